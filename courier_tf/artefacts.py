@@ -1,0 +1,158 @@
+"""How a stage writes what it made, and how the next one reads it.
+
+A stage builds its directory aside and renames it when it is whole, so nothing half-written is ever picked up. Inside
+stands `artefact.json`: what made it (stage, settings, code version, fingerprints of the inputs), and the fingerprint of
+its own content, which the next stage records in turn. Two runs that write the same bytes have the same fingerprint.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import courier_tf
+
+ARTEFACT_FILE = "artefact.json"
+NOT_FINGERPRINTED = ("logs", ARTEFACT_FILE, "checkpoints")  # Times of day and event files differ from run to run.
+
+
+class ArtefactError(ValueError):
+    """An artefact is missing, broken, or made by something that does not fit the stage that wants to read it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeBy:
+    """What determines an artefact: equal `MadeBy`, equal artefact."""
+
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]  # Name of the input -> fingerprint of its content.
+    code_version: str = courier_tf.__version__
+
+    @property
+    def key(self) -> str:
+        """Fingerprint of these facts, 16 hex digits."""
+        return fingerprint_of(dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """A finished directory, and what stands in its `artefact.json`."""
+
+    path: Path
+    made_by: MadeBy
+    fingerprint: str
+    facts: dict[str, Any]  # Stage-specific: counts, dates, scores.
+
+
+def fingerprint_of(value: Any) -> str:
+    """16 hex digits over the canonical JSON of `value` (dicts in any order give the same)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_of_tree(directory: Path) -> str:
+    """16 hex digits over the names and bytes of all files below `directory`, logs and checkpoints left out."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
+        relative = file.relative_to(directory)
+        if not set(relative.parts) & set(NOT_FINGERPRINTED):
+            digest.update(str(relative).encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def write_aside(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields (folder to fill, facts to fill); on success seals the folder and renames it to `target`.
+
+    With `keep_partial`, what an interrupted run with the same `made_by` left in the folder is still there: stages that
+    keep checkpoints use it to go on. Otherwise the folder starts empty. After an exception `target` is untouched.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    marker = partial / "made_by.json"
+    description = json.dumps(dataclasses.asdict(made_by), sort_keys=True, default=str)
+    if not (keep_partial and marker.exists() and marker.read_text() == description):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_file(marker, description)
+    facts: dict[str, Any] = {}
+    yield partial, facts
+    marker.unlink()
+    content = {
+        "made_by": dataclasses.asdict(made_by),
+        "key": made_by.key,
+        "fingerprint": fingerprint_of_tree(partial),
+        "facts": facts,
+    }
+    write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
+    replace_directory(partial, target)
+
+
+def replace_directory(new: Path, target: Path) -> None:
+    """Renames `new` to `target`; a reader sees the old content or the new, never a mixture."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a small text file aside and renames it."""
+    aside = path.with_name(f".{path.name}.partial")
+    with aside.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(path)
+
+
+def read(directory: Path, stage: str) -> Artefact:
+    """Reads the artefact in `directory`.
+
+    Raises:
+        ArtefactError: there is none, it is unreadable, or another stage made it.
+    """
+    file = directory / ARTEFACT_FILE
+    if not file.exists():
+        raise ArtefactError(
+            f"{directory} holds no finished result of the stage '{stage}'. Run 'courier {stage}' first."
+        )
+    try:
+        content = json.loads(file.read_text())
+        made_by = MadeBy(**content["made_by"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{file} is not an artefact description: {error!r}") from error
+    if made_by.stage != stage:
+        raise ArtefactError(f"{directory} was made by the stage '{made_by.stage}', but '{stage}' is needed here.")
+    return Artefact(directory, made_by, content["fingerprint"], content["facts"])
+
+
+def is_current(directory: Path, made_by: MadeBy) -> bool:
+    """Whether `directory` holds a finished artefact made by exactly this."""
+    try:
+        return read(directory, made_by.stage).made_by.key == made_by.key
+    except ArtefactError:
+        return False
+
+
+def require_input(artefact: Artefact, name: str, fingerprint: str) -> None:
+    """Refuses an artefact that was made from another input than the one at hand.
+
+    Raises:
+        ArtefactError: `artefact` was made from a `name` with another fingerprint.
+    """
+    found = artefact.made_by.inputs.get(name)
+    if found != fingerprint:
+        raise ArtefactError(
+            f"{artefact.path} was made from {name} {found}, but {name} {fingerprint} is in use. "
+            f"Run 'courier {artefact.made_by.stage}' again."
+        )

@@ -1,0 +1,111 @@
+"""TFRecords to tensors and back. The names and kinds of the features are those of `schema.py`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf import schema
+
+_SPECS = {
+    "bytes": tf.io.FixedLenFeature([], tf.string),
+    "int": tf.io.FixedLenFeature([], tf.int64),
+    "bytes_list": tf.io.RaggedFeature(tf.string),
+    "int_list": tf.io.RaggedFeature(tf.int64),
+}
+
+
+class RecordError(ValueError):
+    """A TFRecord folder is empty, or a record in it does not fit the schema."""
+
+
+def item_features(columns: Sequence[str]) -> dict[str, schema.FeatureKind]:
+    """Features of an item record of a shop with these item columns."""
+    return {**schema.ITEM_FEATURES, **{schema.column_feature(column): "bytes" for column in columns}}
+
+
+def serialise(values: Mapping[str, object], features: Mapping[str, schema.FeatureKind]) -> bytes:
+    """A record as serialised tf.train.Example. Strings may be str or bytes.
+
+    Raises:
+        RecordError: the names in `values` are not those of `features`.
+    """
+    if values.keys() != features.keys():
+        raise RecordError(f"a record holds {sorted(values)}, the schema has {sorted(features)}")
+    example = tf.train.Example()
+    for name, kind in features.items():
+        value = values[name] if kind.endswith("_list") else [values[name]]
+        if kind.startswith("bytes"):
+            encoded = [v.encode() if isinstance(v, str) else v for v in value]
+            example.features.feature[name].bytes_list.value.extend(encoded)
+        else:
+            example.features.feature[name].int64_list.value.extend(value)
+    return example.SerializeToString()
+
+
+def parse(serialised: tf.Tensor, features: Mapping[str, schema.FeatureKind]) -> dict[str, tf.Tensor]:
+    """Parses a batch of records: [B] strings to dense [B] tensors and, for lists, ragged [B, None] ones."""
+    return tf.io.parse_example(serialised, {name: _SPECS[kind] for name, kind in features.items()})
+
+
+def files(folder: Path | str, prefix: str) -> list[str]:
+    """The TFRecord files `prefix-*-of-*.tfrecord` of a folder, sorted.
+
+    Raises:
+        RecordError: there are none.
+    """
+    found = sorted(tf.io.gfile.glob(f"{folder}/{prefix}-*-of-*.tfrecord"))
+    if not found:
+        raise RecordError(f"{folder} holds no files {prefix}-*.tfrecord")
+    return found
+
+
+def last_items(history: tf.RaggedTensor, length: int) -> tf.Tensor:
+    """The last `length` entries of each row of ids, oldest first: [B, length] strings, padded at the end with ""."""
+    return history[:, -length:].to_tensor(default_value="", shape=[None, length])
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """The whole catalogue, ordered by item id. N items; row i of every array is the same item.
+
+    Attributes:
+        ids: [N] bytes.
+        columns: column name -> [N] bytes, category among them.
+        titles: [N] bytes.
+        available_from: [N] int64 seconds.
+        train_events: [N] int64, positives in the train span.
+        photos: [N] bytes, PNG; b"" where there is none.
+    """
+
+    ids: np.ndarray
+    columns: dict[str, np.ndarray]
+    titles: np.ndarray
+    available_from: np.ndarray
+    train_events: np.ndarray
+    photos: np.ndarray
+
+    @property
+    def has_photo(self) -> np.ndarray:
+        """[N] bool."""
+        return self.photos != b""
+
+
+def read_items(ingest: Path, columns: Sequence[str]) -> Items:
+    """Reads the item records of an ingest directory, with the item columns named (those of its facts)."""
+    features = item_features(columns)
+    dataset = tf.data.TFRecordDataset(files(ingest / schema.ITEMS_FOLDER, "items")).batch(1024)
+    batches = [{name: value.numpy() for name, value in parse(batch, features).items()} for batch in dataset]
+    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in features}
+    order = np.argsort(joined["item_id"])
+    joined = {name: value[order] for name, value in joined.items()}
+    return Items(
+        ids=joined["item_id"],
+        columns={column: joined[schema.column_feature(column)] for column in columns},
+        titles=joined["title"],
+        available_from=joined["available_from"],
+        train_events=joined["train_events"],
+        photos=joined["image"],
+    )

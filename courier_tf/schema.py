@@ -1,0 +1,83 @@
+"""Every name that crosses a file boundary, defined once: raw columns, TFRecord features, splits, places in a workdir.
+
+Nothing here imports TensorFlow: the record job, the readers and the server all take their names from this file.
+"""
+
+import dataclasses
+from typing import Literal
+
+# --- The raw format: what a shop hands over -------------------------------------------------------------------------
+
+RAW_ITEMS = "items"  # items.csv, items.jsonl or items.parquet
+RAW_EVENTS = "events"
+RAW_EXTENSIONS = ("csv", "jsonl", "parquet")
+
+ITEM_REQUIRED_COLUMNS = ("item_id", "image", "category", "title")
+ITEM_OPTIONAL_COLUMNS = ("available_from",)  # Any further column is kept as an item column.
+EVENT_REQUIRED_COLUMNS = ("user_id", "item_id", "timestamp")
+IMPRESSION_LOG_COLUMNS = ("request_id", "clicked")  # Present in an impression log, absent from a positives-only log.
+
+LogKind = Literal["impressions", "positives"]
+
+# --- Splits in time -------------------------------------------------------------------------------------------------
+
+SPLITS = ("train", "valid", "test")  # train: before valid_from; valid: before test_from; test: the rest.
+
+# --- TFRecord features ----------------------------------------------------------------------------------------------
+
+FeatureKind = Literal["bytes", "int", "bytes_list", "int_list"]
+
+#: One record per item. Item columns (category and all further raw columns) stand beside these, see `column_feature`.
+ITEM_FEATURES: dict[str, FeatureKind] = {
+    "item_id": "bytes",
+    "image": "bytes",  # PNG, image_size x image_size x 3; empty where the shop has no usable photo.
+    "title": "bytes",
+    "available_from": "int",  # Seconds, UTC: the declared date, or the first event if that is earlier.
+    "train_events": "int",  # Positives (clicks or purchases) of this item in the train span.
+}
+
+#: One record per pre-training row: (a part of) one page view that has a click and a history.
+PAGE_VIEW_FEATURES: dict[str, FeatureKind] = {
+    "user_id": "bytes",
+    "page_view_id": "bytes",
+    "timestamp": "int",
+    "history_item_ids": "bytes_list",  # Clicked items, oldest first, newest last; at most history_kept.
+    "page_view_item_ids": "bytes_list",  # At most page_view_size.
+    "page_view_clicked": "int_list",  # 0 or 1 for each of page_view_item_ids.
+}
+
+#: One record per impression: one item shown (or sampled) in one page view. Page views are whole here.
+IMPRESSION_FEATURES: dict[str, FeatureKind] = {
+    "user_id": "bytes",
+    "page_view_id": "bytes",
+    "timestamp": "int",
+    "history_item_ids": "bytes_list",  # As above, and always strictly before the page view.
+    "item_id": "bytes",
+    "clicked": "int",
+}
+
+CATEGORY = "category"
+
+
+def column_feature(column: str) -> str:
+    """Name of the TFRecord feature that holds an item column."""
+    return f"column/{column}"
+
+
+# --- Places in an ingest directory ----------------------------------------------------------------------------------
+
+ITEMS_FOLDER = "items"  # items/items-00000-of-00004.tfrecord
+PAGE_VIEWS_FOLDER = "page_views"  # page_views/train-00000-of-00004.tfrecord, valid-...
+IMPRESSIONS_FOLDER = "impressions"  # impressions/train-..., valid-..., test-...
+REJECTS_FOLDER = "rejects"  # rejects/rejects-00000-of-00001.jsonl
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """A record that could not be used: where it stands, which field, and why. One JSON line each in the reject file."""
+
+    file: str
+    row: int  # 1-based, the header of a CSV file not counted.
+    field: str
+    reason: str
+    kind: Literal["item", "event", "photo"]

@@ -1,0 +1,192 @@
+"""The settings of every stage, and the presets. Field names are unique over all stages: each is a command-line option."""
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+RankMode = Literal["none", "cluster_id", "cluster_id_permuted"]
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestSettings:
+    """Raw logs and photos to TFRecords."""
+
+    valid_from: str | None = None
+    """First day of the valid span, YYYY-MM-DD (UTC). Default: the day after the first 80 % of the events."""
+    test_from: str | None = None
+    """First day of the test span. Default: the day after the first 90 % of the events."""
+    history_ties: Literal["strict", "log_order"] = "strict"
+    """Pre-training rows only: may an event of the same timestamp that stands earlier in the log be history?"""
+    negatives: Literal["popularity", "uniform"] = "popularity"
+    """Positives-only logs: how negatives are drawn (from the same day's events, or from the catalogue)."""
+    negatives_per_positive: int = 4
+    """Positives-only logs: negatives drawn for each positive."""
+    negatives_seed: int = 17
+    """Seed of that draw; apart from the run's seed, so that every run sees the same negatives."""
+    image_size: int = 64
+    """Side of the stored photos, in pixels."""
+    page_view_size: int = 5
+    """Items of a pre-training row (P of the paper)."""
+    history_kept: int = 20
+    """Most recent clicked items kept in a history."""
+    shards: int = 4
+    """TFRecord files per split."""
+    max_reject_fraction: float = 0.01
+    """More rejected records than this (of the items, the events or the photos) fail the job."""
+    item_columns: tuple[str, ...] = ()
+    """Catalogue columns that the warm-up and the ranker use. Default: category and each with 2 to 1000 values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings:
+    """TFRecords to an image encoder."""
+
+    objective: Literal["courier", "supervised"] = "courier"
+    """'supervised' stops after the warm-up on the catalogue's columns."""
+    init: str | None = None
+    """Encoder to start from (the directory of a former pretrain stage) instead of the warm-up."""
+    backbone: Literal["nano", "tiny"] = "nano"
+    """Swin preset."""
+    embedding_dim: int = 256
+    """Width of the image embedding."""
+    reconstruction: Literal["multi_head", "weighted_sum"] = "weighted_sum"
+    """How a page-view item is rebuilt from the history."""
+    history_length: int = 5
+    """Most recent history items used (H of the paper)."""
+    temperature: float = 0.05
+    """tau of the contrastive loss."""
+    drop_path: float = 0.05
+    """Stochastic depth of the last block; earlier blocks less, linearly."""
+    precision: Precision = "mixed_bfloat16"
+    """Keras mixed-precision policy."""
+    warmup_steps: int = 300
+    """Steps of the supervised warm-up."""
+    warmup_batch_size: int = 256
+    """Images per warm-up step, over all replicas."""
+    warmup_learning_rate: float = 1e-3
+    """Peak learning rate of the warm-up."""
+    pretrain_steps: int = 200
+    """Steps of the courier objective."""
+    pretrain_batch_rows: int = 256
+    """Page views per step, over all replicas."""
+    pretrain_learning_rate: float = 1e-4
+    """Peak learning rate of the courier objective."""
+    weight_decay: float = 1e-6
+    """L2 added to the gradient, as in the paper's Adam."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints."""
+    replicas: int = 0
+    """GPUs to use; 0: all there are (the CPU if none)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedSettings:
+    """Items to embeddings."""
+
+    embed_batch_size: int = 128
+    """Photos per inference batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterSettings:
+    """Embeddings to cluster IDs."""
+
+    clusters: int = 200
+    """Number of centroids."""
+    cluster_batch_size: int = 4096
+    """Embeddings per mini-batch."""
+    cluster_steps: int = 300
+    """Mini-batches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RankSettings:
+    """Impressions and cluster IDs to a click probability."""
+
+    rank_modes: tuple[RankMode, ...] = ("none", "cluster_id")
+    """Image features to compare, each in a ranker of its own; the last one but 'permuted' is exported."""
+    rank_history_length: int = 20
+    """Most recent history items the ranker looks at."""
+    rank_dim: int = 16
+    """Width of each ID embedding."""
+    rank_epochs: int = 3
+    """Most passes over the train impressions; the best on valid is kept."""
+    rank_batch_size: int = 1024
+    """Impressions per step, over all replicas."""
+    rank_learning_rate: float = 1e-3
+    """Learning rate of Adam."""
+    rank_precision: Precision = "float32"
+    """Keras mixed-precision policy."""
+    repeat_columns: tuple[str, ...] = ()
+    """Item columns that make a candidate a repeat of a history item, beside the item itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    seed: int = 0
+    """Seed of weights, shuffling, clustering; negatives have one of their own."""
+    ingest: IngestSettings = IngestSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    embed: EmbedSettings = EmbedSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    rank: RankSettings = RankSettings()
+
+    def to_json(self) -> str:
+        """The settings as a JSON text that `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Settings":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            TypeError: the text names a setting that does not exist.
+        """
+        content: dict[str, Any] = json.loads(text)
+        stages = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        return cls(
+            **{
+                name: stages[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+                if isinstance(value, dict)
+                else value
+                for name, value in content.items()
+            }
+        )
+
+
+#: tiny: seconds, for tests and the notebook. demo: minutes on two cores. paper: the published sizes, for GPUs.
+PRESETS: dict[str, Settings] = {
+    "tiny": Settings(
+        ingest=IngestSettings(image_size=32, shards=2),
+        pretrain=PretrainSettings(
+            embedding_dim=32,
+            warmup_steps=20,
+            warmup_batch_size=64,
+            pretrain_steps=10,
+            pretrain_batch_rows=32,
+            checkpoint_every=5,
+        ),
+        cluster=ClusterSettings(clusters=16, cluster_steps=50, cluster_batch_size=256),
+        rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8),
+    ),
+    "demo": Settings(),
+    "paper": Settings(
+        ingest=IngestSettings(image_size=224, shards=64),
+        pretrain=PretrainSettings(
+            backbone="tiny",
+            reconstruction="multi_head",
+            drop_path=0.2,
+            warmup_steps=20_000,
+            warmup_batch_size=1024,
+            pretrain_steps=100_000,
+            pretrain_batch_rows=3072,
+            checkpoint_every=1000,
+            precision="mixed_float16",
+        ),
+        cluster=ClusterSettings(clusters=20_000, cluster_batch_size=65_536, cluster_steps=2000),
+        rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
+    ),
+}

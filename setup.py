@@ -1,0 +1,42 @@
+"""Package courier-tf: see README.md."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "courier_tf/__init__.py").read_text()).group(1)
+
+setup(
+    name="courier-tf",
+    version=VERSION,
+    description="COURIER visual recommendation on TensorFlow: click logs and product photos to a CTR model that sees.",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["courier_tf*", "beam_jobs*", "serving*"]),
+    package_data={"serving": ["docker-compose.yml"]},
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        "tensorflow>=2.16.2,<2.21",
+        "tf-keras>=2.16,<2.21",
+        "tensorflow-recommenders==0.7.7",
+        "keras-cv==0.9.0",
+        "tensorflow-metadata<1.17",  # Needed by keras-cv's data sets; later ones want a newer protobuf than TF 2.16.
+        "tensorflow-io==0.37.1",
+        "scann>=1.3.2,<1.5",
+        "apache-beam>=2.72,<2.78",
+        "google-crc32c",  # Beam writes TFRecords slowly without it.
+        "numpy",
+        "pandas",
+        "pillow",
+        "pyarrow",
+        "rich",
+        "scikit-learn",
+        "tyro>=1.0,<2",
+    ],
+    extras_require={
+        "dev": ["pytest", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
+    },
+    entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
+)

@@ -1,0 +1,23 @@
+"""Two logical CPU devices for the whole session, so that every test can compare one replica with two."""
+
+import courier_tf  # noqa: F401  (chooses the legacy Keras before TensorFlow is imported)
+import pytest
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(params=["float32", "mixed_bfloat16", "mixed_float16"])
+def precision(request):
+    """Runs the test under each mixed-precision policy, and restores the default."""
+    tf.keras.mixed_precision.set_global_policy(request.param)
+    yield request.param
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture
+def two_replicas():
+    """A MirroredStrategy over two logical CPU devices."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
