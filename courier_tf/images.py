@@ -19,3 +19,12 @@ def decode(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """A scalar string with a JPEG or PNG photo to [size, size, 3] uint8, with stock ops only."""
     pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     return resize(tf.ensure_shape(pixels, [None, None, 3]), size)
+
+
+def decode_webp(encoded: bytes) -> tf.Tensor:
+    """A WebP photo to [H, W, 3] uint8; transparency is dropped. TensorFlow has a decoder of its own from 2.20 on."""
+    if hasattr(tf.io, "decode_webp"):
+        return tf.io.decode_webp(encoded, channels=3)
+    import tensorflow_io  # Only here: its native ops load on TensorFlow 2.16 and 2.17 alone.
+
+    return tensorflow_io.image.decode_webp(encoded)[..., :3]

@@ -92,6 +92,10 @@ class Items:
         """[N] bool."""
         return self.photos != b""
 
+    def in_train_span(self, valid_from_seconds: int) -> np.ndarray:
+        """[N] bool: items that trained weights, vocabularies and centroids may use."""
+        return self.available_from < valid_from_seconds
+
 
 def read_items(ingest: Path, columns: Sequence[str]) -> Items:
     """Reads the item records of an ingest directory, with the item columns named (those of its facts)."""

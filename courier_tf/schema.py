@@ -27,12 +27,14 @@ SPLITS = ("train", "valid", "test")  # train: before valid_from; valid: before t
 
 FeatureKind = Literal["bytes", "int", "bytes_list", "int_list"]
 
+NEVER = 2**62  # `available_from` of an item that nobody has seen yet: later than every split.
+
 #: One record per item. Item columns (category and all further raw columns) stand beside these, see `column_feature`.
 ITEM_FEATURES: dict[str, FeatureKind] = {
     "item_id": "bytes",
     "image": "bytes",  # PNG, image_size x image_size x 3; empty where the shop has no usable photo.
     "title": "bytes",
-    "available_from": "int",  # Seconds, UTC: the declared date, or the first event if that is earlier.
+    "available_from": "int",  # Seconds, UTC: the earlier of the declared date and the first event; else NEVER.
     "train_events": "int",  # Positives (clicks or purchases) of this item in the train span.
 }
 

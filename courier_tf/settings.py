@@ -1,4 +1,4 @@
-"""The settings of every stage, and the presets. Field names are unique over all stages: each is a command-line option."""
+"""The settings of every stage, and the presets. Field names are unique over all stages: each is an option."""
 
 import dataclasses
 import json

@@ -1,6 +1,8 @@
 """Two logical CPU devices for the whole session, so that every test can compare one replica with two."""
 
 import courier_tf  # noqa: F401  (chooses the legacy Keras before TensorFlow is imported)
+
+# isort: split
 import pytest
 import tensorflow as tf
 

@@ -1,0 +1,21 @@
+"""Page views to ranking examples: one per impression, with the strict history."""
+
+from collections.abc import Iterator
+
+from beam_jobs.page_views import PageView
+from beam_jobs.stable import stable_hash
+from courier_tf import records, schema
+
+
+def impressions(view: PageView, seed: int) -> Iterator[tuple[int, bytes]]:
+    """(sort key, serialised impression) of each item of a page view; items that were drawn twice come twice."""
+    for place, (item, clicked) in enumerate(zip(view.items, view.clicked, strict=True)):
+        values = {
+            "user_id": view.user_id,
+            "page_view_id": view.page_view_id,
+            "timestamp": view.timestamp,
+            "history_item_ids": view.history,
+            "item_id": item,
+            "clicked": clicked,
+        }
+        yield stable_hash(seed, view.page_view_id, place), records.serialise(values, schema.IMPRESSION_FEATURES)

@@ -1,0 +1,152 @@
+"""The ingest job: raw logs and photos to TFRecords of items, page views and impressions.
+
+python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g. --runner DataflowRunner ...]
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import apache_beam as beam
+import tensorflow as tf
+import tyro
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
+from rich.console import Console
+
+from beam_jobs import sources, splits
+from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
+from beam_jobs.options import pipeline_options, split_beam_options
+from beam_jobs.sources import RawDataError, RawFolder
+from beam_jobs.write import REJECTS_FILE
+from courier_tf import artefacts, records, schema
+from courier_tf.settings import IngestSettings
+
+MOST_VALUES = 1000  # A column with more values is an identifier, not something to learn a class of.
+
+
+def fingerprint_of_raw(raw: str) -> str:
+    """16 hex digits over the names, sizes and modification times of everything below the raw folder.
+
+    Raises:
+        RawDataError: there is no such folder.
+    """
+    found = FileSystems.match([FileSystems.join(raw, "**")])[0].metadata_list
+    if not found:
+        raise RawDataError(f"{raw} is empty or does not exist")
+    return artefacts.fingerprint_of(
+        sorted((f.path[len(raw) :], f.size_in_bytes, f.last_updated_in_seconds) for f in found)
+    )
+
+
+def ingest(
+    raw: str, target: Path, settings: IngestSettings, made_by: artefacts.MadeBy, beam_options: Sequence[str] = ()
+) -> None:
+    """Runs the job.
+
+    Args:
+        raw: folder or URI in the raw format.
+        target: directory to write, aside and renamed.
+        settings: those of this stage.
+        made_by: what determines the result.
+        beam_options: Beam's own command-line options; the local runner without any.
+
+    Raises:
+        RawDataError: unusable input, or more rejects than allowed. The reject file is kept beside the target.
+    """
+    folder = RawFolder.inspect(raw)
+    if settings.item_columns:
+        _require_known(settings.item_columns, folder.columns)
+    kept_rejects = target.with_name(f"{target.name}_rejects")
+    shutil.rmtree(kept_rejects, ignore_errors=True)
+    with artefacts.write_aside(target, made_by) as (partial, facts):
+        with Console(stderr=True).status(f"Reading {raw}"):
+            pipeline = beam.Pipeline(options=pipeline_options(beam_options))
+            build(pipeline, folder, str(partial), settings)
+            result = pipeline.run()
+            result.wait_until_finish()
+        counters = result.metrics().query(MetricsFilter().with_namespace(sources.NAMESPACE))["counters"]
+        counts = {counter.key.metric.name: counter.committed for counter in counters}
+        summary = json.loads((partial / SUMMARY_FILE).read_text())
+        (partial / SUMMARY_FILE).unlink()
+        counts |= {f"rejected_{kind}s": number for kind, number in summary["rejects"].items()} | summary["written"]
+        _require_few_rejects(counts, settings.max_reject_fraction, partial / schema.REJECTS_FOLDER, kept_rejects)
+        found = splits.Splits(*summary["splits"])
+        facts |= {
+            "log_kind": folder.log_kind,
+            "all_columns": folder.columns,
+            "item_columns": list(settings.item_columns) or _useful_columns(partial, folder.columns, found.valid_from),
+            "valid_from": splits.date_of(found.valid_from),
+            "test_from": splits.date_of(found.test_from),
+            "valid_from_seconds": found.valid_from,
+            "test_from_seconds": found.test_from,
+            "image_size": settings.image_size,
+            "page_view_size": settings.page_view_size,
+            "history_kept": settings.history_kept,
+            "negatives": None
+            if folder.log_kind == "impressions"
+            else f"{settings.negatives_per_positive} per positive, {settings.negatives}",
+            "counts": dict(sorted(counts.items())),
+        }
+
+
+def _require_known(asked: Sequence[str], columns: Sequence[str]) -> None:
+    for column in asked:
+        if column not in columns:
+            raise RawDataError(f"item_columns names {column!r}, but the item columns are {', '.join(columns)}")
+
+
+def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kept: Path) -> None:
+    """Fails where too large a part of the items, events or photos was rejected, and keeps the reject file."""
+    read = {kind: counts.get(f"{kind}_rows_read", 0) for kind in ("item", "event")}
+    read["photo"] = counts.get("items", 0)
+    for kind, number in read.items():
+        rejected = counts[f"rejected_{kind}s"]
+        if rejected > most * number:
+            shutil.copytree(rejects, kept)
+            lines = (kept / REJECTS_FILE).read_text().splitlines()
+            first = [line for line in lines if json.loads(line)["kind"] == kind][:3]
+            raise RawDataError(
+                f"{rejected} of {number} {kind}s were rejected, more than max_reject_fraction={most}. "
+                f"All reasons are in {kept / REJECTS_FILE}; the first:\n" + "\n".join(first)
+            )
+
+
+def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: int) -> list[str]:
+    """Category, and each further column with 2 to MOST_VALUES values among the train span's items."""
+    names = {column: schema.column_feature(column) for column in columns}
+    specs = {name: tf.io.FixedLenFeature([], tf.string) for name in names.values()}
+    specs["available_from"] = tf.io.FixedLenFeature([], tf.int64)
+    values: dict[str, set[bytes]] = {column: set() for column in columns}
+    for batch in tf.data.TFRecordDataset(records.files(ingested / schema.ITEMS_FOLDER, "items")).batch(4096):
+        row = tf.io.parse_example(batch, specs)
+        train = row["available_from"].numpy() < valid_from_seconds
+        for column, name in names.items():
+            values[column].update(row[name].numpy()[train].tolist())
+    return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= MOST_VALUES]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The job on its own, without the chain."""
+    ours, beams = split_beam_options(sys.argv[1:] if arguments is None else arguments)
+
+    def run(raw: str, target: Path, settings: Annotated[IngestSettings, tyro.conf.arg(name="")]) -> None:
+        """Raw logs and photos to TFRecords.
+
+        Args:
+            raw: folder or URI with items, events and photos.
+            target: directory to write.
+            settings: of the stage.
+        """
+        made_by = artefacts.MadeBy("ingest", dataclasses.asdict(settings), {"raw": fingerprint_of_raw(raw)})
+        ingest(raw, target, settings, made_by, beams)
+
+    tyro.cli(run, args=ours)
+
+
+if __name__ == "__main__":
+    main()

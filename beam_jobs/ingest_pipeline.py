@@ -1,0 +1,186 @@
+"""The pipeline of the ingest job: how the transforms of the other files are put together.
+
+items  -> check -> one per id ------------------+-> join, photo -> items/
+events -> check -> known items -> by user -+    |
+                                           |    |
+                statistics per day and item <---+-> splits, pools of negatives
+                                           |
+                page views (+ negatives) --+-> impressions/, page_views/
+"""
+
+import json
+from typing import NamedTuple
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.pvalue import AsDict, AsList, AsSingleton
+
+from beam_jobs import checks, negatives, splits
+from beam_jobs.impressions import impressions
+from beam_jobs.items import BuildItems, DayStatistics
+from beam_jobs.page_views import EVENTS, BuildPageViews, PageView, PretrainingRows
+from beam_jobs.sources import REJECTS, RawFolder, ReadRows
+from beam_jobs.stable import stable_hash
+from beam_jobs.write import WriteShuffled, write_rejects
+from courier_tf import schema
+from courier_tf.settings import IngestSettings
+
+SUMMARY_FILE = "summary.json"  # What the driver needs to know of the job: splits, rejects, rows written.
+ORDER_SEED = 0  # Of the order in the files; training shuffles again with the run's own seed.
+
+
+class _Part(NamedTuple):
+    """What a part of the pipeline hands on, and what it rejected."""
+
+    main: beam.PCollection
+    rejects: list[beam.PCollection]
+
+
+def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings) -> None:
+    """Adds the whole job to the pipeline. It writes below `target`, and `SUMMARY_FILE` last."""
+    items = _items(pipeline, folder)
+    catalogue = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, None))
+    events = _events(pipeline, folder, catalogue)
+    views = (
+        events.main
+        | "Key by user" >> beam.Map(lambda event: (event.user_id, event))
+        | "Group users" >> beam.GroupByKey()
+        | "Page views" >> beam.ParDo(BuildPageViews(settings.history_kept)).with_outputs(EVENTS, main="main")
+    )
+    days = (
+        views[EVENTS]
+        | "Key by day" >> beam.Map(lambda e: ((e.timestamp // negatives.DAY, e.item_id), (1, e.clicked, e.timestamp)))
+        | "Day statistics" >> beam.CombinePerKey(_add_statistics)
+    )
+    cut = AsSingleton(
+        days
+        | "Days" >> beam.Map(lambda day: (day[0][0], day[1][0]))
+        | "Events a day" >> beam.CombinePerKey(sum)
+        | "All days" >> beam.combiners.ToList()
+        | "Splits" >> beam.Map(splits.choose_splits, settings.valid_from, settings.test_from)
+    )
+    whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, catalogue, settings)
+    written = _write_page_views(whole, cut, target, settings)
+
+    days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * negatives.DAY, day[1])))
+    keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
+    build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED)
+    built = (
+        {"rows": keyed_items, "days": days_of_item}
+        | "Join items" >> beam.CoGroupByKey()
+        | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, main="main")
+    )
+    written.append(
+        built.main
+        | "Key item records" >> beam.Map(lambda row: (row[0], row))
+        | WriteShuffled(f"{target}/{schema.ITEMS_FOLDER}", "items", settings.shards, _as_it_is)
+    )
+    rejects = (
+        [*items.rejects, *events.rejects, built[REJECTS]]
+        | "All rejects" >> beam.Flatten()
+        | "Reject list" >> beam.combiners.ToList()
+        | "Write rejects" >> beam.Map(lambda found: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", found))
+    )
+    counted = written | "All files" >> beam.Flatten() | "Rows written" >> beam.combiners.ToList()
+    _ = (
+        pipeline
+        | "Summary" >> beam.Create([f"{target}/{SUMMARY_FILE}"])
+        | "Write summary" >> beam.Map(_write_summary, AsSingleton(rejects), AsSingleton(counted), cut)
+    )
+
+
+def _rows(pipeline: beam.Pipeline, files: list[str], kind: str) -> beam.pvalue.DoOutputsTuple:
+    return (
+        pipeline
+        | f"{kind} files" >> beam.Create(files, reshuffle=True)
+        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(REJECTS, main="main")
+    )
+
+
+def _items(pipeline: beam.Pipeline, folder: RawFolder) -> _Part:
+    rows = _rows(pipeline, folder.item_files, "item")
+    checked = rows.main | "Check items" >> beam.ParDo(checks.CheckItems(folder.columns)).with_outputs(
+        REJECTS, main="main"
+    )
+    unique = (
+        checked.main
+        | "Key items" >> beam.Map(lambda item: (item.item_id, item))
+        | "Group items" >> beam.GroupByKey()
+        | "First of each" >> beam.FlatMap(checks.first_of_each).with_outputs(REJECTS, main="main")
+    )
+    return _Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]])
+
+
+def _events(pipeline: beam.Pipeline, folder: RawFolder, catalogue: beam.PCollection) -> _Part:
+    rows = _rows(pipeline, folder.event_files, "event")
+    checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder.log_kind)).with_outputs(
+        REJECTS, main="main"
+    )
+    known = checked.main | "Known items" >> beam.FlatMap(checks.known_items_only, items=AsDict(catalogue)).with_outputs(
+        REJECTS, main="main"
+    )
+    return _Part(known.main, [rows[REJECTS], checked[REJECTS], known[REJECTS]])
+
+
+def _with_negatives(
+    views: beam.PCollection, days: beam.PCollection, catalogue: beam.PCollection, settings: IngestSettings
+) -> beam.PCollection:
+    counts = days | "Counts" >> beam.Map(lambda day: (day[0], day[1][0])) | "All counts" >> beam.combiners.ToList()
+    if settings.negatives == "popularity":
+        pools = counts | "Popularity pools" >> beam.Map(negatives.popularity_pools)
+    else:
+        ids = AsList(catalogue | "Ids" >> beam.Keys())
+        pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, ids)
+    draw = negatives.DrawNegatives(settings.negatives_per_positive, settings.negatives_seed)
+    return views | "Negatives" >> beam.ParDo(draw, pools=AsSingleton(pools))
+
+
+def _write_page_views(
+    views: beam.PCollection, cut: AsSingleton, target: str, settings: IngestSettings
+) -> list[beam.PCollection]:
+    """Writes impressions and pre-training rows of each split; returns (name, rows written) of each file."""
+    parts = views | "Split" >> beam.Partition(_split_number, len(schema.SPLITS), splits=cut)
+    log_order = settings.history_ties == "log_order"
+    written = []
+    for name, part in zip(schema.SPLITS, parts, strict=True):
+        written.append(
+            part
+            | f"Key {name} page views" >> beam.Map(lambda view: (stable_hash(view.page_view_id, view.user_id), view))
+            | WriteShuffled(f"{target}/{schema.IMPRESSIONS_FOLDER}", name, settings.shards, _impressions)
+        )
+        if name != "test":  # Pre-training learns on train and watches valid.
+            rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
+            written.append(
+                part
+                | f"{name} rows" >> beam.ParDo(rows)
+                | f"Key {name} rows" >> beam.Map(lambda row: (row[0], row))
+                | WriteShuffled(f"{target}/{schema.PAGE_VIEWS_FOLDER}", name, settings.shards, _as_it_is)
+            )
+    return written
+
+
+def _impressions(view: PageView) -> list[tuple[int, bytes]]:
+    return list(impressions(view, ORDER_SEED))
+
+
+def _as_it_is(row: tuple[int, bytes]) -> list[tuple[int, bytes]]:
+    return [row]
+
+
+def _split_number(view: PageView, count: int, splits: splits.Splits) -> int:
+    return schema.SPLITS.index(splits.of(view.timestamp))
+
+
+def _add_statistics(statistics: list[DayStatistics]) -> DayStatistics:
+    total, positives, first = 0, 0, schema.NEVER
+    for number, clicked, timestamp in statistics:
+        total, positives, first = total + number, positives + clicked, min(first, timestamp)
+    return total, positives, first
+
+
+def _write_summary(path: str, rejects: dict[str, int], written: list[tuple[str, int]], cut: splits.Splits) -> None:
+    rows: dict[str, int] = {}
+    for name, number in written:
+        rows[name] = rows.get(name, 0) + number
+    with tf.io.gfile.GFile(path, "w") as stream:
+        json.dump({"rejects": rejects, "written": rows, "splits": list(cut)}, stream)

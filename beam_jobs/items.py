@@ -1,0 +1,70 @@
+"""Catalogue rows to item records, each with its photo stored once at the size the encoder sees."""
+
+import logging
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from beam_jobs import photos
+from beam_jobs.sources import NAMESPACE, REJECTS
+from beam_jobs.splits import Splits
+from beam_jobs.stable import stable_hash
+from courier_tf import images, records, schema
+
+_LOGGER = logging.getLogger(__name__)
+
+#: Per day and item of the log: (events, positives, first timestamp).
+DayStatistics = tuple[int, int, int]
+
+
+class BuildItems(beam.DoFn):
+    """(item id, {"rows": [Item], "days": [(day start, DayStatistics)]}) to (sort key, serialised item record).
+
+    An item whose photo is missing or broken stays, with an empty image.
+
+    Args:
+        raw: the raw folder.
+        image_size: side of the stored photo, in pixels.
+        seed: of the order.
+    """
+
+    def __init__(self, raw: str, image_size: int, seed: int) -> None:
+        self.raw, self.image_size, self.seed = raw, image_size, seed
+        self.written = Metrics.counter(NAMESPACE, "items")
+        self.missing = Metrics.counter(NAMESPACE, "photos_missing")
+
+    def setup(self) -> None:
+        self.done = 0
+
+    def process(self, element: tuple[str, dict[str, Iterable]], splits: Splits) -> Iterator:
+        item_id, joined = element
+        for item in joined["rows"]:  # One: its duplicates have been rejected.
+            days = list(joined["days"])
+            photo = b""
+            try:
+                photo = self._photo(item.image)
+            except images.PhotoError as error:
+                reject = schema.Reject(*item.place, "image", f"{item.image!r}: {error}", "photo")
+                yield beam.pvalue.TaggedOutput(REJECTS, reject)
+            seen = [statistics[2] for _, statistics in days] + [item.available_from or schema.NEVER]
+            values = {
+                "item_id": item_id,
+                "image": photo,
+                "title": item.title,
+                "available_from": min(seen),
+                "train_events": sum(statistics[1] for start, statistics in days if start < splits.valid_from),
+                **{schema.column_feature(column): value for column, value in item.columns.items()},
+            }
+            self.written.inc()
+            yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
+
+    def _photo(self, image: str) -> bytes:
+        encoded = photos.read_photo(photos.resolve(self.raw, image)) if image else None
+        if encoded is None:
+            self.missing.inc()
+            return b""
+        self.done += 1
+        if self.done % 5000 == 0:
+            _LOGGER.info("%d photos decoded by this worker", self.done)
+        return photos.normalise(encoded, self.image_size)

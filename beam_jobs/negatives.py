@@ -1,0 +1,77 @@
+"""Sampled negatives for positives-only logs: drawn once, at ingest, with a seed of their own."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from beam_jobs.page_views import PageView
+from beam_jobs.sources import NAMESPACE
+from beam_jobs.stable import stable_rng
+
+DAY = 86_400
+POOL_EVENTS = 1_000  # The window of days widens backwards until it holds so many events.
+TRIES = 100  # Draws per negative: where a page view holds all of the pool, no draw can succeed.
+
+
+class Pool(NamedTuple):
+    """What negatives of one day are drawn from: items, and the running sum of their numbers of events."""
+
+    items: np.ndarray  # [n] str
+    cumulative: np.ndarray  # [n] int64
+
+
+def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Pool]:
+    """One pool per day of the log.
+
+    Args:
+        counts: ((day, item), events) for every day and item of the log; a day is timestamp // DAY.
+    """
+    days: dict[int, dict[str, int]] = {}
+    for (day, item), number in sorted(counts):
+        days.setdefault(day, {})[item] = number
+    order, pools = sorted(days), {}
+    for place, day in enumerate(order):
+        window = dict(days[day])
+        earlier = place
+        while sum(window.values()) < POOL_EVENTS and earlier > 0:
+            earlier -= 1
+            for item, number in days[order[earlier]].items():
+                window[item] = window.get(item, 0) + number
+        pools[day] = Pool(np.array(list(window)), np.cumsum(list(window.values())))
+    return pools
+
+
+def uniform_pools(counts: list[tuple[tuple[int, str], int]], items: list[str]) -> dict[int, Pool]:
+    """The whole catalogue, each item once, for every day of the log. Never a headline: popularity alone wins there."""
+    pool = Pool(np.array(sorted(items)), np.arange(1, len(items) + 1))
+    return {day: pool for (day, _), _ in counts}
+
+
+class DrawNegatives(beam.DoFn):
+    """Adds negatives to a PageView that holds positives only, never an item of that page view.
+
+    Args:
+        per_positive: negatives for each positive; drawn with replacement.
+        seed: with the page view's id it decides the draw, whatever the runner.
+    """
+
+    def __init__(self, per_positive: int, seed: int) -> None:
+        self.per_positive, self.seed = per_positive, seed
+        self.missing = Metrics.counter(NAMESPACE, "negatives_not_drawn")
+
+    def process(self, view: PageView, pools: dict[int, Pool]) -> Iterator[PageView]:
+        pool = pools[view.timestamp // DAY]
+        rng = stable_rng(self.seed, view.page_view_id)
+        wanted, positives = self.per_positive * len(view.items), set(view.items)
+        drawn: list[str] = []
+        for _ in range(TRIES):
+            if len(drawn) == wanted:
+                break
+            ticket = rng.integers(pool.cumulative[-1], size=wanted - len(drawn))
+            items = pool.items[np.searchsorted(pool.cumulative, ticket, side="right")].tolist()
+            drawn += [item for item in items if item not in positives]
+        self.missing.inc(wanted - len(drawn))
+        yield view._replace(items=view.items + drawn, clicked=view.clicked + [0] * len(drawn))

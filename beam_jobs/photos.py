@@ -1,0 +1,67 @@
+"""Photos: found, checked, decoded, resized and re-encoded once, without loss: the server sees the same pixels."""
+
+import io
+import os
+
+import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
+from PIL import Image, UnidentifiedImageError
+
+from courier_tf import images
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+def resolve(raw: str, image: str) -> str:
+    """Where a photo is: a URI as it stands, any other path inside the raw folder.
+
+    Raises:
+        PhotoError: the path leaves the folder.
+    """
+    if "://" in image and not image.startswith("file:"):
+        return image
+    if "://" in raw:
+        if ".." in image.split("/") or image.startswith("/"):
+            raise images.PhotoError(f"the path {image!r} leaves the raw folder")
+        return FileSystems.join(raw, image)
+    root = os.path.realpath(raw)
+    path = os.path.realpath(os.path.join(root, image))
+    if os.path.commonpath([root, path]) != root:
+        raise images.PhotoError(f"the path {image!r} leaves the raw folder")
+    return path
+
+
+def read_photo(path: str) -> bytes | None:
+    """The bytes of a photo; None where there is no such file."""
+    if "://" not in path and not os.path.isfile(path):
+        return None
+    try:
+        with FileSystems.open(path) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def normalise(encoded: bytes, size: int) -> bytes:
+    """A JPEG, PNG or WebP file to a PNG of size x size x 3 pixels.
+
+    Raises:
+        PhotoError: it is none of these, broken, animated, or has more than `images.MAX_PIXELS` pixels.
+    """
+    if not encoded:
+        raise images.PhotoError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as header:  # Reads the header only.
+            (width, height), kind = header.size, header.format
+            frames = getattr(header, "n_frames", 1)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise images.PhotoError(f"it is no JPEG, PNG or WebP photo ({type(error).__name__})") from error
+    if width * height > images.MAX_PIXELS:
+        raise images.PhotoError(f"it has {width} x {height} pixels, more than {images.MAX_PIXELS}")
+    if frames > 1:
+        raise images.PhotoError(f"it is animated ({frames} frames)")
+    try:
+        pixels = images.decode_webp(encoded) if kind == "WEBP" else tf.io.decode_image(encoded, 3)
+    except tf.errors.InvalidArgumentError as error:
+        raise images.PhotoError(f"it is a broken {kind} file") from error
+    return tf.io.encode_png(images.resize(pixels, size)).numpy()

@@ -1,0 +1,86 @@
+"""The image encoder: photos to embeddings, and its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from courier_tf.backbone.swin import SIZES, SwinBackbone
+
+keras = tf.keras
+
+# Channel statistics of natural photos, as used by the published Swin weights.
+MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+WEIGHTS_FILE = "encoder.weights.h5"
+CONFIG_FILE = "encoder.json"
+
+
+class EncoderError(ValueError):
+    """Saved encoder files are missing, or do not fit the encoder that should take them."""
+
+
+class Encoder(keras.Model):
+    """Swin backbone, global average pool, one linear layer, unit length. No projection head (it halves the gain).
+
+    Args:
+        backbone: a key of `courier_tf.backbone.swin.SIZES`.
+        embedding_dim: width D of the embedding.
+        drop_path: stochastic depth of the last block.
+
+    Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0.
+    """
+
+    def __init__(self, backbone: str = "nano", embedding_dim: int = 256, drop_path: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if backbone not in SIZES:
+            raise ValueError(f"backbone must be one of {sorted(SIZES)}, but is {backbone!r}")
+        self.size, self.embedding_dim, self.drop_path = backbone, embedding_dim, drop_path
+        self.backbone = SwinBackbone(**SIZES[backbone], drop_path=drop_path, name="backbone")
+        self.head = keras.layers.Dense(embedding_dim, name="head")
+        self.head.build([None, self.backbone.output_shape[-1]])
+
+    def call(self, photos: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        pixels = (tf.cast(photos, tf.float32) - MEAN) / DEVIATION
+        pooled = tf.reduce_mean(self.backbone(tf.cast(pixels, self.compute_dtype), training=training), axis=[1, 2])
+        return tf.math.l2_normalize(tf.cast(self.head(pooled), tf.float32), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"backbone": self.size, "embedding_dim": self.embedding_dim, "drop_path": self.drop_path}
+
+
+def save_encoder(encoder: Encoder, directory: Path) -> None:
+    """Writes weights and config into `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    encoder.save_weights(str(directory / WEIGHTS_FILE))
+    (directory / CONFIG_FILE).write_text(json.dumps(encoder.get_config(), indent=2))
+
+
+def load_encoder(directory: Path, **overrides: Any) -> Encoder:
+    """Builds the encoder saved in `directory`, under the current mixed-precision policy.
+
+    Raises:
+        EncoderError: there is none.
+    """
+    if not (directory / CONFIG_FILE).exists():
+        raise EncoderError(f"{directory} holds no encoder ({CONFIG_FILE} is missing)")
+    encoder = Encoder(**{**json.loads((directory / CONFIG_FILE).read_text()), **overrides})
+    load_weights(encoder, directory)
+    return encoder
+
+
+def load_weights(encoder: Encoder, directory: Path) -> None:
+    """Fills `encoder` with the weights saved in `directory`.
+
+    Raises:
+        EncoderError: they belong to an encoder of another size or width.
+    """
+    saved = json.loads((directory / CONFIG_FILE).read_text())
+    for name in ("backbone", "embedding_dim"):
+        if saved[name] != encoder.get_config()[name]:
+            raise EncoderError(
+                f"the encoder in {directory} has {name}={saved[name]}, but {encoder.get_config()[name]} is asked for"
+            )
+    encoder.load_weights(str(directory / WEIGHTS_FILE))

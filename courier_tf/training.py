@@ -1,0 +1,87 @@
+"""What both trainers share: replicas, mixed precision, and checkpoints that let an interrupted run go on."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+keras = tf.keras
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: the loss is no number, or fewer GPUs are there than asked for."""
+
+
+def mirrored_strategy(replicas: int = 0) -> tf.distribute.MirroredStrategy:
+    """One replica per GPU, or one on the CPU where there is none.
+
+    Args:
+        replicas: GPUs to use; 0 for all.
+
+    Raises:
+        TrainingError: more replicas than GPUs are asked for.
+    """
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    if replicas > max(len(gpus), 1):
+        raise TrainingError(f"replicas={replicas}, but this machine has {len(gpus)} GPUs")
+    return tf.distribute.MirroredStrategy(gpus[: replicas or None] or ["CPU:0"])
+
+
+def rows_per_replica(global_rows: int, strategy: tf.distribute.Strategy, setting: str) -> int:
+    """The share of a global batch that each replica gets.
+
+    Raises:
+        TrainingError: it cannot be shared out evenly; `setting` is named.
+    """
+    share, rest = divmod(global_rows, strategy.num_replicas_in_sync)
+    if rest or not share:
+        raise TrainingError(
+            f"{setting}={global_rows} is not a multiple of the {strategy.num_replicas_in_sync} replicas"
+        )
+    return share
+
+
+@contextlib.contextmanager
+def precision_policy(policy: str) -> Iterator[None]:
+    """Sets the Keras mixed-precision policy for the layers built inside, and restores the former one."""
+    former = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(former)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves weights, optimiser and loss scale at the end of each epoch; `restore` takes up the newest.
+
+    Args:
+        model: compiled.
+        directory: where the checkpoints are; the last two are kept.
+
+    Raises (from fit):
+        TrainingError: the loss of an epoch is not finite; the checkpoint before it is kept.
+    """
+
+    def __init__(self, model: keras.Model, directory: Path) -> None:
+        super().__init__()
+        self.epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epochs_done=self.epochs_done)
+        self.manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
+
+    def restore(self) -> int:
+        """Restores the newest checkpoint, if there is one; returns the number of epochs it holds."""
+        self.manager.restore_or_initialize()
+        return int(self.epochs_done.numpy())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not math.isfinite((logs or {}).get("loss", math.nan)):
+            raise TrainingError(
+                f"the loss of epoch {epoch + 1} is {(logs or {}).get('loss')}; the last good weights are in "
+                f"{self.manager.latest_checkpoint}. A lower learning rate or another precision may help."
+            )
+        self.epochs_done.assign(epoch + 1)
+        self.manager.save()
