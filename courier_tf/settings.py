@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 RankMode = Literal["none", "cluster_id", "cluster_id_permuted"]
@@ -128,11 +130,12 @@ class Settings:
 
     seed: int = 0
     """Seed of weights, shuffling, clustering; negatives have one of their own."""
-    ingest: IngestSettings = IngestSettings()
-    pretrain: PretrainSettings = PretrainSettings()
-    embed: EmbedSettings = EmbedSettings()
-    cluster: ClusterSettings = ClusterSettings()
-    rank: RankSettings = RankSettings()
+    # The empty name keeps the options free of prefixes.
+    ingest: Annotated[IngestSettings, tyro.conf.arg(name="")] = IngestSettings()
+    pretrain: Annotated[PretrainSettings, tyro.conf.arg(name="")] = PretrainSettings()
+    embed: Annotated[EmbedSettings, tyro.conf.arg(name="")] = EmbedSettings()
+    cluster: Annotated[ClusterSettings, tyro.conf.arg(name="")] = ClusterSettings()
+    rank: Annotated[RankSettings, tyro.conf.arg(name="")] = RankSettings()
 
     def to_json(self) -> str:
         """The settings as a JSON text that `from_json` reads back."""

@@ -139,7 +139,10 @@ def _fit(
     dataset = strategy.distribute_datasets_from_function(replica_batches)
     logs = partial / "logs"
     logs.mkdir(exist_ok=True)
-    watchers = [keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True), keras.callbacks.TensorBoard(str(logs))]
+    watchers = [
+        keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True),
+        keras.callbacks.TensorBoard(str(logs), write_graph=False),
+    ]
     if done < epochs:
         model.fit(
             dataset,

@@ -1,0 +1,244 @@
+"""The chain of stages: which one is still valid, in which order they run, where their results lie.
+
+A stage whose inputs and settings have not changed is skipped; one that was interrupted goes on. Stages meet in files
+alone: each is called with the directories of those before it.
+"""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from courier_tf import artefacts
+from courier_tf.artefacts import MadeBy
+from courier_tf.settings import Settings
+
+STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
+SETTINGS_FILE, METRICS_FILE, READINGS_FILE = "settings.json", "metrics.json", "test_readings.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """One workdir and the settings it is run with.
+
+    Attributes:
+        workdir: holds one directory per stage, `models/`, `metrics.json` and `settings.json`.
+        settings: of all stages.
+        beam_options: Beam's own command-line options, for the jobs.
+    """
+
+    workdir: Path
+    settings: Settings
+    beam_options: Sequence[str] = ()
+
+    def directory(self, stage: str) -> Path:
+        """Where the result of a stage lies."""
+        return self.workdir / stage
+
+    def write_settings(self) -> None:
+        """Writes the resolved settings into the workdir."""
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        artefacts.write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
+
+    def run(self, raw: str, final: bool = False) -> dict[str, Any]:
+        """Runs every stage that is not current, then measures.
+
+        Args:
+            raw: folder or URI in the raw format.
+            final: read the test span too; each reading is counted in the workdir.
+
+        Returns:
+            What stands in `metrics.json`.
+        """
+        self.write_settings()
+        self.ingest(raw)
+        for stage in STAGES[1:]:
+            getattr(self, stage)()
+        return self.report(final)
+
+    def ingest(self, raw: str) -> None:
+        """Raw logs and photos to TFRecords."""
+        from beam_jobs.ingest import fingerprint_of_raw, ingest
+
+        made_by = self._made_by("ingest", self.settings.ingest, {"raw": fingerprint_of_raw(raw)}, seeded=False)
+        self._unless_current(
+            self.directory("ingest"),
+            made_by,
+            lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
+        )
+
+    def pretrain(self) -> None:
+        """The warm-up on the catalogue's columns (unless `init` names an encoder), then the objective."""
+        from courier_tf.pretrain import train
+
+        settings, seed = self.settings.pretrain, self.settings.seed
+        ingested = artefacts.read(self.directory("ingest"), "ingest")
+        inputs = {"ingest": ingested.fingerprint}
+        start = Path(settings.init) if settings.init else self.directory("warmup")
+        if not settings.init:
+            # Settings of the objective do not touch the warm-up: all objectives start from the same encoder.
+            own = {k: v for k, v in dataclasses.asdict(settings).items() if k in WARMUP_SETTINGS}
+            made_by = self._made_by("warmup", own, inputs)
+            self._unless_current(
+                start, made_by, lambda target: train.warm_up(ingested.path, target, settings, seed, made_by)
+            )
+        started = artefacts.read(start, "pretrain" if settings.init else "warmup")
+        made_by = self._made_by("pretrain", settings, {**inputs, "start": started.fingerprint})
+        self._unless_current(
+            self.directory("pretrain"),
+            made_by,
+            lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
+        )
+
+    def embed(self) -> None:
+        """Items to embeddings."""
+        from beam_jobs.embed import embed
+        from courier_tf.pretrain.train import EMBEDDER_FOLDER
+
+        ingested, trained = self._ingested_and("pretrain")
+        made_by = self._made_by(
+            "embed",
+            self.settings.embed,
+            {"ingest": ingested.fingerprint, "encoder": trained.fingerprint},
+            seeded=False,
+        )
+        self._unless_current(
+            self.directory("embed"),
+            made_by,
+            lambda target: embed(
+                ingested.path,
+                trained.path / EMBEDDER_FOLDER,
+                trained.fingerprint,
+                target,
+                self.settings.embed,
+                made_by,
+                self.beam_options,
+            ),
+        )
+
+    def cluster(self) -> None:
+        """Embeddings to cluster IDs."""
+        from courier_tf.clusters.cluster import cluster
+
+        embedded = artefacts.read(self.directory("embed"), "embed")
+        made_by = self._made_by("cluster", self.settings.cluster, {"embed": embedded.fingerprint})
+        self._unless_current(
+            self.directory("cluster"),
+            made_by,
+            lambda target: cluster(embedded.path, target, self.settings.cluster, self.settings.seed, made_by),
+        )
+
+    def rank(self) -> None:
+        """Impressions and cluster IDs to rankers, one per image-feature mode."""
+        from courier_tf.ranking.train import rank
+
+        ingested, clustered = self._ingested_and("cluster")
+        inputs = {"ingest": ingested.fingerprint, "cluster": clustered.fingerprint}
+        made_by = self._made_by("rank", self.settings.rank, inputs)
+        self._unless_current(
+            self.directory("rank"),
+            made_by,
+            lambda target: rank(ingested.path, clustered.path, target, self.settings.rank, self.settings.seed, made_by),
+        )
+
+    def export(self) -> None:
+        """Trained models to versioned SavedModels below `models/`; a new version where anything has changed."""
+        from courier_tf import export
+        from courier_tf.pretrain.train import ENCODER_FOLDER
+
+        trained, clustered, ranked = (
+            artefacts.read(self.directory(stage), stage) for stage in ("pretrain", "cluster", "rank")
+        )
+        if clustered.facts["encoder"] != trained.fingerprint:
+            raise artefacts.ArtefactError(
+                f"{clustered.path} belongs to the encoder {clustered.facts['encoder']}, but {trained.path} holds "
+                f"{trained.fingerprint}. Run 'courier embed' and 'courier cluster' again."
+            )
+        mode = exported_mode(self.settings.rank.rank_modes)
+        models = self.workdir / "models"
+        made_by = self._made_by("export", {"mode": mode}, {"rank": ranked.fingerprint}, seeded=False)
+        length = self.settings.rank.rank_history_length
+        self._unless_current(
+            export.newest_version(models / export.CTR_RANKER) or models / export.CTR_RANKER / "1",
+            made_by,
+            lambda _: export.export_ranker(ranked.path / mode, length, models, made_by),
+        )
+        inputs = {"encoder": trained.fingerprint, "cluster": clustered.fingerprint}
+        embedder_made_by = self._made_by("export", {}, inputs, seeded=False)
+        self._unless_current(
+            export.newest_version(models / export.IMAGE_EMBEDDER) or models / export.IMAGE_EMBEDDER / "1",
+            embedder_made_by,
+            lambda _: export.export_embedder(
+                trained.path / ENCODER_FOLDER, trained.facts["image_size"], clustered.path, models, embedder_made_by
+            ),
+        )
+
+    def report(self, final: bool = False) -> dict[str, Any]:
+        """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""
+        from courier_tf.ranking.train import measure
+
+        ingested, ranked = self._ingested_and("rank")
+        trained = artefacts.read(self.directory("pretrain"), "pretrain")
+        clustered = artefacts.read(self.directory("cluster"), "cluster")
+        results = {"valid": ranked.facts}
+        if final:
+            self._count_reading(ranked)
+            results["test"] = measure(ingested.path, ranked.path, self.settings.rank, "test")
+        modes = self.settings.rank.rank_modes
+        similarity = {"pretrain": trained.facts["similarity_auc"]}
+        if not self.settings.pretrain.init:
+            similarity["warmup"] = artefacts.read(self.directory("warmup"), "warmup").facts["similarity_auc"]
+        content = {
+            "ranking": {m: {split: found["metrics"][m] for split, found in results.items()} for m in modes},
+            "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
+            "similarity_auc": similarity,
+            "clusters": clustered.facts,
+            "data": ingested.facts,
+            "made_by": dataclasses.asdict(ranked.made_by),
+        }
+        artefacts.write_file(self.workdir / METRICS_FILE, json.dumps(content, indent=2, default=str))
+        return content
+
+    def _ingested_and(self, stage: str) -> tuple[artefacts.Artefact, artefacts.Artefact]:
+        """The results of ingest and of another stage; the latter must come from the former."""
+        ingested = artefacts.read(self.directory("ingest"), "ingest")
+        other = artefacts.read(self.directory(stage), stage)
+        if "ingest" in other.made_by.inputs:
+            artefacts.require_input(other, "ingest", ingested.fingerprint)
+        return ingested, other
+
+    def _made_by(self, stage: str, settings: Any, inputs: dict[str, str], seeded: bool = True) -> MadeBy:
+        values = settings if isinstance(settings, dict) else dataclasses.asdict(settings)
+        return MadeBy(stage, {**values, **({"seed": self.settings.seed} if seeded else {})}, inputs)
+
+    def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
+        name = made_by.stage if made_by.stage != "export" else f"export {target.parent.name}"
+        if artefacts.is_current(target, made_by):
+            print(f"[{name}] unchanged, skipped", flush=True)
+            return
+        started = datetime.datetime.now()
+        print(f"[{name}] ...", flush=True)
+        make(target)
+        print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
+
+    def _count_reading(self, ranked: artefacts.Artefact) -> None:
+        """Notes that the test span was looked at: choices made after many looks are worth less."""
+        file = self.workdir / READINGS_FILE
+        readings = json.loads(file.read_text()) if file.exists() else []
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        readings.append({"time": now, "rank": ranked.fingerprint})
+        artefacts.write_file(file, json.dumps(readings, indent=2))
+
+
+#: The pre-training settings that the warm-up depends on.
+WARMUP_SETTINGS = (
+    "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
+    "checkpoint_every", "replicas",
+)  # fmt: skip
+
+
+def exported_mode(modes: Sequence[str]) -> str:
+    """The mode that is served: the last one that is no control."""
+    return next(mode for mode in reversed(modes) if not mode.endswith("permuted"))

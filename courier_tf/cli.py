@@ -1,0 +1,193 @@
+"""The command line: words to settings to calls."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import courier_tf
+from courier_tf.settings import PRESETS, Settings
+from courier_tf.shop import ShopSettings
+
+Flat = tyro.conf.arg(name="")  # A stage's settings are options of their own, without a prefix.
+Preset = Literal["tiny", "demo", "paper"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shop:
+    """Draw the simulated shop: a data set in the raw format, with photos, clicks, and known tastes."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder to write."""
+    settings: Annotated[ShopSettings, Flat] = dataclasses.field(default_factory=ShopSettings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What all stages of the chain share."""
+
+    workdir: Path
+    """Folder of the results; holds one folder per stage."""
+    preset: Preset = "demo"
+    """Defaults of all settings: tiny (seconds), demo (minutes), paper (GPUs)."""
+    settings: Annotated[Settings, Flat] = dataclasses.field(default_factory=Settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Stage):
+    """The whole chain: raw logs and photos in, SavedModels and metrics out."""
+
+    raw: str = tyro.MISSING
+    """Folder or URI in the raw format."""
+    final: bool = False
+    """Read the test span too; each reading is counted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ingest(Stage):
+    """Raw logs and photos to TFRecords (Beam; takes Beam's own options too, such as --runner)."""
+
+    raw: str = tyro.MISSING
+    """Folder or URI in the raw format."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain(Stage):
+    """TFRecords to an image encoder: the warm-up, then COURIER."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed(Stage):
+    """Items to embeddings (Beam; takes Beam's own options too)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster(Stage):
+    """Embeddings to cluster IDs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank(Stage):
+    """Impressions to rankers, with and without looks; writes metrics.json."""
+
+    final: bool = False
+    """Read the test span too; each reading is counted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export(Stage):
+    """Trained models to SavedModels for TF Serving."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Ask an exported ranker, loaded as a server does, for click probabilities."""
+
+    workdir: Path
+    """Workdir of a finished run."""
+    user: str
+    """User id; an unknown one is fine."""
+    candidates: tuple[str, ...]
+    """Item ids to score."""
+    history: tuple[str, ...] = ()
+    """Item ids clicked before, oldest first."""
+
+
+COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `courier`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    beams: list[str] = []
+    if arguments[:1] and arguments[0] in ("run", "ingest", "embed"):
+        from beam_jobs.options import split_beam_options
+
+        arguments, beams = split_beam_options(arguments)
+    _run(_parse(arguments), beams)
+
+
+def _parse(arguments: list[str]) -> object:
+    names = {command.__name__.lower(): command for command in COMMANDS}
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+        nearest = difflib.get_close_matches(arguments[0], names, 1)
+        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+        sys.exit(f"courier: there is no command '{arguments[0]}'.{hint} Commands: {', '.join(names)}.")
+    settings = _defaults(arguments)
+    choices = []
+    for name, command in names.items():
+        default = {"default": command(workdir=tyro.MISSING, settings=settings)} if issubclass(command, Stage) else {}
+        about = (command.__doc__ or "").strip()
+        choices.append(Annotated[command, tyro.conf.subcommand(name, description=about, **default)])
+    union = choices[0]
+    for choice in choices[1:]:
+        union = union | choice
+    return tyro.cli(
+        union,
+        prog="courier",
+        args=arguments,
+        description=f"COURIER {courier_tf.__version__}: click logs and product photos to a CTR model that sees.",
+    )
+
+
+def _defaults(arguments: list[str]) -> Settings:
+    """The settings that the other options change: of the preset named, else of the workdir, else of `demo`."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--preset", choices=list(PRESETS))
+    early.add_argument("--workdir", type=Path)
+    found, _ = early.parse_known_args(arguments[1:])
+    if found.preset:
+        return PRESETS[found.preset]
+    file = found.workdir and found.workdir / "settings.json"
+    return Settings.from_json(file.read_text()) if file and file.exists() else PRESETS["demo"]
+
+
+def _run(command: object, beams: list[str]) -> None:
+    if isinstance(command, Shop):
+        from courier_tf.shop import ShopError, make_shop
+
+        print(_or_exit(lambda: make_shop(command.out, command.settings), ShopError))
+    elif isinstance(command, Predict):
+        from courier_tf.predict import predict
+
+        _or_exit(lambda: predict(command.workdir, command.user, command.candidates, command.history), ValueError)
+    elif isinstance(command, Stage):
+        _or_exit(lambda: _run_stage(command, beams), ValueError, RuntimeError)
+
+
+def _run_stage(command: Stage, beams: list[str]) -> None:
+    from courier_tf import summary
+    from courier_tf.chain import Chain
+
+    chain = Chain(command.workdir, command.settings, beams)
+    chain.write_settings()
+    stage = type(command).__name__.lower()
+    if isinstance(command, Run):
+        metrics = chain.run(command.raw, command.final)
+        summary.write_model_card(metrics, command.workdir)
+        summary.show(metrics, command.workdir)
+    elif isinstance(command, Ingest):
+        chain.ingest(command.raw)
+    else:
+        getattr(chain, stage)()
+        if isinstance(command, Rank):
+            summary.show(chain.report(command.final), command.workdir)
+
+
+def _or_exit(call, *expected: type[Exception]):
+    """Runs `call`; an error that the project raises on purpose ends the program with its message alone."""
+    try:
+        return call()
+    except expected as error:
+        if type(error).__module__.split(".")[0] not in ("courier_tf", "beam_jobs", "serving"):
+            raise
+        sys.exit(f"courier: {error}")
+
+
+if __name__ == "__main__":
+    main()

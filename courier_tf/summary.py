@@ -1,0 +1,70 @@
+"""What a run says at its end: what it made, and how much looks helped; and the model card."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from courier_tf.artefacts import write_file
+
+MODEL_CARD = "model_card.md"
+
+
+def percent(value: float | None) -> str:
+    """A share as percentage points; a dash where it is not defined."""
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def show(metrics: dict[str, Any], workdir: Path) -> None:
+    """Prints the tables of a run."""
+    console = Console()
+    split = "test" if "test" in metrics["gain_over_none"] else "valid"
+    table = Table(title=f"Click prediction, {split} span (AUC, GAUC and NDCG in points)")
+    for column in ("image feature", "slice", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)"):
+        table.add_column(column)
+    for mode, found in metrics["ranking"].items():
+        for name, part in {"all": found[split], **found[split]["slices"]}.items():
+            gain = metrics["gain_over_none"][split].get(mode, {}).get(name)
+            interval = "" if gain is None else f"{100 * gain['gain']:+.2f}  " + _interval(gain)
+            loss = "-" if part["logloss"] is None else f"{part['logloss']:.4f}"
+            values = [percent(part[key]) for key in ("auc", "gauc", "ndcg@10")]
+            table.add_row(mode, name, *values, loss, interval)
+    console.print(table)
+    for stage, found in metrics["similarity_auc"].items():
+        best, mean = found["best_without_repeats"], found["mean_without_repeats"]
+        console.print(f"similarity to the history alone, {stage}: AUC {percent(best)} (best) {percent(mean)} (mean)")
+    console.print(f"Rankers, embeddings and clusters: {workdir}; SavedModels for TF Serving: {workdir / 'models'}")
+    console.print(f"All figures: {workdir / 'metrics.json'}; model card: {workdir / MODEL_CARD}")
+
+
+def _interval(gain: dict[str, float]) -> str:
+    return f"({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+
+
+def write_model_card(metrics: dict[str, Any], workdir: Path) -> None:
+    """Writes what a user of the served models must know."""
+    data = metrics["data"]
+    negatives = data["negatives"]
+    meaning = (
+        "the share of clicks among the impressions of the log"
+        if negatives is None
+        else f"the share of positives in a mixture with sampled negatives ({negatives}), not a click rate of the shop"
+    )
+    lines = [
+        "# Model card",
+        "",
+        "- `ctr_ranker`: user id, history item ids, candidate item id -> probability of a click.",
+        "- `image_embedder`: JPEG or PNG file -> embedding and cluster ID.",
+        f"- Data: train before {data['valid_from']}, valid before {data['test_from']}, test after that (UTC).",
+        f"- A probability refers to {meaning}.",
+        f"- Made by: code {metrics['made_by']['code_version']}, inputs {metrics['made_by']['inputs']}.",
+        "",
+        "| image feature | split | AUC | GAUC | NDCG@10 | log loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mode, found in metrics["ranking"].items():
+        for split, part in found.items():
+            values = [percent(part[key]) for key in ("auc", "gauc", "ndcg@10")]
+            lines.append(f"| {mode} | {split} | {' | '.join(values)} | {part['logloss']:.4f} |")
+    write_file(workdir / MODEL_CARD, "\n".join(lines) + "\n")
