@@ -24,9 +24,9 @@ setup(
         "keras-cv==0.9.0",
         "tensorflow-metadata<1.17",  # Needed by keras-cv's data sets; later ones want a newer protobuf than TF 2.16.
         "tensorflow-io==0.37.1",
-        "scann>=1.3.2,<1.5",
         "apache-beam>=2.72,<2.78",
-        "google-crc32c",  # Beam writes TFRecords slowly without it.
+        "google-crc32c",  # Beam reads and writes TFRecords slowly without it.
+        "crcmod",  # Beam warns at every start where it is missing.
         "numpy",
         "pandas",
         "pillow",

@@ -1,0 +1,44 @@
+# Python 3.11 and make are all that is needed. `make demo` is the place to start.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+WORK := work
+
+.PHONY: install demo test test-slow lint format lock clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: install  ## The whole chain on the simulated shop: about 12 minutes on two cores.
+	$(BIN)/courier shop $(WORK)/shop
+	$(BIN)/courier run --raw $(WORK)/shop --preset demo --workdir $(WORK)/demo --final
+
+test: install  ## What CI runs.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+test-slow: install  ## Interrupted stages, the notebook, the evidence on small shops.
+	$(BIN)/python -m pytest -m slow
+
+evidence: install  ## Does looking help on the shop? Three seeds, with controls: about two hours on two cores.
+	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
+	$(PYTHON) -m venv $(WORK)/lock
+	$(WORK)/lock/bin/python -m pip install --quiet --constraint lock.in --editable ".[dev]"
+	$(WORK)/lock/bin/python -m pip freeze --exclude-editable > requirements.lock
+
+clean:
+	rm -rf $(WORK) $(VENV)

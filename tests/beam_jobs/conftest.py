@@ -1,0 +1,127 @@
+"""Tiny raw folders, and a reader of what the ingest job made of them."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from beam_jobs.ingest import ingest
+from courier_tf import records, schema
+from courier_tf.artefacts import MadeBy
+from courier_tf.settings import IngestSettings
+
+DAY = 86_400
+FIRST = 1_600_000_000 // DAY * DAY  # Midnight of the first day.
+
+
+def photo(kind: str = "JPEG", mode: str = "RGB", size: int = 20, seed: int = 0) -> bytes:
+    """An encoded photo of smooth colours."""
+    rng = np.random.default_rng(seed)
+    pixels = Image.fromarray(rng.integers(0, 255, [4, 4, 3], dtype=np.uint8)).resize((size, size), Image.BILINEAR)
+    out = io.BytesIO()
+    pixels.convert(mode).save(out, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return out.getvalue()
+
+
+class Raw:
+    """A raw folder in the making: rows are lists of dicts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "images").mkdir(parents=True)
+
+    def items(self, count: int = 8, **columns) -> list[dict]:
+        rows = []
+        for number in range(count):
+            name = f"item{number}"
+            (self.folder / "images" / f"{name}.jpg").write_bytes(photo(seed=number))
+            row = {
+                "item_id": name,
+                "image": f"images/{name}.jpg",
+                "category": f"c{number % 3}",
+                "title": f"title {number}",
+            }
+            rows.append({**row, **{column: values[number] for column, values in columns.items()}})
+        return rows
+
+    def write(self, table: str, rows: list[dict]) -> Path:
+        file = self.folder / f"{table}.csv"
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return file
+
+    def ingest(self, target: Path, **settings) -> "Ingested":
+        chosen = dataclasses.replace(IngestSettings(image_size=16, shards=2, max_reject_fraction=0.5), **settings)
+        ingest(str(self.folder), target, chosen, MadeBy("ingest", {}, {}))
+        return Ingested(target)
+
+
+class Ingested:
+    """What the job wrote, as plain Python."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.facts = json.loads((target / "artefact.json").read_text())["facts"]
+
+    def rows(self, folder: str, prefix: str) -> list[dict]:
+        features = schema.IMPRESSION_FEATURES if folder == "impressions" else schema.PAGE_VIEW_FEATURES
+        found = []
+        for file in records.files(self.target / folder, prefix):
+            for serialised in tf.data.TFRecordDataset(file):
+                parsed = records.parse(serialised[None], features)
+                row = {}
+                for name, kind in features.items():
+                    value = parsed[name].to_list()[0] if kind.endswith("list") else parsed[name].numpy()[0]
+                    texts = [v.decode() if isinstance(v, bytes) else int(v) for v in np.atleast_1d(value)]
+                    row[name] = texts if kind.endswith("list") else texts[0]
+                found.append(row)
+        return found
+
+    def rejects(self) -> list[dict]:
+        lines = (self.target / "rejects" / "rejects.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def raw(tmp_path) -> Raw:
+    """An empty raw folder."""
+    return Raw(tmp_path / "raw")
+
+
+def impression_log(users: int = 6, days: int = 10, page_size: int = 6, items: int = 8, seed: int = 0) -> list[dict]:
+    """One page view per user and day, at a random second, with clicks by chance."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for day in range(days):
+        for user in range(users):
+            second = int(FIRST + day * DAY + rng.integers(DAY))
+            for item in rng.choice(items, page_size, replace=False):
+                rows.append(
+                    {
+                        "user_id": f"u{user}",
+                        "item_id": f"item{item}",
+                        "timestamp": second,
+                        "request_id": f"r{day}-{user}",
+                        "clicked": int(rng.random() < 0.35),
+                    }
+                )
+    return rows
+
+
+def positives_log(users: int = 8, days: int = 10, items: int = 8, seed: int = 0) -> list[dict]:
+    """One to three purchases per user and day, all at midnight."""
+    rng = np.random.default_rng(seed)
+    return [
+        {"user_id": f"u{user}", "item_id": f"item{item}", "timestamp": FIRST + day * DAY}
+        for day in range(days)
+        for user in range(users)
+        for item in rng.choice(items, rng.integers(1, 4), replace=False)
+    ]

@@ -1,0 +1,167 @@
+"""Every kind of bad input has a clear outcome: an error that names the place, or a line in the reject file."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beam_jobs.sources import RawDataError
+from courier_tf import images, records
+
+from .conftest import FIRST, impression_log, photo
+
+
+def reject_of(found, **wanted):
+    matching = [r for r in found.rejects() if all(r[name] == value for name, value in wanted.items())]
+    assert len(matching) == 1, found.rejects()
+    return matching[0]
+
+
+@pytest.mark.parametrize("table, column", [("items", "category"), ("events", "timestamp")])
+def test_missing_column(raw, tmp_path, table, column):
+    rows = {"items": raw.items(), "events": impression_log()}
+    for name, content in rows.items():
+        raw.write(name, [{k: v for k, v in row.items() if (name, k) != (table, column)} for row in content])
+    with pytest.raises(RawDataError, match=rf"{table}.csv has no column '{column}'; its columns are"):
+        raw.ingest(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_clicked_without_request_id(raw, tmp_path):
+    raw.write("items", raw.items())
+    raw.write("events", [{k: v for k, v in row.items() if k != "request_id"} for row in impression_log()])
+    with pytest.raises(RawDataError, match="has 'clicked' alone"):
+        raw.ingest(tmp_path / "out")
+
+
+def test_no_files_and_two_formats(raw, tmp_path):
+    with pytest.raises(RawDataError, match=r"holds none of items.csv"):
+        raw.ingest(tmp_path / "out")
+    raw.write("items", raw.items())
+    (raw.folder / "items.jsonl").write_text("{}")
+    with pytest.raises(RawDataError, match="in several formats"):
+        raw.ingest(tmp_path / "out")
+
+
+def test_no_event_at_all(raw, tmp_path):
+    raw.write("items", raw.items())
+    (raw.folder / "events.csv").write_text("user_id,item_id,timestamp,request_id,clicked\n")
+    with pytest.raises(RawDataError, match="no usable event"):
+        raw.ingest(tmp_path / "out")
+
+
+def test_bad_events_are_rejected_with_their_place(raw, tmp_path):
+    log = impression_log()
+    bad = [
+        ("item_id", "item99", "item_id", "not in the catalogue"),
+        ("item_id", "", "item_id", "empty"),
+        ("user_id", " ", "user_id", "empty"),
+        ("timestamp", FIRST * 1000, "timestamp", "milliseconds"),
+        ("timestamp", int(time.time()) + 900_000, "timestamp", "future"),
+        ("timestamp", "yesterday", "timestamp", "not a number"),
+        ("timestamp", -5, "timestamp", "1970"),
+        ("clicked", 2, "clicked", "neither 0 nor 1"),
+    ]
+    extra = [{**log[0], "request_id": f"bad{n}", field: value} for n, (field, value, _, _) in enumerate(bad)]
+    raw.write("items", raw.items())
+    file = raw.write("events", log + extra)
+    with file.open("ab") as stream:
+        stream.write(b"u\xff,item1,%d,r,1\n" % FIRST)
+        stream.write(b"u1,item1\n")
+    found = raw.ingest(tmp_path / "out")
+    for number, (_, _, field, reason) in enumerate(bad):
+        reject = reject_of(found, row=len(log) + 1 + number)
+        assert reject["field"] == field and reason in reject["reason"] and reject["file"] == str(file)
+    assert reject_of(found, row=len(log) + 9)["reason"] == "is not UTF-8"
+    assert reject_of(found, row=len(log) + 10)["reason"] == "has 2 fields, the header has 5"
+    assert found.facts["counts"]["rejected_events"] == len(bad) + 2
+    assert sum(found.facts["counts"][f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
+
+
+def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
+    log = impression_log()
+    raw.write("items", raw.items())
+    raw.write("events", log + [{**log[0], "item_id": "nobody"}] * 9)
+    with pytest.raises(RawDataError, match=r"9 of 369 events were rejected, more than max_reject_fraction=0.01"):
+        raw.ingest(tmp_path / "out", max_reject_fraction=0.01)
+    assert not (tmp_path / "out").exists()
+    assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 9
+
+
+def test_duplicates_are_merged_and_counted(raw, tmp_path):
+    log = impression_log()
+    unclicked = next(row for row in log if not row["clicked"])
+    raw.write("items", raw.items())
+    raw.write("events", [*log, log[0], log[0], {**unclicked, "clicked": 1}])
+    found = raw.ingest(tmp_path / "out")
+    counts = found.facts["counts"]
+    assert counts["duplicate_events_merged"] == 2 and counts["conflicting_events_merged"] == 1
+    rows = [row for split in ("train", "valid", "test") for row in found.rows("impressions", split)]
+    assert len(rows) == len(log)
+    merged = [r for r in rows if (r["page_view_id"], r["item_id"]) == (unclicked["request_id"], unclicked["item_id"])]
+    assert [r["clicked"] for r in merged] == [1], "a click wins"
+
+
+def test_duplicate_items(raw, tmp_path):
+    items = raw.items()
+    raw.write("items", [*items, {**items[2], "category": "other"}])
+    raw.write("events", impression_log())
+    found = raw.ingest(tmp_path / "out")
+    assert "stands already in row 3" in reject_of(found, kind="item", row=9)["reason"]
+    assert records.read_items(found.target, ["category"]).columns["category"][2] == b"c2"
+
+
+def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
+    animated = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(animated, "WEBP", save_all=True, append_images=frames[1:])
+    content = {
+        "truncated.jpg": photo(size=256)[:1500],
+        "empty.jpg": b"",
+        "text.jpg": b"this is no photo",
+        "gif.gif": photo("GIF"),
+        "animated.webp": animated.getvalue(),
+    }
+    items = raw.items(12)
+    for row, (name, value) in zip(items, content.items(), strict=False):
+        (raw.folder / "images" / name).write_bytes(value)
+        row["image"] = f"images/{name}"
+    (tmp_path / "outside.jpg").write_bytes(photo())
+    (raw.folder / "images" / "link.jpg").symlink_to(tmp_path / "outside.jpg")
+    items[5]["image"], items[6]["image"], items[7]["image"] = "../outside.jpg", "/etc/hostname", "images/link.jpg"
+    raw.write("items", items)
+    raw.write("events", impression_log(items=12))
+    found = raw.ingest(tmp_path / "out", max_reject_fraction=0.9)
+    reasons = ["broken", "empty", "no JPEG", "no JPEG", "animated", "leaves", "leaves", "leaves"]
+    for row, reason in enumerate(reasons, start=1):
+        assert reason in reject_of(found, kind="photo", row=row)["reason"]
+    table = records.read_items(found.target, ["category"])
+    kept = dict(zip(table.ids, table.has_photo, strict=True))
+    assert [kept[f"item{n}".encode()] for n in range(12)] == [False] * 8 + [True] * 4
+    assert sum(found.facts["counts"][f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
+
+
+def test_huge_photo(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    items = raw.items()
+    (raw.folder / "images" / "item0.jpg").write_bytes(photo(size=40))
+    raw.write("items", items)
+    raw.write("events", impression_log())
+    found = raw.ingest(tmp_path / "out")
+    assert "40 x 40 pixels" in reject_of(found, kind="photo")["reason"]
+
+
+@pytest.mark.parametrize(
+    "kind, mode", [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("WEBP", "RGB")]
+)
+def test_photos_of_every_kind_agree_with_pillow(kind, mode):
+    import tensorflow as tf
+
+    from beam_jobs.photos import normalise
+
+    encoded = photo(kind, mode, size=32, seed=3)
+    found = tf.io.decode_png(normalise(encoded, 32)).numpy().astype(int)
+    expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(int)
+    assert np.abs(found - expected).max() <= (0 if kind != "JPEG" else 3)
