@@ -19,7 +19,7 @@ def precision(request):
     tf.keras.mixed_precision.set_global_policy("float32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two_replicas():
-    """A MirroredStrategy over two logical CPU devices."""
+    """A MirroredStrategy over two logical CPU devices; one for all tests: two of them disturb each other's collectives."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -92,7 +92,8 @@ class CourierModel(keras.Model):
             target_mask=tf.reshape(target_mask, [-1]),
             target_positions=first + tf.range(slots),
             candidates=gathered(tf.reshape(page_view, [-1, dim])),
-            candidate_mask=gathered(tf.reshape(batch["page_view_mask"], [-1])),
+            # Booleans cannot be gathered.
+            candidate_mask=gathered(tf.cast(tf.reshape(batch["page_view_mask"], [-1]), tf.int32)) > 0,
             candidate_items=gathered(tf.reshape(batch["page_view_items"], [-1])),
             temperature=self.temperature,
         )

@@ -1,0 +1,152 @@
+"""CourierModel: de-duplication, one and two replicas, precisions, saving."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.pretrain.data import PhotoStore, deduplicated
+from courier_tf.pretrain.encoder import Encoder, EncoderError, load_encoder, load_weights, save_encoder
+from courier_tf.pretrain.model import CourierModel
+
+SIZE, ITEMS = 32, 20
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    rng = np.random.default_rng(0)
+    photos = rng.integers(0, 255, [ITEMS + 1, SIZE, SIZE, 3], dtype=np.uint8)
+    photos[0] = 0
+    return photos
+
+
+def numbers(rng, rows=8, size=3, history=4):
+    """Item numbers of a batch with padding, repeats, an empty history and a row without a click."""
+    page_view = rng.integers(1, ITEMS + 1, [rows, size]).astype(np.int32)
+    past = rng.integers(1, ITEMS + 1, [rows, history]).astype(np.int32)
+    clicked = rng.random([rows, size]) < 0.5
+    page_view[0, 2], past[1], clicked[2], past[3, 1:] = 0, 0, False, 0
+    return page_view, past, clicked
+
+
+def build(strategy=None, optimizer=None, encoder=None, **settings):
+    tf.keras.utils.set_random_seed(1)
+    scope = strategy.scope() if strategy else tf.distribute.get_strategy().scope()
+    with scope:
+        model = CourierModel(encoder or Encoder("nano", 16), **settings)
+        model.compile(optimizer or tf.keras.optimizers.SGD(0.1))
+    return model
+
+
+def test_each_photo_once_and_gradients_as_if_each_slot_were_encoded(pixels):
+    page_view, past, clicked = numbers(np.random.default_rng(1))
+    batch = deduplicated(tf.constant(page_view), tf.constant(past), tf.constant(clicked), tf.constant(pixels))
+    assert len(batch["photos"]) == len(set(page_view.ravel()) | set(past.ravel())) < page_view.size + past.size
+    slots = np.concatenate([page_view.ravel(), past.ravel()])
+    naive = {
+        **batch,
+        "photos": tf.gather(pixels, slots),
+        "page_view": tf.reshape(tf.range(page_view.size), page_view.shape),
+        "history": tf.reshape(tf.range(page_view.size, len(slots)), past.shape),
+    }
+    model = build()
+    results = []
+    for one in (batch, naive):
+        with tf.GradientTape() as tape:
+            loss, _ = model._global_loss(one, training=False)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        results.append((loss, [tf.convert_to_tensor(gradient) for gradient in gradients]))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+    for first, second in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5 * max(1, np.abs(second).max()))
+
+
+@pytest.mark.parametrize("reconstruction", ["weighted_sum", "multi_head"])
+def test_two_replicas_train_like_one(pixels, two_replicas, reconstruction):
+    """The same global batch gives the same weights: negatives, means and gradients are global."""
+    rng = np.random.default_rng(2)
+    halves = [numbers(rng), numbers(rng)]
+    steps = 3
+
+    def dataset(parts):
+        batches = [deduplicated(*map(tf.constant, part), tf.constant(pixels)) for part in parts]
+        stacked = tf.data.Dataset.from_generator(
+            lambda: iter(batches),
+            output_signature={
+                name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in batches[0].items()
+            },
+        )
+        return stacked.repeat(steps)
+
+    together = [np.concatenate([half[place] for half in halves]) for place in range(3)]
+    single = build(reconstruction=reconstruction)
+    start = [weight.numpy() for weight in single.trainable_variables]
+    first = single.fit(dataset([together]), epochs=1, verbose=0)
+    double = build(two_replicas, reconstruction=reconstruction)
+    for one, other in zip(start, double.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, other.numpy())
+    distributed = two_replicas.distribute_datasets_from_function(lambda _: dataset(halves))
+    second = double.fit(distributed, steps_per_epoch=steps, epochs=1, verbose=0)
+    assert first.history["loss"][0] == pytest.approx(second.history["loss"][0], rel=1e-5)
+    assert first.history["targets"][0] == pytest.approx(second.history["targets"][0])
+    moved = 0.0
+    for begin, one, other in zip(start, single.trainable_variables, double.trainable_variables, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
+        moved = max(moved, np.abs(one.numpy() - begin).max())
+    assert moved > 1e-3
+
+
+def test_compiled_training_in_every_precision(pixels, precision):
+    page_view, past, clicked = numbers(np.random.default_rng(3))
+    batch = deduplicated(*map(tf.constant, (page_view, past, clicked)), tf.constant(pixels))
+    model = build(optimizer=tf.keras.optimizers.Adam(1e-3))
+    history = model.fit(tf.data.Dataset.from_tensors(batch).repeat(8), epochs=2, verbose=0)
+    assert history.history["loss"][1] < history.history["loss"][0]
+    assert model.encoder(batch["photos"]).dtype == tf.float32
+    assert all(weight.dtype == tf.float32 for weight in model.trainable_variables)
+
+
+def test_weight_decay_is_added_to_the_gradient(pixels):
+    """Without any target the step is the decay alone."""
+    page_view, past, clicked = numbers(np.random.default_rng(4))
+    batch = deduplicated(*map(tf.constant, (page_view, past, clicked & False)), tf.constant(pixels))
+    model = build(optimizer=tf.keras.optimizers.SGD(0.5), weight_decay=0.1)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    history = model.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
+    assert history.history["loss"] == [0.0]
+    for weight, start in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_allclose(weight.numpy(), start * (1 - 0.5 * 0.1), rtol=1e-5, atol=1e-7)
+
+
+def test_encoder_files(tmp_path, pixels):
+    encoder = Encoder("nano", 16)
+    expected = encoder(pixels)
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, rtol=1e-5)
+    save_encoder(encoder, tmp_path)
+    np.testing.assert_array_equal(load_encoder(tmp_path)(pixels), expected)
+    with pytest.raises(EncoderError, match="embedding_dim=16, but 8 is asked for"):
+        load_weights(Encoder("nano", 8), tmp_path)
+    with pytest.raises(EncoderError, match="holds no encoder"):
+        load_encoder(tmp_path / "nowhere")
+
+
+def test_photo_store_numbers():
+    from courier_tf.records import Items
+
+    png = tf.io.encode_png(np.zeros([4, 4, 3], np.uint8)).numpy()
+    items = Items(
+        np.array([b"a", b"b", b"c"], object), {}, np.array([b""] * 3, object), np.zeros(3), np.zeros(3),
+        np.array([png, b"", png], object),
+    )  # fmt: skip
+    store = PhotoStore.of(items, 4)
+    ids = np.array([b"c", b"b", b"a", b"zz", b""], object)
+    np.testing.assert_array_equal(store.numbers(ids), [3, 0, 1, 0, 0])
+    np.testing.assert_array_equal(store.lookup().lookup(tf.constant(ids)), [3, 0, 1, 0, 0])
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="reconstruction must be one of"):
+        CourierModel(Encoder("nano", 16), reconstruction="none")
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        CourierModel(Encoder("nano", 16), temperature=0)
+    with pytest.raises(ValueError, match="backbone must be one of"):
+        Encoder("huge")
