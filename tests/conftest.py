@@ -21,5 +21,5 @@ def precision(request):
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """A MirroredStrategy over two logical CPU devices; one for all tests: two of them disturb each other's collectives."""
+    """A MirroredStrategy over two logical CPU devices, the same for all tests: two disturb each other's collectives."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
