@@ -1,0 +1,1 @@
+"""Serving: how TensorFlow Serving is started on the exported models."""

@@ -11,9 +11,8 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from courier_tf.artefacts import replace_directory
-from courier_tf.shop.photos import SILHOUETTES, Photo, draw
+from courier_tf.shop.photos import HUES, SILHOUETTES, TONES, Photo, draw
 from courier_tf.shop.simulate import (
-    HUES,
     MATERIALS,
     OPENING,
     PRICES,
@@ -95,8 +94,8 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float]:
     paths = [f"images/{item}.{ending}" for item, ending in zip(ids, endings, strict=True)]
     names = list(SILHOUETTES)
     for number in track(range(settings.items), "photos"):
-        motif, hue = divmod(int(catalogue.look[number]), HUES)
-        photo = draw(Photo(names[catalogue.category[number]], motif, hue), settings.photo_size, rng)
+        tone, hue = divmod(int(catalogue.look[number]), HUES)
+        photo = draw(Photo(names[catalogue.category[number]], hue, list(TONES)[tone]), settings.photo_size, rng)
         photo.save(partial / paths[number], **FORMATS[endings[number]])
 
     categories = np.array(names)[catalogue.category]

@@ -1,7 +1,7 @@
 """Product photos drawn by code: a silhouette with a motif on it, in front of a background, under changing light.
 
-What users like (the look: motif and its hue) is visible; what varies beside it (background, fabric colour, light,
-place, size, tilt, noise) is larger in pixels, so that an encoder has to learn what matters.
+What users like (the look: the hue of the motif, and how dark the fabric is) is visible; what varies beside it (motif,
+fabric hue, background, light, place, size, tilt, noise) is larger in pixels: an encoder has to learn what matters.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 MOTIFS = ("stripes", "bars", "dots", "checks", "zigzag", "rings")
-HUES = 4  # Regions of the colour circle that motifs take their colour from.
-LOOKS = len(MOTIFS) * HUES
+HUES = 8  # Regions of the colour circle that motifs take their colour from.
+TONES = {"dark": (0.15, 0.35), "middle": (0.45, 0.65), "light": (0.8, 0.98)}  # Lightness of the fabric.
+LOOKS = HUES * len(TONES)
 
 SILHOUETTES: dict[str, list[tuple[float, float]]] = {
     "tee": [(-.4, -.4), (-.15, -.45), (.15, -.45), (.4, -.4), (.55, -.1), (.35, 0), (.3, -.15), (.3, .5), (-.3, .5),
@@ -28,11 +29,11 @@ SILHOUETTES: dict[str, list[tuple[float, float]]] = {
 
 
 class Photo(NamedTuple):
-    """What one photo shows. A look is `motif * HUES + hue`."""
+    """What one photo shows. A look is `tone * HUES + hue`."""
 
     silhouette: str
-    motif: int
     hue: int
+    tone: str
 
 
 def _colour(hue: float, saturation: float, value: float) -> np.ndarray:
@@ -58,7 +59,7 @@ def _motif(kind: str, x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray
 
 
 def draw(photo: Photo, size: int, rng: np.random.Generator) -> Image.Image:
-    """Draws a photo of size x size pixels; everything but silhouette, motif and hue region comes from `rng`."""
+    """Draws a photo of size x size pixels; everything but silhouette, hue region and tone comes from `rng`."""
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     tilt, scale = rng.normal(0, 0.12), rng.uniform(0.75, 1.0)
     shift = rng.uniform(-0.08, 0.08, 2)
@@ -71,12 +72,12 @@ def draw(photo: Photo, size: int, rng: np.random.Generator) -> Image.Image:
 
     background = _colour(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.5, 1.0))
     gradient = 1 + rng.uniform(-0.25, 0.25) * x + rng.uniform(-0.25, 0.25) * y
-    fabric = _colour(rng.random(), rng.uniform(0.0, 0.6), rng.uniform(0.25, 0.95))
+    fabric = _colour(rng.random(), rng.uniform(0.0, 0.45), rng.uniform(*TONES[photo.tone]))
     motif_hue = (photo.hue + rng.uniform(0.15, 0.85)) / HUES
-    motif_colour = _colour(motif_hue, rng.uniform(0.6, 1.0), rng.uniform(0.5, 1.0))
+    motif_colour = _colour(motif_hue, rng.uniform(0.65, 1.0), rng.uniform(0.5, 1.0))
     turned_x = np.cos(tilt) * x + np.sin(tilt) * y + rng.random()
     turned_y = -np.sin(tilt) * x + np.cos(tilt) * y + rng.random()
-    covered = _motif(MOTIFS[photo.motif], turned_x, turned_y, rng.uniform(0.16, 0.26))[..., None]
+    covered = _motif(rng.choice(MOTIFS), turned_x, turned_y, rng.uniform(0.12, 0.22))[..., None]
     garment = np.where(covered, motif_colour, fabric)
     light = rng.uniform(0.75, 1.15)
     pixels = (mask * garment + (1 - mask) * background * gradient[..., None]) * light

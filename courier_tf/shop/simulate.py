@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from courier_tf.shop.photos import HUES, LOOKS, MOTIFS, SILHOUETTES
+from courier_tf.shop.photos import HUES, LOOKS, SILHOUETTES, TONES
 
 DAY = 86_400
 OPENING = 1_700_006_400  # 2023-11-15, 00:00 UTC: the first day of the simulation.
@@ -17,7 +17,7 @@ class Catalogue:
 
     Attributes:
         category, brand, material, price: [N] int.
-        look: [N] int, motif * HUES + hue.
+        look: [N] int, tone * HUES + hue.
         quality: [N] float, in logits.
         opens, closes: [N] int, the seconds between which the item is on sale.
     """
@@ -77,11 +77,12 @@ def simulate_catalogue(items: int, days: int, turnover: float, rng: np.random.Ge
 def simulate_tastes(users: int, rng: np.random.Generator) -> np.ndarray:
     """[users, LOOKS] how much each user likes each look: mean 0, deviation 1 over the looks of a user.
 
-    A user has one or two favourite looks; a look that shares their motif or their hue is liked somewhat.
+    A user has one or two favourite looks; the same hue on another fabric and the next hue on the same are liked less.
     """
-    motif, hue = np.divmod(np.arange(LOOKS), HUES)
-    near = 1.0 * (motif[:, None] == motif) * (hue[:, None] == hue)
-    near += 0.35 * ((motif[:, None] == motif) ^ (hue[:, None] == hue))
+    tone, hue = np.divmod(np.arange(LOOKS), HUES)
+    apart = np.abs(hue[:, None] - hue)
+    apart = np.minimum(apart, HUES - apart)
+    near = np.where(apart == 0, 1.0, np.where(apart == 1, 0.5, 0.0)) * np.where(tone[:, None] == tone, 1.0, 0.4)
     favourites = np.zeros([users, LOOKS])
     rows = np.arange(users)
     favourites[rows, rng.integers(LOOKS, size=users)] = 1.0
@@ -136,4 +137,4 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def look_name(look: int) -> str:
     """A readable name of a look, for the truth file."""
-    return f"{MOTIFS[look // HUES]}-{look % HUES}"
+    return f"{list(TONES)[look // HUES]}-{look % HUES}"
