@@ -36,7 +36,7 @@ class EmbedderHandler(ModelHandler[bytes, np.ndarray, Any]):
 
     Args:
         saved_model: its directory.
-        batch_size: most photos per call.
+        batch_size: photos per call; fewer only at the end of a bundle.
     """
 
     def __init__(self, saved_model: str, batch_size: int) -> None:
@@ -52,7 +52,8 @@ class EmbedderHandler(ModelHandler[bytes, np.ndarray, Any]):
         return list(model.signatures["serving_default"](tf.constant(batch))["embedding"].numpy())
 
     def batch_elements_kwargs(self) -> dict[str, int]:
-        return {"min_batch_size": 1, "max_batch_size": self.batch_size}
+        # Always full: how a photo is rounded must not depend on how long the batch before it took.
+        return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
 
 
 class _ParseItem(beam.DoFn):

@@ -107,11 +107,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     silence()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     beams: list[str] = []
-    if arguments[:1] and arguments[0] in ("run", "ingest", "embed"):
-        from beam_jobs.options import split_beam_options
+    try:
+        if arguments[:1] and arguments[0] in ("run", "ingest", "embed"):
+            from beam_jobs.options import split_beam_options
 
-        arguments, beams = split_beam_options(arguments)
-    _run(_parse(arguments), beams)
+            arguments, beams = split_beam_options(arguments)
+        _run(_parse(arguments), beams)
+    except (ValueError, RuntimeError) as error:
+        # What the project raises on purpose says what to do; anything else deserves its traceback.
+        if type(error).__module__.split(".")[0] not in ("courier_tf", "beam_jobs", "serving"):
+            raise
+        sys.exit(f"courier: {error}")
 
 
 def _parse(arguments: list[str]) -> object:
@@ -151,15 +157,15 @@ def _defaults(arguments: list[str]) -> Settings:
 
 def _run(command: object, beams: list[str]) -> None:
     if isinstance(command, Shop):
-        from courier_tf.shop import ShopError, make_shop
+        from courier_tf.shop import make_shop
 
-        print(_or_exit(lambda: make_shop(command.out, command.settings), ShopError))
+        print(make_shop(command.out, command.settings))
     elif isinstance(command, Predict):
         from courier_tf.predict import predict
 
-        _or_exit(lambda: predict(command.workdir, command.user, command.candidates, command.history), ValueError)
+        predict(command.workdir, command.user, command.candidates, command.history)
     elif isinstance(command, Stage):
-        _or_exit(lambda: _run_stage(command, beams), ValueError, RuntimeError)
+        _run_stage(command, beams)
 
 
 def _run_stage(command: Stage, beams: list[str]) -> None:
@@ -179,16 +185,6 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
         getattr(chain, stage)()
         if isinstance(command, Rank):
             summary.show(chain.report(command.final), command.workdir)
-
-
-def _or_exit(call, *expected: type[Exception]):
-    """Runs `call`; an error that the project raises on purpose ends the program with its message alone."""
-    try:
-        return call()
-    except expected as error:
-        if type(error).__module__.split(".")[0] not in ("courier_tf", "beam_jobs", "serving"):
-            raise
-        sys.exit(f"courier: {error}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from courier_tf.artefacts import replace_directory
-from courier_tf.shop.photos import HUES, SILHOUETTES, TONES, Photo, draw
+from courier_tf.shop.photos import DEPARTMENTS, HUES, SILHOUETTES, TONES, Photo, draw
 from courier_tf.shop.simulate import (
     MATERIALS,
     OPENING,
-    PRICES,
     look_name,
     simulate_catalogue,
     simulate_impressions,
@@ -65,7 +64,7 @@ class ShopSettings:
             raise ShopError(f"items={self.items} are too few to fill pages of page_size={self.page_size}")
 
 
-def make_shop(out: Path, settings: ShopSettings) -> dict[str, float]:
+def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
     """Writes a shop in the raw format: items.csv, events.csv (an impression log), images/, and the truth beside them.
 
     Args:
@@ -76,8 +75,11 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float]:
         Figures of the shop: rows, share of clicks, and the AUC of the true click probability, with and without taste.
 
     Raises:
-        ShopError: `out` holds something else than a shop.
+        ShopError: `out` is a file, or holds something else than a shop.
     """
+    out = out.resolve()  # A bare "." has no name to write aside under.
+    if out.is_file():
+        raise ShopError(f"{out} is a file, and a shop needs a folder")
     if out.exists() and any(out.iterdir()) and not (out / SHOP_FILE).exists():
         raise ShopError(f"{out} is not empty and holds no {SHOP_FILE}: it is not a shop, and is left alone")
     rng = np.random.default_rng(settings.shop_seed)
@@ -107,8 +109,7 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float]:
             "title": [f"{MATERIALS[m]} {c}" for m, c in zip(catalogue.material, categories, strict=True)],
             "available_from": catalogue.opens,
             "brand": [f"brand {number}" for number in catalogue.brand],
-            "material": np.array(MATERIALS)[catalogue.material],
-            "price_band": np.array(PRICES)[catalogue.price],
+            "department": [DEPARTMENTS[category] for category in categories],
         }
     )
     items.to_csv(partial / "items.csv", index=False)
@@ -128,10 +129,15 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float]:
     figures = {
         "impressions": len(events),
         "click_share": round(float(log.clicked.mean()), 4),
-        "auc_of_true_probability": round(float(roc_auc_score(log.clicked, log.probability)), 4),
-        "auc_without_taste": round(float(roc_auc_score(log.clicked, log.probability_without_taste)), 4),
+        "auc_of_true_probability": _auc(log.clicked, log.probability),
+        "auc_without_taste": _auc(log.clicked, log.probability_without_taste),
     }
     content = {"settings": dataclasses.asdict(settings), "first_day": OPENING, "figures": figures}
     (partial / SHOP_FILE).write_text(json.dumps(content, indent=2))
     replace_directory(partial, out)
     return figures
+
+
+def _auc(clicked: np.ndarray, probability: np.ndarray) -> float | None:
+    """AUC of the true probability; None where all or none was clicked (NaN is no JSON)."""
+    return round(float(roc_auc_score(clicked, probability)), 4) if 0 < clicked.sum() < len(clicked) else None

@@ -27,6 +27,11 @@ SILHOUETTES: dict[str, list[tuple[float, float]]] = {
             (-.42, .25)],
 }  # fmt: skip
 
+DEPARTMENTS = {
+    "tee": "tops", "dress": "tops", "trousers": "bottoms", "skirt": "bottoms", "shorts": "bottoms",
+    "bag": "accessories", "scarf": "accessories", "cap": "accessories",
+}  # fmt: skip
+
 
 class Photo(NamedTuple):
     """What one photo shows. A look is `tone * HUES + hue`."""

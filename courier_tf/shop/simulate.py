@@ -8,7 +8,7 @@ from courier_tf.shop.photos import HUES, LOOKS, SILHOUETTES, TONES
 
 DAY = 86_400
 OPENING = 1_700_006_400  # 2023-11-15, 00:00 UTC: the first day of the simulation.
-BRANDS, MATERIALS, PRICES = 12, ("cotton", "linen", "wool", "denim", "silk"), ("low", "middle", "high")
+BRANDS, MATERIALS = 12, ("cotton", "linen", "wool", "denim", "silk")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Catalogue:
     """Items by number. What taste acts on (`look`) is independent of every other column.
 
     Attributes:
-        category, brand, material, price: [N] int.
+        category, brand, material: [N] int.
         look: [N] int, tone * HUES + hue.
         quality: [N] float, in logits.
         opens, closes: [N] int, the seconds between which the item is on sale.
@@ -25,7 +25,6 @@ class Catalogue:
     category: np.ndarray
     brand: np.ndarray
     material: np.ndarray
-    price: np.ndarray
     look: np.ndarray
     quality: np.ndarray
     opens: np.ndarray
@@ -61,12 +60,11 @@ def simulate_catalogue(items: int, days: int, turnover: float, rng: np.random.Ge
     opens[late] += rng.integers(0, days * DAY, late.sum())
     closes = np.full(items, OPENING + 10 * days * DAY)
     leaves = ~late & (rng.random(items) < turnover)
-    closes[leaves] = OPENING + rng.integers(DAY, days * DAY, leaves.sum())
+    closes[leaves] = OPENING + rng.integers(DAY, max(days * DAY, DAY + 1), leaves.sum())
     return Catalogue(
         category=rng.integers(len(SILHOUETTES), size=items),
         brand=rng.integers(BRANDS, size=items),
         material=rng.integers(len(MATERIALS), size=items),
-        price=rng.integers(len(PRICES), size=items),
         look=rng.integers(LOOKS, size=items),
         quality=rng.normal(0, 0.35, items),
         opens=opens,
@@ -103,7 +101,7 @@ def simulate_impressions(
     `visual_signal` times taste.
     """
     users = len(tastes)
-    activity = rng.pareto(1.5, users) + 0.2
+    activity = np.minimum(rng.pareto(1.5, users) + 0.2, 20.0)  # Nobody shops all day.
     interest = rng.dirichlet(np.full(len(SILHOUETTES), 0.6), users)
     start = np.sort(OPENING + rng.integers(0, days * DAY, page_views))
     visitor = rng.choice(users, page_views, p=activity / activity.sum())

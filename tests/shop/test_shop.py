@@ -69,7 +69,7 @@ def test_no_column_tells_the_look(shops):
     joined["prefix"] = joined["item_id"].str[:6]
     joined["ending"] = joined["image"].str.rsplit(".").str[-1]
     rng = np.random.default_rng(0)
-    for column in ("category", "brand", "material", "price_band", "title", "prefix", "ending"):
+    for column in ("category", "brand", "department", "title", "prefix", "ending"):
         found = normalized_mutual_info_score(joined["look"], joined[column])
         chance = [normalized_mutual_info_score(rng.permutation(joined["look"]), joined[column]) for _ in range(50)]
         assert found < max(chance) * 1.1, column
@@ -109,3 +109,62 @@ def test_foreign_folders_are_left_alone(tmp_path):
 def test_bad_settings_are_named(setting, value):
     with pytest.raises(ShopError, match=f"{setting}"):
         ShopSettings(**{**SMALL, setting: value})
+
+
+def test_photos_show_the_look_of_their_item(shops):
+    """In the middle of the photo: a light fabric is lighter than a dark one, hue 0 is red and hue 4 (of 8) is cyan."""
+    (items, _, truth), folder = shops[0][1], shops[1] / "1"
+    lightness, warmth = {}, {}
+    for image, look in zip(items["image"], items.merge(truth, on="item_id")["look"], strict=True):
+        pixels = np.asarray(Image.open(folder / image).convert("RGB"), float)[10:22, 10:22]
+        tone, hue = look.split("-")
+        lightness.setdefault(tone, []).append(pixels.mean())
+        warmth.setdefault(hue, []).append((pixels[..., 0] - pixels[..., 2]).mean())
+    assert np.mean(lightness["light"]) > np.mean(lightness["middle"]) + 10 > np.mean(lightness["dark"]) + 20
+    assert np.mean(warmth["0"]) > np.mean(warmth["4"]) + 30
+
+
+def test_nothing_beside_the_photo_tells_the_look(shops):
+    """Row, arrival, exposure and, without signal, clicks differ between looks no more than between shuffled looks."""
+    items, events, truth = shops[0][0]
+    look = items.merge(truth, on="item_id")["look"]
+    clicks = items["item_id"].map(events.groupby("item_id")["clicked"].mean())
+    shown = items["item_id"].map(events["item_id"].value_counts()).fillna(0)
+    rng = np.random.default_rng(0)
+    facts = {"row": pd.Series(items.index), "arrival": items["available_from"], "shown": shown, "clicks": clicks}
+    shuffled = [rng.permutation(look) for _ in range(99)]
+    for name, fact in facts.items():
+        spread, *chance = (fact.rank().groupby(by).mean().std() for by in [look.array, *shuffled])
+        assert spread < np.mean(chance) + 4 * np.std(chance), name
+
+
+def test_the_ranker_does_not_see_looks(shops):
+    """What a user is shown repeats looks no more than if looks were shuffled over the items."""
+    items, events, truth = shops[0][1]
+    rng = np.random.default_rng(0)
+
+    def repeats(looks):
+        look = events["item_id"].map(dict(zip(truth["item_id"], looks, strict=True)))
+        return (events.groupby([events["user_id"], look]).size() ** 2).sum()
+
+    chance = [repeats(rng.permutation(truth["look"])) for _ in range(30)]
+    assert repeats(truth["look"]) < np.mean(chance) + 4 * np.std(chance)
+
+
+def test_turnover_is_the_part_that_comes_late(shops):
+    arrival = shops[0][1][0]["available_from"]
+    assert abs((arrival > arrival.min()).mean() - ShopSettings.turnover) < 0.1
+
+
+def test_smallest_shops(tmp_path, monkeypatch):
+    """One day; a page view without any click; the current folder; a file in the way."""
+    tiny = {"items": 64, "users": 5, "photo_size": 16}
+    make_shop(tmp_path / "day", ShopSettings(**tiny, days=1, page_views=50))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    make_shop(type(tmp_path)("."), ShopSettings(**tiny, page_views=1, page_size=1))
+    text = (tmp_path / "here" / "shop.json").read_text()
+    assert json.loads(text)["figures"]["impressions"] == 1 and "NaN" not in text
+    (tmp_path / "file").write_text("important")
+    with pytest.raises(ShopError, match="is a file"):
+        make_shop(tmp_path / "file", ShopSettings(**tiny))

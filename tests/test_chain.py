@@ -1,0 +1,213 @@
+"""The chain as a user meets it: commands, skipping, what is served, what a later item may change, bad words."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from courier_tf import artefacts, cli, export
+from courier_tf.chain import Chain
+from courier_tf.graph_model import GraphModel
+from courier_tf.predict import predict
+from courier_tf.ranking import data
+from courier_tf.ranking.train import predict as predict_split
+from courier_tf.records import read_items
+from courier_tf.settings import PRESETS, Settings
+from courier_tf.shop import ShopSettings, make_shop
+
+SHOP = ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32)
+
+
+def tiny() -> Settings:
+    preset = PRESETS["tiny"]
+    pretrain = dataclasses.replace(preset.pretrain, warmup_steps=4, pretrain_steps=4, checkpoint_every=2)
+    modes = ("none", "cluster_id", "cluster_id_permuted")
+    rank = dataclasses.replace(preset.rank, rank_modes=modes, repeat_columns=("brand",))
+    return dataclasses.replace(preset, pretrain=pretrain, rank=rank)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A shop, and a finished chain on it."""
+    folder = tmp_path_factory.mktemp("chain")
+    make_shop(folder / "shop", SHOP)
+    chain = Chain(folder / "work", tiny())
+    chain.run(str(folder / "shop"))
+    return folder / "shop", chain
+
+
+def test_metrics_file(finished):
+    _, chain = finished
+    content = json.loads((chain.workdir / "metrics.json").read_text())
+    assert set(content["ranking"]) == {"none", "cluster_id", "cluster_id_permuted"}
+    found = content["ranking"]["cluster_id"]
+    assert set(found) == {"valid"}, "test is read with --final only"
+    assert set(found["valid"]["slices"]) == {"with_history", "without_history", "repeats_left_out", "cold"}
+    assert {"auc", "gauc", "ndcg@10", "logloss", "gauc_skipped_share"} <= set(found["valid"])
+    assert 0 < found["valid"]["logloss"] < 1
+    assert not (chain.workdir / "test_readings.json").exists()
+
+
+def test_each_reading_of_the_test_span_is_counted(finished):
+    _, chain = finished
+    for reading in (1, 2):
+        content = chain.report(final=True)
+        assert len(json.loads((chain.workdir / "test_readings.json").read_text())) == reading
+    assert content["ranking"]["none"]["test"]["impressions"] > 0
+
+
+def test_nothing_is_done_twice(finished, capsys):
+    shop, chain = finished
+    before = {p: p.stat().st_mtime_ns for p in chain.workdir.rglob("artefact.json")}
+    chain.run(str(shop))
+    assert capsys.readouterr().out.count("unchanged, skipped") == 8
+    assert before == {p: p.stat().st_mtime_ns for p in chain.workdir.rglob("artefact.json")}
+
+
+def test_served_probabilities_equal_the_trained_models(finished):
+    _, chain = finished
+    version = export.newest_version(chain.workdir / "models" / "ctr_ranker")
+    served, offset = GraphModel(version), 0
+    trained = predict_split(
+        export.load_ranker(chain.directory("rank") / "cluster_id"), chain.directory("ingest"), "valid", 20
+    )
+    for batch in data.impression_batches(chain.directory("ingest"), "valid", history_length=20, batch_size=200):
+        answer = served(**{name: batch[name].numpy() for name in ("user_id", "history_item_ids", "item_id")})
+        rows = len(answer["probability"])
+        np.testing.assert_allclose(answer["probability"], trained[offset : offset + rows], atol=1e-5)
+        offset += rows
+    assert offset == len(trained) > 500
+
+
+def test_served_ranker_takes_any_history(finished):
+    _, chain = finished
+    served = GraphModel(export.newest_version(chain.workdir / "models" / "ctr_ranker"))
+    ids = read_items(chain.directory("ingest"), []).ids
+    longer = np.array([list(ids[:30])], object)
+    values = [
+        served(user_id=[b"u1"], history_item_ids=history, item_id=[ids[40]])["probability"][0]
+        for history in (longer, longer[:, -20:], np.zeros([1, 0], object), np.array([[b""]], object))
+    ]
+    assert values[0] == pytest.approx(values[1]) and values[2] == pytest.approx(values[3])
+    assert values[0] != values[2]
+    unknown = served(user_id=[b"nobody"], history_item_ids=[[b"nothing"]], item_id=[b"never seen"])
+    assert 0 < unknown["probability"][0] < 1
+
+
+def test_served_embedder_gives_the_cluster_of_the_table(finished):
+    shop, chain = finished
+    served = GraphModel(export.newest_version(chain.workdir / "models" / "image_embedder"))
+    table = pd.read_parquet(chain.directory("cluster") / "item_clusters.parquet").set_index("item_id")["cluster_id"]
+    rows = pd.read_csv(shop / "items.csv")
+    rows = rows[~rows["image"].str.endswith("webp")].head(40)
+    photos = np.array([(shop / image).read_bytes() for image in rows["image"]], object)
+    answer = served(photos=photos)
+    np.testing.assert_allclose(np.linalg.norm(answer["embedding"], axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(answer["cluster_id"], [table[item] for item in rows["item_id"]])
+
+
+def test_models_hold_stock_ops_only(finished):
+    _, chain = finished
+    for name in ("ctr_ranker", "image_embedder"):
+        assert export.foreign_ops(export.newest_version(chain.workdir / "models" / name)) == set()
+
+
+def test_foreign_ops_are_found(tmp_path):
+    import tensorflow_io as tfio
+
+    module = tf.Module()
+    module.decode = tf.function(lambda photo: tfio.image.decode_webp(photo), [tf.TensorSpec([], tf.string)])
+    tf.saved_model.save(module, str(tmp_path))
+    assert export.foreign_ops(tmp_path) == {"IO>DecodeWebP"}
+
+
+def test_predict_command(finished, capsys):
+    _, chain = finished
+    ids = [item.decode() for item in read_items(chain.directory("ingest"), []).ids[:3]]
+    found = predict(chain.workdir, "u1", ids[:2], [ids[2]])
+    printed = capsys.readouterr().out
+    assert all(item in printed for item in ids[:2]) and found.shape == (2,)
+
+
+def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path):
+    """Trained weights and centroids know nothing of items that come after the train span."""
+    shop, chain = finished
+    facts = artefacts.read(chain.directory("ingest"), "ingest").facts
+    items = pd.read_csv(shop / "items.csv")
+    late = items[(items["available_from"] >= facts["valid_from_seconds"]) & ~items["image"].str.endswith("webp")]
+    assert len(late) > 2
+    copy = tmp_path / "shop"
+    subprocess.run(["cp", "-r", str(shop), str(copy)], check=True)
+    for image in late["image"]:
+        Image.new("RGB", (32, 32), "red").save(copy / image)
+    other = Chain(tmp_path / "work", chain.settings)
+    other.ingest(str(copy))
+    assert (
+        artefacts.read(other.directory("ingest"), "ingest").fingerprint
+        != artefacts.read(chain.directory("ingest"), "ingest").fingerprint
+    )
+    for stage in ("pretrain", "embed", "cluster"):
+        getattr(other, stage)()
+    for file in ("warmup/encoder", "pretrain/encoder"):
+        first, second = (c.workdir / file / "encoder.weights.h5" for c in (chain, other))
+        assert weights(first) == weights(second)
+    centroids = [np.load(c.directory("cluster") / "centroids.npy") for c in (chain, other)]
+    np.testing.assert_array_equal(*centroids)
+
+
+def weights(file) -> list[bytes]:
+    import h5py
+
+    found = []
+    with h5py.File(file) as content:
+        content.visititems(
+            lambda name, value: found.append((name, value[()].tobytes())) if hasattr(value, "dtype") else None
+        )
+    assert found
+    return found
+
+
+def test_other_results_are_refused(finished, tmp_path):
+    _, chain = finished
+    with pytest.raises(artefacts.ArtefactError, match="holds no finished result of the stage 'embed'"):
+        Chain(tmp_path, chain.settings).cluster()
+    made_by = artefacts.read(chain.directory("cluster"), "cluster")
+    with pytest.raises(artefacts.ArtefactError, match="was made from embed"):
+        artefacts.require_input(made_by, "embed", "0123")
+    with pytest.raises(artefacts.ArtefactError, match="was made by the stage 'rank'"):
+        artefacts.read(chain.directory("rank"), "cluster")
+
+
+def test_settings_survive_the_workdir(finished):
+    _, chain = finished
+    assert Settings.from_json((chain.workdir / "settings.json").read_text()) == chain.settings
+
+
+@pytest.mark.parametrize(
+    "words, answer",
+    [
+        (["rum"], "Did you mean 'run'"),
+        (["run", "--raw", "x", "--workdir", "y", "--cluster", "5"], "--clusters"),
+        (["run", "--raw", "nowhere", "--workdir", "{}"], "nowhere is empty or does not exist"),
+        (["cluster", "--workdir", "{}"], "Run 'courier embed' first"),
+        (["shop", "{}", "--visual-signal", "7"], "visual_signal must lie between 0 and 1"),
+    ],
+)
+def test_wrong_words_get_an_answer_and_no_traceback(tmp_path, words, answer):
+    command = [sys.executable, "-m", "courier_tf.cli", *(word.format(tmp_path / "w") for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and answer in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(command.__name__.lower() in printed for command in cli.COMMANDS)
