@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow lint format lock clean
+.PHONY: install demo test test-slow evidence evidence-hm format lock clean
 
 install: $(VENV)/.installed
 
@@ -25,11 +25,14 @@ test: install  ## What CI runs.
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-test-slow: install  ## Interrupted stages, the notebook, the evidence on small shops.
+test-slow: install  ## kill -9 in the middle of every stage, and again.
 	$(BIN)/python -m pytest -m slow
 
 evidence: install  ## Does looking help on the shop? Three seeds, with controls: about two hours on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence
+
+evidence-hm: install  ## The chain on hm_fashion, three seeds: RAW=folder of the data set. About an hour and a half.
+	$(BIN)/python -m tests.benchmarks.hm_fashion_evidence $(RAW) $(WORK)/evidence-hm
 
 format: install
 	$(BIN)/ruff format .

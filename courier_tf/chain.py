@@ -193,6 +193,7 @@ class Chain:
         content = {
             "ranking": {m: {split: found["metrics"][m] for split, found in results.items()} for m in modes},
             "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
+            "popularity": {split: found["popularity"] for split, found in results.items()},
             "similarity_auc": similarity,
             "clusters": clustered.facts,
             "data": ingested.facts,

@@ -34,6 +34,7 @@ def show(metrics: dict[str, Any], workdir: Path) -> None:
     for stage, found in metrics["similarity_auc"].items():
         best, mean = found["best_without_repeats"], found["mean_without_repeats"]
         console.print(f"similarity to the history alone, {stage}: AUC {percent(best)} (best) {percent(mean)} (mean)")
+    console.print(f"popularity in the train span alone: AUC {percent(metrics['popularity'][split]['auc'])}")
     console.print(f"Rankers, embeddings and clusters: {workdir}; SavedModels for TF Serving: {workdir / 'models'}")
     console.print(f"All figures: {workdir / 'metrics.json'}; model card: {workdir / MODEL_CARD}")
 
@@ -58,6 +59,8 @@ def write_model_card(metrics: dict[str, Any], workdir: Path) -> None:
         "- `image_embedder`: JPEG or PNG file -> embedding and cluster ID.",
         f"- Data: train before {data['valid_from']}, valid before {data['test_from']}, test after that (UTC).",
         f"- A probability refers to {meaning}.",
+        f"- Popularity alone has AUC {percent(metrics['popularity']['valid']['auc'])} on valid; far from 50 means that "
+        "negatives differ from positives in more than taste.",
         f"- Made by: code {metrics['made_by']['code_version']}, inputs {metrics['made_by']['inputs']}.",
         "",
         "| image feature | split | AUC | GAUC | NDCG@10 | log loss |",

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ def precision_policy(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.mixed_precision.set_global_policy(former)
+
+
+def progress() -> int:
+    """Keras's `verbose`: a progress bar on a terminal, a line per epoch in a log file."""
+    return 1 if sys.stdout.isatty() else 2
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -211,3 +211,35 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     printed = capsys.readouterr().out
     assert all(command.__name__.lower() in printed for command in cli.COMMANDS)
+
+
+def test_supervised_objective_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):
+    _, chain = finished
+    other = Chain(
+        tmp_path,
+        dataclasses.replace(
+            chain.settings, pretrain=dataclasses.replace(chain.settings.pretrain, objective="supervised")
+        ),
+    )
+    for stage in ("ingest", "warmup"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    other.pretrain()
+    warmed = weights(chain.workdir / "warmup/encoder/encoder.weights.h5")
+    assert weights(other.workdir / "pretrain/encoder/encoder.weights.h5") == warmed
+    assert weights(chain.workdir / "pretrain/encoder/encoder.weights.h5") != warmed
+
+
+def test_popularity_guard_is_the_auc_of_train_clicks(finished):
+    shop, chain = finished
+    content = json.loads((chain.workdir / "metrics.json").read_text())
+    valid_from, test_from = (content["data"][f"{split}_from_seconds"] for split in ("valid", "test"))
+    events = pd.read_csv(shop / "events.csv")
+    clicks = events[(events["timestamp"] < valid_from) & (events["clicked"] == 1)]["item_id"].value_counts()
+    valid = events[(events["timestamp"] >= valid_from) & (events["timestamp"] < test_from)]
+    score, clicked = valid["item_id"].map(clicks).fillna(0).to_numpy(), valid["clicked"].to_numpy() == 1
+    # The probability that a clicked impression's item is the more popular one, ties counting half.
+    difference = score[clicked][:, None] - score[~clicked][None, :]
+    expected = (difference > 0).mean() + (difference == 0).mean() / 2
+    found = content["popularity"]["valid"]
+    assert found["auc"] == pytest.approx(expected)
+    assert found["cold_share_of_unclicked"] == pytest.approx((score[~clicked] == 0).mean())

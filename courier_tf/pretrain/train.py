@@ -9,12 +9,19 @@ import tensorflow as tf
 from courier_tf import artefacts, records
 from courier_tf.pretrain import data
 from courier_tf.pretrain.embedder import export_embedder
-from courier_tf.pretrain.encoder import Encoder, load_weights, save_encoder
+from courier_tf.pretrain.encoder import Encoder, load_encoder, load_weights, save_encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.score import similarity_auc
 from courier_tf.pretrain.supervised import SupervisedModel, column_codes
 from courier_tf.settings import PretrainSettings
-from courier_tf.training import Checkpoints, TrainingError, mirrored_strategy, precision_policy, rows_per_replica
+from courier_tf.training import (
+    Checkpoints,
+    TrainingError,
+    mirrored_strategy,
+    precision_policy,
+    progress,
+    rows_per_replica,
+)
 
 keras = tf.keras
 
@@ -71,6 +78,8 @@ def pretrain(
 ) -> None:
     """Trains the encoder found in `start` with the COURIER objective on the train span's page views.
 
+    With the objective `supervised` the encoder stays as the warm-up left it.
+
     Args:
         ingest: directory of the ingest stage.
         start: directory of a warm-up or of a former pre-training.
@@ -96,10 +105,14 @@ def pretrain(
         )
 
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
-        encoder = _fit(
-            partial, settings, seed, start / ENCODER_FOLDER, build, batches, settings.pretrain_steps,
-            settings.pretrain_learning_rate, ("pretrain_batch_rows", settings.pretrain_batch_rows),
-        )  # fmt: skip
+        if settings.objective == "supervised":
+            with precision_policy(settings.precision):
+                encoder = load_encoder(start / ENCODER_FOLDER)
+        else:
+            encoder = _fit(
+                partial, settings, seed, start / ENCODER_FOLDER, build, batches, settings.pretrain_steps,
+                settings.pretrain_learning_rate, ("pretrain_batch_rows", settings.pretrain_batch_rows),
+            )  # fmt: skip
         _finish(encoder, ingest, store, facts, partial, found)
 
 
@@ -150,7 +163,7 @@ def _fit(
             initial_epoch=done,
             steps_per_epoch=epoch_steps,
             callbacks=[*watchers, checkpoints],
-            verbose=2,
+            verbose=progress(),
         )
     return encoder
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import records, schema
-from courier_tf.ranking.metrics import evaluate_slices
+from courier_tf.ranking.metrics import auc, evaluate_slices
 
 SHUFFLE_ROWS = 65_536
 
@@ -58,17 +58,30 @@ class Evaluation:
     Attributes:
         users, page_views: [N] bytes.
         clicked: [N] int.
+        popularity: [N] int, positives of the candidate in the train span.
         slices: name -> [N] bool.
     """
 
     users: np.ndarray
     page_views: np.ndarray
     clicked: np.ndarray
+    popularity: np.ndarray
     slices: dict[str, np.ndarray]
 
     def metrics(self, probability: np.ndarray) -> dict:
         """All metrics of these predictions, [N] float, overall and per slice."""
         return evaluate_slices(self.users, self.page_views, self.clicked, probability, self.slices)
+
+    def popularity_guard(self) -> dict[str, float | None]:
+        """What popularity alone tells, which sampled negatives easily give away.
+
+        Returns:
+            {"auc": of the train span's popularity as the score (far from 0.5 where negatives are drawn otherwise than
+            positives come about), "cold_share_of_unclicked": items without a train positive among the negatives}.
+        """
+        negatives = self.popularity[self.clicked == 0]
+        cold = float((negatives == 0).mean()) if len(negatives) else None
+        return {"auc": auc(self.clicked, self.popularity), "cold_share_of_unclicked": cold}
 
 
 def read_evaluation(
@@ -110,7 +123,7 @@ def read_evaluation(
             "clicked": values["clicked"],
             "with_history": present.any(axis=1),
             "repeat": repeat,
-            "cold": np.append(items.train_events, 0)[item] == 0,
+            "popularity": np.append(items.train_events, 0)[item],
         }
         for name, value in found.items():
             parts.setdefault(name, []).append(value)
@@ -121,6 +134,6 @@ def read_evaluation(
         "with_history": joined["with_history"],
         "without_history": ~joined["with_history"],
         "repeats_left_out": joined["with_history"] & ~joined["repeat"],
-        "cold": joined["cold"],
+        "cold": joined["popularity"] == 0,
     }
-    return Evaluation(joined["users"], joined["page_views"], joined["clicked"], slices)
+    return Evaluation(joined["users"], joined["page_views"], joined["clicked"], joined["popularity"], slices)

@@ -14,7 +14,7 @@ from courier_tf.ranking.metrics import evaluate, paired_gain
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import CONFIG_FILE, load_ranker, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
-from courier_tf.training import mirrored_strategy, precision_policy, rows_per_replica
+from courier_tf.training import mirrored_strategy, precision_policy, progress, rows_per_replica
 
 keras = tf.keras
 BASELINE = "none"
@@ -63,7 +63,7 @@ def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> d
 
 
 def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
-    """{"metrics": {mode: metrics}, "gain_over_none": {mode: {slice: gain with interval}}}."""
+    """{"metrics": {mode: metrics}, "gain_over_none": {mode: {slice: gain with interval}}, "popularity": the guard}."""
     gains = {}
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
     for mode in set(predictions) - {BASELINE} if BASELINE in predictions else ():
@@ -77,7 +77,7 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
             for name, rows in everywhere.items()
         }
     metrics = {mode: evaluation.metrics(probability) for mode, probability in predictions.items()}
-    return {"metrics": metrics, "gain_over_none": gains}
+    return {"metrics": metrics, "gain_over_none": gains, "popularity": evaluation.popularity_guard()}
 
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
@@ -141,5 +141,5 @@ def _train(
         lambda: save_ranker(ranker, catalogue, users, settings.rank_dim, aside), ingest, evaluation, settings
     )
     logs = keras.callbacks.TensorBoard(str(partial / "logs" / mode), write_graph=False)
-    ranker.fit(batches, epochs=settings.rank_epochs, callbacks=[keep, logs], verbose=2)
+    ranker.fit(batches, epochs=settings.rank_epochs, callbacks=[keep, logs], verbose=progress())
     aside.rename(partial / mode)
