@@ -11,7 +11,7 @@ from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
 from courier_tf.artefacts import replace_directory
-from courier_tf.shop.photos import DEPARTMENTS, HUES, SILHOUETTES, TONES, Photo, draw
+from courier_tf.shop.photos import COLOURS, DEPARTMENTS, HUES, SILHOUETTES, TONES, Photo, draw
 from courier_tf.shop.simulate import (
     MATERIALS,
     OPENING,
@@ -97,7 +97,8 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
     names = list(SILHOUETTES)
     for number in track(range(settings.items), "photos"):
         tone, hue = divmod(int(catalogue.look[number]), HUES)
-        photo = draw(Photo(names[catalogue.category[number]], hue, list(TONES)[tone]), settings.photo_size, rng)
+        category, colour = names[catalogue.category[number]], int(catalogue.colour[number])
+        photo = draw(Photo(category, colour, hue, list(TONES)[tone]), settings.photo_size, rng)
         photo.save(partial / paths[number], **FORMATS[endings[number]])
 
     categories = np.array(names)[catalogue.category]
@@ -109,6 +110,7 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
             "title": [f"{MATERIALS[m]} {c}" for m, c in zip(catalogue.material, categories, strict=True)],
             "available_from": catalogue.opens,
             "brand": [f"brand {number}" for number in catalogue.brand],
+            "colour": np.array(COLOURS)[catalogue.colour],
             "department": [DEPARTMENTS[category] for category in categories],
         }
     )

@@ -1,7 +1,8 @@
 """Product photos drawn by code: a silhouette with a motif on it, in front of a background, under changing light.
 
 What users like (the look: the hue of the motif, and how dark the fabric is) is visible; what varies beside it (motif,
-fabric hue, background, light, place, size, tilt, noise) is larger in pixels: an encoder has to learn what matters.
+colour of the fabric, background, light, place, size, tilt, noise) is larger in pixels: an encoder has to learn what
+matters.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 
 MOTIFS = ("stripes", "bars", "dots", "checks", "zigzag", "rings")
 HUES = 8  # Regions of the colour circle that motifs take their colour from.
+COLOURS = ("orange", "lime", "green", "mint", "sky", "blue", "violet", "pink")  # The same regions, of the fabric.
 TONES = {"dark": (0.15, 0.35), "middle": (0.45, 0.65), "light": (0.8, 0.98)}  # Lightness of the fabric.
 LOOKS = HUES * len(TONES)
 
@@ -34,9 +36,10 @@ DEPARTMENTS = {
 
 
 class Photo(NamedTuple):
-    """What one photo shows. A look is `tone * HUES + hue`."""
+    """What one photo shows. A look is `tone * HUES + hue`; the fabric's colour is no part of it."""
 
     silhouette: str
+    colour: int
     hue: int
     tone: str
 
@@ -64,7 +67,7 @@ def _motif(kind: str, x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray
 
 
 def draw(photo: Photo, size: int, rng: np.random.Generator) -> Image.Image:
-    """Draws a photo of size x size pixels; everything but silhouette, hue region and tone comes from `rng`."""
+    """Draws a photo of size x size pixels; all that `photo` does not say comes from `rng`."""
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     tilt, scale = rng.normal(0, 0.12), rng.uniform(0.75, 1.0)
     shift = rng.uniform(-0.08, 0.08, 2)
@@ -77,7 +80,8 @@ def draw(photo: Photo, size: int, rng: np.random.Generator) -> Image.Image:
 
     background = _colour(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.5, 1.0))
     gradient = 1 + rng.uniform(-0.25, 0.25) * x + rng.uniform(-0.25, 0.25) * y
-    fabric = _colour(rng.random(), rng.uniform(0.0, 0.45), rng.uniform(*TONES[photo.tone]))
+    fabric_hue = (photo.colour + rng.uniform(0.15, 0.85)) / HUES
+    fabric = _colour(fabric_hue, rng.uniform(0.3, 0.6), rng.uniform(*TONES[photo.tone]))
     motif_hue = (photo.hue + rng.uniform(0.15, 0.85)) / HUES
     motif_colour = _colour(motif_hue, rng.uniform(0.65, 1.0), rng.uniform(0.5, 1.0))
     turned_x = np.cos(tilt) * x + np.sin(tilt) * y + rng.random()

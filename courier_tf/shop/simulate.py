@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from courier_tf.shop.photos import HUES, LOOKS, SILHOUETTES, TONES
+from courier_tf.shop.photos import COLOURS, HUES, LOOKS, SILHOUETTES, TONES
 
 DAY = 86_400
 OPENING = 1_700_006_400  # 2023-11-15, 00:00 UTC: the first day of the simulation.
@@ -16,13 +16,14 @@ class Catalogue:
     """Items by number. What taste acts on (`look`) is independent of every other column.
 
     Attributes:
-        category, brand, material: [N] int.
+        category, colour, brand, material: [N] int.
         look: [N] int, tone * HUES + hue.
         quality: [N] float, in logits.
         opens, closes: [N] int, the seconds between which the item is on sale.
     """
 
     category: np.ndarray
+    colour: np.ndarray
     brand: np.ndarray
     material: np.ndarray
     look: np.ndarray
@@ -63,6 +64,7 @@ def simulate_catalogue(items: int, days: int, turnover: float, rng: np.random.Ge
     closes[leaves] = OPENING + rng.integers(DAY, max(days * DAY, DAY + 1), leaves.sum())
     return Catalogue(
         category=rng.integers(len(SILHOUETTES), size=items),
+        colour=rng.integers(len(COLOURS), size=items),
         brand=rng.integers(BRANDS, size=items),
         material=rng.integers(len(MATERIALS), size=items),
         look=rng.integers(LOOKS, size=items),

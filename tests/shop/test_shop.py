@@ -69,7 +69,7 @@ def test_no_column_tells_the_look(shops):
     joined["prefix"] = joined["item_id"].str[:6]
     joined["ending"] = joined["image"].str.rsplit(".").str[-1]
     rng = np.random.default_rng(0)
-    for column in ("category", "brand", "department", "title", "prefix", "ending"):
+    for column in ("category", "brand", "colour", "department", "title", "prefix", "ending"):
         found = normalized_mutual_info_score(joined["look"], joined[column])
         chance = [normalized_mutual_info_score(rng.permutation(joined["look"]), joined[column]) for _ in range(50)]
         assert found < max(chance) * 1.1, column
