@@ -28,7 +28,7 @@ setup(
         "google-crc32c",  # Beam reads and writes TFRecords slowly without it.
         "crcmod",  # Beam warns at every start where it is missing.
         "numpy",
-        "pandas",
+        "pandas<3",  # In a notebook Beam loads its data frames, which need what pandas 3 removed.
         "pillow",
         "pyarrow",
         "rich",
