@@ -66,13 +66,13 @@ class PretrainSettings:
     """Steps of the supervised warm-up."""
     warmup_batch_size: int = 256
     """Images per warm-up step, over all replicas."""
-    warmup_learning_rate: float = 1e-3
+    warmup_learning_rate: float = 2e-3
     """Peak learning rate of the warm-up."""
     pretrain_steps: int = 200
     """Steps of the courier objective."""
-    pretrain_batch_rows: int = 256
+    pretrain_batch_rows: int = 512
     """Page views per step, over all replicas."""
-    pretrain_learning_rate: float = 1e-4
+    pretrain_learning_rate: float = 5e-4
     """Peak learning rate of the courier objective."""
     weight_decay: float = 1e-6
     """L2 added to the gradient, as in the paper's Adam."""
@@ -94,7 +94,7 @@ class EmbedSettings:
 class ClusterSettings:
     """Embeddings to cluster IDs."""
 
-    clusters: int = 200
+    clusters: int = 50
     """Number of centroids."""
     cluster_batch_size: int = 4096
     """Embeddings per mini-batch."""
@@ -184,8 +184,10 @@ PRESETS: dict[str, Settings] = {
             drop_path=0.2,
             warmup_steps=20_000,
             warmup_batch_size=1024,
+            warmup_learning_rate=1e-3,
             pretrain_steps=100_000,
             pretrain_batch_rows=3072,
+            pretrain_learning_rate=1e-4,
             checkpoint_every=1000,
             precision="mixed_float16",
         ),
