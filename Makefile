@@ -28,10 +28,10 @@ test: install  ## What CI runs.
 test-slow: install  ## kill -9 in the middle of every stage, and again.
 	$(BIN)/python -m pytest -m slow
 
-evidence: install  ## Does looking help on the shop? Three seeds, with controls: about two hours on two cores.
+evidence: install  ## Does looking help on the shop? Three seeds, with controls: hours on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence
 
-evidence-hm: install  ## The chain on hm_fashion, three seeds: RAW=folder of the data set. About an hour and a half.
+evidence-hm: install  ## The chain on hm_fashion, three seeds: RAW=folder of the data set. Hours on two cores.
 	$(BIN)/python -m tests.benchmarks.hm_fashion_evidence $(RAW) $(WORK)/evidence-hm
 
 format: install

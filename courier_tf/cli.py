@@ -176,15 +176,13 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
     chain.write_settings()
     stage = type(command).__name__.lower()
     if isinstance(command, Run):
-        metrics = chain.run(command.raw, command.final)
-        summary.write_model_card(metrics, command.workdir)
-        summary.show(metrics, command.workdir)
+        summary.report(chain.run(command.raw, command.final), command.workdir)
     elif isinstance(command, Ingest):
         chain.ingest(command.raw)
     else:
         getattr(chain, stage)()
         if isinstance(command, Rank):
-            summary.show(chain.report(command.final), command.workdir)
+            summary.report(chain.report(command.final), command.workdir)
 
 
 if __name__ == "__main__":

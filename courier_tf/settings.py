@@ -94,7 +94,7 @@ class EmbedSettings:
 class ClusterSettings:
     """Embeddings to cluster IDs."""
 
-    clusters: int = 50
+    clusters: int = 32
     """Number of centroids."""
     cluster_batch_size: int = 4096
     """Embeddings per mini-batch."""

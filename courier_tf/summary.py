@@ -16,8 +16,9 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def show(metrics: dict[str, Any], workdir: Path) -> None:
-    """Prints the tables of a run."""
+def report(metrics: dict[str, Any], workdir: Path) -> None:
+    """Writes the model card, and prints the tables of a run."""
+    write_model_card(metrics, workdir)
     console = Console()
     split = "test" if "test" in metrics["gain_over_none"] else "valid"
     table = Table(title=f"Click prediction, {split} span (AUC, GAUC and NDCG in points)")
@@ -50,7 +51,9 @@ def write_model_card(metrics: dict[str, Any], workdir: Path) -> None:
     meaning = (
         "the share of clicks among the impressions of the log"
         if negatives is None
-        else f"the share of positives in a mixture with sampled negatives ({negatives}), not a click rate of the shop"
+        else f"the share of positives in a mixture with sampled negatives ({negatives}), not a click rate of the shop. "
+        f"Popularity alone has AUC {percent(metrics['popularity']['valid']['auc'])} on valid; far from 50 it "
+        "would give the sampled negatives away"
     )
     lines = [
         "# Model card",
@@ -59,8 +62,6 @@ def write_model_card(metrics: dict[str, Any], workdir: Path) -> None:
         "- `image_embedder`: JPEG or PNG file -> embedding and cluster ID.",
         f"- Data: train before {data['valid_from']}, valid before {data['test_from']}, test after that (UTC).",
         f"- A probability refers to {meaning}.",
-        f"- Popularity alone has AUC {percent(metrics['popularity']['valid']['auc'])} on valid; far from 50 means that "
-        "negatives differ from positives in more than taste.",
         f"- Made by: code {metrics['made_by']['code_version']}, inputs {metrics['made_by']['inputs']}.",
         "",
         "| image feature | split | AUC | GAUC | NDCG@10 | log loss |",
