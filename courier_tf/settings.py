@@ -70,7 +70,7 @@ class PretrainSettings:
     """Peak learning rate of the warm-up."""
     pretrain_steps: int = 200
     """Steps of the courier objective."""
-    pretrain_batch_rows: int = 512
+    pretrain_batch_rows: int = 384
     """Page views per step, over all replicas."""
     pretrain_learning_rate: float = 5e-4
     """Peak learning rate of the courier objective."""
