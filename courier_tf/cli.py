@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 import courier_tf
-from courier_tf.quiet import silence
+from courier_tf.process import prepare
 from courier_tf.settings import PRESETS, Settings
 from courier_tf.shop import ShopSettings
 
@@ -104,7 +104,7 @@ COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `courier`."""
-    silence()
+    prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     beams: list[str] = []
     try:

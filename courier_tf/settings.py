@@ -60,7 +60,7 @@ class PretrainSettings:
     """tau of the contrastive loss."""
     drop_path: float = 0.05
     """Stochastic depth of the last block; earlier blocks less, linearly."""
-    precision: Precision = "mixed_bfloat16"
+    precision: Precision = "float32"
     """Keras mixed-precision policy."""
     warmup_steps: int = 300
     """Steps of the supervised warm-up."""

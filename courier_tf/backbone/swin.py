@@ -1,85 +1,64 @@
 """A 2-D Swin Transformer as a KerasCV backbone (arXiv 2103.14030). KerasCV 0.9 has only the video one."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras_cv
 import tensorflow as tf
 
 from courier_tf.backbone import windows
+from courier_tf.backbone.attention import WindowAttention
+from courier_tf.backbone.tokens import Norm, NormDense, TokenDense, gelu
 
 keras = tf.keras
 
 #: Presets: patch, dim, depths, heads and window of each size. `nano` is for CPUs and small photos (64 px).
 SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"patch": 4, "dim": 48, "depths": (1, 1, 2), "heads": (2, 4, 8), "window": 4},
+    "nano": {"patch": 4, "dim": 48, "depths": (1, 1, 2), "heads": (2, 4, 8), "window": 4, "mlp_ratio": 2},
     "tiny": {"patch": 4, "dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24), "window": 7},
+    "small": {"patch": 4, "dim": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24), "window": 7},
+    "base": {"patch": 4, "dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "window": 7},
 }
 
 
-def _dense(units: int, name: str) -> keras.layers.Dense:
-    return keras.layers.Dense(units, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02), name=name)
-
-
-def _build(layer: keras.layers.Layer, width: int) -> None:
-    """Builds a sublayer for tokens of this width now: weights made inside `call` would go through AutoGraph."""
-    with tf.name_scope(layer.name):
-        layer.build([None, None, None, width])
-
-
-def _on_tokens(dense: keras.layers.Dense, tokens: tf.Tensor) -> tf.Tensor:
-    """Applies `dense` to [..., C] as one [N, C] matrix: on more than two dimensions Keras falls back to tensordot."""
-    shape = tf.shape(tokens)
-    flat = dense(tf.reshape(tokens, [-1, tokens.shape[-1]]))
-    return tf.reshape(flat, tf.concat([shape[:-1], [dense.units]], axis=0))
-
-
-class WindowAttention(keras.layers.Layer):
-    """Multi-head self-attention inside windows, with a learned bias for each relative position.
+class Survival(keras.layers.Layer):
+    """Stochastic depth (arXiv 1603.09382), drawn for all blocks at once: which images keep the residual of which block.
 
     Args:
-        dim: width of the tokens, a multiple of `heads`.
-        heads: attention heads.
-        window: side of a window, in tokens.
+        rates: for each block, the probability that an image loses its residuals.
 
-    Call: tokens [B * windows, window * window, dim], bias [windows, window * window, window * window] added to the
-    logits -> the same shape as the tokens. The softmax is in float32 under every policy.
+    Call: the photos [B, ...] -> [B, blocks] float32: 0 where dropped, 1 / (1 - rate) where kept; ones outside training.
+    A step that runs in parts (chunks of a batch, recomputed blocks) draws once and hands the rows in by `given`.
     """
 
-    def __init__(self, dim: int, heads: int, window: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if dim % heads:
-            raise ValueError(f"dim must be a multiple of heads, but dim={dim} and heads={heads}")
-        self.dim, self.heads, self.window = dim, heads, window
-        self.qkv = _dense(3 * dim, "qkv")
-        self.projection = _dense(dim, "projection")
+    def __init__(self, rates: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.rates, self._given = tuple(rates), None
 
-    def build(self, input_shape: Any) -> None:
-        self.relative_position_bias = self.add_weight(
-            "relative_position_bias",
-            [(2 * self.window - 1) ** 2, self.heads],
-            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
-        )
-        _build(self.qkv, self.dim)
-        _build(self.projection, self.dim)
-        super().build(input_shape)
+    def draw(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """[images, blocks]; the same seed ([2] int) gives the same draw, None another one each time."""
+        shape = [images, len(self.rates)]
+        uniform = tf.random.uniform(shape) if seed is None else tf.random.stateless_uniform(shape, seed)
+        keep = 1.0 - tf.constant(self.rates)
+        return tf.where(uniform < keep, 1.0 / keep, 0.0)
 
-    def call(self, tokens: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-        length, head_dim = self.window**2, self.dim // self.heads
-        qkv = tf.reshape(self.qkv(tf.reshape(tokens, [-1, self.dim])), [-1, length, 3, self.heads, head_dim])
-        query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        logits = tf.matmul(query * head_dim**-0.5, key, transpose_b=True)  # [B * windows, heads, w * w, w * w]
-        index = windows.relative_position_index(self.window).reshape(-1)
-        position = tf.reshape(tf.gather(self.relative_position_bias, index), [length, length, self.heads])
-        bias = tf.transpose(tf.cast(position, tf.float32), [2, 0, 1])[None] + bias[:, None]
-        # [B, windows, heads, ...] so that one bias serves every image of the batch.
-        grouped = tf.reshape(tf.cast(logits, tf.float32), [-1, tf.shape(bias)[0], self.heads, length, length]) + bias
-        weights = tf.cast(tf.reshape(tf.nn.softmax(grouped), tf.shape(logits)), self.compute_dtype)
-        mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-        return tf.reshape(self.projection(tf.reshape(mixed, [-1, self.dim])), [-1, length, self.dim])
+    @contextlib.contextmanager
+    def given(self, survival: tf.Tensor | None) -> Iterator[None]:
+        """Inside, a call returns `survival` instead of drawing."""
+        self._given = survival
+        try:
+            yield
+        finally:
+            self._given = None
+
+    def call(self, photos: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if training and self._given is not None:
+            return self._given
+        return self.draw(tf.shape(photos)[0]) if training else tf.ones([tf.shape(photos)[0], len(self.rates)])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim, "heads": self.heads, "window": self.window}
+        return {**super().get_config(), "rates": self.rates}
 
 
 class SwinBlock(keras.layers.Layer):
@@ -88,50 +67,54 @@ class SwinBlock(keras.layers.Layer):
     Args:
         dim, heads, window: as in `WindowAttention`.
         shifted: whether the windows are shifted by half their side.
-        drop_path: probability that the block's residual is dropped for an image in training.
+        mlp_ratio: width of the MLP's hidden layer, in units of `dim`.
+        recompute: keep nothing of the block for the gradient but its input, and compute it again on the way back.
 
-    Call: [B, H, W, dim] -> [B, H, W, dim], any H and W. Where the map is no larger than a window there is nothing to
-    shift.
+    Call: [B, H, W, dim], any H and W, and [B] the factors of the residuals, or None -> [B, H, W, dim]. Where the map is
+    no larger than a window there is nothing to shift.
     """
 
-    def __init__(self, dim: int, heads: int, window: int, shifted: bool, drop_path: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        window: int,
+        shifted: bool,
+        mlp_ratio: int = 4,
+        recompute: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.dim, self.heads, self.window, self.shifted, self.drop_path = dim, heads, window, shifted, drop_path
-        self.norm1 = keras.layers.LayerNormalization(epsilon=1e-5, name="norm1")
+        self.dim, self.heads, self.window, self.shifted = dim, heads, window, shifted
+        self.mlp_ratio, self.recompute = mlp_ratio, recompute
         self.attention = WindowAttention(dim, heads, window, name="attention")
-        self.norm2 = keras.layers.LayerNormalization(epsilon=1e-5, name="norm2")
-        self.expand = _dense(4 * dim, "expand")
-        self.contract = _dense(dim, "contract")
-        # Dropout of whole images is stochastic depth. (KerasCV's DropPath draws its mask once per traced function.)
-        self.drop = keras.layers.Dropout(drop_path, noise_shape=(None, 1, 1, 1), name="drop")
+        self.expand = NormDense(mlp_ratio * dim, name="expand")
+        self.contract = TokenDense(dim, name="contract")
 
     def build(self, input_shape: Any) -> None:
-        for layer in (self.norm1, self.attention, self.norm2, self.expand):
-            _build(layer, self.dim)
-        _build(self.contract, 4 * self.dim)
+        # Weights made inside `call` would go through AutoGraph.
+        widths = (self.dim, self.dim, self.mlp_ratio * self.dim)
+        for layer, width in zip((self.attention, self.expand, self.contract), widths, strict=True):
+            with tf.name_scope(layer.name):
+                layer.build([None, None, None, width])
         super().build(input_shape)
 
     def _attend(self, tokens: tf.Tensor) -> tf.Tensor:
-        window = self.window
-        height, width = tf.shape(tokens)[1], tf.shape(tokens)[2]
-        padded_height, padded_width = -(-height // window) * window, -(-width // window) * window
-        half = window // 2 if self.shifted else 0
-        shift_height = tf.where(padded_height > window, half, 0)
-        shift_width = tf.where(padded_width > window, half, 0)
-        padded = tf.pad(tokens, [[0, 0], [0, padded_height - height], [0, padded_width - width], [0, 0]])
-        rolled = tf.roll(padded, [-shift_height, -shift_width], [1, 2]) if self.shifted else padded
-        bias = windows.attention_bias(height, width, padded_height, padded_width, window, shift_height, shift_width)
-        attended = self.attention(
-            windows.partition(tf.ensure_shape(rolled, [None, None, None, self.dim]), window), bias
-        )
-        merged = windows.merge(attended, window, padded_height, padded_width)
-        unrolled = tf.roll(merged, [shift_height, shift_width], [1, 2]) if self.shifted else merged
-        return unrolled[:, :height, :width]
+        fit = windows.Fit.of(tokens, self.window, self.shifted)
+        return fit.leave(self.attention(fit.enter(tokens), fit.mask()))
 
-    def call(self, tokens: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        tokens = tokens + self.drop(self._attend(self.norm1(tokens)), training=training)
-        hidden = tf.nn.gelu(_on_tokens(self.expand, self.norm2(tokens)))
-        return tokens + self.drop(_on_tokens(self.contract, hidden), training=training)
+    def _forward(self, tokens: tf.Tensor, survival: tf.Tensor | None) -> tf.Tensor:
+        def surviving(residual: tf.Tensor) -> tf.Tensor:
+            return residual if survival is None else residual * tf.cast(survival, residual.dtype)[:, None, None, None]
+
+        tokens = tokens + surviving(self._attend(tokens))
+        return tokens + surviving(self.contract(gelu(self.expand(tokens))))
+
+    def call(self, tokens: tf.Tensor, survival: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+        survival = survival if training else None
+        if not (self.recompute and training):
+            return self._forward(tokens, survival)
+        return tf.recompute_grad(lambda kept: self._forward(kept, survival))(tokens)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -140,7 +123,8 @@ class SwinBlock(keras.layers.Layer):
             "heads": self.heads,
             "window": self.window,
             "shifted": self.shifted,
-            "drop_path": self.drop_path,
+            "mlp_ratio": self.mlp_ratio,
+            "recompute": self.recompute,
         }
 
 
@@ -150,23 +134,21 @@ class PatchMerging(keras.layers.Layer):
     def __init__(self, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim = dim
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
-        self.reduction = keras.layers.Dense(
-            2 * dim,
-            use_bias=False,
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
-            name="reduction",
-        )
+        self.reduction = NormDense(2 * dim, use_bias=False, name="reduction")
 
     def build(self, input_shape: Any) -> None:
-        _build(self.norm, 4 * self.dim)
-        _build(self.reduction, 4 * self.dim)
+        with tf.name_scope(self.reduction.name):
+            self.reduction.build([None, None, None, 4 * self.dim])
         super().build(input_shape)
 
     def call(self, tokens: tf.Tensor) -> tf.Tensor:
-        tokens = tf.pad(tokens, [[0, 0], [0, tf.shape(tokens)[1] % 2], [0, tf.shape(tokens)[2] % 2], [0, 0]])
-        quarters = [tokens[:, 0::2, 0::2], tokens[:, 1::2, 0::2], tokens[:, 0::2, 1::2], tokens[:, 1::2, 1::2]]
-        return _on_tokens(self.reduction, self.norm(tf.concat(quarters, axis=-1)))
+        height, width = windows.size_of(tokens)
+        tokens = windows.pad(tokens, height + height % 2, width + width % 2)
+        height, width = (height + 1) // 2, (width + 1) // 2
+        quarters = tf.reshape(tokens, [-1, height, 2, width, 2, self.dim])
+        # In the published order: down before right.
+        quarters = tf.reshape(tf.transpose(quarters, [0, 1, 3, 4, 2, 5]), [-1, height, width, 4 * self.dim])
+        return self.reduction(quarters)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dim": self.dim}
@@ -181,11 +163,14 @@ class SwinBackbone(keras_cv.models.Backbone):
         depths: blocks of each stage.
         heads: attention heads of each stage.
         window: side of the attention windows, in tokens.
+        mlp_ratio: width of each MLP's hidden layer, in units of its stage's width.
         drop_path: stochastic depth of the last block; grows linearly from 0 at the first.
+        recompute: compute each block again on the way back (gradient checkpointing): less memory, more time.
         input_shape: (height, width, 3); None where any size may come.
 
     Input [B, H, W, 3], floats, normalised by the caller; output [B, h, w, dim * 2^(stages - 1)], the map after the last
-    layer norm. `pyramid_level_inputs` names the end of each stage.
+    layer norm. `pyramid_level_inputs` names the end of each stage. In training, `survival` ([B, blocks], drawn by
+    `self.survival.draw`) fixes which residuals are dropped.
 
     Example:
     >>> SwinBackbone(**SIZES["nano"])(tf.zeros([1, 64, 64, 3])).shape
@@ -200,32 +185,46 @@ class SwinBackbone(keras_cv.models.Backbone):
         depths: Sequence[int] = (2, 2, 6, 2),
         heads: Sequence[int] = (3, 6, 12, 24),
         window: int = 7,
+        mlp_ratio: int = 4,
         drop_path: float = 0.0,
+        recompute: bool = False,
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
         **kwargs: Any,
     ) -> None:
         if len(depths) != len(heads):
             raise ValueError(f"depths and heads must have one entry per stage, but depths={depths} and heads={heads}")
+        blocks = sum(depths)
+        rates = [drop_path * block / max(blocks - 1, 1) for block in range(blocks)]
+        survival = Survival(rates, name="survival")
         image = keras.Input(input_shape)
+        survives = survival(image)
         tokens = keras.layers.Conv2D(dim, patch, strides=patch, padding="same", name="patch_embedding")(image)
-        tokens = keras.layers.LayerNormalization(epsilon=1e-5, name="patch_norm")(tokens)
+        tokens = Norm(name="patch_norm")(tokens)
         pyramid: dict[str, str] = {}
-        block, last_block = 0, max(sum(depths) - 1, 1)
+        block = 0
         for stage, (depth, stage_heads) in enumerate(zip(depths, heads, strict=True)):
             width = dim * 2**stage
             if stage:
                 tokens = PatchMerging(width // 2, name=f"stage{stage}_merging")(tokens)
             for place in range(depth):
                 name = f"stage{stage}_block{place}"
-                rate = drop_path * block / last_block
-                tokens = SwinBlock(width, stage_heads, window, bool(place % 2), rate, name=name)(tokens)
+                layer = SwinBlock(width, stage_heads, window, bool(place % 2), mlp_ratio, recompute, name=name)
+                tokens = layer(tokens, survives[:, block] if rates[block] else None)
                 block += 1
             pyramid[f"P{stage + 2}"] = name
-        tokens = keras.layers.LayerNormalization(epsilon=1e-5, name="final_norm")(tokens)
+        tokens = Norm(name="final_norm")(tokens)
         super().__init__(inputs=image, outputs=tokens, **kwargs)
         self.pyramid_level_inputs = pyramid
         self.patch, self.dim, self.depths, self.heads = patch, dim, tuple(depths), tuple(heads)
-        self.window, self.drop_path, self.image_shape = window, drop_path, tuple(input_shape)
+        self.window, self.mlp_ratio, self.drop_path, self.recompute = window, mlp_ratio, drop_path, recompute
+        self.image_shape = tuple(input_shape)
+        self.survival = survival
+
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None, survival: Any = None
+    ) -> tf.Tensor:
+        with self.survival.given(survival):
+            return super().call(inputs, training=training, mask=mask)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -235,6 +234,8 @@ class SwinBackbone(keras_cv.models.Backbone):
             "depths": self.depths,
             "heads": self.heads,
             "window": self.window,
+            "mlp_ratio": self.mlp_ratio,
             "drop_path": self.drop_path,
+            "recompute": self.recompute,
             "input_shape": self.image_shape,
         }

@@ -5,22 +5,36 @@ tokens of a window may see each other follows from where they came from: neighbo
 brought together may not, and padding is seen by none.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 
+def size_of(tokens: tf.Tensor) -> tuple[Any, Any]:
+    """Height and width of [B, H, W, C]: numbers where they are known when the graph is built, else tensors."""
+    return tuple(tokens.shape[axis] or tf.shape(tokens)[axis] for axis in (1, 2))
+
+
+def split(tokens: tf.Tensor, window: int, parts: int, heads: int) -> tf.Tensor:
+    """[B, H, W, parts * heads * D] to [parts, B * windows, heads, window * window, D]; H, W multiples of `window`."""
+    height, width = size_of(tokens)
+    depth = tokens.shape[3] // (parts * heads)
+    grid = tf.reshape(tokens, [-1, height // window, window, width // window, window, parts, heads, depth])
+    ordered = tf.transpose(grid, [5, 0, 1, 3, 6, 2, 4, 7])
+    return tf.reshape(ordered, [parts, -1, heads, window * window, depth])
+
+
+def join(mixed: tf.Tensor, window: int, height: Any, width: Any) -> tf.Tensor:
+    """Back to the map: [B * windows, heads, window * window, D] to [B, height, width, heads * D]."""
+    heads, depth = mixed.shape[1], mixed.shape[3]
+    grid = tf.reshape(mixed, [-1, height // window, width // window, heads, window, window, depth])
+    return tf.reshape(tf.transpose(grid, [0, 1, 4, 2, 5, 3, 6]), [-1, height, width, heads * depth])
+
+
 def partition(tokens: tf.Tensor, window: int) -> tf.Tensor:
-    """[B, H, W, C] with H, W multiples of `window` to [B * windows, window * window, C]."""
-    height, width, channels = tf.shape(tokens)[1], tf.shape(tokens)[2], tokens.shape[3]
-    grid = tf.reshape(tokens, [-1, height // window, window, width // window, window, channels])
-    return tf.reshape(tf.transpose(grid, [0, 1, 3, 2, 4, 5]), [-1, window * window, channels])
-
-
-def merge(windows: tf.Tensor, window: int, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Inverse of `partition`: [B * windows, window * window, C] to [B, height, width, C]."""
-    channels = windows.shape[2]
-    grid = tf.reshape(windows, [-1, height // window, width // window, window, window, channels])
-    return tf.reshape(tf.transpose(grid, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])
+    """[1, H, W, C] with H, W multiples of `window` to [windows, window * window, C]."""
+    return split(tokens, window, 1, 1)[0, :, 0]
 
 
 def _regions(size: tf.Tensor, padded: tf.Tensor, window: int, shift: tf.Tensor) -> tf.Tensor:
@@ -51,6 +65,65 @@ def attention_bias(
     region = tf.where(padding, -1, rows[:, None] * 3 + columns[None, :])
     region = partition(region[None, :, :, None], window)[..., 0]
     return tf.where(region[:, :, None] == region[:, None, :], 0.0, -1e9)
+
+
+class Fit(NamedTuple):
+    """How a map is fitted to windows: padded to a multiple of their side, and rolled by the shift.
+
+    Sizes are numbers where they are known when the graph is built, else tensors.
+    """
+
+    window: int
+    height: Any
+    width: Any
+    padded_height: Any
+    padded_width: Any
+    shift_height: Any
+    shift_width: Any
+
+    @classmethod
+    def of(cls, tokens: tf.Tensor, window: int, shifted: bool) -> "Fit":
+        """For [B, H, W, C]. An axis of a single window is not shifted."""
+        height, width = size_of(tokens)
+        padded = [-(-size // window) * window for size in (height, width)]
+        half = window // 2 if shifted else 0
+        shifts = [half * _as_int(size > window) for size in padded]
+        return cls(window, height, width, *padded, *shifts)
+
+    def _is_plain(self) -> bool:
+        """Whether it is known already that nothing is padded and nothing rolled."""
+        known = all(isinstance(number, int) for number in self)
+        return known and (self.height, self.width) == (self.padded_height, self.padded_width) and not self._rolls()
+
+    def _rolls(self) -> bool:
+        return not all(isinstance(shift, int) and shift == 0 for shift in (self.shift_height, self.shift_width))
+
+    def enter(self, tokens: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] to [B, padded height, padded width, C]."""
+        padded = pad(tokens, self.padded_height, self.padded_width)
+        return tf.roll(padded, [-self.shift_height, -self.shift_width], [1, 2]) if self._rolls() else padded
+
+    def leave(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Inverse of `enter`."""
+        rolled = tf.roll(tokens, [self.shift_height, self.shift_width], [1, 2]) if self._rolls() else tokens
+        return rolled if self._is_plain() else rolled[:, : self.height, : self.width]
+
+    def mask(self) -> tf.Tensor | None:
+        """What `WindowAttention` adds to its logits; None where every token of a window sees every other."""
+        return None if self._is_plain() else attention_bias(*self[1:5], self.window, *self[5:])
+
+
+def pad(tokens: tf.Tensor, height: Any, width: Any) -> tf.Tensor:
+    """[B, H, W, C] to [B, height, width, C], with zeros below and to the right."""
+    now = size_of(tokens)
+    if all(isinstance(size, int) for size in (*now, height, width)) and now == (height, width):
+        return tokens
+    padded = tf.pad(tokens, [[0, 0], [0, height - now[0]], [0, width - now[1]], [0, 0]])
+    return tf.ensure_shape(padded, [None, None, None, tokens.shape[3]])
+
+
+def _as_int(condition: Any) -> Any:
+    return int(condition) if isinstance(condition, bool) else tf.cast(condition, tf.int32)
 
 
 def relative_position_index(window: int) -> np.ndarray:

@@ -5,17 +5,24 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.backbone import windows
-from courier_tf.backbone.swin import SIZES, SwinBackbone, WindowAttention
+from courier_tf.backbone.attention import WindowAttention
+from courier_tf.backbone.swin import SIZES, Survival, SwinBackbone
 
 SMALL = {"patch": 4, "dim": 8, "depths": (2, 2), "heads": (2, 4), "window": 4}
 
 
-def test_partition_and_merge_are_inverse():
-    tokens = np.random.default_rng(0).normal(size=[2, 8, 12, 3]).astype(np.float32)
-    cut = windows.partition(tf.constant(tokens), 4).numpy()
-    assert cut.shape == (2 * 2 * 3, 16, 3)
-    np.testing.assert_array_equal(cut[4].reshape(4, 4, 3), tokens[0, 4:8, 4:8])
-    np.testing.assert_array_equal(windows.merge(tf.constant(cut), 4, 8, 12), tokens)
+def test_split_and_join():
+    """Windows and heads, against plain slicing."""
+    tokens = np.random.default_rng(0).normal(size=[2, 8, 12, 3 * 2 * 5]).astype(np.float32)
+    cut = windows.split(tf.constant(tokens), 4, 3, 2).numpy()
+    assert cut.shape == (3, 2 * 2 * 3, 2, 16, 5)
+    for part in range(3):
+        for head in range(2):
+            first = (part * 2 + head) * 5
+            expected = tokens[1, 4:8, 8:12, first : first + 5].reshape(16, 5)
+            np.testing.assert_array_equal(cut[part, 1 * 6 + 1 * 3 + 2, head], expected)
+    whole = tokens[..., : 2 * 5]
+    np.testing.assert_array_equal(windows.join(windows.split(tf.constant(whole), 4, 1, 2)[0], 4, 8, 12), whole)
 
 
 @pytest.mark.parametrize(
@@ -46,33 +53,38 @@ def test_attention_bias_by_brute_force(height, width, window, shift):
             place += 1
 
 
-def test_window_attention_equals_numpy():
+@pytest.mark.parametrize("masked", [False, True])
+def test_window_attention_equals_numpy(masked):
     rng = np.random.default_rng(0)
     layer = WindowAttention(dim=6, heads=2, window=2)
-    tokens = rng.normal(size=[3, 4, 6]).astype(np.float32)
-    bias = np.where(rng.random([1, 4, 4]) < 0.3, -1e9, 0).astype(np.float32)
-    bias[:, range(4), range(4)] = 0
-    layer(tokens, tf.constant(bias))
-    layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
-    found = layer(tokens, tf.constant(bias)).numpy()
-    values = {w.name.split(":")[0]: w.numpy() for w in layer.weights}
-    table = next(v for n, v in values.items() if "bias_table" in n or "relative" in n)
-    kernels = [v for v in values.values() if v.ndim == 2 and v.shape[0] == 6]
-    biases = [v for v in values.values() if v.ndim == 1]
+    tokens = rng.normal(size=[3, 2, 4, 6]).astype(np.float32)  # Two windows side by side.
+    mask = np.where(rng.random([2, 4, 4]) < 0.3, -1e9, 0).astype(np.float32) * masked
+    mask[:, range(4), range(4)] = 0
+    layer(tokens)
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    found = layer(tokens, tf.constant(mask) if masked else None).numpy()
+    values = {weight.name.split("/", 1)[1].split(":")[0]: weight.numpy() for weight in layer.weights}
+    table = values["relative_position_bias"]
+    mean, deviation = tokens.mean(axis=-1, keepdims=True), np.sqrt(tokens.var(axis=-1, keepdims=True) + 1e-5)
+    normal = (tokens - mean) / deviation * values["qkv/gamma"] + values["qkv/beta"]
     for batch in range(3):
-        qkv = tokens[batch] @ kernels[0] + biases[0]
-        heads = []
-        for head in range(2):
-            q, k, v = (qkv[:, part * 6 + head * 3 : part * 6 + head * 3 + 3] for part in range(3))
-            logits = q @ k.T / np.sqrt(3) + bias[0]
-            for i in range(4):
-                for j in range(4):
-                    offset = (i // 2 - j // 2 + 1) * 3 + (i % 2 - j % 2 + 1)
-                    logits[i, j] += table[offset, head]
-            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-            heads.append(weights / weights.sum(axis=1, keepdims=True) @ v)
-        expected = np.concatenate(heads, axis=1) @ kernels[1] + biases[1]
-        np.testing.assert_allclose(found[batch], expected, rtol=1e-4, atol=1e-4)
+        for window in range(2):
+            inside = normal[batch, :, 2 * window : 2 * window + 2].reshape(4, 6)
+            qkv = inside @ values["qkv/kernel"] + values["qkv/bias"]
+            heads = []
+            for head in range(2):
+                q, k, v = (qkv[:, part * 6 + head * 3 : part * 6 + head * 3 + 3] for part in range(3))
+                logits = q @ k.T / np.sqrt(3) + mask[window]
+                for i in range(4):
+                    for j in range(4):
+                        offset = (i // 2 - j // 2 + 1) * 3 + (i % 2 - j % 2 + 1)
+                        logits[i, j] += table[offset, head]
+                weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+                heads.append(weights / weights.sum(axis=1, keepdims=True) @ v)
+            expected = np.concatenate(heads, axis=1) @ values["projection/kernel"] + values["projection/bias"]
+            got = found[batch, :, 2 * window : 2 * window + 2].reshape(4, 6)
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (50, 23), (64, 96), (4, 4)])
@@ -103,14 +115,59 @@ def test_training_step_in_every_precision(precision):
     assert model.output.dtype == tf.keras.mixed_precision.global_policy().compute_dtype
 
 
-def test_stochastic_depth_drops_whole_images_anew_in_each_step():
-    model = SwinBackbone(**{**SMALL, "depths": (1, 1)}, drop_path=0.9)
-    photos = tf.random.normal([16, 32, 32, 3])
-    step = tf.function(lambda: model(photos, training=True))
-    first, second, fixed = step().numpy(), step().numpy(), model(photos, training=False).numpy()
-    differs = np.abs(first - second).max(axis=(1, 2, 3)) > 1e-6
-    assert differs.any(), "a mask drawn at tracing time would be the same in every step"
-    np.testing.assert_array_equal(fixed, model(photos, training=False).numpy())
+def test_known_and_unknown_sizes_agree():
+    """Sizes that are known when the graph is built take shortcuts; the result is the same."""
+    model = SwinBackbone(**SMALL)
+    for size in ((32, 32), (64, 32), (50, 23)):
+        photos = tf.random.normal([2, *size, 3])
+        unknown = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 3])])
+        np.testing.assert_allclose(unknown(photos), model(photos), atol=1e-5)
+
+
+def test_stochastic_depth_drops_whole_residuals_anew_in_each_step():
+    survival = Survival([0.0, 0.5, 0.9])
+    step = tf.function(lambda: survival(tf.zeros([4000, 1]), training=True))
+    first, second = step().numpy(), step().numpy()
+    assert (first != second).any(), "a mask drawn at tracing time would be the same in every step"
+    for block, rate in enumerate((0.0, 0.5, 0.9)):
+        np.testing.assert_allclose(
+            np.unique(first[:, block]), sorted({0, 1 / (1 - rate)})[-2 if rate else -1 :], rtol=1e-6
+        )
+        assert abs((first[:, block] == 0).mean() - rate) < 0.03
+    np.testing.assert_array_equal(survival(tf.zeros([5, 1]), training=False), np.ones([5, 3]))
+    seeded = [survival.draw(6, tf.constant([3, step])).numpy() for step in (1, 1, 2)]
+    np.testing.assert_array_equal(seeded[0], seeded[1])
+    assert (seeded[0] != seeded[2]).any()
+
+
+def test_an_image_that_loses_every_residual_skips_every_block():
+    model = SwinBackbone(**{**SMALL, "depths": (1, 2)}, drop_path=0.5)
+    photos = tf.random.normal([3, 32, 32, 3])
+    survival = tf.constant([[1.0, 0.0, 0.0], [1.0, 2.0, 2.0], [1.0, 0.0, 0.0]])
+    found = model(photos, training=True, survival=survival).numpy()
+    merged = tf.keras.Model(model.input, model.get_layer("stage1_merging").output)(photos)
+    expected = model.get_layer("final_norm")(merged).numpy()
+    np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
+    assert np.abs(found[1] - expected[1]).max() > 1e-3
+
+
+def test_recomputed_blocks_give_the_same_gradients():
+    photos = tf.random.normal([4, 32, 32, 3])
+    results = []
+    for recompute in (False, True):
+        tf.keras.utils.set_random_seed(3)
+        model = SwinBackbone(**SMALL, drop_path=0.5, recompute=recompute)
+        survival = model.survival.draw(4, tf.constant([1, 2]))
+
+        @tf.function
+        def gradients(model=model, survival=survival):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(model(photos, training=True, survival=survival) ** 2)
+            return [tf.convert_to_tensor(g) for g in tape.gradient(loss, model.trainable_variables)]
+
+        results.append(gradients())
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-6)
 
 
 def test_config_round_trip():

@@ -15,7 +15,7 @@ import tyro
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
-from courier_tf.quiet import silence
+from courier_tf.process import prepare
 from courier_tf.settings import PRESETS, Settings
 
 SPLIT = {"valid_from": "2020-09-20", "test_from": "2020-09-21", "history_ties": "log_order"}
@@ -89,5 +89,5 @@ def main(raw: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], seeds
 
 
 if __name__ == "__main__":
-    silence()
+    prepare()
     tyro.cli(main)

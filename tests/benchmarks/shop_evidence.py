@@ -15,7 +15,7 @@ import tyro
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
-from courier_tf.quiet import silence
+from courier_tf.process import prepare
 from courier_tf.settings import PRESETS, Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
 
@@ -96,5 +96,5 @@ def main(
 
 
 if __name__ == "__main__":
-    silence()
+    prepare()
     tyro.cli(main)
