@@ -1,8 +1,9 @@
 """What makes a raw row an item or an event; everything else is rejected with file, row, field and reason."""
 
 import re
+import reprlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -11,7 +12,8 @@ from beam_jobs.sources import REJECTS, RawRow
 from courier_tf import schema
 
 LATEST_SECONDS = 100_000_000_000  # The year 5138: larger numbers are milliseconds or finer.
-CLOCK_SKEW = 86_400  # Seconds by which a log may be ahead of this machine.
+DAY = 86_400  # Seconds; days are those of UTC.
+CLOCK_SKEW = DAY  # Seconds by which a log may be ahead of this machine.
 
 
 class Event(NamedTuple):
@@ -44,6 +46,13 @@ class _Bad(Exception):
         self.field, self.reason = field, reason
 
 
+def _require(fields: dict[str, str], names: tuple[str, ...]) -> None:
+    """Of use for JSON lines, whose keys are their own; the other formats have the same columns in every row."""
+    for name in names:
+        if name not in fields:
+            raise _Bad(name, "is missing")
+
+
 def _identifier(fields: dict[str, str], name: str) -> str:
     if not fields[name].strip():
         raise _Bad(name, "is empty")
@@ -53,15 +62,15 @@ def _identifier(fields: dict[str, str], name: str) -> str:
 def seconds(text: str, name: str, now: float) -> int:
     """A timestamp in seconds, UTC. Raises _Bad for anything else."""
     if not re.fullmatch(r"-?\d+(\.\d+)?", text.strip()):
-        raise _Bad(name, f"{text!r} is not a number of seconds")
-    value = int(float(text))
-    if value <= 0:
-        raise _Bad(name, f"{value} is not after 1970")
+        raise _Bad(name, f"{reprlib.repr(text)} is not a number of seconds")
+    value = float(text)  # Infinite for hundreds of digits: an int of it comes after the bounds.
+    if value < 1:
+        raise _Bad(name, f"{reprlib.repr(text)} is not after 1970")
     if value >= LATEST_SECONDS:
-        raise _Bad(name, f"{value} looks like milliseconds; seconds are needed")
+        raise _Bad(name, f"{reprlib.repr(text)} looks like milliseconds; seconds are needed")
     if value > now + CLOCK_SKEW:
-        raise _Bad(name, f"{value} lies in the future")
-    return value
+        raise _Bad(name, f"{reprlib.repr(text)} lies in the future")
+    return int(value)
 
 
 class CheckEvents(beam.DoFn):
@@ -86,10 +95,12 @@ class CheckEvents(beam.DoFn):
 
     def _checked(self, row: RawRow) -> Event:
         fields = row.fields
+        _require(fields, schema.EVENT_REQUIRED_COLUMNS)
         user, item = _identifier(fields, "user_id"), _identifier(fields, "item_id")
         timestamp = seconds(fields["timestamp"], "timestamp", self.now)
         request, clicked = "", "1"
         if self.log_kind == "impressions":
+            _require(fields, schema.IMPRESSION_LOG_COLUMNS)
             request, clicked = _identifier(fields, "request_id"), fields["clicked"].strip()
             if clicked not in ("0", "1"):
                 raise _Bad("clicked", f"{clicked!r} is neither 0 nor 1")
@@ -112,6 +123,7 @@ class CheckItems(beam.DoFn):
     def process(self, row: RawRow) -> Iterator:
         fields = row.fields
         try:
+            _require(fields, schema.ITEM_REQUIRED_COLUMNS)
             declared = fields.get("available_from", "").strip()
             # A planned item may well have a date in the future.
             available = seconds(declared, "available_from", float("inf")) if declared else None
@@ -127,7 +139,7 @@ class CheckItems(beam.DoFn):
             yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(row.file, row.row, bad.field, bad.reason, "item"))
 
 
-def known_items_only(event: Event, items: dict[str, int]) -> Iterator:
+def known_items_only(event: Event, items: Container[str]) -> Iterator:
     """Passes events of items in the catalogue; the others are rejected."""
     if event.item_id in items:
         yield event

@@ -19,11 +19,12 @@ from apache_beam.metrics import MetricsFilter
 from rich.console import Console
 
 from beam_jobs import sources, splits
+from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.options import pipeline_options, split_beam_options
-from beam_jobs.sources import RawDataError, RawFolder
+from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
-from courier_tf import artefacts, records, schema
+from courier_tf import artefacts, images, records, schema
 from courier_tf.settings import IngestSettings
 
 MOST_VALUES = 1000  # A column with more values is an identifier, not something to learn a class of.
@@ -33,9 +34,12 @@ def fingerprint_of_raw(raw: str) -> str:
     """16 hex digits over the names, sizes and modification times of everything below the raw folder.
 
     Raises:
-        RawDataError: there is no such folder.
+        RawDataError: there is no such folder, or nobody here can open such an address.
     """
-    found = FileSystems.match([FileSystems.join(raw, "**")])[0].metadata_list
+    try:
+        found = FileSystems.match([FileSystems.join(raw, "**")])[0].metadata_list
+    except (ValueError, OSError) as error:  # Beam's words for an unknown scheme, a missing extra, no permission.
+        raise RawDataError(f"{raw} cannot be read: {error}") from error
     if not found:
         raise RawDataError(f"{raw} is empty or does not exist")
     return artefacts.fingerprint_of(
@@ -56,7 +60,7 @@ def ingest(
         beam_options: Beam's own command-line options; the local runner without any.
 
     Raises:
-        RawDataError: unusable input, or more rejects than allowed. The reject file is kept beside the target.
+        RawDataError: unusable input, or more rejects than allowed; then the reject file is kept beside the target.
     """
     folder = RawFolder.inspect(raw)
     if settings.item_columns:
@@ -70,11 +74,18 @@ def ingest(
             result = pipeline.run()
             result.wait_until_finish()
         counters = result.metrics().query(MetricsFilter().with_namespace(sources.NAMESPACE))["counters"]
-        counts = {counter.key.metric.name: counter.committed for counter in counters}
         summary = json.loads((partial / SUMMARY_FILE).read_text())
         (partial / SUMMARY_FILE).unlink()
-        counts |= {f"rejected_{kind}s": number for kind, number in summary["rejects"].items()} | summary["written"]
+        rejected = summary["rejects"]
+        counts = {counter.key.metric.name: counter.result for counter in counters} | summary["counts"]
+        counts |= {"photos_missing": rejected.pop("missing_photo")}
+        counts |= {f"rejected_{kind}s": number for kind, number in rejected.items()}
+        # A file half read makes rejects (unknown items), and rejects leave days without events: the cause comes first.
+        if summary["broken_files"]:
+            raise RawDataError("\n".join(summary["broken_files"]))
         _require_few_rejects(counts, settings.max_reject_fraction, partial / schema.REJECTS_FOLDER, kept_rejects)
+        if summary["splits"] is None:
+            raise RawDataError(summary["splits_error"])
         found = splits.Splits(*summary["splits"])
         facts |= {
             "log_kind": folder.log_kind,
@@ -102,8 +113,7 @@ def _require_known(asked: Sequence[str], columns: Sequence[str]) -> None:
 
 def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kept: Path) -> None:
     """Fails where too large a part of the items, events or photos was rejected, and keeps the reject file."""
-    read = {kind: counts.get(f"{kind}_rows_read", 0) for kind in ("item", "event")}
-    read["photo"] = counts.get("items", 0)
+    read = {kind: counts[f"{kind}_rows_read"] for kind in ("item", "event")} | {"photo": counts["items_items"]}
     for kind, number in read.items():
         rejected = counts[f"rejected_{kind}s"]
         if rejected > most * number:
@@ -131,7 +141,7 @@ def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The job on its own, without the chain."""
+    """The job on its own, without the chain. What it raises on purpose ends it with one line and exit code 1."""
     ours, beams = split_beam_options(sys.argv[1:] if arguments is None else arguments)
 
     def run(raw: str, target: Path, settings: Annotated[IngestSettings, tyro.conf.arg(name="")]) -> None:
@@ -145,7 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made_by = artefacts.MadeBy("ingest", dataclasses.asdict(settings), {"raw": fingerprint_of_raw(raw)})
         ingest(raw, target, settings, made_by, beams)
 
-    tyro.cli(run, args=ours)
+    try:
+        tyro.cli(run, args=ours)
+    except (RawDataError, artefacts.ArtefactError, records.RecordError, images.PhotoError) as error:
+        sys.exit(f"ingest: {error}")
 
 
 if __name__ == "__main__":

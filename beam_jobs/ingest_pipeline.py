@@ -9,23 +9,24 @@ events -> check -> known items -> by user -+    |
 """
 
 import json
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.pvalue import AsDict, AsList, AsSingleton
+from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
 
 from beam_jobs import checks, negatives, splits
 from beam_jobs.impressions import impressions
 from beam_jobs.items import BuildItems, DayStatistics
 from beam_jobs.page_views import EVENTS, BuildPageViews, PageView, PretrainingRows
-from beam_jobs.sources import REJECTS, RawFolder, ReadRows
+from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled, write_rejects
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
 
-SUMMARY_FILE = "summary.json"  # What the driver needs to know of the job: splits, rejects, rows written.
+SUMMARY_FILE = "summary.json"  # What the driver needs to know of the job, above all why it failed.
 ORDER_SEED = 0  # Of the order in the files; training shuffles again with the run's own seed.
 
 
@@ -34,12 +35,18 @@ class _Part(NamedTuple):
 
     main: beam.PCollection
     rejects: list[beam.PCollection]
+    rows: beam.pvalue.DoOutputsTuple  # The outputs of ReadRows, of which ROWS_READ and BROKEN_FILES are still unread.
 
 
 def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings) -> None:
-    """Adds the whole job to the pipeline. It writes below `target`, and `SUMMARY_FILE` last."""
+    """Adds the whole job to the pipeline. It writes below `target`, and `SUMMARY_FILE` last.
+
+    A log that cannot be split, or a broken file, fails no worker: the summary tells, and the driver raises. It holds
+    `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages), `rejects` (kind ->
+    number) and `counts` (rows read of items and events, rows written of each kind of file).
+    """
     items = _items(pipeline, folder)
-    catalogue = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, None))
+    catalogue = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
     events = _events(pipeline, folder, catalogue)
     views = (
         events.main
@@ -49,20 +56,22 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
     days = (
         views[EVENTS]
-        | "Key by day" >> beam.Map(lambda e: ((e.timestamp // negatives.DAY, e.item_id), (1, e.clicked, e.timestamp)))
+        | "Key by day" >> beam.Map(lambda e: ((e.timestamp // checks.DAY, e.item_id), (1, e.clicked, e.timestamp)))
         | "Day statistics" >> beam.CombinePerKey(_add_statistics)
     )
-    cut = AsSingleton(
+    attempt = (
         days
         | "Days" >> beam.Map(lambda day: (day[0][0], day[1][0]))
         | "Events a day" >> beam.CombinePerKey(sum)
         | "All days" >> beam.combiners.ToList()
-        | "Splits" >> beam.Map(splits.choose_splits, settings.valid_from, settings.test_from)
+        | "Attempt splits" >> beam.Map(splits.attempt_splits, settings.valid_from, settings.test_from)
     )
+    cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda found: found[0]))
     whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, catalogue, settings)
-    written = _write_page_views(whole, cut, target, settings)
+    counts = [items.rows[ROWS_READ], events.rows[ROWS_READ]]
+    counts += _write_page_views(whole, cut, target, settings)
 
-    days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * negatives.DAY, day[1])))
+    days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
     build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED)
     built = (
@@ -70,7 +79,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Join items" >> beam.CoGroupByKey()
         | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, main="main")
     )
-    written.append(
+    counts.append(
         built.main
         | "Key item records" >> beam.Map(lambda row: (row[0], row))
         | WriteShuffled(f"{target}/{schema.ITEMS_FOLDER}", "items", settings.shards, _as_it_is)
@@ -81,11 +90,17 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Reject list" >> beam.combiners.ToList()
         | "Write rejects" >> beam.Map(lambda found: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", found))
     )
-    counted = written | "All files" >> beam.Flatten() | "Rows written" >> beam.combiners.ToList()
+    counted = counts | "All counts of rows" >> beam.Flatten() | "Counts of rows" >> beam.combiners.ToList()
+    broken = (
+        [items.rows[BROKEN_FILES], events.rows[BROKEN_FILES]]
+        | "All broken files" >> beam.Flatten()
+        | "Broken files" >> beam.combiners.ToList()
+    )
+    parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted)]
     _ = (
         pipeline
         | "Summary" >> beam.Create([f"{target}/{SUMMARY_FILE}"])
-        | "Write summary" >> beam.Map(_write_summary, AsSingleton(rejects), AsSingleton(counted), cut)
+        | "Write summary" >> beam.Map(_write_summary, *parts)
     )
 
 
@@ -93,7 +108,7 @@ def _rows(pipeline: beam.Pipeline, files: list[str], kind: str) -> beam.pvalue.D
     return (
         pipeline
         | f"{kind} files" >> beam.Create(files, reshuffle=True)
-        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(REJECTS, main="main")
+        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(REJECTS, ROWS_READ, BROKEN_FILES, main="main")
     )
 
 
@@ -108,7 +123,7 @@ def _items(pipeline: beam.Pipeline, folder: RawFolder) -> _Part:
         | "Group items" >> beam.GroupByKey()
         | "First of each" >> beam.FlatMap(checks.first_of_each).with_outputs(REJECTS, main="main")
     )
-    return _Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]])
+    return _Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]], rows)
 
 
 def _events(pipeline: beam.Pipeline, folder: RawFolder, catalogue: beam.PCollection) -> _Part:
@@ -119,7 +134,7 @@ def _events(pipeline: beam.Pipeline, folder: RawFolder, catalogue: beam.PCollect
     known = checked.main | "Known items" >> beam.FlatMap(checks.known_items_only, items=AsDict(catalogue)).with_outputs(
         REJECTS, main="main"
     )
-    return _Part(known.main, [rows[REJECTS], checked[REJECTS], known[REJECTS]])
+    return _Part(known.main, [rows[REJECTS], checked[REJECTS], known[REJECTS]], rows)
 
 
 def _with_negatives(
@@ -129,8 +144,7 @@ def _with_negatives(
     if settings.negatives == "popularity":
         pools = counts | "Popularity pools" >> beam.Map(negatives.popularity_pools)
     else:
-        ids = AsList(catalogue | "Ids" >> beam.Keys())
-        pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, ids)
+        pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, AsDict(catalogue))
     draw = negatives.DrawNegatives(settings.negatives_per_positive, settings.negatives_seed)
     return views | "Negatives" >> beam.ParDo(draw, pools=AsSingleton(pools))
 
@@ -139,10 +153,11 @@ def _write_page_views(
     views: beam.PCollection, cut: AsSingleton, target: str, settings: IngestSettings
 ) -> list[beam.PCollection]:
     """Writes impressions and pre-training rows of each split; returns (name, rows written) of each file."""
-    parts = views | "Split" >> beam.Partition(_split_number, len(schema.SPLITS), splits=cut)
+    parts = views | "Split" >> beam.FlatMap(_into_its_split, splits=cut).with_outputs(*schema.SPLITS)
     log_order = settings.history_ties == "log_order"
     written = []
-    for name, part in zip(schema.SPLITS, parts, strict=True):
+    for name in schema.SPLITS:
+        part = parts[name]
         written.append(
             part
             | f"Key {name} page views" >> beam.Map(lambda view: (stable_hash(view.page_view_id, view.user_id), view))
@@ -167,8 +182,9 @@ def _as_it_is(row: tuple[int, bytes]) -> list[tuple[int, bytes]]:
     return [row]
 
 
-def _split_number(view: PageView, count: int, splits: splits.Splits) -> int:
-    return schema.SPLITS.index(splits.of(view.timestamp))
+def _into_its_split(view: PageView, splits: splits.Splits | None) -> Iterator[TaggedOutput]:
+    if splits is not None:  # Else the job has failed, and its driver will say why.
+        yield TaggedOutput(splits.of(view.timestamp), view)
 
 
 def _add_statistics(statistics: list[DayStatistics]) -> DayStatistics:
@@ -178,9 +194,17 @@ def _add_statistics(statistics: list[DayStatistics]) -> DayStatistics:
     return total, positives, first
 
 
-def _write_summary(path: str, rejects: dict[str, int], written: list[tuple[str, int]], cut: splits.Splits) -> None:
-    rows: dict[str, int] = {}
-    for name, number in written:
-        rows[name] = rows.get(name, 0) + number
+def _write_summary(
+    path: str,
+    attempt: tuple[splits.Splits | None, str],
+    broken: list[str],
+    rejects: dict[str, int],
+    counted: list[tuple[str, int]],
+) -> None:
+    counts: dict[str, int] = {}
+    for name, number in counted:
+        counts[name] = counts.get(name, 0) + number
+    found, error = attempt
+    summary = {"splits": found, "splits_error": error, "broken_files": sorted(broken)}
     with tf.io.gfile.GFile(path, "w") as stream:
-        json.dump({"rejects": rejects, "written": rows, "splits": list(cut)}, stream)
+        json.dump(summary | {"rejects": rejects, "counts": counts}, stream)

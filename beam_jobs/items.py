@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from beam_jobs import photos
+from beam_jobs.checks import Item
 from beam_jobs.sources import NAMESPACE, REJECTS
 from beam_jobs.splits import Splits
 from beam_jobs.stable import stable_hash
@@ -21,7 +22,8 @@ DayStatistics = tuple[int, int, int]
 class BuildItems(beam.DoFn):
     """(item id, {"rows": [Item], "days": [(day start, DayStatistics)]}) to (sort key, serialised item record).
 
-    An item whose photo is missing or broken stays, with an empty image.
+    An item whose photo is missing or broken stays, with an empty image; each photo that was named and is not there or
+    not usable goes to the rejects.
 
     Args:
         raw: the raw folder.
@@ -31,21 +33,19 @@ class BuildItems(beam.DoFn):
 
     def __init__(self, raw: str, image_size: int, seed: int) -> None:
         self.raw, self.image_size, self.seed = raw, image_size, seed
-        self.written = Metrics.counter(NAMESPACE, "items")
-        self.missing = Metrics.counter(NAMESPACE, "photos_missing")
+        self.none_named = Metrics.counter(NAMESPACE, "items_without_image_named")
 
     def setup(self) -> None:
         self.done = 0
 
-    def process(self, element: tuple[str, dict[str, Iterable]], splits: Splits) -> Iterator:
+    def process(self, element: tuple[str, dict[str, Iterable]], splits: Splits | None) -> Iterator:
+        if splits is None:  # The job has failed, and its driver will say why: no photo needs to be read.
+            return
         item_id, joined = element
         for item in joined["rows"]:  # One: its duplicates have been rejected.
             days = list(joined["days"])
-            photo = b""
-            try:
-                photo = self._photo(item.image)
-            except images.PhotoError as error:
-                reject = schema.Reject(*item.place, "image", f"{item.image!r}: {error}", "photo")
+            photo, reject = self._photo(item)
+            if reject:
                 yield beam.pvalue.TaggedOutput(REJECTS, reject)
             seen = [statistics[2] for _, statistics in days] + [item.available_from or schema.NEVER]
             values = {
@@ -56,15 +56,24 @@ class BuildItems(beam.DoFn):
                 "train_events": sum(statistics[1] for start, statistics in days if start < splits.valid_from),
                 **{schema.column_feature(column): value for column, value in item.columns.items()},
             }
-            self.written.inc()
             yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
 
-    def _photo(self, image: str) -> bytes:
-        encoded = photos.read_photo(photos.resolve(self.raw, image)) if image else None
-        if encoded is None:
-            self.missing.inc()
-            return b""
-        self.done += 1
-        if self.done % 5000 == 0:
-            _LOGGER.info("%d photos decoded by this worker", self.done)
-        return photos.normalise(encoded, self.image_size)
+    def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None]:
+        """The photo as it is stored, or b"" and what stands in the way, if one is named at all."""
+        if not item.image:
+            self.none_named.inc()
+            return b"", None
+        try:
+            encoded = photos.read_photo(photos.resolve(self.raw, item.image))
+            if encoded is None:
+                return b"", _reject(item, "there is no such file", "missing_photo")
+            self.done += 1
+            if self.done % 5000 == 0:
+                _LOGGER.info("%d photos decoded by this worker", self.done)
+            return photos.normalise(encoded, self.image_size), None
+        except images.PhotoError as error:
+            return b"", _reject(item, str(error), "photo")
+
+
+def _reject(item: Item, reason: str, kind: schema.RejectKind) -> schema.Reject:
+    return schema.Reject(*item.place, "image", f"{item.image!r}: {reason}", kind)

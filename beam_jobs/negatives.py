@@ -1,5 +1,6 @@
 """Sampled negatives for positives-only logs: drawn once, at ingest, with a seed of their own."""
 
+import bisect
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,20 +8,24 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
+from beam_jobs.checks import DAY
 from beam_jobs.page_views import PageView
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_rng
 
-DAY = 86_400
 POOL_EVENTS = 1_000  # The window of days widens backwards until it holds so many events.
 TRIES = 100  # Draws per negative: where a page view holds all of the pool, no draw can succeed.
 
 
 class Pool(NamedTuple):
-    """What negatives of one day are drawn from: items, and the running sum of their numbers of events."""
+    """What negatives of one day are drawn from: items, and the running sum of their weights.
+
+    Only items whose sum is at most `total` can be drawn, so that days may share the arrays.
+    """
 
     items: np.ndarray  # [n] str
     cumulative: np.ndarray  # [n] int64
+    total: int
 
 
 def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Pool]:
@@ -40,14 +45,28 @@ def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Poo
             earlier -= 1
             for item, number in days[order[earlier]].items():
                 window[item] = window.get(item, 0) + number
-        pools[day] = Pool(np.array(list(window)), np.cumsum(list(window.values())))
+        cumulative = np.cumsum(list(window.values()))
+        pools[day] = Pool(np.array(list(window)), cumulative, int(cumulative[-1]))
     return pools
 
 
-def uniform_pools(counts: list[tuple[tuple[int, str], int]], items: list[str]) -> dict[int, Pool]:
-    """The whole catalogue, each item once, for every day of the log. Never a headline: popularity alone wins there."""
-    pool = Pool(np.array(sorted(items)), np.arange(1, len(items) + 1))
-    return {day: pool for (day, _), _ in counts}
+def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dict[str, int | None]) -> dict[int, Pool]:
+    """For every day of the log the items available by its end, each once.
+
+    Never a headline: popularity alone wins there.
+
+    Args:
+        counts: as above.
+        available_from: declared second of each item of the catalogue, or None. An earlier event counts more; an item
+            without either is never drawn.
+    """
+    first_day = {item: second // DAY for item, second in available_from.items() if second is not None}
+    for (day, item), _ in counts:
+        first_day[item] = min(day, first_day.get(item, day))
+    items = sorted(first_day, key=lambda item: (first_day[item], item))
+    first_days, array, cumulative = [first_day[item] for item in items], np.array(items), np.arange(1, len(items) + 1)
+    days = {day for (day, _), _ in counts}
+    return {day: Pool(array, cumulative, bisect.bisect_right(first_days, day)) for day in days}
 
 
 class DrawNegatives(beam.DoFn):
@@ -70,7 +89,7 @@ class DrawNegatives(beam.DoFn):
         for _ in range(TRIES):
             if len(drawn) == wanted:
                 break
-            ticket = rng.integers(pool.cumulative[-1], size=wanted - len(drawn))
+            ticket = rng.integers(pool.total, size=wanted - len(drawn))
             items = pool.items[np.searchsorted(pool.cumulative, ticket, side="right")].tolist()
             drawn += [item for item in items if item not in positives]
         self.missing.inc(wanted - len(drawn))

@@ -1,14 +1,22 @@
-"""A user's events to page views with their histories, and page views to pre-training rows."""
+"""A user's events to page views with their histories, and page views to pre-training rows.
+
+A page view is all rows of one user with one request id within one UTC day: where a shop uses a request id again (a
+counter per session, say), a later click must not become the label of an earlier page view. In a positives-only log it
+is all rows of one user at one timestamp.
+"""
 
 import bisect
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_jobs.checks import Event
+from beam_jobs.checks import DAY, Event
 from beam_jobs.sources import NAMESPACE
+from beam_jobs.splits import date_of
 from beam_jobs.stable import stable_hash, stable_rng
 from courier_tf import records, schema
 
@@ -33,6 +41,19 @@ class PageView(NamedTuple):
     tie_histories: dict[str, list[str]]
 
 
+def view_key(event: Event) -> tuple[str, int]:
+    """What the events of one page view, and no others of the user, share: (request id, day) or ("", second)."""
+    return (event.request_id, event.timestamp // DAY) if event.request_id else ("", event.timestamp)
+
+
+def view_id(event: Event) -> str:
+    """The name of an event's page view; no two page views of a log, of whatever users, have the same."""
+    if not event.request_id:
+        return f"{event.user_id}@{event.timestamp}"
+    # As JSON, because a user id or a request id may hold any separator.
+    return json.dumps([event.user_id, event.request_id, date_of(event.timestamp)], ensure_ascii=False)
+
+
 def merged(events: Iterable[Event]) -> tuple[list[Event], int, int]:
     """A user's events in the order of (timestamp, place), each item once per page view.
 
@@ -42,7 +63,7 @@ def merged(events: Iterable[Event]) -> tuple[list[Event], int, int]:
     seen: dict[tuple, Event] = {}
     duplicates = conflicts = 0
     for event in sorted(events, key=lambda event: (event.timestamp, event.place)):
-        key = (event.request_id or event.timestamp, event.item_id)
+        key = (view_key(event), event.item_id)
         first = seen.setdefault(key, event)
         if first is not event:
             if (first.timestamp, first.clicked) == (event.timestamp, event.clicked):
@@ -65,6 +86,7 @@ class BuildPageViews(beam.DoFn):
         self.history_kept = history_kept
         self.duplicates = Metrics.counter(NAMESPACE, "duplicate_events_merged")
         self.conflicts = Metrics.counter(NAMESPACE, "conflicting_events_merged")
+        self.cut = Metrics.counter(NAMESPACE, "page_views_cut_at_midnight")
 
     def process(self, element: tuple[str, Iterable[Event]]) -> Iterator:
         user, rows = element
@@ -74,14 +96,16 @@ class BuildPageViews(beam.DoFn):
         yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in events)
         clicks = [event for event in events if event.clicked]
         times, orders = [event.timestamp for event in clicks], [(event.timestamp, event.place) for event in clicks]
-        groups: dict[object, list[Event]] = {}
+        groups: dict[tuple[str, int], list[Event]] = {}
         for event in events:
-            groups.setdefault(event.request_id or event.timestamp, []).append(event)
+            groups.setdefault(view_key(event), []).append(event)
+        days = Counter(request for request, _ in groups if request)
+        self.cut.inc(sum(number > 1 for number in days.values()))
         for group in groups.values():
             first = group[0]
             yield PageView(
                 user,
-                first.request_id or f"{user}@{first.timestamp}",
+                view_id(first),
                 first.timestamp,
                 [event.item_id for event in group],
                 [event.clicked for event in group],

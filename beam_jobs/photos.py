@@ -4,6 +4,7 @@ import io
 import os
 
 import tensorflow as tf
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from PIL import Image, UnidentifiedImageError
 
@@ -16,11 +17,13 @@ def resolve(raw: str, image: str) -> str:
     """Where a photo is: a URI as it stands, any other path inside the raw folder.
 
     Raises:
-        PhotoError: the path leaves the folder.
+        PhotoError: the path leaves the folder, or cannot be one.
     """
-    if "://" in image and not image.startswith("file:"):
+    if "\0" in image:
+        raise images.PhotoError("the path holds a NUL byte")
+    if FileSystems.get_scheme(image):
         return image
-    if "://" in raw:
+    if FileSystems.get_scheme(raw):
         if ".." in image.split("/") or image.startswith("/"):
             raise images.PhotoError(f"the path {image!r} leaves the raw folder")
         return FileSystems.join(raw, image)
@@ -32,14 +35,19 @@ def resolve(raw: str, image: str) -> str:
 
 
 def read_photo(path: str) -> bytes | None:
-    """The bytes of a photo; None where there is no such file."""
-    if "://" not in path and not os.path.isfile(path):
-        return None
+    """The bytes of a photo; None where there is no such file.
+
+    Raises:
+        PhotoError: nobody here can open such an address, or the file cannot be read.
+    """
     try:
-        with FileSystems.open(path) as stream:
+        if not FileSystems.exists(path):
+            return None
+        # A photo is never unpacked first, whatever its name says.
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             return stream.read()
-    except FileNotFoundError:
-        return None
+    except (ValueError, OSError) as error:  # Beam's words for an unknown scheme or a missing extra, and the system's.
+        raise images.PhotoError(f"it cannot be read: {error}") from error
 
 
 def normalise(encoded: bytes, size: int) -> bytes:
@@ -53,8 +61,11 @@ def normalise(encoded: bytes, size: int) -> bytes:
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as header:  # Reads the header only.
             (width, height), kind = header.size, header.format
-            frames = getattr(header, "n_frames", 1)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            # Some cameras put several pictures into one JPEG file (MPO); decoders show the first.
+            frames = 1 if kind == "MPO" else getattr(header, "n_frames", 1)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours can.
+        raise images.PhotoError(f"it has more than {images.MAX_PIXELS} pixels: {error}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise images.PhotoError(f"it is no JPEG, PNG or WebP photo ({type(error).__name__})") from error
     if width * height > images.MAX_PIXELS:
         raise images.PhotoError(f"it has {width} x {height} pixels, more than {images.MAX_PIXELS}")

@@ -1,29 +1,23 @@
-"""Reading the raw files: rows as dicts of text, each with its place; what is no row at all becomes a reject.
+"""The raw folder: which files and columns it has, and its rows, each with its place; what is no row becomes a reject.
 
-One file is read by one worker, because a quoted field of a CSV file may hold a line break: a large log should come as
-several files (`events-*.csv` or a folder `events/`), which are read in parallel.
+One file is read by one worker, because a row is named by its number in the file: a large log should come as several
+files (`events-*.csv` or a folder `events/`), which are read in parallel.
 """
 
-import csv
 import dataclasses
-import io
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 
+from beam_jobs.formats import RawDataError, columns_of, is_unicode, rows_of
 from courier_tf import schema
 
 NAMESPACE = "courier"  # Of all counters.
-REJECTS = "rejects"  # Tag of the side output.
-
-
-class RawDataError(ValueError):
-    """The raw folder cannot be used at all; the message says which file and why."""
+REJECTS = "rejects"  # Tags of side outputs.
+ROWS_READ = "rows_read"
+BROKEN_FILES = "broken_files"
 
 
 class RawRow(NamedTuple):
@@ -53,26 +47,6 @@ def find_files(raw: str, table: str) -> list[str]:
     if len(found) > 1:
         raise RawDataError(f"{raw} holds '{table}' in several formats ({', '.join(found)}): keep one")
     return next(iter(found.values()))
-
-
-def columns_of(file: str) -> list[str]:
-    """The columns of a raw file (of a .jsonl file: those of its first line).
-
-    Raises:
-        RawDataError: the file is empty or unreadable.
-    """
-    with FileSystems.open(file) as stream:
-        if file.endswith(".parquet"):
-            return pq.read_schema(io.BytesIO(stream.read())).names
-        line = stream.readline().decode("utf-8-sig", errors="replace")
-    if not line.strip():
-        raise RawDataError(f"{file} is empty")
-    if file.endswith(".csv"):
-        return next(csv.reader([line.rstrip("\r\n")]))
-    try:
-        return list(json.loads(line))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise RawDataError(f"{file}, row 1 is not a JSON object: {error}") from error
 
 
 def require_columns(files: list[str], required: tuple[str, ...]) -> list[str]:
@@ -124,71 +98,30 @@ class RawFolder:
 
 
 class ReadRows(beam.DoFn):
-    """A file name to its rows; lines that are no rows go to the output `rejects`."""
+    """A file name to its rows.
+
+    Lines that are no rows go to the output `REJECTS`, (name, rows read) to `ROWS_READ`, and why a file could not be
+    read to its end to `BROKEN_FILES`: a worker that raised would be tried again, and the user see its traceback only.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.read = Metrics.counter(NAMESPACE, f"{kind}_rows_read")
 
     def process(self, file: str) -> Iterator:
-        reader = {"csv": _csv_rows, "jsonl": _jsonl_rows, "parquet": _parquet_rows}[file.rsplit(".", 1)[1]]
-        with FileSystems.open(file) as stream:
-            for row, fields in enumerate(reader(stream), start=1):
-                self.read.inc()
-                if isinstance(fields, dict):
-                    bad = next((k for k, v in fields.items() if not _is_unicode(v)), None)
-                    if bad is None:
-                        yield RawRow(file, row, fields)
-                        continue
-                    reject = schema.Reject(file, row, bad, "is not UTF-8", self.kind)
-                else:
-                    reject = schema.Reject(file, row, "", fields, self.kind)
-                yield beam.pvalue.TaggedOutput(REJECTS, reject)
-
-
-def _is_unicode(text: str) -> bool:
-    """False where undecodable bytes were carried along as surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _csv_rows(stream) -> Iterator[dict[str, str] | str]:
-    rows = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""))
-    header = next(rows, [])
-    for values in rows:
-        if len(values) == len(header):
-            yield dict(zip(header, values, strict=True))
-        elif values:
-            yield f"has {len(values)} fields, the header has {len(header)}"
-        else:
-            yield "is an empty line"
-
-
-def _jsonl_rows(stream) -> Iterator[dict[str, str] | str]:
-    for line in io.TextIOWrapper(stream, "utf-8", errors="surrogateescape"):
+        read = 0
         try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield f"is not JSON: {error}"
-            continue
-        yield {k: _text(v) for k, v in fields.items()} if isinstance(fields, dict) else "is not a JSON object"
+            with FileSystems.open(file) as stream:
+                for read, fields in enumerate(rows_of(file, stream), start=1):
+                    yield self._row_or_reject(file, read, fields)
+        except RawDataError as error:
+            yield beam.pvalue.TaggedOutput(BROKEN_FILES, str(error))
+        yield beam.pvalue.TaggedOutput(ROWS_READ, (f"{self.kind}_rows_read", read))
 
-
-def _parquet_rows(stream) -> Iterator[dict[str, str]]:
-    for batch in pq.ParquetFile(io.BytesIO(stream.read())).iter_batches(8192):
-        for fields in batch.to_pylist():
-            yield {k: _text(v) for k, v in fields.items()}
-
-
-def _text(value: object) -> str:
-    """A typed value as a CSV file would hold it: numbers that are whole without a point, nothing as an empty text."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    def _row_or_reject(self, file: str, row: int, fields: dict[str, str] | str) -> RawRow | beam.pvalue.TaggedOutput:
+        if isinstance(fields, str):
+            bad, reason = "", fields
+        else:
+            bad, reason = next((name for name, text in fields.items() if not is_unicode(text)), None), "is not UTF-8"
+            if bad is None:
+                return RawRow(file, row, fields)
+        return beam.pvalue.TaggedOutput(REJECTS, schema.Reject(file, row, bad, reason, self.kind))

@@ -3,8 +3,8 @@
 import datetime
 from typing import NamedTuple
 
-from beam_jobs.negatives import DAY
-from beam_jobs.sources import RawDataError
+from beam_jobs.checks import DAY
+from beam_jobs.formats import RawDataError
 
 
 class Splits(NamedTuple):
@@ -83,3 +83,13 @@ def choose_splits(days: list[tuple[int, int]], valid_from: str | None, test_from
             f"the log runs from {date_of(first)} to {date_of(max(shares))}"
         )
     return splits
+
+
+def attempt_splits(
+    days: list[tuple[int, int]], valid_from: str | None, test_from: str | None
+) -> tuple[Splits | None, str]:
+    """(splits, ""), or (None, why there are none): what a worker raises reaches the user as a traceback at best."""
+    try:
+        return choose_splits(days, valid_from, test_from), ""
+    except RawDataError as error:
+        return None, str(error)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from typing import get_args
 
 import apache_beam as beam
 import tensorflow as tf
@@ -62,7 +63,7 @@ class _WriteShard(beam.DoFn):
 def write_rejects(folder: str, rejects: list[schema.Reject]) -> dict[str, int]:
     """Writes the reject file, ordered by file and row; returns the number of rejects of each kind."""
     tf.io.gfile.makedirs(folder)
-    counts = {"item": 0, "event": 0, "photo": 0}
+    counts = dict.fromkeys(get_args(schema.RejectKind), 0)
     with tf.io.gfile.GFile(f"{folder}/{REJECTS_FILE}", "w") as stream:
         for reject in sorted(rejects, key=lambda reject: (reject.file, reject.row, reject.field)):
             text = json.dumps(dataclasses.asdict(reject), ensure_ascii=True)

@@ -41,7 +41,7 @@ ITEM_FEATURES: dict[str, FeatureKind] = {
 #: One record per pre-training row: (a part of) one page view that has a click and a history.
 PAGE_VIEW_FEATURES: dict[str, FeatureKind] = {
     "user_id": "bytes",
-    "page_view_id": "bytes",
+    "page_view_id": "bytes",  # Unique over all users and days.
     "timestamp": "int",
     "history_item_ids": "bytes_list",  # Clicked items, oldest first, newest last; at most history_kept.
     "page_view_item_ids": "bytes_list",  # At most page_view_size.
@@ -74,6 +74,10 @@ IMPRESSIONS_FOLDER = "impressions"  # impressions/train-..., valid-..., test-...
 REJECTS_FOLDER = "rejects"  # rejects/rejects-00000-of-00001.jsonl
 
 
+#: A photo that is named and not there is a kind of its own: it is listed, but fails no job.
+RejectKind = Literal["item", "event", "photo", "missing_photo"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Reject:
     """A record that could not be used: where it stands, which field, and why. One JSON line each in the reject file."""
@@ -82,4 +86,4 @@ class Reject:
     row: int  # 1-based, the header of a CSV file not counted.
     field: str
     reason: str
-    kind: Literal["item", "event", "photo"]
+    kind: RejectKind

@@ -2,11 +2,13 @@
 
 import csv
 import dataclasses
+import datetime
 import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -50,12 +52,17 @@ class Raw:
             rows.append({**row, **{column: values[number] for column, values in columns.items()}})
         return rows
 
-    def write(self, table: str, rows: list[dict]) -> Path:
-        file = self.folder / f"{table}.csv"
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    def write(self, table: str, rows: list[dict], ending: str = "csv") -> Path:
+        file = self.folder / f"{table}.{ending}"
+        if ending == "parquet":
+            pd.DataFrame(rows).to_parquet(file)
+        elif ending == "jsonl":
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            with file.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
         return file
 
     def ingest(self, target: Path, **settings) -> "Ingested":
@@ -94,6 +101,12 @@ class Ingested:
 def raw(tmp_path) -> Raw:
     """An empty raw folder."""
     return Raw(tmp_path / "raw")
+
+
+def view_of(event: dict) -> str:
+    """The page_view_id of a row of an impression log, by its definition: user, request id, and day (UTC)."""
+    day = datetime.date(1970, 1, 1) + datetime.timedelta(days=int(event["timestamp"]) // DAY)
+    return json.dumps([event["user_id"], event["request_id"], str(day)])
 
 
 def impression_log(users: int = 6, days: int = 10, page_size: int = 6, items: int = 8, seed: int = 0) -> list[dict]:

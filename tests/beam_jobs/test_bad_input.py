@@ -1,16 +1,20 @@
 """Every kind of bad input has a clear outcome: an error that names the place, or a line in the reject file."""
 
 import io
+import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from beam_jobs.photos import normalise
 from beam_jobs.sources import RawDataError
 from courier_tf import images, records
 
-from .conftest import FIRST, impression_log, photo
+from .conftest import FIRST, impression_log, photo, view_of
 
 
 def reject_of(found, **wanted):
@@ -19,12 +23,13 @@ def reject_of(found, **wanted):
     return matching[0]
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("table, column", [("items", "category"), ("events", "timestamp")])
-def test_missing_column(raw, tmp_path, table, column):
+def test_missing_column(raw, tmp_path, table, column, ending):
     rows = {"items": raw.items(), "events": impression_log()}
     for name, content in rows.items():
-        raw.write(name, [{k: v for k, v in row.items() if (name, k) != (table, column)} for row in content])
-    with pytest.raises(RawDataError, match=rf"{table}.csv has no column '{column}'; its columns are"):
+        raw.write(name, [{k: v for k, v in row.items() if (name, k) != (table, column)} for row in content], ending)
+    with pytest.raises(RawDataError, match=rf"{table}.{ending} has no column '{column}'; its columns are"):
         raw.ingest(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -80,6 +85,24 @@ def test_bad_events_are_rejected_with_their_place(raw, tmp_path):
     assert sum(found.facts["counts"][f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
 
 
+def test_bad_json_lines_are_rejected_with_their_place(raw, tmp_path):
+    items, log = raw.items(), impression_log()
+    raw.write("items", [*items, {k: v for k, v in items[0].items() if k != "title"}], "jsonl")
+    bad = [
+        ({k: v for k, v in log[0].items() if k != "item_id"}, "item_id", "is missing"),
+        ({k: v for k, v in log[0].items() if k != "clicked"}, "clicked", "is missing"),
+        ({**log[0], "timestamp": int("9" * 400)}, "timestamp", "looks like milliseconds"),
+    ]
+    file = raw.write("events", [*log, *(row for row, _, _ in bad)], "jsonl")
+    found = raw.ingest(tmp_path / "out")
+    reject = reject_of(found, kind="item")
+    assert (reject["row"], reject["field"], reject["reason"]) == (9, "title", "is missing")
+    for row, (_, field, reason) in enumerate(bad, start=len(log) + 1):
+        reject = reject_of(found, kind="event", row=row, file=str(file))
+        assert reject["field"] == field and reason in reject["reason"]
+    assert found.facts["counts"]["rejected_events"] == 3 and found.facts["counts"]["event_rows_read"] == len(log) + 3
+
+
 def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
     log = impression_log()
     raw.write("items", raw.items())
@@ -100,7 +123,7 @@ def test_duplicates_are_merged_and_counted(raw, tmp_path):
     assert counts["duplicate_events_merged"] == 2 and counts["conflicting_events_merged"] == 1
     rows = [row for split in ("train", "valid", "test") for row in found.rows("impressions", split)]
     assert len(rows) == len(log)
-    merged = [r for r in rows if (r["page_view_id"], r["item_id"]) == (unclicked["request_id"], unclicked["item_id"])]
+    merged = [r for r in rows if (r["page_view_id"], r["item_id"]) == (view_of(unclicked), unclicked["item_id"])]
     assert [r["clicked"] for r in merged] == [1], "a click wins"
 
 
@@ -124,22 +147,26 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
         "gif.gif": photo("GIF"),
         "animated.webp": animated.getvalue(),
     }
-    items = raw.items(12)
+    items = raw.items(18)
     for row, (name, value) in zip(items, content.items(), strict=False):
         (raw.folder / "images" / name).write_bytes(value)
         row["image"] = f"images/{name}"
     (tmp_path / "outside.jpg").write_bytes(photo())
     (raw.folder / "images" / "link.jpg").symlink_to(tmp_path / "outside.jpg")
     items[5]["image"], items[6]["image"], items[7]["image"] = "../outside.jpg", "/etc/hostname", "images/link.jpg"
+    items[8]["image"], items[9]["image"] = "https://shop.example/a.jpg", "gs://bucket/a.jpg"
+    items[10]["image"], items[11]["image"] = "s3://bucket/a.jpg", "carrier-pigeon://loft/a.jpg"
+    items[12]["image"], items[13]["image"] = "images/a\0.jpg", "images"
     raw.write("items", items)
-    raw.write("events", impression_log(items=12))
+    raw.write("events", impression_log(items=18))
     found = raw.ingest(tmp_path / "out", max_reject_fraction=0.9)
     reasons = ["broken", "empty", "no JPEG", "no JPEG", "animated", "leaves", "leaves", "leaves"]
+    reasons += ["cannot be read"] * 4 + ["NUL byte", "cannot be read: [Errno 21]"]
     for row, reason in enumerate(reasons, start=1):
         assert reason in reject_of(found, kind="photo", row=row)["reason"]
     table = records.read_items(found.target, ["category"])
     kept = dict(zip(table.ids, table.has_photo, strict=True))
-    assert [kept[f"item{n}".encode()] for n in range(12)] == [False] * 8 + [True] * 4
+    assert [kept[f"item{n}".encode()] for n in range(18)] == [False] * 14 + [True] * 4
     assert sum(found.facts["counts"][f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
 
 
@@ -157,11 +184,27 @@ def test_huge_photo(raw, tmp_path, monkeypatch):
     "kind, mode", [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("WEBP", "RGB")]
 )
 def test_photos_of_every_kind_agree_with_pillow(kind, mode):
-    import tensorflow as tf
-
-    from beam_jobs.photos import normalise
-
     encoded = photo(kind, mode, size=32, seed=3)
     found = tf.io.decode_png(normalise(encoded, 32)).numpy().astype(int)
     expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(int)
     assert np.abs(found - expected).max() <= (0 if kind != "JPEG" else 3)
+
+
+def test_photo_beyond_pillows_own_limit_is_called_too_large():
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    encoded = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(images.PhotoError, match=r"more than 50000000 pixels.*400000000"):
+        normalise(encoded, 16)
+
+
+def test_first_picture_of_a_multi_picture_jpeg():
+    first, second = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue"))
+    encoded = io.BytesIO()
+    first.save(encoded, "MPO", save_all=True, append_images=[second])
+    with Image.open(encoded) as check:
+        assert (check.format, check.n_frames) == ("MPO", 2)
+    found = tf.io.decode_png(normalise(encoded.getvalue(), 16)).numpy().astype(int)
+    assert np.abs(found - [255, 0, 0]).max() <= 3

@@ -7,7 +7,7 @@ import pytest
 
 from courier_tf import records, schema
 
-from .conftest import DAY, FIRST, impression_log, positives_log
+from .conftest import DAY, FIRST, impression_log, positives_log, view_of
 
 
 def clicks_before(log: list[dict], user: str, timestamp: int) -> list[str]:
@@ -24,7 +24,7 @@ def test_impression_log_becomes_one_example_per_impression(raw, tmp_path):
     seen = 0
     for split in schema.SPLITS:
         for row in found.rows("impressions", split):
-            origin = [r for r in log if r["request_id"] == row["page_view_id"] and r["item_id"] == row["item_id"]]
+            origin = [r for r in log if view_of(r) == row["page_view_id"] and r["item_id"] == row["item_id"]]
             assert len(origin) == 1 and origin[0]["clicked"] == row["clicked"]
             assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"])[-4:]
             day = (row["timestamp"] - FIRST) // DAY
@@ -46,7 +46,7 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
         assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"]) != []
         views[row["page_view_id"]] += zip(row["page_view_item_ids"], row["page_view_clicked"], strict=True)
     expected = {
-        r["request_id"]
+        view_of(r)
         for r in log
         if r["timestamp"] < FIRST + 8 * DAY and r["clicked"] and clicks_before(log, r["user_id"], r["timestamp"])
     }
@@ -54,7 +54,7 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
     dropped = 0
     for name, shown in views.items():
         assert len(set(shown)) == len(shown), "an item stands in one row of its page view only"
-        labels = {r["item_id"]: r["clicked"] for r in log if r["request_id"] == name}
+        labels = {r["item_id"]: r["clicked"] for r in log if view_of(r) == name}
         assert all(labels[item] == clicked for item, clicked in shown)
         assert {i for i, c in labels.items() if c} == {i for i, c in shown if c}, "every click is kept"
         dropped += len(labels) - len(shown)
@@ -120,12 +120,17 @@ def test_items_carry_what_training_may_know(raw, tmp_path):
     items[1]["image"], items[2]["image"] = "images/none.jpg", ""
     raw.write("items", items)
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out")
+    # A photo that is not there is listed, and is no reject that could fail the job.
+    found = raw.ingest(tmp_path / "out", max_reject_fraction=0.0)
+    reason = "'images/none.jpg': there is no such file"
+    place = {"file": str(raw.folder / "items.csv"), "row": 2, "field": "image"}
+    assert found.rejects() == [{**place, "reason": reason, "kind": "missing_photo"}]
     assert found.facts["all_columns"] == ["category", "brand", "sku"]
     table = records.read_items(found.target, found.facts["all_columns"])
     assert list(table.ids) == [f"item{n}".encode() for n in range(8)]
     assert list(table.has_photo) == [True, False, False, True, True, True, True, True]
-    assert found.facts["counts"]["photos_missing"] == 2
+    counts = found.facts["counts"]
+    assert (counts["photos_missing"], counts["items_without_image_named"], counts["rejected_photos"]) == (1, 1, 0)
     first = [min(r["timestamp"] for r in log if r["item_id"] == f"item{n}") for n in range(7)]
     assert list(table.available_from) == [FIRST - 5, *first[1:], schema.NEVER]
     train = Counter(r["item_id"] for r in log if r["clicked"] and r["timestamp"] < FIRST + 8 * DAY)
@@ -161,19 +166,13 @@ def test_user_with_a_hundred_thousand_events(raw, tmp_path):
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_other_formats_read_the_same(raw, tmp_path, ending):
-    import pandas as pd
-
     items, log = raw.items(), impression_log(users=3)
     raw.write("items", items)
     raw.write("events", log)
     expected = raw.ingest(tmp_path / "csv")
     for table, rows in {"items": items, "events": log}.items():
         (raw.folder / f"{table}.csv").unlink()
-        frame = pd.DataFrame(rows)
-        if ending == "jsonl":
-            frame.to_json(raw.folder / f"{table}.jsonl", orient="records", lines=True)
-        else:
-            frame.to_parquet(raw.folder / f"{table}.parquet")
+        raw.write(table, rows, ending)
     found = raw.ingest(tmp_path / ending)
     for split in schema.SPLITS:
         assert found.rows("impressions", split) == expected.rows("impressions", split)

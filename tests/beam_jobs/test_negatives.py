@@ -1,0 +1,49 @@
+"""Uniform negatives know no item before its time."""
+
+from collections import defaultdict
+
+from beam_jobs.negatives import uniform_pools
+from courier_tf import schema
+
+from .conftest import DAY, FIRST, positives_log
+
+
+def test_uniform_pools_hold_what_is_available_by_the_end_of_the_day():
+    counts = [((10, "a"), 3), ((12, "a"), 1), ((12, "b"), 9), ((14, "c"), 1)]
+    declared = {
+        "a": None,
+        "b": 11 * DAY,  # Before its first event.
+        "c": 20 * DAY,  # After it: the event counts.
+        "last_second": 13 * DAY - 1,
+        "next_second": 13 * DAY,
+        "never": None,
+        "later": 15 * DAY,
+    }
+    pools = uniform_pools(counts, declared)
+    found = {}
+    for day, pool in pools.items():
+        # Each ticket below the total is one item, as many tickets for each as for any other.
+        tickets = [pool.items[(pool.cumulative <= ticket).sum()] for ticket in range(pool.total)]
+        found[day] = sorted(tickets)
+    assert found == {
+        10: ["a"],
+        12: ["a", "b", "last_second"],
+        14: ["a", "b", "c", "last_second", "next_second"],
+    }
+
+
+def test_uniform_negatives_come_after_their_items(raw, tmp_path):
+    log = positives_log(items=4)
+    # item0..3 are bought from the first day on; item4 comes with day 5, item5 with the last second of day 6, item6
+    # after the log, item7 never.
+    declared = [""] * 4 + [FIRST + 5 * DAY, FIRST + 7 * DAY - 1, FIRST + 30 * DAY, ""]
+    raw.write("items", raw.items(available_from=declared))
+    raw.write("events", log)
+    found = raw.ingest(tmp_path / "out", negatives="uniform")
+    days = defaultdict(set)
+    for split in schema.SPLITS:
+        for row in found.rows("impressions", split):
+            if not row["clicked"]:
+                days[row["item_id"]].add((row["timestamp"] - FIRST) // DAY)
+    assert days["item4"] == set(range(5, 10)) and days["item5"] == set(range(6, 10))
+    assert set(days) == {f"item{number}" for number in range(6)}
