@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -10,8 +11,58 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 RankMode = Literal["none", "cluster_id", "cluster_id_permuted"]
 
 
+class SettingsError(ValueError):
+    """A setting has a value that makes no sense; the message names both."""
+
+
+class _Checked:
+    """Refuses values outside their bounds when a settings object is made."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name, None)
+            if value is not None and not low <= value <= high:
+                raise SettingsError(f"{name} must lie between {low} and {high}, but is {value}")
+
+
+_AT_LEAST_ONE, _POSITIVE, _SHARE = (1, math.inf), (1e-12, math.inf), (0.0, 1.0)
+
+#: Setting -> the lowest and the highest value that makes sense.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "negatives_per_positive": _AT_LEAST_ONE,
+    "image_size": (8, 1024),
+    "page_view_size": (2, 1000),
+    "history_kept": _AT_LEAST_ONE,
+    "shards": _AT_LEAST_ONE,
+    "max_reject_fraction": _SHARE,
+    "embedding_dim": _AT_LEAST_ONE,
+    "history_length": _AT_LEAST_ONE,
+    "temperature": _POSITIVE,
+    "drop_path": (0.0, 0.99),
+    "warmup_steps": _AT_LEAST_ONE,
+    "warmup_batch_size": _AT_LEAST_ONE,
+    "warmup_learning_rate": _POSITIVE,
+    "pretrain_steps": _AT_LEAST_ONE,
+    "pretrain_batch_rows": _AT_LEAST_ONE,
+    "pretrain_learning_rate": _POSITIVE,
+    "weight_decay": (0.0, math.inf),
+    "checkpoint_every": _AT_LEAST_ONE,
+    "encode_chunk": (0, math.inf),
+    "replicas": (0, math.inf),
+    "embed_batch_size": _AT_LEAST_ONE,
+    "clusters": _AT_LEAST_ONE,
+    "cluster_batch_size": _AT_LEAST_ONE,
+    "cluster_steps": _AT_LEAST_ONE,
+    "rank_history_length": _AT_LEAST_ONE,
+    "rank_dim": _AT_LEAST_ONE,
+    "rank_epochs": _AT_LEAST_ONE,
+    "rank_batch_size": _AT_LEAST_ONE,
+    "rank_learning_rate": _POSITIVE,
+}
+
+
 @dataclasses.dataclass(frozen=True)
-class IngestSettings:
+class IngestSettings(_Checked):
     """Raw logs and photos to TFRecords."""
 
     valid_from: str | None = None
@@ -21,7 +72,7 @@ class IngestSettings:
     history_ties: Literal["strict", "log_order"] = "strict"
     """Pre-training rows only: may an event of the same timestamp that stands earlier in the log be history?"""
     negatives: Literal["popularity", "uniform"] = "popularity"
-    """Positives-only logs: how negatives are drawn (from the same day's events, or from the catalogue)."""
+    """Positives-only logs: negatives are drawn from the same day's events, or from all items there are by then."""
     negatives_per_positive: int = 4
     """Positives-only logs: negatives drawn for each positive."""
     negatives_seed: int = 17
@@ -41,36 +92,45 @@ class IngestSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainSettings:
+class PretrainSettings(_Checked):
     """TFRecords to an image encoder."""
 
-    objective: Literal["courier", "supervised"] = "courier"
-    """'supervised' stops after the warm-up on the catalogue's columns."""
+    objective: Literal["courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip"] = "courier"
+    """What the encoder learns after the warm-up; 'base' stops there, 'supervised' goes on with it."""
     init: str | None = None
-    """Encoder to start from (the directory of a former pretrain stage) instead of the warm-up."""
-    backbone: Literal["nano", "tiny"] = "nano"
+    """Start from this instead of the warm-up: a former pretrain stage's directory, or a file with Swin weights
+    (torchvision's or the official layout, .pth or .safetensors)."""
+    backbone: Literal["nano", "tiny", "small", "base"] = "nano"
     """Swin preset."""
     embedding_dim: int = 256
     """Width of the image embedding."""
-    reconstruction: Literal["multi_head", "weighted_sum"] = "weighted_sum"
-    """How a page-view item is rebuilt from the history."""
+    reconstruction: Literal["multi_head", "weighted_sum", "self_attention", "mean"] = "weighted_sum"
+    """How a page-view item is rebuilt from the history; the last two are ablations that do not look at it."""
+    contrast_with: Literal["all_page_views", "clicked_only", "popularity_corrected", "other_users", "other_times"] = (
+        "all_page_views"
+    )
+    """Which page-view slots of the global batch a clicked item is told from."""
+    copied_targets: bool = False
+    """Keep clicked items that stand in their history, where copying solves the task."""
+    accidental_negatives: bool = False
+    """Let other slots with the clicked item itself be negatives."""
     history_length: int = 5
     """Most recent history items used (H of the paper)."""
-    temperature: float = 0.05
-    """tau of the contrastive loss."""
+    temperature: float | None = None
+    """tau of the objective's softmax. Default: the objective's own (0.05 for courier)."""
     drop_path: float = 0.05
     """Stochastic depth of the last block; earlier blocks less, linearly."""
     precision: Precision = "float32"
     """Keras mixed-precision policy."""
-    warmup_steps: int = 300
+    warmup_steps: int = 250
     """Steps of the supervised warm-up."""
     warmup_batch_size: int = 256
     """Images per warm-up step, over all replicas."""
     warmup_learning_rate: float = 2e-3
     """Peak learning rate of the warm-up."""
-    pretrain_steps: int = 200
+    pretrain_steps: int = 150
     """Steps of the courier objective."""
-    pretrain_batch_rows: int = 384
+    pretrain_batch_rows: int = 256
     """Page views per step, over all replicas."""
     pretrain_learning_rate: float = 5e-4
     """Peak learning rate of the courier objective."""
@@ -78,12 +138,16 @@ class PretrainSettings:
     """L2 added to the gradient, as in the paper's Adam."""
     checkpoint_every: int = 50
     """Steps between checkpoints."""
+    encode_chunk: int = 0
+    """Photos embedded at a time by GradCache, so that memory does not grow with the batch; 0: all at once."""
+    recompute: bool = False
+    """Compute each block of the encoder again on the way back: less memory, more time."""
     replicas: int = 0
     """GPUs to use; 0: all there are (the CPU if none)."""
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbedSettings:
+class EmbedSettings(_Checked):
     """Items to embeddings."""
 
     embed_batch_size: int = 128
@@ -91,7 +155,7 @@ class EmbedSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(_Checked):
     """Embeddings to cluster IDs."""
 
     clusters: int = 32
@@ -103,7 +167,7 @@ class ClusterSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class RankSettings:
+class RankSettings(_Checked):
     """Impressions and cluster IDs to a click probability."""
 
     rank_modes: tuple[RankMode, ...] = ("none", "cluster_id")
@@ -122,6 +186,13 @@ class RankSettings:
     """Keras mixed-precision policy."""
     repeat_columns: tuple[str, ...] = ()
     """Item columns that make a candidate a repeat of a history item, beside the item itself."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not set(self.rank_modes) - {"cluster_id_permuted"}:
+            raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
+        if len(set(self.rank_modes)) < len(self.rank_modes):
+            raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,18 +217,21 @@ class Settings:
         """Reads what `to_json` wrote.
 
         Raises:
-            TypeError: the text names a setting that does not exist.
+            SettingsError: the text is broken, or names a setting that does not exist.
         """
-        content: dict[str, Any] = json.loads(text)
         stages = {field.name: type(field.default) for field in dataclasses.fields(cls)}
-        return cls(
-            **{
-                name: stages[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-                if isinstance(value, dict)
-                else value
-                for name, value in content.items()
-            }
-        )
+        try:
+            content: dict[str, Any] = json.loads(text)
+            return cls(
+                **{
+                    name: stages[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+                    if isinstance(value, dict)
+                    else value
+                    for name, value in content.items()
+                }
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
 
 
 #: tiny: seconds, for tests and the notebook. demo: minutes on two cores. paper: the published sizes, for GPUs.

@@ -62,10 +62,10 @@ def progress() -> int:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves weights, optimiser and loss scale at the end of each epoch; `restore` takes up the newest.
+    """Saves weights, optimiser, loss scale and the number of steps at the end of each epoch; `restore` takes them up.
 
     Args:
-        model: compiled.
+        model: compiled; counts its steps in `model.steps`.
         directory: where the checkpoints are; the last two are kept.
 
     Raises (from fit):
@@ -74,14 +74,28 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, model: keras.Model, directory: Path) -> None:
         super().__init__()
-        self.epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epochs_done=self.epochs_done)
-        self.manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=2)
+        self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
+        self.trained = model
 
     def restore(self) -> int:
-        """Restores the newest checkpoint, if there is one; returns the number of epochs it holds."""
-        self.manager.restore_or_initialize()
-        return int(self.epochs_done.numpy())
+        """Restores the newest readable checkpoint, if there is one; returns the number of steps it holds.
+
+        Raises:
+            TrainingError: there are checkpoints, and none can be read.
+        """
+        reasons = []
+        for path in reversed(self.manager.checkpoints):
+            try:
+                self.checkpoint.restore(path).assert_existing_objects_matched()
+            except (tf.errors.OpError, AssertionError, ValueError) as error:
+                reasons.append(f"{path}: {str(error).splitlines()[0]}")
+                print(f"checkpoint refused: {reasons[-1]}", file=sys.stderr)
+            else:
+                return int(self.trained.steps.numpy())
+        if reasons:
+            raise TrainingError("no checkpoint can be read:\n" + "\n".join(reasons))
+        return 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not math.isfinite((logs or {}).get("loss", math.nan)):
@@ -89,5 +103,16 @@ class Checkpoints(keras.callbacks.Callback):
                 f"the loss of epoch {epoch + 1} is {(logs or {}).get('loss')}; the last good weights are in "
                 f"{self.manager.latest_checkpoint}. A lower learning rate or another precision may help."
             )
-        self.epochs_done.assign(epoch + 1)
         self.manager.save()
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends `fit` after a number of steps of the model, in the middle of an epoch if need be."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if int(self.model.steps.numpy()) >= self.steps:
+            self.model.stop_training = True

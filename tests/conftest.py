@@ -6,9 +6,18 @@ import courier_tf  # noqa: F401  (chooses the legacy Keras before TensorFlow is 
 import pytest
 import tensorflow as tf
 
+from courier_tf.backbone.swin import SIZES
+from courier_tf.process import prepare
+
+prepare()
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+#: A Swin that traces and trains in a second, for tests of what stands around it.
+SIZES["micro"] = {"patch": 8, "dim": 8, "depths": (1, 2), "heads": (1, 2), "window": 2}
 
 
 @pytest.fixture(params=["float32", "mixed_bfloat16", "mixed_float16"])

@@ -1,8 +1,14 @@
-"""The contrastive loss over the global batch (paper, 3.3), as pure functions of tensors."""
+"""The contrastive loss over the global batch (paper, 3.3), as pure functions of tensors.
+
+The candidates are the items of the batch, each once, with the number of page-view slots that show it: the loss is that
+over all slots, at a fraction of the size.
+"""
 
 from typing import NamedTuple
 
 import tensorflow as tf
+
+NOWHERE = -1e9  # Logit of what is no candidate. (An infinity would turn into NaN on the way back.)
 
 
 class ContrastiveLoss(NamedTuple):
@@ -31,42 +37,76 @@ def targets(clicked: tf.Tensor, page_view_items: tf.Tensor, history_items: tf.Te
     return clicked & has_history[:, None] & ~copied, copied
 
 
+def slot_counts(places: tf.Tensor, counted: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+    """[candidates] float32: how many slots show each candidate.
+
+    Args:
+        places: [slots] int, the candidate that each slot shows.
+        counted: [slots] bool.
+        candidates: scalar int, their number.
+    """
+    return tf.math.unsorted_segment_sum(tf.cast(counted, tf.float32), places, candidates)
+
+
+def grouped_slot_counts(
+    places: tf.Tensor, counted: tf.Tensor, candidates: tf.Tensor, groups: tf.Tensor, target_groups: tf.Tensor
+) -> tf.Tensor:
+    """[M, candidates] float32: `slot_counts` over the slots of other groups than the target's own.
+
+    Args:
+        places, counted, candidates: as in `slot_counts`.
+        groups: [slots] int, say the user or the day of each slot's page view.
+        target_groups: [M] int.
+    """
+    other = (groups[:, None] != target_groups[None, :]) & counted[:, None]
+    return tf.transpose(tf.math.unsorted_segment_sum(tf.cast(other, tf.float32), places, candidates))
+
+
+def softmax_weights(
+    own: tf.Tensor, counts: tf.Tensor, items: tf.Tensor, *, own_counted: bool, accidental_negatives: bool
+) -> tf.Tensor:
+    """[M, N] float32: how often each candidate stands in the denominator of each target; its own slot counts once.
+
+    Args:
+        own: [M] int, the candidate that each target is.
+        counts: [N] or [M, N] float32, slots that show each candidate.
+        items: [N] int, items by number.
+        own_counted: whether the target's own slot is among those of `counts`.
+        accidental_negatives: whether other slots with the target's own item are negatives (paper, appendix 5).
+    """
+    is_own = tf.one_hot(own, tf.shape(items)[0])
+    negatives = tf.broadcast_to(counts, tf.shape(is_own))
+    if own_counted:
+        negatives = negatives - is_own
+    if not accidental_negatives:
+        negatives = tf.where(tf.gather(items, own)[:, None] == items[None, :], 0.0, negatives)
+    return negatives + is_own
+
+
 def contrastive_loss(
-    reconstructions: tf.Tensor,
-    target_mask: tf.Tensor,
-    target_positions: tf.Tensor,
-    candidates: tf.Tensor,
-    candidate_mask: tf.Tensor,
-    candidate_items: tf.Tensor,
-    temperature: float,
+    rebuilt: tf.Tensor, own: tf.Tensor, candidates: tf.Tensor, weights: tf.Tensor, temperature: float
 ) -> ContrastiveLoss:
     """-log softmax_a(<e_a, r_b> / tau) at a = b, summed over this replica's targets b.
 
-    An accidental negative (the target's own item in another slot) and a padded slot are no negatives.
-
     Args:
-        reconstructions: [M, D], this replica's page-view slots; made unit vectors here.
-        target_mask: [M] bool.
-        target_positions: [M] int, where each slot stands among the candidates.
-        candidates: [N, D] unit vectors, every page-view slot of the global batch.
-        candidate_mask: [N] bool, False where padded.
-        candidate_items: [N] int, items by number.
+        rebuilt: [M, D] reconstructions of the targets; made unit vectors here.
+        own: [M] int, the candidate that each target is.
+        candidates: [N, D] unit vectors of the global batch.
+        weights: [M, N] float32, how often a candidate stands in a target's denominator; 0 where it does not.
         temperature: tau.
 
     Returns:
         Sums over the targets; zeros (not NaN) where there is none.
     """
-    rebuilt = tf.math.l2_normalize(tf.cast(reconstructions, tf.float32), axis=-1)
+    rebuilt = tf.math.l2_normalize(tf.cast(rebuilt, tf.float32), axis=-1)
     logits = tf.matmul(rebuilt, tf.cast(candidates, tf.float32), transpose_b=True) / temperature
-    own = target_positions[:, None] == tf.range(tf.shape(candidates)[0], dtype=target_positions.dtype)[None, :]
-    accidental = tf.gather(candidate_items, target_positions)[:, None] == candidate_items[None, :]
-    logits = tf.where(own | (candidate_mask[None, :] & ~accidental), logits, -1e9)
-    positive = tf.gather(logits, target_positions, axis=1, batch_dims=1)
-    log_probability = positive - tf.reduce_logsumexp(logits, axis=1)
-    weight = tf.cast(target_mask, tf.float32)
-    found = tf.cast(positive >= tf.reduce_max(logits, axis=1), tf.float32)
+    present = weights > 0
+    weighted = tf.where(present, logits + tf.math.log(tf.where(present, weights, 1.0)), NOWHERE)
+    positive = tf.gather(logits, own, axis=1, batch_dims=1)
+    log_probability = positive - tf.reduce_logsumexp(weighted, axis=1)
+    best = tf.reduce_max(tf.where(present, logits, NOWHERE), axis=1)
     return ContrastiveLoss(
-        loss=-tf.reduce_sum(weight * log_probability),
-        positive_probability=tf.reduce_sum(weight * tf.exp(log_probability)),
-        found=tf.reduce_sum(weight * found),
+        loss=-tf.reduce_sum(log_probability),
+        positive_probability=tf.reduce_sum(tf.exp(log_probability)),
+        found=tf.reduce_sum(tf.cast(positive >= best, tf.float32)),
     )

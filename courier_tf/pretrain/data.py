@@ -9,6 +9,20 @@ import tensorflow as tf
 from courier_tf import records, schema
 
 SHUFFLE_ROWS = 16_384
+DAY = 86_400  # Seconds.
+BUCKET = 32  # Batches are filled up to a multiple of so many photos: few shapes, each prepared once by the kernels.
+
+#: One batch of a replica: U photos, B rows, P slots of a page view, H of a history. Objectives may ask for more tensors
+#: [U, ...], one row per photo.
+BATCH = {
+    "photos": "[U, S, S, 3] uint8, each photo of the batch once, then padding",
+    "photo_items": "[U] int32, the items by number; 0 for padding and for items without a photo",
+    "history": "[B, H] int32, places in photos; padding points to a photo_items of 0",
+    "page_view": "[B, P] int32, likewise",
+    "clicked": "[B, P] bool",
+    "user": "[B] int64, fingerprint of the user",
+    "day": "[B] int64, of the page view (UTC)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +63,11 @@ class PhotoStore:
 
 
 def deduplicated(
-    page_view: tf.Tensor, history: tf.Tensor, clicked: tf.Tensor, pixels: tf.Tensor
+    page_view: tf.Tensor,
+    history: tf.Tensor,
+    clicked: tf.Tensor,
+    pixels: tf.Tensor,
+    attributes: dict[str, tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
     """Item numbers of one batch to a batch of `CourierModel`, with every photo once.
 
@@ -58,22 +76,23 @@ def deduplicated(
         history: [B, H] int32 item numbers, likewise.
         clicked: [B, P] bool.
         pixels: [N + 1, S, S, 3] uint8, the photo store.
+        attributes: further tensors [N + 1, ...], gathered for each photo.
 
     Returns:
-        The tensors of `courier_tf.pretrain.model.BATCH`. Number 0 counts as one more (black) photo where it occurs.
+        The tensors of `BATCH` without `user` and `day`, and the attributes.
     """
-    slots = tf.concat([tf.reshape(page_view, [-1]), tf.reshape(history, [-1])], axis=0)
+    # The zero in front gives padding a place to point to.
+    slots = tf.concat([[0], tf.reshape(page_view, [-1]), tf.reshape(history, [-1])], axis=0)
     unique, place = tf.unique(slots)
-    page_view_place, history_place = tf.split(place, [tf.size(page_view), tf.size(history)])
+    _, page_view_place, history_place = tf.split(place, [1, tf.size(page_view), tf.size(history)])
+    items = tf.pad(unique, [[0, -tf.size(unique) % BUCKET]])
     return {
-        "photos": tf.gather(pixels, unique),
+        "photos": tf.gather(pixels, items),
+        "photo_items": items,
         "history": tf.reshape(history_place, tf.shape(history)),
-        "history_mask": history > 0,
-        "history_items": history,
         "page_view": tf.reshape(page_view_place, tf.shape(page_view)),
-        "page_view_mask": page_view > 0,
-        "page_view_items": page_view,
         "clicked": clicked & (page_view > 0),
+        **{name: tf.gather(values, items) for name, values in (attributes or {}).items()},
     }
 
 
@@ -85,6 +104,7 @@ def page_view_batches(
     page_view_size: int,
     batch_rows: int,
     seed: int,
+    attributes: dict[str, np.ndarray] | None = None,
     skip_batches: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -97,11 +117,13 @@ def page_view_batches(
         page_view_size: P.
         batch_rows: B.
         seed: of the order of files and rows; the same seed gives the same batches.
+        attributes: further arrays [N + 1, ...] by item number, whose rows go with the photos.
         skip_batches: batches that a resumed run has already seen.
         shard: (index, count) of this input pipeline among the workers.
     """
     names = records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")
     pixels = tf.constant(store.pixels)
+    further = {name: tf.constant(values) for name, values in (attributes or {}).items()}
     table = store.lookup()
 
     def numbers(ids: tf.RaggedTensor, size: int) -> tf.Tensor:
@@ -111,7 +133,12 @@ def page_view_batches(
         row = records.parse(serialised, schema.PAGE_VIEW_FEATURES)
         clicked = row["page_view_clicked"].to_tensor(0, shape=[None, page_view_size]) > 0
         history = numbers(row["history_item_ids"], history_length)
-        return deduplicated(numbers(row["page_view_item_ids"], page_view_size), history, clicked, pixels)
+        page_view = numbers(row["page_view_item_ids"], page_view_size)
+        return {
+            **deduplicated(page_view, history, clicked, pixels, further),
+            "user": tf.strings.to_hash_bucket_fast(row["user_id"], 2**62),
+            "day": row["timestamp"] // DAY,
+        }
 
     dataset = tf.data.Dataset.from_tensor_slices(names).shuffle(len(names), seed=seed)
     dataset = dataset.interleave(tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=4, deterministic=True)
@@ -120,33 +147,46 @@ def page_view_batches(
     return dataset.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
-def labelled_photos(
-    store: PhotoStore, numbers: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, skip_batches: int = 0
+def log_shares(ingest: Path, store: PhotoStore) -> np.ndarray:
+    """[N + 1] float32: logarithm of each item's share of the page-view slots of the train span's rows.
+
+    An item that none of them shows counts as if one did.
+    """
+    counts = np.zeros(len(store.ids) + 1)
+    for batch in tf.data.TFRecordDataset(records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")).batch(4096):
+        shown = records.parse(batch, schema.PAGE_VIEW_FEATURES)["page_view_item_ids"].flat_values.numpy()
+        counts += np.bincount(store.numbers(shown), minlength=len(counts))
+    counts = np.maximum(counts, 1)
+    return np.log(counts / counts[1:].sum()).astype(np.float32)
+
+
+def photo_batches(
+    store: PhotoStore,
+    numbers: np.ndarray,
+    attributes: dict[str, np.ndarray],
+    *,
+    batch_size: int,
+    seed: int,
+    skip_batches: int = 0,
 ) -> tf.data.Dataset:
-    """An endless, seeded stream of augmented photos with their catalogue codes, for the warm-up.
+    """An endless, seeded stream of photos with their attributes, for the warm-up.
 
     Args:
         store: photos.
         numbers: [M] item numbers to draw from.
-        labels: [M, columns] int32 codes; -1 where the item's value is unknown.
+        attributes: arrays [N + 1, ...] by item number.
         batch_size: photos per batch.
-        seed: of order and augmentation.
+        seed: of the order.
         skip_batches: batches that a resumed run has already seen.
     """
     pixels = tf.constant(store.pixels)
+    further = {name: tf.constant(values) for name, values in attributes.items()}
 
-    def augmented(number: tf.Tensor, codes: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        photo, size = pixels[number], store.pixels.shape[1]
-        key = tf.stack([tf.cast(draw, tf.int64), tf.constant(seed, tf.int64)])
-        photo = tf.image.stateless_random_flip_left_right(photo, seed=key)
-        margin = size // 16
-        photo = tf.pad(photo, [[margin, margin], [margin, margin], [0, 0]], mode="SYMMETRIC")
-        return tf.image.stateless_random_crop(photo, [size, size, 3], seed=key), codes
+    def to_batch(items: tf.Tensor) -> dict[str, tf.Tensor]:
+        gathered = {name: tf.gather(values, items) for name, values in further.items()}
+        return {"photos": tf.gather(pixels, items), "photo_items": items, **gathered}
 
-    dataset = tf.data.Dataset.from_tensor_slices((numbers.astype(np.int32), labels.astype(np.int32)))
-    dataset = dataset.shuffle(len(numbers), seed=seed).repeat().enumerate()
-    dataset = dataset.skip(skip_batches * batch_size)
-    dataset = dataset.map(
-        lambda draw, row: augmented(row[0], row[1], draw), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(2)
+    dataset = tf.data.Dataset.from_tensor_slices(numbers.astype(np.int32))
+    dataset = dataset.shuffle(len(numbers), seed=seed).repeat()
+    dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip_batches)
+    return dataset.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)

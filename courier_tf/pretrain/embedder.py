@@ -1,5 +1,6 @@
 """The encoder as a SavedModel of stock ops: encoded photos in, embeddings out."""
 
+import functools
 from pathlib import Path
 
 import tensorflow as tf
@@ -20,11 +21,14 @@ class Embedder(tf.Module):
         super().__init__()
         policy = tf.keras.mixed_precision.global_policy()
         tf.keras.mixed_precision.set_global_policy("float32")
-        self.encoder = load_encoder(encoder_directory)
+        encoder = load_encoder(encoder_directory)
         tf.keras.mixed_precision.set_global_policy(policy)
+        # The weights alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
+        self.weights = encoder.variables
+        self._encode = functools.partial(encoder, training=False)
         self.image_size = image_size
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def embed(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B] JPEG or PNG files to {"embedding": [B, D] float32 of length 1}."""
         pixels = tf.map_fn(
@@ -32,10 +36,16 @@ class Embedder(tf.Module):
             photos,
             fn_output_signature=tf.TensorSpec([self.image_size, self.image_size, 3], tf.uint8),
         )
-        return {"embedding": self.encoder(pixels, training=False)}
+        return {"embedding": self._encode(pixels)}
 
 
 def export_embedder(encoder_directory: Path, image_size: int, target: Path) -> None:
     """Writes the embedder as a SavedModel."""
     embedder = Embedder(encoder_directory, image_size)
-    tf.saved_model.save(embedder, str(target), signatures={"serving_default": embedder.embed})
+    save_module(embedder, embedder.embed, target)
+
+
+def save_module(module: tf.Module, signature: tf.types.experimental.GenericFunction, target: Path) -> None:
+    """Writes a module as a SavedModel with one signature, for serving alone: without gradients."""
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(target), signatures={"serving_default": signature}, options=options)

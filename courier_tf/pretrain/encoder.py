@@ -29,26 +29,46 @@ class Encoder(keras.Model):
         backbone: a key of `courier_tf.backbone.swin.SIZES`.
         embedding_dim: width D of the embedding.
         drop_path: stochastic depth of the last block.
+        recompute: compute each block again on the way back: less memory, more time.
 
-    Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0.
+    Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0. In training, `survival`
+    from `draw_survival` fixes which residuals stochastic depth drops.
     """
 
-    def __init__(self, backbone: str = "nano", embedding_dim: int = 256, drop_path: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        backbone: str = "nano",
+        embedding_dim: int = 256,
+        drop_path: float = 0.0,
+        recompute: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if backbone not in SIZES:
             raise ValueError(f"backbone must be one of {sorted(SIZES)}, but is {backbone!r}")
         self.size, self.embedding_dim, self.drop_path = backbone, embedding_dim, drop_path
-        self.backbone = SwinBackbone(**SIZES[backbone], drop_path=drop_path, name="backbone")
+        self.recompute = recompute
+        self.backbone = SwinBackbone(**SIZES[backbone], drop_path=drop_path, recompute=recompute, name="backbone")
         self.head = keras.layers.Dense(embedding_dim, name="head")
         self.head.build([None, self.backbone.output_shape[-1]])
 
-    def call(self, photos: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        pixels = (tf.cast(photos, tf.float32) - MEAN) / DEVIATION
-        pooled = tf.reduce_mean(self.backbone(tf.cast(pixels, self.compute_dtype), training=training), axis=[1, 2])
+    def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """[photos, blocks] factors of the residuals; the same seed ([2] int) gives the same."""
+        return self.backbone.survival.draw(photos, seed)
+
+    @tf.autograph.experimental.do_not_convert
+    def call(self, photos: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None) -> tf.Tensor:
+        pixels = tf.cast((tf.cast(photos, tf.float32) - MEAN) / DEVIATION, self.compute_dtype)
+        pooled = tf.reduce_mean(self.backbone(pixels, training=training, survival=survival), axis=[1, 2])
         return tf.math.l2_normalize(tf.cast(self.head(pooled), tf.float32), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        return {"backbone": self.size, "embedding_dim": self.embedding_dim, "drop_path": self.drop_path}
+        return {
+            "backbone": self.size,
+            "embedding_dim": self.embedding_dim,
+            "drop_path": self.drop_path,
+            "recompute": self.recompute,
+        }
 
 
 def save_encoder(encoder: Encoder, directory: Path) -> None:

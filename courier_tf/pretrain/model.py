@@ -1,42 +1,34 @@
-"""CourierModel: encoder, reconstruction and contrastive loss as one Keras model."""
+"""CourierModel: an encoder and an objective as one Keras model, with each photo of a batch encoded once."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from courier_tf.pretrain.contrastive import contrastive_loss, targets
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.reconstruction import RECONSTRUCTIONS
+from courier_tf.pretrain.objectives.courier import Courier
+from courier_tf.pretrain.objectives.objective import Objective, Terms
 
 keras = tf.keras
-
-#: One batch of a replica, as `pretrain.data` makes it. U unique photos, B rows, P slots of a page view, H of a history.
-BATCH = {
-    "photos": "[U, S, S, 3] uint8, each photo of the batch once",
-    "history": "[B, H] int32, places in photos",
-    "history_mask": "[B, H] bool",
-    "history_items": "[B, H] int32, items by number",
-    "page_view": "[B, P] int32, places in photos",
-    "page_view_mask": "[B, P] bool",
-    "page_view_items": "[B, P] int32, items by number",
-    "clicked": "[B, P] bool",
-}
+Tensors = list[tf.Tensor]
 
 
 class CourierModel(keras.Model):
-    """Learns an image encoder from click histories (arXiv 2306.05001).
+    """Learns an image encoder from click histories (arXiv 2306.05001), or by one of the baselines.
 
     Args:
         encoder: photos to unit vectors.
-        reconstruction: "weighted_sum" (the paper's text) or "multi_head" (the authors' code).
-        temperature: tau of the contrastive loss.
+        objective: what is learned; the default is `Courier()`.
         weight_decay: L2 added to the gradient, as the paper's Adam does (not AdamW).
+        chunk: photos that are embedded at a time, 0 for all at once. Memory then depends on the chunk, not on the
+            batch: embeddings are computed without gradient, then the loss, then each chunk again with the gradient
+            that the loss has for its embeddings (GradCache, arXiv 2101.06983). Same gradients, one more forward pass.
+        seed: of all draws in training (stochastic depth, augmentation): the same seed and step give the same draw.
 
-    Trains on batches as in `BATCH`, one per replica; negatives are those of all replicas. The loss is the mean over all
-    targets of the global batch, and 0 where it has none.
+    Trains on batches as in `pretrain.data.BATCH`, one per replica; negatives are those of all replicas. The loss is the
+    mean over all targets of the global batch, and 0 where it has none.
 
     Example:
-    >>> model = CourierModel(Encoder("nano"))
+    >>> model = CourierModel(Encoder("nano"), Courier(temperature=0.05))
     >>> model.compile(tf.keras.optimizers.Adam(1e-4))
     >>> model.fit(page_views, epochs=1)
     """
@@ -44,102 +36,147 @@ class CourierModel(keras.Model):
     def __init__(
         self,
         encoder: Encoder,
-        reconstruction: str = "weighted_sum",
-        temperature: float = 0.05,
+        objective: Objective | None = None,
         weight_decay: float = 1e-6,
+        chunk: int = 0,
+        seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if reconstruction not in RECONSTRUCTIONS:
-            raise ValueError(f"reconstruction must be one of {sorted(RECONSTRUCTIONS)}, but is {reconstruction!r}")
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, but is {temperature}")
-        self.encoder, self.reconstruction_name = encoder, reconstruction
-        self.temperature, self.weight_decay = temperature, weight_decay
-        self.reconstruction = RECONSTRUCTIONS[reconstruction](name="reconstruction")
-        self.reconstruction.build([None, None, encoder.embedding_dim])
-        self.trackers = {
-            name: keras.metrics.Mean(name)
-            for name in ("loss", "positive_probability", "recall@1", "targets", "copied_targets", "deduplication")
-        }
+        if chunk < 0:
+            raise ValueError(f"chunk must not be negative, but is {chunk}")
+        self.encoder, self.objective = encoder, objective or Courier()
+        self.weight_decay, self.chunk, self.seed = weight_decay, chunk, seed
+        with tf.name_scope(self.objective.name):
+            self.objective.build([None, encoder.embedding_dim])
+        # A counter of its own: the optimizer's does not count steps that a loss scale skips.
+        self.steps = self.add_weight(
+            "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+        names = ("loss", "photos", *self.objective.gauges)
+        self.trackers = {name: keras.metrics.Mean(name) for name in names}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return list(self.trackers.values())
 
-    def call(self, batch: dict[str, tf.Tensor], training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns (page-view embeddings, reconstructions), each [B, P, D]; every photo is encoded once."""
-        embeddings = self.encoder(batch["photos"], training=training)
-        page_view = tf.gather(embeddings, batch["page_view"])
-        history = tf.gather(embeddings, batch["history"])
-        return page_view, self.reconstruction(page_view, history, batch["history_mask"])
-
-    def _global_loss(self, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """This replica's share of the global loss (the shares of all replicas add up to it), and the gauges."""
-        page_view, rebuilt = self(batch, training=training)
-        context = tf.distribute.get_replica_context()
-        slots, dim = tf.size(batch["page_view"]), page_view.shape[-1]
-
-        def gathered(tensor: tf.Tensor) -> tf.Tensor:  # Differentiable: gradients come back from every replica.
-            return context.all_gather(tensor, axis=0)
-
-        target_mask, copied = targets(
-            batch["clicked"], batch["page_view_items"], batch["history_items"], batch["history_mask"]
-        )
-        first = context.replica_id_in_sync_group * slots
-        result = contrastive_loss(
-            reconstructions=tf.reshape(rebuilt, [-1, dim]),
-            target_mask=tf.reshape(target_mask, [-1]),
-            target_positions=first + tf.range(slots),
-            candidates=gathered(tf.reshape(page_view, [-1, dim])),
-            # Booleans cannot be gathered.
-            candidate_mask=gathered(tf.cast(tf.reshape(batch["page_view_mask"], [-1]), tf.int32)) > 0,
-            candidate_items=gathered(tf.reshape(batch["page_view_items"], [-1])),
-            temperature=self.temperature,
-        )
-        local = tf.reduce_sum(tf.cast(target_mask, tf.float32))
-        total = tf.maximum(context.all_reduce("sum", local), 1.0)
-        replicas = context.num_replicas_in_sync
-        used = tf.reduce_sum(tf.cast(batch["history_mask"], tf.float32)) + tf.reduce_sum(
-            tf.cast(batch["page_view_mask"], tf.float32)
-        )
-        # Metrics average over replicas, the shares of a global mean add up: hence the factor.
-        gauges = {
-            "loss": result.loss / total * replicas,
-            "positive_probability": result.positive_probability / total * replicas,
-            "recall@1": result.found / total * replicas,
-            "targets": local * replicas,
-            "copied_targets": tf.reduce_sum(tf.cast(copied, tf.float32)) * replicas,
-            "deduplication": used / tf.cast(tf.shape(batch["photos"])[0], tf.float32),
-        }
-        return result.loss / total, gauges
+    def call(self, batch: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """[U, D] embeddings of the batch's photos."""
+        return self.encoder(batch["photos"], training=training)
 
     @tf.autograph.experimental.do_not_convert  # No Python control flow on tensors below: saves tracing time.
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            loss, gauges = self._global_loss(batch, training=True)
-        pairs = self.optimizer.compute_gradients(loss, self.trainable_variables, tape=tape)
+        context = tf.distribute.get_replica_context()
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        seed = tf.stack([tf.constant(self.seed * 65_536, tf.int64) + replica, self.steps.read_value()])
+        terms, gradients = self.terms_and_gradients(batch, seed)
         # Gradients are added up over the replicas, so each brings its part of the decay.
-        decay = self.weight_decay / tf.distribute.get_replica_context().num_replicas_in_sync
-        self.optimizer.apply_gradients([(gradient + decay * weight, weight) for gradient, weight in pairs])
-        return self._tracked(gauges)
+        decay = self.weight_decay / context.num_replicas_in_sync
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients([(g + decay * v, v) for g, v in zip(gradients, variables, strict=True)])
+        self.steps.assign_add(1)
+        return self._tracked(batch, terms)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return self._tracked(self._global_loss(batch, training=False)[1])
+        photos = self.objective.photos(batch, tf.zeros([2], tf.int64))
+        return self._tracked(batch, self.objective(self.encoder(photos, training=False), batch))
 
-    def _tracked(self, gauges: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        for name, value in gauges.items():
-            self.trackers[name].update_state(value)
+    @property
+    def trainable_variables(self) -> list[tf.Variable]:
+        return [*self.encoder.trainable_variables, *self.objective.trainable_variables]
+
+    def terms_and_gradients(self, batch: dict[str, tf.Tensor], seed: tf.Tensor) -> tuple[Terms, Tensors]:
+        """This replica's share of the loss, and its gradients by `trainable_variables`; `seed` [2]: of all draws."""
+        photos = self.objective.photos(batch, seed)
+        survival = self.encoder.draw_survival(tf.shape(photos)[0], seed)
+        own = self.objective.trainable_variables
+        if not self.chunk:
+            with tf.GradientTape() as tape:
+                terms = self.objective(self.encoder(photos, training=True, survival=survival), batch)
+                scaled = self._scaled(terms.loss)
+            gradients = tape.gradient(scaled, self.trainable_variables, unconnected_gradients="zero")
+        else:
+            chunks = _Chunks(self.encoder, photos, survival, self.chunk)
+            embeddings = chunks.embeddings()
+            with tf.GradientTape() as tape:
+                tape.watch(embeddings)
+                terms = self.objective(embeddings, batch)
+                scaled = self._scaled(terms.loss)
+            upstream, *rest = tape.gradient(scaled, [embeddings, *own], unconnected_gradients="zero")
+            gradients = [*chunks.gradients(upstream), *rest]
+        # Dense, as the decay makes them anyway. (A table that was looked up gives a sparse one.)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        return terms, gradients
+
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        scales = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
+        return self.optimizer.get_scaled_loss(loss) if scales else loss
+
+    def _tracked(self, batch: dict[str, tf.Tensor], terms: Terms) -> dict[str, tf.Tensor]:
+        photos = tf.math.count_nonzero(batch["photo_items"], dtype=tf.float32)
+        # Metrics average over replicas, shares add up: hence the factor.
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        for name, value in {"loss": terms.loss, "photos": photos, **terms.gauges}.items():
+            self.trackers[name].update_state(value * replicas)
         return {name: tracker.result() for name, tracker in self.trackers.items()}
 
     def get_config(self) -> dict[str, Any]:
         return {
             "encoder": self.encoder.get_config(),
-            "reconstruction": self.reconstruction_name,
-            "temperature": self.temperature,
+            "objective": keras.utils.serialize_keras_object(self.objective),
             "weight_decay": self.weight_decay,
+            "chunk": self.chunk,
+            "seed": self.seed,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "CourierModel":
-        return cls(**{**config, "encoder": Encoder(**config["encoder"])})
+        objective = keras.utils.deserialize_keras_object(config["objective"])
+        return cls(**{**config, "encoder": Encoder(**config["encoder"]), "objective": objective})
+
+
+class _Chunks:
+    """The photos of a batch in chunks of `size`, the last one shorter; each chunk keeps its rows of `survival`."""
+
+    def __init__(self, encoder: Encoder, photos: tf.Tensor, survival: tf.Tensor, size: int) -> None:
+        self.encoder, self.photos, self.survival, self.size = encoder, photos, survival, size
+        self.rows = tf.shape(photos)[0]
+
+    def _embed(self, start: tf.Tensor) -> tf.Tensor:
+        rows = slice(start, start + self.size)
+        return self.encoder(self.photos[rows], training=True, survival=self.survival[rows])
+
+    def embeddings(self) -> tf.Tensor:
+        """[rows, D], without gradient."""
+
+        def body(start: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return start + self.size, parts.write(start // self.size, self._embed(start))
+
+        parts = tf.TensorArray(
+            tf.float32, -(-self.rows // self.size), infer_shape=False, element_shape=[None, self.encoder.embedding_dim]
+        )
+        # One after the other: chunks side by side would need the memory that they are there to save.
+        _, parts = tf.while_loop(self._not_done, body, (0, parts), parallel_iterations=1)
+        return tf.ensure_shape(parts.concat(), [None, self.encoder.embedding_dim])
+
+    def gradients(self, upstream: tf.Tensor) -> Tensors:
+        """The gradients of the encoder's weights, given [rows, D] those of the embeddings."""
+        variables = self.encoder.trainable_variables
+
+        def body(start: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            with tf.GradientTape() as tape:
+                embeddings = self._embed(start)
+            part = tape.gradient(embeddings, variables, output_gradients=upstream[start : start + self.size])
+            return start + self.size, *(
+                total + tf.convert_to_tensor(new) for total, new in zip(sums, part, strict=True)
+            )
+
+        zeros = [tf.zeros(variable.shape) for variable in variables]
+        _, *sums = tf.while_loop(self._not_done, body, (0, *zeros), parallel_iterations=1)
+        return sums
+
+    def _not_done(self, start: tf.Tensor, *_: Any) -> tf.Tensor:
+        return start < self.rows

@@ -95,4 +95,47 @@ class MultiHead(keras.layers.Layer):
         return {**super().get_config(), "heads": self.heads}
 
 
-RECONSTRUCTIONS = {"weighted_sum": WeightedSum, "multi_head": MultiHead}
+class SelfAttention(keras.layers.Layer):
+    """Ablation: the history is summed up without a look at the target, by attention with one learned query.
+
+    Call: as `WeightedSum`; the same vector for every item of a page view.
+    """
+
+    def __init__(self, initial_scale: float = 10.0, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.initial_scale = initial_scale
+
+    def build(self, input_shape: Any) -> None:
+        width = input_shape[-1]
+        self.query = self.add_weight("query", [width], initializer=keras.initializers.RandomNormal(stddev=width**-0.5))
+        self.scale = self.add_weight("scale", [], initializer=keras.initializers.Constant(self.initial_scale))
+        super().build(input_shape)
+
+    def call(self, page_view: tf.Tensor, history: tf.Tensor, history_mask: tf.Tensor) -> tf.Tensor:
+        logits = self.scale * tf.linalg.matvec(history, tf.math.l2_normalize(self.query))
+        return tf.broadcast_to(attend(logits[:, None], history, history_mask[:, None, :]), tf.shape(page_view))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "initial_scale": self.initial_scale}
+
+
+class Mean(keras.layers.Layer):
+    """Ablation: the mean of the history, whatever the target.
+
+    Call: as `WeightedSum`; the same vector for every item of a page view.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, page_view: tf.Tensor, history: tf.Tensor, history_mask: tf.Tensor) -> tf.Tensor:
+        logits = tf.zeros(tf.shape(history_mask))[:, None]
+        return tf.broadcast_to(attend(logits, history, history_mask[:, None, :]), tf.shape(page_view))
+
+
+RECONSTRUCTIONS = {
+    "weighted_sum": WeightedSum,
+    "multi_head": MultiHead,
+    "self_attention": SelfAttention,
+    "mean": Mean,
+}

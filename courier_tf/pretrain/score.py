@@ -15,7 +15,7 @@ HISTORY = 10  # Most recent history items that a candidate is compared with.
 
 def embed_photos(encoder: Encoder, pixels: np.ndarray, batch_size: int = 512) -> np.ndarray:
     """[N, S, S, 3] uint8 to [N, D] float32 unit vectors."""
-    run = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True)
+    run = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True, autograph=False)
     parts = [run(pixels[start : start + batch_size]).numpy() for start in range(0, len(pixels), batch_size)]
     return np.concatenate(parts) if parts else np.zeros([0, encoder.embedding_dim], np.float32)
 

@@ -1,5 +1,6 @@
-"""The two pre-training stages: the warm-up on catalogue columns, and COURIER on page views."""
+"""The two pre-training stages: the warm-up on catalogue columns, and the objective on page views."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,15 +8,25 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import artefacts, records
+from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.pretrain import data
 from courier_tf.pretrain.embedder import export_embedder
-from courier_tf.pretrain.encoder import Encoder, load_encoder, load_weights, save_encoder
+from courier_tf.pretrain.encoder import Encoder, load_weights, save_encoder
 from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.objectives.clip import Clip, title_words
+from courier_tf.pretrain.objectives.courier import Courier
+from courier_tf.pretrain.objectives.mil_nce import MilNce
+from courier_tf.pretrain.objectives.objective import Objective
+from courier_tf.pretrain.objectives.simclr import SimClr
+from courier_tf.pretrain.objectives.simcse import SimCse
+from courier_tf.pretrain.objectives.simsiam import SimSiam
+from courier_tf.pretrain.objectives.supervised import Supervised, column_codes
 from courier_tf.pretrain.score import similarity_auc
-from courier_tf.pretrain.supervised import SupervisedModel, column_codes
+from courier_tf.pretrain.watching import Throughput
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import (
     Checkpoints,
+    StopAfter,
     TrainingError,
     mirrored_strategy,
     precision_policy,
@@ -42,78 +53,149 @@ def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, m
     Raises:
         TrainingError: the catalogue has no column with two values, or fewer photos than a batch.
     """
-    facts = artefacts.read(ingest, "ingest").facts
-    items = records.read_items(ingest, facts["item_columns"])
-    store = data.PhotoStore.of(items, facts["image_size"])
-    train = items.in_train_span(facts["valid_from_seconds"]) & items.has_photo
-    codes = {column: column_codes(values, train) for column, values in items.columns.items()}
-    usable = {column: code for column, code in codes.items() if code[1] > 1}
-    if not usable:
-        raise TrainingError(f"none of the item columns {list(codes)} has two values in the train span to learn from")
-    numbers = np.flatnonzero(train) + 1
+    catalogue = _Catalogue.read(ingest)
+    sizes, codes = _column_codes(catalogue)
+    numbers = np.flatnonzero(catalogue.train & catalogue.items.has_photo) + 1
     if len(numbers) < settings.warmup_batch_size:
         raise TrainingError(
             f"the train span has {len(numbers)} photos, fewer than warmup_batch_size={settings.warmup_batch_size}"
         )
-    labels = np.stack([code for code, _ in usable.values()], axis=1)[train]
 
-    def build(encoder: Encoder) -> SupervisedModel:
-        return SupervisedModel(encoder, [size for _, size in usable.values()])
+    def build(encoder: Encoder) -> CourierModel:
+        objective = Supervised(list(sizes.values()))
+        return CourierModel(encoder, objective, weight_decay=0.0, chunk=settings.encode_chunk, seed=seed)
 
     def batches(share: int, skip: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        own = slice(context.input_pipeline_id, None, context.num_input_pipelines)
-        return data.labelled_photos(store, numbers[own], labels[own], batch_size=share, seed=seed, skip_batches=skip)
+        own = numbers[context.input_pipeline_id :: context.num_input_pipelines]
+        return data.photo_batches(
+            catalogue.store, own, {"codes": codes}, batch_size=share, seed=seed, skip_batches=skip
+        )
 
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         encoder = _fit(
             partial, settings, seed, None, build, batches, settings.warmup_steps, settings.warmup_learning_rate,
             ("warmup_batch_size", settings.warmup_batch_size),
         )  # fmt: skip
-        found["columns"] = {column: size for column, (_, size) in usable.items()}
-        _finish(encoder, ingest, store, facts, partial, found)
+        found["columns"] = sizes
+        _finish(encoder, ingest, catalogue, partial, found)
 
 
 def pretrain(
     ingest: Path, start: Path, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy
 ) -> None:
-    """Trains the encoder found in `start` with the COURIER objective on the train span's page views.
+    """Trains the encoder found in `start` with the objective of the settings, on the train span's page views.
 
-    With the objective `supervised` the encoder stays as the warm-up left it.
+    With the objective `base` the encoder stays as it is.
 
     Args:
         ingest: directory of the ingest stage.
-        start: directory of a warm-up or of a former pre-training.
+        start: directory of a warm-up or of a former pre-training, or a file with weights of a Swin backbone.
         target, settings, seed, made_by: as in `warm_up`.
+
+    Raises:
+        TrainingError: fewer page views with a click and a history than a batch.
     """
-    facts = artefacts.read(ingest, "ingest").facts
-    items = records.read_items(ingest, facts["item_columns"])
-    store = data.PhotoStore.of(items, facts["image_size"])
+    catalogue = _Catalogue.read(ingest)
+    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+        if settings.objective == "base":
+            with precision_policy(settings.precision):
+                encoder = _new_encoder(settings, start)
+        else:
+            encoder = _learn(ingest, catalogue, start, partial, settings, seed)
+        _finish(encoder, ingest, catalogue, partial, found)
+
+
+def _learn(
+    ingest: Path, catalogue: "_Catalogue", start: Path, partial: Path, settings: PretrainSettings, seed: int
+) -> Encoder:
+    rows = catalogue.facts["counts"].get("page_views_train", 0)
+    if rows < settings.pretrain_batch_rows:
+        raise TrainingError(
+            f"the train span has {rows} page views with a click and a history, fewer than "
+            f"pretrain_batch_rows={settings.pretrain_batch_rows}"
+        )
+    attributes = _attributes(ingest, catalogue, settings)
 
     def build(encoder: Encoder) -> CourierModel:
-        return CourierModel(encoder, settings.reconstruction, settings.temperature, settings.weight_decay)
+        objective = _objective(catalogue, settings)
+        return CourierModel(encoder, objective, settings.weight_decay, chunk=settings.encode_chunk, seed=seed)
 
     def batches(share: int, skip: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         return data.page_view_batches(
             ingest,
-            store,
+            catalogue.store,
             history_length=settings.history_length,
-            page_view_size=facts["page_view_size"],
+            page_view_size=catalogue.facts["page_view_size"],
             batch_rows=share,
             seed=seed,
+            attributes=attributes,
             skip_batches=skip,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
         )
 
-    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
-        if settings.objective == "supervised":
-            with precision_policy(settings.precision):
-                encoder = load_encoder(start / ENCODER_FOLDER)
-        else:
-            encoder = _fit(
-                partial, settings, seed, start / ENCODER_FOLDER, build, batches, settings.pretrain_steps,
-                settings.pretrain_learning_rate, ("pretrain_batch_rows", settings.pretrain_batch_rows),
-            )  # fmt: skip
-        _finish(encoder, ingest, store, facts, partial, found)
+    return _fit(
+        partial, settings, seed, start, build, batches, settings.pretrain_steps,
+        settings.pretrain_learning_rate, ("pretrain_batch_rows", settings.pretrain_batch_rows),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Catalogue:
+    """The items, their photos, and which of them training may know."""
+
+    facts: dict
+    items: records.Items
+    store: data.PhotoStore
+    train: np.ndarray  # [N] bool
+
+    @classmethod
+    def read(cls, ingest: Path) -> "_Catalogue":
+        facts = artefacts.read(ingest, "ingest").facts
+        items = records.read_items(ingest, facts["item_columns"])
+        store = data.PhotoStore.of(items, facts["image_size"])
+        return cls(facts, items, store, items.in_train_span(facts["valid_from_seconds"]))
+
+
+def _column_codes(catalogue: _Catalogue) -> tuple[dict[str, int], np.ndarray]:
+    """(Number of codes of each column that has two, [N + 1, columns] int32 codes by item number)."""
+    known = catalogue.train & catalogue.items.has_photo
+    codes = {column: column_codes(values, known) for column, values in catalogue.items.columns.items()}
+    usable = {column: code for column, code in codes.items() if code[1] > 1}
+    if not usable:
+        raise TrainingError(f"none of the item columns {list(codes)} has two values in the train span to learn from")
+    by_item = np.stack([code for code, _ in usable.values()], axis=1)
+    unknown = np.full([1, by_item.shape[1]], -1, np.int32)
+    return {column: size for column, (_, size) in usable.items()}, np.concatenate([unknown, by_item])
+
+
+def _objective(catalogue: _Catalogue, settings: PretrainSettings) -> Objective:
+    own = {} if settings.temperature is None else {"temperature": settings.temperature}
+    match settings.objective:
+        case "courier":
+            return Courier(
+                settings.reconstruction,
+                negatives=settings.contrast_with,
+                copied_targets=settings.copied_targets,
+                accidental_negatives=settings.accidental_negatives,
+                **own,
+            )
+        case "supervised":
+            return Supervised(list(_column_codes(catalogue)[0].values()))
+        case "simsiam":
+            return SimSiam()
+        case name:
+            return {"simclr": SimClr, "simcse": SimCse, "mil_nce": MilNce, "clip": Clip}[name](**own)
+
+
+def _attributes(ingest: Path, catalogue: _Catalogue, settings: PretrainSettings) -> dict[str, np.ndarray]:
+    """What the objective wants to know of each photo's item: arrays [N + 1, ...] by item number."""
+    if settings.objective == "supervised":
+        return {"codes": _column_codes(catalogue)[1]}
+    if settings.objective == "clip":
+        return {"words": title_words(np.concatenate([[b""], catalogue.items.titles]))}
+    if settings.objective == "courier" and settings.contrast_with == "popularity_corrected":
+        return {"log_share": data.log_shares(ingest, catalogue.store)}
+    return {}
 
 
 def _fit(
@@ -134,44 +216,54 @@ def _fit(
     epoch_steps = min(settings.checkpoint_every, steps)
     epochs = -(-steps // epoch_steps)
     with strategy.scope(), precision_policy(settings.precision):
-        encoder = Encoder(settings.backbone, settings.embedding_dim, settings.drop_path)
-        if start:
-            load_weights(encoder, start)
+        encoder = _new_encoder(settings, start)
         model = build(encoder)
         schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, epochs * epoch_steps, alpha=0.05, warmup_target=learning_rate, warmup_steps=max(steps // 10, 1)
+            0.0, steps, alpha=0.05, warmup_target=learning_rate, warmup_steps=max(steps // 10, 1)
         )
         model.compile(keras.optimizers.Adam(schedule))
+        model.optimizer.build(model.trainable_variables)  # So that a checkpoint finds its slots.
         checkpoints = Checkpoints(model, partial / "checkpoints")
     done = checkpoints.restore()
 
     def replica_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        seen = done * epoch_steps * strategy.num_replicas_in_sync // context.num_input_pipelines
+        seen = done * strategy.num_replicas_in_sync // context.num_input_pipelines
         return batches(share, seen, context)
 
-    dataset = strategy.distribute_datasets_from_function(replica_batches)
-    logs = partial / "logs"
-    logs.mkdir(exist_ok=True)
-    watchers = [
-        keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True),
-        keras.callbacks.TensorBoard(str(logs), write_graph=False),
-    ]
-    if done < epochs:
+    if done < steps:
+        logs = partial / "logs"
+        logs.mkdir(exist_ok=True)
         model.fit(
-            dataset,
+            strategy.distribute_datasets_from_function(replica_batches),
             epochs=epochs,
-            initial_epoch=done,
+            initial_epoch=done // epoch_steps,
             steps_per_epoch=epoch_steps,
-            callbacks=[*watchers, checkpoints],
+            callbacks=[
+                Throughput(),
+                keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True),
+                keras.callbacks.TensorBoard(str(logs), write_graph=False),
+                StopAfter(steps),
+                checkpoints,
+            ],
             verbose=progress(),
         )
     return encoder
 
 
-def _finish(encoder: Encoder, ingest: Path, store: data.PhotoStore, facts: dict, partial: Path, found: dict) -> None:
+def _new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
+    """An encoder with the weights of a stage's directory, or with a backbone from a file, or random ones (None)."""
+    encoder = Encoder(settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute)
+    if start and start.is_file():
+        load_checkpoint(encoder.backbone, start)
+    elif start:
+        load_weights(encoder, start / ENCODER_FOLDER)
+    return encoder
+
+
+def _finish(encoder: Encoder, ingest: Path, catalogue: _Catalogue, partial: Path, found: dict) -> None:
     """Writes the encoder and its SavedModel, and the held-out score into the facts."""
     save_encoder(encoder, partial / ENCODER_FOLDER)
-    export_embedder(partial / ENCODER_FOLDER, facts["image_size"], partial / EMBEDDER_FOLDER)
-    found["image_size"] = facts["image_size"]
+    export_embedder(partial / ENCODER_FOLDER, catalogue.facts["image_size"], partial / EMBEDDER_FOLDER)
+    found["image_size"] = catalogue.facts["image_size"]
     found["embedding_dim"] = encoder.embedding_dim
-    found["similarity_auc"] = similarity_auc(encoder, ingest, store)
+    found["similarity_auc"] = similarity_auc(encoder, ingest, catalogue.store)

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.pretrain.contrastive import contrastive_loss, targets
-from courier_tf.pretrain.reconstruction import MultiHead, WeightedSum
+from courier_tf.pretrain.contrastive import (
+    contrastive_loss,
+    grouped_slot_counts,
+    slot_counts,
+    softmax_weights,
+    targets,
+)
+from courier_tf.pretrain.reconstruction import RECONSTRUCTIONS, Mean, MultiHead, SelfAttention, WeightedSum
 
 
 def unit(rng, *shape):
@@ -13,61 +19,63 @@ def unit(rng, *shape):
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
-def oracle(rebuilt, is_target, positions, candidates, mask, items, temperature):
+def slot_oracle(rebuilt, own_slots, slot_vectors, slot_items, is_negative, temperature):
+    """The loss by its definition: over slots, one by one; `is_negative(target slot, other slot)`."""
     losses, probabilities, found = [], [], []
-    for b in np.flatnonzero(is_target):
-        r = rebuilt[b] / np.linalg.norm(rebuilt[b])
-        own = positions[b]
-        terms = {}
-        for a in range(len(candidates)):
-            if a == own or (mask[a] and items[a] != items[own]):
-                terms[a] = np.exp(float(candidates[a] @ r) / temperature)
+    for r, own in zip(rebuilt, own_slots, strict=True):
+        r = r / np.linalg.norm(r)
+        terms = {own: np.exp(float(slot_vectors[own] @ r) / temperature)}
+        for a in range(len(slot_vectors)):
+            if a != own and slot_items[a] > 0 and is_negative(own, a):
+                terms[a] = np.exp(float(slot_vectors[a] @ r) / temperature)
         probabilities.append(terms[own] / sum(terms.values()))
         losses.append(-np.log(probabilities[-1]))
-        found.append(terms[own] == max(terms.values()))
+        found.append(terms[own] >= max(terms.values()) * (1 - 1e-6))
     return sum(losses), sum(probabilities), sum(found)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0])
-def test_loss_equals_a_loop(temperature):
+@pytest.mark.parametrize("accidental", [False, True])
+@pytest.mark.parametrize("kind", ["all", "clicked", "other groups"])
+def test_loss_over_items_equals_a_loop_over_slots(temperature, accidental, kind):
     rng = np.random.default_rng(0)
-    candidates, rebuilt = unit(rng, 30, 8), rng.normal(size=[10, 8]).astype(np.float32)
-    positions = np.arange(10, 20)
-    mask = rng.random(30) < 0.8
-    items = rng.integers(0, 12, 30)
-    is_target = mask[positions] & (rng.random(10) < 0.6)
-    assert is_target.sum() > 2 and (~mask).any() and len(set(items)) < 30
-    found = contrastive_loss(rebuilt, is_target, positions, candidates, mask, items, temperature)
-    expected = oracle(rebuilt, is_target, positions, candidates, mask, items, temperature)
+    items = np.array([0, 11, 12, 13, 14, 15, 16, 12])  # Item 12 twice, as two replicas would bring it.
+    vectors, slots = unit(rng, len(items), 8), 40
+    places = rng.integers(0, len(items), slots)
+    shown, clicked, group = items[places] > 0, rng.random(slots) < 0.5, rng.integers(0, 4, slots)
+    own_slots = np.flatnonzero(shown & clicked)[:9]
+    assert len(set(places)) == len(items) and (~shown).any()
+    rebuilt = rng.normal(size=[9, 8]).astype(np.float32)
+    if kind == "all":
+        counts = slot_counts(places, shown, len(items))
+    elif kind == "clicked":
+        counts = slot_counts(places, shown & clicked, len(items))
+    else:
+        counts = grouped_slot_counts(places, shown, len(items), group, group[own_slots])
+    weights = softmax_weights(
+        places[own_slots], counts, items, own_counted=kind != "other groups", accidental_negatives=accidental
+    )
+    found = contrastive_loss(rebuilt, places[own_slots], vectors, weights, temperature)
+
+    def is_negative(own, other):
+        if not accidental and items[places[own]] == items[places[other]]:
+            return False
+        return {"all": True, "clicked": clicked[other], "other groups": group[own] != group[other]}[kind]
+
+    expected = slot_oracle(rebuilt, own_slots, vectors[places], items[places], is_negative, temperature)
     np.testing.assert_allclose([float(v) for v in found], expected, rtol=1e-4)
-
-
-def test_padded_slots_and_accidental_negatives_have_no_influence():
-    rng = np.random.default_rng(1)
-    candidates, rebuilt = unit(rng, 6, 4), unit(rng, 2, 4)
-    mask = np.array([True, True, True, True, False, True])
-    items = np.array([1, 2, 3, 4, 0, 1])  # The last one is the first target's own item again.
-    only_first = np.array([True, False])
-
-    def loss(vectors):
-        return float(contrastive_loss(rebuilt, only_first, np.array([0, 1]), vectors, mask, items, 0.1).loss)
-
-    moved = candidates.copy()
-    moved[4:] = unit(rng, 2, 4)
-    assert loss(moved) == loss(candidates)
-    moved[2] = unit(rng, 4)
-    assert loss(moved) != loss(candidates)
 
 
 def test_no_target_gives_zero_and_no_gradient():
     rng = np.random.default_rng(2)
     candidates = tf.Variable(unit(rng, 4, 4))
     with tf.GradientTape() as tape:
-        nothing = np.zeros(4, bool)
-        found = contrastive_loss(candidates * 1.0, nothing, np.arange(4), candidates, nothing, np.zeros(4, int), 0.05)
-    assert float(found.loss) == 0.0
-    gradient = tape.gradient(found.loss, candidates)
-    np.testing.assert_array_equal(gradient, np.zeros([4, 4]))
+        weights = softmax_weights(
+            tf.zeros([0], tf.int32), tf.ones([4]), tf.range(4), own_counted=True, accidental_negatives=False
+        )
+        found = contrastive_loss(tf.zeros([0, 4]), tf.zeros([0], tf.int32), candidates, weights, 0.05)
+    assert [float(value) for value in found] == [0.0, 0.0, 0.0]
+    np.testing.assert_array_equal(tape.gradient(found.loss, candidates), np.zeros([4, 4]))
 
 
 def test_targets():
@@ -120,7 +128,25 @@ def test_multi_head_equals_a_loop():
         np.testing.assert_allclose(found[b], expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("layer", [WeightedSum, MultiHead])
+def test_reconstructions_that_do_not_look_at_the_target():
+    rng = np.random.default_rng(6)
+    page_view, history = unit(rng, 3, 2, 4), unit(rng, 3, 5, 4)
+    mask = rng.random([3, 5]) < 0.6
+    mask[1] = False
+    mean = Mean()(page_view, history, tf.constant(mask)).numpy()
+    attention = SelfAttention(initial_scale=3.0)
+    attended = attention(page_view, history, tf.constant(mask)).numpy()
+    query = attention.query.numpy() / np.linalg.norm(attention.query.numpy())
+    for b in (0, 2):
+        kept = history[b][mask[b]]
+        weights = np.exp(3 * kept @ query)
+        for j in range(2):
+            np.testing.assert_allclose(mean[b, j], kept.mean(axis=0), atol=1e-5)
+            np.testing.assert_allclose(attended[b, j], weights @ kept / weights.sum(), atol=1e-5)
+    np.testing.assert_array_equal(mean[1], np.zeros([2, 4]))
+
+
+@pytest.mark.parametrize("layer", RECONSTRUCTIONS.values())
 def test_empty_history_gives_zeros_and_zero_gradient(layer):
     rng = np.random.default_rng(5)
     page_view, history = tf.Variable(unit(rng, 2, 3, 8)), tf.Variable(unit(rng, 2, 4, 8))
@@ -129,7 +155,7 @@ def test_empty_history_gives_zeros_and_zero_gradient(layer):
     with tf.GradientTape() as tape:
         rebuilt = module(page_view, history, mask)
         loss = tf.reduce_sum(rebuilt**2)
-    gradients = tape.gradient(loss, [page_view, history, *module.trainable_variables])
+    gradients = tape.gradient(loss, [page_view, history, *module.trainable_variables], unconnected_gradients="zero")
     np.testing.assert_array_equal(rebuilt[0], np.zeros([3, 8]))
     np.testing.assert_array_equal(gradients[0][0], np.zeros([3, 8]))
     np.testing.assert_array_equal(gradients[1][0], np.zeros([4, 8]))

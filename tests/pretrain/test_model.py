@@ -1,12 +1,15 @@
 """CourierModel: de-duplication, one and two replicas, precisions, saving."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.pretrain.data import PhotoStore, deduplicated
+from courier_tf.pretrain.data import BUCKET, PhotoStore, deduplicated
 from courier_tf.pretrain.encoder import Encoder, EncoderError, load_encoder, load_weights, save_encoder
 from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.objectives.courier import Courier
 
 SIZE, ITEMS = 32, 20
 
@@ -28,36 +31,60 @@ def numbers(rng, rows=8, size=3, history=4):
     return page_view, past, clicked
 
 
-def build(strategy=None, optimizer=None, encoder=None, **settings):
+def build(strategy=None, optimizer=None, encoder=None, objective=Courier, **settings):
     tf.keras.utils.set_random_seed(1)
     scope = strategy.scope() if strategy else tf.distribute.get_strategy().scope()
     with scope:
-        model = CourierModel(encoder or Encoder("nano", 16), **settings)
-        model.compile(optimizer or tf.keras.optimizers.SGD(0.1))
+        model = CourierModel(encoder or Encoder("micro", 16), objective(), **settings)
+        model.compile(optimizer() if optimizer else tf.keras.optimizers.SGD(0.1))
     return model
 
 
+def step_of(model, batch, seed=(0, 0)):
+    """(loss, gradients) of one compiled step."""
+    terms, gradients = tf.function(lambda: model.terms_and_gradients(batch, tf.constant(seed, tf.int64)))()
+    return float(terms.loss), [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
+
+
+def assert_same_step(one, other):
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-5)
+    for first, second in zip(one[1], other[1], strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5 * max(1, np.abs(second).max()))
+
+
 def test_each_photo_once_and_gradients_as_if_each_slot_were_encoded(pixels):
+    """Against a batch in which every slot has a photo of its own."""
     page_view, past, clicked = numbers(np.random.default_rng(1))
     batch = deduplicated(tf.constant(page_view), tf.constant(past), tf.constant(clicked), tf.constant(pixels))
-    assert len(batch["photos"]) == len(set(page_view.ravel()) | set(past.ravel())) < page_view.size + past.size
+    different = set(page_view.ravel()) | set(past.ravel())
+    assert np.count_nonzero(batch["photo_items"]) == len(different - {0}) < page_view.size + past.size
+    assert len(batch["photos"]) % BUCKET == 0
     slots = np.concatenate([page_view.ravel(), past.ravel()])
     naive = {
-        **batch,
         "photos": tf.gather(pixels, slots),
+        "photo_items": tf.constant(slots),
         "page_view": tf.reshape(tf.range(page_view.size), page_view.shape),
         "history": tf.reshape(tf.range(page_view.size, len(slots)), past.shape),
+        "clicked": batch["clicked"],
     }
     model = build()
-    results = []
-    for one in (batch, naive):
-        with tf.GradientTape() as tape:
-            loss, _ = model._global_loss(one, training=False)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        results.append((loss, [tf.convert_to_tensor(gradient) for gradient in gradients]))
-    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
-    for first, second in zip(results[0][1], results[1][1], strict=True):
-        np.testing.assert_allclose(first, second, atol=1e-5 * max(1, np.abs(second).max()))
+    once, each = step_of(model, batch), step_of(model, naive)
+    assert once[0] > 0.1
+    assert_same_step(once, each)
+
+
+@pytest.mark.parametrize("chunk", [7, 32, 1000])
+def test_chunks_give_the_gradients_of_the_whole_batch(pixels, chunk):
+    """GradCache with stochastic depth on: both passes drop the residuals that the direct step drops."""
+    batch = deduplicated(*map(tf.constant, numbers(np.random.default_rng(1))), tf.constant(pixels))
+    steps = []
+    for size, seed in ((0, (3, 5)), (chunk, (3, 5)), (0, (3, 6))):
+        tf.keras.utils.set_random_seed(4)
+        model = CourierModel(Encoder("micro", 16, drop_path=0.5), chunk=size)
+        model.compile(tf.keras.optimizers.SGD(0.1))
+        steps.append(step_of(model, batch, seed))
+    assert_same_step(steps[0], steps[1])
+    assert abs(steps[0][0] - steps[2][0]) > 1e-4, "another seed drops other residuals"
 
 
 @pytest.mark.parametrize("reconstruction", ["weighted_sum", "multi_head"])
@@ -78,10 +105,11 @@ def test_two_replicas_train_like_one(pixels, two_replicas, reconstruction):
         return stacked.repeat(steps)
 
     together = [np.concatenate([half[place] for half in halves]) for place in range(3)]
-    single = build(reconstruction=reconstruction)
+    objective = partial(Courier, reconstruction)
+    single = build(objective=objective)
     start = [weight.numpy() for weight in single.trainable_variables]
     first = single.fit(dataset([together]), epochs=1, verbose=0)
-    double = build(two_replicas, reconstruction=reconstruction)
+    double = build(two_replicas, objective=objective)
     for one, other in zip(start, double.trainable_variables, strict=True):
         np.testing.assert_array_equal(one, other.numpy())
     distributed = two_replicas.distribute_datasets_from_function(lambda _: dataset(halves))
@@ -98,7 +126,7 @@ def test_two_replicas_train_like_one(pixels, two_replicas, reconstruction):
 def test_compiled_training_in_every_precision(pixels, precision):
     page_view, past, clicked = numbers(np.random.default_rng(3))
     batch = deduplicated(*map(tf.constant, (page_view, past, clicked)), tf.constant(pixels))
-    model = build(optimizer=tf.keras.optimizers.Adam(1e-3))
+    model = build(optimizer=lambda: tf.keras.optimizers.Adam(1e-3))
     history = model.fit(tf.data.Dataset.from_tensors(batch).repeat(8), epochs=2, verbose=0)
     assert history.history["loss"][1] < history.history["loss"][0]
     assert model.encoder(batch["photos"]).dtype == tf.float32
@@ -109,7 +137,7 @@ def test_weight_decay_is_added_to_the_gradient(pixels):
     """Without any target the step is the decay alone."""
     page_view, past, clicked = numbers(np.random.default_rng(4))
     batch = deduplicated(*map(tf.constant, (page_view, past, clicked & False)), tf.constant(pixels))
-    model = build(optimizer=tf.keras.optimizers.SGD(0.5), weight_decay=0.1)
+    model = build(optimizer=lambda: tf.keras.optimizers.SGD(0.5), weight_decay=0.1)
     before = [weight.numpy() for weight in model.trainable_variables]
     history = model.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
     assert history.history["loss"] == [0.0]
@@ -118,13 +146,13 @@ def test_weight_decay_is_added_to_the_gradient(pixels):
 
 
 def test_encoder_files(tmp_path, pixels):
-    encoder = Encoder("nano", 16)
+    encoder = Encoder("micro", 16)
     expected = encoder(pixels)
     np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, rtol=1e-5)
     save_encoder(encoder, tmp_path)
     np.testing.assert_array_equal(load_encoder(tmp_path)(pixels), expected)
     with pytest.raises(EncoderError, match="embedding_dim=16, but 8 is asked for"):
-        load_weights(Encoder("nano", 8), tmp_path)
+        load_weights(Encoder("micro", 8), tmp_path)
     with pytest.raises(EncoderError, match="holds no encoder"):
         load_encoder(tmp_path / "nowhere")
 
@@ -145,8 +173,12 @@ def test_photo_store_numbers():
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="reconstruction must be one of"):
-        CourierModel(Encoder("nano", 16), reconstruction="none")
+        Courier(reconstruction="none")
     with pytest.raises(ValueError, match="temperature must be positive"):
-        CourierModel(Encoder("nano", 16), temperature=0)
+        Courier(temperature=0)
+    with pytest.raises(ValueError, match="negatives must be one of"):
+        Courier(negatives="none")
+    with pytest.raises(ValueError, match="chunk must not be negative"):
+        CourierModel(Encoder("micro", 16), chunk=-1)
     with pytest.raises(ValueError, match="backbone must be one of"):
         Encoder("huge")

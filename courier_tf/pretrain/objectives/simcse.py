@@ -1,0 +1,29 @@
+"""The baseline SimCSE: one photo under two draws of stochastic depth agrees with itself (arXiv 2104.08821)."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from courier_tf.pretrain.objectives.objective import Objective, Terms
+from courier_tf.pretrain.objectives.pairs import pair_loss
+
+
+class SimCse(Objective):
+    """As SimCLR, but the two views are the same pixels: they differ by the residuals that the encoder drops.
+
+    Args:
+        temperature: of the softmax.
+    """
+
+    views = 2
+    gauges = ("positive_probability", "recall@1", "targets")
+
+    def __init__(self, temperature: float = 0.05, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def call(self, embeddings: tf.Tensor, batch: dict[str, tf.Tensor]) -> Terms:
+        return pair_loss(embeddings, batch["photo_items"], self.temperature)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.temperature}
