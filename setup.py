@@ -32,6 +32,7 @@ setup(
         "pillow",
         "pyarrow",
         "rich",
+        "safetensors",
         "scikit-learn",
         "tyro>=1.0,<2",
     ],

@@ -56,6 +56,12 @@ def fingerprint_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def fingerprint_of_file(file: Path) -> str:
+    """16 hex digits over the bytes of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
 def fingerprint_of_tree(directory: Path) -> str:
     """16 hex digits over the names and bytes of all files below `directory`, logs and checkpoints left out."""
     digest = hashlib.sha256()

@@ -177,6 +177,8 @@ class SwinBackbone(keras_cv.models.Backbone):
     TensorShape([1, 4, 4, 192])
     """
 
+    # Nothing here has Python control flow on tensors, and converting the code takes longer than running it once.
+    @tf.autograph.experimental.do_not_convert
     def __init__(
         self,
         *,
@@ -220,6 +222,7 @@ class SwinBackbone(keras_cv.models.Backbone):
         self.image_shape = tuple(input_shape)
         self.survival = survival
 
+    @tf.autograph.experimental.do_not_convert
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None, survival: Any = None
     ) -> tf.Tensor:

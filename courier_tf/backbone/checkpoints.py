@@ -1,0 +1,134 @@
+"""Foreign Swin weights into ours: torchvision's `swin_*` state dicts and the official checkpoints (.pth, .safetensors).
+
+Both hold the same tensors; torchvision numbers the parts that the official code names. Everything is read under the
+official names.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf.backbone.swin import SwinBackbone
+
+FORMATS = (".pth", ".pt", ".safetensors")
+
+#: Parts of a checkpoint that are no weights of a backbone: buffers that follow from the geometry, and the classifier.
+NOT_WEIGHTS = re.compile(r"relative_position_index$|attn_mask$|^head\.")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or does not fit the backbone; the message lists the names."""
+
+
+def load_checkpoint(backbone: SwinBackbone, file: Path) -> None:
+    """Fills a backbone with the weights of a checkpoint file.
+
+    Args:
+        backbone: of the size that the checkpoint has.
+        file: a torchvision state dict or an official Swin checkpoint.
+
+    Raises:
+        CheckpointError: the file cannot be read, or names or shapes differ. The backbone is then untouched.
+    """
+    found = {official_name(name): value for name, value in read_tensors(file).items()}
+    found = {name: value for name, value in found.items() if not NOT_WEIGHTS.search(name)}
+    wanted = weights_of(backbone)
+    faults = [f"missing: {name}" for name in wanted if name not in found]
+    faults += [f"not of this backbone: {name}" for name in found if name not in wanted]
+    values = {name: _as_ours(name, found[name]) for name in wanted if name in found}
+    faults += [
+        f"{name} has the shape {list(found[name].shape)}, which gives {list(values[name].shape)}, "
+        f"but {list(wanted[name].shape)} is needed"
+        for name in values
+        if values[name].shape != tuple(wanted[name].shape)
+    ]
+    if faults:
+        raise CheckpointError(f"{file} does not fit this backbone:\n" + "\n".join(faults))
+    for name, value in values.items():
+        wanted[name].assign(value)
+
+
+def read_tensors(file: Path) -> dict[str, np.ndarray]:
+    """Name -> array of a checkpoint file, as it names them.
+
+    Raises:
+        CheckpointError: another format, a broken file, or a .pth file without PyTorch to read it.
+    """
+    if file.suffix not in FORMATS:
+        raise CheckpointError(f"{file} is none of {', '.join(FORMATS)}")
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} cannot be read: {error}") from error
+    try:
+        import torch
+    except ImportError as error:
+        raise CheckpointError(
+            f"{file} needs PyTorch to be read (pip install torch), or convert it to .safetensors"
+        ) from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # Whatever pickle and zip find wrong with the file: PyTorch names no common class.
+        raise CheckpointError(f"{file} cannot be read: {error}") from error
+    content = content.get("model", content)  # The official files hold the optimiser and more beside it.
+    return {name: value.float().numpy() for name, value in content.items() if hasattr(value, "numpy")}
+
+
+def official_name(name: str) -> str:
+    """A torchvision name as the official code has it; other names as they are."""
+    part = re.match(r"features\.(\d+)\.(.*)", name)
+    if not part:
+        return name
+    place, rest = int(part[1]), part[2]
+    if place == 0:
+        return "patch_embed." + re.sub(r"^2\.", "norm.", re.sub(r"^0\.", "proj.", rest))
+    stage = (place - 1) // 2
+    if place % 2 == 0:
+        return f"layers.{stage}.downsample.{rest}"
+    rest = rest.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+    return f"layers.{stage}.blocks.{rest}"
+
+
+def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
+    """Official name -> variable, of every weight of a backbone."""
+    patch = backbone.get_layer("patch_embedding")
+    found = {"patch_embed.proj.weight": patch.kernel, "patch_embed.proj.bias": patch.bias}
+
+    def norm(name: str, layer: tf.keras.layers.Layer) -> None:
+        found[f"{name}.weight"], found[f"{name}.bias"] = layer.gamma, layer.beta
+
+    def dense(name: str, layer: tf.keras.layers.Layer) -> None:
+        found[f"{name}.weight"] = layer.kernel
+        if layer.bias is not None:
+            found[f"{name}.bias"] = layer.bias
+
+    norm("patch_embed.norm", backbone.get_layer("patch_norm"))
+    for stage, depth in enumerate(backbone.depths):
+        for place in range(depth):
+            block, name = backbone.get_layer(f"stage{stage}_block{place}"), f"layers.{stage}.blocks.{place}"
+            norm(f"{name}.norm1", block.attention.qkv)
+            dense(f"{name}.attn.qkv", block.attention.qkv)
+            dense(f"{name}.attn.proj", block.attention.projection)
+            found[f"{name}.attn.relative_position_bias_table"] = block.attention.relative_position_bias
+            norm(f"{name}.norm2", block.expand)
+            dense(f"{name}.mlp.fc1", block.expand)
+            dense(f"{name}.mlp.fc2", block.contract)
+        if stage + 1 < len(backbone.depths):
+            merging = backbone.get_layer(f"stage{stage + 1}_merging").reduction
+            norm(f"layers.{stage}.downsample.norm", merging)
+            dense(f"layers.{stage}.downsample.reduction", merging)
+    norm("norm", backbone.get_layer("final_norm"))
+    return found
+
+
+def _as_ours(name: str, value: np.ndarray) -> np.ndarray:
+    """PyTorch keeps [out, in] for dense layers and [out, in, height, width] for convolutions."""
+    if name.endswith("bias_table") or value.ndim == 1:
+        return value
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T

@@ -1,0 +1,162 @@
+"""Foreign weights: names and shapes of both layouts, against a Swin written out in NumPy on the same tensors."""
+
+import math
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from courier_tf.backbone.checkpoints import CheckpointError, load_checkpoint, official_name
+from courier_tf.backbone.swin import SwinBackbone
+
+DIM, HEADS, WINDOW, DEPTHS = 4, (1, 2), 2, (2, 1)
+
+
+def backbone():
+    return SwinBackbone(patch=2, dim=DIM, depths=DEPTHS, heads=HEADS, window=WINDOW)
+
+
+def official(rng) -> dict[str, np.ndarray]:
+    """A random checkpoint in the official layout, with the parts that are no weights."""
+
+    def draw(*shape):
+        return rng.normal(0, 0.5, shape).astype(np.float32)
+
+    found = {"patch_embed.proj.weight": draw(DIM, 3, 2, 2), "patch_embed.proj.bias": draw(DIM)}
+    norms = {"patch_embed.norm": DIM, "norm": 2 * DIM, "layers.0.downsample.norm": 4 * DIM}
+    found["layers.0.downsample.reduction.weight"] = draw(2 * DIM, 4 * DIM)
+    found["head.weight"], found["head.bias"] = draw(10, 2 * DIM), draw(10)
+    for stage, depth in enumerate(DEPTHS):
+        width = DIM * 2**stage
+        for place in range(depth):
+            name = f"layers.{stage}.blocks.{place}"
+            norms |= {f"{name}.norm1": width, f"{name}.norm2": width}
+            shapes = {"attn.qkv": (3 * width, width), "attn.proj": (width, width)}
+            shapes |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
+            for part, shape in shapes.items():
+                found[f"{name}.{part}.weight"], found[f"{name}.{part}.bias"] = draw(*shape), draw(shape[0])
+            found[f"{name}.attn.relative_position_bias_table"] = draw((2 * WINDOW - 1) ** 2, HEADS[stage])
+            found[f"{name}.attn.relative_position_index"] = np.zeros([4, 4], np.int64)
+    for name, width in norms.items():
+        found[f"{name}.weight"], found[f"{name}.bias"] = draw(width), draw(width)
+    return found
+
+
+def torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same tensors under torchvision's names."""
+    found = {}
+    for name, value in state.items():
+        part = name.split(".")
+        if part[0] == "patch_embed":
+            name = f"features.0.{ {'proj': 0, 'norm': 2}[part[1]] }.{part[2]}"
+        elif part[0] == "layers" and part[2] == "downsample":
+            name = ".".join(["features", str(2 * int(part[1]) + 2), *part[3:]])
+        elif part[0] == "layers":
+            rest = ".".join(part[3:]).replace("mlp.fc1", "mlp.0").replace("mlp.fc2", "mlp.3")
+            name = f"features.{2 * int(part[1]) + 1}.{rest}"
+        found[name] = value
+    return found
+
+
+def swin_in_numpy(state, photo):
+    """One photo [H, W, 3] through a Swin, token by token, window by window; no padding."""
+
+    def norm(name, x):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+    def dense(name, x):
+        return x @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0)
+
+    def attention(name, tokens, heads, mask):
+        width = tokens.shape[-1] // heads
+        qkv = dense(f"{name}.qkv", tokens).reshape(len(tokens), 3, heads, width)
+        mixed = np.zeros([len(tokens), heads, width])
+        for head in range(heads):
+            query, key, value = qkv[:, 0, head], qkv[:, 1, head], qkv[:, 2, head]
+            for i in range(len(tokens)):
+                logits = np.full(len(tokens), -np.inf)
+                for j in np.flatnonzero(mask[i]):
+                    down, right = i // WINDOW - j // WINDOW + WINDOW - 1, i % WINDOW - j % WINDOW + WINDOW - 1
+                    bias = state[f"{name}.relative_position_bias_table"][down * (2 * WINDOW - 1) + right, head]
+                    logits[j] = query[i] @ key[j] / math.sqrt(width) + bias
+                weights = np.exp(logits - logits.max())
+                mixed[i, head] = weights / weights.sum() @ value
+        return dense(f"{name}.proj", mixed.reshape(len(tokens), -1))
+
+    def block(name, grid, heads, shift):
+        size = grid.shape[0]
+        shift = shift if size > WINDOW else 0
+        place = np.arange(size)
+        source = np.stack(np.meshgrid(place, place, indexing="ij"), -1)
+        rolled, came = (np.roll(x, (-shift, -shift), (0, 1)) for x in (norm(f"{name}.norm1", grid), source))
+        out = np.zeros_like(grid)
+        for top in range(0, size, WINDOW):
+            for left in range(0, size, WINDOW):
+                window = np.s_[top : top + WINDOW, left : left + WINDOW]
+                where = came[window].reshape(-1, 2)
+                near = np.abs(where[:, None] - where[None]).max(-1) < WINDOW
+                tokens = rolled[window].reshape(WINDOW**2, -1)
+                out[window] = attention(f"{name}.attn", tokens, heads, near).reshape(WINDOW, WINDOW, -1)
+        grid = grid + np.roll(out, (shift, shift), (0, 1))
+        hidden = dense(f"{name}.mlp.fc1", norm(f"{name}.norm2", grid))
+        hidden = hidden * np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))))(hidden)
+        return grid + dense(f"{name}.mlp.fc2", hidden)
+
+    height, width = photo.shape[0] // 2, photo.shape[1] // 2
+    patches = photo.reshape(height, 2, width, 2, 3)
+    grid = np.einsum("hawbc,dcab->hwd", patches, state["patch_embed.proj.weight"]) + state["patch_embed.proj.bias"]
+    grid = norm("patch_embed.norm", grid)
+    for stage, depth in enumerate(DEPTHS):
+        for place in range(depth):
+            grid = block(f"layers.{stage}.blocks.{place}", grid, HEADS[stage], place % 2 * (WINDOW // 2))
+        if stage == 0:
+            quarters = [grid[0::2, 0::2], grid[1::2, 0::2], grid[0::2, 1::2], grid[1::2, 1::2]]
+            grid = dense(
+                "layers.0.downsample.reduction", norm("layers.0.downsample.norm", np.concatenate(quarters, -1))
+            )
+    return norm("norm", grid)
+
+
+@pytest.mark.parametrize("layout", [dict, torchvision])
+def test_loaded_weights_give_the_features_of_the_checkpoint(tmp_path, layout):
+    rng = np.random.default_rng(0)
+    state, photo = official(rng), rng.normal(size=[16, 16, 3]).astype(np.float32)
+    save_file(layout(state), tmp_path / "swin.safetensors")
+    model = backbone()
+    load_checkpoint(model, tmp_path / "swin.safetensors")
+    np.testing.assert_allclose(model(photo[None])[0], swin_in_numpy(state, photo), rtol=1e-3, atol=1e-4)
+
+
+def test_names_of_torchvision():
+    assert official_name("features.0.2.weight") == "patch_embed.norm.weight"
+    assert official_name("features.4.reduction.weight") == "layers.1.downsample.reduction.weight"
+    assert official_name("features.5.3.mlp.3.bias") == "layers.2.blocks.3.mlp.fc2.bias"
+    assert official_name("norm.weight") == "norm.weight"
+
+
+def test_what_does_not_fit_is_listed_and_changes_nothing(tmp_path):
+    state = official(np.random.default_rng(1))
+    state["layers.9.norm"] = state.pop("norm.bias")
+    state["patch_embed.proj.bias"] = np.zeros(7, np.float32)
+    save_file(state, tmp_path / "swin.safetensors")
+    model = backbone()
+    before = model.get_weights()
+    with pytest.raises(CheckpointError) as refused:
+        load_checkpoint(model, tmp_path / "swin.safetensors")
+    for text in (
+        "missing: norm.bias",
+        "not of this backbone: layers.9.norm",
+        r"patch_embed.proj.bias has the shape [7]",
+    ):
+        assert text in str(refused.value)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_unreadable_files(tmp_path):
+    (tmp_path / "swin.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(backbone(), tmp_path / "swin.safetensors")
+    with pytest.raises(CheckpointError, match="is none of .pth, .pt, .safetensors"):
+        load_checkpoint(backbone(), tmp_path / "swin.h5")
