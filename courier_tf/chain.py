@@ -13,7 +13,7 @@ from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.settings import Settings
+from courier_tf.settings import RankSettings, Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE, METRICS_FILE, READINGS_FILE = "settings.json", "metrics.json", "test_readings.json"
@@ -68,6 +68,8 @@ class Chain:
             made_by,
             lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
         )
+        counts = artefacts.read(self.directory("ingest"), "ingest").facts["counts"]
+        print("[ingest] " + ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items() if n), flush=True)
 
     def pretrain(self) -> None:
         """The warm-up on the catalogue's columns (unless `init` names an encoder), then the objective."""
@@ -84,13 +86,18 @@ class Chain:
             self._unless_current(
                 start, made_by, lambda target: train.warm_up(ingested.path, target, settings, seed, made_by)
             )
-        started = artefacts.read(start, "pretrain" if settings.init else "warmup")
-        made_by = self._made_by("pretrain", settings, {**inputs, "start": started.fingerprint})
+        made_by = self._made_by("pretrain", settings, {**inputs, "start": self._fingerprint_of_start(start)})
         self._unless_current(
             self.directory("pretrain"),
             made_by,
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
+
+    def _fingerprint_of_start(self, start: Path) -> str:
+        """Of the encoder that pre-training starts from: a stage's directory, or a file with foreign weights."""
+        if start.is_file():
+            return artefacts.fingerprint_of_file(start)
+        return artefacts.read(start, "pretrain" if self.settings.pretrain.init else "warmup").fingerprint
 
     def embed(self) -> None:
         """Items to embeddings."""
@@ -122,8 +129,9 @@ class Chain:
         """Embeddings to cluster IDs."""
         from courier_tf.clusters.cluster import cluster
 
-        embedded = artefacts.read(self.directory("embed"), "embed")
-        made_by = self._made_by("cluster", self.settings.cluster, {"embed": embedded.fingerprint})
+        ingested, embedded = self._ingested_and("embed")
+        inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
+        made_by = self._made_by("cluster", self.settings.cluster, inputs)
         self._unless_current(
             self.directory("cluster"),
             made_by,
@@ -156,10 +164,12 @@ class Chain:
                 f"{clustered.path} belongs to the encoder {clustered.facts['encoder']}, but {trained.path} holds "
                 f"{trained.fingerprint}. Run 'courier embed' and 'courier cluster' again."
             )
-        mode = exported_mode(self.settings.rank.rank_modes)
+        artefacts.require_input(ranked, "cluster", clustered.fingerprint)
+        trained_with = rank_settings(ranked)
+        mode = exported_mode(trained_with.rank_modes)
         models = self.workdir / "models"
         made_by = self._made_by("export", {"mode": mode}, {"rank": ranked.fingerprint}, seeded=False)
-        length = self.settings.rank.rank_history_length
+        length = trained_with.rank_history_length
         self._unless_current(
             export.newest_version(models / export.CTR_RANKER) or models / export.CTR_RANKER / "1",
             made_by,
@@ -185,8 +195,8 @@ class Chain:
         results = {"valid": ranked.facts}
         if final:
             self._count_reading(ranked)
-            results["test"] = measure(ingested.path, ranked.path, self.settings.rank, "test")
-        modes = self.settings.rank.rank_modes
+            results["test"] = measure(ingested.path, ranked.path, rank_settings(ranked), "test")
+        modes = rank_settings(ranked).rank_modes
         similarity = {"pretrain": trained.facts["similarity_auc"]}
         if not self.settings.pretrain.init:
             similarity["warmup"] = artefacts.read(self.directory("warmup"), "warmup").facts["similarity_auc"]
@@ -238,6 +248,12 @@ WARMUP_SETTINGS = (
     "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
     "checkpoint_every", "replicas",
 )  # fmt: skip
+
+
+def rank_settings(ranked: artefacts.Artefact) -> RankSettings:
+    """The settings that a rank stage was run with, whatever is asked for now."""
+    values = {name: value for name, value in ranked.made_by.settings.items() if name != "seed"}
+    return RankSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def exported_mode(modes: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Trained models to versioned SavedModels of stock ops: `ctr_ranker` and `image_embedder`."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from courier_tf import artefacts, records
 from courier_tf.clusters.cluster import CENTROIDS_FILE
-from courier_tf.pretrain.embedder import Embedder
+from courier_tf.pretrain.embedder import Embedder, save_module
 from courier_tf.ranking.saved import load_ranker
 
 CTR_RANKER, IMAGE_EMBEDDER = "ctr_ranker", "image_embedder"
@@ -27,14 +28,19 @@ class ServedRanker(tf.Module):
 
     def __init__(self, directory: Path, history_length: int) -> None:
         super().__init__()
-        self.ranker, self.history_length = load_ranker(directory), history_length
+        ranker = load_ranker(directory)
+        # Weights and tables alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
+        self.weights, self.tables = ranker.variables, ranker.tables
+        self._answer = functools.partial(ranker, training=False)
+        self.history_length = history_length
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None], tf.string, name="user_id"),
             tf.TensorSpec([None, None], tf.string, name="history_item_ids"),
             tf.TensorSpec([None], tf.string, name="item_id"),
-        ]
+        ],
+        autograph=False,
     )
     def score(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B] users, [B, H] histories (oldest first, "" as padding, any H), [B] candidates -> {"probability": [B]}."""
@@ -44,7 +50,7 @@ class ServedRanker(tf.Module):
             "history_item_ids": records.last_items(history, self.history_length),
             "item_id": item_id,
         }
-        return {"probability": self.ranker(features, training=False)}
+        return {"probability": self._answer(features)}
 
 
 class ServedEmbedder(Embedder):
@@ -59,7 +65,7 @@ class ServedEmbedder(Embedder):
         super().__init__(encoder_directory, image_size)
         self.centroids = tf.Variable(centroids, trainable=False, name="centroids")
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def embed_and_assign(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B] JPEG or PNG files to {"embedding": [B, D] of length 1, "cluster_id": [B] int32}."""
         embedding = self.embed(photos)["embedding"]
@@ -94,7 +100,7 @@ def _write(module: tf.Module, signature: tf.types.experimental.GenericFunction, 
     newest = newest_version(model)
     target = model / str(int(newest.name) + 1 if newest else 1)
     with artefacts.write_aside(target, made_by) as (partial, facts):
-        tf.saved_model.save(module, str(partial), signatures={"serving_default": signature})
+        save_module(module, signature, partial)
         foreign = foreign_ops(partial)
         if foreign:
             raise ExportError(f"{model.name} holds ops that stock TensorFlow lacks: {', '.join(sorted(foreign))}")

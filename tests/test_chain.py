@@ -16,17 +16,21 @@ from courier_tf.chain import Chain
 from courier_tf.graph_model import GraphModel
 from courier_tf.predict import predict
 from courier_tf.ranking import data
+from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.train import predict as predict_split
 from courier_tf.records import read_items
 from courier_tf.settings import PRESETS, Settings
 from courier_tf.shop import ShopSettings, make_shop
+from courier_tf.training import TrainingError
 
 SHOP = ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32)
 
 
 def tiny() -> Settings:
     preset = PRESETS["tiny"]
-    pretrain = dataclasses.replace(preset.pretrain, warmup_steps=4, pretrain_steps=4, checkpoint_every=2)
+    pretrain = dataclasses.replace(
+        preset.pretrain, backbone="micro", warmup_steps=4, pretrain_steps=4, checkpoint_every=2
+    )
     modes = ("none", "cluster_id", "cluster_id_permuted")
     rank = dataclasses.replace(preset.rank, rank_modes=modes, repeat_columns=("brand",))
     return dataclasses.replace(preset, pretrain=pretrain, rank=rank)
@@ -175,6 +179,7 @@ def weights(file) -> list[bytes]:
 
 def test_other_results_are_refused(finished, tmp_path):
     _, chain = finished
+    (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
     with pytest.raises(artefacts.ArtefactError, match="holds no finished result of the stage 'embed'"):
         Chain(tmp_path, chain.settings).cluster()
     made_by = artefacts.read(chain.directory("cluster"), "cluster")
@@ -182,6 +187,59 @@ def test_other_results_are_refused(finished, tmp_path):
         artefacts.require_input(made_by, "embed", "0123")
     with pytest.raises(artefacts.ArtefactError, match="was made by the stage 'rank'"):
         artefacts.read(chain.directory("rank"), "cluster")
+
+
+def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
+    """Centroids of a later train span would know the future of an earlier one."""
+    shop, chain = finished
+    settings = dataclasses.replace(chain.settings, ingest=dataclasses.replace(chain.settings.ingest, history_kept=3))
+    other = Chain(tmp_path, settings)
+    other.ingest(str(shop))
+    for stage in ("warmup", "pretrain", "embed", "cluster", "rank"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    for stage in ("embed", "cluster", "rank", "report"):
+        with pytest.raises(artefacts.ArtefactError, match="was made from ingest"):
+            getattr(other, stage)()
+
+
+def test_what_is_exported_is_what_was_trained(finished, tmp_path):
+    """Mode and history length are the rank stage's own, whatever the settings say now; codebook and ranker agree."""
+    _, chain = finished
+    rank = dataclasses.replace(chain.settings.rank, rank_history_length=1, rank_modes=("none",))
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, rank=rank))
+    for stage in ("ingest", "warmup", "pretrain", "embed", "cluster", "rank"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    other.export()
+    version = export.newest_version(tmp_path / "models" / "ctr_ranker")
+    ids = read_items(chain.directory("ingest"), []).ids
+    asked = {"user_id": [b"u1"], "history_item_ids": np.array([list(ids[:9])], object), "item_id": [ids[40]]}
+    expected = GraphModel(export.newest_version(chain.workdir / "models" / "ctr_ranker"))(**asked)["probability"]
+    np.testing.assert_allclose(GraphModel(version)(**asked)["probability"], expected, atol=1e-6)
+    (tmp_path / "cluster").unlink()
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, seed=9))
+    other.cluster()
+    with pytest.raises(artefacts.ArtefactError, match="was made from cluster"):
+        other.export()
+
+
+def test_the_counts_of_ingest_are_told(finished, capsys):
+    shop, chain = finished
+    chain.ingest(str(shop))
+    printed = capsys.readouterr().out
+    assert "impressions train" in printed and "item rows read 160" in printed
+
+
+def test_a_log_too_small_for_a_batch_is_told_so(finished, tmp_path):
+    shop, chain = finished
+    pretrain = dataclasses.replace(chain.settings.pretrain, pretrain_batch_rows=10_000)
+    rank = dataclasses.replace(chain.settings.rank, rank_batch_size=100_000)
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, pretrain=pretrain, rank=rank))
+    for stage in ("ingest", "warmup", "embed", "cluster"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    with pytest.raises(TrainingError, match="page views with a click and a history, fewer than pretrain_batch_rows"):
+        other.pretrain()
+    with pytest.raises(RankingError, match="impressions, fewer than rank_batch_size=100000"):
+        other.rank()
 
 
 def test_settings_survive_the_workdir(finished):
@@ -195,8 +253,10 @@ def test_settings_survive_the_workdir(finished):
         (["rum"], "Did you mean 'run'"),
         (["run", "--raw", "x", "--workdir", "y", "--cluster", "5"], "--clusters"),
         (["run", "--raw", "nowhere", "--workdir", "{}"], "nowhere is empty or does not exist"),
-        (["cluster", "--workdir", "{}"], "Run 'courier embed' first"),
+        (["cluster", "--workdir", "{}"], "Run 'courier ingest' first"),
         (["shop", "{}", "--visual-signal", "7"], "visual_signal must lie between 0 and 1"),
+        (["pretrain", "--workdir", "{}", "--checkpoint-every", "0"], "checkpoint_every must lie between 1 and"),
+        (["rank", "--workdir", "{}", "--rank-modes", "cluster_id_permuted"], "rank_modes must name a mode that can be"),
     ],
 )
 def test_wrong_words_get_an_answer_and_no_traceback(tmp_path, words, answer):
@@ -213,13 +273,11 @@ def test_help_names_every_command(capsys):
     assert all(command.__name__.lower() in printed for command in cli.COMMANDS)
 
 
-def test_supervised_objective_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):
+def test_base_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):
     _, chain = finished
     other = Chain(
         tmp_path,
-        dataclasses.replace(
-            chain.settings, pretrain=dataclasses.replace(chain.settings.pretrain, objective="supervised")
-        ),
+        dataclasses.replace(chain.settings, pretrain=dataclasses.replace(chain.settings.pretrain, objective="base")),
     )
     for stage in ("ingest", "warmup"):
         (tmp_path / stage).symlink_to(chain.directory(stage))

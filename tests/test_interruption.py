@@ -25,6 +25,7 @@ STAGES = {
     "export image_embedder": "models/image_embedder/1",
 }
 SECONDS = (0.0, 2.5)  # After the beginning of a stage: at once, and in the middle of most.
+CHECKPOINTED = ("warmup", "pretrain")
 
 
 def command(shop, work):
@@ -45,6 +46,34 @@ def run_until_killed(shop, work, stage, seconds):
         pytest.fail(f"the run ended before the stage '{stage}' began")
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
+
+
+def run_until_a_checkpoint(shop, work, stage):
+    """Runs the chain, and kills it as soon as `stage` has written a checkpoint."""
+    running = subprocess.Popen(
+        command(shop, work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list((work / f".{stage}.partial").glob("checkpoints/*.index")):
+        assert running.poll() is None, "the run ended before a checkpoint was seen"
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_its_checkpoint_bit_for_bit(tmp_path):
+    shop, work, calm = tmp_path / "shop", tmp_path / "work", tmp_path / "calm"
+    make_shop(shop, ShopSettings(items=300, users=150, days=12, page_views=3000, photo_size=48))
+    for stage in CHECKPOINTED:
+        run_until_a_checkpoint(shop, work, stage)
+    for folder in (work, calm):
+        subprocess.run(command(shop, folder), check=True, capture_output=True)
+    for stage in CHECKPOINTED:
+        found, expected = (json.loads((w / stage / ARTEFACT_FILE).read_text()) for w in (work, calm))
+        assert found["facts"] == expected["facts"]
+        steps = [(w / stage / "logs" / "steps.csv").read_text().splitlines() for w in (work, calm)]
+        losses = [[line.split(",")[rows[0].split(",").index("loss")] for line in rows] for rows in steps]
+        assert losses[0] == losses[1]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from courier_tf.clusters.cluster import TABLE_FILE
 from courier_tf.records import Items
+from courier_tf.schema import column_feature
 
 ITEM, CLUSTER = "item", "cluster"  # Names of the two code columns that are no item columns.
 
@@ -19,7 +20,7 @@ class Catalogue:
 
     Attributes:
         ids: [N] bytes.
-        names: of the code columns: ITEM, the item columns, and CLUSTER where cluster IDs are used.
+        names: of the code columns: ITEM, `column_feature` of the item columns, and CLUSTER where cluster IDs are used.
         codes: [N + 1, len(names)] int32; the last row, of the unknown item and of padding, is 0.
         sizes: number of codes of each column, 0 included.
     """
@@ -46,7 +47,7 @@ class Catalogue:
             values = items.columns[column]
             known = np.unique(values[train])
             place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-            coded[column] = np.where(known[place] == values, place + 1, 0)
+            coded[column_feature(column)] = np.where(known[place] == values, place + 1, 0)
         if clusters is not None:
             coded[CLUSTER] = clusters + 1
         codes = np.zeros([len(items.ids) + 1, len(coded)], np.int32)

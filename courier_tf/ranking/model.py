@@ -19,14 +19,22 @@ class TargetAttention(keras.layers.Layer):
 
     def __init__(self, hidden: int = 32, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hidden = keras.layers.Dense(hidden, activation="relu", name="hidden")
+        # The first layer of the MLP on [candidate, item, candidate * item], part by part: nothing has to be joined, and
+        # the candidate's part is computed once for its whole history.
+        self.of_candidate = keras.layers.Dense(hidden, name="of_candidate")
+        self.of_item = keras.layers.Dense(hidden, use_bias=False, name="of_item")
+        self.of_product = keras.layers.Dense(hidden, use_bias=False, name="of_product")
         self.logit = keras.layers.Dense(1, name="logit")
 
     def call(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        query = tf.broadcast_to(candidate[:, None, :], tf.shape(history))
-        pairs = tf.concat([query, history, query * history], axis=-1)
-        flat = tf.reshape(pairs, [-1, pairs.shape[-1]])
-        logits = tf.reshape(self.logit(self.hidden(flat)), tf.shape(mask))
+        width, size = history.shape[-1], tf.shape(mask)
+        pairs = self.of_item(tf.reshape(history, [-1, width]))
+        pairs += self.of_product(tf.reshape(candidate[:, None, :] * history, [-1, width]))
+        hidden = tf.nn.relu(
+            tf.reshape(pairs, [size[0], size[1], pairs.shape[-1]]) + self.of_candidate(candidate)[:, None, :]
+        )
+        flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
+        logits = tf.reshape(self.logit(flat), size)
         weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
         return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
 
@@ -58,7 +66,7 @@ class Ranker(tfrs.models.Model):
         self.unknown_rate, self.decay = unknown_rate, decay
         self.user_embedding = keras.layers.Embedding(len(users) + 1, dim, name="user")
         self.embeddings = [
-            keras.layers.Embedding(size, dim, name=f"{name}_ids")
+            keras.layers.Embedding(size, dim, name=f"{name.replace('/', '_')}_ids")
             for name, size in zip(catalogue.names, catalogue.sizes, strict=True)
         ]
         self.attention = TargetAttention(name="attention")
@@ -68,9 +76,15 @@ class Ranker(tfrs.models.Model):
         self.loss_tracker = keras.metrics.Mean("loss")
 
     @property
+    def tables(self) -> list[tf.lookup.StaticHashTable]:
+        """What a SavedModel must hold beside the weights."""
+        return [self.lookup.rows, self.user_codes]
+
+    @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self.loss_tracker]
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, features: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         return self._probability(features, training)[0]
 

@@ -32,8 +32,16 @@ def rank(
         settings: those of this stage.
         seed: of weights and order.
         made_by: what determines the result.
+
+    Raises:
+        RankingError: fewer train impressions than a batch, or an unknown repeat column.
     """
     facts = artefacts.read(ingest, "ingest").facts
+    rows = facts["counts"].get("impressions_train", 0)
+    if rows < settings.rank_batch_size:
+        raise RankingError(
+            f"the train span has {rows} impressions, fewer than rank_batch_size={settings.rank_batch_size}"
+        )
     items = records.read_items(ingest, facts["all_columns"])
     clusters = cluster_of_items(cluster, items)
     users = np.array(sorted(_train_users(ingest)), object)
@@ -82,7 +90,7 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
     """[N] float32 probabilities of a split's impressions, in the order of its files."""
-    run = tf.function(lambda features: ranker(features, training=False), reduce_retracing=True)
+    run = tf.function(lambda features: ranker(features, training=False), reduce_retracing=True, autograph=False)
     batches = data.impression_batches(ingest, split, history_length=history_length, batch_size=PREDICT_BATCH)
     names = ("user_id", "history_item_ids", "item_id")
     return np.concatenate([run({name: batch[name] for name in names}).numpy() for batch in batches])

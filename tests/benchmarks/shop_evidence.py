@@ -3,15 +3,19 @@
 python -m tests.benchmarks.shop_evidence OUT
 
 For each visual signal and seed: a shop of its own, then the preset `demo` twice from one ingest and one warm-up, with
-the courier objective and with the warm-up alone. Interrupted, it goes on where it stopped. Writes OUT/evidence.md.
+the courier objective and with the warm-up alone (`base`). Interrupted, it goes on where it stopped. Writes
+OUT/evidence.md, and fails where one of `CLAIMS` does not hold.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import tyro
+from scipy import stats
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
@@ -21,6 +25,25 @@ from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
 
 SHARED = ("ingest", "warmup")  # Made once per shop, by the run that comes first.
 CONTROL = "cluster_id_permuted"
+
+
+class Claim(NamedTuple):
+    """A mean difference of test AUC over the shops of one visual signal, in points, and where it must lie."""
+
+    signal: float
+    better: tuple[str, str]  # (objective, image feature)
+    than: tuple[str, str]
+    low: float
+    high: float
+
+
+CLAIMS = (
+    Claim(1.0, ("courier", "cluster_id"), ("courier", "none"), 2.0, np.inf),
+    Claim(1.0, ("courier", "cluster_id"), ("base", "cluster_id"), 1.0, np.inf),
+    Claim(1.0, ("courier", "cluster_id"), ("courier", CONTROL), 2.0, np.inf),
+    Claim(1.0, ("courier", CONTROL), ("courier", "none"), -0.5, 0.5),
+    Claim(0.0, ("courier", "cluster_id"), ("courier", "none"), -0.5, 0.5),
+)
 
 
 def settings_of(seed: int, objective: str) -> Settings:
@@ -41,7 +64,7 @@ def run_shop(out: Path, visual_signal: float, seed: int) -> list[dict]:
     if not (shop / SHOP_FILE).exists():
         make_shop(shop, ShopSettings(visual_signal=visual_signal, shop_seed=seed))
     rows = []
-    for objective in ("courier", "supervised"):
+    for objective in ("courier", "base"):
         workdir = out / objective
         workdir.mkdir(parents=True, exist_ok=True)
         for stage in SHARED if objective != "courier" else ():
@@ -59,20 +82,54 @@ def run_shop(out: Path, visual_signal: float, seed: int) -> list[dict]:
 
 
 def table_of(rows: pd.DataFrame) -> str:
-    """Mean and deviation over the shops, and the gain with a 95 % interval: the shops are independent samples."""
+    """Mean and deviation of the test AUC over the shops, and the mean gain over none in the same run."""
     lines = [
-        "| visual signal | encoder | image feature | test AUC, mean (deviation) | gain over none (95 %) |",
+        "| visual signal | encoder | image feature | test AUC, mean (deviation) | gain over none, mean (deviation) |",
         "|---|---|---|---|---|",
     ]
     for (signal, objective, feature), part in rows.groupby(["signal", "objective", "feature"], sort=False):
         auc = f"{part['auc'].mean():.2f} ({part['auc'].std(ddof=1):.2f})"
-        gain = ""
-        if feature != "none":
-            half = np.sqrt((((part["high"] - part["low"]) / 2) ** 2).sum()) / len(part)
-            mean = part["gain"].mean()
-            gain = f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+        gain = "" if feature == "none" else f"{part['gain'].mean():+.2f} ({part['gain'].std(ddof=1):.2f})"
         lines.append(f"| {signal:g} | {objective} | {feature} | {auc} | {gain} |")
     return "\n".join(lines) + "\n"
+
+
+def differences(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
+    """The difference that a claim is about, for each seed: columns `difference` and `error` (of one shop's test span).
+
+    `error` is the standard error by bootstrap over that shop's users where the claim compares with `none`, else 0.
+    """
+    own = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"])
+    better, than = own.loc[claim.better], own.loc[claim.than]
+    error = (better["high"] - better["low"]) / (2 * 1.96) if claim.than[1] == "none" else 0 * better["auc"]
+    return pd.DataFrame({"difference": better["auc"] - than["auc"], "error": error}).dropna(subset="difference")
+
+
+def verdicts(rows: pd.DataFrame) -> tuple[str, bool]:
+    """A table of the claims whose runs are there, and whether all of them hold.
+
+    The interval is that of the mean over the shops: by Student's t where they differ more than their own errors tell,
+    else by those errors.
+    """
+    lines = ["| visual signal | difference of test AUC | mean (95 %) | must lie in | holds |", "|---|---|---|---|---|"]
+    all_hold = True
+    for claim in CLAIMS:
+        if claim.signal not in set(rows["signal"]):
+            continue
+        found = differences(rows, claim)
+        mean, shops = found["difference"].mean(), len(found)
+        between = stats.t.ppf(0.975, shops - 1) * found["difference"].std(ddof=1) / np.sqrt(shops) if shops > 1 else 0.0
+        half = max(between, 1.96 * np.sqrt((found["error"] ** 2).sum()) / shops)
+        # That nothing is gained without a signal is claimed of the whole interval, the others of the mean.
+        lowest, highest = (mean - half, mean + half) if claim.signal == 0 else (mean, mean)
+        holds = claim.low <= lowest and highest <= claim.high
+        all_hold &= holds
+        name = f"{' '.join(claim.better)} - {' '.join(claim.than)}"
+        interval = f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+        lines.append(
+            f"| {claim.signal:g} | {name} | {interval} | {claim.low:g} to {claim.high:g} | {'yes' if holds else 'no'} |"
+        )
+    return "\n".join(lines) + "\n", all_hold
 
 
 def main(
@@ -91,8 +148,11 @@ def main(
             rows += run_shop(out / f"signal-{signal:g}" / f"seed-{seed}", signal, seed)
             frame = pd.DataFrame(rows)
             artefacts.write_file(out / "evidence.csv", frame.to_csv(index=False))
-            artefacts.write_file(out / "evidence.md", table_of(frame))
-    print(table_of(frame))
+            table, all_hold = verdicts(frame)
+            artefacts.write_file(out / "evidence.md", f"{table_of(frame)}\n{table}")
+    print(f"{table_of(frame)}\n{table}")
+    if not all_hold:
+        sys.exit("a claim does not hold")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ USERS = np.array([b"u1", b"u2"], object)
 
 def test_codes_of_known_cold_and_unknown_items():
     made = catalogue()
-    assert made.names == (ITEM, "category", CLUSTER)
+    assert made.names == (ITEM, "column/category", CLUSTER)
     lookup = CatalogueLookup(made)
     found = lookup(tf.constant([[b"a", b"b", b"c"], [b"d", b"never seen", b""]])).numpy()
     np.testing.assert_array_equal(found[0], [[1, 1, 1], [2, 2, 2], [0, 1, 2]])
@@ -138,3 +138,33 @@ def test_without_clusters_the_cluster_plays_no_part():
     assert (
         len(new_ranker(catalogue(None), USERS, 4).embeddings) == len(new_ranker(catalogue(), USERS, 4).embeddings) - 1
     )
+
+
+def test_columns_may_have_any_name():
+    """A shop's own column `item` or `cluster` is a column like any other."""
+    named = {"item": np.array([b"x", b"y", b"x", b"y"], object), "cluster": np.array([b"p", b"p", b"q", b"q"], object)}
+    made = Catalogue.of(items(columns=named), ["item", "cluster"], NOW, np.array([3, 3, 1, 0]))
+    assert made.names == (ITEM, "column/item", "column/cluster", CLUSTER) and made.codes.shape == (5, 4)
+    np.testing.assert_array_equal(made.codes[:3], [[1, 1, 1, 4], [2, 2, 1, 4], [0, 1, 2, 2]])
+    new_ranker(made, USERS, 4)
+
+
+def test_attention_equals_numpy():
+    """The layer in parts is the MLP on [candidate, item, candidate * item]."""
+    rng = np.random.default_rng(3)
+    layer = TargetAttention(hidden=5)
+    candidate, history = rng.normal(size=[3, 4]).astype(np.float32), rng.normal(size=[3, 2, 4]).astype(np.float32)
+    mask = np.array([[True, True], [True, False], [True, True]])
+    layer(candidate, history, tf.constant(mask))
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    found = layer(candidate, history, tf.constant(mask)).numpy()
+    first = np.concatenate([part.kernel.numpy() for part in (layer.of_candidate, layer.of_item, layer.of_product)])
+    for b in range(3):
+        logits = []
+        for item in history[b]:
+            joined = np.concatenate([candidate[b], item, candidate[b] * item])
+            hidden = np.maximum(joined @ first + layer.of_candidate.bias.numpy(), 0)
+            logits.append(hidden @ layer.logit.kernel.numpy()[:, 0] + layer.logit.bias.numpy()[0])
+        weights = np.exp(logits) * mask[b]
+        np.testing.assert_allclose(found[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
