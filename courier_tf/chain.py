@@ -154,7 +154,7 @@ class Chain:
     def export(self) -> None:
         """Trained models to versioned SavedModels below `models/`; a new version where anything has changed."""
         from courier_tf import export
-        from courier_tf.pretrain.train import ENCODER_FOLDER
+        from courier_tf.pretrain.fit import ENCODER_FOLDER
 
         trained, clustered, ranked = (
             artefacts.read(self.directory(stage), stage) for stage in ("pretrain", "cluster", "rank")

@@ -4,7 +4,7 @@ import ctypes
 import logging
 import warnings
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
 
 
 def prepare() -> None:
@@ -17,10 +17,21 @@ def _silence() -> None:
     """Libraries' warnings that no user can act on, silenced one by one."""
     # KerasCV's Backbone looks through its own attributes, among them deprecated ones, whenever it is saved.
     warnings.filterwarnings("ignore", message=r".*(state_updates|layer\.updates).*will be removed")
-    # Rankers and encoders are saved by our own config and weights; Keras's own format is not used.
-    logging.getLogger("tensorflow").addFilter(
-        lambda record: not any(text in record.getMessage() for text in ("non-serializable", "Skipping full serial"))
+    _drop(
+        "tensorflow",
+        # Rankers and encoders are saved by our own config and weights; Keras's own format is not used.
+        "non-serializable",
+        "Skipping full serial",
     )
+    # SavedModels for serving hold no gradients.
+    _drop("absl", "unsaved custom gradients")
+    # Beam's RunInference asks for the memory in use by a module that it looks for in the wrong place.
+    _drop("root", "Resource module is not available")
+
+
+def _drop(logger: str, *texts: str) -> None:
+    """Filters messages of a logger that hold one of the texts."""
+    logging.getLogger(logger).addFilter(lambda record: not any(text in record.getMessage() for text in texts))
 
 
 def _keep_freed_memory() -> None:
@@ -30,6 +41,6 @@ def _keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # Missing outside glibc: then nothing changes.
     if mallopt:
-        mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_MAX, 0)  # Large blocks come from the heap too.
+        mallopt(M_TRIM_THRESHOLD, -1)  # The heap never shrinks.
         mallopt(M_ARENA_MAX, 1)  # One pool for all threads: what one has freed, another can take.

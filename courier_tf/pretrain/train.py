@@ -1,17 +1,16 @@
 """The two pre-training stages: the warm-up on catalogue columns, and the objective on page views."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from courier_tf import artefacts, records
-from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.pretrain import data
 from courier_tf.pretrain.embedder import export_embedder
-from courier_tf.pretrain.encoder import Encoder, load_weights, save_encoder
+from courier_tf.pretrain.encoder import Encoder, save_encoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER, fit, new_encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.clip import Clip, title_words
 from courier_tf.pretrain.objectives.courier import Courier
@@ -22,21 +21,9 @@ from courier_tf.pretrain.objectives.simcse import SimCse
 from courier_tf.pretrain.objectives.simsiam import SimSiam
 from courier_tf.pretrain.objectives.supervised import Supervised, column_codes
 from courier_tf.pretrain.score import similarity_auc
-from courier_tf.pretrain.watching import Throughput
 from courier_tf.settings import PretrainSettings
-from courier_tf.training import (
-    Checkpoints,
-    StopAfter,
-    TrainingError,
-    mirrored_strategy,
-    precision_policy,
-    progress,
-    rows_per_replica,
-)
+from courier_tf.training import TrainingError, precision_policy
 
-keras = tf.keras
-
-ENCODER_FOLDER = "encoder"  # Weights and config, for a further training.
 EMBEDDER_FOLDER = "embedder"  # SavedModel, for the embed stage.
 
 
@@ -72,7 +59,7 @@ def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, m
         )
 
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
-        encoder = _fit(
+        encoder = fit(
             partial, settings, seed, None, build, batches, settings.warmup_steps, settings.warmup_learning_rate,
             ("warmup_batch_size", settings.warmup_batch_size),
         )  # fmt: skip
@@ -99,7 +86,7 @@ def pretrain(
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         if settings.objective == "base":
             with precision_policy(settings.precision):
-                encoder = _new_encoder(settings, start)
+                encoder = new_encoder(settings, start)
         else:
             encoder = _learn(ingest, catalogue, start, partial, settings, seed)
         _finish(encoder, ingest, catalogue, partial, found)
@@ -133,7 +120,7 @@ def _learn(
             shard=(context.input_pipeline_id, context.num_input_pipelines),
         )
 
-    return _fit(
+    return fit(
         partial, settings, seed, start, build, batches, settings.pretrain_steps,
         settings.pretrain_learning_rate, ("pretrain_batch_rows", settings.pretrain_batch_rows),
     )  # fmt: skip
@@ -196,68 +183,6 @@ def _attributes(ingest: Path, catalogue: _Catalogue, settings: PretrainSettings)
     if settings.objective == "courier" and settings.contrast_with == "popularity_corrected":
         return {"log_share": data.log_shares(ingest, catalogue.store)}
     return {}
-
-
-def _fit(
-    partial: Path,
-    settings: PretrainSettings,
-    seed: int,
-    start: Path | None,
-    build: Callable[[Encoder], keras.Model],
-    batches: Callable[[int, int, tf.distribute.InputContext], tf.data.Dataset],
-    steps: int,
-    learning_rate: float,
-    batch: tuple[str, int],
-) -> Encoder:
-    """Fits one model under MirroredStrategy from its last checkpoint on; an epoch is `checkpoint_every` steps."""
-    keras.utils.set_random_seed(seed)
-    strategy = mirrored_strategy(settings.replicas)
-    share = rows_per_replica(batch[1], strategy, batch[0])
-    epoch_steps = min(settings.checkpoint_every, steps)
-    epochs = -(-steps // epoch_steps)
-    with strategy.scope(), precision_policy(settings.precision):
-        encoder = _new_encoder(settings, start)
-        model = build(encoder)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, steps, alpha=0.05, warmup_target=learning_rate, warmup_steps=max(steps // 10, 1)
-        )
-        model.compile(keras.optimizers.Adam(schedule))
-        model.optimizer.build(model.trainable_variables)  # So that a checkpoint finds its slots.
-        checkpoints = Checkpoints(model, partial / "checkpoints")
-    done = checkpoints.restore()
-
-    def replica_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        seen = done * strategy.num_replicas_in_sync // context.num_input_pipelines
-        return batches(share, seen, context)
-
-    if done < steps:
-        logs = partial / "logs"
-        logs.mkdir(exist_ok=True)
-        model.fit(
-            strategy.distribute_datasets_from_function(replica_batches),
-            epochs=epochs,
-            initial_epoch=done // epoch_steps,
-            steps_per_epoch=epoch_steps,
-            callbacks=[
-                Throughput(),
-                keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True),
-                keras.callbacks.TensorBoard(str(logs), write_graph=False),
-                StopAfter(steps),
-                checkpoints,
-            ],
-            verbose=progress(),
-        )
-    return encoder
-
-
-def _new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
-    """An encoder with the weights of a stage's directory, or with a backbone from a file, or random ones (None)."""
-    encoder = Encoder(settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute)
-    if start and start.is_file():
-        load_checkpoint(encoder.backbone, start)
-    elif start:
-        load_weights(encoder, start / ENCODER_FOLDER)
-    return encoder
 
 
 def _finish(encoder: Encoder, ingest: Path, catalogue: _Catalogue, partial: Path, found: dict) -> None:

@@ -1,0 +1,45 @@
+"""What an encoder starts from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from courier_tf.backbone.checkpoints import weights_of
+from courier_tf.chain import Chain
+from courier_tf.pretrain.encoder import Encoder, EncoderError, save_encoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER, new_encoder
+from courier_tf.settings import PRESETS
+
+SETTINGS = dataclasses.replace(PRESETS["tiny"].pretrain, backbone="micro", embedding_dim=16)
+PHOTOS = np.random.default_rng(0).integers(0, 255, [3, 32, 32, 3], dtype=np.uint8)
+
+
+def test_a_file_gives_the_backbone_and_leaves_the_head(tmp_path):
+    source = Encoder("micro", 16)
+    file = tmp_path / "swin.safetensors"
+    # PyTorch's order of axes, undone by the reader.
+    axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+    state = {
+        name: np.ascontiguousarray(value if name.endswith("table") else value.transpose(axes[value.ndim]))
+        for name, value in ((name, variable.numpy()) for name, variable in weights_of(source.backbone).items())
+    }
+    save_file(state, file)
+    made = new_encoder(SETTINGS, file)
+    pixels = PHOTOS.astype(np.float32)
+    np.testing.assert_allclose(made.backbone(pixels), source.backbone(pixels), atol=1e-5)
+    assert np.abs(made.head.kernel.numpy() - source.head.kernel.numpy()).max() > 1e-3
+
+    chain = Chain(tmp_path, dataclasses.replace(PRESETS["tiny"], pretrain=SETTINGS))
+    before = chain._fingerprint_of_start(file)
+    save_file({**state, "norm.bias": state["norm.bias"] + 1}, file)
+    assert chain._fingerprint_of_start(file) != before
+
+
+def test_a_stage_gives_the_whole_encoder(tmp_path):
+    source = Encoder("micro", 16)
+    save_encoder(source, tmp_path / ENCODER_FOLDER)
+    np.testing.assert_array_equal(new_encoder(SETTINGS, tmp_path)(PHOTOS), source(PHOTOS))
+    with pytest.raises(EncoderError, match="embedding_dim=16, but 8 is asked for"):
+        new_encoder(dataclasses.replace(SETTINGS, embedding_dim=8), tmp_path)

@@ -1,0 +1,95 @@
+"""Checkpoints that are whole, broken or somebody else's; the end of a training in the middle of an epoch."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.training import Checkpoints, StopAfter, TrainingError, mirrored_strategy, rows_per_replica
+
+keras = tf.keras
+
+
+class Line(keras.Model):
+    """y = w x, with the counter that the callbacks read."""
+
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(width)
+        self.dense.build([None, 1])
+        self.steps = self.add_weight("steps", [], "int64", "zeros", trainable=False)
+        self.compile(keras.optimizers.SGD(0.1), "mse")
+        self.optimizer.build(self.trainable_variables)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        self.steps.assign_add(1)
+        return super().train_step(data)
+
+
+def trained(directory, model, epochs, callbacks=(), label=1.0):
+    data = tf.data.Dataset.from_tensors((tf.ones([4, 1]), tf.fill([4, 1], label))).repeat()
+    checkpoints = Checkpoints(model, directory)
+    checkpoints.restore()
+    model.fit(data, epochs=epochs, steps_per_epoch=3, callbacks=[*callbacks, checkpoints], verbose=0)
+    return checkpoints
+
+
+def data_files(directory, number):
+    return list(directory.glob(f"ckpt-{number}.data*"))
+
+
+def test_the_newest_checkpoint_is_taken_up(tmp_path):
+    first, again = Line(), Line()
+    trained(tmp_path, first, 2)
+    assert Checkpoints(again, tmp_path).restore() == 6
+    np.testing.assert_array_equal(again.dense.kernel, first.dense.kernel)
+    assert Checkpoints(Line(), tmp_path / "empty").restore() == 0
+
+
+def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
+    first, again = Line(), Line()
+    trained(tmp_path, first, 1)
+    after_one = first.dense.kernel.numpy().copy()
+    trained(tmp_path, first, 1)  # Numbered on: the second checkpoint holds six steps.
+    (newest,) = data_files(tmp_path, 2)
+    newest.write_bytes(newest.read_bytes()[:20])
+    assert Checkpoints(again, tmp_path).restore() == 3
+    np.testing.assert_array_equal(again.dense.kernel, after_one)
+    assert "checkpoint refused" in capsys.readouterr().err
+    (older,) = data_files(tmp_path, 1)
+    older.write_bytes(b"")
+    with pytest.raises(TrainingError, match="no checkpoint can be read"):
+        Checkpoints(Line(), tmp_path).restore()
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    trained(tmp_path, Line(width=3), 1)
+    with pytest.raises(TrainingError, match="no checkpoint can be read"):
+        Checkpoints(Line(), tmp_path).restore()
+
+
+def test_stops_in_the_middle_of_an_epoch(tmp_path):
+    model = Line()
+    trained(tmp_path, model, 5, [StopAfter(7)])
+    assert int(model.steps.numpy()) == 7
+
+
+def test_a_loss_that_is_no_number_keeps_the_checkpoint_before(tmp_path):
+    model = Line()
+    trained(tmp_path, model, 1)
+    good = model.dense.kernel.numpy().copy()
+    with pytest.raises(TrainingError, match="the loss of epoch 1 is nan"):
+        trained(tmp_path, model, 1, label=np.nan)
+    again = Line()
+    assert Checkpoints(again, tmp_path).restore() == 3
+    np.testing.assert_array_equal(again.dense.kernel, good)
+
+
+def test_shares_of_a_batch(two_replicas):
+    assert rows_per_replica(8, two_replicas, "rows") == 4
+    with pytest.raises(TrainingError, match="rows=7 is not a multiple of the 2 replicas"):
+        rows_per_replica(7, two_replicas, "rows")
+    with pytest.raises(TrainingError, match="replicas=5, but this machine has"):
+        mirrored_strategy(5)
