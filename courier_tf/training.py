@@ -88,7 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
         for path in reversed(self.manager.checkpoints):
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
-            except (tf.errors.OpError, AssertionError, ValueError) as error:
+            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:  # The last: a cut file.
                 reasons.append(f"{path}: {str(error).splitlines()[0]}")
                 print(f"checkpoint refused: {reasons[-1]}", file=sys.stderr)
             else:
