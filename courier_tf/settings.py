@@ -145,6 +145,11 @@ class PretrainSettings(_Checked):
     replicas: int = 0
     """GPUs to use; 0: all there are (the CPU if none)."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective == "simcse" and not self.drop_path:
+            raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
+
 
 @dataclasses.dataclass(frozen=True)
 class EmbedSettings(_Checked):

@@ -256,6 +256,7 @@ def test_settings_survive_the_workdir(finished):
         (["cluster", "--workdir", "{}"], "Run 'courier ingest' first"),
         (["shop", "{}", "--visual-signal", "7"], "visual_signal must lie between 0 and 1"),
         (["pretrain", "--workdir", "{}", "--checkpoint-every", "0"], "checkpoint_every must lie between 1 and"),
+        (["pretrain", "--workdir", "{}", "--objective", "simcse", "--drop-path", "0"], "drop_path must be above 0"),
         (["rank", "--workdir", "{}", "--rank-modes", "cluster_id_permuted"], "rank_modes must name a mode that can be"),
     ],
 )
