@@ -78,7 +78,7 @@ def save_encoder(encoder: Encoder, directory: Path) -> None:
     (directory / CONFIG_FILE).write_text(json.dumps(encoder.get_config(), indent=2))
 
 
-def load_encoder(directory: Path, **overrides: Any) -> Encoder:
+def load_encoder(directory: Path) -> Encoder:
     """Builds the encoder saved in `directory`, under the current mixed-precision policy.
 
     Raises:
@@ -86,7 +86,7 @@ def load_encoder(directory: Path, **overrides: Any) -> Encoder:
     """
     if not (directory / CONFIG_FILE).exists():
         raise EncoderError(f"{directory} holds no encoder ({CONFIG_FILE} is missing)")
-    encoder = Encoder(**{**json.loads((directory / CONFIG_FILE).read_text()), **overrides})
+    encoder = Encoder(**json.loads((directory / CONFIG_FILE).read_text()))
     load_weights(encoder, directory)
     return encoder
 
