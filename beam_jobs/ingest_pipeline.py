@@ -182,7 +182,7 @@ def _as_it_is(row: tuple[int, bytes]) -> list[tuple[int, bytes]]:
     return [row]
 
 
-def _into_its_split(view: PageView, splits: splits.Splits | None) -> Iterator[TaggedOutput]:
+def _into_its_split(view: PageView, splits: splits.Splits | None) -> Iterator:
     if splits is not None:  # Else the job has failed, and its driver will say why.
         yield TaggedOutput(splits.of(view.timestamp), view)
 

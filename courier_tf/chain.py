@@ -155,6 +155,7 @@ class Chain:
         """Trained models to versioned SavedModels below `models/`; a new version where anything has changed."""
         from courier_tf import export
         from courier_tf.pretrain.fit import ENCODER_FOLDER
+        from courier_tf.ranking.train import start_directory
 
         trained, clustered, ranked = (
             artefacts.read(self.directory(stage), stage) for stage in ("pretrain", "cluster", "rank")
@@ -170,10 +171,11 @@ class Chain:
         models = self.workdir / "models"
         made_by = self._made_by("export", {"mode": mode}, {"rank": ranked.fingerprint}, seeded=False)
         length = trained_with.rank_history_length
+        best = start_directory(ranked.path, mode, ranked.facts["best_start"][mode])
         self._unless_current(
             export.newest_version(models / export.CTR_RANKER) or models / export.CTR_RANKER / "1",
             made_by,
-            lambda _: export.export_ranker(ranked.path / mode, length, models, made_by),
+            lambda _: export.export_ranker(best, length, models, made_by),
         )
         inputs = {"encoder": trained.fingerprint, "cluster": clustered.fingerprint}
         embedder_made_by = self._made_by("export", {}, inputs, seeded=False)

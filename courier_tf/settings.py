@@ -57,6 +57,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_dim": _AT_LEAST_ONE,
     "rank_epochs": _AT_LEAST_ONE,
     "rank_batch_size": _AT_LEAST_ONE,
+    "rank_starts": _AT_LEAST_ONE,
     "rank_learning_rate": _POSITIVE,
 }
 
@@ -187,6 +188,9 @@ class RankSettings(_Checked):
     """Impressions per step, over all replicas."""
     rank_learning_rate: float = 1e-3
     """Learning rate of Adam."""
+    rank_starts: int = 1
+    """Rankers trained per image feature, from different random weights: metrics are their means, the best on valid is
+    exported. One alone cannot show gains below half a point."""
     rank_precision: Precision = "float32"
     """Keras mixed-precision policy."""
     repeat_columns: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
+from sklearn.metrics import log_loss
 
 from courier_tf import artefacts, cli, export
 from courier_tf.chain import Chain
@@ -32,7 +33,7 @@ def tiny() -> Settings:
         preset.pretrain, backbone="micro", warmup_steps=4, pretrain_steps=4, checkpoint_every=2
     )
     modes = ("none", "cluster_id", "cluster_id_permuted")
-    rank = dataclasses.replace(preset.rank, rank_modes=modes, repeat_columns=("brand",))
+    rank = dataclasses.replace(preset.rank, rank_modes=modes, rank_starts=2, repeat_columns=("brand",))
     return dataclasses.replace(preset, pretrain=pretrain, rank=rank)
 
 
@@ -77,10 +78,17 @@ def test_nothing_is_done_twice(finished, capsys):
 def test_served_probabilities_equal_the_trained_models(finished):
     _, chain = finished
     version = export.newest_version(chain.workdir / "models" / "ctr_ranker")
+    items = read_items(chain.directory("ingest"), ["brand"])
+    evaluation = data.read_evaluation(chain.directory("ingest"), "valid", items, 20, ())
     served, offset = GraphModel(version), 0
-    trained = predict_split(
-        export.load_ranker(chain.directory("rank") / "cluster_id"), chain.directory("ingest"), "valid", 20
-    )
+    losses, starts = [], []
+    for start in range(2):
+        ranker = export.load_ranker(chain.directory("rank") / "cluster_id" / f"start_{start}")
+        starts.append(predict_split(ranker, chain.directory("ingest"), "valid", 20))
+        losses.append(log_loss(evaluation.clicked, starts[-1]))
+    content = json.loads((chain.workdir / "metrics.json").read_text())["ranking"]["cluster_id"]["valid"]
+    assert content["logloss"] == pytest.approx(np.mean(losses), abs=1e-6) and losses[0] != losses[1]
+    trained = starts[int(np.argmin(losses))]  # The better start is served.
     for batch in data.impression_batches(chain.directory("ingest"), "valid", history_length=20, batch_size=200):
         answer = served(**{name: batch[name].numpy() for name in ("user_id", "history_item_ids", "item_id")})
         rows = len(answer["probability"])

@@ -1,6 +1,7 @@
 """The ranking metrics: exact, offline, one definition each. A metric that is not defined is None, never NaN."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
@@ -94,6 +95,20 @@ def evaluate_slices(
     return {**evaluate(users, page_views, clicked, probability), "slices": parts}
 
 
+def mean_of(found: Sequence[dict]) -> dict:
+    """The mean of results of `evaluate_slices` on the same impressions; None where one of them is not defined."""
+    mean: dict = {}
+    for name, value in found[0].items():
+        values = [one[name] for one in found]
+        if isinstance(value, dict):
+            mean[name] = mean_of(values)
+        else:  # Counts are the same for all, and stay what they are.
+            mean[name] = (
+                value if values.count(value) == len(values) else None if None in values else float(np.mean(values))
+            )
+    return mean
+
+
 class _WeightedAuc:
     """AUC under changing weights of the impressions: sorted once, then linear in their number."""
 
@@ -112,9 +127,22 @@ class _WeightedAuc:
 
 
 def paired_gain(
-    users: np.ndarray, clicked: np.ndarray, score: np.ndarray, baseline: np.ndarray, *, draws: int = 300, seed: int = 0
+    users: np.ndarray,
+    clicked: np.ndarray,
+    scores: np.ndarray,
+    baselines: np.ndarray,
+    *,
+    draws: int = 300,
+    seed: int = 0,
 ) -> dict[str, float] | None:
-    """AUC of `score` less that of `baseline`, with a 95 % interval by bootstrap over users.
+    """Mean AUC of `scores` less that of `baselines`, with a 95 % interval by bootstrap over users and starts.
+
+    Args:
+        users, clicked: [N].
+        scores, baselines: [S, N], a row for each start of the ranker. With one start the interval knows of the users
+            alone: what another start would have changed is not in it.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
 
     Returns:
         {"gain", "low", "high"}, or None where the AUC is not defined.
@@ -122,12 +150,21 @@ def paired_gain(
     if not 0 < clicked.sum() < len(clicked):
         return None
     _, user = np.unique(users, return_inverse=True)
-    first, second = _WeightedAuc(clicked, score), _WeightedAuc(clicked, baseline)
+    first, second = ([_WeightedAuc(clicked, score) for score in rows] for rows in (scores, baselines))
     rng, count, gains = np.random.default_rng(seed), user.max() + 1, []
     for _ in range(draws):
         weight = np.bincount(rng.integers(count, size=count), minlength=count)[user].astype(float)
         if 0 < (weight * clicked).sum() < weight.sum():
-            gains.append(first(weight) - second(weight))
+            drawn = (rng.integers(len(rows), size=len(rows)) for rows in (first, second))
+            means = [_mean_auc(rows, weight, starts) for rows, starts in zip((first, second), drawn, strict=True)]
+            gains.append(means[0] - means[1])
     everyone = np.ones(len(user))
+    gain = _mean_auc(first, everyone, range(len(first))) - _mean_auc(second, everyone, range(len(second)))
     low, high = np.percentile(gains, [2.5, 97.5])
-    return {"gain": first(everyone) - second(everyone), "low": float(low), "high": float(high)}
+    return {"gain": gain, "low": float(low), "high": float(high)}
+
+
+def _mean_auc(rankings: Sequence[_WeightedAuc], weight: np.ndarray, starts: Iterable[int]) -> float:
+    """Over the starts named, one of them perhaps several times: each is measured once."""
+    times = Counter(starts)
+    return sum(count * rankings[start](weight) for start, count in times.items()) / times.total()

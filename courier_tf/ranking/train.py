@@ -10,7 +10,7 @@ from courier_tf import artefacts, records
 from courier_tf.ranking import data
 from courier_tf.ranking.catalogue import Catalogue, cluster_of_items, permuted
 from courier_tf.ranking.data import Evaluation, RankingError
-from courier_tf.ranking.metrics import evaluate, paired_gain
+from courier_tf.ranking.metrics import evaluate, mean_of, paired_gain
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import CONFIG_FILE, load_ranker, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
@@ -19,6 +19,7 @@ from courier_tf.training import mirrored_strategy, precision_policy, progress, r
 keras = tf.keras
 BASELINE = "none"
 PREDICT_BATCH = 8192
+START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 
 
 def rank(
@@ -28,7 +29,7 @@ def rank(
 
     Args:
         ingest, cluster: directories of those stages.
-        target: directory to write; a mode that an interrupted run had finished is not trained again.
+        target: directory to write; a ranker that an interrupted run had finished is not trained again.
         settings: those of this stage.
         seed: of weights and order.
         made_by: what determines the result.
@@ -51,11 +52,14 @@ def rank(
         for mode in settings.rank_modes:
             chosen = {"none": None, "cluster_id": clusters, "cluster_id_permuted": permuted(clusters, seed)}[mode]
             catalogue = Catalogue.of(items, facts["item_columns"], facts["valid_from_seconds"], chosen)
-            if not (partial / mode / CONFIG_FILE).exists():
-                _train(ingest, partial, mode, catalogue, users, evaluation, settings, seed)
-            predictions[mode] = predict(load_ranker(partial / mode), ingest, "valid", settings.rank_history_length)
+            for start in range(settings.rank_starts):
+                directory = start_directory(partial, mode, start)
+                if not (directory / CONFIG_FILE).exists():
+                    _train(ingest, directory, catalogue, users, evaluation, settings, seed + start * START_STRIDE)
+            predictions[mode] = _predictions(ingest, partial, mode, settings, "valid")
         found |= compare(evaluation, predictions)
         found["split"] = "valid"
+        found["best_start"] = {mode: _best(evaluation, scores) for mode, scores in predictions.items()}
 
 
 def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> dict:
@@ -63,15 +67,22 @@ def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> d
     facts = artefacts.read(ingest, "ingest").facts
     items = records.read_items(ingest, facts["all_columns"])
     evaluation = data.read_evaluation(ingest, split, items, settings.rank_history_length, settings.repeat_columns)
-    predictions = {
-        mode: predict(load_ranker(ranked / mode), ingest, split, settings.rank_history_length)
-        for mode in settings.rank_modes
-    }
+    predictions = {mode: _predictions(ingest, ranked, mode, settings, split) for mode in settings.rank_modes}
     return compare(evaluation, predictions)
 
 
+def start_directory(ranked: Path, mode: str, start: int) -> Path:
+    """Where the rank stage keeps the ranker of a mode and a start."""
+    return ranked / mode / f"start_{start}"
+
+
 def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
-    """{"metrics": {mode: metrics}, "gain_over_none": {mode: {slice: gain with interval}}, "popularity": the guard}."""
+    """Measures the predictions of all modes, each [starts, N], on one split of N impressions.
+
+    Returns:
+        {"metrics": {mode: means over the starts}, "gain_over_none": {mode: {slice: gain with interval}},
+        "popularity": the guard}.
+    """
     gains = {}
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
     for mode in set(predictions) - {BASELINE} if BASELINE in predictions else ():
@@ -79,13 +90,27 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
             name: paired_gain(
                 evaluation.users[rows],
                 evaluation.clicked[rows],
-                predictions[mode][rows],
-                predictions[BASELINE][rows],
+                predictions[mode][:, rows],
+                predictions[BASELINE][:, rows],
             )
             for name, rows in everywhere.items()
         }
-    metrics = {mode: evaluation.metrics(probability) for mode, probability in predictions.items()}
+    metrics = {
+        mode: mean_of([evaluation.metrics(probability) for probability in starts])
+        for mode, starts in predictions.items()
+    }
     return {"metrics": metrics, "gain_over_none": gains, "popularity": evaluation.popularity_guard()}
+
+
+def _predictions(ingest: Path, ranked: Path, mode: str, settings: RankSettings, split: str) -> np.ndarray:
+    """[starts, N] probabilities of a split by all rankers of a mode."""
+    directories = (start_directory(ranked, mode, start) for start in range(settings.rank_starts))
+    return np.stack([predict(load_ranker(path), ingest, split, settings.rank_history_length) for path in directories])
+
+
+def _best(evaluation: Evaluation, starts: np.ndarray) -> int:
+    """The start with the lowest log loss on valid."""
+    return int(np.argmin([evaluation.metrics(probability)["logloss"] for probability in starts]))
 
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
@@ -125,15 +150,16 @@ class _KeepBest(keras.callbacks.Callback):
 
 
 def _train(
-    ingest: Path, partial: Path, mode: str, catalogue: Catalogue, users: np.ndarray, evaluation: Evaluation,
+    ingest: Path, target: Path, catalogue: Catalogue, users: np.ndarray, evaluation: Evaluation,
     settings: RankSettings, seed: int,
 ) -> None:  # fmt: skip
-    """Trains one mode and writes its best epoch to `partial / mode`, aside and renamed."""
-    print(f"ranker '{mode}': {len(users)} users, codes {dict(zip(catalogue.names, catalogue.sizes, strict=True))}")
+    """Trains one ranker and writes its best epoch to `target`, aside and renamed."""
+    sizes = dict(zip(catalogue.names, catalogue.sizes, strict=True))
+    print(f"ranker '{target.parent.name}', {target.name}: {len(users)} users, codes {sizes}")
     keras.utils.set_random_seed(seed)
     strategy = mirrored_strategy()
     rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
-    aside = partial / f".{mode}.partial"
+    aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     with strategy.scope(), precision_policy(settings.rank_precision):
         ranker = new_ranker(catalogue, users, settings.rank_dim)
@@ -148,6 +174,6 @@ def _train(
     keep = _KeepBest(
         lambda: save_ranker(ranker, catalogue, users, settings.rank_dim, aside), ingest, evaluation, settings
     )
-    logs = keras.callbacks.TensorBoard(str(partial / "logs" / mode), write_graph=False)
+    logs = keras.callbacks.TensorBoard(str(target.with_name(f"logs_{target.name}")), write_graph=False)
     ranker.fit(batches, epochs=settings.rank_epochs, callbacks=[keep, logs], verbose=progress())
-    aside.rename(partial / mode)
+    aside.rename(target)

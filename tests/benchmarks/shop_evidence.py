@@ -2,9 +2,9 @@
 
 python -m tests.benchmarks.shop_evidence OUT
 
-For each visual signal and seed: a shop of its own, then the preset `demo` twice from one ingest and one warm-up, with
-the courier objective and with the warm-up alone (`base`). Interrupted, it goes on where it stopped. Writes
-OUT/evidence.md, and fails where one of `CLAIMS` does not hold.
+For each visual signal and seed: a shop of its own, then the preset `demo` from one ingest and one warm-up, with the
+courier objective and, where a claim names it, with the warm-up alone (`base`); several rankers per image feature.
+Interrupted, it goes on where it stopped. Writes OUT/evidence.md, and fails where one of `CLAIMS` does not hold.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ CLAIMS = (
 )
 
 
-def settings_of(seed: int, objective: str) -> Settings:
+def settings_of(seed: int, objective: str, starts: int) -> Settings:
     """The preset `demo`; the control of permuted IDs goes with courier."""
     demo = PRESETS["demo"]
     modes = ("none", "cluster_id", CONTROL) if objective == "courier" else ("none", "cluster_id")
@@ -54,23 +54,24 @@ def settings_of(seed: int, objective: str) -> Settings:
         demo,
         seed=seed,
         pretrain=dataclasses.replace(demo.pretrain, objective=objective),
-        rank=dataclasses.replace(demo.rank, rank_modes=modes),
+        rank=dataclasses.replace(demo.rank, rank_modes=modes, rank_starts=starts),
     )
 
 
-def run_shop(out: Path, visual_signal: float, seed: int) -> list[dict]:
+def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[dict]:
     """One row per objective and image feature: test AUC, and the gain over `none` with its 95 % interval, in points."""
     shop = out / "shop"
     if not (shop / SHOP_FILE).exists():
         make_shop(shop, ShopSettings(visual_signal=visual_signal, shop_seed=seed))
     rows = []
-    for objective in ("courier", "base"):
+    claimed = {side[0] for claim in CLAIMS if claim.signal == visual_signal for side in (claim.better, claim.than)}
+    for objective in sorted(claimed, reverse=True):  # courier comes first, and shares what it has made.
         workdir = out / objective
         workdir.mkdir(parents=True, exist_ok=True)
         for stage in SHARED if objective != "courier" else ():
             if not (workdir / stage).exists():
                 (workdir / stage).symlink_to(Path("..") / "courier" / stage)
-        found = Chain(workdir, settings_of(seed, objective)).run(str(shop), final=True)
+        found = Chain(workdir, settings_of(seed, objective, starts)).run(str(shop), final=True)
         for mode, metrics in found["ranking"].items():
             gain = found["gain_over_none"]["test"].get(mode, {}).get("all", {})
             rows.append(
@@ -97,7 +98,8 @@ def table_of(rows: pd.DataFrame) -> str:
 def differences(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """The difference that a claim is about, for each seed: columns `difference` and `error` (of one shop's test span).
 
-    `error` is the standard error by bootstrap over that shop's users where the claim compares with `none`, else 0.
+    `error` is the standard error by bootstrap over that shop's users and ranker starts where the claim compares with
+    `none`, else 0.
     """
     own = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"])
     better, than = own.loc[claim.better], own.loc[claim.than]
@@ -108,9 +110,9 @@ def differences(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
 def verdicts(rows: pd.DataFrame) -> tuple[str, bool]:
     """A table of the claims whose runs are there, and whether all of them hold.
 
-    Two intervals of the mean: over the users of these shops (paired bootstrap, for comparisons with `none`), and over
-    shops and training seeds (Student's t, wide with three of them). That nothing is gained without a signal is claimed
-    of the whole first interval, everything else of the mean.
+    Two intervals of the mean: over the users of these shops and the ranker starts (paired bootstrap, for comparisons
+    with `none`), and over shops and training seeds (Student's t, wide with three of them). That nothing is gained
+    without a signal is claimed of the whole first interval, everything else of the mean.
     """
     lines = [
         "| visual signal | difference of test AUC | mean | 95 % over users | 95 % over shops | must lie in | holds |",
@@ -141,7 +143,10 @@ def verdicts(rows: pd.DataFrame) -> tuple[str, bool]:
 
 
 def main(
-    out: tyro.conf.Positional[Path], seeds: tuple[int, ...] = (0, 1, 2), signals: tuple[float, ...] = (1.0, 0.0)
+    out: tyro.conf.Positional[Path],
+    seeds: tuple[int, ...] = (0, 1, 2),
+    signals: tuple[float, ...] = (1.0, 0.0),
+    starts: int = 4,
 ) -> None:
     """Runs the evidence.
 
@@ -149,11 +154,12 @@ def main(
         out: folder of shops and workdirs.
         seeds: of shop and run.
         signals: how much taste drives clicks, 0 to 1.
+        starts: rankers per image feature; one alone differs from the next by up to half a point.
     """
     rows: list[dict] = []
     for signal in signals:
         for seed in seeds:
-            rows += run_shop(out / f"signal-{signal:g}" / f"seed-{seed}", signal, seed)
+            rows += run_shop(out / f"signal-{signal:g}" / f"seed-{seed}", signal, seed, starts)
             frame = pd.DataFrame(rows)
             artefacts.write_file(out / "evidence.csv", frame.to_csv(index=False))
             table, all_hold = verdicts(frame)

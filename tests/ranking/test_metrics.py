@@ -76,12 +76,31 @@ def test_slices_are_measured_on_their_own_rows(sample):
 def test_paired_gain_brackets_the_truth(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random(600)
-    found = metrics.paired_gain(users, clicked, score, noise)
+    found = metrics.paired_gain(users, clicked, score[None], noise[None])
     assert found["gain"] == pytest.approx(roc_auc_score(clicked, score) - roc_auc_score(clicked, noise))
     assert found["low"] < found["gain"] < found["high"]
-    same = metrics.paired_gain(users, clicked, score, score)
+    same = metrics.paired_gain(users, clicked, score[None], score[None])
     assert same == {"gain": 0, "low": 0, "high": 0}
-    assert metrics.paired_gain(users[:5], clicked[:5], score[:5], score[:5]) is None
+    assert metrics.paired_gain(users[:5], clicked[:5], score[None, :5], score[None, :5]) is None
+
+
+def test_starts_are_averaged_and_widen_the_interval(sample):
+    users, _, clicked, score = sample
+    noise = np.random.default_rng(1).random([3, 600])
+    noise[0] = 1 - score  # One start is much worse than the others.
+    found = metrics.paired_gain(users, clicked, score[None], noise)
+    gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, one) for one in noise]
+    assert found["gain"] == pytest.approx(np.mean(gains))
+    users_alone = metrics.paired_gain(users, clicked, score[None], noise[1:2])
+    assert found["high"] - found["low"] > 2 * (users_alone["high"] - users_alone["low"])
+
+
+def test_mean_of_results():
+    first = {"auc": 0.5, "gauc": None, "impressions": 7, "slices": {"cold": {"auc": 0.25, "ndcg@10": 1.0}}}
+    second = {"auc": 1.0, "gauc": 0.5, "impressions": 7, "slices": {"cold": {"auc": None, "ndcg@10": 1.0}}}
+    mean = {"auc": 0.75, "gauc": None, "impressions": 7, "slices": {"cold": {"auc": None, "ndcg@10": 1.0}}}
+    assert metrics.mean_of([first, second]) == mean
+    assert metrics.mean_of([first]) == first
 
 
 def test_weighted_auc_equals_repeated_rows(sample):
