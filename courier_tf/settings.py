@@ -115,6 +115,11 @@ class PretrainSettings(_Checked):
     """Keep clicked items that stand in their history, where copying solves the task."""
     accidental_negatives: bool = False
     """Let other slots with the clicked item itself be negatives."""
+    courier_losses: tuple[Literal["contrastive", "click", "history"], ...] = ("contrastive",)
+    """What the objective courier adds up: the paper's contrastive loss, and of the authors' code a head that predicts
+    the click and a contrastive loss of the newest history item."""
+    projection_head: bool = False
+    """Let courier's losses see a small MLP of the embeddings, which is thrown away after training (ablation)."""
     history_length: int = 5
     """Most recent history items used (H of the paper)."""
     temperature: float | None = None
@@ -148,6 +153,8 @@ class PretrainSettings(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.courier_losses or len(set(self.courier_losses)) < len(self.courier_losses):
+            raise SettingsError(f"courier_losses must name each loss once, but is {self.courier_losses}")
         if self.objective == "simcse" and not self.drop_path:
             raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
 
@@ -243,7 +250,28 @@ class Settings:
             raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
 
 
+#: The published sizes, for GPUs.
+_PAPER = Settings(
+    ingest=IngestSettings(image_size=224, shards=64),
+    pretrain=PretrainSettings(
+        backbone="tiny",
+        reconstruction="multi_head",
+        drop_path=0.2,
+        warmup_steps=20_000,
+        warmup_batch_size=1024,
+        warmup_learning_rate=1e-3,
+        pretrain_steps=100_000,
+        pretrain_batch_rows=3072,
+        pretrain_learning_rate=1e-4,
+        checkpoint_every=1000,
+        precision="mixed_float16",
+    ),
+    cluster=ClusterSettings(clusters=20_000, cluster_batch_size=65_536, cluster_steps=2000),
+    rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
+)
+
 #: tiny: seconds, for tests and the notebook. demo: minutes on two cores. paper: the published sizes, for GPUs.
+#: authors: the same with the three losses of the authors' code.
 PRESETS: dict[str, Settings] = {
     "tiny": Settings(
         ingest=IngestSettings(image_size=32, shards=2),
@@ -259,22 +287,9 @@ PRESETS: dict[str, Settings] = {
         rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8),
     ),
     "demo": Settings(),
-    "paper": Settings(
-        ingest=IngestSettings(image_size=224, shards=64),
-        pretrain=PretrainSettings(
-            backbone="tiny",
-            reconstruction="multi_head",
-            drop_path=0.2,
-            warmup_steps=20_000,
-            warmup_batch_size=1024,
-            warmup_learning_rate=1e-3,
-            pretrain_steps=100_000,
-            pretrain_batch_rows=3072,
-            pretrain_learning_rate=1e-4,
-            checkpoint_every=1000,
-            precision="mixed_float16",
-        ),
-        cluster=ClusterSettings(clusters=20_000, cluster_batch_size=65_536, cluster_steps=2000),
-        rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
+    "paper": _PAPER,
+    "authors": dataclasses.replace(
+        _PAPER,
+        pretrain=dataclasses.replace(_PAPER.pretrain, courier_losses=("contrastive", "click", "history")),
     ),
 }

@@ -164,6 +164,8 @@ def _objective(catalogue: _Catalogue, settings: PretrainSettings) -> Objective:
                 negatives=settings.contrast_with,
                 copied_targets=settings.copied_targets,
                 accidental_negatives=settings.accidental_negatives,
+                losses=settings.courier_losses,
+                projection=settings.projection_head,
                 **own,
             )
         case "supervised":
