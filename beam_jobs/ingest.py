@@ -4,6 +4,7 @@ python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g.
 """
 
 import dataclasses
+import difflib
 import json
 import shutil
 import sys
@@ -63,8 +64,8 @@ def ingest(
         RawDataError: unusable input, or more rejects than allowed; then the reject file is kept beside the target.
     """
     folder = RawFolder.inspect(raw)
-    if settings.item_columns:
-        _require_known(settings.item_columns, folder.columns)
+    for name in ("item_columns", "repeat_columns"):
+        _require_known(name, getattr(settings, name), folder.columns)
     kept_rejects = target.with_name(f"{target.name}_rejects")
     shutil.rmtree(kept_rejects, ignore_errors=True)
     with artefacts.write_aside(target, made_by) as (partial, facts):
@@ -91,11 +92,13 @@ def ingest(
             "log_kind": folder.log_kind,
             "all_columns": folder.columns,
             "item_columns": list(settings.item_columns) or _useful_columns(partial, folder.columns, found.valid_from),
+            "repeat_columns": list(settings.repeat_columns),
             "valid_from": splits.date_of(found.valid_from),
             "test_from": splits.date_of(found.test_from),
             "valid_from_seconds": found.valid_from,
             "test_from_seconds": found.test_from,
             "image_size": settings.image_size,
+            "inline_photos": settings.inline_photos,
             "page_view_size": settings.page_view_size,
             "history_kept": settings.history_kept,
             "negatives": None
@@ -105,10 +108,14 @@ def ingest(
         }
 
 
-def _require_known(asked: Sequence[str], columns: Sequence[str]) -> None:
+def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -> None:
     for column in asked:
         if column not in columns:
-            raise RawDataError(f"item_columns names {column!r}, but the item columns are {', '.join(columns)}")
+            nearest = difflib.get_close_matches(column, columns, 1)
+            raise RawDataError(
+                f"{setting} names {column!r}, but the item columns are {', '.join(columns)}"
+                + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
+            )
 
 
 def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kept: Path) -> None:

@@ -18,6 +18,7 @@ from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
 
 from beam_jobs import checks, negatives, splits
 from beam_jobs.impressions import impressions
+from beam_jobs.inline_photos import InlinePhotos
 from beam_jobs.items import BuildItems, DayStatistics
 from beam_jobs.page_views import EVENTS, BuildPageViews, PageView, PretrainingRows
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
@@ -68,8 +69,6 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
     cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda found: found[0]))
     whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, catalogue, settings)
-    counts = [items.rows[ROWS_READ], events.rows[ROWS_READ]]
-    counts += _write_page_views(whole, cut, target, settings)
 
     days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
@@ -79,6 +78,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Join items" >> beam.CoGroupByKey()
         | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, main="main")
     )
+    counts = [items.rows[ROWS_READ], events.rows[ROWS_READ]]
+    counts += _write_page_views(whole, built.main, cut, target, settings)
     counts.append(
         built.main
         | "Key item records" >> beam.Map(lambda row: (row[0], row))
@@ -150,9 +151,12 @@ def _with_negatives(
 
 
 def _write_page_views(
-    views: beam.PCollection, cut: AsSingleton, target: str, settings: IngestSettings
+    views: beam.PCollection, items: beam.PCollection, cut: AsSingleton, target: str, settings: IngestSettings
 ) -> list[beam.PCollection]:
-    """Writes impressions and pre-training rows of each split; returns (name, rows written) of each file."""
+    """Writes impressions and pre-training rows of each split; returns (name, rows written) of each file.
+
+    `items` are the finished item records, for rows that hold their photos.
+    """
     parts = views | "Split" >> beam.FlatMap(_into_its_split, splits=cut).with_outputs(*schema.SPLITS)
     log_order = settings.history_ties == "log_order"
     written = []
@@ -164,10 +168,12 @@ def _write_page_views(
             | WriteShuffled(f"{target}/{schema.IMPRESSIONS_FOLDER}", name, settings.shards, _impressions)
         )
         if name != "test":  # Pre-training learns on train and watches valid.
-            rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
+            make_rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
+            rows = part | f"{name} rows" >> beam.ParDo(make_rows)
+            if settings.inline_photos:
+                rows = {"rows": rows, "items": items} | InlinePhotos(name)
             written.append(
-                part
-                | f"{name} rows" >> beam.ParDo(rows)
+                rows
                 | f"Key {name} rows" >> beam.Map(lambda row: (row[0], row))
                 | WriteShuffled(f"{target}/{schema.PAGE_VIEWS_FOLDER}", name, settings.shards, _as_it_is)
             )

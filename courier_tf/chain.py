@@ -199,14 +199,14 @@ class Chain:
             self._count_reading(ranked)
             results["test"] = measure(ingested.path, ranked.path, rank_settings(ranked), "test")
         modes = rank_settings(ranked).rank_modes
-        similarity = {"pretrain": trained.facts["similarity_auc"]}
+        held_out = {"pretrain": trained.facts["held_out"]}
         if not self.settings.pretrain.init:
-            similarity["warmup"] = artefacts.read(self.directory("warmup"), "warmup").facts["similarity_auc"]
+            held_out["warmup"] = artefacts.read(self.directory("warmup"), "warmup").facts["held_out"]
         content = {
             "ranking": {m: {split: found["metrics"][m] for split, found in results.items()} for m in modes},
             "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
             "popularity": {split: found["popularity"] for split, found in results.items()},
-            "similarity_auc": similarity,
+            "held_out": held_out,
             "clusters": clustered.facts,
             "data": ingested.facts,
             "made_by": dataclasses.asdict(ranked.made_by),

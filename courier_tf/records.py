@@ -92,6 +92,24 @@ class Items:
         """[N] bool."""
         return self.photos != b""
 
+    def repeats(self, candidate: np.ndarray, history: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+        """Which candidates the user has had before: looks must get no credit for these.
+
+        Args:
+            candidate: [M] int, rows of these arrays, -1 for an unknown item.
+            history: [M, H] int, likewise, -1 for padding.
+            columns: item columns in which a shared value, other than an empty one, makes a repeat, too.
+
+        Returns:
+            [M] bool.
+        """
+        known = (history >= 0) & (candidate >= 0)[:, None]
+        repeat = (history == candidate[:, None]) & known
+        for column in columns:
+            value = self.columns[column]
+            repeat |= (value[history] == value[candidate][:, None]) & known & (value[candidate] != b"")[:, None]
+        return repeat.any(axis=1)
+
     def in_train_span(self, valid_from_seconds: int) -> np.ndarray:
         """[N] bool: items that trained weights, vocabularies and centroids may use."""
         return self.available_from < valid_from_seconds

@@ -48,6 +48,9 @@ PAGE_VIEW_FEATURES: dict[str, FeatureKind] = {
     "page_view_clicked": "int_list",  # 0 or 1 for each of page_view_item_ids.
 }
 
+#: What a pre-training row holds beside that where photos are inside the rows: the feature, and whose photos it holds.
+INLINE_PHOTO_FEATURES = {"history_photos": "history_item_ids", "page_view_photos": "page_view_item_ids"}
+
 #: One record per impression: one item shown (or sampled) in one page view. Page views are whole here.
 IMPRESSION_FEATURES: dict[str, FeatureKind] = {
     "user_id": "bytes",

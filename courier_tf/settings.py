@@ -80,6 +80,8 @@ class IngestSettings(_Checked):
     """Seed of that draw; apart from the run's seed, so that every run sees the same negatives."""
     image_size: int = 64
     """Side of the stored photos, in pixels."""
+    inline_photos: bool = False
+    """Put the photos inside the pre-training rows, too, for catalogues that fit into no trainer's memory."""
     page_view_size: int = 5
     """Items of a pre-training row (P of the paper)."""
     history_kept: int = 20
@@ -90,6 +92,9 @@ class IngestSettings(_Checked):
     """More rejected records than this (of the items, the events or the photos) fail the job."""
     item_columns: tuple[str, ...] = ()
     """Catalogue columns that the warm-up and the ranker use. Default: category and each with 2 to 1000 values."""
+    repeat_columns: tuple[str, ...] = ()
+    """Catalogue columns in which a shared value makes a candidate a repeat of a history item, as the item itself does:
+    the headline leaves repeats out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +205,6 @@ class RankSettings(_Checked):
     exported. One alone cannot show gains below half a point."""
     rank_precision: Precision = "float32"
     """Keras mixed-precision policy."""
-    repeat_columns: tuple[str, ...] = ()
-    """Item columns that make a candidate a repeat of a history item, beside the item itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

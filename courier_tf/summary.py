@@ -32,7 +32,7 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
             values = [percent(part[key]) for key in ("auc", "gauc", "ndcg@10")]
             table.add_row(mode, name, *values, loss, interval)
     console.print(table)
-    for stage, found in metrics["similarity_auc"].items():
+    for stage, found in metrics["held_out"].items():
         best, mean = found["best_without_repeats"], found["mean_without_repeats"]
         console.print(f"similarity to the history alone, {stage}: AUC {percent(best)} (best) {percent(mean)} (mean)")
     console.print(f"popularity in the train span alone: AUC {percent(metrics['popularity'][split]['auc'])}")

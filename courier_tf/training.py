@@ -11,6 +11,9 @@ import tensorflow as tf
 
 keras = tf.keras
 
+UNIFORMITY = "uniformity"  # Name of that gauge in the logs.
+COLLAPSED = -0.001  # Uniformity at which embeddings are, on average, within 0.02 of each other on the unit sphere.
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on: the loss is no number, or fewer GPUs are there than asked for."""
@@ -69,7 +72,8 @@ class Checkpoints(keras.callbacks.Callback):
         directory: where the checkpoints are; the last two are kept.
 
     Raises (from fit):
-        TrainingError: the loss of an epoch is not finite; the checkpoint before it is kept.
+        TrainingError: the loss of an epoch is not finite, or the embeddings have collapsed (where a callback before
+            this one has put UNIFORMITY into the logs); the checkpoint before it is kept.
     """
 
     def __init__(self, model: keras.Model, directory: Path) -> None:
@@ -98,10 +102,17 @@ class Checkpoints(keras.callbacks.Callback):
         return 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not math.isfinite((logs or {}).get("loss", math.nan)):
+        logs = logs or {}
+        kept = f"the last good weights are in {self.manager.latest_checkpoint}"
+        if not math.isfinite(logs.get("loss", math.nan)):
             raise TrainingError(
-                f"the loss of epoch {epoch + 1} is {(logs or {}).get('loss')}; the last good weights are in "
-                f"{self.manager.latest_checkpoint}. A lower learning rate or another precision may help."
+                f"the loss of epoch {epoch + 1} is {logs.get('loss')}; {kept}. A lower learning rate or another "
+                "precision may help."
+            )
+        if logs.get(UNIFORMITY, -math.inf) > COLLAPSED:
+            raise TrainingError(
+                f"after epoch {epoch + 1} all photos have the same embedding ({UNIFORMITY} {logs[UNIFORMITY]:.4f}); "
+                f"{kept}. A lower learning rate or a longer warm-up may help."
             )
         self.manager.save()
 

@@ -33,8 +33,9 @@ def tiny() -> Settings:
         preset.pretrain, backbone="micro", warmup_steps=4, pretrain_steps=4, checkpoint_every=2
     )
     modes = ("none", "cluster_id", "cluster_id_permuted")
-    rank = dataclasses.replace(preset.rank, rank_modes=modes, rank_starts=2, repeat_columns=("brand",))
-    return dataclasses.replace(preset, pretrain=pretrain, rank=rank)
+    rank = dataclasses.replace(preset.rank, rank_modes=modes, rank_starts=2)
+    ingest = dataclasses.replace(preset.ingest, repeat_columns=("brand",))
+    return dataclasses.replace(preset, ingest=ingest, pretrain=pretrain, rank=rank)
 
 
 @pytest.fixture(scope="module")

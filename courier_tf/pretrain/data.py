@@ -1,12 +1,13 @@
-"""tf.data pipelines of the encoder: the photo store, page-view rows with each photo once, and labelled photos."""
+"""tf.data pipelines of the encoder: page-view rows with each photo once, and labelled photos."""
 
-import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from courier_tf import records, schema
+from courier_tf.pretrain.photo_store import PhotoStore
 
 SHUFFLE_ROWS = 16_384
 DAY = 86_400  # Seconds.
@@ -23,43 +24,6 @@ BATCH = {
     "user": "[B] int64, fingerprint of the user",
     "day": "[B] int64, of the page view (UTC)",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class PhotoStore:
-    """The catalogue's photos in memory; item number 0 stands for "no such item, or no photo".
-
-    Attributes:
-        ids: [N] bytes, sorted; item i has number i + 1.
-        pixels: [N + 1, S, S, 3] uint8; row 0 is black.
-        has_photo: [N + 1] bool.
-    """
-
-    ids: np.ndarray
-    pixels: np.ndarray
-    has_photo: np.ndarray
-
-    @classmethod
-    def of(cls, items: records.Items, image_size: int) -> "PhotoStore":
-        """Decodes the stored photos of a catalogue."""
-        pixels = np.zeros([len(items.ids) + 1, image_size, image_size, 3], np.uint8)
-        for number, photo in enumerate(items.photos, start=1):
-            if photo:
-                pixels[number] = tf.io.decode_png(photo, channels=3).numpy()
-        return cls(items.ids, pixels, np.concatenate([[False], items.has_photo]))
-
-    def numbers(self, ids: np.ndarray) -> np.ndarray:
-        """Item numbers of ids [...] bytes; 0 for an unknown item and for one without a photo."""
-        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        known = (self.ids[place] == ids) & self.has_photo[place + 1]
-        return np.where(known, place + 1, 0).astype(np.int32)
-
-    def lookup(self) -> tf.lookup.StaticHashTable:
-        """The same as a table for use inside tf.data."""
-        usable = np.flatnonzero(self.has_photo[1:])
-        return tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(self.ids[usable], (usable + 1).astype(np.int32)), default_value=0
-        )
 
 
 def deduplicated(
@@ -81,18 +45,69 @@ def deduplicated(
     Returns:
         The tensors of `BATCH` without `user` and `day`, and the attributes.
     """
+    items, _, places = _each_once(page_view, history)
+    return _batch(tf.gather(pixels, items), items, places, clicked & (page_view > 0), attributes)
+
+
+def deduplicated_files(
+    page_view: tf.Tensor,
+    history: tf.Tensor,
+    clicked: tf.Tensor,
+    page_view_photos: tf.Tensor,
+    history_photos: tf.Tensor,
+    image_size: int,
+    attributes: dict[str, tf.Tensor] | None = None,
+) -> dict[str, tf.Tensor]:
+    """As `deduplicated`, of rows that hold their photos: each item's first PNG file is decoded, no other.
+
+    Args:
+        page_view_photos, history_photos: strings, of the shapes of `page_view` and `history`.
+        image_size: S.
+    """
+    items, place_of_slot, places = _each_once(page_view, history)
+    files = tf.concat([[""], tf.reshape(page_view_photos, [-1]), tf.reshape(history_photos, [-1])], axis=0)
+    different = tf.math.count_nonzero(items, dtype=tf.int32) + 1  # With the zero in front.
+    first_slot = tf.math.unsorted_segment_min(tf.range(tf.size(place_of_slot)), place_of_slot, different)
+    pixels = tf.map_fn(
+        functools.partial(tf.io.decode_png, channels=3),
+        tf.gather(files, first_slot[1:]),
+        fn_output_signature=tf.TensorSpec([image_size, image_size, 3], tf.uint8),
+    )
+    pixels = tf.pad(pixels, [[1, tf.size(items) - different], [0, 0], [0, 0], [0, 0]])
+    return _batch(pixels, items, places, clicked & (page_view > 0), attributes)
+
+
+def _each_once(page_view: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+    """Each item of a batch once.
+
+    Returns:
+        ([U] items by number, a zero first, zeros up to a multiple of BUCKET last; [1 + B * P + B * H] the place of each
+        slot's item among them; the same in the shapes of `page_view` and `history`).
+    """
     # The zero in front gives padding a place to point to.
     slots = tf.concat([[0], tf.reshape(page_view, [-1]), tf.reshape(history, [-1])], axis=0)
     unique, place = tf.unique(slots)
     _, page_view_place, history_place = tf.split(place, [1, tf.size(page_view), tf.size(history)])
     items = tf.pad(unique, [[0, -tf.size(unique) % BUCKET]])
+    shaped = tf.reshape(page_view_place, tf.shape(page_view)), tf.reshape(history_place, tf.shape(history))
+    return items, place, shaped
+
+
+def _batch(
+    photos: tf.Tensor,
+    items: tf.Tensor,
+    places: tuple[tf.Tensor, tf.Tensor],
+    clicked: tf.Tensor,
+    attributes: dict[str, tf.Tensor] | None,
+) -> dict[str, tf.Tensor]:
+    gathered = {name: tf.gather(values, items) for name, values in (attributes or {}).items()}
     return {
-        "photos": tf.gather(pixels, items),
+        "photos": photos,
         "photo_items": items,
-        "history": tf.reshape(history_place, tf.shape(history)),
-        "page_view": tf.reshape(page_view_place, tf.shape(page_view)),
-        "clicked": clicked & (page_view > 0),
-        **{name: tf.gather(values, items) for name, values in (attributes or {}).items()},
+        "page_view": places[0],
+        "history": places[1],
+        "clicked": clicked,
+        **gathered,
     }
 
 
@@ -104,6 +119,7 @@ def page_view_batches(
     page_view_size: int,
     batch_rows: int,
     seed: int,
+    inline: bool = False,
     attributes: dict[str, np.ndarray] | None = None,
     skip_batches: int = 0,
     shard: tuple[int, int] = (0, 1),
@@ -117,25 +133,30 @@ def page_view_batches(
         page_view_size: P.
         batch_rows: B.
         seed: of the order of files and rows; the same seed gives the same batches.
+        inline: the rows hold their photos: decode those instead of keeping all of the store's in memory.
         attributes: further arrays [N + 1, ...] by item number, whose rows go with the photos.
         skip_batches: batches that a resumed run has already seen.
         shard: (index, count) of this input pipeline among the workers.
     """
     names = records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")
-    pixels = tf.constant(store.pixels)
+    pixels = None if inline else tf.constant(store.pixels)
     further = {name: tf.constant(values) for name, values in (attributes or {}).items()}
     table = store.lookup()
-
-    def numbers(ids: tf.RaggedTensor, size: int) -> tf.Tensor:
-        return table.lookup(records.last_items(ids, size))
+    features = schema.PAGE_VIEW_FEATURES | (dict.fromkeys(schema.INLINE_PHOTO_FEATURES, "bytes_list") if inline else {})
 
     def to_batch(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
-        row = records.parse(serialised, schema.PAGE_VIEW_FEATURES)
+        row = records.parse(serialised, features)
         clicked = row["page_view_clicked"].to_tensor(0, shape=[None, page_view_size]) > 0
-        history = numbers(row["history_item_ids"], history_length)
-        page_view = numbers(row["page_view_item_ids"], page_view_size)
+        history = table.lookup(records.last_items(row["history_item_ids"], history_length))
+        page_view = table.lookup(records.last_items(row["page_view_item_ids"], page_view_size))
+        if inline:
+            of_page_view = records.last_items(row["page_view_photos"], page_view_size)
+            of_history = records.last_items(row["history_photos"], history_length)
+            batch = deduplicated_files(page_view, history, clicked, of_page_view, of_history, store.image_size, further)
+        else:
+            batch = deduplicated(page_view, history, clicked, pixels, further)
         return {
-            **deduplicated(page_view, history, clicked, pixels, further),
+            **batch,
             "user": tf.strings.to_hash_bucket_fast(row["user_id"], 2**62),
             "day": row["timestamp"] // DAY,
         }

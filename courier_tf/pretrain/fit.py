@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.pretrain.encoder import Encoder, load_weights
-from courier_tf.pretrain.watching import Throughput
+from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.watching import Spread, Throughput
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import (
     Checkpoints,
@@ -23,17 +26,25 @@ keras = tf.keras
 ENCODER_FOLDER = "encoder"  # Of a stage's directory: weights and config, for a further training.
 
 
+class Budget(NamedTuple):
+    """How much one model is trained."""
+
+    steps: int  # Of the optimiser.
+    learning_rate: float  # The peak: a tenth of the steps rises to it, the rest falls by a cosine.
+    rows: int  # Of the global batch.
+    rows_setting: str  # Name of the setting that `rows` comes from, for messages.
+
+
 def fit(
     partial: Path,
     settings: PretrainSettings,
     seed: int,
     start: Path | None,
-    build: Callable[[Encoder], keras.Model],
+    build: Callable[[Encoder], CourierModel],
     batches: Callable[[int, int, tf.distribute.InputContext], tf.data.Dataset],
-    steps: int,
-    learning_rate: float,
-    batch: tuple[str, int],
-) -> Encoder:
+    budget: Budget,
+    sample: np.ndarray,
+) -> CourierModel:
     """Fits one model under MirroredStrategy, from its last checkpoint on; an epoch is `checkpoint_every` steps.
 
     Args:
@@ -43,23 +54,26 @@ def fit(
         start: what the encoder starts from, see `new_encoder`.
         build: encoder -> model, called in the strategy's scope.
         batches: (rows of a replica's batch, batches to skip, input context) -> endless data set.
-        steps: of the optimiser.
-        learning_rate: the peak; a tenth of the steps rises to it, the rest falls by a cosine.
-        batch: (name of the setting, rows of the global batch).
+        budget: steps, learning rate and rows.
+        sample: [M, S, S, 3] uint8, photos over which the spread of the embeddings is watched.
 
     Returns:
-        The trained encoder.
+        The trained model.
+
+    Raises:
+        TrainingError: the loss is no number any more, or the embeddings have collapsed.
     """
+    steps = budget.steps
     keras.utils.set_random_seed(seed)
     strategy = mirrored_strategy(settings.replicas)
-    share = rows_per_replica(batch[1], strategy, batch[0])
+    share = rows_per_replica(budget.rows, strategy, budget.rows_setting)
     epoch_steps = min(settings.checkpoint_every, steps)
     epochs = -(-steps // epoch_steps)
     with strategy.scope(), precision_policy(settings.precision):
         encoder = new_encoder(settings, start)
         model = build(encoder)
         schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, steps, alpha=0.05, warmup_target=learning_rate, warmup_steps=max(steps // 10, 1)
+            0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )
         model.compile(keras.optimizers.Adam(schedule))
         model.optimizer.build(model.trainable_variables)  # So that a checkpoint finds its slots.
@@ -80,6 +94,7 @@ def fit(
             steps_per_epoch=epoch_steps,
             callbacks=[
                 Throughput(),
+                Spread(sample),
                 keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True),
                 keras.callbacks.TensorBoard(str(logs), write_graph=False),
                 StopAfter(steps),
@@ -87,7 +102,7 @@ def fit(
             ],
             verbose=progress(),
         )
-    return encoder
+    return model
 
 
 def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:

@@ -1,4 +1,7 @@
-"""The held-out score of an encoder: does a candidate look like what the user clicked before? (method: SimScore)"""
+"""The held-out score of an encoder: does a candidate look like what the user clicked before?
+
+The same for every objective, with no ranker involved, and candidates treated alike (method: SimScore).
+"""
 
 from pathlib import Path
 
@@ -7,10 +10,14 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import records, schema
-from courier_tf.pretrain.data import PhotoStore
 from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.objectives.courier import Courier
+from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.pretrain.spread import effective_rank, uniformity
 
 HISTORY = 10  # Most recent history items that a candidate is compared with.
+ROWS = 8192  # Impressions at a time.
+SPREAD_PHOTOS = 2000  # Photos over which uniformity and effective rank are measured.
 
 
 def embed_photos(encoder: Encoder, pixels: np.ndarray, batch_size: int = 512) -> np.ndarray:
@@ -20,18 +27,71 @@ def embed_photos(encoder: Encoder, pixels: np.ndarray, batch_size: int = 512) ->
     return np.concatenate(parts) if parts else np.zeros([0, encoder.embedding_dim], np.float32)
 
 
-def similarity_auc(encoder: Encoder, ingest: Path, store: PhotoStore, split: str = "valid") -> dict[str, float | None]:
-    """AUC of the largest and of the mean cosine between a candidate and the user's last history items.
+def held_out_score(
+    encoder: Encoder,
+    ingest: Path,
+    items: records.Items,
+    store: PhotoStore,
+    repeat_columns: list[str],
+    objective: Courier | None = None,
+    split: str = "valid",
+) -> dict[str, float | None]:
+    """What the embeddings alone tell of a split's clicks. A figure is None where it is not defined.
 
-    Candidates and history items without a photo are left out. A figure is None where it is not defined.
+    Candidates and history items without a photo are left out.
+
+    Args:
+        encoder: of photos.
+        ingest: directory of the ingest stage.
+        items, store: its catalogue.
+        repeat_columns: item columns that make a candidate a repeat of a history item, beside the item itself.
+        objective: whose reconstruction is measured, too.
+        split: train, valid or test.
 
     Returns:
-        {"best", "mean", "best_without_repeats", "mean_without_repeats", "impressions"}; a repeat is a candidate that
-        stands in the history.
+        "best", "mean": AUC of the largest and of the mean cosine between the candidate and the user's last history
+        items; "reconstruction": AUC of cos(e_j, r_j), where an objective is given; each also "..._without_repeats";
+        "alignment": mean squared distance of clicked candidates from their history items, repeats left out;
+        "uniformity", "effective_rank": of the embeddings; "impressions".
     """
+    candidate, history, label = _impressions(ingest, store, split)
+    needed = np.unique(np.concatenate([candidate, history.ravel()]))
+    embedding = embed_photos(encoder, store.decoded(needed))
+    of_candidate, of_history = np.searchsorted(needed, candidate), np.searchsorted(needed, history)
+    names = ("best", "mean") + (("reconstruction",) if objective else ())
+    scores = {name: np.zeros(len(candidate)) for name in names}
+    for start in range(0, len(candidate), ROWS):
+        rows = slice(start, start + ROWS)
+        one, others, mask = embedding[of_candidate[rows]], embedding[of_history[rows]], history[rows] > 0
+        cosine = np.einsum("nd,nhd->nh", one, others)
+        scores["best"][rows] = np.where(mask, cosine, -np.inf).max(axis=1)
+        scores["mean"][rows] = np.where(mask, cosine, 0).sum(axis=1) / mask.sum(axis=1)
+        if objective:
+            scores["reconstruction"][rows] = objective.similarity(*map(tf.constant, (one, others, mask))).numpy()
+    fresh = ~items.repeats(candidate - 1, history - 1, repeat_columns)
+
+    def auc(score: np.ndarray, rows: np.ndarray) -> float | None:
+        # Rounded: a candidate's cosine with itself must not depend on the last bit.
+        return float(roc_auc_score(label[rows], score[rows].round(5))) if len(np.unique(label[rows])) == 2 else None
+
+    everything, clicked = np.ones(len(label), bool), fresh & (label > 0)
+    photos = np.flatnonzero(needed > 0)
+    sample = embedding[np.random.default_rng(0).permutation(photos)[:SPREAD_PHOTOS]]
+    return {
+        **{name: auc(score, everything) for name, score in scores.items()},
+        **{f"{name}_without_repeats": auc(score, fresh) for name, score in scores.items()},
+        "alignment": float(2 - 2 * scores["mean"][clicked].mean()) if clicked.any() else None,
+        "uniformity": uniformity(sample) if len(sample) > 1 else None,
+        "effective_rank": effective_rank(sample) if len(sample) else None,
+        "impressions": len(label),
+    }
+
+
+def _impressions(ingest: Path, store: PhotoStore, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """([N] candidates and [N, HISTORY] histories by item number, [N] clicked) of the impressions with photos."""
     files = records.files(ingest / schema.IMPRESSIONS_FOLDER, split)
-    candidates, histories, labels = [], [], []
-    for batch in tf.data.TFRecordDataset(files).batch(8192):
+    candidates, histories, labels = [np.zeros(0, np.int32)], [np.zeros([0, HISTORY], np.int32)], [np.zeros(0, int)]
+    for batch in tf.data.TFRecordDataset(files).batch(ROWS):
         row = records.parse(batch, schema.IMPRESSION_FEATURES)
         history = store.numbers(records.last_items(row["history_item_ids"], HISTORY).numpy())
         candidate = store.numbers(row["item_id"].numpy())
@@ -39,29 +99,4 @@ def similarity_auc(encoder: Encoder, ingest: Path, store: PhotoStore, split: str
         candidates.append(candidate[usable])
         histories.append(history[usable])
         labels.append(row["clicked"].numpy()[usable])
-    candidate, label = (np.concatenate(part or [np.zeros(0, np.int32)]) for part in (candidates, labels))
-    history = np.concatenate(histories or [np.zeros([0, HISTORY], np.int32)])
-
-    needed = np.unique(np.concatenate([candidate, history.ravel()]))
-    embedding = embed_photos(encoder, store.pixels[needed])
-    place = {"candidate": np.searchsorted(needed, candidate), "history": np.searchsorted(needed, history)}
-    best, mean = np.zeros(len(candidate)), np.zeros(len(candidate))
-    for start in range(0, len(candidate), 8192):
-        rows = slice(start, start + 8192)
-        cosine = np.einsum("nd,nhd->nh", embedding[place["candidate"][rows]], embedding[place["history"][rows]])
-        mask = history[rows] > 0
-        best[rows] = np.where(mask, cosine, -np.inf).max(axis=1)
-        mean[rows] = np.where(mask, cosine, 0).sum(axis=1) / mask.sum(axis=1)
-    fresh = ~(history == candidate[:, None]).any(axis=1)
-
-    def auc(score: np.ndarray, rows: np.ndarray) -> float | None:
-        return float(roc_auc_score(label[rows], score[rows])) if len(np.unique(label[rows])) == 2 else None
-
-    everything = np.ones(len(label), bool)
-    return {
-        "best": auc(best, everything),
-        "mean": auc(mean, everything),
-        "best_without_repeats": auc(best, fresh),
-        "mean_without_repeats": auc(mean, fresh),
-        "impressions": len(label),
-    }
+    return np.concatenate(candidates), np.concatenate(histories), np.concatenate(labels)

@@ -10,7 +10,7 @@ from courier_tf import artefacts, records
 from courier_tf.pretrain import data
 from courier_tf.pretrain.embedder import export_embedder
 from courier_tf.pretrain.encoder import Encoder, save_encoder
-from courier_tf.pretrain.fit import ENCODER_FOLDER, fit, new_encoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.clip import Clip, title_words
 from courier_tf.pretrain.objectives.courier import Courier
@@ -20,11 +20,13 @@ from courier_tf.pretrain.objectives.simclr import SimClr
 from courier_tf.pretrain.objectives.simcse import SimCse
 from courier_tf.pretrain.objectives.simsiam import SimSiam
 from courier_tf.pretrain.objectives.supervised import Supervised, column_codes
-from courier_tf.pretrain.score import similarity_auc
+from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.pretrain.score import held_out_score
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import TrainingError, precision_policy
 
 EMBEDDER_FOLDER = "embedder"  # SavedModel, for the embed stage.
+WATCHED_PHOTOS = 512
 
 
 def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy) -> None:
@@ -59,12 +61,12 @@ def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, m
         )
 
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
-        encoder = fit(
-            partial, settings, seed, None, build, batches, settings.warmup_steps, settings.warmup_learning_rate,
-            ("warmup_batch_size", settings.warmup_batch_size),
-        )  # fmt: skip
+        budget = Budget(
+            settings.warmup_steps, settings.warmup_learning_rate, settings.warmup_batch_size, "warmup_batch_size"
+        )
+        model = fit(partial, settings, seed, None, build, batches, budget, catalogue.sample())
         found["columns"] = sizes
-        _finish(encoder, ingest, catalogue, partial, found)
+        _finish(model.encoder, ingest, catalogue, partial, found)
 
 
 def pretrain(
@@ -86,15 +88,15 @@ def pretrain(
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         if settings.objective == "base":
             with precision_policy(settings.precision):
-                encoder = new_encoder(settings, start)
+                _finish(new_encoder(settings, start), ingest, catalogue, partial, found)
         else:
-            encoder = _learn(ingest, catalogue, start, partial, settings, seed)
-        _finish(encoder, ingest, catalogue, partial, found)
+            model = _learn(ingest, catalogue, start, partial, settings, seed)
+            _finish(model.encoder, ingest, catalogue, partial, found, model.objective)
 
 
 def _learn(
     ingest: Path, catalogue: "_Catalogue", start: Path, partial: Path, settings: PretrainSettings, seed: int
-) -> Encoder:
+) -> CourierModel:
     rows = catalogue.facts["counts"].get("page_views_train", 0)
     if rows < settings.pretrain_batch_rows:
         raise TrainingError(
@@ -115,15 +117,19 @@ def _learn(
             page_view_size=catalogue.facts["page_view_size"],
             batch_rows=share,
             seed=seed,
+            inline=catalogue.facts["inline_photos"],
             attributes=attributes,
             skip_batches=skip,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
         )
 
-    return fit(
-        partial, settings, seed, start, build, batches, settings.pretrain_steps,
-        settings.pretrain_learning_rate, ("pretrain_batch_rows", settings.pretrain_batch_rows),
-    )  # fmt: skip
+    budget = Budget(
+        settings.pretrain_steps,
+        settings.pretrain_learning_rate,
+        settings.pretrain_batch_rows,
+        "pretrain_batch_rows",
+    )
+    return fit(partial, settings, seed, start, build, batches, budget, catalogue.sample())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,21 +138,26 @@ class _Catalogue:
 
     facts: dict
     items: records.Items
-    store: data.PhotoStore
+    store: PhotoStore
     train: np.ndarray  # [N] bool
 
     @classmethod
     def read(cls, ingest: Path) -> "_Catalogue":
         facts = artefacts.read(ingest, "ingest").facts
-        items = records.read_items(ingest, facts["item_columns"])
-        store = data.PhotoStore.of(items, facts["image_size"])
+        items = records.read_items(ingest, sorted({*facts["item_columns"], *facts["repeat_columns"]}))
+        store = PhotoStore.of(items, facts["image_size"])
         return cls(facts, items, store, items.in_train_span(facts["valid_from_seconds"]))
+
+    def sample(self) -> np.ndarray:
+        """[M, S, S, 3] uint8: photos of the train span, always the same, to watch the embeddings on."""
+        numbers = np.flatnonzero(self.train & self.items.has_photo) + 1
+        return self.store.decoded(np.random.default_rng(0).permutation(numbers)[:WATCHED_PHOTOS])
 
 
 def _column_codes(catalogue: _Catalogue) -> tuple[dict[str, int], np.ndarray]:
     """(Number of codes of each column that has two, [N + 1, columns] int32 codes by item number)."""
     known = catalogue.train & catalogue.items.has_photo
-    codes = {column: column_codes(values, known) for column, values in catalogue.items.columns.items()}
+    codes = {column: column_codes(catalogue.items.columns[column], known) for column in catalogue.facts["item_columns"]}
     usable = {column: code for column, code in codes.items() if code[1] > 1}
     if not usable:
         raise TrainingError(f"none of the item columns {list(codes)} has two values in the train span to learn from")
@@ -187,10 +198,24 @@ def _attributes(ingest: Path, catalogue: _Catalogue, settings: PretrainSettings)
     return {}
 
 
-def _finish(encoder: Encoder, ingest: Path, catalogue: _Catalogue, partial: Path, found: dict) -> None:
+def _finish(
+    encoder: Encoder,
+    ingest: Path,
+    catalogue: _Catalogue,
+    partial: Path,
+    found: dict,
+    objective: Objective | None = None,
+) -> None:
     """Writes the encoder and its SavedModel, and the held-out score into the facts."""
     save_encoder(encoder, partial / ENCODER_FOLDER)
     export_embedder(partial / ENCODER_FOLDER, catalogue.facts["image_size"], partial / EMBEDDER_FOLDER)
     found["image_size"] = catalogue.facts["image_size"]
     found["embedding_dim"] = encoder.embedding_dim
-    found["similarity_auc"] = similarity_auc(encoder, ingest, catalogue.store)
+    found["held_out"] = held_out_score(
+        encoder,
+        ingest,
+        catalogue.items,
+        catalogue.store,
+        catalogue.facts["repeat_columns"],
+        objective if isinstance(objective, Courier) else None,
+    )

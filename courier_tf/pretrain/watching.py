@@ -3,7 +3,11 @@
 import time
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from courier_tf.pretrain.spread import effective_rank, uniformity
+from courier_tf.training import UNIFORMITY
 
 keras = tf.keras
 
@@ -27,3 +31,28 @@ class Throughput(keras.callbacks.Callback):
         if "slots" in logs:
             logs["slots/s"] = logs["slots"] * per_second
             logs["deduplication"] = logs["slots"] / max(logs["photos"], 1.0)
+
+
+class Spread(keras.callbacks.Callback):
+    """Adds to the logs of each epoch how the embeddings of the same photos lie: `uniformity`, `effective_rank`.
+
+    It stands before the callbacks that write the logs, and before `Checkpoints`, which stops at a collapse.
+
+    Args:
+        photos: [M, S, S, 3] uint8, M at least 2.
+    """
+
+    BATCH = 256
+
+    def __init__(self, photos: np.ndarray) -> None:
+        super().__init__()
+        self.photos = photos
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        encoder = self.model.encoder
+        self.embed = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True, autograph=False)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        starts = range(0, len(self.photos), self.BATCH)
+        embeddings = np.concatenate([self.embed(self.photos[start : start + self.BATCH]).numpy() for start in starts])
+        logs[UNIFORMITY], logs["effective_rank"] = uniformity(embeddings), effective_rank(embeddings)

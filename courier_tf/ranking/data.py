@@ -1,7 +1,7 @@
 """Impressions for training (a stream) and for evaluation (arrays with their slices)."""
 
 import dataclasses
-import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,45 +85,29 @@ class Evaluation:
 
 
 def read_evaluation(
-    ingest: Path, split: str, items: records.Items, history_length: int, repeat_columns: tuple[str, ...]
+    ingest: Path, split: str, items: records.Items, history_length: int, repeat_columns: Sequence[str]
 ) -> Evaluation:
     """Reads a split for evaluation.
 
     Slices: `with_history`; `without_history`; `repeats_left_out` (a history, and the candidate neither stands in it nor
     shares a value of `repeat_columns` with one of its items); `cold` (no positive of the item in the train span).
-
-    Raises:
-        RankingError: a repeat column is no item column.
     """
-    for column in repeat_columns:
-        if column not in items.columns:
-            nearest = difflib.get_close_matches(column, items.columns, 1)
-            raise RankingError(
-                f"repeat_columns names {column!r}; the item columns are {', '.join(items.columns)}"
-                + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
-            )
-    none = len(items.ids)
 
     def rows_of(ids: np.ndarray) -> np.ndarray:
-        place = np.minimum(np.searchsorted(items.ids, ids), none - 1)
-        return np.where(items.ids[place] == ids, place, none)
+        place = np.minimum(np.searchsorted(items.ids, ids), len(items.ids) - 1)
+        return np.where(items.ids[place] == ids, place, -1)
 
     parts: dict[str, list[np.ndarray]] = {}
     for batch in impression_batches(ingest, split, history_length=history_length, batch_size=8192):
         values = {name: value.numpy() for name, value in batch.items()}
         item, history = rows_of(values["item_id"]), rows_of(values["history_item_ids"])
-        present = history != none
-        repeat = ((history == item[:, None]) & present).any(axis=1)
-        for column in repeat_columns:
-            value = np.append(items.columns[column], b"")
-            repeat |= ((value[history] == value[item][:, None]) & present & (value[item] != b"")[:, None]).any(axis=1)
         found = {
             "users": values["user_id"],
             "page_views": values["page_view_id"],
             "clicked": values["clicked"],
-            "with_history": present.any(axis=1),
-            "repeat": repeat,
-            "popularity": np.append(items.train_events, 0)[item],
+            "with_history": (history >= 0).any(axis=1),
+            "repeat": items.repeats(item, history, repeat_columns),
+            "popularity": np.where(item >= 0, items.train_events[item], 0),
         }
         for name, value in found.items():
             parts.setdefault(name, []).append(value)

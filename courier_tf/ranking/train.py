@@ -35,7 +35,7 @@ def rank(
         made_by: what determines the result.
 
     Raises:
-        RankingError: fewer train impressions than a batch, or an unknown repeat column.
+        RankingError: fewer train impressions than a batch.
     """
     facts = artefacts.read(ingest, "ingest").facts
     rows = facts["counts"].get("impressions_train", 0)
@@ -46,7 +46,7 @@ def rank(
     items = records.read_items(ingest, facts["all_columns"])
     clusters = cluster_of_items(cluster, items)
     users = np.array(sorted(_train_users(ingest)), object)
-    evaluation = data.read_evaluation(ingest, "valid", items, settings.rank_history_length, settings.repeat_columns)
+    evaluation = data.read_evaluation(ingest, "valid", items, settings.rank_history_length, facts["repeat_columns"])
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         predictions = {}
         for mode in settings.rank_modes:
@@ -66,7 +66,7 @@ def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> d
     """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them."""
     facts = artefacts.read(ingest, "ingest").facts
     items = records.read_items(ingest, facts["all_columns"])
-    evaluation = data.read_evaluation(ingest, split, items, settings.rank_history_length, settings.repeat_columns)
+    evaluation = data.read_evaluation(ingest, split, items, settings.rank_history_length, facts["repeat_columns"])
     predictions = {mode: _predictions(ingest, ranked, mode, settings, split) for mode in settings.rank_modes}
     return compare(evaluation, predictions)
 

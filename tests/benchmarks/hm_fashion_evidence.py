@@ -18,7 +18,12 @@ from courier_tf.chain import Chain
 from courier_tf.process import prepare
 from courier_tf.settings import PRESETS, Settings
 
-SPLIT = {"valid_from": "2020-09-20", "test_from": "2020-09-21", "history_ties": "log_order"}
+DATA = {
+    "valid_from": "2020-09-20",
+    "test_from": "2020-09-21",
+    "history_ties": "log_order",
+    "repeat_columns": ("product_code",),
+}
 METRICS = ("auc", "gauc", "ndcg@10", "logloss")
 
 
@@ -28,8 +33,7 @@ def settings_of(seed: int) -> Settings:
     return dataclasses.replace(
         demo,
         seed=seed,
-        ingest=dataclasses.replace(demo.ingest, **SPLIT),
-        rank=dataclasses.replace(demo.rank, repeat_columns=("product_code",)),
+        ingest=dataclasses.replace(demo.ingest, **DATA),
     )
 
 

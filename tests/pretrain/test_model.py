@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.pretrain.data import BUCKET, PhotoStore, deduplicated
+from courier_tf.pretrain.data import BUCKET, deduplicated
 from courier_tf.pretrain.encoder import Encoder, EncoderError, load_encoder, load_weights, save_encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.courier import Courier
+from courier_tf.pretrain.photo_store import PhotoStore
 
 SIZE, ITEMS = 32, 20
 

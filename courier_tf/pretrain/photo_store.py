@@ -1,0 +1,59 @@
+"""The photos of the catalogue, by item number."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf import records
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoStore:
+    """The catalogue's photos; item number 0 stands for "no such item, or no photo".
+
+    Attributes:
+        ids: [N] bytes, sorted; item i has number i + 1.
+        encoded: [N] bytes, PNG; b"" where there is no photo.
+        image_size: S, their side in pixels.
+    """
+
+    ids: np.ndarray
+    encoded: np.ndarray
+    image_size: int
+
+    @classmethod
+    def of(cls, items: records.Items, image_size: int) -> "PhotoStore":
+        """The stored photos of a catalogue."""
+        return cls(items.ids, items.photos, image_size)
+
+    @functools.cached_property
+    def has_photo(self) -> np.ndarray:
+        """[N + 1] bool, by number."""
+        return np.concatenate([[False], self.encoded != b""])
+
+    @functools.cached_property
+    def pixels(self) -> np.ndarray:
+        """[N + 1, S, S, 3] uint8, by number: all photos decoded, once. Row 0 is black."""
+        return self.decoded(np.arange(len(self.ids) + 1))
+
+    def decoded(self, numbers: np.ndarray) -> np.ndarray:
+        """[M, S, S, 3] uint8, the photos of items by number [M]; black where there is none."""
+        pixels = np.zeros([len(numbers), self.image_size, self.image_size, 3], np.uint8)
+        for place in np.flatnonzero(self.has_photo[numbers]):
+            pixels[place] = tf.io.decode_png(self.encoded[numbers[place] - 1], channels=3).numpy()
+        return pixels
+
+    def numbers(self, ids: np.ndarray) -> np.ndarray:
+        """Item numbers of ids [...] bytes; 0 for an unknown item and for one without a photo."""
+        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        known = (self.ids[place] == ids) & self.has_photo[place + 1]
+        return np.where(known, place + 1, 0).astype(np.int32)
+
+    def lookup(self) -> tf.lookup.StaticHashTable:
+        """The same as a table for use inside tf.data."""
+        usable = np.flatnonzero(self.has_photo[1:])
+        return tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(self.ids[usable], (usable + 1).astype(np.int32)), default_value=0
+        )

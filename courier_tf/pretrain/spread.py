@@ -1,0 +1,25 @@
+"""How embeddings lie on the sphere: spread out, or fallen together."""
+
+import numpy as np
+
+
+def uniformity(embeddings: np.ndarray) -> float:
+    """Logarithm of the mean of exp(-2 d^2) over all pairs of different rows (arXiv 2005.10242).
+
+    Args:
+        embeddings: [N, D] unit vectors, N at least 2.
+
+    Returns:
+        0 where all are the same; -4 or less where they are spread over the whole sphere.
+    """
+    number = len(embeddings)
+    kernel = np.exp(4 * (embeddings @ embeddings.T) - 4)  # d^2 = 2 - 2 cos.
+    return float(np.log((kernel.sum() - np.trace(kernel)) / (number * (number - 1))))
+
+
+def effective_rank(embeddings: np.ndarray) -> float:
+    """Exponential of the entropy of the singular values (Roy and Vetterli, EUSIPCO 2007): 1 to D."""
+    values = np.linalg.svd(embeddings, compute_uv=False)
+    share = values / values.sum()
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))

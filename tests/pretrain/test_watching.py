@@ -1,0 +1,79 @@
+"""What a run tells of itself: spread of the embeddings, throughput, and when a collapse stops it."""
+
+import csv
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.pretrain import watching
+from courier_tf.pretrain.data import deduplicated
+from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.spread import effective_rank, uniformity
+from courier_tf.pretrain.watching import Spread, Throughput
+from courier_tf.training import Checkpoints, TrainingError
+
+PHOTOS = np.random.default_rng(0).integers(0, 255, [9, 16, 16, 3], dtype=np.uint8)
+
+
+def test_uniformity_of_known_points():
+    assert uniformity(np.tile([[0.6, 0.8]], [5, 1])) == pytest.approx(0, abs=1e-6)
+    # Two opposite points: d^2 = 4; four corners: 2, 2 and 4 from each.
+    assert uniformity(np.array([[1.0, 0], [-1, 0]])) == pytest.approx(-8)
+    corners = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert uniformity(corners) == pytest.approx(np.log((2 * np.exp(-4) + np.exp(-8)) / 3))
+
+
+def test_effective_rank_of_known_matrices():
+    assert effective_rank(np.eye(7)) == pytest.approx(7)
+    assert effective_rank(np.tile([[0.6, 0.8]], [5, 1])) == pytest.approx(1, abs=1e-3)
+    share = np.array([3, 1]) / 4
+    assert effective_rank(np.diag([3.0, 1, 0])) == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
+def model_and_data():
+    tf.keras.utils.set_random_seed(0)
+    model = CourierModel(Encoder("micro", 8))
+    model.compile(tf.keras.optimizers.SGD(1e-3))
+    model.optimizer.build(model.trainable_variables)
+    page_view, past = np.array([[1, 2, 0], [3, 4, 5]], np.int32), np.array([[5, 6], [7, 0]], np.int32)
+    batch = deduplicated(
+        tf.constant(page_view), tf.constant(past), tf.constant(page_view == page_view[:, :1]), tf.constant(PHOTOS)
+    )
+    return model, tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def test_logs_of_an_epoch(tmp_path, monkeypatch):
+    """With a clock that stands still but for two seconds an epoch: 3 steps, 7 photos and 8 slots a step."""
+    model, data = model_and_data()
+    times = iter([0.0, 2.0, 10.0, 12.0])
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(times))
+    file = tmp_path / "steps.csv"
+    callbacks = [Throughput(), Spread(PHOTOS), tf.keras.callbacks.CSVLogger(str(file))]
+    model.fit(data, epochs=2, steps_per_epoch=3, callbacks=callbacks, verbose=0)
+    rows = list(csv.DictReader(file.open()))
+    for row in rows:
+        assert float(row["photos/s"]) == pytest.approx(7 * 3 / 2)
+        assert float(row["slots/s"]) == pytest.approx(8 * 3 / 2)
+        assert float(row["deduplication"]) == pytest.approx(8 / 7)
+    embeddings = model.encoder(PHOTOS).numpy()
+    distances = [((a - b) ** 2).sum() for i, a in enumerate(embeddings) for j, b in enumerate(embeddings) if i != j]
+    assert float(rows[-1]["uniformity"]) == pytest.approx(np.log(np.mean(np.exp(-2 * np.array(distances)))), rel=1e-3)
+    assert 1 <= float(rows[-1]["effective_rank"]) <= 8
+
+
+def test_a_collapse_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
+    model, data = model_and_data()
+    checkpoints = Checkpoints(model, tmp_path)
+    callbacks = [Spread(PHOTOS), checkpoints]
+    model.fit(data, epochs=1, steps_per_epoch=2, callbacks=callbacks, verbose=0)
+    good = model.encoder.head.kernel.numpy().copy()
+    model.encoder.head.kernel.assign(tf.zeros_like(good))  # All photos to the bias alone.
+    model.encoder.head.bias.assign(tf.ones(8))
+    model.optimizer.learning_rate.assign(0.0)
+    with pytest.raises(TrainingError, match="after epoch 1 all photos have the same embedding"):
+        model.fit(data, epochs=1, steps_per_epoch=1, callbacks=callbacks, verbose=0)
+    again, _ = model_and_data()
+    assert Checkpoints(again, tmp_path).restore() == 2
+    np.testing.assert_array_equal(again.encoder.head.kernel, good)
