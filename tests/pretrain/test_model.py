@@ -11,6 +11,7 @@ from courier_tf.pretrain.encoder import Encoder, EncoderError, load_encoder, loa
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.training import precision_policy
 
 SIZE, ITEMS = 32, 20
 
@@ -132,6 +133,46 @@ def test_compiled_training_in_every_precision(pixels, precision):
     assert history.history["loss"][1] < history.history["loss"][0]
     assert model.encoder(batch["photos"]).dtype == tf.float32
     assert all(weight.dtype == tf.float32 for weight in model.trainable_variables)
+
+
+def test_float16_recovers_from_an_overflow(pixels):
+    """A loss scale far too high: steps are skipped, not taken with infinities, until it has come down."""
+    batch = deduplicated(*map(tf.constant, numbers(np.random.default_rng(3))), tf.constant(pixels))
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    with precision_policy("mixed_float16"):
+        scaled = tf.keras.mixed_precision.LossScaleOptimizer(tf.keras.optimizers.SGD(0.1), initial_scale=2.0**40)
+        model = build(optimizer=lambda: scaled, weight_decay=0.1)
+        start = [weight.numpy() for weight in model.trainable_variables]
+        model.fit(data, steps_per_epoch=1, verbose=0)
+        for weight, before in zip(model.trainable_variables, start, strict=True):
+            np.testing.assert_array_equal(weight, before)
+        assert float(scaled.loss_scale) == 2.0**39 and int(model.steps) == 1
+        losses = model.fit(data, steps_per_epoch=1, epochs=50, verbose=0).history["loss"]
+    assert 1 < float(scaled.loss_scale) < 2.0**25
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert losses[-1] < losses[0] and int(model.steps) == 51
+
+
+def test_a_step_is_traced_once_whatever_the_number_of_photos(pixels):
+    class Counting(Courier):
+        calls = 0
+
+        def call(self, embeddings, batch):
+            Counting.calls += 1
+            return super().call(embeddings, batch)
+
+    more = np.concatenate([pixels] * 4)
+    batches = []
+    for known in (3, 20, 80):
+        rng = np.random.default_rng(known)
+        page_view, past, clicked = numbers(rng, rows=16)
+        page_view, past = (rng.integers(1, known + 1, part.shape).astype(np.int32) for part in (page_view, past))
+        batches.append(deduplicated(*map(tf.constant, (page_view, past, clicked)), tf.constant(more)))
+    assert [len(batch["photos"]) for batch in batches] == [32, 32, 64]
+    specs = {k: tf.TensorSpec([None, *v.shape[1:]], v.dtype) for k, v in batches[0].items()}
+    model = build(objective=Counting)
+    model.fit(tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs).repeat(2), verbose=0)
+    assert Counting.calls == 1 and int(model.steps) == 6
 
 
 def test_weight_decay_is_added_to_the_gradient(pixels):

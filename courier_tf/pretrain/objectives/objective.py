@@ -42,7 +42,8 @@ class Objective(keras.layers.Layer):
 
 def everywhere(tensor: tf.Tensor) -> tf.Tensor:
     """[n, ...] of each replica to [sum of n, ...]; differentiable: gradients come back from every replica."""
-    return tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+    # A copy, since an input of the step has no device, which MultiWorkerMirroredStrategy asks for.
+    return tf.distribute.get_replica_context().all_gather(tf.identity(tensor), axis=0)
 
 
 def total(value: tf.Tensor) -> tf.Tensor:
