@@ -170,9 +170,12 @@ def test_a_step_is_traced_once_whatever_the_number_of_photos(pixels):
         batches.append(deduplicated(*map(tf.constant, (page_view, past, clicked)), tf.constant(more)))
     assert [len(batch["photos"]) for batch in batches] == [32, 32, 64]
     specs = {k: tf.TensorSpec([None, *v.shape[1:]], v.dtype) for k, v in batches[0].items()}
-    model = build(objective=Counting)
-    model.fit(tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs).repeat(2), verbose=0)
-    assert Counting.calls == 1 and int(model.steps) == 6
+    data = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs)
+    model, calls = build(objective=Counting), []
+    for number in (1, 3):  # The first step alone may be traced twice: it makes the optimiser's slots.
+        model.fit(data.take(number), verbose=0)
+        calls.append(Counting.calls)
+    assert calls[0] == calls[1] and int(model.steps) == 4
 
 
 def test_weight_decay_is_added_to_the_gradient(pixels):
