@@ -73,8 +73,10 @@ class CourierModel(keras.Model):
         # Gradients are added up over the replicas, so each brings its part of the decay.
         decay = self.weight_decay / context.num_replicas_in_sync
         variables = self.trainable_variables
-        self.optimizer.apply_gradients([(g + decay * v, v) for g, v in zip(gradients, variables, strict=True)])
-        self.steps.assign_add(1)
+        # At the end of a data set the step is begun and breaks off: without this its counters would count it.
+        with tf.control_dependencies([terms.loss]):
+            self.optimizer.apply_gradients([(g + decay * v, v) for g, v in zip(gradients, variables, strict=True)])
+            self.steps.assign_add(1)
         return self._tracked(batch, terms)
 
     @tf.autograph.experimental.do_not_convert
