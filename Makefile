@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow evidence evidence-hm format lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm format lock clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,12 @@ test: install  ## What CI runs.
 
 test-slow: install  ## kill -9 in the middle of every stage, and again.
 	$(BIN)/python -m pytest -m slow
+
+test-newest:  ## The tests on the newest TensorFlow that works, and parity with keras-hub, in an environment of their own.
+	$(PYTHON) -m venv $(WORK)/newest
+	$(WORK)/newest/bin/python -m pip install --quiet --editable ".[dev,parity]" "tensorflow==2.20.*"
+	$(WORK)/newest/bin/python -m pytest
+	$(WORK)/newest/bin/python -m pytest -m parity
 
 evidence: install  ## Does looking help on the shop? Three seeds, with controls: hours on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence

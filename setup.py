@@ -37,6 +37,7 @@ setup(
         "tyro>=1.0,<2",
     ],
     extras_require={
+        "parity": ["keras-hub"],
         "dev": ["pytest", "matplotlib", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
     entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
