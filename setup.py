@@ -37,6 +37,7 @@ setup(
         "tyro>=1.0,<2",
     ],
     extras_require={
+        "benchmark": ["torch", "torchvision"],
         "parity": ["keras-hub"],
         "dev": ["pytest", "matplotlib", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
