@@ -35,7 +35,7 @@ class Stage:
     workdir: Path
     """Folder of the results; holds one folder per stage."""
     preset: Preset = "demo"
-    """Defaults of all settings: tiny (seconds), demo (minutes), paper (GPUs)."""
+    """Defaults of all settings: tiny (seconds), demo (minutes), paper (GPUs), authors (paper, with their losses)."""
     settings: Annotated[Settings, Flat] = dataclasses.field(default_factory=Settings)
 
 
