@@ -55,6 +55,7 @@ class CourierModel(keras.Model):
         )
         names = ("loss", "photos", *self.objective.gauges)
         self.trackers = {name: keras.metrics.Mean(name) for name in names}
+        self.built = True  # All weights are made: a loaded model can take up its optimiser, too.
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

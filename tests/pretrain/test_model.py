@@ -192,6 +192,23 @@ def test_weight_decay_is_added_to_the_gradient(pixels):
         np.testing.assert_allclose(weight.numpy(), start * (1 - 0.5 * 0.1), rtol=1e-5, atol=1e-7)
 
 
+def test_a_saved_model_goes_on_where_it_was(tmp_path, pixels):
+    """The file holds encoder, objective, optimiser and steps; no custom objects have to be named."""
+    batch = deduplicated(*map(tf.constant, numbers(np.random.default_rng(5))), tf.constant(pixels))
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    model = build(
+        optimizer=lambda: tf.keras.optimizers.Adam(1e-2), objective=partial(Courier, "multi_head", temperature=0.1)
+    )
+    model.fit(data, steps_per_epoch=2, verbose=0)
+    model.save(tmp_path / "courier.keras")
+    again = tf.keras.models.load_model(tmp_path / "courier.keras")
+    assert again.get_config() == model.get_config() and int(again.steps) == 2
+    for trained in (model, again):
+        trained.fit(data, steps_per_epoch=2, verbose=0)
+    for first, second in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+
+
 def test_encoder_files(tmp_path, pixels):
     encoder = Encoder("micro", 16)
     expected = encoder(pixels)
