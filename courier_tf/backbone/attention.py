@@ -20,12 +20,12 @@ class WindowAttention(keras.layers.Layer):
         window: side of a window, in tokens.
 
     Call: a map [B, H, W, dim] with H, W multiples of `window`; mask [windows, window^2, window^2] added to the logits,
-    or None where every token of a window sees every other -> the same shape as the map. The softmax is in float32 under
-    every policy.
+    or None where every token of a window sees every other -> the same shape as the map, in the policy's compute dtype.
+    The norm and the softmax are in float32 under every policy.
     """
 
     def __init__(self, dim: int, heads: int, window: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})
         if dim % heads:
             raise ValueError(f"dim must be a multiple of heads, but dim={dim} and heads={heads}")
         self.dim, self.heads, self.window = dim, heads, window

@@ -70,8 +70,9 @@ class SwinBlock(keras.layers.Layer):
         mlp_ratio: width of the MLP's hidden layer, in units of `dim`.
         recompute: keep nothing of the block for the gradient but its input, and compute it again on the way back.
 
-    Call: [B, H, W, dim], any H and W, and [B] the factors of the residuals, or None -> [B, H, W, dim]. Where the map is
-    no larger than a window there is nothing to shift.
+    Call: [B, H, W, dim] float32, any H and W, and [B] the factors of the residuals, or None -> [B, H, W, dim] float32.
+    Where the map is no larger than a window there is nothing to shift. The residual path stays in float32 under every
+    policy: what tells two photos apart is small beside what they share, and gets lost in bfloat16.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class SwinBlock(keras.layers.Layer):
         recompute: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})
         self.dim, self.heads, self.window, self.shifted = dim, heads, window, shifted
         self.mlp_ratio, self.recompute = mlp_ratio, recompute
         self.attention = WindowAttention(dim, heads, window, name="attention")
@@ -105,7 +106,8 @@ class SwinBlock(keras.layers.Layer):
 
     def _forward(self, tokens: tf.Tensor, survival: tf.Tensor | None) -> tf.Tensor:
         def surviving(residual: tf.Tensor) -> tf.Tensor:
-            return residual if survival is None else residual * tf.cast(survival, residual.dtype)[:, None, None, None]
+            residual = tf.cast(residual, tokens.dtype)
+            return residual if survival is None else residual * survival[:, None, None, None]
 
         tokens = tokens + surviving(self._attend(tokens))
         return tokens + surviving(self.contract(gelu(self.expand(tokens))))
@@ -129,10 +131,10 @@ class SwinBlock(keras.layers.Layer):
 
 
 class PatchMerging(keras.layers.Layer):
-    """Joins 2 x 2 neighbours and halves their joint width: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), 2 C]."""
+    """Joins 2 x 2 neighbours, halves their joint width: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), 2 C] float32."""
 
     def __init__(self, dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})
         self.dim = dim
         self.reduction = NormDense(2 * dim, use_bias=False, name="reduction")
 
@@ -148,7 +150,7 @@ class PatchMerging(keras.layers.Layer):
         quarters = tf.reshape(tokens, [-1, height, 2, width, 2, self.dim])
         # In the published order: down before right.
         quarters = tf.reshape(tf.transpose(quarters, [0, 1, 3, 4, 2, 5]), [-1, height, width, 4 * self.dim])
-        return self.reduction(quarters)
+        return tf.cast(self.reduction(quarters), tf.float32)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dim": self.dim}
@@ -168,9 +170,9 @@ class SwinBackbone(keras_cv.models.Backbone):
         recompute: compute each block again on the way back (gradient checkpointing): less memory, more time.
         input_shape: (height, width, 3); None where any size may come.
 
-    Input [B, H, W, 3], floats, normalised by the caller; output [B, h, w, dim * 2^(stages - 1)], the map after the last
-    layer norm. `pyramid_level_inputs` names the end of each stage. In training, `survival` ([B, blocks], drawn by
-    `self.survival.draw`) fixes which residuals are dropped.
+    Input [B, H, W, 3], floats, normalised by the caller; output [B, h, w, dim * 2^(stages - 1)] float32, the map after
+    the last layer norm. `pyramid_level_inputs` names the end of each stage. In training, `survival` ([B, blocks], drawn
+    by `self.survival.draw`) fixes which residuals are dropped.
 
     Example:
     >>> SwinBackbone(**SIZES["nano"])(tf.zeros([1, 64, 64, 3])).shape
@@ -200,7 +202,10 @@ class SwinBackbone(keras_cv.models.Backbone):
         survival = Survival(rates, name="survival")
         image = keras.Input(input_shape)
         survives = survival(image)
-        tokens = keras.layers.Conv2D(dim, patch, strides=patch, padding="same", name="patch_embedding")(image)
+        # In float32 under every policy: it costs little, and sums its gradients over all patches.
+        tokens = keras.layers.Conv2D(
+            dim, patch, strides=patch, padding="same", dtype="float32", name="patch_embedding"
+        )(image)
         tokens = Norm(name="patch_norm")(tokens)
         pyramid: dict[str, str] = {}
         block = 0

@@ -15,20 +15,24 @@ keras = tf.keras
 EPSILON = 1e-5  # As the published Swin.
 
 
-@tf.custom_gradient
-def normalise(tokens: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """[..., C] to mean 0 and variance 1 over the last axis, computed in float32, in the dtype of `tokens`."""
-    wide = tf.cast(tokens, tf.float32)
-    centred = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
-    inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + EPSILON)
-    normal = tf.cast(centred * inverse, tokens.dtype)
+def normalise(tokens: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """[..., C] to mean 0 and variance 1 over the last axis, computed in float32, given in `dtype`."""
 
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        up, kept = tf.cast(upstream, tf.float32), tf.cast(normal, tf.float32)
-        along = tf.reduce_mean(up * kept, axis=-1, keepdims=True)
-        return tf.cast(inverse * (up - tf.reduce_mean(up, axis=-1, keepdims=True) - kept * along), tokens.dtype)
+    @tf.custom_gradient
+    def in_dtype(tokens: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        wide = tf.cast(tokens, tf.float32)
+        centred = wide - tf.reduce_mean(wide, axis=-1, keepdims=True)
+        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + EPSILON)
+        normal = tf.cast(centred * inverse, dtype)
 
-    return normal, gradient
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            up, kept = tf.cast(upstream, tf.float32), tf.cast(normal, tf.float32)
+            along = tf.reduce_mean(up * kept, axis=-1, keepdims=True)
+            return tf.cast(inverse * (up - tf.reduce_mean(up, axis=-1, keepdims=True) - kept * along), tokens.dtype)
+
+        return normal, gradient
+
+    return in_dtype(tokens)
 
 
 @tf.custom_gradient
@@ -45,11 +49,26 @@ def gelu(tokens: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
     return tokens * distribution(), gradient
 
 
+@tf.custom_gradient
+def add_bias(
+    tokens: tf.Tensor, bias: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+    """[N, C] in any float dtype plus [C] float32. The gradient of the bias is summed up in float32.
+
+    TensorFlow's own sums in the dtype of the tokens on CPUs: in bfloat16 ten thousand ones make 256.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return upstream, tf.raw_ops.BiasAddGrad(out_backprop=tf.cast(upstream, tf.float32))
+
+    return tf.nn.bias_add(tokens, tf.cast(bias, tokens.dtype)), gradient
+
+
 def on_tokens(tokens: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
     """[..., C] times [C, D]: as one matrix product, because more dimensions fall back to a slower one."""
     flat = tf.matmul(tf.reshape(tokens, [-1, tokens.shape[-1]]), tf.cast(kernel, tokens.dtype))
     if bias is not None:
-        flat = tf.nn.bias_add(flat, tf.cast(bias, tokens.dtype))
+        flat = add_bias(flat, bias)
     known = [size if size is not None else tf.shape(tokens)[axis] for axis, size in enumerate(tokens.shape[:-1])]
     return tf.reshape(flat, [*known, kernel.shape[-1]])
 
@@ -91,7 +110,8 @@ class NormDense(TokenDense):
     """
 
     def __init__(self, units: int, use_bias: bool = True, scale: np.ndarray | None = None, **kwargs: Any) -> None:
-        super().__init__(units, use_bias, **kwargs)
+        # The norm takes the tokens as they are, in float32 under every policy.
+        super().__init__(units, use_bias, **{**kwargs, "autocast": False})
         self.scale = np.ones([units], np.float32) if scale is None else np.asarray(scale, np.float32)
 
     def build(self, input_shape: Any) -> None:
@@ -103,14 +123,17 @@ class NormDense(TokenDense):
         kernel = self.gamma[:, None] * self.kernel * self.scale
         shift = tf.linalg.matvec(self.kernel, self.beta, transpose_a=True)
         bias = (shift if self.bias is None else shift + self.bias) * self.scale
-        return on_tokens(normalise(tokens), kernel, bias)
+        return on_tokens(normalise(tokens, tf.as_dtype(self.compute_dtype)), kernel, bias)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale.tolist()}
 
 
 class Norm(keras.layers.Layer):
-    """A layer norm on its own: [..., C] to the same shape."""
+    """A layer norm on its own: [..., C] to the same shape, float32 under every policy."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
 
     def build(self, input_shape: Any) -> None:
         self.gamma = self.add_weight("gamma", [input_shape[-1]], initializer="ones")

@@ -36,3 +36,9 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
     offset = OFFSET * (2.0 * draw[:, 4, None, None, None] - 1.0)
     changed = (tf.cast(moved, tf.float32) - 127.5) * gain + 127.5 + offset
     return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 255.0)), tf.uint8)
+
+
+def two_views(photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """[2 N, S, S, 3] uint8: each photo augmented twice, the first views, then the second ones; `seed` as above."""
+    seed = tf.cast(seed, tf.int64)
+    return tf.concat([augmented(photos, seed + [view * 2**32, 0], light=True) for view in range(2)], axis=0)

@@ -49,7 +49,7 @@ class Encoder(keras.Model):
         self.size, self.embedding_dim, self.drop_path = backbone, embedding_dim, drop_path
         self.recompute = recompute
         self.backbone = SwinBackbone(**SIZES[backbone], drop_path=drop_path, recompute=recompute, name="backbone")
-        self.head = keras.layers.Dense(embedding_dim, name="head")
+        self.head = keras.layers.Dense(embedding_dim, name="head", dtype="float32")
         self.head.build([None, self.backbone.output_shape[-1]])
 
     def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -60,7 +60,7 @@ class Encoder(keras.Model):
     def call(self, photos: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None) -> tf.Tensor:
         pixels = tf.cast((tf.cast(photos, tf.float32) - MEAN) / DEVIATION, self.compute_dtype)
         pooled = tf.reduce_mean(self.backbone(pixels, training=training, survival=survival), axis=[1, 2])
-        return tf.math.l2_normalize(tf.cast(self.head(pooled), tf.float32), axis=-1)
+        return tf.math.l2_normalize(self.head(pooled), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -112,7 +112,10 @@ def test_training_step_in_every_precision(precision):
         loss = tf.reduce_mean(tf.cast(model(photos, training=True), tf.float32) ** 2)
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, model.trainable_variables)]
     assert all(np.isfinite(gradient.numpy().astype(float)).all() for gradient in gradients)
-    assert model.output.dtype == tf.keras.mixed_precision.global_policy().compute_dtype
+    block, compute = model.get_layer("stage0_block0"), tf.keras.mixed_precision.global_policy().compute_dtype
+    tokens = tf.zeros([1, 4, 4, block.dim])
+    assert block.attention(tokens).dtype == compute and block.expand(tokens).dtype == compute
+    assert block(tokens).dtype == model.output.dtype == tf.float32
 
 
 def test_known_and_unknown_sizes_agree():

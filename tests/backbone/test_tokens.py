@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.backbone.tokens import EPSILON, Norm, NormDense, TokenDense, gelu, normalise
+from courier_tf.backbone.tokens import EPSILON, Norm, NormDense, TokenDense, gelu, normalise, on_tokens
 
 
 def numpy_normalise(tokens):
@@ -34,13 +34,27 @@ def test_values_and_gradients(ours, reference, dtype, tolerance):
     given = tf.cast(tokens, dtype)
     with tf.GradientTape() as tape:
         tape.watch(given)
-        found = ours(given)
+        found = ours(given, given.dtype) if ours is normalise else ours(given)
     gradient = tape.gradient(found, given, tf.cast(upstream, dtype))
     assert found.dtype == gradient.dtype == dtype
     exact = tf.cast(given, tf.float64).numpy()
     np.testing.assert_allclose(tf.cast(found, tf.float64), reference(exact), atol=2 * tolerance)
     expected = numeric_gradient(reference, exact, tf.cast(tf.cast(upstream, dtype), tf.float64).numpy())
     np.testing.assert_allclose(tf.cast(gradient, tf.float64), expected, atol=4 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_bias_gradients_are_summed_up_in_float32(dtype):
+    """Over more tokens than a narrow float can count."""
+    tokens, bias = tf.cast(tf.zeros([5, 4000, 3]), dtype), tf.Variable([0.5, -1.0, 2.0])
+    kernel = tf.Variable(tf.zeros([3, 3]))
+    with tf.GradientTape() as tape:
+        found = on_tokens(tokens, kernel, bias)
+        loss = tf.reduce_sum(tf.cast(found, tf.float32) * [1.0, 2.0, 0.25])
+    np.testing.assert_allclose(found[0, 0], [0.5, -1.0, 2.0])
+    gradient = tape.gradient(loss, bias)
+    assert gradient.dtype == tf.float32
+    np.testing.assert_allclose(gradient, [20_000, 40_000, 5_000])
 
 
 def test_equal_channels_have_no_direction():
@@ -74,7 +88,7 @@ def test_layers_in_every_precision(precision):
     compute = tf.keras.mixed_precision.global_policy().compute_dtype
     tokens = tf.random.normal([2, 3, 8])
     for layer in (TokenDense(4), NormDense(4), Norm()):
-        assert layer(tokens).dtype == compute
+        assert layer(tokens).dtype == ("float32" if isinstance(layer, Norm) else compute)
         assert {weight.dtype for weight in layer.weights} == {tf.float32}
         assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
         assert layer(tokens[:0]).shape[0] == 0, "an empty batch stays one"

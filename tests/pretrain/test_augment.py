@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.pretrain.augment import augmented
+from courier_tf.pretrain.augment import augmented, two_views
 
 PHOTOS = np.random.default_rng(0).integers(0, 255, [40, 32, 32, 3], dtype=np.uint8)
 
@@ -30,3 +30,10 @@ def test_the_seed_decides_and_light_changes_values():
     np.testing.assert_array_equal(first, same)
     plain = augmented(tf.constant(PHOTOS), tf.constant([1, 2]), light=False).numpy()
     assert (first != other).any() and 0 < np.abs(first.astype(int) - plain.astype(int)).max() <= 45
+
+
+def test_two_views_of_a_photo_differ():
+    views = two_views(tf.constant(PHOTOS), tf.constant([1, 2])).numpy()
+    first, second = np.split(views.astype(int), 2)
+    np.testing.assert_array_equal(first, augmented(tf.constant(PHOTOS), tf.constant([1, 2]), light=True))
+    assert (first != second).any(axis=(1, 2, 3)).all()

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from courier_tf.pretrain.augment import augmented
+from courier_tf.pretrain.augment import two_views
 from courier_tf.pretrain.objectives.objective import Objective, Terms
 from courier_tf.pretrain.objectives.pairs import pair_loss
 
@@ -24,8 +24,7 @@ class SimClr(Objective):
         self.temperature = temperature
 
     def photos(self, batch: dict[str, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
-        seeds = [seed + [view * 2**32, 0] for view in range(self.views)]
-        return tf.concat([augmented(batch["photos"], own, light=True) for own in seeds], axis=0)
+        return two_views(batch["photos"], seed)
 
     def call(self, embeddings: tf.Tensor, batch: dict[str, tf.Tensor]) -> Terms:
         return pair_loss(embeddings, batch["photo_items"], self.temperature)
