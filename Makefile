@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm benchmark-pretrain format lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain format lock clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +39,9 @@ evidence: install  ## Does looking help on the shop? Three seeds, with controls:
 
 evidence-hm: install  ## The chain on hm_fashion, three seeds: RAW=folder of the data set. Hours on two cores.
 	$(BIN)/python -m tests.benchmarks.hm_fashion_evidence $(RAW) $(WORK)/evidence-hm
+
+evidence-objectives: install  ## Every objective on hm_fashion, one table: RAW=folder of the data set. Hours on two cores.
+	$(BIN)/python -m tests.benchmarks.objectives $(RAW) $(WORK)/evidence-objectives
 
 benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): INGEST=ingest directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"

@@ -17,6 +17,7 @@ from courier_tf import artefacts
 from courier_tf.chain import Chain
 from courier_tf.process import prepare
 from courier_tf.settings import PRESETS, Settings
+from tests.benchmarks.sharing import share_stages
 
 DATA = {
     "valid_from": "2020-09-20",
@@ -76,10 +77,8 @@ def main(raw: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], seeds
     """
     rows: list[dict] = []
     for seed in seeds:
-        workdir, first = out / f"seed-{seed}", out / f"seed-{seeds[0]}"
-        workdir.mkdir(parents=True, exist_ok=True)
-        if workdir != first and not (workdir / "ingest").exists():
-            (workdir / "ingest").symlink_to(Path("..") / first.name / "ingest")
+        workdir = out / f"seed-{seed}"
+        share_stages(workdir, out / f"seed-{seeds[0]}", ("ingest",))
         content = Chain(workdir, settings_of(seed)).run(str(raw), final=True)
         rows += rows_of(content, seed)
         frame = pd.DataFrame(rows)

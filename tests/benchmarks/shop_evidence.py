@@ -22,6 +22,7 @@ from courier_tf.chain import Chain
 from courier_tf.process import prepare
 from courier_tf.settings import PRESETS, Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
+from tests.benchmarks.sharing import share_stages
 
 SHARED = ("ingest", "warmup")  # Made once per shop, by the run that comes first.
 CONTROL = "cluster_id_permuted"
@@ -67,10 +68,7 @@ def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[di
     claimed = {side[0] for claim in CLAIMS if claim.signal == visual_signal for side in (claim.better, claim.than)}
     for objective in sorted(claimed, reverse=True):  # courier comes first, and shares what it has made.
         workdir = out / objective
-        workdir.mkdir(parents=True, exist_ok=True)
-        for stage in SHARED if objective != "courier" else ():
-            if not (workdir / stage).exists():
-                (workdir / stage).symlink_to(Path("..") / "courier" / stage)
+        share_stages(workdir, out / "courier", SHARED)
         found = Chain(workdir, settings_of(seed, objective, starts)).run(str(shop), final=True)
         for mode, metrics in found["ranking"].items():
             gain = found["gain_over_none"]["test"].get(mode, {}).get("all", {})
