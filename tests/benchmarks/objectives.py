@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.objectives RAW OUT
 
-RAW holds the data set in the raw format. Interrupted, it goes on where it stopped. Writes OUT/objectives.md and the loss
-curves OUT/objectives.png.
+RAW holds the data set in the raw format. Interrupted, it goes on where it stopped. Writes OUT/objectives.md and the
+loss curves OUT/objectives.png.
 """
 
 import dataclasses
