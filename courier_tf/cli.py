@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import tyro
 
 import courier_tf
+from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import PRESETS, Settings
+from courier_tf.settings import Settings
 from courier_tf.shop import ShopSettings
 
 Flat = tyro.conf.arg(name="")  # A stage's settings are options of their own, without a prefix.

@@ -16,11 +16,12 @@ from courier_tf import artefacts, cli, export
 from courier_tf.chain import Chain
 from courier_tf.graph_model import GraphModel
 from courier_tf.predict import predict
+from courier_tf.presets import PRESETS
 from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.train import predict as predict_split
 from courier_tf.records import read_items
-from courier_tf.settings import PRESETS, Settings
+from courier_tf.settings import Settings
 from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.training import TrainingError
 

@@ -15,8 +15,9 @@ import tyro
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
+from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import PRESETS, Settings
+from courier_tf.settings import Settings
 from tests.benchmarks.sharing import share_stages
 
 DATA = {

@@ -19,8 +19,9 @@ from scipy import stats
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
+from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import PRESETS, Settings
+from courier_tf.settings import Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
 from tests.benchmarks.sharing import share_stages
 

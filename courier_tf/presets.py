@@ -1,0 +1,55 @@
+"""The presets: which settings go together, for tests, a laptop, GPUs."""
+
+import dataclasses
+
+from courier_tf.settings import (
+    ClusterSettings,
+    IngestSettings,
+    PretrainSettings,
+    RankSettings,
+    Settings,
+)
+
+#: The published sizes, for GPUs.
+_PAPER = Settings(
+    ingest=IngestSettings(image_size=224, shards=64),
+    pretrain=PretrainSettings(
+        backbone="tiny",
+        reconstruction="multi_head",
+        drop_path=0.2,
+        warmup_steps=20_000,
+        warmup_batch_size=1024,
+        warmup_learning_rate=1e-3,
+        pretrain_steps=100_000,
+        pretrain_batch_rows=3072,
+        pretrain_learning_rate=1e-4,
+        checkpoint_every=1000,
+        precision="mixed_float16",
+    ),
+    cluster=ClusterSettings(clusters=20_000, cluster_batch_size=65_536, cluster_steps=2000),
+    rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
+)
+
+#: tiny: seconds, for tests and the notebook. demo: minutes on two cores. paper: the published sizes, for GPUs.
+#: authors: the same with the three losses of the authors' code.
+PRESETS: dict[str, Settings] = {
+    "tiny": Settings(
+        ingest=IngestSettings(image_size=32, shards=2),
+        pretrain=PretrainSettings(
+            embedding_dim=32,
+            warmup_steps=20,
+            warmup_batch_size=64,
+            pretrain_steps=10,
+            pretrain_batch_rows=32,
+            checkpoint_every=5,
+        ),
+        cluster=ClusterSettings(clusters=16, cluster_steps=50, cluster_batch_size=256),
+        rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8),
+    ),
+    "demo": Settings(),
+    "paper": _PAPER,
+    "authors": dataclasses.replace(
+        _PAPER,
+        pretrain=dataclasses.replace(_PAPER.pretrain, courier_losses=("contrastive", "click", "history")),
+    ),
+}
