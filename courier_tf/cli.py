@@ -17,7 +17,7 @@ from courier_tf.settings import Settings
 from courier_tf.shop import ShopSettings
 
 Flat = tyro.conf.arg(name="")  # A stage's settings are options of their own, without a prefix.
-Preset = Literal["tiny", "demo", "paper"]
+Preset = Literal[tuple(PRESETS)]  # The options that tyro offers.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -312,3 +312,14 @@ def test_popularity_guard_is_the_auc_of_train_clicks(finished):
     found = content["popularity"]["valid"]
     assert found["auc"] == pytest.approx(expected)
     assert found["cold_share_of_unclicked"] == pytest.approx((score[~clicked] == 0).mean())
+
+
+def test_every_preset_can_be_chosen(tmp_path, capsys):
+    """Each is offered, and its settings are valid: the run gets as far as the missing data."""
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    assert "{" + ",".join(PRESETS) + "}" in capsys.readouterr().out
+    for preset in PRESETS:
+        with pytest.raises(SystemExit, match="is empty or does not exist"):
+            cli.main(["run", "--raw", str(tmp_path / "none"), "--preset", preset, "--workdir", str(tmp_path / preset)])
+        assert Settings.from_json((tmp_path / preset / "settings.json").read_text()) == PRESETS[preset]
