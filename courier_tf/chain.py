@@ -131,11 +131,15 @@ class Chain:
 
         ingested, embedded = self._ingested_and("embed")
         inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
+        if self.settings.cluster.previous:
+            inputs["previous"] = artefacts.read(Path(self.settings.cluster.previous), "cluster").fingerprint
         made_by = self._made_by("cluster", self.settings.cluster, inputs)
         self._unless_current(
             self.directory("cluster"),
             made_by,
-            lambda target: cluster(embedded.path, target, self.settings.cluster, self.settings.seed, made_by),
+            lambda target: cluster(
+                ingested.path, embedded.path, target, self.settings.cluster, self.settings.seed, made_by
+            ),
         )
 
     def rank(self) -> None:

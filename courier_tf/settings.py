@@ -182,6 +182,8 @@ class ClusterSettings(_Checked):
     """Embeddings per mini-batch."""
     cluster_steps: int = 300
     """Mini-batches."""
+    previous: str | None = None
+    """Directory of a former cluster stage: its IDs are kept, as far as its items stay together."""
 
 
 @dataclasses.dataclass(frozen=True)

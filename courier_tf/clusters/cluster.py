@@ -6,14 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import track
+from sklearn.metrics import adjusted_rand_score
 
-from courier_tf import artefacts
+from courier_tf import artefacts, records, schema
+from courier_tf.clusters import quality
 from courier_tf.clusters.kmeans import ClusterError, assign, check, minibatch_kmeans
+from courier_tf.clusters.matching import kept_ids
 from courier_tf.settings import ClusterSettings
 
-CENTROIDS_FILE = "centroids.npy"  # [clusters, D] float32.
+CENTROIDS_FILE = "centroids.npy"  # [clusters, D] float32; the row is the cluster ID.
 TABLE_FILE = "item_clusters.parquet"  # item_id: string, cluster_id: int32 (NO_CLUSTER for an item without a photo).
 NO_CLUSTER = -1
+NEIGHBOUR_QUERIES = 1000  # Items whose neighbours the quality report looks up.
 
 
 def read_embeddings(embed: Path) -> pa.Table:
@@ -27,18 +31,21 @@ def vectors(table: pa.Table) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(table), -1)
 
 
-def cluster(embed: Path, target: Path, settings: ClusterSettings, seed: int, made_by: artefacts.MadeBy) -> None:
+def cluster(
+    ingest: Path, embed: Path, target: Path, settings: ClusterSettings, seed: int, made_by: artefacts.MadeBy
+) -> None:
     """Clusters the embeddings of the train span's items; items that came later are only assigned.
 
     Args:
-        embed: directory of the embed stage.
+        ingest, embed: directories of those stages.
         target: directory to write.
         settings: those of this stage.
         seed: of k-means.
         made_by: what determines the result.
 
     Raises:
-        ClusterError: fewer embeddings than clusters, or embeddings that are not finite or of several encoders.
+        ClusterError: fewer embeddings than clusters, embeddings that are not finite or of several encoders, or a
+            previous codebook of another size.
     """
     facts = artefacts.read(embed, "embed").facts
     table = read_embeddings(embed / "items")
@@ -46,7 +53,8 @@ def cluster(embed: Path, target: Path, settings: ClusterSettings, seed: int, mad
     if encoders - {facts["encoder"]}:
         raise ClusterError(f"{embed} holds embeddings of the encoders {sorted(encoders)}")
     with_photo = table.filter(table["embedding"].is_valid())
-    embeddings, train = vectors(with_photo), with_photo["in_train_span"].to_numpy()
+    items, embeddings = np.array(with_photo["item_id"].to_pylist(), object), vectors(with_photo)
+    train = with_photo["in_train_span"].to_numpy()
     check(embeddings[train], settings.clusters)
     rounds = minibatch_kmeans(
         embeddings[train],
@@ -57,22 +65,70 @@ def cluster(embed: Path, target: Path, settings: ClusterSettings, seed: int, mad
     )
     *_, centroids = track(rounds, "k-means", settings.cluster_steps)
     nearest, distance = assign(embeddings, centroids)
-    ids = dict(zip(with_photo["item_id"].to_pylist(), nearest.tolist(), strict=True))
+    kept = {}
+    if settings.previous:
+        ids, kept = _ids_of(Path(settings.previous), target, items, nearest, centroids)
+        centroids, nearest = centroids[np.argsort(ids)], ids[nearest]
     with artefacts.write_aside(target, made_by) as (partial, found):
         np.save(partial / CENTROIDS_FILE, centroids)
-        cluster_ids = [ids.get(item, NO_CLUSTER) for item in table["item_id"].to_pylist()]
+        cluster_of = dict(zip(items, nearest.tolist(), strict=True))
+        cluster_ids = [cluster_of.get(item, NO_CLUSTER) for item in table["item_id"].to_pylist()]
         columns = {"item_id": table["item_id"], "cluster_id": pa.array(cluster_ids, pa.int32())}
         pq.write_table(pa.table(columns), partial / TABLE_FILE)
-        sizes = np.bincount(nearest[train], minlength=settings.clusters)
-        share = sizes[sizes > 0] / sizes.sum()
         found |= {
             "clusters": settings.clusters,
             "encoder": facts["encoder"],
             "image_size": facts["image_size"],
             "embedding_dim": int(embeddings.shape[1]),
             "items_without_photo": len(table) - len(with_photo),
-            "distortion": float(distance[train].mean()),
-            "used_clusters": int((sizes > 0).sum()),
-            "perplexity": float(np.exp(-(share * np.log(share)).sum())),
-            "largest_cluster_share": float(share.max()),
+            "quality": _quality(ingest, items[train], embeddings[train], nearest[train], distance[train], settings),
+            **kept,
         }
+
+
+def _ids_of(
+    previous: Path, target: Path, items: np.ndarray, nearest: np.ndarray, centroids: np.ndarray
+) -> tuple[np.ndarray, dict]:
+    """([K] the ID of each centroid, facts: how many items keep theirs, and how alike the clusterings are)."""
+    if previous.resolve() == target.resolve():
+        raise ClusterError(f"previous={previous} is what this stage writes: copy it somewhere else first")
+    artefacts.read(previous, "cluster")
+    old_centroids = np.load(previous / CENTROIDS_FILE)
+    if old_centroids.shape != centroids.shape:
+        raise ClusterError(
+            f"{previous} has {old_centroids.shape[0]} clusters of width {old_centroids.shape[1]}, but {len(centroids)} "
+            f"of width {centroids.shape[1]} are asked for: IDs can only be kept where both are the same"
+        )
+    former = pq.read_table(previous / TABLE_FILE)
+    old_of = dict(zip(former["item_id"].to_pylist(), former["cluster_id"].to_pylist(), strict=True))
+    old = np.array([old_of.get(item, NO_CLUSTER) for item in items], int)
+    both = old != NO_CLUSTER
+    ids = kept_ids(old[both], nearest[both], old_centroids, centroids)
+    return ids, {
+        "items_in_previous": int(both.sum()),
+        "ids_kept": float((ids[nearest[both]] == old[both]).mean()) if both.any() else None,
+        "adjusted_rand_index": float(adjusted_rand_score(old[both], nearest[both])) if both.any() else None,
+    }
+
+
+def _quality(
+    ingest: Path,
+    items: np.ndarray,
+    embeddings: np.ndarray,
+    nearest: np.ndarray,
+    distance: np.ndarray,
+    settings: ClusterSettings,
+) -> dict[str, float | None]:
+    """The quality report over the items of the train span."""
+    catalogue = records.read_items(ingest, [schema.CATEGORY])
+    category = dict(zip(catalogue.ids, catalogue.columns[schema.CATEGORY], strict=True))
+    label = np.array([category[item.encode()].decode() for item in items])
+    few = len(items) <= quality.NEIGHBOURS
+    return {
+        "distortion": float(distance.mean()),
+        **quality.use(nearest, settings.clusters),
+        **quality.agreement(nearest, label),
+        "neighbours_kept": None
+        if few
+        else quality.neighbours_kept(embeddings, nearest, NEIGHBOUR_QUERIES, np.random.default_rng(0)),
+    }

@@ -1,0 +1,72 @@
+"""How good a clustering is, as functions of arrays; what the quality report of the cluster stage holds."""
+
+import numpy as np
+from sklearn.metrics import normalized_mutual_info_score
+
+NEIGHBOURS = 10
+
+
+def use(cluster: np.ndarray, clusters: int) -> dict[str, float]:
+    """How evenly items are spread over the clusters.
+
+    Args:
+        cluster: [N] int.
+        clusters: their number, empty ones among them.
+
+    Returns:
+        "utilisation": share of clusters that hold an item; "entropy" in nats, and its exponential, "perplexity";
+        "gini": 0 where all are equally large, near 1 where one holds everything; "largest": its share of the items.
+    """
+    sizes = np.bincount(cluster, minlength=clusters).astype(float)
+    share = sizes / sizes.sum()
+    present = share[share > 0]
+    entropy = float(-(present * np.log(present)).sum())
+    ranks = np.arange(1, clusters + 1)
+    gini = float((2 * ranks - clusters - 1) @ np.sort(share) / clusters)
+    return {
+        "utilisation": float((sizes > 0).mean()),
+        "entropy": entropy,
+        "perplexity": float(np.exp(entropy)),
+        "gini": gini,
+        "largest": float(share.max()),
+    }
+
+
+def agreement(cluster: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """How far clusters are made of one label.
+
+    Returns:
+        "purity": share of items whose label is the most frequent of their cluster; "nmi": normalised mutual
+        information.
+    """
+    _, label = np.unique(label, return_inverse=True)
+    _, cluster = np.unique(cluster, return_inverse=True)
+    counts = np.bincount(cluster * (label.max() + 1) + label, minlength=(cluster.max() + 1) * (label.max() + 1))
+    table = counts.reshape(-1, label.max() + 1)
+    return {
+        "purity": float(table.max(axis=1).sum() / len(label)),
+        "nmi": float(normalized_mutual_info_score(label, cluster)),
+    }
+
+
+def neighbours_kept(embeddings: np.ndarray, cluster: np.ndarray, queries: int, rng: np.random.Generator) -> float:
+    """Share of exact nearest neighbours that are in the cluster of their query.
+
+    Args:
+        embeddings: [N, D], more than `NEIGHBOURS`.
+        cluster: [N] int.
+        queries: items whose neighbours are looked up, drawn by `rng`.
+        rng: of that draw.
+    """
+    chosen = rng.permutation(len(embeddings))[:queries]
+    half_norms = 0.5 * np.einsum("nd,nd->n", embeddings, embeddings)
+    score = embeddings[chosen] @ embeddings.T - half_norms
+    score[np.arange(len(chosen)), chosen] = -np.inf  # An item is no neighbour of itself.
+    nearest = np.argpartition(-score, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    return float((cluster[nearest] == cluster[chosen][:, None]).mean())
+
+
+def collisions(codes: np.ndarray) -> float:
+    """Share of items that share all their codes with another item; codes [N, L] int."""
+    _, place, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    return float((count[place.reshape(-1)] > 1).mean())

@@ -1,0 +1,98 @@
+"""The cluster stage on handmade embeddings: what it writes, what a second run keeps, what it refuses."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from beam_jobs.embed import EMBEDDING_SCHEMA
+from courier_tf import records, schema
+from courier_tf.artefacts import ARTEFACT_FILE, MadeBy, write_aside
+from courier_tf.clusters.cluster import CENTROIDS_FILE, TABLE_FILE, cluster
+from courier_tf.clusters.kmeans import ClusterError, assign
+from courier_tf.settings import ClusterSettings
+
+from .test_kmeans import planted
+
+CLUSTERS = 5
+SETTINGS = ClusterSettings(clusters=CLUSTERS, cluster_batch_size=128, cluster_steps=60)
+
+
+def write_stages(folder, points, label, bare=2):
+    """An ingest and an embed stage with these embeddings; `bare` further items have no photo."""
+    names = [f"i{n:04d}" for n in range(len(points) + bare)]
+    (folder / "ingest" / schema.ITEMS_FOLDER).mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "ingest" / schema.ITEMS_FOLDER / "items-00000-of-00001.tfrecord")) as out:
+        for number, name in enumerate(names):
+            category = f"c{label[number]}" if number < len(points) else "c0"
+            values = {"item_id": name, "image": b"", "title": "", "available_from": 0, "train_events": 0}
+            features = records.item_features([schema.CATEGORY])
+            out.write(records.serialise({**values, schema.column_feature(schema.CATEGORY): category}, features))
+    with write_aside(folder / "embed", MadeBy("embed", {}, {})) as (partial, facts):
+        (partial / "items").mkdir()
+        rows = [
+            {
+                "item_id": name,
+                "embedding": points[number].tolist() if number < len(points) else None,
+                "in_train_span": number % 10 > 0,
+                "encoder": "abc",
+            }
+            for number, name in enumerate(names)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), partial / "items" / "embeddings.parquet")
+        facts |= {"encoder": "abc", "image_size": 16}
+    return folder
+
+
+def run(folder, name="cluster", seed=0, **settings):
+    chosen = dataclasses.replace(SETTINGS, **settings)
+    cluster(folder / "ingest", folder / "embed", folder / name, chosen, seed, MadeBy("cluster", {}, {"n": name}))
+    table = pq.read_table(folder / name / TABLE_FILE).to_pydict()
+    facts = json.loads((folder / name / ARTEFACT_FILE).read_text())["facts"]
+    return np.array(table["cluster_id"]), np.load(folder / name / CENTROIDS_FILE), facts
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    points, label = planted(CLUSTERS, dim=32)
+    return write_stages(tmp_path_factory.mktemp("stages"), points, label), points, label
+
+
+def test_table_codebook_and_report(stages):
+    folder, points, label = stages
+    ids, centroids, facts = run(folder)
+    np.testing.assert_array_equal(ids[:-2], assign(points, centroids)[0])
+    np.testing.assert_array_equal(ids[-2:], [-1, -1])
+    assert facts["items_without_photo"] == 2 and facts["encoder"] == "abc"
+    train = np.arange(len(points)) % 10 > 0
+    report = facts["quality"]
+    distance = ((points - centroids[ids[:-2]]) ** 2).sum(axis=1)
+    assert report["distortion"] == pytest.approx(distance[train].mean(), rel=1e-4)
+    assert report["purity"] > 0.9 and report["nmi"] > 0.9 and report["neighbours_kept"] > 0.9
+
+
+def test_ids_are_kept_with_other_centroids(stages, tmp_path):
+    """Another seed numbers the same clusters otherwise; with the former stage at hand the numbers stay."""
+    folder, points, _ = stages
+    ids, _, _ = run(folder, "first")
+    other, _, _ = run(folder, "other", seed=5)
+    assert (ids == other)[:-2].mean() < 0.5
+    again, centroids, facts = run(folder, "again", seed=5, previous=str(folder / "first"))
+    assert (ids == again)[:-2].mean() > 0.95
+    np.testing.assert_array_equal(again[:-2], assign(points, centroids)[0])
+    assert facts["ids_kept"] == pytest.approx((ids == again)[:-2].mean())
+    assert facts["adjusted_rand_index"] > 0.95 and facts["items_in_previous"] == len(points)
+
+
+def test_what_cannot_be_kept_is_refused(stages):
+    folder, _, _ = stages
+    run(folder, "former")
+    with pytest.raises(ClusterError, match="has 5 clusters of width 32, but 7 of width 32 are asked for"):
+        run(folder, "fewer", clusters=7, previous=str(folder / "former"))
+    with pytest.raises(ClusterError, match="is what this stage writes"):
+        run(folder, "former", previous=str(folder / "former"))
+    assert not (folder / "fewer").exists()

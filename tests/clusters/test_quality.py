@@ -1,0 +1,50 @@
+"""The quality figures against loops and known cases."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from courier_tf.clusters import quality
+
+
+def test_use_of_equal_and_of_one_cluster():
+    even = quality.use(np.repeat(np.arange(4), 5), 4)
+    assert even == pytest.approx(
+        {"utilisation": 1, "entropy": np.log(4), "perplexity": 4, "gini": 0, "largest": 0.25}, abs=1e-12
+    )
+    single = quality.use(np.zeros(7, int), 4)
+    assert single == pytest.approx({"utilisation": 0.25, "entropy": 0, "perplexity": 1, "gini": 0.75, "largest": 1})
+
+
+def test_gini_equals_the_mean_difference():
+    sizes = np.array([1, 4, 2, 9, 0])
+    found = quality.use(np.repeat(np.arange(5), sizes), 5)["gini"]
+    differences = [abs(a - b) for a in sizes for b in sizes]
+    assert found == pytest.approx(sum(differences) / (2 * len(sizes) ** 2 * sizes.mean()))
+
+
+def test_purity_equals_a_loop():
+    rng = np.random.default_rng(0)
+    cluster, label = rng.integers(2, 9, 100), rng.choice([b"dress", b"shoe", b"hat"], 100)
+    right = sum(Counter(label[cluster == c]).most_common(1)[0][1] for c in set(cluster))
+    found = quality.agreement(cluster, label)
+    assert found["purity"] == pytest.approx(right / 100) and 0 <= found["nmi"] < 0.3
+    assert quality.agreement(cluster, cluster) == pytest.approx({"purity": 1, "nmi": 1})
+
+
+def test_neighbours_equal_a_loop():
+    rng = np.random.default_rng(1)
+    points, cluster = rng.normal(size=[60, 3]), rng.integers(3, size=60)
+    shares = []
+    for item in range(60):
+        distance = ((points - points[item]) ** 2).sum(axis=1)
+        nearest = [other for other in np.argsort(distance) if other != item][: quality.NEIGHBOURS]
+        shares.append(np.mean(cluster[nearest] == cluster[item]))
+    assert quality.neighbours_kept(points, cluster, 60, rng) == pytest.approx(np.mean(shares))
+
+
+def test_collisions():
+    codes = np.array([[1, 2], [1, 2], [1, 3], [2, 2], [1, 2]])
+    assert quality.collisions(codes) == pytest.approx(3 / 5)
+    assert quality.collisions(codes[2:4]) == 0
