@@ -3,14 +3,16 @@
 python -m tests.benchmarks.shop_evidence OUT
 
 For each visual signal and seed: a shop of its own, then the preset `demo` from one ingest and one warm-up, with the
-courier objective and, where a claim names it, with the warm-up alone (`base`); several rankers per image feature.
-Interrupted, it goes on where it stopped. Writes OUT/evidence.md, and fails where one of `CLAIMS` does not hold.
+courier objective and, where a claim names it, with the warm-up alone (`base`); several rankers for each image feature
+that a claim names. Interrupted, it goes on where it stopped. Writes OUT/evidence.md, and fails where one of `CLAIMS`
+does not hold.
 """
 
 import dataclasses
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,7 @@ from courier_tf import artefacts
 from courier_tf.chain import Chain
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import Settings
+from courier_tf.settings import RankMode, Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
 from tests.benchmarks.sharing import share_stages
 
@@ -48,10 +50,10 @@ CLAIMS = (
 )
 
 
-def settings_of(seed: int, objective: str, starts: int) -> Settings:
-    """The preset `demo`; the control of permuted IDs goes with courier."""
+def settings_of(seed: int, objective: str, features: Collection[str], starts: int) -> Settings:
+    """The preset `demo` with these image features."""
     demo = PRESETS["demo"]
-    modes = ("none", "cluster_id", CONTROL) if objective == "courier" else ("none", "cluster_id")
+    modes = tuple(mode for mode in get_args(RankMode) if mode in features)
     return dataclasses.replace(
         demo,
         seed=seed,
@@ -66,11 +68,12 @@ def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[di
     if not (shop / SHOP_FILE).exists():
         make_shop(shop, ShopSettings(visual_signal=visual_signal, shop_seed=seed))
     rows = []
-    claimed = {side[0] for claim in CLAIMS if claim.signal == visual_signal for side in (claim.better, claim.than)}
-    for objective in sorted(claimed, reverse=True):  # courier comes first, and shares what it has made.
+    sides = {side for claim in CLAIMS if claim.signal == visual_signal for side in (claim.better, claim.than)}
+    for objective in sorted({side[0] for side in sides}, reverse=True):  # courier is first, and shares what it made.
+        features = {"none"} | {side[1] for side in sides if side[0] == objective}
         workdir = out / objective
         share_stages(workdir, out / "courier", SHARED)
-        found = Chain(workdir, settings_of(seed, objective, starts)).run(str(shop), final=True)
+        found = Chain(workdir, settings_of(seed, objective, features, starts)).run(str(shop), final=True)
         for mode, metrics in found["ranking"].items():
             gain = found["gain_over_none"]["test"].get(mode, {}).get("all", {})
             rows.append(
