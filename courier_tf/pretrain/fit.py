@@ -10,7 +10,7 @@ import tensorflow as tf
 from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.pretrain.encoder import Encoder, load_weights
 from courier_tf.pretrain.model import CourierModel
-from courier_tf.pretrain.watching import Spread, Throughput
+from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import (
     Checkpoints,
@@ -23,6 +23,7 @@ from courier_tf.training import (
 
 keras = tf.keras
 
+STEPS_FILE = "steps.csv"  # In the folder of logs: a row per epoch.
 ENCODER_FOLDER = "encoder"  # Of a stage's directory: weights and config, for a further training.
 
 
@@ -87,6 +88,7 @@ def fit(
     if done < steps:
         logs = partial / "logs"
         logs.mkdir(exist_ok=True)
+        keep_epochs(logs / STEPS_FILE, done // epoch_steps)
         model.fit(
             strategy.distribute_datasets_from_function(replica_batches),
             epochs=epochs,
@@ -95,7 +97,7 @@ def fit(
             callbacks=[
                 Throughput(),
                 Spread(sample),
-                keras.callbacks.CSVLogger(str(logs / "steps.csv"), append=True),
+                keras.callbacks.CSVLogger(str(logs / STEPS_FILE), append=True),
                 keras.callbacks.TensorBoard(str(logs), write_graph=False),
                 StopAfter(steps),
                 checkpoints,

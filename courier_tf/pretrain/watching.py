@@ -1,15 +1,28 @@
 """What a training run tells of itself beside the loss."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from courier_tf.artefacts import write_file
 from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.training import UNIFORMITY
 
 keras = tf.keras
+
+
+def keep_epochs(file: Path, epochs: int) -> None:
+    """Drops the rows of a CSV log after the first `epochs`: no checkpoint holds them, and they are run again."""
+    if not file.exists():
+        return
+    lines = file.read_text().splitlines(keepends=True)
+    if epochs:
+        write_file(file, "".join(lines[: epochs + 1]))  # With the header.
+    else:
+        file.unlink()
 
 
 class Throughput(keras.callbacks.Callback):

@@ -11,7 +11,7 @@ from courier_tf.pretrain.data import deduplicated
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.spread import effective_rank, uniformity
-from courier_tf.pretrain.watching import Spread, Throughput
+from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.training import Checkpoints, TrainingError
 
 PHOTOS = np.random.default_rng(0).integers(0, 255, [9, 16, 16, 3], dtype=np.uint8)
@@ -61,6 +61,21 @@ def test_logs_of_an_epoch(tmp_path, monkeypatch):
     distances = [((a - b) ** 2).sum() for i, a in enumerate(embeddings) for j, b in enumerate(embeddings) if i != j]
     assert float(rows[-1]["uniformity"]) == pytest.approx(np.log(np.mean(np.exp(-2 * np.array(distances)))), rel=1e-3)
     assert 1 <= float(rows[-1]["effective_rank"]) <= 8
+
+
+def test_rows_that_no_checkpoint_holds_are_dropped(tmp_path):
+    """A run killed between the log and the checkpoint, in the middle of a row: the epoch is run and logged again."""
+    file = tmp_path / "steps.csv"
+    keep_epochs(file, 3)
+    assert not file.exists()
+    file.write_text("epoch,loss\n0,3.5\n1,3.25\n2,3.")
+    keep_epochs(file, 2)
+    assert file.read_text() == "epoch,loss\n0,3.5\n1,3.25\n"
+    model, data = model_and_data()
+    model.fit(data, steps_per_epoch=1, verbose=0, callbacks=[tf.keras.callbacks.CSVLogger(str(file), append=True)])
+    assert len(file.read_text().splitlines()) == 4
+    keep_epochs(file, 0)
+    assert not file.exists()
 
 
 def test_a_collapse_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
