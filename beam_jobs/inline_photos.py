@@ -1,4 +1,4 @@
-"""Photos inside the pre-training rows, for catalogues that fit into no trainer's memory."""
+"""Photos inside the pre-training rows, so that a trainer reads them in the order in which it needs them."""
 
 from collections.abc import Iterable, Iterator
 

@@ -81,7 +81,8 @@ class IngestSettings(_Checked):
     image_size: int = 64
     """Side of the stored photos, in pixels."""
     inline_photos: bool = False
-    """Put the photos inside the pre-training rows, too, for catalogues that fit into no trainer's memory."""
+    """Put the photos inside the pre-training rows, too: the objective then reads them in the order of the rows and
+    looks none up in memory (the warm-up and the held-out score still do)."""
     page_view_size: int = 5
     """Items of a pre-training row (P of the paper)."""
     history_kept: int = 20

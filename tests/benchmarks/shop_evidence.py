@@ -103,7 +103,7 @@ def differences(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     `error` is the standard error by bootstrap over that shop's users and ranker starts where the claim compares with
     `none`, else 0.
     """
-    own = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"])
+    own = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"]).sort_index()
     better, than = own.loc[claim.better], own.loc[claim.than]
     error = (better["high"] - better["low"]) / (2 * 1.96) if claim.than[1] == "none" else 0 * better["auc"]
     return pd.DataFrame({"difference": better["auc"] - than["auc"], "error": error}).dropna(subset="difference")

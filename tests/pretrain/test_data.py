@@ -120,7 +120,6 @@ def test_log_shares_are_those_of_the_slots_shown(ingested):
     known = [item for item, photo in zip(store.ids, store.encoded, strict=True) if photo]
     counts = np.array([max(shown[item], 1) if item in known else 1 for item in store.ids])
     np.testing.assert_allclose(data.log_shares(folder, store)[1:], np.log(counts / counts.sum()), rtol=1e-5)
-    assert any(shown[item] == 0 for item in store.ids) or counts.min() >= 1
 
 
 def test_a_row_without_a_known_photo_gives_padding():

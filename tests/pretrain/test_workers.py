@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from .objectives.test_objectives import model_of
+from .objectives.models import model_of
 from .worker import halves, stream, trained
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tests.pretrain.objectives.test_objectives import batch_of, model_of, raw_batch, store
+from tests.pretrain.objectives.batches import batch_of, raw_batch, store
+from tests.pretrain.objectives.models import model_of
 
 STEPS = 5
 

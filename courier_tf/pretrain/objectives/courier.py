@@ -71,7 +71,7 @@ class Courier(Objective):
         self.loss_names, self.projection = tuple(losses), projection
         self.attributes = ("log_share",) if negatives == "popularity_corrected" else ()
         self.reconstruction = RECONSTRUCTIONS[reconstruction](name="reconstruction")
-        if len(self.loss_names) > 1 or "contrastive" not in self.loss_names:
+        if len(self.loss_names) > 1:
             self.gauges = (*type(self).gauges, *(f"{name}_loss" for name in self.loss_names))
 
     def build(self, input_shape: Any) -> None:

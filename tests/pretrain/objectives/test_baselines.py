@@ -1,0 +1,125 @@
+"""The other objectives against loops in NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.pretrain.objectives.clip import BUCKETS, WORDS, Clip, title_words
+from courier_tf.pretrain.objectives.mil_nce import MilNce
+from courier_tf.pretrain.objectives.simclr import SimClr
+from courier_tf.pretrain.objectives.simcse import SimCse
+from courier_tf.pretrain.objectives.simsiam import SimSiam
+from courier_tf.pretrain.objectives.supervised import Supervised, column_codes
+from tests.pretrain.objectives.batches import WIDTH, batch_of, by_item, called, embeddings_of, raw_batch, store
+
+
+def test_mil_nce_equals_a_loop():
+    rng = np.random.default_rng(1)
+    pixels, attributes = store(rng)
+    raw = page_view, past, clicked = raw_batch(rng)
+    batch = batch_of(raw, pixels, attributes)
+    embeddings = embeddings_of(rng, batch)
+    vector = by_item(embeddings, batch)
+    losses = []
+    for i, j in zip(*np.nonzero(clicked), strict=True):
+        item = page_view[i, j]
+        if not past[i].any() or item in past[i]:
+            continue
+        bag = sum(np.exp(vector[item] @ vector[k] / 0.05) for k in past[i] if k)
+        others = [k for k in past[np.arange(len(past)) != i].ravel() if k and k != item and k not in past[i]]
+        losses.append(-np.log(bag / (bag + sum(np.exp(vector[item] @ vector[k] / 0.05) for k in others))))
+    found = called(MilNce(), embeddings, batch)
+    assert len(losses) > 3 and float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("objective, temperature", [(SimClr(), 0.2), (SimCse(), 0.05)])
+def test_pairs_equal_a_loop(objective, temperature):
+    rng = np.random.default_rng(2)
+    pixels, attributes = store(rng)
+    batch = batch_of(raw_batch(rng), pixels, attributes)
+    embeddings = embeddings_of(rng, batch, views=2)
+    items = np.concatenate([batch["photo_items"]] * 2)
+    half, losses = len(items) // 2, []
+    for a in np.flatnonzero(items):
+        scores = {b: np.exp(embeddings[a] @ embeddings[b] / temperature) for b in np.flatnonzero(items) if b != a}
+        losses.append(-np.log(scores[(a + half) % len(items)] / sum(scores.values())))
+    found = called(objective, embeddings, batch)
+    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_simsiam_equals_numpy():
+    rng = np.random.default_rng(3)
+    pixels, attributes = store(rng)
+    batch = batch_of(raw_batch(rng), pixels, attributes)
+    embeddings = embeddings_of(rng, batch, views=2)
+    objective = SimSiam(hidden=4)
+    with tf.GradientTape() as tape:
+        vectors = tf.constant(embeddings)
+        tape.watch(vectors)
+        objective.build([None, WIDTH])
+        found = objective(vectors, batch)
+    real = np.concatenate([batch["photo_items"]] * 2) > 0
+    kept = embeddings[real]
+    hidden = kept @ objective.squeeze.kernel.numpy()
+    hidden = np.maximum((hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + 1e-3), 0)
+    predicted = hidden @ objective.predict.kernel.numpy() + objective.predict.bias.numpy()
+    predicted /= np.maximum(np.linalg.norm(predicted, axis=1, keepdims=True), 1e-6)  # Zeros where no unit fires.
+    expected = -np.mean(np.sum(predicted * np.roll(kept, len(kept) // 2, axis=0), axis=1))
+    assert float(found.loss) == pytest.approx(expected, rel=1e-3)
+    gradient = tape.gradient(found.loss, vectors).numpy()
+    assert np.abs(gradient[real]).max() > 0 and np.abs(gradient[~real]).max() == 0
+
+
+def test_clip_equals_a_loop():
+    rng = np.random.default_rng(4)
+    pixels, attributes = store(rng)
+    batch = batch_of(raw_batch(rng), pixels, attributes)
+    embeddings = embeddings_of(rng, batch)
+    objective = Clip(width=5)
+    found = called(objective, embeddings, batch)
+    items = [int(item) for item in batch["photo_items"] if item and attributes["words"][item].any()]
+    assert 3 not in items and {4, 5} <= set(items)
+    vector = by_item(embeddings, batch)
+    texts = dict(zip(items, objective.titles(tf.constant(attributes["words"][items])).numpy(), strict=True))
+    losses = []
+    for queries, keys in ((vector, texts), (texts, vector)):
+        for a in items:
+            same = [b for b in items if (attributes["words"][a] == attributes["words"][b]).all() and b != a]
+            scores = {b: np.exp(queries[a] @ keys[b] / 0.1) for b in items if b not in same}
+            losses.append(-np.log(scores[a] / sum(scores.values())))
+    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_words_of_titles():
+    found = title_words(
+        np.array([b"Red  dress", b"red-DRESS!", b"", " ".join("abcdefghijklmnopqrst").encode()], object)
+    )
+    assert found.shape == (4, WORDS) and found.max() <= BUCKETS
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(np.count_nonzero(found, axis=1), [2, 2, 0, WORDS])
+
+
+def test_supervised_equals_numpy():
+    rng = np.random.default_rng(5)
+    pixels, attributes = store(rng)
+    batch = batch_of(raw_batch(rng), pixels, attributes)
+    embeddings = embeddings_of(rng, batch)
+    objective = Supervised([3, 3])
+    found = called(objective, embeddings, batch)
+    losses, right = [], []
+    for vector, item in zip(embeddings, batch["photo_items"].numpy(), strict=True):
+        for column, code in enumerate(attributes["codes"][item]):
+            if item and code >= 0:
+                classifier = objective.classifiers[column]
+                logits = 16 * vector @ classifier.kernel.numpy() + classifier.bias.numpy()
+                losses.append(-np.log(np.exp(logits[code]) / np.exp(logits).sum()))
+                right.append(logits.argmax() == code)
+    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(found.gauges["accuracy"]) == pytest.approx(np.mean(right))
+
+
+def test_column_codes_know_the_train_span_alone():
+    codes, size = column_codes(np.array([b"x", b"", b"y", b"z", b"x"], object), np.array([1, 1, 1, 0, 1], bool))
+    assert size == 2
+    np.testing.assert_array_equal(codes, [0, -1, 1, -1, 0])
+    assert column_codes(np.array([b"", b"z"], object), np.array([True, False]))[1] == 0
