@@ -26,7 +26,7 @@ _PAPER = Settings(
         checkpoint_every=1000,
         precision="mixed_float16",
     ),
-    cluster=ClusterSettings(clusters=20_000, cluster_batch_size=65_536, cluster_steps=2000),
+    cluster=ClusterSettings(clusters=20_000),
     rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
 )
 
@@ -43,7 +43,7 @@ PRESETS: dict[str, Settings] = {
             pretrain_batch_rows=32,
             checkpoint_every=5,
         ),
-        cluster=ClusterSettings(clusters=16, cluster_steps=50, cluster_batch_size=256),
+        cluster=ClusterSettings(clusters=16),
         rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8),
     ),
     "demo": Settings(),

@@ -179,10 +179,13 @@ class ClusterSettings(_Checked):
 
     clusters: int = 32
     """Number of centroids."""
+    algorithm: Literal["kmeans", "online"] = "kmeans"
+    """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
+    (the paper's choice)."""
+    cluster_steps: int = 25
+    """kmeans: most steps; it ends where next to nothing moves any more."""
     cluster_batch_size: int = 4096
-    """Embeddings per mini-batch."""
-    cluster_steps: int = 300
-    """Mini-batches."""
+    """online: embeddings between two moves of the centroids."""
     previous: str | None = None
     """Directory of a former cluster stage: its IDs are kept, as far as its items stay together."""
 

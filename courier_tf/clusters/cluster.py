@@ -1,22 +1,27 @@
 """The cluster stage: embeddings (Parquet) to a codebook, and a table item -> cluster ID."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import track
+from rich.progress import Progress
 from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records, schema
 from courier_tf.clusters import quality
-from courier_tf.clusters.kmeans import ClusterError, assign, check, minibatch_kmeans
+from courier_tf.clusters.kmeans import kmeans
 from courier_tf.clusters.matching import kept_ids
+from courier_tf.clusters.nearest import nearest as nearest_centroids
+from courier_tf.clusters.online import SEEN_AT_START, single_pass, start
+from courier_tf.clusters.seeding import ClusterError, check
 from courier_tf.settings import ClusterSettings
 
 CENTROIDS_FILE = "centroids.npy"  # [clusters, D] float32; the row is the cluster ID.
 TABLE_FILE = "item_clusters.parquet"  # item_id: string, cluster_id: int32 (NO_CLUSTER for an item without a photo).
 NO_CLUSTER = -1
+SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
 NEIGHBOUR_QUERIES = 1000  # Items whose neighbours the quality report looks up.
 
 
@@ -40,12 +45,12 @@ def cluster(
         ingest, embed: directories of those stages.
         target: directory to write.
         settings: those of this stage.
-        seed: of k-means.
+        seed: of order and seeding.
         made_by: what determines the result.
 
     Raises:
-        ClusterError: fewer embeddings than clusters, embeddings that are not finite or of several encoders, or a
-            previous codebook of another size.
+        ClusterError: fewer different embeddings than clusters, embeddings that are not finite, zero or of several
+            encoders, or a previous codebook of another size.
     """
     facts = artefacts.read(embed, "embed").facts
     table = read_embeddings(embed / "items")
@@ -55,16 +60,9 @@ def cluster(
     with_photo = table.filter(table["embedding"].is_valid())
     items, embeddings = np.array(with_photo["item_id"].to_pylist(), object), vectors(with_photo)
     train = with_photo["in_train_span"].to_numpy()
-    check(embeddings[train], settings.clusters)
-    rounds = minibatch_kmeans(
-        embeddings[train],
-        settings.clusters,
-        batch_size=settings.cluster_batch_size,
-        steps=settings.cluster_steps,
-        rng=np.random.default_rng(seed),
-    )
-    *_, centroids = track(rounds, "k-means", settings.cluster_steps)
-    nearest, distance = assign(embeddings, centroids)
+    check(embeddings, items)
+    centroids = _learned(embeddings[train], settings, np.random.default_rng(seed))
+    nearest, distance = nearest_centroids(embeddings, centroids)
     kept = {}
     if settings.previous:
         ids, kept = _ids_of(Path(settings.previous), target, items, nearest, centroids)
@@ -84,6 +82,28 @@ def cluster(
             "quality": _quality(ingest, items[train], embeddings[train], nearest[train], distance[train], settings),
             **kept,
         }
+
+
+def _learned(embeddings: np.ndarray, settings: ClusterSettings, rng: np.random.Generator) -> np.ndarray:
+    """[K, D] the centroids of the settings' algorithm."""
+    order = rng.permutation(len(embeddings))
+    if settings.algorithm == "kmeans":
+        sample = embeddings[order[: settings.clusters * SAMPLE_PER_CLUSTER]]
+        rounds = kmeans(sample, settings.clusters, rng, settings.cluster_steps)
+        total = settings.cluster_steps + 1
+    else:
+        first = settings.clusters * SEEN_AT_START
+        state = start(embeddings[order[:first]], settings.clusters, rng)
+        borders = range(first, len(order), settings.cluster_batch_size)
+        blocks = (embeddings[order[b : b + settings.cluster_batch_size]] for b in borders)
+        rounds, total = itertools.chain([state], single_pass(state, blocks)), len(borders) + 1
+    with Progress() as progress:
+        task = progress.add_task(settings.algorithm, total=total)
+        for found in rounds:
+            centroids = found.centroids
+            progress.advance(task)
+        progress.update(task, completed=total)  # k-means may end early.
+    return centroids
 
 
 def _ids_of(

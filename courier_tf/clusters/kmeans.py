@@ -1,110 +1,98 @@
-"""Mini-batch k-means (Sculley, WWW 2010) with k-means++ seeding, as functions of arrays.
+"""k-means on a sample that fits into memory: k-means++ seeding, then Lloyd's steps among near centroids alone.
 
-For unit vectors Euclidean distance and cosine agree, so clusters keep what the contrastive loss arranged.
+After the first step an embedding that changes its centroid goes to one nearby. So each step compares it with the
+`CANDIDATES` centroids nearest to the one it has, not with all of them: with 20,000 centroids 300 times fewer. With no
+more than `CANDIDATES` clusters this is Lloyd's algorithm.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
+from scipy import sparse
 
-ASSIGN_ROWS = 16_384  # Rows scored at once: bounds the memory of the score matrix.
+from courier_tf.clusters.nearest import nearest, with_half_norms, with_ones
+from courier_tf.clusters.seeding import Clustering, plus_plus
+
+CANDIDATES = 64
+SETTLED = 1e-4  # Share of embeddings that change their centroid at which nothing more is to be had.
+LISTS_LAST = 5  # Steps after which each centroid's neighbours are looked up anew.
 
 
-class ClusterError(ValueError):
-    """The embeddings cannot be clustered as asked."""
+def kmeans(sample: np.ndarray, clusters: int, rng: np.random.Generator, steps: int) -> Iterator[Clustering]:
+    """Yields the clustering after seeding and after each step (the caller shows progress and keeps the last).
 
-
-def check(embeddings: np.ndarray, clusters: int) -> None:
-    """Refuses what k-means cannot work on.
+    An embedding keeps its centroid among equally near ones. A centroid that lost all its embeddings is put on the
+    embedding that is worst served, so that none is empty at the end.
 
     Args:
-        embeddings: [N, D].
-        clusters: centroids wanted.
+        sample: [N, D] float32.
+        clusters: number of centroids.
+        rng: of seeding.
+        steps: of Lloyd, at most; fewer where next to nothing moves any more.
 
     Raises:
-        ClusterError: fewer different embeddings than clusters, or values that are no numbers.
+        ClusterError: fewer different embeddings than clusters.
     """
-    if not np.isfinite(embeddings).all():
-        row = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
-        raise ClusterError(f"embedding {row} holds values that are not finite")
-    different = len(np.unique(embeddings, axis=0))
-    if different < clusters:
-        raise ClusterError(f"clusters={clusters}, but there are only {different} different embeddings")
-
-
-def assign(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest centroid of each embedding; of equally near ones the first.
-
-    Args:
-        embeddings: [N, D] float32.
-        centroids: [K, D] float32.
-
-    Returns:
-        ([N] int32 centroid, [N] float32 squared distance to it).
-    """
-    half_norms = 0.5 * np.einsum("kd,kd->k", centroids, centroids)
-    nearest = np.empty(len(embeddings), np.int32)
-    distance = np.empty(len(embeddings), np.float32)
-    for start in range(0, len(embeddings), ASSIGN_ROWS):
-        rows = slice(start, start + ASSIGN_ROWS)
-        score = embeddings[rows] @ centroids.T - half_norms
-        nearest[rows] = score.argmax(axis=1)
-        difference = embeddings[rows] - centroids[nearest[rows]]
-        distance[rows] = np.einsum("nd,nd->n", difference, difference)
-    return nearest, distance
-
-
-def plus_plus(embeddings: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means++ seeding (Arthur and Vassilvitskii 2007): each next centroid far from those chosen, by chance.
-
-    Returns:
-        [clusters, D] float32, different rows of the embeddings.
-    """
-    chosen = [int(rng.integers(len(embeddings)))]
-    distance = np.full(len(embeddings), np.inf, np.float32)
-    while len(chosen) < clusters:
-        difference = embeddings - embeddings[chosen[-1]]
-        distance = np.minimum(distance, np.einsum("nd,nd->n", difference, difference))
-        distance[chosen] = 0.0
-        weights = np.cumsum(distance, dtype=np.float64)
-        chosen.append(int(np.searchsorted(weights, rng.random() * weights[-1], side="right")))
-    return embeddings[chosen].astype(np.float32)
-
-
-def minibatch_kmeans(
-    embeddings: np.ndarray, clusters: int, *, batch_size: int, steps: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Yields the centroids [clusters, D] after each step (the caller shows progress and keeps the last).
-
-    A centroid moves to the mean of all embeddings it was ever given, so its steps shrink. One that no embedding chose
-    for two passes is dead: it is put on the embedding of the batch that is worst served.
-
-    Args:
-        embeddings: [N, D] float32, checked by `check`.
-        clusters: number of centroids.
-        batch_size: embeddings per step, drawn without replacement within a pass.
-        steps: mini-batches.
-        rng: of seeding and order.
-    """
-    sample = rng.permutation(len(embeddings))[: max(clusters * 20, 10_000)]
-    centroids = plus_plus(embeddings[np.sort(sample)], clusters, rng)
-    counts, idle = np.zeros(clusters), np.zeros(clusters, int)
-    order = rng.permutation(len(embeddings))
-    revive_after = max(10, 2 * len(embeddings) // batch_size)
+    state = plus_plus(sample, clusters, rng)
+    yield state
+    lists = None
     for step in range(steps):
-        start = step * batch_size % len(embeddings)
-        batch = embeddings[np.take(order, range(start, start + min(batch_size, len(embeddings))), mode="wrap")]
-        nearest, distance = assign(batch, centroids)
-        given = np.bincount(nearest, minlength=clusters)
-        sums = np.zeros_like(centroids)
-        np.add.at(sums, nearest, batch)
-        counts += given
-        moved = given > 0
-        rate = (given[moved] / counts[moved])[:, None].astype(np.float32)
-        centroids[moved] += rate * (sums[moved] / given[moved, None] - centroids[moved])
-        idle = np.where(moved, 0, idle + 1)
-        dead = np.flatnonzero(idle >= revive_after)[: len(batch)]
-        if len(dead):
-            worst = np.argsort(-distance, kind="stable")[: len(dead)]
-            centroids[dead], counts[dead], idle[dead] = batch[worst], 1, 0
-        yield centroids
+        centroids = _means(sample, state)
+        if clusters <= CANDIDATES:
+            found, distance = nearest(sample, centroids)
+        else:
+            lists = _neighbours(centroids) if step % LISTS_LAST == 0 else lists
+            found, distance = _nearest_of_lists(sample, centroids, state.nearest, lists)
+        moved = np.count_nonzero(found != state.nearest)
+        state = Clustering(centroids, found, distance)
+        yield state
+        if moved <= SETTLED * len(sample):
+            return
+
+
+def _means(sample: np.ndarray, state: Clustering) -> np.ndarray:
+    """[K, D] the mean of each cluster; an empty one takes the worst served embedding out of another."""
+    clusters = len(state.centroids)
+    found, distance = state.nearest, state.distance
+    empty = np.flatnonzero(np.bincount(found, minlength=clusters) == 0)
+    if len(empty):
+        worst = np.argpartition(-distance, len(empty) - 1)[: len(empty)]
+        worst = worst[np.argsort(-distance[worst], kind="stable")]
+        found = found.copy()
+        found[worst] = empty
+    members = sparse.csr_matrix((np.ones(len(sample), np.float32), (found, np.arange(len(sample)))))
+    sizes = np.bincount(found, minlength=clusters)
+    sums = members @ sample
+    # Taking the worst may have emptied a cluster of one: that one waits for the next step where it is.
+    return np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], state.centroids).astype(np.float32)
+
+
+def _neighbours(centroids: np.ndarray) -> np.ndarray:
+    """[K, CANDIDATES] int: the centroids nearest to each one, in order of their numbers."""
+    wide = with_half_norms(centroids)
+    lists = np.empty([len(centroids), CANDIDATES], np.int32)
+    rows = max(1, 2**22 // len(centroids))
+    for start in range(0, len(centroids), rows):
+        score = with_ones(centroids[start : start + rows]) @ wide
+        lists[start : start + rows] = np.argpartition(-score, CANDIDATES - 1, axis=1)[:, :CANDIDATES]
+    return np.sort(lists, axis=1)
+
+
+def _nearest_of_lists(
+    sample: np.ndarray, centroids: np.ndarray, former: np.ndarray, lists: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` among the neighbours of the centroid that each embedding has had."""
+    order = np.argsort(former, kind="stable")
+    borders = np.searchsorted(former[order], np.arange(len(centroids) + 1))
+    wide = with_half_norms(centroids).T
+    found, distance = np.empty(len(sample), np.int32), np.empty(len(sample), np.float32)
+    for cluster, (start, end) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+        if start == end:
+            continue
+        rows, candidates = order[start:end], lists[cluster]
+        members = sample[rows]
+        score = members @ wide[candidates, :-1].T + wide[candidates, -1]
+        found[rows] = candidates[score.argmax(axis=1)]
+        difference = members - centroids[found[rows]]
+        distance[rows] = np.einsum("nd,nd->n", difference, difference)
+    return found, distance

@@ -1,71 +1,112 @@
-"""k-means against brute force and planted clusters."""
+"""k-means against loops, scikit-learn and planted clusters."""
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from courier_tf.clusters import kmeans
+from courier_tf.clusters import kmeans as module
+from courier_tf.clusters.kmeans import kmeans
+from courier_tf.clusters.nearest import nearest
+from courier_tf.clusters.seeding import ClusterError, check, plus_plus
+
+from .planted import planted
 
 
-def planted(clusters=12, each=60, dim=16, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=[clusters, dim])
-    label = np.repeat(np.arange(clusters), each)
-    points = centres[label] + 0.15 * rng.normal(size=[len(label), dim])
-    points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
-    order = rng.permutation(len(label))
-    return points[order], label[order]
+def run(points, clusters, steps=25, seed=0):
+    return list(kmeans(points, clusters, np.random.default_rng(seed), steps))
 
 
-def run(points, clusters, steps=60, seed=0):
-    *_, centroids = kmeans.minibatch_kmeans(
-        points, clusters, batch_size=128, steps=steps, rng=np.random.default_rng(seed)
-    )
-    return centroids
-
-
-def test_assign_equals_brute_force():
+@pytest.mark.parametrize("number", [50, 3000])
+def test_nearest_equals_brute_force(number):
+    """More rows and centroids than a block holds, and fewer."""
     rng = np.random.default_rng(0)
-    points, centroids = rng.normal(size=[50, 4]).astype(np.float32), rng.normal(size=[7, 4]).astype(np.float32)
-    nearest, distance = kmeans.assign(points, centroids)
-    table = ((points[:, None] - centroids[None]) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(nearest, table.argmin(axis=1))
-    np.testing.assert_allclose(distance, table.min(axis=1), rtol=1e-4)
+    points, centroids = (rng.normal(size=[n, 4]).astype(np.float32) for n in (number, 2 * number))
+    found, distance = nearest(points, centroids)
+    for row in range(0, number, 7):
+        table = ((points[row].astype(float) - centroids) ** 2).sum(axis=1)
+        assert table[found[row]] == pytest.approx(table.min(), abs=1e-5)
+        assert distance[row] == pytest.approx(table.min(), rel=1e-3, abs=1e-6)
 
 
 def test_ties_go_to_the_first_centroid():
-    nearest, _ = kmeans.assign(np.zeros([3, 2], np.float32), np.array([[1, 0], [0, 1], [1, 0]], np.float32))
-    np.testing.assert_array_equal(nearest, [0, 0, 0])
+    centroids = np.tile(np.array([[1, 0], [0, 1], [1, 0]], np.float32), [3000, 1])
+    np.testing.assert_array_equal(nearest(np.zeros([3, 2], np.float32), centroids)[0], [0, 0, 0])
+
+
+def test_steps_are_those_of_lloyd():
+    points, _ = planted()
+    states = run(points, 20, steps=4)
+    for before, after in zip(states[:-1], states[1:], strict=True):
+        means = [points[before.nearest == cluster].mean(axis=0) for cluster in range(20)]
+        np.testing.assert_allclose(after.centroids, means, atol=1e-5)
+        table = ((points[:, None] - after.centroids) ** 2).sum(axis=2)
+        np.testing.assert_array_equal(after.nearest, table.argmin(axis=1))
+        np.testing.assert_allclose(after.distance, table.min(axis=1), atol=1e-5)
+
+
+def test_near_centroids_alone_do_as_well_as_all(monkeypatch):
+    """As well as scikit-learn's exact k-means from the same start."""
+    points, _ = planted(clusters=60, each=40, seed=3)
+    start, *_, last = run(points, 200)
+    exact = KMeans(200, init=start.centroids, n_init=1, max_iter=25).fit(points).inertia_ / len(points)
+    assert last.distance.mean() < 1.01 * exact < start.distance.mean()
+    monkeypatch.setattr(module, "CANDIDATES", 4)
+    start, *_, last = run(points, 200)
+    assert last.distance.mean() < 0.9 * start.distance.mean()
 
 
 def test_planted_clusters_are_found():
     points, label = planted()
-    found, _ = kmeans.assign(points, run(points, 12))
-    assert adjusted_rand_score(label, found) > 0.95
+    assert adjusted_rand_score(label, run(points, 12)[-1].nearest) > 0.95
 
 
-def test_every_centroid_is_used():
+@pytest.mark.parametrize("clusters", [30, 100])
+def test_every_centroid_is_used(clusters):
     points, _ = planted()
-    found, _ = kmeans.assign(points, run(points, 30))
-    assert len(np.unique(found)) == 30
+    assert len(np.unique(run(points, clusters)[-1].nearest)) == clusters
+
+
+def test_an_empty_cluster_takes_the_worst_served():
+    points = np.array([[0, 1], [0, 1.1], [5, 5], [0, 0.9]], np.float32)
+    found = np.zeros(4, np.int32)
+    distance = ((points - points[0]) ** 2).sum(axis=1)
+    means = module._means(points, module.Clustering(points[:2].copy(), found, distance))
+    np.testing.assert_allclose(means, [[0, 1], [5, 5]], atol=1e-6)
 
 
 def test_same_seed_same_centroids():
     points, _ = planted()
-    np.testing.assert_array_equal(run(points, 12, steps=5), run(points, 12, steps=5))
-    assert (run(points, 12, steps=5) != run(points, 12, steps=5, seed=1)).any()
+    first, again, other = (run(points, 12, steps=5, seed=seed)[-1].centroids for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
 
 
-def test_seeding_takes_different_points():
-    points = np.repeat(np.eye(5, dtype=np.float32), 20, axis=0)
-    seeds = kmeans.plus_plus(points, 5, np.random.default_rng(0))
-    assert len(np.unique(seeds, axis=0)) == 5
+@pytest.mark.parametrize("clusters", [5, 40])
+def test_seeds_are_different_rows_and_assigned(clusters):
+    points = np.repeat(planted(clusters=clusters, each=1)[0], 20, axis=0)
+    seeds = plus_plus(points, clusters, np.random.default_rng(0))
+    assert len(np.unique(seeds.centroids, axis=0)) == clusters
+    np.testing.assert_array_equal(points, seeds.centroids[seeds.nearest])
+    assert not seeds.distance.any()
+
+
+def test_seeds_are_far_from_each_other():
+    """Nearly always one in each planted cluster; drawn evenly, a third of the clusters would have none."""
+    points, label = planted(clusters=30, each=40)
+    hit = [
+        len({label[(points == seed).all(axis=1).argmax()] for seed in plus_plus(points, 30, rng).centroids})
+        for rng in map(np.random.default_rng, range(5))
+    ]
+    assert np.mean(hit) > 24
 
 
 def test_bad_embeddings_are_refused():
     points, _ = planted()
     points[7, 3] = np.nan
-    with pytest.raises(kmeans.ClusterError, match="embedding 7 holds values that are not finite"):
-        kmeans.check(points, 3)
-    with pytest.raises(kmeans.ClusterError, match="clusters=3, but there are only 1 different"):
-        kmeans.check(np.ones([50, 2], np.float32), 3)
+    with pytest.raises(ClusterError, match="the embedding of item i7 holds values that are not finite"):
+        check(points, [f"i{n}" for n in range(len(points))])
+    with pytest.raises(ClusterError, match="item b is zero"):
+        check(np.array([[1.0, 0], [0, 0]]), ["a", "b"])
+    with pytest.raises(ClusterError, match="clusters=3, but there are only 1 different"):
+        plus_plus(np.ones([50, 2], np.float32), 3, np.random.default_rng(0))

@@ -1,0 +1,57 @@
+"""Single-pass clustering (the paper's choice, after Yi et al., ICML 2014): every embedding is looked at once.
+
+The first embeddings of the stream give the start; from then on each block moves the centroids it is nearest to towards
+its mean, the less, the more they have seen. Nothing is kept but the centroids and their counts, so the memory depends
+neither on the number of items nor on how long the stream goes on.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from courier_tf.clusters.kmeans import kmeans
+from courier_tf.clusters.nearest import nearest
+
+SEEN_AT_START = 20  # Embeddings for each centroid, at the start of the stream.
+START_STEPS = 5  # Of k-means, on the start.
+
+
+class Online(NamedTuple):
+    """Centroids, and how many embeddings each has been moved by."""
+
+    centroids: np.ndarray  # [K, D] float32
+    counts: np.ndarray  # [K] float64
+    idle: np.ndarray  # [K] int: embeddings of the stream since it was last chosen.
+
+
+def start(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Online:
+    """The state before the stream: a few steps of k-means on its first embeddings [N, D]."""
+    *_, found = kmeans(sample, clusters, rng, START_STEPS)
+    counts = np.bincount(found.nearest, minlength=clusters).astype(np.float64)
+    return Online(found.centroids, np.maximum(counts, 1), np.zeros(clusters, int))
+
+
+def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]:
+    """Yields the state after each block [B, D] of the stream.
+
+    A centroid that no embedding has chosen for 40 times as many as there are centroids is dead: it is put on the
+    embedding of the block that is worst served.
+    """
+    clusters = len(state.centroids)
+    for block in blocks:
+        found, distance = nearest(block, state.centroids)
+        given = np.bincount(found, minlength=clusters)
+        moved = np.flatnonzero(given)
+        centroids, counts = state.centroids.copy(), state.counts + given
+        sums = np.zeros_like(centroids)
+        np.add.at(sums, found, block)
+        rate = (given[moved] / counts[moved])[:, None].astype(np.float32)
+        centroids[moved] += rate * (sums[moved] / given[moved, None] - centroids[moved])
+        idle = np.where(given > 0, 0, state.idle + len(block))
+        dead = np.flatnonzero(idle > 40 * clusters)[: len(block)]
+        if len(dead):
+            worst = np.argsort(-distance, kind="stable")[: len(dead)]
+            centroids[dead], counts[dead], idle[dead] = block[worst], 1, 0
+        state = Online(centroids, counts, idle)
+        yield state

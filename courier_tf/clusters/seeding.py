@@ -1,0 +1,95 @@
+"""Where k-means starts: k-means++ (Arthur and Vassilvitskii 2007), many centroids at a time."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from courier_tf.clusters.nearest import nearest
+
+ROUNDS = 32  # Over which more centroids than these are drawn: so many matrix products instead of one per centroid.
+
+
+class ClusterError(ValueError):
+    """The embeddings cannot be clustered as asked."""
+
+
+class Clustering(NamedTuple):
+    """Centroids, and where the embeddings they were learned from belong."""
+
+    centroids: np.ndarray  # [K, D] float32
+    nearest: np.ndarray  # [N] int32
+    distance: np.ndarray  # [N] float32, squared
+
+
+def check(embeddings: np.ndarray, items: Sequence[str]) -> None:
+    """Refuses embeddings [N, D] that are no directions; `items` [N] names them in the message.
+
+    Raises:
+        ClusterError: an embedding holds values that are not finite, or nothing but zeros.
+    """
+    for fault, broken in (
+        ("holds values that are not finite", ~np.isfinite(embeddings).all(axis=1)),
+        ("is zero", ~embeddings.any(axis=1)),
+    ):
+        if broken.any():
+            raise ClusterError(f"the embedding of item {items[int(broken.argmax())]} {fault} ({broken.sum()} such)")
+
+
+def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Clustering:
+    """k-means++ seeding: each next centroid far from those chosen, by chance.
+
+    Up to `ROUNDS` clusters this is the published algorithm in its greedy form: of a few embeddings drawn, the one that
+    serves the others best is taken. Above, each round draws `clusters / ROUNDS` embeddings at once by the same chances,
+    as k-means|| does (Bahmani et al., VLDB 2012).
+
+    Args:
+        sample: [N, D] float32.
+        clusters: number of centroids.
+        rng: of the draws.
+
+    Returns:
+        Centroids that are different rows of the sample, and the sample's assignment to them.
+
+    Raises:
+        ClusterError: fewer different rows than clusters.
+    """
+    at_once = -(-clusters // ROUNDS)
+    chosen = [int(rng.integers(len(sample)))]
+    found = np.zeros(len(sample), np.int32)
+    distance = np.full(len(sample), np.inf, np.float32)
+    _take(sample, chosen, 0, found, distance)
+    while len(chosen) < clusters:
+        if not distance.any():
+            raise ClusterError(f"clusters={clusters}, but there are only {len(chosen)} different embeddings")
+        if at_once == 1:
+            rows = _best(sample, _draw(distance, 2 + int(np.log(clusters)), rng), distance)
+        else:
+            rows = _draw(distance, min(at_once, clusters - len(chosen)), rng)
+        # Two rows that are the same must not both be taken: the second would be an empty cluster.
+        _, first = np.unique(sample[rows], axis=0, return_index=True)
+        before, rows = len(chosen), rows[np.sort(first)]
+        chosen += rows.tolist()
+        _take(sample, rows, before, found, distance)
+    return Clustering(sample[chosen].astype(np.float32), found, distance)
+
+
+def _draw(distance: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Different rows by chances that grow with `distance`; none where it is zero."""
+    weights = np.cumsum(distance, dtype=np.float64)
+    rows = np.searchsorted(weights, rng.random(number) * weights[-1], side="right")
+    return np.unique(np.minimum(rows, np.flatnonzero(distance)[-1]))
+
+
+def _best(sample: np.ndarray, rows: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """[1] the one of `rows` after which the distances of all embeddings add up to least."""
+    left = [np.minimum(distance, ((sample - sample[row]) ** 2).sum(axis=1)).sum() for row in rows]
+    return rows[[int(np.argmin(left))]]
+
+
+def _take(sample: np.ndarray, rows: list[int], before: int, found: np.ndarray, distance: np.ndarray) -> None:
+    """Updates the assignment by new centroids, the first of which gets the number `before`."""
+    new, apart = nearest(sample, sample[rows])
+    nearer = apart < distance
+    found[nearer], distance[nearer] = new[nearer] + before, apart[nearer]
+    distance[rows] = 0.0
