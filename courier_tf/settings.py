@@ -142,9 +142,9 @@ class PretrainSettings(_Checked):
     """Peak learning rate of the warm-up."""
     pretrain_steps: int = 150
     """Steps of the courier objective."""
-    pretrain_batch_rows: int = 256
+    pretrain_batch_rows: int = 128
     """Page views per step, over all replicas."""
-    pretrain_learning_rate: float = 5e-4
+    pretrain_learning_rate: float = 2e-4
     """Peak learning rate of the courier objective."""
     weight_decay: float = 1e-6
     """L2 added to the gradient, as in the paper's Adam."""
