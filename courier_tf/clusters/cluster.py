@@ -16,9 +16,11 @@ from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.nearest import nearest as nearest_centroids
 from courier_tf.clusters.online import SEEN_AT_START, single_pass, start
 from courier_tf.clusters.seeding import ClusterError, check
+from courier_tf.clusters.sheets import write_sheets
 from courier_tf.settings import ClusterSettings
 
 CENTROIDS_FILE = "centroids.npy"  # [clusters, D] float32; the row is the cluster ID.
+SHEETS_FOLDER = "sheets"  # Pages of sample photos.
 TABLE_FILE = "item_clusters.parquet"  # item_id: string, cluster_id: int32 (NO_CLUSTER for an item without a photo).
 NO_CLUSTER = -1
 SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
@@ -67,8 +69,18 @@ def cluster(
     if settings.previous:
         ids, kept = _ids_of(Path(settings.previous), target, items, nearest, centroids)
         centroids, nearest = centroids[np.argsort(ids)], ids[nearest]
+    catalogue = records.read_items(ingest, [schema.CATEGORY])
+    row_of = {item.decode(): row for row, item in enumerate(catalogue.ids)}
+    rows = np.array([row_of[item] for item in items])
     with artefacts.write_aside(target, made_by) as (partial, found):
         np.save(partial / CENTROIDS_FILE, centroids)
+        write_sheets(
+            catalogue.photos[rows[train]],
+            nearest[train],
+            settings.clusters,
+            partial / SHEETS_FOLDER,
+            np.random.default_rng(seed),
+        )
         cluster_of = dict(zip(items, nearest.tolist(), strict=True))
         cluster_ids = [cluster_of.get(item, NO_CLUSTER) for item in table["item_id"].to_pylist()]
         columns = {"item_id": table["item_id"], "cluster_id": pa.array(cluster_ids, pa.int32())}
@@ -79,7 +91,13 @@ def cluster(
             "image_size": facts["image_size"],
             "embedding_dim": int(embeddings.shape[1]),
             "items_without_photo": len(table) - len(with_photo),
-            "quality": _quality(ingest, items[train], embeddings[train], nearest[train], distance[train], settings),
+            "quality": _quality(
+                catalogue.columns[schema.CATEGORY][rows[train]],
+                embeddings[train],
+                nearest[train],
+                distance[train],
+                settings.clusters,
+            ),
             **kept,
         }
 
@@ -132,22 +150,14 @@ def _ids_of(
 
 
 def _quality(
-    ingest: Path,
-    items: np.ndarray,
-    embeddings: np.ndarray,
-    nearest: np.ndarray,
-    distance: np.ndarray,
-    settings: ClusterSettings,
+    category: np.ndarray, embeddings: np.ndarray, nearest: np.ndarray, distance: np.ndarray, clusters: int
 ) -> dict[str, float | None]:
     """The quality report over the items of the train span."""
-    catalogue = records.read_items(ingest, [schema.CATEGORY])
-    category = dict(zip(catalogue.ids, catalogue.columns[schema.CATEGORY], strict=True))
-    label = np.array([category[item.encode()].decode() for item in items])
-    few = len(items) <= quality.NEIGHBOURS
+    few = len(embeddings) <= quality.NEIGHBOURS
     return {
         "distortion": float(distance.mean()),
-        **quality.use(nearest, settings.clusters),
-        **quality.agreement(nearest, label),
+        **quality.use(nearest, clusters),
+        **quality.agreement(nearest, category),
         "neighbours_kept": None
         if few
         else quality.neighbours_kept(embeddings, nearest, NEIGHBOUR_QUERIES, np.random.default_rng(0)),

@@ -17,7 +17,7 @@ from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
 
-from .planted import planted
+from .planted import photo_of, planted
 
 CLUSTERS = 5
 SETTINGS = ClusterSettings(clusters=CLUSTERS, cluster_batch_size=128)
@@ -30,7 +30,8 @@ def write_stages(folder, points, label, bare=2):
     with tf.io.TFRecordWriter(str(folder / "ingest" / schema.ITEMS_FOLDER / "items-00000-of-00001.tfrecord")) as out:
         for number, name in enumerate(names):
             category = f"c{label[number]}" if number < len(points) else "c0"
-            values = {"item_id": name, "image": b"", "title": "", "available_from": 0, "train_events": 0}
+            image = photo_of(label[number]) if number < len(points) else b""
+            values = {"item_id": name, "image": image, "title": "", "available_from": 0, "train_events": 0}
             features = records.item_features([schema.CATEGORY])
             out.write(records.serialise({**values, schema.column_feature(schema.CATEGORY): category}, features))
     with write_aside(folder / "embed", MadeBy("embed", {}, {})) as (partial, facts):
