@@ -179,9 +179,10 @@ class ClusterSettings(_Checked):
 
     clusters: int = 32
     """Number of centroids."""
-    algorithm: Literal["kmeans", "online"] = "kmeans"
+    algorithm: Literal["kmeans", "online", "agglomerative", "hdbscan"] = "kmeans"
     """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
-    (the paper's choice)."""
+    (the paper's choice); to compare with, on at most 20,000 items: agglomerative, and hdbscan, which finds the number
+    of clusters by itself."""
     cluster_steps: int = 25
     """kmeans: most steps; it ends where next to nothing moves any more."""
     cluster_batch_size: int = 4096

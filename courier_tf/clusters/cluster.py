@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records, schema
 from courier_tf.clusters import quality
+from courier_tf.clusters.comparison import LARGEST_SAMPLE, agglomerative, hdbscan
 from courier_tf.clusters.kmeans import kmeans
 from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.nearest import nearest as nearest_centroids
@@ -77,7 +78,7 @@ def cluster(
         write_sheets(
             catalogue.photos[rows[train]],
             nearest[train],
-            settings.clusters,
+            len(centroids),
             partial / SHEETS_FOLDER,
             np.random.default_rng(seed),
         )
@@ -86,7 +87,7 @@ def cluster(
         columns = {"item_id": table["item_id"], "cluster_id": pa.array(cluster_ids, pa.int32())}
         pq.write_table(pa.table(columns), partial / TABLE_FILE)
         found |= {
-            "clusters": settings.clusters,
+            "clusters": len(centroids),
             "encoder": facts["encoder"],
             "image_size": facts["image_size"],
             "embedding_dim": int(embeddings.shape[1]),
@@ -96,7 +97,7 @@ def cluster(
                 embeddings[train],
                 nearest[train],
                 distance[train],
-                settings.clusters,
+                len(centroids),
             ),
             **kept,
         }
@@ -105,6 +106,10 @@ def cluster(
 def _learned(embeddings: np.ndarray, settings: ClusterSettings, rng: np.random.Generator) -> np.ndarray:
     """[K, D] the centroids of the settings' algorithm."""
     order = rng.permutation(len(embeddings))
+    if settings.algorithm == "agglomerative":
+        return agglomerative(embeddings[order[:LARGEST_SAMPLE]], settings.clusters)
+    if settings.algorithm == "hdbscan":
+        return hdbscan(embeddings[order[:LARGEST_SAMPLE]])
     if settings.algorithm == "kmeans":
         sample = embeddings[order[: settings.clusters * SAMPLE_PER_CLUSTER]]
         rounds = kmeans(sample, settings.clusters, rng, settings.cluster_steps)

@@ -64,7 +64,7 @@ def stages(tmp_path_factory):
     return write_stages(tmp_path_factory.mktemp("stages"), points, label), points, label
 
 
-@pytest.mark.parametrize("algorithm", ["kmeans", "online"])
+@pytest.mark.parametrize("algorithm", ["kmeans", "online", "agglomerative", "hdbscan"])
 def test_table_codebook_and_report(stages, algorithm):
     folder, points, label = stages
     ids, centroids, facts = run(folder, algorithm=algorithm)
