@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import artefacts, records
-from courier_tf.clusters.cluster import CENTROIDS_FILE
+from courier_tf.clusters.cluster import CODEBOOK_FILE
 from courier_tf.pretrain.embedder import Embedder, save_module
 from courier_tf.ranking.saved import load_ranker
 
@@ -54,24 +54,27 @@ class ServedRanker(tf.Module):
 
 
 class ServedEmbedder(Embedder):
-    """Encoded photos in; embedding and cluster ID out.
+    """Encoded photos in; embedding, cluster ID and the codes of all levels out.
 
     Args:
         encoder_directory, image_size: as in `Embedder`.
-        centroids: [K, D] of the codebook that belongs to this encoder.
+        codebook: [L, K, D], which belongs to this encoder.
     """
 
-    def __init__(self, encoder_directory: Path, image_size: int, centroids: np.ndarray) -> None:
+    def __init__(self, encoder_directory: Path, image_size: int, codebook: np.ndarray) -> None:
         super().__init__(encoder_directory, image_size)
-        self.centroids = tf.Variable(centroids, trainable=False, name="centroids")
+        self.codebook = tf.Variable(codebook, trainable=False, name="codebook")
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def embed_and_assign(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] JPEG or PNG files to {"embedding": [B, D] of length 1, "cluster_id": [B] int32}."""
+        """[B] JPEG or PNG files to {"embedding": [B, D] of length 1, "cluster_id": [B] and "codes": [B, L] int32}."""
         embedding = self.embed(photos)["embedding"]
-        half_norms = 0.5 * tf.reduce_sum(tf.square(self.centroids), axis=1)
-        score = tf.matmul(embedding, self.centroids, transpose_b=True) - half_norms
-        return {"embedding": embedding, "cluster_id": tf.argmax(score, axis=1, output_type=tf.int32)}
+        left, codes = embedding, []
+        for centroids in tf.unstack(self.codebook):
+            score = tf.matmul(left, centroids, transpose_b=True) - 0.5 * tf.reduce_sum(tf.square(centroids), axis=1)
+            codes.append(tf.argmax(score, axis=1, output_type=tf.int32))
+            left -= tf.gather(centroids, codes[-1])
+        return {"embedding": embedding, "cluster_id": codes[0], "codes": tf.stack(codes, axis=1)}
 
 
 def export_ranker(ranker: Path, history_length: int, models: Path, made_by: artefacts.MadeBy) -> Path:
@@ -86,7 +89,7 @@ def export_ranker(ranker: Path, history_length: int, models: Path, made_by: arte
 
 def export_embedder(encoder: Path, image_size: int, cluster: Path, models: Path, made_by: artefacts.MadeBy) -> Path:
     """Writes the next version of `image_embedder`; returns its directory. Raises as `export_ranker`."""
-    served = ServedEmbedder(encoder, image_size, np.load(cluster / CENTROIDS_FILE))
+    served = ServedEmbedder(encoder, image_size, np.load(cluster / CODEBOOK_FILE))
     return _write(served, served.embed_and_assign, models / IMAGE_EMBEDDER, made_by)
 
 

@@ -53,6 +53,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "clusters": _AT_LEAST_ONE,
     "cluster_batch_size": _AT_LEAST_ONE,
     "cluster_steps": _AT_LEAST_ONE,
+    "levels": (1, 16),
     "rank_history_length": _AT_LEAST_ONE,
     "rank_dim": _AT_LEAST_ONE,
     "rank_epochs": _AT_LEAST_ONE,
@@ -179,16 +180,26 @@ class ClusterSettings(_Checked):
 
     clusters: int = 32
     """Number of centroids."""
-    algorithm: Literal["kmeans", "online", "agglomerative", "hdbscan"] = "kmeans"
+    algorithm: Literal["kmeans", "online", "residual", "agglomerative", "hdbscan"] = "kmeans"
     """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
-    (the paper's choice); to compare with, on at most 20,000 items: agglomerative, and hdbscan, which finds the number
-    of clusters by itself."""
+    (the paper's choice); residual: kmeans, again on what is left over, `levels` times; to compare with, on at most
+    20,000 items: agglomerative, and hdbscan, which finds the number of clusters by itself."""
+    levels: int = 1
+    """residual: codes of an item, coarse to fine. The cluster ID is the first."""
     cluster_steps: int = 25
     """kmeans: most steps; it ends where next to nothing moves any more."""
     cluster_batch_size: int = 4096
     """online: embeddings between two moves of the centroids."""
     previous: str | None = None
     """Directory of a former cluster stage: its IDs are kept, as far as its items stay together."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.levels > 1) != (self.algorithm == "residual"):
+            raise SettingsError(
+                f"levels={self.levels} does not go with algorithm={self.algorithm}: residual has two or more, "
+                "all others one"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,7 +171,7 @@ def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path)
     for file in ("warmup/encoder", "pretrain/encoder"):
         first, second = (c.workdir / file / "encoder.weights.h5" for c in (chain, other))
         assert weights(first) == weights(second)
-    centroids = [np.load(c.directory("cluster") / "centroids.npy") for c in (chain, other)]
+    centroids = [np.load(c.directory("cluster") / "codebook.npy") for c in (chain, other)]
     np.testing.assert_array_equal(*centroids)
 
 

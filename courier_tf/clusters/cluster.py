@@ -1,30 +1,26 @@
 """The cluster stage: embeddings (Parquet) to a codebook, and a table item -> cluster ID."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import Progress
 from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records, schema
 from courier_tf.clusters import quality
-from courier_tf.clusters.comparison import LARGEST_SAMPLE, agglomerative, hdbscan
-from courier_tf.clusters.kmeans import kmeans
+from courier_tf.clusters.learn import codes_of, learn
 from courier_tf.clusters.matching import kept_ids
-from courier_tf.clusters.nearest import nearest as nearest_centroids
-from courier_tf.clusters.online import SEEN_AT_START, single_pass, start
 from courier_tf.clusters.seeding import ClusterError, check
 from courier_tf.clusters.sheets import write_sheets
 from courier_tf.settings import ClusterSettings
 
-CENTROIDS_FILE = "centroids.npy"  # [clusters, D] float32; the row is the cluster ID.
+CODEBOOK_FILE = "codebook.npy"  # [levels, clusters, D] float32; the row is the code, on the first level the cluster ID.
 SHEETS_FOLDER = "sheets"  # Pages of sample photos.
-TABLE_FILE = "item_clusters.parquet"  # item_id: string, cluster_id: int32 (NO_CLUSTER for an item without a photo).
+TABLE_FILE = (
+    "item_clusters.parquet"  # item_id: string, cluster_id: int32 (NO_CLUSTER for an item without a photo), and codes.
+)
 NO_CLUSTER = -1
-SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
 NEIGHBOUR_QUERIES = 1000  # Items whose neighbours the quality report looks up.
 
 
@@ -64,30 +60,35 @@ def cluster(
     items, embeddings = np.array(with_photo["item_id"].to_pylist(), object), vectors(with_photo)
     train = with_photo["in_train_span"].to_numpy()
     check(embeddings, items)
-    centroids = _learned(embeddings[train], settings, np.random.default_rng(seed))
-    nearest, distance = nearest_centroids(embeddings, centroids)
+    codebook = learn(embeddings[train], settings, np.random.default_rng(seed))
+    codes, distance = codes_of(embeddings, codebook)
     kept = {}
     if settings.previous:
-        ids, kept = _ids_of(Path(settings.previous), target, items, nearest, centroids)
-        centroids, nearest = centroids[np.argsort(ids)], ids[nearest]
+        ids, kept = _ids_of(Path(settings.previous), target, items, codes[:, 0], codebook)
+        codebook[0], codes[:, 0] = codebook[0, np.argsort(ids)], ids[codes[:, 0]]
     catalogue = records.read_items(ingest, [schema.CATEGORY])
     row_of = {item.decode(): row for row, item in enumerate(catalogue.ids)}
     rows = np.array([row_of[item] for item in items])
     with artefacts.write_aside(target, made_by) as (partial, found):
-        np.save(partial / CENTROIDS_FILE, centroids)
+        np.save(partial / CODEBOOK_FILE, codebook)
         write_sheets(
             catalogue.photos[rows[train]],
-            nearest[train],
-            len(centroids),
+            codes[train, 0],
+            codebook.shape[1],
             partial / SHEETS_FOLDER,
             np.random.default_rng(seed),
         )
-        cluster_of = dict(zip(items, nearest.tolist(), strict=True))
-        cluster_ids = [cluster_of.get(item, NO_CLUSTER) for item in table["item_id"].to_pylist()]
-        columns = {"item_id": table["item_id"], "cluster_id": pa.array(cluster_ids, pa.int32())}
+        every = np.full([len(table), len(codebook)], NO_CLUSTER, np.int32)
+        every[table["embedding"].is_valid().to_numpy()] = codes
+        columns = {
+            "item_id": table["item_id"],
+            "cluster_id": pa.array(every[:, 0]),
+            "codes": pa.FixedSizeListArray.from_arrays(pa.array(every.ravel()), len(codebook)),
+        }
         pq.write_table(pa.table(columns), partial / TABLE_FILE)
         found |= {
-            "clusters": len(centroids),
+            "clusters": codebook.shape[1],
+            "levels": len(codebook),
             "encoder": facts["encoder"],
             "image_size": facts["image_size"],
             "embedding_dim": int(embeddings.shape[1]),
@@ -95,48 +96,22 @@ def cluster(
             "quality": _quality(
                 catalogue.columns[schema.CATEGORY][rows[train]],
                 embeddings[train],
-                nearest[train],
+                codes[train],
                 distance[train],
-                len(centroids),
+                codebook.shape[1],
             ),
             **kept,
         }
 
 
-def _learned(embeddings: np.ndarray, settings: ClusterSettings, rng: np.random.Generator) -> np.ndarray:
-    """[K, D] the centroids of the settings' algorithm."""
-    order = rng.permutation(len(embeddings))
-    if settings.algorithm == "agglomerative":
-        return agglomerative(embeddings[order[:LARGEST_SAMPLE]], settings.clusters)
-    if settings.algorithm == "hdbscan":
-        return hdbscan(embeddings[order[:LARGEST_SAMPLE]])
-    if settings.algorithm == "kmeans":
-        sample = embeddings[order[: settings.clusters * SAMPLE_PER_CLUSTER]]
-        rounds = kmeans(sample, settings.clusters, rng, settings.cluster_steps)
-        total = settings.cluster_steps + 1
-    else:
-        first = settings.clusters * SEEN_AT_START
-        state = start(embeddings[order[:first]], settings.clusters, rng)
-        borders = range(first, len(order), settings.cluster_batch_size)
-        blocks = (embeddings[order[b : b + settings.cluster_batch_size]] for b in borders)
-        rounds, total = itertools.chain([state], single_pass(state, blocks)), len(borders) + 1
-    with Progress() as progress:
-        task = progress.add_task(settings.algorithm, total=total)
-        for found in rounds:
-            centroids = found.centroids
-            progress.advance(task)
-        progress.update(task, completed=total)  # k-means may end early.
-    return centroids
-
-
 def _ids_of(
-    previous: Path, target: Path, items: np.ndarray, nearest: np.ndarray, centroids: np.ndarray
+    previous: Path, target: Path, items: np.ndarray, nearest: np.ndarray, codebook: np.ndarray
 ) -> tuple[np.ndarray, dict]:
-    """([K] the ID of each centroid, facts: how many items keep theirs, and how alike the clusterings are)."""
+    """([K] the ID of each centroid of the first level, facts: share of items that keep theirs, and so on)."""
     if previous.resolve() == target.resolve():
         raise ClusterError(f"previous={previous} is what this stage writes: copy it somewhere else first")
     artefacts.read(previous, "cluster")
-    old_centroids = np.load(previous / CENTROIDS_FILE)
+    old_centroids, centroids = np.load(previous / CODEBOOK_FILE)[0], codebook[0]
     if old_centroids.shape != centroids.shape:
         raise ClusterError(
             f"{previous} has {old_centroids.shape[0]} clusters of width {old_centroids.shape[1]}, but {len(centroids)} "
@@ -155,12 +130,14 @@ def _ids_of(
 
 
 def _quality(
-    category: np.ndarray, embeddings: np.ndarray, nearest: np.ndarray, distance: np.ndarray, clusters: int
+    category: np.ndarray, embeddings: np.ndarray, codes: np.ndarray, distance: np.ndarray, clusters: int
 ) -> dict[str, float | None]:
-    """The quality report over the items of the train span."""
+    """The quality report over the items of the train span: of the first level, but for distortion and collisions."""
+    nearest = codes[:, 0]
     few = len(embeddings) <= quality.NEIGHBOURS
     return {
         "distortion": float(distance.mean()),
+        "collisions": quality.collisions(codes),
         **quality.use(nearest, clusters),
         **quality.agreement(nearest, category),
         "neighbours_kept": None

@@ -64,3 +64,9 @@ def neighbours_kept(embeddings: np.ndarray, cluster: np.ndarray, queries: int, r
     score[np.arange(len(chosen)), chosen] = -np.inf  # An item is no neighbour of itself.
     nearest = np.argpartition(-score, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
     return float((cluster[nearest] == cluster[chosen][:, None]).mean())
+
+
+def collisions(codes: np.ndarray) -> float:
+    """Share of items that share all their codes with another item; codes [N, L] int."""
+    _, place, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    return float((count[place.reshape(-1)] > 1).mean())

@@ -12,7 +12,7 @@ import tensorflow as tf
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import records, schema
 from courier_tf.artefacts import ARTEFACT_FILE, MadeBy, write_aside
-from courier_tf.clusters.cluster import CENTROIDS_FILE, TABLE_FILE, cluster
+from courier_tf.clusters.cluster import CODEBOOK_FILE, TABLE_FILE, cluster
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
@@ -55,7 +55,7 @@ def run(folder, name="cluster", seed=0, **settings):
     cluster(folder / "ingest", folder / "embed", folder / name, chosen, seed, MadeBy("cluster", {}, {"n": name}))
     table = pq.read_table(folder / name / TABLE_FILE).to_pydict()
     facts = json.loads((folder / name / ARTEFACT_FILE).read_text())["facts"]
-    return np.array(table["cluster_id"]), np.load(folder / name / CENTROIDS_FILE), facts
+    return np.array(table["cluster_id"]), np.load(folder / name / CODEBOOK_FILE)[0], facts
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,19 @@ def test_table_codebook_and_report(stages, algorithm):
     distance = ((points - centroids[ids[:-2]]) ** 2).sum(axis=1)
     assert report["distortion"] == pytest.approx(distance[train].mean(), rel=1e-4)
     assert report["purity"] > 0.9 and report["nmi"] > 0.9 and report["neighbours_kept"] > 0.9
+
+
+def test_codes_of_several_levels(stages):
+    folder, points, _ = stages
+    ids, _, facts = run(folder, "residual", algorithm="residual", levels=3)
+    codes = np.array(pq.read_table(folder / "residual" / TABLE_FILE)["codes"].to_pylist())
+    codebook = np.load(folder / "residual" / CODEBOOK_FILE)
+    rebuilt = sum(codebook[level, codes[:-2, level]] for level in range(3))
+    train = np.arange(len(points)) % 10 > 0
+    distortion = ((points - rebuilt) ** 2).sum(axis=1)[train].mean()
+    assert facts["quality"]["distortion"] == pytest.approx(distortion, rel=1e-4) and facts["levels"] == 3
+    np.testing.assert_array_equal(codes[:, 0], ids)
+    np.testing.assert_array_equal(codes[-2:], -1)
 
 
 def test_ids_are_kept_with_other_centroids(stages, tmp_path):

@@ -42,3 +42,9 @@ def test_neighbours_equal_a_loop():
         nearest = [other for other in np.argsort(distance) if other != item][: quality.NEIGHBOURS]
         shares.append(np.mean(cluster[nearest] == cluster[item]))
     assert quality.neighbours_kept(points, cluster, 60, rng) == pytest.approx(np.mean(shares))
+
+
+def test_collisions():
+    codes = np.array([[1, 2], [1, 2], [1, 3], [2, 2], [1, 2]])
+    assert quality.collisions(codes) == pytest.approx(3 / 5)
+    assert quality.collisions(codes[2:4]) == 0

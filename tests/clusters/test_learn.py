@@ -1,0 +1,37 @@
+"""Codes of several levels against loops."""
+
+import numpy as np
+import pytest
+
+from courier_tf.clusters.learn import codes_of, learn
+from courier_tf.settings import ClusterSettings, SettingsError
+
+from .planted import planted
+
+
+def test_codes_equal_a_loop():
+    rng = np.random.default_rng(0)
+    points, codebook = rng.normal(size=[30, 4]).astype(np.float32), rng.normal(size=[3, 5, 4]).astype(np.float32)
+    codes, left_over = codes_of(points, codebook)
+    for point, code, rest in zip(points, codes, left_over, strict=True):
+        for level, centroids in enumerate(codebook):
+            assert code[level] == ((point - centroids) ** 2).sum(axis=1).argmin()
+            point = point - centroids[code[level]]
+        assert rest == pytest.approx((point**2).sum(), rel=1e-4)
+
+
+def test_each_level_explains_more():
+    points, _ = planted()
+    settings = ClusterSettings(clusters=4, algorithm="residual", levels=4)
+    codebook = learn(points, settings, np.random.default_rng(0))
+    assert codebook.shape == (4, 4, 16)
+    distortion = [codes_of(points, codebook[:levels])[1].mean() for levels in (1, 2, 3, 4)]
+    assert (np.diff(distortion) < 0).all() and distortion[-1] < 0.5 * distortion[0]
+    first = learn(points, ClusterSettings(clusters=4), np.random.default_rng(0))
+    np.testing.assert_array_equal(codebook[:1], first)
+
+
+def test_levels_that_make_no_sense_are_refused():
+    for levels, algorithm in ((1, "residual"), (2, "kmeans"), (0, "kmeans")):
+        with pytest.raises(SettingsError, match="levels"):
+            ClusterSettings(levels=levels, algorithm=algorithm)
