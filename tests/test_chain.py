@@ -126,6 +126,20 @@ def test_served_embedder_gives_the_cluster_of_the_table(finished):
     np.testing.assert_array_equal(answer["cluster_id"], [table[item] for item in rows["item_id"]])
 
 
+def test_served_embedder_gives_the_codes_of_all_levels(finished):
+    shop, chain = finished
+    codebook = np.random.default_rng(0).normal(size=[3, 7, PRESETS["tiny"].pretrain.embedding_dim]).astype(np.float32)
+    served = export.ServedEmbedder(chain.directory("pretrain") / "encoder", SHOP.photo_size, codebook)
+    photos = [file.read_bytes() for file in sorted((shop / "images").glob("*.png"))[:8]]
+    answer = {name: value.numpy() for name, value in served.embed_and_assign(tf.constant(photos)).items()}
+    left = answer["embedding"]
+    for level, centroids in enumerate(codebook):
+        code = ((left[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
+        np.testing.assert_array_equal(answer["codes"][:, level], code)
+        left = left - centroids[code]
+    np.testing.assert_array_equal(answer["cluster_id"], answer["codes"][:, 0])
+
+
 def test_models_hold_stock_ops_only(finished):
     _, chain = finished
     for name in ("ctr_ranker", "image_embedder"):
