@@ -33,6 +33,7 @@ setup(
         "pyarrow",
         "rich",
         "safetensors",
+        "scann>=1.3.2,<1.5",
         "scikit-learn",
         "tyro>=1.0,<2",
     ],

@@ -190,6 +190,8 @@ class ClusterSettings(_Checked):
     """kmeans: most steps; it ends where next to nothing moves any more."""
     cluster_batch_size: int = 4096
     """online: embeddings between two moves of the centroids."""
+    search: Literal["exact", "scann"] = "exact"
+    """How items find their centroids: scann is faster with thousands of clusters, and misses less than one in 100."""
     previous: str | None = None
     """Directory of a former cluster stage: its IDs are kept, as far as its items stay together."""
 

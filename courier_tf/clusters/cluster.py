@@ -61,7 +61,7 @@ def cluster(
     train = with_photo["in_train_span"].to_numpy()
     check(embeddings, items)
     codebook = learn(embeddings[train], settings, np.random.default_rng(seed))
-    codes, distance = codes_of(embeddings, codebook)
+    codes, distance = codes_of(embeddings, codebook, settings.search)
     kept = {}
     if settings.previous:
         ids, kept = _ids_of(Path(settings.previous), target, items, codes[:, 0], codebook)

@@ -6,6 +6,7 @@ next one the centroid nearest to what is left over (residual quantisation, as se
 
 import itertools
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from rich.progress import Progress
@@ -14,7 +15,8 @@ from courier_tf.clusters.comparison import LARGEST_SAMPLE, agglomerative, hdbsca
 from courier_tf.clusters.kmeans import kmeans
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
-from courier_tf.clusters.seeding import Clustering
+from courier_tf.clusters.scann_nearest import FEWEST_CENTROIDS, ScannNearest
+from courier_tf.clusters.seeding import ClusterError, Clustering
 from courier_tf.settings import ClusterSettings
 
 SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
@@ -43,11 +45,19 @@ def learn(embeddings: np.ndarray, settings: ClusterSettings, rng: np.random.Gene
     return np.stack(levels)
 
 
-def codes_of(embeddings: np.ndarray, codebook: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([N, L] int32 codes, [N] float32 squared length of what they leave over) of embeddings [N, D]."""
+def codes_of(
+    embeddings: np.ndarray, codebook: np.ndarray, search: Literal["exact", "scann"] = "exact"
+) -> tuple[np.ndarray, np.ndarray]:
+    """([N, L] int32 codes, [N] float32 squared length of what they leave over) of embeddings [N, D].
+
+    Raises:
+        ClusterError: ScaNN is asked for, but there are too few clusters for it.
+    """
+    if search == "scann" and codebook.shape[1] < FEWEST_CENTROIDS:
+        raise ClusterError(f"search=scann needs {FEWEST_CENTROIDS} clusters or more, but there are {codebook.shape[1]}")
     codes = []
     for centroids in codebook:
-        code, distance = nearest(embeddings, centroids)
+        code, distance = ScannNearest(centroids)(embeddings) if search == "scann" else nearest(embeddings, centroids)
         codes.append(code)
         if len(codes) < len(codebook):
             embeddings = embeddings - centroids[code]

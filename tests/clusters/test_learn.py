@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from courier_tf.clusters.learn import codes_of, learn
+from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings, SettingsError
 
 from .planted import planted
@@ -35,3 +36,15 @@ def test_levels_that_make_no_sense_are_refused():
     for levels, algorithm in ((1, "residual"), (2, "kmeans"), (0, "kmeans")):
         with pytest.raises(SettingsError, match="levels"):
             ClusterSettings(levels=levels, algorithm=algorithm)
+
+
+def test_codes_by_scann_are_nearly_those_of_exact_search():
+    rng = np.random.default_rng(0)
+    codebook = np.stack(
+        [planted(clusters=100, each=10, dim=32, seed=seed)[0] * size for seed, size in ((0, 1), (1, 0.1))]
+    )
+    points = codebook[0, rng.integers(1000, size=3000)] + codebook[1, rng.integers(1000, size=3000)]
+    exact, found = codes_of(points, codebook)[0], codes_of(points, codebook, "scann")[0]
+    assert (exact == found).mean() > 0.98
+    with pytest.raises(ClusterError, match="search=scann needs 1000 clusters or more, but there are 7"):
+        codes_of(points, codebook[:, :7], "scann")
