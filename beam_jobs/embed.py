@@ -1,5 +1,6 @@
 """The embed job: items to embeddings (Parquet), with the exported embedder, by Beam's RunInference."""
 
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,26 +8,31 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow as tf
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from rich.console import Console
 
 from beam_jobs.options import pipeline_options
+from beam_jobs.stable import stable_hash
 from courier_tf import artefacts, schema
 from courier_tf.settings import EmbedSettings
 
-#: One row per item; the embedding is null where there is no photo.
+#: One row per item, in a mixed order that depends on the ids alone; the embedding is null where there is no photo.
 EMBEDDING_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
+        ("category", pa.string()),
         ("embedding", pa.list_(pa.float32())),
         ("in_train_span", pa.bool_()),
         ("encoder", pa.string()),  # Fingerprint of the encoder.
     ]
 )
+ROW_GROUP = 8192  # Rows that a reader must hold at once.
 _SPECS = {
     "item_id": tf.io.FixedLenFeature([], tf.string),
     "image": tf.io.FixedLenFeature([], tf.string),
+    schema.column_feature(schema.CATEGORY): tf.io.FixedLenFeature([], tf.string),
     "available_from": tf.io.FixedLenFeature([], tf.int64),
 }
 
@@ -57,14 +63,15 @@ class EmbedderHandler(ModelHandler[bytes, np.ndarray, Any]):
 
 
 class _ParseItem(beam.DoFn):
-    """Serialised item record to ((item id, in train span), photo); without a photo to the output `bare`."""
+    """Serialised item record to ((item id, category, in train span), photo); without a photo to the output `bare`."""
 
     def __init__(self, valid_from_seconds: int) -> None:
         self.valid_from_seconds = valid_from_seconds
 
     def process(self, serialised: bytes) -> Iterator:
         item = tf.io.parse_single_example(serialised, _SPECS)
-        key = (item["item_id"].numpy().decode(), bool(item["available_from"] < self.valid_from_seconds))
+        category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
+        key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < self.valid_from_seconds))
         photo = item["image"].numpy()
         yield (key, photo) if photo else beam.pvalue.TaggedOutput("bare", (key, None))
 
@@ -89,7 +96,8 @@ def embed(
         made_by: what determines the result.
         beam_options: Beam's own command-line options.
     """
-    facts = artefacts.read(ingest, "ingest").facts
+    ingested = artefacts.read(ingest, "ingest")
+    facts, shards = ingested.facts, ingested.made_by.settings["shards"]
     handler = KeyedModelHandler(EmbedderHandler(str(embedder), settings.embed_batch_size))
     with artefacts.write_aside(target, made_by) as (partial, found), Console(stderr=True).status("Embedding items"):
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
@@ -102,17 +110,36 @@ def embed(
             _ = (
                 rows
                 | "Row" >> beam.Map(_row, encoder)
-                | beam.io.WriteToParquet(
-                    str(partial / schema.ITEMS_FOLDER / "embeddings"), EMBEDDING_SCHEMA, file_name_suffix=".parquet"
-                )
+                | "Shard" >> beam.Map(lambda row: (stable_hash(row["item_id"]) % shards, row))
+                | beam.GroupByKey()
+                | beam.ParDo(_WriteShard(str(partial / schema.ITEMS_FOLDER), shards))
             )
         found |= {"encoder": encoder, "image_size": facts["image_size"]}
 
 
-def _row(element: tuple[tuple[str, bool], np.ndarray | None], encoder: str) -> dict[str, Any]:
-    (item_id, in_train_span), embedding = element
+class _WriteShard(beam.DoFn):
+    """Rows in the order of their hashes: the first so many are a fair sample, the same on every runner."""
+
+    def __init__(self, folder: str, shards: int) -> None:
+        self.folder, self.shards = folder, shards
+
+    def process(self, group: tuple[int, Iterable[dict[str, Any]]]) -> None:
+        shard, rows = group
+        ordered = sorted(rows, key=lambda row: stable_hash(row["item_id"]))
+        target = Path(self.folder) / f"embeddings-{shard:05d}-of-{self.shards:05d}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_suffix(
+            f".{uuid.uuid4().hex}"
+        )  # A retried bundle must not write into that of the first try.
+        pq.write_table(pa.Table.from_pylist(ordered, EMBEDDING_SCHEMA), aside, row_group_size=ROW_GROUP)
+        aside.replace(target)
+
+
+def _row(element: tuple[tuple[str, str, bool], np.ndarray | None], encoder: str) -> dict[str, Any]:
+    (item_id, category, in_train_span), embedding = element
     return {
         "item_id": item_id,
+        "category": category,
         "embedding": None if embedding is None else embedding.tolist(),
         "in_train_span": in_train_span,
         "encoder": encoder,

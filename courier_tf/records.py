@@ -1,7 +1,7 @@
 """TFRecords to tensors and back. The names and kinds of the features are those of `schema.py`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +131,15 @@ def read_items(ingest: Path, columns: Sequence[str]) -> Items:
         train_events=joined["train_events"],
         photos=joined["image"],
     )
+
+
+def read_photos(ingest: Path, wanted: Set[bytes]) -> dict[bytes, bytes]:
+    """Item id -> PNG of the items wanted; nothing else of the catalogue is kept in memory."""
+    features = {name: schema.ITEM_FEATURES[name] for name in ("item_id", "image")}
+    dataset = tf.data.TFRecordDataset(files(ingest / schema.ITEMS_FOLDER, "items")).batch(1024)
+    found = {}
+    for batch in dataset:
+        parsed = parse(batch, features)
+        pairs = zip(parsed["item_id"].numpy(), parsed["image"].numpy(), strict=True)
+        found |= {item: photo for item, photo in pairs if item in wanted}
+    return found

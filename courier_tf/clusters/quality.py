@@ -6,22 +6,20 @@ from sklearn.metrics import normalized_mutual_info_score
 NEIGHBOURS = 10
 
 
-def use(cluster: np.ndarray, clusters: int) -> dict[str, float]:
+def use(sizes: np.ndarray) -> dict[str, float]:
     """How evenly items are spread over the clusters.
 
     Args:
-        cluster: [N] int.
-        clusters: their number, empty ones among them.
+        sizes: [K] items of each cluster, zeros among them.
 
     Returns:
         "utilisation": share of clusters that hold an item; "entropy" in nats, and its exponential, "perplexity";
         "gini": 0 where all are equally large, near 1 where one holds everything; "largest": its share of the items.
     """
-    sizes = np.bincount(cluster, minlength=clusters).astype(float)
     share = sizes / sizes.sum()
     present = share[share > 0]
     entropy = float(-(present * np.log(present)).sum())
-    ranks = np.arange(1, clusters + 1)
+    ranks, clusters = np.arange(1, len(sizes) + 1), len(sizes)
     gini = float((2 * ranks - clusters - 1) @ np.sort(share) / clusters)
     return {
         "utilisation": float((sizes > 0).mean()),

@@ -23,19 +23,18 @@ def chosen_clusters(sizes: np.ndarray) -> np.ndarray:
 
 
 def write_sheets(
-    photos: np.ndarray, cluster: np.ndarray, clusters: int, folder: Path, rng: np.random.Generator
+    photos: np.ndarray, cluster: np.ndarray, sizes: np.ndarray, folder: Path, rng: np.random.Generator
 ) -> None:
     """Writes `sheet-1.png` and so on, at most `SHEETS`, into a new folder.
 
     Args:
         photos: [N] encoded photos, as bytes.
         cluster: [N] int, the cluster of each.
-        clusters: their number.
+        sizes: [K] items of each cluster; there may be more than photos.
         folder: where to write.
         rng: draws the photos of a cluster; they are not the ones nearest to its centroid, which flatter it.
     """
     folder.mkdir()
-    sizes = np.bincount(cluster, minlength=clusters)
     for number, page in enumerate(_pages(chosen_clusters(sizes)), start=1):
         sheet = Image.new("RGB", (TEXT + PHOTOS * (SIDE + GAP), GAP + len(page) * (SIDE + GAP)), "white")
         for row, shown in enumerate(page):

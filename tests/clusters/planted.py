@@ -3,7 +3,13 @@
 import io
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
+
+from beam_jobs.embed import EMBEDDING_SCHEMA
+from courier_tf import schema
+from courier_tf.artefacts import MadeBy, write_aside
 
 
 def planted(clusters=12, each=60, dim=16, seed=0):
@@ -22,3 +28,28 @@ def photo_of(shade):
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (shade, 0, 255 - shade)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def write_embeddings(folder, points, label=None, bare=0, encoder="abc", files=2):
+    """An embed stage in `folder` with the items i0000, i0001 and so on, of which `bare` further ones have no photo.
+
+    Every tenth item is not of the train span. `encoder`: what the rows say; the stage says "abc".
+    """
+    label = np.zeros(len(points), int) if label is None else label
+    rows = [
+        {
+            "item_id": f"i{number:04d}",
+            "category": f"c{label[number]}" if number < len(points) else "c0",
+            "embedding": np.asarray(points[number]).tolist() if number < len(points) else None,
+            "in_train_span": number % 10 > 0,
+            "encoder": encoder,
+        }
+        for number in range(len(points) + bare)
+    ]
+    with write_aside(folder, MadeBy("embed", {}, {})) as (partial, facts):
+        (partial / schema.ITEMS_FOLDER).mkdir()
+        for file, part in enumerate(np.array_split(np.arange(len(rows)), files)):
+            table = pa.Table.from_pylist([rows[number] for number in part], EMBEDDING_SCHEMA)
+            pq.write_table(table, partial / schema.ITEMS_FOLDER / f"embeddings-{file}.parquet")
+        facts |= {"encoder": "abc", "image_size": 16}
+    return folder

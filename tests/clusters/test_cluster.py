@@ -4,20 +4,18 @@ import dataclasses
 import json
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import records, schema
-from courier_tf.artefacts import ARTEFACT_FILE, MadeBy, write_aside
+from courier_tf.artefacts import ARTEFACT_FILE, MadeBy
 from courier_tf.clusters.cluster import CODEBOOK_FILE, TABLE_FILE, cluster
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
 
-from .planted import photo_of, planted
+from .planted import photo_of, planted, write_embeddings
 
 CLUSTERS = 5
 SETTINGS = ClusterSettings(clusters=CLUSTERS, cluster_batch_size=128)
@@ -34,19 +32,7 @@ def write_stages(folder, points, label, bare=2):
             values = {"item_id": name, "image": image, "title": "", "available_from": 0, "train_events": 0}
             features = records.item_features([schema.CATEGORY])
             out.write(records.serialise({**values, schema.column_feature(schema.CATEGORY): category}, features))
-    with write_aside(folder / "embed", MadeBy("embed", {}, {})) as (partial, facts):
-        (partial / "items").mkdir()
-        rows = [
-            {
-                "item_id": name,
-                "embedding": points[number].tolist() if number < len(points) else None,
-                "in_train_span": number % 10 > 0,
-                "encoder": "abc",
-            }
-            for number, name in enumerate(names)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), partial / "items" / "embeddings.parquet")
-        facts |= {"encoder": "abc", "image_size": 16}
+    write_embeddings(folder / "embed", points, label, bare)
     return folder
 
 

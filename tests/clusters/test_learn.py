@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from courier_tf.clusters import learn as module
+from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.learn import codes_of, learn
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings, SettingsError
 
-from .planted import planted
+from .planted import planted, write_embeddings
 
 
 def test_codes_equal_a_loop():
@@ -21,14 +23,15 @@ def test_codes_equal_a_loop():
         assert rest == pytest.approx((point**2).sum(), rel=1e-4)
 
 
-def test_each_level_explains_more():
+def test_each_level_explains_more(tmp_path):
     points, _ = planted()
+    files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
     settings = ClusterSettings(clusters=4, algorithm="residual", levels=4)
-    codebook = learn(points, settings, np.random.default_rng(0))
+    codebook = learn(files, settings, np.random.default_rng(0))
     assert codebook.shape == (4, 4, 16)
     distortion = [codes_of(points, codebook[:levels])[1].mean() for levels in (1, 2, 3, 4)]
     assert (np.diff(distortion) < 0).all() and distortion[-1] < 0.5 * distortion[0]
-    first = learn(points, ClusterSettings(clusters=4), np.random.default_rng(0))
+    first = learn(files, ClusterSettings(clusters=4), np.random.default_rng(0))
     np.testing.assert_array_equal(codebook[:1], first)
 
 
@@ -48,3 +51,13 @@ def test_codes_by_scann_are_nearly_those_of_exact_search():
     assert (exact == found).mean() > 0.98
     with pytest.raises(ClusterError, match="search=scann needs 1000 clusters or more, but there are 7"):
         codes_of(points, codebook[:, :7], "scann")
+
+
+def test_online_looks_at_each_train_embedding_once(tmp_path):
+    """The counts of the last state are those of the stream, whatever the blocks."""
+    points, _ = planted(clusters=3, each=70)
+    files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
+    for block in (7, 1000):
+        settings = ClusterSettings(clusters=3, algorithm="online", cluster_batch_size=block)
+        *_, last = module._online(files, settings, np.random.default_rng(0))
+        assert last.counts.sum() == np.count_nonzero(np.arange(len(points)) % 10)

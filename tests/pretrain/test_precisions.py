@@ -28,7 +28,10 @@ def batches(tmp_path_factory):
     ingest(str(folder / "shop"), folder / "ingest", settings, MadeBy("ingest", {}, {}))
     facts = artefacts.read(folder / "ingest", "ingest").facts
     store = PhotoStore.of(records.read_items(folder / "ingest", facts["item_columns"]), 32)
-    return page_view_batches(folder / "ingest", store, history_length=5, page_view_size=5, batch_rows=32, seed=0)
+    # A data set is shuffled anew whenever it is gone through: each precision gets one of its own, in the same order.
+    return lambda: page_view_batches(
+        folder / "ingest", store, history_length=5, page_view_size=5, batch_rows=32, seed=0
+    )
 
 
 def losses(batches, precision):
@@ -37,7 +40,7 @@ def losses(batches, precision):
     with precision_policy(precision):
         model = CourierModel(Encoder("nano", 32, drop_path=0.05))
         model.compile(tf.keras.optimizers.Adam(5e-4))
-        fitted = model.fit(batches, steps_per_epoch=1, epochs=STEPS, verbose=0)
+        fitted = model.fit(batches(), steps_per_epoch=1, epochs=STEPS, verbose=0)
     return np.array(fitted.history["loss"])
 
 

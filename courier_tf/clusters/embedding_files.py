@@ -1,0 +1,90 @@
+"""The embeddings of an embed stage, read block by block: what reads them needs no more memory for more items."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from courier_tf import artefacts, schema
+from courier_tf.clusters.seeding import ClusterError, check
+
+BLOCK = 65_536  # Rows read at once.
+
+
+class Block(NamedTuple):
+    """Some rows of the files, [B] each."""
+
+    items: np.ndarray  # str
+    categories: np.ndarray  # str
+    in_train_span: np.ndarray  # bool
+    has_photo: np.ndarray  # bool
+    embeddings: np.ndarray  # [items with a photo, D] float32
+
+
+class EmbeddingFiles:
+    """The files of an embed stage. Their order is mixed, so that the first rows are a fair sample of all.
+
+    Args:
+        embed: directory of the stage.
+
+    Attributes:
+        facts: those of the stage.
+
+    Raises (when read):
+        ClusterError: embeddings of another encoder than the stage's, of another width than the first, or that are not
+            finite or zero; names the file and the item.
+    """
+
+    def __init__(self, embed: Path) -> None:
+        self.facts = artefacts.read(embed, "embed").facts
+        self.files = sorted((embed / schema.ITEMS_FOLDER).glob("*.parquet"))
+
+    def blocks(self, rows: int | None = None) -> Iterator[Block]:
+        """All rows, in the order of the files, at most `rows` (BLOCK) at a time."""
+        width = None
+        for file in self.files:
+            for batch in pq.ParquetFile(file).iter_batches(rows or BLOCK):
+                try:
+                    block = self._block(batch)
+                    width = width or block.embeddings.shape[1]
+                    if len(block.embeddings) and block.embeddings.shape[1] != width:
+                        raise ClusterError(f"embeddings are {block.embeddings.shape[1]} wide, others {width}")
+                except ClusterError as error:
+                    raise ClusterError(f"{file}: {error}") from error
+                yield block
+
+    def train_blocks(self, rows: int | None = None) -> Iterator[np.ndarray]:
+        """The embeddings [B, D] of the train span alone."""
+        for block in self.blocks(rows):
+            if (block.in_train_span & block.has_photo).any():
+                yield block.embeddings[block.in_train_span[block.has_photo]]
+
+    def train_sample(self, number: int) -> np.ndarray:
+        """[at most `number`, D] embeddings of the train span, the first of the files."""
+        parts, found = [], 0
+        for part in self.train_blocks():
+            parts.append(part[: number - found])
+            found += len(parts[-1])
+            if found >= number:
+                break
+        if not found:
+            raise ClusterError("no item of the train span has an embedding")
+        return np.concatenate(parts)
+
+    def _block(self, batch: pa.RecordBatch) -> Block:
+        encoders = set(batch["encoder"].to_pylist()) - {self.facts["encoder"]}
+        if encoders:
+            raise ClusterError(f"embeddings of the encoder {sorted(encoders)}, but {self.facts['encoder']} is in use")
+        has_photo = batch["embedding"].is_valid().to_numpy(zero_copy_only=False)
+        items = np.array(batch["item_id"].to_pylist(), object)
+        present = batch["embedding"].drop_null()
+        flat = present.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        if len(present) and len(flat) % len(present):
+            raise ClusterError("embeddings differ in width")
+        embeddings = flat.reshape(len(present), -1) if len(present) else np.zeros([0, 0], np.float32)
+        check(embeddings, items[has_photo])
+        train = batch["in_train_span"].to_numpy(zero_copy_only=False)
+        return Block(items, np.array(batch["category"].to_pylist(), object), train, has_photo, embeddings)

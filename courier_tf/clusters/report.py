@@ -1,0 +1,69 @@
+"""The quality report: sizes and distortion of all items of the train span, the rest of a sample of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from courier_tf.clusters import quality
+from courier_tf.clusters.embedding_files import Block
+
+SAMPLE = 50_000  # Items of the train span of which agreement, neighbours and collisions are measured.
+NEIGHBOUR_QUERIES = 1000  # Items whose neighbours are looked up.
+
+
+class Sample(NamedTuple):
+    """The first items of the train span with a photo, [M] each."""
+
+    items: np.ndarray  # str
+    categories: np.ndarray  # str
+    embeddings: np.ndarray  # [M, D]
+    codes: np.ndarray  # [M, L]
+
+
+class Report:
+    """Adds up what is known of a clustering, block by block.
+
+    Args:
+        clusters: their number.
+
+    Attributes:
+        sizes: [clusters] items of the train span in each.
+        without_photo: items, of any span.
+    """
+
+    def __init__(self, clusters: int) -> None:
+        self.sizes, self.without_photo, self._distance = np.zeros(clusters, int), 0, 0.0
+        self._parts: list[Sample] = []
+        self._sampled = 0
+
+    def add(self, block: Block, codes: np.ndarray, distance: np.ndarray) -> None:
+        """Takes in a block, the codes [items with a photo, L], and the squared distances left over."""
+        train = block.in_train_span[block.has_photo]
+        self.without_photo += int(np.count_nonzero(~block.has_photo))
+        if not train.any():
+            return
+        self.sizes += np.bincount(codes[train, 0], minlength=len(self.sizes))
+        self._distance += float(distance[train].sum(dtype=np.float64))
+        both = (part[block.has_photo][train] for part in (block.items, block.categories))
+        part = Sample(*both, block.embeddings[train], codes[train])
+        self._parts.append(Sample(*(values[: SAMPLE - self._sampled] for values in part)))
+        self._sampled += len(self._parts[-1].items)
+
+    def sample(self) -> Sample:
+        """The items on which the report rests."""
+        return Sample(*(np.concatenate(parts) for parts in zip(*self._parts, strict=True)))
+
+    def figures(self) -> dict[str, float | None]:
+        """Name -> figure, of the first level but for distortion and collisions; see `quality`."""
+        sample = self.sample()
+        cluster = sample.codes[:, 0]
+        few = len(cluster) <= quality.NEIGHBOURS
+        return {
+            "distortion": self._distance / int(self.sizes.sum()),
+            "collisions": quality.collisions(sample.codes),
+            **quality.use(self.sizes),
+            **quality.agreement(cluster, sample.categories),
+            "neighbours_kept": None
+            if few
+            else quality.neighbours_kept(sample.embeddings, cluster, NEIGHBOUR_QUERIES, np.random.default_rng(0)),
+        }
