@@ -1,6 +1,5 @@
 """The embed job: items to embeddings (Parquet), with the exported embedder, by Beam's RunInference."""
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from beam_jobs.options import pipeline_options
 from beam_jobs.stable import stable_hash
+from beam_jobs.write import WriteShuffled
 from courier_tf import artefacts, schema
 from courier_tf.settings import EmbedSettings
 
@@ -110,29 +110,21 @@ def embed(
             _ = (
                 rows
                 | "Row" >> beam.Map(_row, encoder)
-                | "Shard" >> beam.Map(lambda row: (stable_hash(row["item_id"]) % shards, row))
-                | beam.GroupByKey()
-                | beam.ParDo(_WriteShard(str(partial / schema.ITEMS_FOLDER), shards))
+                | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
+                | WriteShuffled(
+                    str(partial / schema.ITEMS_FOLDER), "embeddings", shards, _sortable, _write_parquet, "parquet"
+                )
             )
         found |= {"encoder": encoder, "image_size": facts["image_size"]}
 
 
-class _WriteShard(beam.DoFn):
-    """Rows in the order of their hashes: the first so many are a fair sample, the same on every runner."""
+def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:
+    """In the order of the hashes the first so many rows are a fair sample, the same on every runner."""
+    return [((stable_hash(row["item_id"]), row["item_id"]), row)]
 
-    def __init__(self, folder: str, shards: int) -> None:
-        self.folder, self.shards = folder, shards
 
-    def process(self, group: tuple[int, Iterable[dict[str, Any]]]) -> None:
-        shard, rows = group
-        ordered = sorted(rows, key=lambda row: stable_hash(row["item_id"]))
-        target = Path(self.folder) / f"embeddings-{shard:05d}-of-{self.shards:05d}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_suffix(
-            f".{uuid.uuid4().hex}"
-        )  # A retried bundle must not write into that of the first try.
-        pq.write_table(pa.Table.from_pylist(ordered, EMBEDDING_SCHEMA), aside, row_group_size=ROW_GROUP)
-        aside.replace(target)
+def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), file, row_group_size=ROW_GROUP)
 
 
 def _row(element: tuple[tuple[str, str, bool], np.ndarray | None], encoder: str) -> dict[str, Any]:

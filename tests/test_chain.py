@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import log_loss
 
+from beam_jobs.stable import stable_hash
 from courier_tf import artefacts, cli, export
 from courier_tf.chain import Chain
 from courier_tf.graph_model import GraphModel
@@ -112,6 +113,22 @@ def test_served_ranker_takes_any_history(finished):
     assert values[0] != values[2]
     unknown = served(user_id=[b"nobody"], history_item_ids=[[b"nothing"]], item_id=[b"never seen"])
     assert 0 < unknown["probability"][0] < 1
+
+
+def test_embeddings_stand_in_the_order_of_their_hashes(finished):
+    """So the first rows are a fair sample, and the same on every runner."""
+    shop, chain = finished
+    files = sorted((chain.directory("embed") / "items").glob("*"))
+    assert [file.name for file in files] == [f"embeddings-0000{shard}-of-00002.parquet" for shard in range(2)]
+    category = pd.read_csv(shop / "items.csv").set_index("item_id")["category"]
+    found = []
+    for shard, file in enumerate(files):
+        rows = pd.read_parquet(file)
+        hashes = [stable_hash(item) for item in rows["item_id"]]
+        assert hashes == sorted(hashes) and {number % 2 for number in hashes} == {shard}
+        assert rows["category"].tolist() == category[rows["item_id"]].tolist()
+        found += rows["item_id"].tolist()
+    assert sorted(found) == sorted(category.index)
 
 
 def test_served_embedder_gives_the_cluster_of_the_table(finished):

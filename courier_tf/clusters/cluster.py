@@ -10,11 +10,11 @@ from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records
 from courier_tf.clusters.embedding_files import Block, EmbeddingFiles
-from courier_tf.clusters.learn import codes_of, learn
+from courier_tf.clusters.learn import Assigner, learn
 from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.report import Report
 from courier_tf.clusters.seeding import ClusterError
-from courier_tf.clusters.sheets import write_sheets
+from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
 
 CODEBOOK_FILE = "codebook.npy"  # [levels, clusters, D] float32; the row is the code, on the first level the cluster ID.
@@ -55,15 +55,7 @@ def cluster(
             for block, codes, distance in _assigned(files, codebook, settings):
                 table.write_table(_rows(block, codes))
                 report.add(block, codes, distance)
-        sample = report.sample()
-        photos = records.read_photos(ingest, {item.encode() for item in sample.items})
-        write_sheets(
-            np.array([photos[item.encode()] for item in sample.items], object),
-            sample.codes[:, 0],
-            report.sizes,
-            partial / SHEETS_FOLDER,
-            np.random.default_rng(seed),
-        )
+        _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))
         found |= {
             "clusters": codebook.shape[1],
             "levels": len(codebook),
@@ -79,8 +71,17 @@ def cluster(
 def _assigned(
     files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings
 ) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+    assign = Assigner(codebook, settings.search)
     for block in files.blocks():
-        yield block, *codes_of(block.embeddings, codebook, settings.search)
+        yield block, *assign(block.embeddings)
+
+
+def _write_sheets(ingest: Path, report: Report, folder: Path, rng: np.random.Generator) -> None:
+    sample = report.sample()
+    chosen = chosen_items(sample.codes[:, 0], len(report.sizes), rng)
+    items = {cluster: [item.encode() for item in sample.items[rows]] for cluster, rows in chosen.items()}
+    photos = records.read_photos(ingest, {item for shown in items.values() for item in shown})
+    write_sheets({cluster: [photos[item] for item in shown] for cluster, shown in items.items()}, report.sizes, folder)
 
 
 def _rows(block: Block, codes: np.ndarray) -> pa.Table:

@@ -1,15 +1,16 @@
 """The embeddings of an embed stage, read block by block: what reads them needs no more memory for more items."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from courier_tf import artefacts, schema
-from courier_tf.clusters.seeding import ClusterError, check
+from courier_tf.clusters.seeding import ClusterError
 
 BLOCK = 65_536  # Rows read at once.
 
@@ -44,17 +45,13 @@ class EmbeddingFiles:
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """All rows, in the order of the files, at most `rows` (BLOCK) at a time."""
-        width = None
+        widths: set[int] = set()
         for file in self.files:
             for batch in pq.ParquetFile(file).iter_batches(rows or BLOCK):
                 try:
-                    block = self._block(batch)
-                    width = width or block.embeddings.shape[1]
-                    if len(block.embeddings) and block.embeddings.shape[1] != width:
-                        raise ClusterError(f"embeddings are {block.embeddings.shape[1]} wide, others {width}")
+                    yield self._block(batch, widths)
                 except ClusterError as error:
                     raise ClusterError(f"{file}: {error}") from error
-                yield block
 
     def train_blocks(self, rows: int | None = None) -> Iterator[np.ndarray]:
         """The embeddings [B, D] of the train span alone."""
@@ -74,17 +71,33 @@ class EmbeddingFiles:
             raise ClusterError("no item of the train span has an embedding")
         return np.concatenate(parts)
 
-    def _block(self, batch: pa.RecordBatch) -> Block:
+    def _block(self, batch: pa.RecordBatch, widths: set[int]) -> Block:
+        """The rows of a batch; `widths` are those of the embeddings before, to which its own are added."""
         encoders = set(batch["encoder"].to_pylist()) - {self.facts["encoder"]}
         if encoders:
             raise ClusterError(f"embeddings of the encoder {sorted(encoders)}, but {self.facts['encoder']} is in use")
         has_photo = batch["embedding"].is_valid().to_numpy(zero_copy_only=False)
         items = np.array(batch["item_id"].to_pylist(), object)
         present = batch["embedding"].drop_null()
+        widths |= set(pc.list_value_length(present).to_pylist())
+        if len(widths) > 1:
+            raise ClusterError(f"embeddings differ in width: {sorted(widths)}")
         flat = present.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        if len(present) and len(flat) % len(present):
-            raise ClusterError("embeddings differ in width")
-        embeddings = flat.reshape(len(present), -1) if len(present) else np.zeros([0, 0], np.float32)
-        check(embeddings, items[has_photo])
+        embeddings = flat.reshape(len(present), max(widths, default=0))
+        _check(embeddings, items[has_photo])
         train = batch["in_train_span"].to_numpy(zero_copy_only=False)
         return Block(items, np.array(batch["category"].to_pylist(), object), train, has_photo, embeddings)
+
+
+def _check(embeddings: np.ndarray, items: Sequence[str]) -> None:
+    """Refuses embeddings [N, D] that are no directions; `items` [N] names them in the message.
+
+    Raises:
+        ClusterError: an embedding holds values that are not finite, or nothing but zeros.
+    """
+    for fault, broken in (
+        ("holds values that are not finite", ~np.isfinite(embeddings).all(axis=1)),
+        ("is zero", ~embeddings.any(axis=1)),
+    ):
+        if broken.any():
+            raise ClusterError(f"the embedding of item {items[int(broken.argmax())]} {fault} ({broken.sum()} such)")

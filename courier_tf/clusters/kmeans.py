@@ -21,8 +21,8 @@ LISTS_LAST = 5  # Steps after which each centroid's neighbours are looked up ane
 def kmeans(sample: np.ndarray, clusters: int, rng: np.random.Generator, steps: int) -> Iterator[Clustering]:
     """Yields the clustering after seeding and after each step (the caller shows progress and keeps the last).
 
-    An embedding keeps its centroid among equally near ones. A centroid that lost all its embeddings is put on the
-    embedding that is worst served, so that none is empty at the end.
+    Of equally near centroids an embedding goes to the first. One that lost all its embeddings is put on the embedding
+    that is worst served before the next step; after the last step a few may be empty.
 
     Args:
         sample: [N, D] float32.
@@ -37,12 +37,13 @@ def kmeans(sample: np.ndarray, clusters: int, rng: np.random.Generator, steps: i
     yield state
     lists = None
     for step in range(steps):
-        centroids = _means(sample, state)
+        given = _without_empty(state)
+        centroids = _means(sample, given, state.centroids)
         if clusters <= CANDIDATES:
             found, distance = nearest(sample, centroids)
         else:
             lists = _neighbours(centroids) if step % LISTS_LAST == 0 else lists
-            found, distance = _nearest_of_lists(sample, centroids, state.nearest, lists)
+            found, distance = _nearest_of_lists(sample, centroids, given, lists)
         moved = np.count_nonzero(found != state.nearest)
         state = Clustering(centroids, found, distance)
         yield state
@@ -50,21 +51,20 @@ def kmeans(sample: np.ndarray, clusters: int, rng: np.random.Generator, steps: i
             return
 
 
-def _means(sample: np.ndarray, state: Clustering) -> np.ndarray:
-    """[K, D] the mean of each cluster; an empty one takes the worst served embedding out of another."""
-    clusters = len(state.centroids)
-    found, distance = state.nearest, state.distance
-    empty = np.flatnonzero(np.bincount(found, minlength=clusters) == 0)
-    if len(empty):
-        worst = np.argpartition(-distance, len(empty) - 1)[: len(empty)]
-        worst = worst[np.argsort(-distance[worst], kind="stable")]
-        found = found.copy()
-        found[worst] = empty
-    members = sparse.csr_matrix((np.ones(len(sample), np.float32), (found, np.arange(len(sample)))))
-    sizes = np.bincount(found, minlength=clusters)
-    sums = members @ sample
-    # Taking the worst may have emptied a cluster of one: that one waits for the next step where it is.
-    return np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], state.centroids).astype(np.float32)
+def _without_empty(state: Clustering) -> np.ndarray:
+    """[N] the assignment, in which each empty cluster takes the worst served embedding out of another."""
+    found = state.nearest.copy()
+    empty = np.flatnonzero(np.bincount(found, minlength=len(state.centroids)) == 0)
+    found[np.argsort(-state.distance, kind="stable")[: len(empty)]] = empty
+    return found
+
+
+def _means(sample: np.ndarray, found: np.ndarray, former: np.ndarray) -> np.ndarray:
+    """[K, D] the mean of each cluster; one whose only embedding went to an empty one stays as it was in `former`."""
+    ones, rows = np.ones(len(sample), np.float32), np.arange(len(sample))
+    sums = sparse.csr_matrix((ones, (found, rows)), shape=(len(former), len(sample))) @ sample
+    sizes = np.bincount(found, minlength=len(former))[:, None]
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), former).astype(np.float32)
 
 
 def _neighbours(centroids: np.ndarray) -> np.ndarray:

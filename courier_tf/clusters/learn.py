@@ -4,11 +4,12 @@ With several levels each embedding gets a code per level, coarse to fine: the fi
 next one the centroid nearest to what is left over (residual quantisation, as semantic IDs have it: arXiv 2305.05065).
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from courier_tf.clusters.comparison import LARGEST_SAMPLE, agglomerative, hdbscan
 from courier_tf.clusters.embedding_files import EmbeddingFiles
@@ -20,7 +21,6 @@ from courier_tf.clusters.seeding import ClusterError, Clustering
 from courier_tf.settings import ClusterSettings
 
 SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
-SAMPLES = {"agglomerative": LARGEST_SAMPLE, "hdbscan": LARGEST_SAMPLE}  # Of those that look at all pairs.
 
 
 def learn(files: EmbeddingFiles, settings: ClusterSettings, rng: np.random.Generator) -> np.ndarray:
@@ -37,52 +37,60 @@ def learn(files: EmbeddingFiles, settings: ClusterSettings, rng: np.random.Gener
     with Progress() as progress:
         if settings.algorithm == "online":
             # The length of the stream is not known before its end.
-            return _followed(_online(files, settings, rng), progress.add_task("online", total=None), progress)[None]
-        left = files.train_sample(SAMPLES.get(settings.algorithm, settings.clusters * SAMPLE_PER_CLUSTER))
+            return _followed(_online(files, settings, rng), progress, "online", None)[None]
+        if settings.algorithm == "agglomerative":
+            return agglomerative(files.train_sample(LARGEST_SAMPLE), settings.clusters)[None]
+        if settings.algorithm == "hdbscan":
+            return hdbscan(files.train_sample(LARGEST_SAMPLE))[None]
+        left = files.train_sample(settings.clusters * SAMPLE_PER_CLUSTER)
         levels = []
         for level in range(settings.levels):
-            name = settings.algorithm + (f", level {level + 1} of {settings.levels}" if settings.levels > 1 else "")
-            match settings.algorithm:
-                case "agglomerative":
-                    centroids = agglomerative(left, settings.clusters)
-                case "hdbscan":
-                    centroids = hdbscan(left)
-                case "kmeans" | "residual":
-                    task = progress.add_task(name, total=settings.cluster_steps + 1)
-                    rounds = kmeans(left, settings.clusters, rng, settings.cluster_steps)
-                    centroids = _followed(rounds, task, progress)
-                    progress.update(task, completed=settings.cluster_steps + 1)  # It may end early.
-            levels.append(centroids)
-            if level + 1 < settings.levels:
-                left = left - centroids[nearest(left, centroids)[0]]
+            rounds = kmeans(left, settings.clusters, rng, settings.cluster_steps)
+            name = f"{settings.algorithm}, level {level + 1} of {settings.levels}"
+            levels.append(_followed(rounds, progress, name, settings.cluster_steps + 1))
+            left = left - levels[-1][nearest(left, levels[-1])[0]]
     return np.stack(levels)
 
 
-def codes_of(
-    embeddings: np.ndarray, codebook: np.ndarray, search: Literal["exact", "scann"] = "exact"
-) -> tuple[np.ndarray, np.ndarray]:
-    """([N, L] int32 codes, [N] float32 squared length of what they leave over) of embeddings [N, D].
+class Assigner:
+    """Embeddings to codes.
+
+    Args:
+        codebook: [L, K, D] float32.
+        search: "exact", or "scann" for many clusters.
+
+    Call: [N, D] to ([N, L] int32 codes, [N] float32 squared length of what they leave over).
 
     Raises:
         ClusterError: ScaNN is asked for, but there are too few clusters for it.
     """
-    if search == "scann" and codebook.shape[1] < FEWEST_CENTROIDS:
-        raise ClusterError(f"search=scann needs {FEWEST_CENTROIDS} clusters or more, but there are {codebook.shape[1]}")
-    if not len(embeddings):
-        return np.zeros([0, len(codebook)], np.int32), np.zeros(0, np.float32)
-    codes = []
-    for centroids in codebook:
-        code, distance = ScannNearest(centroids)(embeddings) if search == "scann" else nearest(embeddings, centroids)
-        codes.append(code)
-        if len(codes) < len(codebook):
-            embeddings = embeddings - centroids[code]
-    return np.stack(codes, axis=1), distance
+
+    def __init__(self, codebook: np.ndarray, search: Literal["exact", "scann"] = "exact") -> None:
+        clusters = codebook.shape[1]
+        if search == "scann" and clusters < FEWEST_CENTROIDS:
+            raise ClusterError(f"search=scann needs {FEWEST_CENTROIDS} clusters or more, but there are {clusters}")
+        self.codebook = codebook
+        self._searches = [
+            ScannNearest(level) if search == "scann" else functools.partial(nearest, centroids=level)
+            for level in codebook
+        ]
+
+    def __call__(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        codes = np.zeros([len(embeddings), len(self.codebook)], np.int32)
+        distance = np.zeros(len(embeddings), np.float32)
+        if len(embeddings):
+            for level, search in enumerate(self._searches):
+                codes[:, level], distance = search(embeddings)
+                embeddings = embeddings - self.codebook[level, codes[:, level]]
+        return codes, distance
 
 
-def _followed(rounds: Iterable[Online | Clustering], task: TaskID, progress: Progress) -> np.ndarray:
+def _followed(rounds: Iterable[Online | Clustering], progress: Progress, name: str, total: int | None) -> np.ndarray:
+    task = progress.add_task(name, total=total)
     for found in rounds:
         centroids = found.centroids
         progress.advance(task)
+    progress.update(task, completed=total)  # k-means may end early.
     return centroids
 
 

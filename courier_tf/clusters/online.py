@@ -15,6 +15,7 @@ from courier_tf.clusters.nearest import nearest
 
 SEEN_AT_START = 20  # Embeddings for each centroid, at the start of the stream.
 START_STEPS = 5  # Of k-means, on the start.
+DEAD_AFTER = 40  # Embeddings for each centroid, in which one that is alive is chosen.
 
 
 class Online(NamedTuple):
@@ -35,8 +36,8 @@ def start(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Online
 def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]:
     """Yields the state after each block [B, D] of the stream.
 
-    A centroid that no embedding has chosen for 40 times as many as there are centroids is dead: it is put on the
-    embedding of the block that is worst served.
+    A centroid is dead after `DEAD_AFTER` times as many embeddings as there are centroids have gone to others: it is put
+    on the embedding of the block that is worst served.
     """
     clusters = len(state.centroids)
     for block in blocks:
@@ -49,7 +50,7 @@ def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]
         rate = (given[moved] / counts[moved])[:, None].astype(np.float32)
         centroids[moved] += rate * (sums[moved] / given[moved, None] - centroids[moved])
         idle = np.where(given > 0, 0, state.idle + len(block))
-        dead = np.flatnonzero(idle > 40 * clusters)[: len(block)]
+        dead = np.flatnonzero(idle > DEAD_AFTER * clusters)[: len(block)]
         if len(dead):
             worst = np.argsort(-distance, kind="stable")[: len(dead)]
             centroids[dead], counts[dead], idle[dead] = block[worst], 1, 0

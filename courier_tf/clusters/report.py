@@ -44,10 +44,12 @@ class Report:
             return
         self.sizes += np.bincount(codes[train, 0], minlength=len(self.sizes))
         self._distance += float(distance[train].sum(dtype=np.float64))
-        both = (part[block.has_photo][train] for part in (block.items, block.categories))
-        part = Sample(*both, block.embeddings[train], codes[train])
-        self._parts.append(Sample(*(values[: SAMPLE - self._sampled] for values in part)))
-        self._sampled += len(self._parts[-1].items)
+        # Rows are picked, not sliced: a slice would keep its whole block in memory.
+        rows = np.flatnonzero(train)[: SAMPLE - self._sampled]
+        if len(rows):
+            both = (part[block.has_photo][rows] for part in (block.items, block.categories))
+            self._parts.append(Sample(*both, block.embeddings[rows], codes[rows]))
+            self._sampled += len(rows)
 
     def sample(self) -> Sample:
         """The items on which the report rests."""

@@ -1,6 +1,5 @@
 """Where k-means starts: k-means++ (Arthur and Vassilvitskii 2007), many centroids at a time."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,20 +19,6 @@ class Clustering(NamedTuple):
     centroids: np.ndarray  # [K, D] float32
     nearest: np.ndarray  # [N] int32
     distance: np.ndarray  # [N] float32, squared
-
-
-def check(embeddings: np.ndarray, items: Sequence[str]) -> None:
-    """Refuses embeddings [N, D] that are no directions; `items` [N] names them in the message.
-
-    Raises:
-        ClusterError: an embedding holds values that are not finite, or nothing but zeros.
-    """
-    for fault, broken in (
-        ("holds values that are not finite", ~np.isfinite(embeddings).all(axis=1)),
-        ("is zero", ~embeddings.any(axis=1)),
-    ):
-        if broken.any():
-            raise ClusterError(f"the embedding of item {items[int(broken.argmax())]} {fault} ({broken.sum()} such)")
 
 
 def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Clustering:

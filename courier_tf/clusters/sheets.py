@@ -1,7 +1,6 @@
 """Sample sheets: pages of photos, a row per cluster, for people to judge what a cluster is about."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,32 +21,36 @@ def chosen_clusters(sizes: np.ndarray) -> np.ndarray:
     return present[np.linspace(0, len(present) - 1, shown).round().astype(int)]
 
 
-def write_sheets(
-    photos: np.ndarray, cluster: np.ndarray, sizes: np.ndarray, folder: Path, rng: np.random.Generator
-) -> None:
+def chosen_items(cluster: np.ndarray, clusters: int, rng: np.random.Generator) -> dict[int, np.ndarray]:
+    """Cluster -> rows of its items that are shown, drawn by `rng`: those nearest to its centroid would flatter it.
+
+    Args:
+        cluster: [N] int, the cluster of each item.
+        clusters: their number.
+        rng: of the draws.
+    """
+    shown = chosen_clusters(np.bincount(cluster, minlength=clusters))
+    return {int(number): rng.permutation(np.flatnonzero(cluster == number))[:PHOTOS] for number in shown}
+
+
+def write_sheets(photos: dict[int, list[bytes]], sizes: np.ndarray, folder: Path) -> None:
     """Writes `sheet-1.png` and so on, at most `SHEETS`, into a new folder.
 
     Args:
-        photos: [N] encoded photos, as bytes.
-        cluster: [N] int, the cluster of each.
-        sizes: [K] items of each cluster; there may be more than photos.
+        photos: cluster -> encoded photos of some of its items, in the order of the pages.
+        sizes: [K] all items of each cluster.
         folder: where to write.
-        rng: draws the photos of a cluster; they are not the ones nearest to its centroid, which flatter it.
     """
     folder.mkdir()
-    for number, page in enumerate(_pages(chosen_clusters(sizes)), start=1):
-        sheet = Image.new("RGB", (TEXT + PHOTOS * (SIDE + GAP), GAP + len(page) * (SIDE + GAP)), "white")
-        for row, shown in enumerate(page):
+    rows = list(photos.items())
+    for page in range(0, len(rows), ROWS):
+        on_page = rows[page : page + ROWS]
+        sheet = Image.new("RGB", (TEXT + PHOTOS * (SIDE + GAP), GAP + len(on_page) * (SIDE + GAP)), "white")
+        for row, (cluster, encoded) in enumerate(on_page):
             top = GAP + row * (SIDE + GAP)
-            words = f"cluster {shown}\n{sizes[shown]:,} items"
+            words = f"cluster {cluster}\n{sizes[cluster]:,} items"
             ImageDraw.Draw(sheet).text((GAP, top + GAP), words, "black", ImageFont.load_default(16))
-            members = np.flatnonzero(cluster == shown)
-            for place, item in enumerate(rng.permutation(members)[:PHOTOS]):
-                photo = Image.open(io.BytesIO(photos[item])).convert("RGB").resize((SIDE, SIDE))
-                sheet.paste(photo, (TEXT + place * (SIDE + GAP), top))
-        sheet.save(folder / f"sheet-{number}.png")
-
-
-def _pages(shown: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(shown), ROWS):
-        yield shown[start : start + ROWS]
+            for place, photo in enumerate(encoded):
+                pixels = Image.open(io.BytesIO(photo)).convert("RGB").resize((SIDE, SIDE))
+                sheet.paste(pixels, (TEXT + place * (SIDE + GAP), top))
+        sheet.save(folder / f"sheet-{page // ROWS + 1}.png")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.learn import learn
+from courier_tf.clusters.learn import Assigner, learn
+from courier_tf.clusters.report import Report
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
 
@@ -33,9 +34,13 @@ def test_broken_embeddings_are_refused(tmp_path):
     with pytest.raises(ClusterError, match=r"embeddings-0.parquet: embeddings of the encoder \['xyz'\], but abc"):
         list(foreign.blocks())
     uneven = [*points[:40], *points[40:, :5]]
-    with pytest.raises(ClusterError, match=r"embeddings-1.parquet: embeddings (differ in width|are 5 wide)"):
+    with pytest.raises(ClusterError, match=r"embeddings-1.parquet: embeddings differ in width: \[5, 16\]"):
         list(EmbeddingFiles(write_embeddings(tmp_path / "uneven", uneven)).blocks())
+    points[51, 3] = np.nan
+    with pytest.raises(ClusterError, match="embedding of item i0051 holds values that are not finite"):
+        list(EmbeddingFiles(write_embeddings(tmp_path / "nan", points)).blocks())
     points[50] = 0
+    points[51] = 1
     with pytest.raises(ClusterError, match="embeddings-1.parquet: the embedding of item i0050 is zero"):
         list(EmbeddingFiles(write_embeddings(tmp_path / "zero", points)).blocks())
     with pytest.raises(ClusterError, match="no item of the train span has an embedding"):
@@ -44,16 +49,25 @@ def test_broken_embeddings_are_refused(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["kmeans", "online"])
 def test_memory_does_not_grow_with_the_items(tmp_path, monkeypatch, algorithm):
+    """Neither that of learning nor that of the report."""
     monkeypatch.setattr("courier_tf.clusters.embedding_files.BLOCK", 256)
     monkeypatch.setattr("courier_tf.clusters.learn.SAMPLE_PER_CLUSTER", 50)
+    monkeypatch.setattr("courier_tf.clusters.report.SAMPLE", 300)
     settings = ClusterSettings(clusters=8, algorithm=algorithm, cluster_batch_size=256)
+
+    def work(files):
+        assign, report = Assigner(learn(files, settings, np.random.default_rng(0))), Report(8)
+        for block in files.blocks():
+            report.add(block, *assign(block.embeddings))
+        assert len(report.sample().items) == 300 < report.sizes.sum()
+
     peaks = []
     for each in (100, 1000):
         points, _ = planted(clusters=8, each=each, dim=64)
         files = EmbeddingFiles(write_embeddings(tmp_path / f"{each}", points, files=1))
-        learn(files, settings, np.random.default_rng(0))
+        work(files)
         tracemalloc.start()
-        learn(files, settings, np.random.default_rng(0))
+        work(files)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]

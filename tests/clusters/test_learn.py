@@ -5,7 +5,7 @@ import pytest
 
 from courier_tf.clusters import learn as module
 from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.learn import codes_of, learn
+from courier_tf.clusters.learn import Assigner, learn
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings, SettingsError
 
@@ -15,7 +15,7 @@ from .planted import planted, write_embeddings
 def test_codes_equal_a_loop():
     rng = np.random.default_rng(0)
     points, codebook = rng.normal(size=[30, 4]).astype(np.float32), rng.normal(size=[3, 5, 4]).astype(np.float32)
-    codes, left_over = codes_of(points, codebook)
+    codes, left_over = Assigner(codebook)(points)
     for point, code, rest in zip(points, codes, left_over, strict=True):
         for level, centroids in enumerate(codebook):
             assert code[level] == ((point - centroids) ** 2).sum(axis=1).argmin()
@@ -29,7 +29,7 @@ def test_each_level_explains_more(tmp_path):
     settings = ClusterSettings(clusters=4, algorithm="residual", levels=4)
     codebook = learn(files, settings, np.random.default_rng(0))
     assert codebook.shape == (4, 4, 16)
-    distortion = [codes_of(points, codebook[:levels])[1].mean() for levels in (1, 2, 3, 4)]
+    distortion = [Assigner(codebook[:levels])(points)[1].mean() for levels in (1, 2, 3, 4)]
     assert (np.diff(distortion) < 0).all() and distortion[-1] < 0.5 * distortion[0]
     first = learn(files, ClusterSettings(clusters=4), np.random.default_rng(0))
     np.testing.assert_array_equal(codebook[:1], first)
@@ -47,10 +47,10 @@ def test_codes_by_scann_are_nearly_those_of_exact_search():
         [planted(clusters=100, each=10, dim=32, seed=seed)[0] * size for seed, size in ((0, 1), (1, 0.1))]
     )
     points = codebook[0, rng.integers(1000, size=3000)] + codebook[1, rng.integers(1000, size=3000)]
-    exact, found = codes_of(points, codebook)[0], codes_of(points, codebook, "scann")[0]
+    exact, found = Assigner(codebook)(points)[0], Assigner(codebook, "scann")(points)[0]
     assert (exact == found).mean() > 0.98
     with pytest.raises(ClusterError, match="search=scann needs 1000 clusters or more, but there are 7"):
-        codes_of(points, codebook[:, :7], "scann")
+        Assigner(codebook[:, :7], "scann")
 
 
 def test_online_looks_at_each_train_embedding_once(tmp_path):

@@ -10,10 +10,9 @@ from .planted import photo_of
 
 def test_each_row_shows_its_cluster(tmp_path):
     cluster = np.array([0] * 20 + [2] * 30 + [3] * 2)
-    photos = np.array([photo_of(60 * c) for c in cluster], object)
-    sheets.write_sheets(
-        photos, cluster, np.bincount(cluster, minlength=5), tmp_path / "sheets", np.random.default_rng(0)
-    )
+    chosen = sheets.chosen_items(cluster, 5, np.random.default_rng(0))
+    photos = {number: [photo_of(60 * cluster[item]) for item in items] for number, items in chosen.items()}
+    sheets.write_sheets(photos, np.bincount(cluster, minlength=5), tmp_path / "sheets")
     (file,) = (tmp_path / "sheets").iterdir()
     pixels = np.asarray(Image.open(file))
     step, middle = sheets.SIDE + sheets.GAP, sheets.SIDE // 2

@@ -49,3 +49,12 @@ def called(objective, embeddings, batch):
 
 def by_item(embeddings, batch):
     return {int(item): vector for item, vector in zip(batch["photo_items"], embeddings, strict=False) if item}
+
+
+def drawn(seed, views=1):
+    """(numbers of a batch, their attributes, the batch, embeddings of its photos), all from one seed."""
+    rng = np.random.default_rng(seed)
+    pixels, attributes = store(rng)
+    raw = raw_batch(rng)
+    batch = batch_of(raw, pixels, attributes)
+    return raw, attributes, batch, embeddings_of(rng, batch, views)

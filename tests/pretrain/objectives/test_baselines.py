@@ -10,15 +10,11 @@ from courier_tf.pretrain.objectives.simclr import SimClr
 from courier_tf.pretrain.objectives.simcse import SimCse
 from courier_tf.pretrain.objectives.simsiam import SimSiam
 from courier_tf.pretrain.objectives.supervised import Supervised, column_codes
-from tests.pretrain.objectives.batches import WIDTH, batch_of, by_item, called, embeddings_of, raw_batch, store
+from tests.pretrain.objectives.batches import WIDTH, by_item, called, drawn
 
 
 def test_mil_nce_equals_a_loop():
-    rng = np.random.default_rng(1)
-    pixels, attributes = store(rng)
-    raw = page_view, past, clicked = raw_batch(rng)
-    batch = batch_of(raw, pixels, attributes)
-    embeddings = embeddings_of(rng, batch)
+    (page_view, past, clicked), _, batch, embeddings = drawn(1)
     vector = by_item(embeddings, batch)
     losses = []
     for i, j in zip(*np.nonzero(clicked), strict=True):
@@ -34,10 +30,7 @@ def test_mil_nce_equals_a_loop():
 
 @pytest.mark.parametrize("objective, temperature", [(SimClr(), 0.2), (SimCse(), 0.05)])
 def test_pairs_equal_a_loop(objective, temperature):
-    rng = np.random.default_rng(2)
-    pixels, attributes = store(rng)
-    batch = batch_of(raw_batch(rng), pixels, attributes)
-    embeddings = embeddings_of(rng, batch, views=2)
+    _, _, batch, embeddings = drawn(2, views=2)
     items = np.concatenate([batch["photo_items"]] * 2)
     half, losses = len(items) // 2, []
     for a in np.flatnonzero(items):
@@ -48,10 +41,7 @@ def test_pairs_equal_a_loop(objective, temperature):
 
 
 def test_simsiam_equals_numpy():
-    rng = np.random.default_rng(3)
-    pixels, attributes = store(rng)
-    batch = batch_of(raw_batch(rng), pixels, attributes)
-    embeddings = embeddings_of(rng, batch, views=2)
+    _, _, batch, embeddings = drawn(3, views=2)
     objective = SimSiam(hidden=4)
     with tf.GradientTape() as tape:
         vectors = tf.constant(embeddings)
@@ -71,10 +61,7 @@ def test_simsiam_equals_numpy():
 
 
 def test_clip_equals_a_loop():
-    rng = np.random.default_rng(4)
-    pixels, attributes = store(rng)
-    batch = batch_of(raw_batch(rng), pixels, attributes)
-    embeddings = embeddings_of(rng, batch)
+    _, attributes, batch, embeddings = drawn(4)
     objective = Clip(width=5)
     found = called(objective, embeddings, batch)
     items = [int(item) for item in batch["photo_items"] if item and attributes["words"][item].any()]
@@ -100,10 +87,7 @@ def test_words_of_titles():
 
 
 def test_supervised_equals_numpy():
-    rng = np.random.default_rng(5)
-    pixels, attributes = store(rng)
-    batch = batch_of(raw_batch(rng), pixels, attributes)
-    embeddings = embeddings_of(rng, batch)
+    _, attributes, batch, embeddings = drawn(5)
     objective = Supervised([3, 3])
     found = called(objective, embeddings, batch)
     losses, right = [], []

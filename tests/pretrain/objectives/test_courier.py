@@ -6,7 +6,7 @@ import tensorflow as tf
 from sklearn.metrics import log_loss
 
 from courier_tf.pretrain.objectives.courier import LOSSES, NEGATIVES, Courier
-from tests.pretrain.objectives.batches import WIDTH, batch_of, by_item, called, embeddings_of, raw_batch, store
+from tests.pretrain.objectives.batches import WIDTH, batch_of, by_item, called, drawn, embeddings_of, raw_batch, store
 
 
 @pytest.mark.parametrize("copied_targets", [False, True])
@@ -86,11 +86,7 @@ def test_history_loss_equals_a_loop():
 
 
 def test_click_loss_equals_numpy():
-    rng = np.random.default_rng(9)
-    pixels, attributes = store(rng)
-    raw = page_view, past, clicked = raw_batch(rng)
-    batch = batch_of(raw, pixels, attributes)
-    embeddings = embeddings_of(rng, batch)
+    (page_view, past, clicked), _, batch, embeddings = drawn(9)
     vector = by_item(embeddings, batch)
     objective = Courier("mean", losses=("click",))
     found = called(objective, embeddings, batch)
@@ -109,10 +105,7 @@ def test_click_loss_equals_numpy():
 
 
 def test_losses_add_up():
-    rng = np.random.default_rng(10)
-    pixels, attributes = store(rng)
-    batch = batch_of(raw_batch(rng), pixels, attributes)
-    embeddings = embeddings_of(rng, batch)
+    _, _, batch, embeddings = drawn(10)
     found = called(Courier(losses=LOSSES), embeddings, batch)
     assert float(found.loss) == pytest.approx(sum(float(found.gauges[f"{name}_loss"]) for name in LOSSES), rel=1e-6)
     alone = called(Courier(), embeddings, batch)
