@@ -53,7 +53,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "clusters": _AT_LEAST_ONE,
     "cluster_batch_size": _AT_LEAST_ONE,
     "cluster_steps": _AT_LEAST_ONE,
-    "levels": (1, 16),
+    "levels": (2, 16),
     "rank_history_length": _AT_LEAST_ONE,
     "rank_dim": _AT_LEAST_ONE,
     "rank_epochs": _AT_LEAST_ONE,
@@ -184,24 +184,16 @@ class ClusterSettings(_Checked):
     """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
     (the paper's choice); residual: kmeans, again on what is left over, `levels` times; to compare with, on at most
     20,000 items: agglomerative, and hdbscan, which finds the number of clusters by itself."""
-    levels: int = 1
+    levels: int = 3
     """residual: codes of an item, coarse to fine. The cluster ID is the first."""
     cluster_steps: int = 25
-    """kmeans: most steps; it ends where next to nothing moves any more."""
+    """kmeans, residual: most steps; it ends where next to nothing moves any more."""
     cluster_batch_size: int = 4096
     """online: embeddings between two moves of the centroids."""
     search: Literal["exact", "scann"] = "exact"
     """How items find their centroids: scann is faster with thousands of clusters, and misses less than one in 100."""
     previous: str | None = None
     """Directory of a former cluster stage: its IDs are kept, as far as its items stay together."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.levels > 1) != (self.algorithm == "residual"):
-            raise SettingsError(
-                f"levels={self.levels} does not go with algorithm={self.algorithm}: residual has two or more, "
-                "all others one"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

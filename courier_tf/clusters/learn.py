@@ -43,10 +43,11 @@ def learn(files: EmbeddingFiles, settings: ClusterSettings, rng: np.random.Gener
         if settings.algorithm == "hdbscan":
             return hdbscan(files.train_sample(LARGEST_SAMPLE))[None]
         left = files.train_sample(settings.clusters * SAMPLE_PER_CLUSTER)
+        number = settings.levels if settings.algorithm == "residual" else 1
         levels = []
-        for level in range(settings.levels):
+        for level in range(number):
             rounds = kmeans(left, settings.clusters, rng, settings.cluster_steps)
-            name = f"{settings.algorithm}, level {level + 1} of {settings.levels}"
+            name = f"{settings.algorithm}, level {level + 1} of {number}"
             levels.append(_followed(rounds, progress, name, settings.cluster_steps + 1))
             left = left - levels[-1][nearest(left, levels[-1])[0]]
     return np.stack(levels)

@@ -7,7 +7,7 @@ from courier_tf.clusters import learn as module
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.learn import Assigner, learn
 from courier_tf.clusters.seeding import ClusterError
-from courier_tf.settings import ClusterSettings, SettingsError
+from courier_tf.settings import ClusterSettings
 
 from .planted import planted, write_embeddings
 
@@ -33,12 +33,6 @@ def test_each_level_explains_more(tmp_path):
     assert (np.diff(distortion) < 0).all() and distortion[-1] < 0.5 * distortion[0]
     first = learn(files, ClusterSettings(clusters=4), np.random.default_rng(0))
     np.testing.assert_array_equal(codebook[:1], first)
-
-
-def test_levels_that_make_no_sense_are_refused():
-    for levels, algorithm in ((1, "residual"), (2, "kmeans"), (0, "kmeans")):
-        with pytest.raises(SettingsError, match="levels"):
-            ClusterSettings(levels=levels, algorithm=algorithm)
 
 
 def test_codes_by_scann_are_nearly_those_of_exact_search():
