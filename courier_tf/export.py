@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import artefacts, records
-from courier_tf.clusters.cluster import CODEBOOK_FILE
+from courier_tf.clusters.files import CODEBOOK_FILE
 from courier_tf.pretrain.embedder import Embedder, save_module
 from courier_tf.ranking.saved import load_ranker
 

@@ -10,18 +10,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records
 from courier_tf.clusters.embedding_files import Block, EmbeddingFiles
+from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, SHEETS_FOLDER, TABLE_FILE, TABLE_SCHEMA
 from courier_tf.clusters.learn import Assigner, learn
 from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.report import Report
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
-
-CODEBOOK_FILE = "codebook.npy"  # [levels, clusters, D] float32; the row is the code, on the first level the cluster ID.
-SHEETS_FOLDER = "sheets"  # Pages of sample photos.
-TABLE_FILE = "item_clusters.parquet"  # Columns as in TABLE_SCHEMA; NO_CLUSTER for an item without a photo.
-TABLE_SCHEMA = pa.schema([("item_id", pa.string()), ("cluster_id", pa.int32()), ("codes", pa.list_(pa.int32()))])
-NO_CLUSTER = -1
 
 
 def cluster(

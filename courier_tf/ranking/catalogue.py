@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from courier_tf.clusters.cluster import TABLE_FILE
+from courier_tf.clusters.files import TABLE_FILE
 from courier_tf.records import Items
 from courier_tf.schema import column_feature
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from courier_tf import records, schema
 from courier_tf.artefacts import ARTEFACT_FILE, MadeBy
-from courier_tf.clusters.cluster import CODEBOOK_FILE, TABLE_FILE, cluster
+from courier_tf.clusters.cluster import cluster
+from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings

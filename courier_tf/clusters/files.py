@@ -1,0 +1,9 @@
+"""What the cluster stage writes: names and columns, for whoever reads it."""
+
+import pyarrow as pa
+
+CODEBOOK_FILE = "codebook.npy"  # [levels, clusters, D] float32; the row is the code, on the first level the cluster ID.
+SHEETS_FOLDER = "sheets"  # Pages of sample photos.
+TABLE_FILE = "item_clusters.parquet"  # Columns as in TABLE_SCHEMA; NO_CLUSTER for an item without a photo.
+TABLE_SCHEMA = pa.schema([("item_id", pa.string()), ("cluster_id", pa.int32()), ("codes", pa.list_(pa.int32()))])
+NO_CLUSTER = -1
