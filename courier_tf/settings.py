@@ -179,10 +179,13 @@ class ClusterSettings(_Checked):
     """Embeddings to cluster IDs."""
 
     clusters: int = 32
-    """Number of centroids."""
-    algorithm: Literal["kmeans", "online", "residual", "agglomerative", "hdbscan"] = "kmeans"
+    """Number of centroids. More of them see finer (colour and cut rather than kind), but each then has fewer clicks to
+    learn from, and IDs stay less well after a retrain. Good places to start: the square root of the number of items, or
+    as many as leave each 20 items and 1000 train impressions, whichever is less; choose by the gain on valid."""
+    algorithm: Literal["kmeans", "online", "residual", "incremental", "agglomerative", "hdbscan"] = "kmeans"
     """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
-    (the paper's choice); residual: kmeans, again on what is left over, `levels` times; to compare with, on at most
+    (the paper's choice); residual: kmeans, again on what is left over, `levels` times; incremental: nothing is learned,
+    the items of `previous` keep their IDs and new ones are assigned by its codebook; to compare with, on at most
     20,000 items: agglomerative, and hdbscan, which finds the number of clusters by itself."""
     levels: int = 3
     """residual: codes of an item, coarse to fine. The cluster ID is the first."""
@@ -193,7 +196,13 @@ class ClusterSettings(_Checked):
     search: Literal["exact", "scann"] = "exact"
     """How items find their centroids: scann is faster with thousands of clusters, and misses less than one in 100."""
     previous: str | None = None
-    """Directory of a former cluster stage: its IDs are kept, as far as its items stay together."""
+    """Directory of a former cluster stage: its IDs are kept, as far as its items stay together. Learning starts from
+    where its items are now."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.algorithm == "incremental" and not self.previous:
+            raise SettingsError("algorithm=incremental assigns by a codebook that is there: name its stage by previous")
 
 
 @dataclasses.dataclass(frozen=True)

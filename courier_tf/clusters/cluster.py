@@ -1,5 +1,6 @@
 """The cluster stage: embeddings (Parquet) to a codebook, and a table item -> cluster ID."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +10,19 @@ import pyarrow.parquet as pq
 from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records
+from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import Block, EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, SHEETS_FOLDER, TABLE_FILE, TABLE_SCHEMA
-from courier_tf.clusters.learn import Assigner, learn
+from courier_tf.clusters.learn import learn
 from courier_tf.clusters.matching import kept_ids
+from courier_tf.clusters.previous import Previous
 from courier_tf.clusters.report import Report
+from courier_tf.clusters.saved import Saved
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
+
+LEARNING_FOLDER = "learning"  # States to go on from, while the stage is not finished.
 
 
 def cluster(
@@ -28,29 +34,36 @@ def cluster(
 
     Args:
         ingest, embed: directories of those stages.
-        target: directory to write.
+        target: directory to write; what an interrupted run had learned is not learned again.
         settings: those of this stage.
         seed: of seeding and of the sample sheets.
         made_by: what determines the result.
 
     Raises:
         ClusterError: fewer different embeddings than clusters, embeddings that are not finite, zero or of several
-            encoders, or a previous codebook of another size.
+            encoders, a previous codebook of another shape, or, in incremental mode, of another encoder.
     """
     files = EmbeddingFiles(embed)
-    codebook = learn(files, settings, np.random.default_rng(seed))
-    kept = {}
-    if settings.previous:
-        ids, kept = _ids_of(Path(settings.previous), target, files, codebook, settings)
-        codebook[0] = codebook[0, np.argsort(ids)]
-    report = Report(codebook.shape[1])
-    with artefacts.write_aside(target, made_by) as (partial, found):
+    previous = _previous(settings, target)
+    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+        if settings.algorithm == "incremental":
+            previous.require_encoder(files.facts["encoder"])
+            codebook, held = previous.codebook, previous
+        else:
+            codebook, held = learn(files, settings, seed, Saved(partial / LEARNING_FOLDER), previous), None
+        if previous:
+            ids, kept = _ids_of(previous, _assigned(files, codebook, settings, held), codebook)
+            found |= kept
+            if held is None:
+                codebook[0] = codebook[0, np.argsort(ids)]
+        report = Report(codebook.shape[1])
         np.save(partial / CODEBOOK_FILE, codebook)
         with pq.ParquetWriter(partial / TABLE_FILE, TABLE_SCHEMA) as table:
-            for block, codes, distance in _assigned(files, codebook, settings):
+            for block, codes, distance in _assigned(files, codebook, settings, held):
                 table.write_table(_rows(block, codes))
                 report.add(block, codes, distance)
         _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))
+        shutil.rmtree(partial / LEARNING_FOLDER, ignore_errors=True)
         found |= {
             "clusters": codebook.shape[1],
             "levels": len(codebook),
@@ -59,16 +72,29 @@ def cluster(
             "embedding_dim": codebook.shape[2],
             "items_without_photo": report.without_photo,
             "quality": report.figures(),
-            **kept,
         }
 
 
+def _previous(settings: ClusterSettings, target: Path) -> Previous | None:
+    if not settings.previous:
+        return None
+    if Path(settings.previous).resolve() == target.resolve():
+        raise ClusterError(f"previous={settings.previous} is what this stage writes: copy it somewhere else first")
+    return Previous(Path(settings.previous))
+
+
 def _assigned(
-    files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings
+    files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings, held: Previous | None
 ) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+    """(block, codes [items with a photo, L], what they leave over); items that `held` knows have the codes they had."""
     assign = Assigner(codebook, settings.search)
     for block in files.blocks():
-        yield block, *assign(block.embeddings)
+        codes, distance = assign(block.embeddings)
+        if held:
+            former = held.codes(block.items[block.has_photo])
+            codes = np.where(former != NO_CLUSTER, former, codes)
+            distance = assign.left_over(block.embeddings, codes)
+        yield block, codes, distance
 
 
 def _write_sheets(ingest: Path, report: Report, folder: Path, rng: np.random.Generator) -> None:
@@ -87,29 +113,22 @@ def _rows(block: Block, codes: np.ndarray) -> pa.Table:
 
 
 def _ids_of(
-    previous: Path, target: Path, files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings
+    previous: Previous, assigned: Iterator[tuple[Block, np.ndarray, np.ndarray]], codebook: np.ndarray
 ) -> tuple[np.ndarray, dict]:
     """([K] the ID of each centroid of the first level, facts: share of items that keep theirs, and so on)."""
-    if previous.resolve() == target.resolve():
-        raise ClusterError(f"previous={previous} is what this stage writes: copy it somewhere else first")
-    artefacts.read(previous, "cluster")
-    old_centroids, centroids = np.load(previous / CODEBOOK_FILE)[0], codebook[0]
-    if old_centroids.shape != centroids.shape:
-        raise ClusterError(
-            f"{previous} has {old_centroids.shape[0]} clusters of width {old_centroids.shape[1]}, but {len(centroids)} "
-            f"of width {centroids.shape[1]} are asked for: IDs can only be kept where both are the same"
-        )
-    former = pq.read_table(previous / TABLE_FILE)
-    old_of = dict(zip(former["item_id"].to_pylist(), former["cluster_id"].to_pylist(), strict=True))
-    old_parts, new_parts = [], []
-    for block, codes, _ in _assigned(files, codebook, settings):
-        old = np.array([old_of.get(item, NO_CLUSTER) for item in block.items[block.has_photo]], int)
-        old_parts.append(old[old != NO_CLUSTER])
-        new_parts.append(codes[old != NO_CLUSTER, 0])
+    previous.require_shape(codebook.shape)
+    old_parts, new_parts, new_items = [], [], 0
+    for block, codes, _ in assigned:
+        old = previous.codes(block.items[block.has_photo])[:, 0]
+        known = old != NO_CLUSTER
+        old_parts.append(old[known])
+        new_parts.append(codes[known, 0])
+        new_items += int(np.count_nonzero(~known))
     old, new = np.concatenate(old_parts), np.concatenate(new_parts)
-    ids = kept_ids(old, new, old_centroids, centroids)
+    ids = kept_ids(old, new, previous.codebook[0], codebook[0])
     return ids, {
         "items_in_previous": len(old),
+        "new_items": new_items,
         "ids_kept": float((ids[new] == old).mean()) if len(old) else None,
         "adjusted_rand_index": float(adjusted_rand_score(old, new)) if len(old) else None,
     }

@@ -25,6 +25,13 @@ class Block(NamedTuple):
     embeddings: np.ndarray  # [items with a photo, D] float32
 
 
+class TrainBlock(NamedTuple):
+    """Items of the train span with a photo, [B] each."""
+
+    items: np.ndarray  # str
+    embeddings: np.ndarray  # [B, D] float32
+
+
 class EmbeddingFiles:
     """The files of an embed stage. Their order is mixed, so that the first rows are a fair sample of all.
 
@@ -53,23 +60,24 @@ class EmbeddingFiles:
                 except ClusterError as error:
                     raise ClusterError(f"{file}: {error}") from error
 
-    def train_blocks(self, rows: int | None = None) -> Iterator[np.ndarray]:
-        """The embeddings [B, D] of the train span alone."""
+    def train_blocks(self, rows: int | None = None) -> Iterator[TrainBlock]:
+        """The rows of the train span with a photo alone."""
         for block in self.blocks(rows):
             if (block.in_train_span & block.has_photo).any():
-                yield block.embeddings[block.in_train_span[block.has_photo]]
+                chosen = block.in_train_span[block.has_photo]
+                yield TrainBlock(block.items[block.has_photo][chosen], block.embeddings[chosen])
 
-    def train_sample(self, number: int) -> np.ndarray:
-        """[at most `number`, D] embeddings of the train span, the first of the files."""
+    def train_sample(self, number: int) -> TrainBlock:
+        """At most `number` rows of the train span, the first of the files."""
         parts, found = [], 0
         for part in self.train_blocks():
-            parts.append(part[: number - found])
-            found += len(parts[-1])
+            parts.append(TrainBlock(*(values[: number - found] for values in part)))
+            found += len(parts[-1].items)
             if found >= number:
                 break
         if not found:
             raise ClusterError("no item of the train span has an embedding")
-        return np.concatenate(parts)
+        return TrainBlock(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def _block(self, batch: pa.RecordBatch, widths: set[int]) -> Block:
         """The rows of a batch; `widths` are those of the embeddings before, to which its own are added."""

@@ -6,52 +6,75 @@ more than `CANDIDATES` clusters this is Lloyd's algorithm.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from courier_tf.clusters.nearest import nearest, with_half_norms, with_ones
-from courier_tf.clusters.seeding import Clustering, plus_plus
+from courier_tf.clusters.seeding import plus_plus
 
 CANDIDATES = 64
 SETTLED = 1e-4  # Share of embeddings that change their centroid at which nothing more is to be had.
 LISTS_LAST = 5  # Steps after which each centroid's neighbours are looked up anew.
 
 
-def kmeans(sample: np.ndarray, clusters: int, rng: np.random.Generator, steps: int) -> Iterator[Clustering]:
-    """Yields the clustering after seeding and after each step (the caller shows progress and keeps the last).
+class KMeans(NamedTuple):
+    """The state between two steps: all that the next one needs."""
+
+    centroids: np.ndarray  # [K, D] float32
+    nearest: np.ndarray  # [N] int32, of the sample.
+    distance: np.ndarray  # [N] float32, squared.
+    lists: np.ndarray  # [K, CANDIDATES] int32, the centroids near each one; of no length where all are looked at.
+    step: int  # Steps done.
+    settled: bool
+
+
+def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np.ndarray | None = None) -> KMeans:
+    """The state before the first step.
+
+    Args:
+        sample: [N, D] float32.
+        clusters: number of centroids.
+        rng: of k-means++.
+        start: [clusters, D] centroids to start from in place of k-means++.
+
+    Raises:
+        ClusterError: fewer different embeddings than clusters.
+    """
+    if start is None:
+        start, found, distance = plus_plus(sample, clusters, rng)
+    else:
+        found, distance = nearest(sample, start)
+    return KMeans(start, found, distance, np.empty([clusters, 0], np.int32), 0, False)
+
+
+def lloyd(sample: np.ndarray, state: KMeans, steps: int) -> Iterator[KMeans]:
+    """Yields the state after each further step (the caller shows progress, and keeps the last).
 
     Of equally near centroids an embedding goes to the first. One that lost all its embeddings is put on the embedding
     that is worst served before the next step; after the last step a few may be empty.
 
     Args:
         sample: [N, D] float32.
-        clusters: number of centroids.
-        rng: of seeding.
-        steps: of Lloyd, at most; fewer where next to nothing moves any more.
-
-    Raises:
-        ClusterError: fewer different embeddings than clusters.
+        state: to go on from.
+        steps: at most, those before `state` among them; fewer where next to nothing moves any more.
     """
-    state = plus_plus(sample, clusters, rng)
-    yield state
-    lists = None
-    for step in range(steps):
+    clusters = len(state.centroids)
+    while state.step < steps and not state.settled:
         given = _without_empty(state)
-        centroids = _means(sample, given, state.centroids)
+        centroids, lists = _means(sample, given, state.centroids), state.lists
         if clusters <= CANDIDATES:
             found, distance = nearest(sample, centroids)
         else:
-            lists = _neighbours(centroids) if step % LISTS_LAST == 0 else lists
+            lists = _neighbours(centroids) if state.step % LISTS_LAST == 0 else lists
             found, distance = _nearest_of_lists(sample, centroids, given, lists)
         moved = np.count_nonzero(found != state.nearest)
-        state = Clustering(centroids, found, distance)
+        state = KMeans(centroids, found, distance, lists, state.step + 1, bool(moved <= SETTLED * len(sample)))
         yield state
-        if moved <= SETTLED * len(sample):
-            return
 
 
-def _without_empty(state: Clustering) -> np.ndarray:
+def _without_empty(state: KMeans) -> np.ndarray:
     """[N] the assignment, in which each empty cluster takes the worst served embedding out of another."""
     found = state.nearest.copy()
     empty = np.flatnonzero(np.bincount(found, minlength=len(state.centroids)) == 0)

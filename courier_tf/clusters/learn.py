@@ -4,108 +4,118 @@ With several levels each embedding gets a code per level, coarse to fine: the fi
 next one the centroid nearest to what is left over (residual quantisation, as semantic IDs have it: arXiv 2305.05065).
 """
 
-import functools
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 from rich.progress import Progress
 
 from courier_tf.clusters.comparison import LARGEST_SAMPLE, agglomerative, hdbscan
-from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.kmeans import kmeans
+from courier_tf.clusters.embedding_files import EmbeddingFiles, TrainBlock
+from courier_tf.clusters.kmeans import KMeans, begin, lloyd
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
-from courier_tf.clusters.scann_nearest import FEWEST_CENTROIDS, ScannNearest
-from courier_tf.clusters.seeding import ClusterError, Clustering
+from courier_tf.clusters.previous import Previous
+from courier_tf.clusters.saved import Saved
 from courier_tf.settings import ClusterSettings
 
 SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
+State = TypeVar("State", KMeans, Online)
 
 
-def learn(files: EmbeddingFiles, settings: ClusterSettings, rng: np.random.Generator) -> np.ndarray:
+def learn(
+    files: EmbeddingFiles, settings: ClusterSettings, seed: int, saved: Saved, previous: Previous | None = None
+) -> np.ndarray:
     """The codebook [L, K, D] float32 of the embeddings of the train span.
 
     Args:
         files: the embeddings. `online` reads all of them, once; the others learn from a sample in memory.
         settings: algorithm, clusters and so on.
-        rng: of seeding.
+        seed: of seeding.
+        saved: states of a run that was interrupted, and of this one.
+        previous: clusters to start from (agglomerative and hdbscan start from nothing).
 
     Raises:
-        ClusterError: fewer different embeddings (or, on a further level, residuals) than clusters.
+        ClusterError: fewer different embeddings (or, on a further level, residuals) than clusters, or a previous
+            codebook of another shape.
     """
+    if settings.algorithm == "agglomerative":
+        return agglomerative(files.train_sample(LARGEST_SAMPLE).embeddings, settings.clusters)[None]
+    if settings.algorithm == "hdbscan":
+        return hdbscan(files.train_sample(LARGEST_SAMPLE).embeddings)[None]
     with Progress() as progress:
         if settings.algorithm == "online":
-            # The length of the stream is not known before its end.
-            return _followed(_online(files, settings, rng), progress, "online", None)[None]
-        if settings.algorithm == "agglomerative":
-            return agglomerative(files.train_sample(LARGEST_SAMPLE), settings.clusters)[None]
-        if settings.algorithm == "hdbscan":
-            return hdbscan(files.train_sample(LARGEST_SAMPLE))[None]
-        left = files.train_sample(settings.clusters * SAMPLE_PER_CLUSTER)
-        number = settings.levels if settings.algorithm == "residual" else 1
-        levels = []
-        for level in range(number):
-            rounds = kmeans(left, settings.clusters, rng, settings.cluster_steps)
-            name = f"{settings.algorithm}, level {level + 1} of {number}"
-            levels.append(_followed(rounds, progress, name, settings.cluster_steps + 1))
-            left = left - levels[-1][nearest(left, levels[-1])[0]]
-    return np.stack(levels)
+            return _online(files, settings, seed, saved, previous, progress)[None]
+        levels = settings.levels if settings.algorithm == "residual" else 1
+        return _levels(files, settings, levels, seed, saved, previous, progress)
 
 
-class Assigner:
-    """Embeddings to codes.
-
-    Args:
-        codebook: [L, K, D] float32.
-        search: "exact", or "scann" for many clusters.
-
-    Call: [N, D] to ([N, L] int32 codes, [N] float32 squared length of what they leave over).
-
-    Raises:
-        ClusterError: ScaNN is asked for, but there are too few clusters for it.
-    """
-
-    def __init__(self, codebook: np.ndarray, search: Literal["exact", "scann"] = "exact") -> None:
-        clusters = codebook.shape[1]
-        if search == "scann" and clusters < FEWEST_CENTROIDS:
-            raise ClusterError(f"search=scann needs {FEWEST_CENTROIDS} clusters or more, but there are {clusters}")
-        self.codebook = codebook
-        self._searches = [
-            ScannNearest(level) if search == "scann" else functools.partial(nearest, centroids=level)
-            for level in codebook
-        ]
-
-    def __call__(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        codes = np.zeros([len(embeddings), len(self.codebook)], np.int32)
-        distance = np.zeros(len(embeddings), np.float32)
-        if len(embeddings):
-            for level, search in enumerate(self._searches):
-                codes[:, level], distance = search(embeddings)
-                embeddings = embeddings - self.codebook[level, codes[:, level]]
-        return codes, distance
+def _levels(
+    files: EmbeddingFiles,
+    settings: ClusterSettings,
+    levels: int,
+    seed: int,
+    saved: Saved,
+    previous: Previous | None,
+    progress: Progress,
+) -> np.ndarray:
+    """k-means, and on each further level again, on what is left over."""
+    sample = files.train_sample(settings.clusters * SAMPLE_PER_CLUSTER)
+    left, codebook = sample.embeddings, []
+    if previous:
+        previous.require_shape((levels, settings.clusters, left.shape[1]))
+    # Draws of a level do not depend on those before it: an interrupted run skips what is done.
+    for level, rng in enumerate(np.random.default_rng(seed).spawn(levels)):
+        name = f"level {level + 1} of {levels}"
+        state = saved.load(name, KMeans)
+        if state is None:
+            former = previous.start(level, sample.items, left) if previous else None
+            state = begin(left, settings.clusters, rng, former)
+        steps = lloyd(left, state, settings.cluster_steps)
+        state = _followed(state, steps, saved, progress, name, settings.cluster_steps)
+        codebook.append(state.centroids)
+        left = left - state.centroids[nearest(left, state.centroids)[0]]
+    return np.stack(codebook)
 
 
-def _followed(rounds: Iterable[Online | Clustering], progress: Progress, name: str, total: int | None) -> np.ndarray:
+def _online(
+    files: EmbeddingFiles,
+    settings: ClusterSettings,
+    seed: int,
+    saved: Saved,
+    previous: Previous | None,
+    progress: Progress,
+) -> np.ndarray:
+    """The start from the first embeddings of the stream, then the pass over the rest of it."""
+    state = saved.load("online", Online)
+    if state is None:
+        sample = files.train_sample(settings.clusters * SEEN_AT_START)
+        if previous:
+            previous.require_shape((1, settings.clusters, sample.embeddings.shape[1]))
+        former = previous.start(0, sample.items, sample.embeddings) if previous else None
+        state = start(sample.embeddings, settings.clusters, np.random.default_rng(seed), former)
+    blocks = _rest(files.train_blocks(settings.cluster_batch_size), state.seen)
+    # The length of the stream is not known before its end.
+    return _followed(state, single_pass(state, blocks), saved, progress, "online", None).centroids
+
+
+def _followed(
+    state: State, rounds: Iterable[State], saved: Saved, progress: Progress, name: str, total: int | None
+) -> State:
+    """The last of the states (`state` where there is none), with progress shown and states saved on the way."""
     task = progress.add_task(name, total=total)
     for found in rounds:
-        centroids = found.centroids
+        state = found
+        saved.save(name, state)
         progress.advance(task)
+    saved.save(name, state, finished=True)
     progress.update(task, completed=total)  # k-means may end early.
-    return centroids
+    return state
 
 
-def _online(files: EmbeddingFiles, settings: ClusterSettings, rng: np.random.Generator) -> Iterator[Online]:
-    """The start from the first embeddings of the stream, then the pass over the rest of it."""
-    seen = settings.clusters * SEEN_AT_START
-    state = start(files.train_sample(seen), settings.clusters, rng)
-    yield state
-    yield from single_pass(state, _rest(files.train_blocks(settings.cluster_batch_size), seen))
-
-
-def _rest(blocks: Iterable[np.ndarray], seen: int) -> Iterator[np.ndarray]:
-    """The blocks without their first `seen` rows."""
+def _rest(blocks: Iterable[TrainBlock], seen: int) -> Iterator[np.ndarray]:
+    """The embeddings of the blocks without their first `seen` rows."""
     for block in blocks:
-        if len(block) > seen:
-            yield block[seen:]
-        seen = max(seen - len(block), 0)
+        if len(block.items) > seen:
+            yield block.embeddings[seen:]
+        seen = max(seen - len(block.items), 0)

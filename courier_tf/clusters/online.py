@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from courier_tf.clusters.kmeans import kmeans
+from courier_tf.clusters.kmeans import begin, lloyd
 from courier_tf.clusters.nearest import nearest
 
 SEEN_AT_START = 20  # Embeddings for each centroid, at the start of the stream.
@@ -24,13 +24,23 @@ class Online(NamedTuple):
     centroids: np.ndarray  # [K, D] float32
     counts: np.ndarray  # [K] float64
     idle: np.ndarray  # [K] int: embeddings of the stream since it was last chosen.
+    seen: int  # Embeddings of the stream.
 
 
-def start(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Online:
-    """The state before the stream: a few steps of k-means on its first embeddings [N, D]."""
-    *_, found = kmeans(sample, clusters, rng, START_STEPS)
+def start(sample: np.ndarray, clusters: int, rng: np.random.Generator, centroids: np.ndarray | None = None) -> Online:
+    """The state before the rest of the stream: a few steps of k-means on its first embeddings.
+
+    Args:
+        sample: [N, D] float32.
+        clusters: number of centroids.
+        rng: of seeding.
+        centroids: [clusters, D] to start from, if there are any.
+    """
+    found = begin(sample, clusters, rng, centroids)
+    for step in lloyd(sample, found, START_STEPS):
+        found = step
     counts = np.bincount(found.nearest, minlength=clusters).astype(np.float64)
-    return Online(found.centroids, np.maximum(counts, 1), np.zeros(clusters, int))
+    return Online(found.centroids, np.maximum(counts, 1), np.zeros(clusters, int), len(sample))
 
 
 def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]:
@@ -54,5 +64,5 @@ def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]
         if len(dead):
             worst = np.argsort(-distance, kind="stable")[: len(dead)]
             centroids[dead], counts[dead], idle[dead] = block[worst], 1, 0
-        state = Online(centroids, counts, idle)
+        state = Online(centroids, counts, idle, state.seen + len(block))
         yield state

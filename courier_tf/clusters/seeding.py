@@ -13,15 +13,15 @@ class ClusterError(ValueError):
     """The embeddings cannot be clustered as asked."""
 
 
-class Clustering(NamedTuple):
-    """Centroids, and where the embeddings they were learned from belong."""
+class Seeds(NamedTuple):
+    """Centroids, and where the embeddings they were chosen from belong."""
 
     centroids: np.ndarray  # [K, D] float32
     nearest: np.ndarray  # [N] int32
     distance: np.ndarray  # [N] float32, squared
 
 
-def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Clustering:
+def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Seeds:
     """k-means++ seeding: each next centroid far from those chosen, by chance.
 
     Up to `ROUNDS` clusters this is the published algorithm in its greedy form: of a few embeddings drawn, the one that
@@ -56,7 +56,7 @@ def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Cl
         before, rows = len(chosen), rows[np.sort(first)]
         chosen += rows.tolist()
         _take(sample, rows, before, found, distance)
-    return Clustering(sample[chosen].astype(np.float32), found, distance)
+    return Seeds(sample[chosen].astype(np.float32), found, distance)
 
 
 def _draw(distance: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:

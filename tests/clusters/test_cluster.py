@@ -11,10 +11,10 @@ import tensorflow as tf
 from courier_tf import records, schema
 from courier_tf.artefacts import ARTEFACT_FILE, MadeBy
 from courier_tf.clusters.cluster import cluster
-from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE
+from courier_tf.clusters.files import CODEBOOK_FILE, SHEETS_FOLDER, TABLE_FILE
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
-from courier_tf.settings import ClusterSettings
+from courier_tf.settings import ClusterSettings, SettingsError
 
 from .planted import photo_of, planted, write_embeddings
 
@@ -78,24 +78,71 @@ def test_codes_of_several_levels(stages):
     np.testing.assert_array_equal(codes[-2:], -1)
 
 
-def test_ids_are_kept_with_other_centroids(stages, tmp_path):
-    """Another seed numbers the same clusters otherwise; with the former stage at hand the numbers stay."""
+def test_ids_are_kept_where_nothing_can_start_from_the_former_clusters(stages):
+    """Trees of other items number the same clusters otherwise; with the former stage at hand the numbers stay."""
     folder, points, _ = stages
     ids, _, _ = run(folder, "first")
-    other, _, _ = run(folder, "other", seed=5)
+    other, _, _ = run(folder, "other", algorithm="agglomerative")
     assert (ids == other)[:-2].mean() < 0.9
-    again, centroids, facts = run(folder, "again", seed=5, previous=str(folder / "first"))
+    again, centroids, facts = run(folder, "again", algorithm="agglomerative", previous=str(folder / "first"))
     assert (ids == again)[:-2].mean() > 0.95
     np.testing.assert_array_equal(again[:-2], nearest(points, centroids)[0])
     assert facts["ids_kept"] == pytest.approx((ids == again)[:-2].mean())
     assert facts["adjusted_rand_index"] > 0.95 and facts["items_in_previous"] == len(points)
 
 
-def test_what_cannot_be_kept_is_refused(stages):
-    folder, _, _ = stages
+@pytest.mark.parametrize("algorithm", ["kmeans", "online", "residual"])
+def test_ids_are_kept_under_another_encoder(tmp_path, algorithm):
+    """The embeddings are mirrored, some items are new: distances to the former centroids mean nothing."""
+    points, label = planted(CLUSTERS, dim=32)
+    former = write_stages(tmp_path / "former", points[:250], label[:250])
+    settings = {"algorithm": algorithm, "levels": 2}
+    ids, _, _ = run(former, **settings)
+    codes = np.array(pq.read_table(former / "cluster" / TABLE_FILE)["codes"].to_pylist())
+    later = write_stages(tmp_path / "later", -points, label)
+    again, _, facts = run(later, seed=5, previous=str(former / "cluster"), **settings)
+    assert (ids == again[: len(ids)])[:-2].mean() > 0.95 and facts["ids_kept"] > 0.95
+    assert (facts["items_in_previous"], facts["new_items"]) == (250, len(points) - 250)
+    found = np.array(pq.read_table(later / "cluster" / TABLE_FILE)["codes"].to_pylist())
+    assert (codes[:250] == found[:250]).mean() > 0.9
+
+
+def test_incremental_assigns_new_items_and_touches_no_other(tmp_path):
+    points, label = planted(CLUSTERS, dim=32)
+    former = write_stages(tmp_path / "former", points[:250], label[:250])
+    ids, centroids, _ = run(former)
+    # What the former items look like now would give some of them other IDs.
+    moved = np.concatenate([np.roll(points[:250], 1, axis=0), points[250:]])
+    later = write_stages(tmp_path / "later", moved, label)
+    again, same, facts = run(later, algorithm="incremental", previous=str(former / "cluster"))
+    np.testing.assert_array_equal(same, centroids)
+    np.testing.assert_array_equal(again[:250], ids[:250])
+    np.testing.assert_array_equal(again[250:-2], nearest(points[250:], centroids)[0])
+    assert (facts["ids_kept"], facts["new_items"]) == (1.0, len(points) - 250)
+    train = np.arange(len(points)) % 10 > 0
+    distortion = ((moved - centroids[again[:-2]]) ** 2).sum(axis=1)[train].mean()
+    assert facts["quality"]["distortion"] == pytest.approx(distortion, rel=1e-4)
+
+
+def test_what_cannot_be_kept_is_refused(stages, tmp_path):
+    folder, points, label = stages
     run(folder, "former")
-    with pytest.raises(ClusterError, match="has 5 clusters of width 32, but 7 of width 32 are asked for"):
+    with pytest.raises(ClusterError, match="has 5 clusters on 1 level.*32, but asked for are 7 clusters on 1 level"):
         run(folder, "fewer", clusters=7, previous=str(folder / "former"))
     with pytest.raises(ClusterError, match="is what this stage writes"):
         run(folder, "former", previous=str(folder / "former"))
     assert not (folder / "fewer").exists()
+    file = folder / "former" / ARTEFACT_FILE
+    file.write_text(file.read_text().replace('"encoder": "abc"', '"encoder": "xyz"'))
+    with pytest.raises(ClusterError, match="belongs to the encoder xyz, but these embeddings are of abc"):
+        run(folder, "foreign", algorithm="incremental", previous=str(folder / "former"))
+    with pytest.raises(SettingsError, match="algorithm=incremental"):
+        ClusterSettings(algorithm="incremental")
+
+
+def test_states_of_learning_are_gone_at_the_end(stages):
+    folder, _, _ = stages
+    run(folder, "finished")
+    assert sorted(path.name for path in (folder / "finished").iterdir()) == sorted(
+        [ARTEFACT_FILE, CODEBOOK_FILE, TABLE_FILE, SHEETS_FOLDER]
+    )

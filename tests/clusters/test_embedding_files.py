@@ -1,13 +1,16 @@
 """Embeddings are read block by block, and broken ones are refused by name."""
 
+import shutil
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.learn import Assigner, learn
+from courier_tf.clusters.learn import learn
 from courier_tf.clusters.report import Report
+from courier_tf.clusters.saved import Saved
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
 
@@ -23,9 +26,12 @@ def test_blocks_hold_all_rows_in_order(tmp_path, rows):
     assert [item for block in blocks for item in block.items] == [f"i{number:04d}" for number in range(75)]
     np.testing.assert_array_equal(np.concatenate([b.embeddings for b in blocks if len(b.embeddings)]), points)
     train = points[np.arange(60) % 10 > 0]
-    np.testing.assert_array_equal(np.concatenate(list(files.train_blocks(rows))), train)
-    np.testing.assert_array_equal(files.train_sample(31), train[:31])
-    np.testing.assert_array_equal(files.train_sample(999), train)
+    np.testing.assert_array_equal(np.concatenate([block.embeddings for block in files.train_blocks(rows)]), train)
+    np.testing.assert_array_equal(files.train_sample(31).embeddings, train[:31])
+    assert list(files.train_sample(31).items) == [
+        f"i{number:04d}" for number in np.flatnonzero(np.arange(60) % 10)[:31]
+    ]
+    np.testing.assert_array_equal(files.train_sample(999).embeddings, train)
 
 
 def test_broken_embeddings_are_refused(tmp_path):
@@ -56,7 +62,8 @@ def test_memory_does_not_grow_with_the_items(tmp_path, monkeypatch, algorithm):
     settings = ClusterSettings(clusters=8, algorithm=algorithm, cluster_batch_size=256)
 
     def work(files):
-        assign, report = Assigner(learn(files, settings, np.random.default_rng(0))), Report(8)
+        shutil.rmtree(tmp_path / "states", ignore_errors=True)
+        assign, report = Assigner(learn(files, settings, 0, Saved(tmp_path / "states"))), Report(8)
         for block in files.blocks():
             report.add(block, *assign(block.embeddings))
         assert len(report.sample().items) == 300 < report.sizes.sum()

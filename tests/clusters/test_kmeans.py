@@ -6,15 +6,16 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from courier_tf.clusters import kmeans as module
-from courier_tf.clusters.kmeans import kmeans
+from courier_tf.clusters.kmeans import begin, lloyd
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError, plus_plus
 
 from .planted import planted
 
 
-def run(points, clusters, steps=25, seed=0):
-    return list(kmeans(points, clusters, np.random.default_rng(seed), steps))
+def run(points, clusters, steps=25, seed=0, start=None):
+    state = begin(points, clusters, np.random.default_rng(seed), start)
+    return [state, *lloyd(points, state, steps)]
 
 
 @pytest.mark.parametrize("number", [50, 3000])
@@ -56,6 +57,27 @@ def test_near_centroids_alone_do_as_well_as_all(monkeypatch):
     assert last.distance.mean() < 0.9 * start.distance.mean()
 
 
+@pytest.mark.parametrize("clusters", [12, 100])
+def test_going_on_from_a_state_changes_nothing(clusters):
+    """Every array of the state is needed: with many clusters the lists of near ones, too."""
+    points, _ = planted()
+    states = run(points, clusters)
+    for state in states[1:-1:3]:
+        *_, last = lloyd(points, state, 25)
+        for found, wanted in zip(last, states[-1], strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_given_start_is_kept_to():
+    """From the planted centres nothing has to move; one that no embedding is near to is put where it is of use."""
+    points, label = planted()
+    centres = np.stack([points[label == cluster].mean(axis=0) for cluster in range(12)])
+    last = run(points, 12, start=centres)[-1]
+    np.testing.assert_allclose(last.centroids, centres, atol=1e-4)
+    np.testing.assert_array_equal(last.nearest, label)
+    assert len(np.unique(run(points, 13, start=np.concatenate([centres, 9 + centres[:1]]))[-1].nearest)) == 13
+
+
 def test_planted_clusters_are_found():
     points, label = planted()
     assert adjusted_rand_score(label, run(points, 12)[-1].nearest) > 0.95
@@ -71,7 +93,8 @@ def test_an_empty_cluster_takes_the_worst_served():
     points = np.array([[0, 1], [0, 1.1], [5, 5], [0, 0.9]], np.float32)
     found = np.zeros(4, np.int32)
     distance = ((points - points[0]) ** 2).sum(axis=1)
-    given = module._without_empty(module.Clustering(points[:2].copy(), found, distance))
+    state = module.KMeans(points[:2].copy(), found, distance, np.empty([2, 0], np.int32), 0, False)
+    given = module._without_empty(state)
     np.testing.assert_array_equal(given, [0, 0, 1, 0])
     means = module._means(points, given, points[:2])
     np.testing.assert_allclose(means, [[0, 1], [5, 5]], atol=1e-6)

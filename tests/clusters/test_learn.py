@@ -1,50 +1,46 @@
-"""Codes of several levels against loops."""
+"""A codebook of every algorithm that learns by steps: levels, one pass, interruptions."""
 
 import numpy as np
 import pytest
 
-from courier_tf.clusters import learn as module
+from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.learn import Assigner, learn
-from courier_tf.clusters.seeding import ClusterError
+from courier_tf.clusters.learn import learn
+from courier_tf.clusters.online import Online
+from courier_tf.clusters.saved import Saved
 from courier_tf.settings import ClusterSettings
 
 from .planted import planted, write_embeddings
 
 
-def test_codes_equal_a_loop():
-    rng = np.random.default_rng(0)
-    points, codebook = rng.normal(size=[30, 4]).astype(np.float32), rng.normal(size=[3, 5, 4]).astype(np.float32)
-    codes, left_over = Assigner(codebook)(points)
-    for point, code, rest in zip(points, codes, left_over, strict=True):
-        for level, centroids in enumerate(codebook):
-            assert code[level] == ((point - centroids) ** 2).sum(axis=1).argmin()
-            point = point - centroids[code[level]]
-        assert rest == pytest.approx((point**2).sum(), rel=1e-4)
+class Interrupted(Exception):
+    pass
+
+
+class Saving(Saved):
+    """Saves every state, and breaks off after some."""
+
+    def __init__(self, folder, until=None):
+        super().__init__(folder, seconds=0)
+        self.until, self.saves = until, 0
+
+    def save(self, name, state, finished=False):
+        super().save(name, state, finished)
+        self.saves += 1
+        if self.saves == self.until:
+            raise Interrupted
 
 
 def test_each_level_explains_more(tmp_path):
     points, _ = planted()
     files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
     settings = ClusterSettings(clusters=4, algorithm="residual", levels=4)
-    codebook = learn(files, settings, np.random.default_rng(0))
+    codebook = learn(files, settings, 0, Saved(tmp_path / "states"))
     assert codebook.shape == (4, 4, 16)
     distortion = [Assigner(codebook[:levels])(points)[1].mean() for levels in (1, 2, 3, 4)]
     assert (np.diff(distortion) < 0).all() and distortion[-1] < 0.5 * distortion[0]
-    first = learn(files, ClusterSettings(clusters=4), np.random.default_rng(0))
+    first = learn(files, ClusterSettings(clusters=4), 0, Saved(tmp_path / "others"))
     np.testing.assert_array_equal(codebook[:1], first)
-
-
-def test_codes_by_scann_are_nearly_those_of_exact_search():
-    rng = np.random.default_rng(0)
-    codebook = np.stack(
-        [planted(clusters=100, each=10, dim=32, seed=seed)[0] * size for seed, size in ((0, 1), (1, 0.1))]
-    )
-    points = codebook[0, rng.integers(1000, size=3000)] + codebook[1, rng.integers(1000, size=3000)]
-    exact, found = Assigner(codebook)(points)[0], Assigner(codebook, "scann")(points)[0]
-    assert (exact == found).mean() > 0.98
-    with pytest.raises(ClusterError, match="search=scann needs 1000 clusters or more, but there are 7"):
-        Assigner(codebook[:, :7], "scann")
 
 
 def test_online_looks_at_each_train_embedding_once(tmp_path):
@@ -52,6 +48,24 @@ def test_online_looks_at_each_train_embedding_once(tmp_path):
     points, _ = planted(clusters=3, each=70)
     files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
     for block in (7, 1000):
-        settings = ClusterSettings(clusters=3, algorithm="online", cluster_batch_size=block)
-        *_, last = module._online(files, settings, np.random.default_rng(0))
-        assert last.counts.sum() == np.count_nonzero(np.arange(len(points)) % 10)
+        saved = Saved(tmp_path / str(block))
+        learn(files, ClusterSettings(clusters=3, algorithm="online", cluster_batch_size=block), 0, saved)
+        last = saved.load("online", Online)
+        assert last.counts.sum() == last.seen == np.count_nonzero(np.arange(len(points)) % 10)
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "residual", "online"])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, algorithm):
+    points, _ = planted(clusters=30, each=40, seed=1)
+    files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
+    settings = ClusterSettings(clusters=70 if algorithm == "kmeans" else 20, algorithm=algorithm, cluster_batch_size=64)
+    whole = Saving(tmp_path / "whole")
+    wanted = learn(files, settings, 0, whole)
+    for rounds in (3, 7, 9):
+        states = tmp_path / f"{algorithm}-{rounds}"
+        with pytest.raises(Interrupted):
+            learn(files, settings, 0, Saving(states, until=rounds))
+        rest = Saving(states)
+        np.testing.assert_array_equal(learn(files, settings, 0, rest), wanted)
+        # At most the save that says that a level is finished comes twice.
+        assert rest.saves <= whole.saves - rounds + 1

@@ -20,7 +20,7 @@ def test_centroids_are_running_means():
     rng = np.random.default_rng(0)
     old, counts = np.array([[1, 0], [0, 1]], np.float32), np.array([3.0, 7.0])
     blocks = [rng.normal(size=[9, 2]).astype(np.float32) for _ in range(3)]
-    *_, last = single_pass(Online(old, counts, np.zeros(2, int)), blocks)
+    *_, last = single_pass(Online(old, counts, np.zeros(2, int), 0), blocks)
     seen = [[row] * int(number) for row, number in zip(old, counts, strict=True)]
     for block in blocks:
         means = np.array([np.mean(rows, axis=0) for rows in seen])
@@ -37,6 +37,6 @@ def test_planted_clusters_are_found_in_one_pass():
 
 def test_a_dead_centroid_comes_back():
     points, _ = planted(clusters=3, each=200)
-    far = Online(np.array([points[0], points[1], 9 + points[2]], np.float32), np.ones(3), np.zeros(3, int))
+    far = Online(np.array([points[0], points[1], 9 + points[2]], np.float32), np.ones(3), np.zeros(3, int), 0)
     *_, last = single_pass(far, (points[b : b + 10] for b in range(0, len(points), 10)))
     assert len(np.unique(nearest(points, last.centroids)[0])) == 3

@@ -1,0 +1,36 @@
+"""Codes of several levels against loops."""
+
+import numpy as np
+import pytest
+
+from courier_tf.clusters.assign import Assigner
+from courier_tf.clusters.seeding import ClusterError
+
+from .planted import planted
+
+
+def test_codes_equal_a_loop():
+    rng = np.random.default_rng(0)
+    points, codebook = rng.normal(size=[30, 4]).astype(np.float32), rng.normal(size=[3, 5, 4]).astype(np.float32)
+    assign = Assigner(codebook)
+    codes, left_over = assign(points)
+    for point, code, rest in zip(points, codes, left_over, strict=True):
+        for level, centroids in enumerate(codebook):
+            assert code[level] == ((point - centroids) ** 2).sum(axis=1).argmin()
+            point = point - centroids[code[level]]
+        assert rest == pytest.approx((point**2).sum(), rel=1e-4)
+    other = rng.integers(5, size=codes.shape)
+    rest = points - sum(codebook[level][other[:, level]] for level in range(3))
+    np.testing.assert_allclose(assign.left_over(points, other), np.square(rest).sum(axis=1), rtol=1e-4)
+
+
+def test_codes_by_scann_are_nearly_those_of_exact_search():
+    rng = np.random.default_rng(0)
+    codebook = np.stack(
+        [planted(clusters=100, each=10, dim=32, seed=seed)[0] * size for seed, size in ((0, 1), (1, 0.1))]
+    )
+    points = codebook[0, rng.integers(1000, size=3000)] + codebook[1, rng.integers(1000, size=3000)]
+    exact, found = Assigner(codebook)(points)[0], Assigner(codebook, "scann")(points)[0]
+    assert (exact == found).mean() > 0.98
+    with pytest.raises(ClusterError, match="search=scann needs 1000 clusters or more, but there are 7"):
+        Assigner(codebook[:, :7], "scann")
