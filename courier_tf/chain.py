@@ -108,7 +108,7 @@ class Chain:
         made_by = self._made_by(
             "embed",
             self.settings.embed,
-            {"ingest": ingested.fingerprint, "encoder": trained.fingerprint},
+            {"ingest": ingested.fingerprint, "encoder": trained.facts["encoder"]},
             seeded=False,
         )
         self._unless_current(
@@ -117,7 +117,7 @@ class Chain:
             lambda target: embed(
                 ingested.path,
                 trained.path / EMBEDDER_FOLDER,
-                trained.fingerprint,
+                trained.facts["encoder"],
                 target,
                 self.settings.embed,
                 made_by,
@@ -164,10 +164,10 @@ class Chain:
         trained, clustered, ranked = (
             artefacts.read(self.directory(stage), stage) for stage in ("pretrain", "cluster", "rank")
         )
-        if clustered.facts["encoder"] != trained.fingerprint:
+        if clustered.facts["encoder"] != trained.facts["encoder"]:
             raise artefacts.ArtefactError(
                 f"{clustered.path} belongs to the encoder {clustered.facts['encoder']}, but {trained.path} holds "
-                f"{trained.fingerprint}. Run 'courier embed' and 'courier cluster' again."
+                f"{trained.facts['encoder']}. Run 'courier embed' and 'courier cluster' again."
             )
         artefacts.require_input(ranked, "cluster", clustered.fingerprint)
         trained_with = rank_settings(ranked)
@@ -181,7 +181,7 @@ class Chain:
             made_by,
             lambda _: export.export_ranker(best, length, models, made_by),
         )
-        inputs = {"encoder": trained.fingerprint, "cluster": clustered.fingerprint}
+        inputs = {"encoder": trained.facts["encoder"], "cluster": clustered.fingerprint}
         embedder_made_by = self._made_by("export", {}, inputs, seeded=False)
         self._unless_current(
             export.newest_version(models / export.IMAGE_EMBEDDER) or models / export.IMAGE_EMBEDDER / "1",

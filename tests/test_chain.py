@@ -329,6 +329,29 @@ def test_base_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):
     assert weights(chain.workdir / "pretrain/encoder/encoder.weights.h5") != warmed
 
 
+def test_without_training_the_encoder_fits_the_former_codebook(finished, tmp_path):
+    """A day on which nothing is learned: the former encoder, its codebook, the items there are by now."""
+    _, chain = finished
+    pretrain = {"init": str(chain.directory("pretrain")), "objective": "base"}
+    cluster = {"previous": str(chain.directory("cluster")), "algorithm": "incremental"}
+    other = Chain(
+        tmp_path,
+        dataclasses.replace(
+            chain.settings,
+            pretrain=dataclasses.replace(chain.settings.pretrain, **pretrain),
+            cluster=dataclasses.replace(chain.settings.cluster, **cluster),
+        ),
+    )
+    (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
+    for stage in ("pretrain", "embed", "cluster"):
+        getattr(other, stage)()
+    first, second = (artefacts.read(c.directory("pretrain"), "pretrain").facts["encoder"] for c in (chain, other))
+    assert first == second
+    first, second = (pd.read_parquet(c.directory("cluster") / "item_clusters.parquet") for c in (chain, other))
+    assert first["item_id"].tolist() == second["item_id"].tolist()
+    assert first["cluster_id"].tolist() == second["cluster_id"].tolist()
+
+
 def test_popularity_guard_is_the_auc_of_train_clicks(finished):
     shop, chain = finished
     content = json.loads((chain.workdir / "metrics.json").read_text())
