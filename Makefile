@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain format lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain benchmark-clusters format lock clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,10 @@ evidence-objectives: install  ## Every objective on hm_fashion, one table: RAW=f
 benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): INGEST=ingest directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.pretrain.run $(INGEST) $(WORK)/benchmark-pretrain
+
+benchmark-clusters: install  ## Against faiss (needs the extra `benchmark`): EMBED=embed directory of a workdir.
+	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
+	$(BIN)/python -m tests.benchmarks.clusters.run $(EMBED) $(WORK)/benchmark-clusters
 
 format: install
 	$(BIN)/ruff format .

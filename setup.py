@@ -38,7 +38,7 @@ setup(
         "tyro>=1.0,<2",
     ],
     extras_require={
-        "benchmark": ["torch", "torchvision"],
+        "benchmark": ["torch", "torchvision", "faiss-cpu"],
         "parity": ["keras-hub"],
         "dev": ["pytest", "matplotlib", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },

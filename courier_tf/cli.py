@@ -100,7 +100,21 @@ class Predict:
     """Item ids clicked before, oldest first."""
 
 
-COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict)
+@dataclasses.dataclass(frozen=True)
+class Similar:
+    """Show the items that look most like given ones, by the embeddings of a run."""
+
+    workdir: Path
+    """Workdir whose embed stage is finished."""
+    items: tuple[str, ...]
+    """Item ids."""
+    number: int = 10
+    """Similar items of each."""
+    search: Literal["exact", "scann"] = "exact"
+    """scann answers many items of a large catalogue faster, and misses a few."""
+
+
+COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict, Similar)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -165,6 +179,10 @@ def _run(command: object, beams: list[str]) -> None:
         from courier_tf.predict import predict
 
         predict(command.workdir, command.user, command.candidates, command.history)
+    elif isinstance(command, Similar):
+        from courier_tf.similar import similar
+
+        similar(command.workdir, command.items, command.number, command.search)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
 

@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from beam_jobs.stable import stable_hash
 from courier_tf import artefacts, cli, export
 from courier_tf.chain import Chain
+from courier_tf.clusters.seeding import ClusterError
 from courier_tf.graph_model import GraphModel
 from courier_tf.predict import predict
 from courier_tf.presets import PRESETS
@@ -24,6 +25,7 @@ from courier_tf.ranking.train import predict as predict_split
 from courier_tf.records import read_items
 from courier_tf.settings import Settings
 from courier_tf.shop import ShopSettings, make_shop
+from courier_tf.similar import similar
 from courier_tf.training import TrainingError
 
 SHOP = ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32)
@@ -178,6 +180,24 @@ def test_predict_command(finished, capsys):
     found = predict(chain.workdir, "u1", ids[:2], [ids[2]])
     printed = capsys.readouterr().out
     assert all(item in printed for item in ids[:2]) and found.shape == (2,)
+
+
+def test_similar_command(finished, capsys):
+    """Against all pairs; an item is not similar to itself."""
+    _, chain = finished
+    rows = pd.concat(map(pd.read_parquet, sorted((chain.directory("embed") / "items").glob("*"))))
+    rows = rows[rows["embedding"].notna()].set_index("item_id")
+    cosine = pd.DataFrame(np.stack(rows["embedding"]) @ np.stack(rows["embedding"]).T, rows.index, rows.index)
+    found = similar(chain.workdir, tuple(rows.index[:2]), 4)
+    for item in rows.index[:2]:
+        others = cosine[item].drop(item).sort_values(ascending=False)[:4]
+        np.testing.assert_allclose([value for _, value in found[item]], others, atol=1e-5)
+        np.testing.assert_allclose(cosine.loc[[name for name, _ in found[item]], item], others, atol=1e-5)
+    printed = capsys.readouterr().out
+    assert all(item in printed for item in rows.index[:2])
+    assert Image.open(chain.workdir / "similar.png").width > 100
+    with pytest.raises(ClusterError, match="no embedding of nothing: not in the catalogue"):
+        similar(chain.workdir, ("nothing",), 4)
 
 
 def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path):

@@ -42,15 +42,18 @@ def write_sheets(photos: dict[int, list[bytes]], sizes: np.ndarray, folder: Path
         folder: where to write.
     """
     folder.mkdir()
-    rows = list(photos.items())
-    for page in range(0, len(rows), ROWS):
-        on_page = rows[page : page + ROWS]
-        sheet = Image.new("RGB", (TEXT + PHOTOS * (SIDE + GAP), GAP + len(on_page) * (SIDE + GAP)), "white")
-        for row, (cluster, encoded) in enumerate(on_page):
-            top = GAP + row * (SIDE + GAP)
-            words = f"cluster {cluster}\n{sizes[cluster]:,} items"
-            ImageDraw.Draw(sheet).text((GAP, top + GAP), words, "black", ImageFont.load_default(16))
-            for place, photo in enumerate(encoded):
-                pixels = Image.open(io.BytesIO(photo)).convert("RGB").resize((SIDE, SIDE))
-                sheet.paste(pixels, (TEXT + place * (SIDE + GAP), top))
-        sheet.save(folder / f"sheet-{page // ROWS + 1}.png")
+    rows = [(f"cluster {cluster}\n{sizes[cluster]:,} items", encoded) for cluster, encoded in photos.items()]
+    for start in range(0, len(rows), ROWS):
+        page(rows[start : start + ROWS]).save(folder / f"sheet-{start // ROWS + 1}.png")
+
+
+def page(rows: list[tuple[str, list[bytes]]]) -> Image.Image:
+    """A page with a row for each (words, encoded photos, at most `PHOTOS`)."""
+    sheet = Image.new("RGB", (TEXT + PHOTOS * (SIDE + GAP), GAP + len(rows) * (SIDE + GAP)), "white")
+    for row, (words, encoded) in enumerate(rows):
+        top = GAP + row * (SIDE + GAP)
+        ImageDraw.Draw(sheet).text((GAP, top + GAP), words, "black", ImageFont.load_default(16))
+        for place, photo in enumerate(encoded):
+            pixels = Image.open(io.BytesIO(photo)).convert("RGB").resize((SIDE, SIDE))
+            sheet.paste(pixels, (TEXT + place * (SIDE + GAP), top))
+    return sheet

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import courier_tf  # noqa: F401  (chooses the Keras before TensorFlow is imported)
-from tests.benchmarks.pretrain.child import answer, repeated
+from tests.benchmarks.child import answer, repeated
 
 
 def main(photos: str, ingest: str, rows: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 import courier_tf  # noqa: F401  (chooses the Keras before TensorFlow is imported)
 from courier_tf.process import prepare
-from tests.benchmarks.pretrain.child import answer, repeated
+from tests.benchmarks.child import answer, repeated
 
 SIZE, SLOTS = 64, 5
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import courier_tf  # noqa: F401  (chooses the Keras before TensorFlow is imported)
 from courier_tf.process import prepare
-from tests.benchmarks.pretrain.child import answer, repeated
+from tests.benchmarks.child import answer, repeated
 
 HISTORY, PAGE_VIEW, DIM, HEADS, TEMPERATURE, RATE, BATCHES = 5, 5, 256, 4, 0.05, 1e-4, 4
 

@@ -8,7 +8,7 @@ import torch
 
 from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.backbone.swin import SIZES, SwinBackbone
-from tests.benchmarks.pretrain.child import answer
+from tests.benchmarks.child import answer
 from tests.benchmarks.pretrain.torch_swin import torch_swin
 
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from tests.benchmarks.pretrain.child import answer, repeated
+from tests.benchmarks.child import answer, repeated
 
 RATE = 1e-4
 

@@ -29,12 +29,12 @@ def answer(**values: float) -> None:
 
 
 def run(module: str, *arguments: object) -> dict[str, float]:
-    """Runs `python -m module arguments` and returns its figures.
+    """Runs `python -m tests.benchmarks.module arguments` and returns its figures.
 
     Raises:
         subprocess.CalledProcessError: it failed; its messages stand above.
     """
-    command = [sys.executable, "-m", f"tests.benchmarks.pretrain.{module}", *map(str, arguments)]
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,0 +1,94 @@
+"""How fast and how good: clusters against faiss.
+
+python -m tests.benchmarks.clusters.run EMBED OUT
+
+EMBED is the embed directory of a workdir (of hm_fashion, for the published table). Writes OUT/clusters.md after each
+part. Needs the extra `benchmark`, 6 GB of memory and 7 GB in OUT.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import tyro
+
+from courier_tf import artefacts
+from tests.benchmarks.child import run
+
+
+def population(out: Path, name: str, rows: int, width: int, *more: object) -> Path:
+    file = out / f"{name}.npy"
+    if not file.exists():
+        aside = out / f"{name}.partial.npy"
+        run("clusters.populations", aside, rows, width, *more)
+        aside.rename(file)
+    return file
+
+
+def learning(file: Path, clusters: int, sample: int) -> Iterator[str]:
+    yield (
+        f"\n{file.stem}, {clusters:,} clusters; faiss and kmeans learn from the first {sample:,} rows, 25 steps; "
+        "online goes over all rows once. Distortion: of rows spread over all of the data.\n\n"
+        "| | seconds | of faiss | processor seconds | of faiss | peak memory, GiB | distortion | over faiss |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    theirs = None
+    for side in ("faiss", "kmeans", "online"):
+        centroids = file.with_name(f"{file.stem}-{clusters}-{side}.npy")
+        found = run("clusters.learning", side, file, clusters, sample, centroids)
+        found["distortion"] = run("clusters.distortion", file, centroids)["distortion"]
+        theirs = theirs or found
+        ratio = {name: found[name] / theirs[name] for name in found}
+        yield (
+            f"| {side} | {found['seconds']:.0f} | {ratio['seconds']:.2f} | {found['processor']:.0f} | "
+            f"{ratio['processor']:.2f} | {found['peak'] / 1024:.2f} | {found['distortion']:.5f} | "
+            f"{100 * (ratio['distortion'] - 1):+.1f} % |"
+        )
+
+
+def search(file: Path, points: Path, number: int, name: str) -> Iterator[str]:
+    yield (
+        f"\n{name}: {points.stem}, {number} nearest.\n\n"
+        "| | queries/s | of faiss | recall | built, s |\n|---|---|---|---|---|"
+    )
+    for way in ("exact", "approximate"):
+        found = {side: run("clusters.search", side, way, file, points, number) for side in ("faiss", "ours")}
+        for side, one in found.items():
+            ratio = one["rate"] / found["faiss"]["rate"]
+            cells = (
+                f"{side}, {way}",
+                f"{one['rate']:.0f}",
+                f"{ratio:.2f}",
+                f"{one['recall']:.4f}",
+                f"{one['built']:.1f}",
+            )
+            yield f"| {' | '.join(cells)} |"
+
+
+def parts(embed: Path, out: Path) -> Iterator[str]:
+    real = population(out, "hm_fashion-jittered-1M", 1_000_000, 256, "--embed", embed)
+    yield from learning(real, 4096, 256 * 1024)
+    mixture = population(out, "mixture-1M", 1_000_000, 256)
+    yield from learning(mixture, 20_000, 256_000)
+    yield from search(mixture, mixture.with_name("mixture-1M-20000-faiss.npy"), 1, "Assignment to centroids")
+    yield from search(real, real, 10, "Similar items")
+    wide = population(out, "mixture-10M", 10_000_000, 64)
+    yield from learning(wide, 4096, 256 * 4096)
+
+
+def main(embed: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:
+    """Runs all parts.
+
+    Args:
+        embed: embed directory of a workdir.
+        out: folder of the table and of the data.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for line in parts(embed, out):
+        print(line, flush=True)
+        lines.append(line)
+        artefacts.write_file(out / "clusters.md", "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
