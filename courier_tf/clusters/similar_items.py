@@ -3,14 +3,14 @@
 from typing import Literal
 
 import numpy as np
-import scann
 
+from courier_tf.clusters.scann_index import ScannIndex
 from courier_tf.clusters.seeding import ClusterError
 
 FEWEST_ITEMS = 10_000  # Below, exact search answers at once, and ScaNN's tree would have next to no leaves.
-LEAVES_SEARCHED = 0.1  # Share of ScaNN's tree: less is faster, and misses more.
-REORDERED = 20  # Candidates whose cosines are computed exactly, for each item asked for.
-TRAINED_ON = 250_000  # Items from which ScaNN learns its tree.
+TUNED_FOR, RECALL = 10, 0.97  # Nearest items, and the share of them that ScaNN must find, of
+TUNED_ON = 512  # items as queries.
+CANDIDATES = 200  # Items whose cosines are computed exactly, of those that the quantised ones leave.
 QUERIES, COLUMNS = 256, 65_536  # Of a block of cosines, 64 MB: bounds the memory of exact search.
 
 
@@ -31,14 +31,9 @@ class SimilarItems:
         if search == "scann":
             if len(embeddings) < FEWEST_ITEMS:
                 raise ClusterError(f"search=scann needs {FEWEST_ITEMS} items or more, but there are {len(embeddings)}")
-            leaves = round(len(embeddings) ** 0.5)
-            self._index = (
-                scann.scann_ops_pybind.builder(embeddings, 10, "dot_product")
-                .tree(leaves, max(1, round(LEAVES_SEARCHED * leaves)), training_sample_size=TRAINED_ON)
-                .score_ah(2, anisotropic_quantization_threshold=0.2)
-                .reorder(10 * REORDERED)
-                .build()
-            )
+            self._index = ScannIndex(embeddings, "dot_product", TUNED_FOR, CANDIDATES)
+            queries = embeddings[:: max(1, len(embeddings) // TUNED_ON)]
+            self._index.tune(queries, self._blocks(queries, TUNED_FOR)[0], RECALL)
 
     def __call__(self, queries: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The nearest items of each query.
@@ -51,8 +46,10 @@ class SimilarItems:
             ([Q, number] int items, nearest first, [Q, number] float32 cosines).
         """
         if self._search == "scann":
-            found, cosine = self._index.search_batched_parallel(queries, number, number * REORDERED)
-            return found.astype(np.int64), cosine
+            return self._index(queries, number)
+        return self._blocks(queries, number)
+
+    def _blocks(self, queries: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         parts = [self._exact(queries[start : start + QUERIES], number) for start in range(0, len(queries), QUERIES)]
         return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
 

@@ -1,8 +1,10 @@
 """ScaNN finds what exact search finds."""
 
 import numpy as np
+import pytest
 
 from courier_tf.clusters.nearest import nearest
+from courier_tf.clusters.scann_index import ScannIndex
 from courier_tf.clusters.scann_nearest import ScannNearest
 
 from .planted import planted
@@ -19,3 +21,23 @@ def test_nearly_always_the_exact_answer():
     exact, _ = nearest(points, centroids)
     assert (found == exact).mean() > 0.99
     np.testing.assert_allclose(distance, ((points - centroids[found]) ** 2).sum(axis=1), rtol=1e-3, atol=1e-5)
+
+
+def test_as_few_leaves_as_find_what_is_wanted():
+    """Random points need many leaves, clear clusters few; against brute force."""
+    rng = np.random.default_rng(0)
+    clear, _ = planted(clusters=300, each=20, dim=16)
+    even = rng.normal(size=[6000, 16]).astype(np.float32)
+    searched = []
+    for points in (clear, even):
+        queries = points[::20] + 0.01
+        table = ((queries[:, None] - points) ** 2).sum(axis=2)
+        exact = np.argsort(table, axis=1)[:, :5]
+        index = ScannIndex(points, "squared_l2", 5, 200)
+        recall = index.tune(queries, exact, 0.97)
+        found, distance = index(queries)
+        wanted = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found, exact, strict=True)])
+        assert recall == pytest.approx(wanted) and recall >= 0.97
+        np.testing.assert_allclose(distance, np.take_along_axis(table, found, axis=1), rtol=1e-2, atol=1e-4)
+        searched.append(index.searched)
+    assert searched[0] < searched[1]
