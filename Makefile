@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain benchmark-clusters format lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives evidence-stability benchmark-pretrain benchmark-clusters format lock clean
 
 install: $(VENV)/.installed
 
@@ -42,6 +42,9 @@ evidence-hm: install  ## The chain on hm_fashion, three seeds: RAW=folder of the
 
 evidence-objectives: install  ## Every objective on hm_fashion, one table: RAW=folder of the data set. Hours on two cores.
 	$(BIN)/python -m tests.benchmarks.objectives $(RAW) $(WORK)/evidence-objectives
+
+evidence-stability: install  ## Do cluster IDs survive a retrain on one more day? Half an hour on two cores.
+	$(BIN)/python -m tests.benchmarks.shop_stability $(WORK)/evidence-stability
 
 benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): INGEST=ingest directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"

@@ -1,0 +1,93 @@
+"""Do cluster IDs survive a retrain? The simulated shop, one more day of it, an encoder that goes on from the former.
+
+python -m tests.benchmarks.shop_stability OUT
+
+The preset `demo` with more clusters, up to the cluster stage; then again with the split a day later, the encoder
+warm-started, and the clusters learned with the former ones at hand, or without. Interrupted, it goes on where it
+stopped. Writes OUT/stability.md.
+"""
+
+import dataclasses
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import tyro
+from sklearn.metrics import adjusted_rand_score
+
+from courier_tf import artefacts
+from courier_tf.chain import Chain
+from courier_tf.clusters.files import TABLE_FILE
+from courier_tf.presets import PRESETS
+from courier_tf.process import prepare
+from courier_tf.settings import Settings
+from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
+from tests.benchmarks.sharing import share_stages
+
+ALGORITHMS = ("kmeans", "online", "residual")
+LEARNED = ("ingest", "warmup", "pretrain", "embed")  # What all clusterings of one day share.
+
+
+def changed(settings: Settings, **parts: dict) -> Settings:
+    """`settings` with some values of some stages changed."""
+    new = {name: dataclasses.replace(getattr(settings, name), **values) for name, values in parts.items()}
+    return dataclasses.replace(settings, **new)
+
+
+def cluster_ids(cluster: Path) -> dict[str, int]:
+    table = pq.read_table(cluster / TABLE_FILE)
+    return dict(zip(table["item_id"].to_pylist(), table["cluster_id"].to_pylist(), strict=True))
+
+
+def run(raw: Path, workdir: Path, shared: Path, settings: Settings) -> artefacts.Artefact:
+    """The chain up to the cluster stage, with the stages before it made once for all workdirs of a day."""
+    share_stages(workdir, shared, LEARNED)
+    chain = Chain(workdir, settings)
+    chain.ingest(str(raw))
+    for stage in ("pretrain", "embed", "cluster"):
+        getattr(chain, stage)()
+    return artefacts.read(workdir / "cluster", "cluster")
+
+
+def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
+    """Clusters twice by each algorithm, and compares.
+
+    Args:
+        out: folder of the shop, the workdirs and the table.
+        clusters: their number.
+    """
+    prepare()
+    raw = out / "shop"
+    if not (raw / SHOP_FILE).exists():
+        make_shop(raw, ShopSettings())
+    lines = [
+        "| algorithm | former clusters | IDs kept, % | adjusted Rand index | distortion | items with both IDs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for algorithm in ALGORITHMS:
+        settings = changed(PRESETS["demo"], cluster={"clusters": clusters, "algorithm": algorithm})
+        first = run(raw, out / f"first-{algorithm}", out / f"first-{ALGORITHMS[0]}", settings)
+        facts = artefacts.read(first.path.parent / "ingest", "ingest").facts
+        later = {
+            "valid_from": str(date.fromisoformat(facts["valid_from"]) + timedelta(days=1)),
+            "test_from": str(date.fromisoformat(facts["test_from"]) + timedelta(days=1)),
+        }
+        start = str(out / f"first-{ALGORITHMS[0]}" / "pretrain")
+        for previous in (str(first.path), None):
+            again = changed(settings, ingest=later, pretrain={"init": start}, cluster={"previous": previous})
+            workdir = out / f"{'second' if previous else 'fresh'}-{algorithm}"
+            found = run(raw, workdir, out / f"second-{ALGORITHMS[0]}", again)
+            old, new = cluster_ids(first.path), cluster_ids(found.path)
+            pairs = np.array([(old[item], new[item]) for item in old if old[item] >= 0 and new.get(item, -1) >= 0])
+            kept = 100 * (pairs[:, 0] == pairs[:, 1]).mean()
+            lines.append(
+                f"| {algorithm} | {'at hand' if previous else 'unknown'} | {kept:.1f} "
+                f"| {adjusted_rand_score(*pairs.T):.3f} | {found.facts['quality']['distortion']:.4f} | {len(pairs)} |"
+            )
+            artefacts.write_file(out / "stability.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
