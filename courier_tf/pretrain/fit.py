@@ -76,8 +76,10 @@ def fit(
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )
-        model.compile(keras.optimizers.Adam(schedule))
-        model.optimizer.build(model.trainable_variables)  # So that a checkpoint finds its slots.
+        # The legacy one updates each variable by one fused op, in a fifth of the time.
+        model.compile(keras.optimizers.legacy.Adam(schedule))
+        # It makes its slots at the first step, but a checkpoint must find them. Only this method makes them now.
+        model.optimizer._create_all_weights(model.trainable_variables)
         checkpoints = Checkpoints(model, partial / "checkpoints")
     done = checkpoints.restore()
 

@@ -150,6 +150,7 @@ def test_injected_future_click_stays_out_of_earlier_histories(raw, tmp_path):
             assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"])[-20:]
 
 
+@pytest.mark.slow
 def test_user_with_a_hundred_thousand_events(raw, tmp_path):
     rng = np.random.default_rng(0)
     log = [

@@ -75,7 +75,7 @@ def test_each_photo_once_and_gradients_as_if_each_slot_were_encoded(pixels):
     assert_same_step(once, each)
 
 
-@pytest.mark.parametrize("chunk", [7, 32, 1000])
+@pytest.mark.parametrize("chunk", [7, *(pytest.param(size, marks=pytest.mark.slow) for size in (32, 1000))])
 def test_chunks_give_the_gradients_of_the_whole_batch(pixels, chunk):
     """GradCache with stochastic depth on: both passes drop the residuals that the direct step drops."""
     batch = deduplicated(*map(tf.constant, numbers(np.random.default_rng(1))), tf.constant(pixels))
@@ -89,7 +89,7 @@ def test_chunks_give_the_gradients_of_the_whole_batch(pixels, chunk):
     assert abs(steps[0][0] - steps[2][0]) > 1e-4, "another seed drops other residuals"
 
 
-@pytest.mark.parametrize("reconstruction", ["weighted_sum", "multi_head"])
+@pytest.mark.parametrize("reconstruction", ["weighted_sum", pytest.param("multi_head", marks=pytest.mark.slow)])
 def test_two_replicas_train_like_one(pixels, two_replicas, reconstruction):
     """The same global batch gives the same weights: negatives, means and gradients are global."""
     rng = np.random.default_rng(2)

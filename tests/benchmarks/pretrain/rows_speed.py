@@ -37,8 +37,7 @@ def ours(ingest: Path, rows: int):
     from courier_tf.pretrain.objectives.courier import Courier
 
     model = CourierModel(Encoder("nano", DIM), Courier("multi_head", TEMPERATURE))
-    model.compile(tf.keras.optimizers.Adam(RATE))
-    model.optimizer.build(model.trainable_variables)
+    model.compile(tf.keras.optimizers.legacy.Adam(RATE))
     data = batches(ingest, rows)
     spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in data[0].items()}
     step = tf.function(model.train_step, input_signature=[spec], autograph=False)

@@ -32,8 +32,7 @@ def tensorflow_step(side: str, preset: str, size: int, precision: str, mode: str
     images = tf.constant(photos)
     if mode == "forward":
         return tf.function(lambda: model(images, training=False), autograph=False)
-    optimizer = tf.keras.optimizers.Adam(RATE)
-    optimizer.build(model.trainable_variables)
+    optimizer = tf.keras.optimizers.legacy.Adam(RATE)  # As the stage trains.
 
     @tf.function(autograph=False)
     def step():
