@@ -62,7 +62,8 @@ class Report:
         few = len(cluster) <= quality.NEIGHBOURS
         return {
             "distortion": self._distance / int(self.sizes.sum()),
-            "collisions": quality.collisions(sample.codes),
+            # With a single code to tell them apart, all items of a cluster collide.
+            "collisions": quality.collisions(sample.codes) if sample.codes.shape[1] > 1 else None,
             **quality.use(self.sizes),
             **quality.agreement(cluster, sample.categories),
             "neighbours_kept": None
