@@ -9,10 +9,10 @@ from courier_tf.clusters.similar_items import SimilarItems
 from .planted import planted
 
 
-@pytest.mark.parametrize("number", [1, 7])
-def test_exact_search_equals_brute_force(monkeypatch, number):
-    """Blocks that do not divide the items, the last smaller than what is asked for."""
-    monkeypatch.setattr("courier_tf.clusters.similar_items.COLUMNS", 143)
+@pytest.mark.parametrize(("number", "block"), [(1, 143), (7, 143), (30, 20), (720, 143)])
+def test_exact_search_equals_brute_force(monkeypatch, number, block):
+    """Blocks that do not divide the items, smaller than what is asked for; all items."""
+    monkeypatch.setattr("courier_tf.clusters.similar_items.COLUMNS", block)
     monkeypatch.setattr("courier_tf.clusters.similar_items.QUERIES", 8)
     points, _ = planted()
     queries = points[:30]
@@ -21,6 +21,7 @@ def test_exact_search_equals_brute_force(monkeypatch, number):
         table = points.astype(float) @ query.astype(float)
         np.testing.assert_allclose(values, np.sort(table)[::-1][:number], atol=1e-6)
         np.testing.assert_allclose(table[items], values, atol=1e-6)
+        assert len(set(items)) == number
 
 
 def test_scann_finds_nearly_all_of_them():
