@@ -13,7 +13,7 @@ from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.settings import RankSettings, Settings
+from courier_tf.settings import RankSettings, Settings, is_control
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE, METRICS_FILE, READINGS_FILE = "settings.json", "metrics.json", "test_readings.json"
@@ -143,23 +143,30 @@ class Chain:
         )
 
     def rank(self) -> None:
-        """Impressions and cluster IDs to rankers, one per image-feature mode."""
-        from courier_tf.ranking.train import rank
+        """Impressions, cluster IDs and embeddings to rankers, one per image-feature mode."""
+        from courier_tf.ranking.train import needs_embeddings, rank
 
+        settings = self.settings.rank
         ingested, clustered = self._ingested_and("cluster")
-        inputs = {"ingest": ingested.fingerprint, "cluster": clustered.fingerprint}
-        made_by = self._made_by("rank", self.settings.rank, inputs)
+        inputs, embed = {"ingest": ingested.fingerprint, "cluster": clustered.fingerprint}, None
+        if needs_embeddings(settings.rank_modes):
+            embedded = artefacts.read(self.directory("embed"), "embed")
+            artefacts.require_input(clustered, "embed", embedded.fingerprint)
+            inputs["embed"], embed = embedded.fingerprint, embedded.path
+        if settings.rank_init:
+            inputs["init"] = artefacts.read(Path(settings.rank_init), "rank").fingerprint
+        made_by = self._made_by("rank", settings, inputs)
         self._unless_current(
             self.directory("rank"),
             made_by,
-            lambda target: rank(ingested.path, clustered.path, target, self.settings.rank, self.settings.seed, made_by),
+            lambda target: rank(ingested.path, clustered.path, embed, target, settings, self.settings.seed, made_by),
         )
 
     def export(self) -> None:
         """Trained models to versioned SavedModels below `models/`; a new version where anything has changed."""
         from courier_tf import export
         from courier_tf.pretrain.fit import ENCODER_FOLDER
-        from courier_tf.ranking.train import start_directory
+        from courier_tf.ranking.compare import start_directory
 
         trained, clustered, ranked = (
             artefacts.read(self.directory(stage), stage) for stage in ("pretrain", "cluster", "rank")
@@ -193,7 +200,7 @@ class Chain:
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""
-        from courier_tf.ranking.train import measure
+        from courier_tf.ranking.compare import measure
 
         ingested, ranked = self._ingested_and("rank")
         trained = artefacts.read(self.directory("pretrain"), "pretrain")
@@ -210,6 +217,7 @@ class Chain:
             "ranking": {m: {split: found["metrics"][m] for split, found in results.items()} for m in modes},
             "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
             "popularity": {split: found["popularity"] for split, found in results.items()},
+            "gates": ranked.facts["gates"],
             "held_out": held_out,
             "clusters": clustered.facts,
             "data": ingested.facts,
@@ -264,4 +272,4 @@ def rank_settings(ranked: artefacts.Artefact) -> RankSettings:
 
 def exported_mode(modes: Sequence[str]) -> str:
     """The mode that is served: the last one that is no control."""
-    return next(mode for mode in reversed(modes) if not mode.endswith("permuted"))
+    return next(mode for mode in reversed(modes) if not is_control(mode))

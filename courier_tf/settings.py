@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-RankMode = Literal["none", "cluster_id", "cluster_id_permuted"]
+ImageFeature = Literal["vector", "simscore", "cluster_id"]
+NO_IMAGE_FEATURE, PERMUTED = "none", "_permuted"
 
 
 class SettingsError(ValueError):
@@ -60,6 +61,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_batch_size": _AT_LEAST_ONE,
     "rank_starts": _AT_LEAST_ONE,
     "rank_learning_rate": _POSITIVE,
+    "rank_cross_layers": (0, 16),
+    "rank_hash_buckets": (0, math.inf),
+    "rank_checkpoint_every": _AT_LEAST_ONE,
 }
 
 
@@ -209,8 +213,21 @@ class ClusterSettings(_Checked):
 class RankSettings(_Checked):
     """Impressions and cluster IDs to a click probability."""
 
-    rank_modes: tuple[RankMode, ...] = ("none", "cluster_id")
-    """Image features to compare, each in a ranker of its own; the last one but 'permuted' is exported."""
+    rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
+    """Image features to compare, each in a ranker of its own: none; vector (the embedding), simscore (its cosine with
+    the history), cluster_id (of residual codes all levels), or several of them joined by +. The same with _permuted is
+    a control: looks dealt out anew over the items. The last one that is no control is exported."""
+    rank_columns: tuple[str, ...] = ()
+    """Catalogue columns the ranker uses, beside the category, which it always does. Default: those of the ingest."""
+    rank_gate: bool = True
+    """Put the image features behind a trainable gate per category, which can switch them off where they harm."""
+    rank_cross_layers: int = 0
+    """Layers of DCN-v2 before the MLP."""
+    rank_hash_buckets: int = 0
+    """Rows that the ids of users, and of items, are hashed into where there are too many to keep; 0: a row of each."""
+    rank_init: str | None = None
+    """Start from the rankers of a former rank stage (its directory), as a daily retraining does: what belongs to the
+    same user, item or value is taken over. It must not know more of the future than this one."""
     rank_history_length: int = 20
     """Most recent history items the ranker looks at."""
     rank_dim: int = 16
@@ -224,15 +241,41 @@ class RankSettings(_Checked):
     rank_starts: int = 1
     """Rankers trained per image feature, from different random weights: metrics are their means, the best on valid is
     exported. One alone cannot show gains below half a point."""
+    rank_checkpoint_every: int = 1000
+    """Steps between checkpoints, from which an interrupted training goes on; one more after each pass."""
     rank_precision: Precision = "float32"
     """Keras mixed-precision policy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not set(self.rank_modes) - {"cluster_id_permuted"}:
+        for mode in self.rank_modes:
+            image_features(mode)
+        if all(is_control(mode) for mode in self.rank_modes):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):
             raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
+
+
+def is_control(mode: str) -> bool:
+    """Whether a rank mode deals out the looks anew over the items."""
+    return mode.endswith(PERMUTED)
+
+
+def image_features(mode: str) -> tuple[ImageFeature, ...]:
+    """The image features that a rank mode is made of, each once.
+
+    Raises:
+        SettingsError: there is no such mode.
+    """
+    if mode == NO_IMAGE_FEATURE:
+        return ()
+    names = tuple(mode.removesuffix(PERMUTED).split("+"))
+    if set(names) - set(get_args(ImageFeature)) or len(set(names)) < len(names):
+        raise SettingsError(
+            f"rank_modes: there is no mode '{mode}'. Modes: {NO_IMAGE_FEATURE}, {', '.join(get_args(ImageFeature))}, "
+            f"several of these joined by + (cluster_id+simscore), and each of these with {PERMUTED} at its end"
+        )
+    return names
 
 
 @dataclasses.dataclass(frozen=True)

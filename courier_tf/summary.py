@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.artefacts import write_file
+from courier_tf.ranking.evaluation import MAIN_SLICES
 
 MODEL_CARD = "model_card.md"
 
@@ -25,13 +26,19 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
     for column in ("image feature", "slice", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)"):
         table.add_column(column)
     for mode, found in metrics["ranking"].items():
-        for name, part in {"all": found[split], **found[split]["slices"]}.items():
+        for name in ("all", *MAIN_SLICES):
+            part = found[split] if name == "all" else found[split]["slices"][name]
             gain = metrics["gain_over_none"][split].get(mode, {}).get(name)
             interval = "" if gain is None else f"{100 * gain['gain']:+.2f}  " + _interval(gain)
             loss = "-" if part["logloss"] is None else f"{part['logloss']:.4f}"
             values = [percent(part[key]) for key in ("auc", "gauc", "ndcg@10")]
             table.add_row(mode, name, *values, loss, interval)
     console.print(table)
+    for mode, gates in metrics["gates"].items():
+        ordered = sorted(gates, key=gates.__getitem__)
+        ends = ordered if len(ordered) <= 4 else [*ordered[:2], *ordered[-2:]]
+        shown = ", ".join(f"{category} {gates[category]:.2f}" for category in ends)
+        console.print(f"gate of {mode}, 0 shut to 1 open, the extreme categories of {len(gates)}: {shown}")
     for stage, found in metrics["held_out"].items():
         best, mean = found["best_without_repeats"], found["mean_without_repeats"]
         console.print(f"similarity to the history alone, {stage}: AUC {percent(best)} (best) {percent(mean)} (mean)")

@@ -70,17 +70,18 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         model: compiled; counts its steps in `model.steps`.
         directory: where the checkpoints are; the last two are kept.
+        every: save each time so many steps are done, too.
 
     Raises (from fit):
         TrainingError: the loss of an epoch is not finite, or the embeddings have collapsed (where a callback before
             this one has put UNIFORMITY into the logs); the checkpoint before it is kept.
     """
 
-    def __init__(self, model: keras.Model, directory: Path) -> None:
+    def __init__(self, model: keras.Model, directory: Path, every: int | None = None) -> None:
         super().__init__()
         self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
-        self.trained = model
+        self.trained, self.every = model, every
 
     def restore(self) -> int:
         """Restores the newest readable checkpoint, if there is one; returns the number of steps it holds.
@@ -100,6 +101,10 @@ class Checkpoints(keras.callbacks.Callback):
         if reasons:
             raise TrainingError("no checkpoint can be read:\n" + "\n".join(reasons))
         return 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.every and int(self.trained.steps.numpy()) % self.every == 0 and math.isfinite((logs or {})["loss"]):
+            self.manager.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

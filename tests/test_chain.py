@@ -21,7 +21,8 @@ from courier_tf.predict import predict
 from courier_tf.presets import PRESETS
 from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
-from courier_tf.ranking.train import predict as predict_split
+from courier_tf.ranking.evaluation import MAIN_SLICES, read_evaluation
+from courier_tf.ranking.fit import predict as predict_split
 from courier_tf.records import read_items
 from courier_tf.settings import Settings
 from courier_tf.shop import ShopSettings, make_shop
@@ -58,8 +59,10 @@ def test_metrics_file(finished):
     assert set(content["ranking"]) == {"none", "cluster_id", "cluster_id_permuted"}
     found = content["ranking"]["cluster_id"]
     assert set(found) == {"valid"}, "test is read with --final only"
-    assert set(found["valid"]["slices"]) == {"with_history", "without_history", "repeats_left_out", "cold"}
+    assert set(MAIN_SLICES) | {"history_length/1", "category/dress"} <= set(found["valid"]["slices"])
     assert {"auc", "gauc", "ndcg@10", "logloss", "gauc_skipped_share"} <= set(found["valid"])
+    assert set(content["gates"]) == {"cluster_id", "cluster_id_permuted"}, "none has no image feature to switch off"
+    assert "dress" in content["gates"]["cluster_id"] and all(0 < g < 1 for g in content["gates"]["cluster_id"].values())
     assert 0 < found["valid"]["logloss"] < 1
     assert not (chain.workdir / "test_readings.json").exists()
 
@@ -84,7 +87,7 @@ def test_served_probabilities_equal_the_trained_models(finished):
     _, chain = finished
     version = export.newest_version(chain.workdir / "models" / "ctr_ranker")
     items = read_items(chain.directory("ingest"), ["brand"])
-    evaluation = data.read_evaluation(chain.directory("ingest"), "valid", items, 20, ())
+    evaluation = read_evaluation(chain.directory("ingest"), "valid", items, 20, ())
     served, offset = GraphModel(version), 0
     losses, starts = [], []
     for start in range(2):
@@ -319,6 +322,10 @@ def test_settings_survive_the_workdir(finished):
         (["pretrain", "--workdir", "{}", "--checkpoint-every", "0"], "checkpoint_every must lie between 1 and"),
         (["pretrain", "--workdir", "{}", "--objective", "simcse", "--drop-path", "0"], "drop_path must be above 0"),
         (["rank", "--workdir", "{}", "--rank-modes", "cluster_id_permuted"], "rank_modes must name a mode that can be"),
+        (
+            ["rank", "--workdir", "{}", "--rank-modes", "none", "cluster_id+looks"],
+            "there is no mode 'cluster_id+looks'",
+        ),
     ],
 )
 def test_wrong_words_get_an_answer_and_no_traceback(tmp_path, words, answer):

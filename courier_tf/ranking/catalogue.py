@@ -1,17 +1,16 @@
-"""What the ranker knows of the items: their codes, and how it looks them up by item id."""
+"""What the ranker knows of items and users: their codes, and how it looks them up by id."""
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import pyarrow.parquet as pq
 import tensorflow as tf
 
-from courier_tf.clusters.files import TABLE_FILE
 from courier_tf.records import Items
-from courier_tf.schema import column_feature
+from courier_tf.schema import CATEGORY, column_feature
 
-ITEM, CLUSTER = "item", "cluster"  # Names of the two code columns that are no item columns.
+ITEM = "item"  # Name of the one code column that is no item column.
+CATEGORY_CODE = column_feature(CATEGORY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,59 +19,99 @@ class Catalogue:
 
     Attributes:
         ids: [N] bytes.
-        names: of the code columns: ITEM, `column_feature` of the item columns, and CLUSTER where cluster IDs are used.
-        codes: [N + 1, len(names)] int32; the last row, of the unknown item and of padding, is 0.
-        sizes: number of codes of each column, 0 included.
+        vocabularies: code column -> [V] bytes, the values of the train span; value i has code i + 1. The columns are
+            ITEM and `column_feature` of the item columns, the category always among them. ITEM's is empty where item
+            ids are hashed.
+        codes: [N + 1, columns] int32; the last row, of the unknown item and of padding, is 0.
+        repeat_columns: names of the R columns in which a shared value makes a candidate a repeat of a history item.
+        repeats: [N + 1, R] int32, numbers of their values. They are only ever compared, so values that the train span
+            does not know have numbers, too; 0 for an empty value.
+        hash_buckets: rows that item ids are hashed into; 0 for a row of each.
     """
 
     ids: np.ndarray
-    names: tuple[str, ...]
+    vocabularies: dict[str, np.ndarray]
     codes: np.ndarray
-    sizes: tuple[int, ...]
+    repeat_columns: tuple[str, ...]
+    repeats: np.ndarray
+    hash_buckets: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The code columns, in order."""
+        return tuple(self.vocabularies)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of codes of each column, 0 included."""
+        return tuple(
+            1 + (self.hash_buckets if name == ITEM and self.hash_buckets else len(values))
+            for name, values in self.vocabularies.items()
+        )
 
     @classmethod
-    def of(cls, items: Items, columns: list[str], valid_from_seconds: int, clusters: np.ndarray | None) -> "Catalogue":
-        """Builds the codes. Vocabularies hold what the train span knows; a later item keeps its columns and cluster.
+    def of(
+        cls,
+        items: Items,
+        columns: Sequence[str],
+        valid_from_seconds: int,
+        repeat_columns: Sequence[str] = (),
+        hash_buckets: int = 0,
+    ) -> "Catalogue":
+        """Builds the codes. Vocabularies hold what the train span knows; a later item keeps its columns.
 
         Args:
             items: all items.
-            columns: item columns to use.
+            columns: item columns to use; the category always is.
             valid_from_seconds: end of the train span.
-            clusters: [N] int cluster ID of each item, -1 for none; None to do without.
+            repeat_columns: as above.
+            hash_buckets: rows to hash item ids into; 0 for a row of each item with a positive in the train span.
         """
         train = items.in_train_span(valid_from_seconds)
         trained = items.train_events > 0
-        coded = {ITEM: np.where(trained, np.cumsum(trained), 0)}
-        for column in columns:
+        vocabularies = {ITEM: items.ids[trained]}
+        coded = [np.where(trained, np.cumsum(trained), 0)]
+        if hash_buckets:
+            vocabularies[ITEM] = items.ids[:0]
+            coded = [np.where(trained, hashed(items.ids, hash_buckets), 0)]
+        for column in dict.fromkeys([CATEGORY, *columns]):
             values = items.columns[column]
             known = np.unique(values[train])
             place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-            coded[column_feature(column)] = np.where(known[place] == values, place + 1, 0)
-        if clusters is not None:
-            coded[CLUSTER] = clusters + 1
-        codes = np.zeros([len(items.ids) + 1, len(coded)], np.int32)
-        codes[:-1] = np.stack(list(coded.values()), axis=1)
-        return cls(items.ids, tuple(coded), codes, tuple(int(size) + 1 for size in codes.max(axis=0)))
+            vocabularies[column_feature(column)] = known
+            coded.append(np.where(known[place] == values, place + 1, 0))
+        compared = [_numbered(items.columns[column]) for column in repeat_columns]
+        return cls(
+            items.ids,
+            vocabularies,
+            _with_unknown(coded, len(items.ids)),
+            tuple(repeat_columns),
+            _with_unknown(compared, len(items.ids)),
+            hash_buckets,
+        )
 
 
-def cluster_of_items(cluster: Path, items: Items) -> np.ndarray:
-    """[N] int32 cluster ID of each item, -1 for none, from the table of a cluster stage."""
-    table = pq.read_table(cluster / TABLE_FILE)
-    by_id = dict(zip(table["item_id"].to_pylist(), table["cluster_id"].to_pylist(), strict=True))
-    return np.array([by_id.get(item.decode(), -1) for item in items.ids], np.int32)
+def hashed(ids: np.ndarray, buckets: int) -> np.ndarray:
+    """[N] ids to codes 1 to `buckets`; the same on every machine, and the same as `UserCodes` gives."""
+    return tf.strings.to_hash_bucket_fast(tf.constant(ids, tf.string), buckets).numpy() + 1
 
 
-def permuted(clusters: np.ndarray, seed: int) -> np.ndarray:
-    """The same IDs dealt out anew over the items that have one: a control that must be worth nothing."""
-    has, dealt = clusters >= 0, clusters.copy()
-    dealt[has] = np.random.default_rng(seed).permutation(clusters[has])
-    return dealt
+def _numbered(values: np.ndarray) -> np.ndarray:
+    return np.where(values == b"", 0, np.unique(values, return_inverse=True)[1] + 1)
+
+
+def _with_unknown(columns: list[np.ndarray], items: int) -> np.ndarray:
+    """[items + 1, columns] int32: the columns side by side, and a row of zeros."""
+    codes = np.zeros([items + 1, len(columns)], np.int32)
+    if columns:
+        codes[:-1] = np.stack(columns, axis=1)
+    return codes
 
 
 class CatalogueLookup(tf.keras.layers.Layer):
-    """Item ids to codes: [...] strings to [..., columns] int32, by one table lookup and one gather (stock ops).
+    """Item ids to rows of the catalogue ([...] strings to [...] int32), by one table lookup of stock ops.
 
-    An unknown id, and "" for padding, get zeros.
+    An unknown id, and "" for padding, get the last row, whose codes are 0: `codes` and `repeats` are to be gathered.
     """
 
     def __init__(self, catalogue: Catalogue, **kwargs) -> None:
@@ -82,8 +121,33 @@ class CatalogueLookup(tf.keras.layers.Layer):
             self.rows = tf.lookup.StaticHashTable(
                 tf.lookup.KeyValueTensorInitializer(catalogue.ids, rows), default_value=len(rows)
             )
-            # A variable, so that the codes are saved once and not as a constant in each signature.
+            # Variables, so that the codes are saved once and not as a constant in each signature.
             self.codes = tf.Variable(catalogue.codes, trainable=False, dtype=tf.int32, name="codes")
+            self.repeats = tf.Variable(catalogue.repeats, trainable=False, dtype=tf.int32, name="repeats")
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self.codes, self.rows.lookup(ids))
+        return self.rows.lookup(ids)
+
+
+class UserCodes(tf.keras.layers.Layer):
+    """User ids to codes: [B] strings to [B] int32.
+
+    Args:
+        users: [U] bytes, users of the train span; all others get code 0. Not needed where ids are hashed.
+        hash_buckets: rows to hash ids into, no vocabulary kept: a user of whom nothing is known shares a row with
+            others. 0 for a row of each user.
+    """
+
+    def __init__(self, users: np.ndarray, hash_buckets: int = 0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.hash_buckets, self.size = hash_buckets, 1 + (hash_buckets or len(users))
+        self.table = None
+        if not hash_buckets:
+            codes = np.arange(1, len(users) + 1, dtype=np.int32)
+            with tf.init_scope():
+                self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(users, codes), 0)
+
+    def call(self, ids: tf.Tensor) -> tf.Tensor:
+        if self.table is None:
+            return tf.cast(tf.strings.to_hash_bucket_fast(ids, self.hash_buckets), tf.int32) + 1
+        return self.table.lookup(ids)

@@ -1,7 +1,6 @@
 """The ranking metrics: exact, offline, one definition each. A metric that is not defined is None, never NaN."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
@@ -64,17 +63,61 @@ def ndcg(page_views: np.ndarray, clicked: np.ndarray, score: np.ndarray, depth: 
     return float((gain[positives > 0] / ideal[positives > 0]).mean())
 
 
+def logloss(clicked: np.ndarray, probability: np.ndarray) -> float | None:
+    """Mean negative log likelihood, probabilities clipped to [1e-7, 1 - 1e-7]."""
+    clipped = np.clip(probability.astype(float), 1e-7, 1 - 1e-7)
+    return float(log_loss(clicked, clipped, labels=[0, 1])) if len(clicked) else None
+
+
+def normalised_entropy(clicked: np.ndarray, probability: np.ndarray) -> float | None:
+    """Log loss over that of always predicting the share of clicks (He et al. 2014); 1 knows no more than that."""
+    if not 0 < clicked.sum() < len(clicked):
+        return None
+    share = clicked.mean()
+    return logloss(clicked, probability) / float(-share * np.log(share) - (1 - share) * np.log(1 - share))
+
+
+def calibration(clicked: np.ndarray, probability: np.ndarray) -> float | None:
+    """Clicks predicted over clicks that came; 1 is right, more is too confident."""
+    return float(probability.astype(float).sum() / clicked.sum()) if clicked.any() else None
+
+
+def calibration_error(clicked: np.ndarray, probability: np.ndarray, bins: int = 10) -> float | None:
+    """ECE: |mean prediction - share of clicks| over bins of equally many predictions, weighted by their impressions.
+
+    Borders are quantiles, as click probabilities crowd near 0; equal predictions share a bin.
+    """
+    if not len(clicked):
+        return None
+    value = probability.astype(float)
+    borders = np.quantile(value, np.linspace(0, 1, bins + 1)[1:-1])
+    excess = np.bincount(np.searchsorted(borders, value), value - clicked)
+    return float(np.abs(excess).sum() / len(clicked))
+
+
 def evaluate(
     users: np.ndarray, page_views: np.ndarray, clicked: np.ndarray, probability: np.ndarray
 ) -> dict[str, float | int | None]:
-    """All metrics of one set of impressions: auc, gauc, ndcg@10, logloss, and what they were measured on."""
+    """All metrics of one set of N impressions, and what they were measured on; the one definition of each.
+
+    Args:
+        users, page_views: [N] any sortable ids.
+        clicked: [N] 0 or 1.
+        probability: [N] floats.
+
+    Returns:
+        auc, gauc, ndcg@10, logloss, normalised_entropy, calibration, calibration_error; impressions, positives,
+        gauc_skipped_share. None where one is not defined.
+    """
     grouped, skipped = gauc(users, clicked, probability)
-    clipped = np.clip(probability.astype(float), 1e-7, 1 - 1e-7)
     return {
         "auc": auc(clicked, probability),
         "gauc": grouped,
         "ndcg@10": ndcg(page_views, clicked, probability),
-        "logloss": float(log_loss(clicked, clipped, labels=[0, 1])) if len(clicked) else None,
+        "logloss": logloss(clicked, probability),
+        "normalised_entropy": normalised_entropy(clicked, probability),
+        "calibration": calibration(clicked, probability),
+        "calibration_error": calibration_error(clicked, probability),
         "impressions": len(clicked),
         "positives": int(clicked.sum()),
         "gauc_skipped_share": skipped,
@@ -107,64 +150,3 @@ def mean_of(found: Sequence[dict]) -> dict:
                 value if values.count(value) == len(values) else None if None in values else float(np.mean(values))
             )
     return mean
-
-
-class _WeightedAuc:
-    """AUC under changing weights of the impressions: sorted once, then linear in their number."""
-
-    def __init__(self, clicked: np.ndarray, score: np.ndarray) -> None:
-        self.order = np.argsort(score, kind="stable")
-        ordered = score[self.order]
-        self.groups = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        self.positive = clicked[self.order].astype(float)
-
-    def __call__(self, weight: np.ndarray) -> float:
-        weight = weight[self.order]
-        positive = np.add.reduceat(weight * self.positive, self.groups)
-        negative = np.add.reduceat(weight * (1 - self.positive), self.groups)
-        below = np.cumsum(negative) - negative / 2
-        return float(positive @ below / (positive.sum() * negative.sum()))
-
-
-def paired_gain(
-    users: np.ndarray,
-    clicked: np.ndarray,
-    scores: np.ndarray,
-    baselines: np.ndarray,
-    *,
-    draws: int = 300,
-    seed: int = 0,
-) -> dict[str, float] | None:
-    """Mean AUC of `scores` less that of `baselines`, with a 95 % interval by bootstrap over users and starts.
-
-    Args:
-        users, clicked: [N].
-        scores, baselines: [S, N], a row for each start of the ranker. With one start the interval knows of the users
-            alone: what another start would have changed is not in it.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
-
-    Returns:
-        {"gain", "low", "high"}, or None where the AUC is not defined.
-    """
-    if not 0 < clicked.sum() < len(clicked):
-        return None
-    _, user = np.unique(users, return_inverse=True)
-    first, second = ([_WeightedAuc(clicked, score) for score in rows] for rows in (scores, baselines))
-    rng, count, gains = np.random.default_rng(seed), user.max() + 1, []
-    for _ in range(draws):
-        weight = np.bincount(rng.integers(count, size=count), minlength=count)[user].astype(float)
-        if 0 < (weight * clicked).sum() < weight.sum():
-            drawn = (rng.integers(len(rows), size=len(rows)) for rows in (first, second))
-            means = [_mean_auc(rows, weight, starts) for rows, starts in zip((first, second), drawn, strict=True)]
-            gains.append(means[0] - means[1])
-    everyone = np.ones(len(user))
-    gain = _mean_auc(first, everyone, range(len(first))) - _mean_auc(second, everyone, range(len(second)))
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return {"gain": gain, "low": float(low), "high": float(high)}
-
-
-def _mean_auc(rankings: Sequence[_WeightedAuc], weight: np.ndarray, starts: Iterable[int]) -> float:
-    """Over the starts named, one of them perhaps several times: each is measured once."""
-    times = Counter(starts)
-    return sum(count * rankings[start](weight) for start, count in times.items()) / times.total()

@@ -1,84 +1,93 @@
-"""The ranking model: ID embeddings, target attention over the history, an MLP; built on TFRS."""
+"""The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS."""
 
-from typing import Any
+import dataclasses
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from courier_tf.ranking.catalogue import Catalogue, CatalogueLookup
+from courier_tf.ranking.attention import TargetAttention
+from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
+from courier_tf.ranking.image_features import ImageFeatures, history_share
+from courier_tf.ranking.looks import Looks
 
 keras = tf.keras
+START_SEEDS = 65_536  # Replicas that each have draws of their own.
 
 
-class TargetAttention(keras.layers.Layer):
-    """How much each history item matters for the candidate (DIN, arXiv 1706.06978): an MLP on both, then a softmax.
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """How a ranker is built.
 
-    Call: candidate [B, D], history [B, H, D], mask [B, H] bool -> [B, D]; zeros where the history is empty.
+    Attributes:
+        image_features: names of `image_features.IMAGE_FEATURES`; none of them: the ranker sees no photo.
+        dim: width of each ID embedding.
+        gated: put the image features behind a gate per category.
+        cross_layers: layers of DCN-v2 (arXiv 2008.13535) before the MLP.
+        user_buckets: rows that user ids are hashed into; 0 for a row of each.
+        unknown_rate: share of user and item ids that training hides, so that the embedding of the unknown is learned.
+        decay: L2 on the embeddings used by a batch.
     """
 
-    def __init__(self, hidden: int = 32, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # The first layer of the MLP on [candidate, item, candidate * item], part by part: nothing has to be joined, and
-        # the candidate's part is computed once for its whole history.
-        self.of_candidate = keras.layers.Dense(hidden, name="of_candidate")
-        self.of_item = keras.layers.Dense(hidden, use_bias=False, name="of_item")
-        self.of_product = keras.layers.Dense(hidden, use_bias=False, name="of_product")
-        self.logit = keras.layers.Dense(1, name="logit")
-
-    def call(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        width, size = history.shape[-1], tf.shape(mask)
-        pairs = self.of_item(tf.reshape(history, [-1, width]))
-        pairs += self.of_product(tf.reshape(candidate[:, None, :] * history, [-1, width]))
-        hidden = tf.nn.relu(
-            tf.reshape(pairs, [size[0], size[1], pairs.shape[-1]]) + self.of_candidate(candidate)[:, None, :]
-        )
-        flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
-        logits = tf.reshape(self.logit(flat), size)
-        weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
-        return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
+    image_features: tuple[str, ...] = ()
+    dim: int = 16
+    gated: bool = True
+    cross_layers: int = 0
+    user_buckets: int = 0
+    unknown_rate: float = 0.15
+    decay: float = 1e-4
 
 
 class Ranker(tfrs.models.Model):
     """Click probability of a candidate for a user with a history.
 
     Args:
-        catalogue: codes of all items; with a column CLUSTER the cluster ID is one more ID feature of the candidate and
-            of each history item.
+        catalogue: codes of all items.
         users: [U] bytes, users of the train span; all others share one embedding.
-        dim: width of each ID embedding.
-        unknown_rate: share of user and item ids that training hides, so that the embedding of the unknown is learned.
-        decay: L2 on the embeddings used by a batch.
+        looks: of the same items.
+        architecture: how it is built.
+        seed: of the ids that training hides: the same seed and step hide the same.
 
     Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history
     -> [B] float32 probability. Training also needs "clicked": [B].
+
+    An item without a positive in the train span has no embedding of its own, but its columns and its looks; of one that
+    the catalogue does not know the ranker sees whether it stands in the history.
     """
 
     def __init__(
-        self, catalogue: Catalogue, users: np.ndarray, dim: int, unknown_rate: float = 0.15, decay: float = 1e-4
+        self, catalogue: Catalogue, users: np.ndarray, looks: Looks, architecture: Architecture, seed: int = 0
     ) -> None:
         super().__init__()
+        self.architecture, self.seed = architecture, seed
         self.lookup = CatalogueLookup(catalogue, name="catalogue")
-        with tf.init_scope():
-            self.user_codes = tf.lookup.StaticHashTable(
-                tf.lookup.KeyValueTensorInitializer(users, np.arange(1, len(users) + 1, dtype=np.int32)), 0
-            )
-        self.unknown_rate, self.decay = unknown_rate, decay
-        self.user_embedding = keras.layers.Embedding(len(users) + 1, dim, name="user")
+        self.user_codes = UserCodes(users, architecture.user_buckets, name="user_codes")
+        self.item_place, self.category_place = catalogue.names.index(ITEM), catalogue.names.index(CATEGORY_CODE)
+        dim = architecture.dim
+        self.user_embedding = keras.layers.Embedding(self.user_codes.size, dim, name="user")
         self.embeddings = [
             keras.layers.Embedding(size, dim, name=f"{name.replace('/', '_')}_ids")
             for name, size in zip(catalogue.names, catalogue.sizes, strict=True)
         ]
+        categories = catalogue.sizes[self.category_place] if architecture.gated else 0
+        self.image = ImageFeatures(architecture.image_features, looks, dim, categories, name="image")
         self.attention = TargetAttention(name="attention")
+        self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{n}") for n in range(architecture.cross_layers)]
         self.mlp = keras.Sequential([keras.layers.Dense(width, activation="relu") for width in (64, 32)], name="mlp")
         self.logit = keras.layers.Dense(1, dtype="float32", name="logit")
-        self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(reduction=keras.losses.Reduction.SUM))
+        # From logits: of a probability that has been clipped at 0 or 1 there is no way back.
+        loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
+        self.task = tfrs.tasks.Ranking(loss=loss)
         self.loss_tracker = keras.metrics.Mean("loss")
+        # A counter of its own: the optimizer's does not count steps that a loss scale skips.
+        self.steps = self.add_weight(
+            "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
 
     @property
     def tables(self) -> list[tf.lookup.StaticHashTable]:
         """What a SavedModel must hold beside the weights."""
-        return [self.lookup.rows, self.user_codes]
+        return [table for table in (self.lookup.rows, self.user_codes.table) if table is not None]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -86,31 +95,76 @@ class Ranker(tfrs.models.Model):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, features: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        return self._probability(features, training)[0]
+        return tf.sigmoid(self._logit_and_norm(features, training)[0])
 
-    def _probability(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B] probability, L2 norm of the embeddings used)."""
+    @tf.function(
+        input_signature=[
+            {
+                "user_id": tf.TensorSpec([None], tf.string),
+                "history_item_ids": tf.TensorSpec([None, None], tf.string),
+                "item_id": tf.TensorSpec([None], tf.string),
+            }
+        ],
+        autograph=False,
+    )
+    def answer(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The call outside of training, as a graph that is traced once."""
+        return self(features, training=False)
+
+    def _logit_and_norm(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """([B] float32 log odds of a click, L2 norm of the embeddings used)."""
         mask = features["history_item_ids"] != ""
-        codes = self.lookup(features["item_id"])
-        history_codes = self.lookup(features["history_item_ids"])
-        user = self.user_codes.lookup(features["user_id"])
-        # How much of the history shares the candidate's value: of an item a repeat, of a cluster a similar look.
-        same = (codes[:, None, :] == history_codes) & (codes[:, None, :] > 0)
-        length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
-        share = tf.reduce_sum(tf.cast(same, tf.float32), axis=1) / tf.maximum(length, 1.0)
+        row, history_rows = self.lookup(features["item_id"]), self.lookup(features["history_item_ids"])
+        codes, history_codes = (tf.gather(self.lookup.codes, rows) for rows in (row, history_rows))
+        user = self.user_codes(features["user_id"])
+        numbers = self._numbers(features, row, history_rows, mask)
         if training:
-            user *= tf.cast(tf.random.uniform(tf.shape(user)) >= self.unknown_rate, tf.int32)
-            keep = tf.random.uniform(tf.shape(codes)[:1]) >= self.unknown_rate
-            codes = tf.concat([codes[:, :1] * tf.cast(keep, tf.int32)[:, None], codes[:, 1:]], axis=1)
-        candidate = self._embedded(codes)
-        history = self._embedded(history_codes)
+            user, codes = self._hide_some(user, codes)
+        seen = self.image(row, history_rows, mask, codes[:, self.category_place])
+        candidate = tf.concat([self._embedded(codes), seen.candidate], axis=-1)
+        history = tf.concat([self._embedded(history_codes), seen.history], axis=-1)
         who = self.user_embedding(user)
         wanted = self.attention(candidate, history, mask)
-        numbers = tf.concat([share, tf.sqrt(share), tf.math.log1p(length), tf.minimum(length, 1.0)], axis=1)
-        joined = tf.concat([who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype)], axis=1)
-        probability = tf.sigmoid(self.logit(self.mlp(joined)))[:, 0]
+        joined = tf.concat(
+            [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.numbers], axis=1
+        )
+        crossed = joined
+        for cross in self.crosses:
+            crossed = cross(joined, crossed)
         norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
-        return probability, norm
+        return self.logit(self.mlp(crossed))[:, 0], norm
+
+    def _numbers(
+        self, features: dict[str, tf.Tensor], row: tf.Tensor, history_rows: tf.Tensor, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """[B, numbers]: how the candidate repeats the history, so that looks get no credit for repeats.
+
+        Of the item itself and of each repeat column: whether it stands in the history. Of these and of each item
+        column: the share of the history that has the same value, and its root. How long the history is.
+        """
+        item = features["item_id"][:, None, None] == features["history_item_ids"][..., None]
+        repeated, shared = (self._same(table, row, history_rows) for table in (self.lookup.repeats, self.lookup.codes))
+        columns = tf.concat([shared[..., : self.item_place], shared[..., self.item_place + 1 :]], axis=2)
+        share = history_share(tf.concat([item, repeated, columns], axis=2), mask)
+        repeats = share[:, : 1 + repeated.shape[2]]
+        length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
+        stands = tf.cast(repeats > 0, tf.float32)
+        return tf.concat([stands, share, tf.sqrt(share), tf.math.log1p(length), tf.minimum(length, 1.0)], axis=1)
+
+    @staticmethod
+    def _same(table: tf.Variable, row: tf.Tensor, history_rows: tf.Tensor) -> tf.Tensor:
+        """[B, H, columns] bool: the candidate has a value, and the history item has the same."""
+        own = tf.gather(table, row)[:, None, :]
+        return (own == tf.gather(table, history_rows)) & (own > 0)
+
+    def _hide_some(self, user: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Users [B] and codes [B, columns] with a share of the users and items unknown."""
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        seed = tf.stack([tf.constant(self.seed * START_SEEDS, tf.int64) + replica, self.steps.read_value()])
+        drawn = tf.random.stateless_uniform([2, tf.shape(user)[0]], seed)
+        keep = tf.cast(drawn >= self.architecture.unknown_rate, tf.int32)
+        is_item = tf.one_hot(self.item_place, codes.shape[1], dtype=tf.int32)
+        return user * keep[0], codes * (1 - is_item * (1 - keep[1][:, None]))
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes to [..., columns * dim]."""
@@ -121,10 +175,10 @@ class Ranker(tfrs.models.Model):
         """This replica's share of the mean loss over the global batch."""
         context = tf.distribute.get_replica_context()
         rows = context.all_reduce("sum", tf.cast(tf.size(features["clicked"]), tf.float32))
-        probability, norm = self._probability(features, training)
+        logit, norm = self._logit_and_norm(features, training)
         labels = tf.cast(features["clicked"], tf.float32)
-        loss = self.task(labels=labels[:, None], predictions=probability[:, None], compute_metrics=False)
-        return (loss + self.decay * norm) / rows
+        loss = self.task(labels=labels[:, None], predictions=logit[:, None], compute_metrics=False)
+        return (loss + self.architecture.decay * norm) / rows
 
     @tf.autograph.experimental.do_not_convert  # No Python control flow on tensors below: saves tracing time.
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -132,5 +186,6 @@ class Ranker(tfrs.models.Model):
             loss = self.compute_loss(features, training=True)
         # Unlike TFRS's own step, `minimize` scales the loss where the policy is float16.
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        self.steps.assign_add(1)
         self.loss_tracker.update_state(loss * tf.distribute.get_replica_context().num_replicas_in_sync)
         return {"loss": self.loss_tracker.result()}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss, roc_auc_score
 
 from courier_tf.ranking import metrics
@@ -56,12 +57,42 @@ def test_evaluate_agrees_with_scikit_learn(sample):
     assert found["impressions"] == 600 and found["positives"] == clicked.sum()
 
 
+def test_normalised_entropy_is_the_log_loss_over_that_of_the_share_of_clicks(sample):
+    _, _, clicked, score = sample
+    probability = np.clip(score, 0.05, 0.95)
+    constant = np.full(600, clicked.mean())
+    expected = log_loss(clicked, probability) / log_loss(clicked, constant)
+    assert metrics.normalised_entropy(clicked, probability) == pytest.approx(expected)
+    assert metrics.normalised_entropy(clicked, constant) == pytest.approx(1)
+
+
+def test_calibration(sample):
+    _, _, clicked, score = sample
+    assert metrics.calibration(clicked, score) == pytest.approx(score.sum() / clicked.sum())
+    assert metrics.calibration(clicked, np.full(600, clicked.mean(), np.float32)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("digits", [1, 15])
+def test_calibration_error_agrees_with_scikit_learn(sample, digits):
+    _, _, clicked, _ = sample
+    probability = np.random.default_rng(3).random(600).round(digits) ** 2
+    share, mean = calibration_curve(clicked, probability, n_bins=10, strategy="quantile")
+    borders = np.quantile(probability, np.arange(1, 10) / 10)
+    inside = np.array([(probability <= border).sum() for border in [*borders, 1]])
+    sizes = np.diff(inside, prepend=0)
+    expected = (np.abs(share - mean) * sizes[sizes > 0]).sum() / 600
+    assert metrics.calibration_error(clicked, probability) == pytest.approx(expected) and expected > 0.05
+    assert metrics.calibration_error(clicked, clicked.astype(float)) == 0
+
+
 def test_undefined_metrics_are_none(sample):
     users, views, clicked, score = sample
     nothing = metrics.evaluate(users[:0], views[:0], clicked[:0], score[:0])
-    assert [nothing[name] for name in ("auc", "gauc", "ndcg@10", "logloss", "impressions")] == [None] * 4 + [0]
+    assert {name for name, value in nothing.items() if value is not None} == {"impressions", "positives"}
+    assert nothing["impressions"] == nothing["positives"] == 0
     one_class = metrics.evaluate(users[:5], views[:5], clicked[:5], score[:5])
     assert one_class["auc"] is None and one_class["gauc"] is None and one_class["ndcg@10"] is None
+    assert one_class["normalised_entropy"] is None and one_class["calibration"] is None
     assert one_class["gauc_skipped_share"] == 1.0 and one_class["logloss"] > 0
 
 
@@ -73,39 +104,9 @@ def test_slices_are_measured_on_their_own_rows(sample):
     assert found["auc"] == pytest.approx(roc_auc_score(clicked, score))
 
 
-def test_paired_gain_brackets_the_truth(sample):
-    users, _, clicked, score = sample
-    noise = np.random.default_rng(1).random(600)
-    found = metrics.paired_gain(users, clicked, score[None], noise[None])
-    assert found["gain"] == pytest.approx(roc_auc_score(clicked, score) - roc_auc_score(clicked, noise))
-    assert found["low"] < found["gain"] < found["high"]
-    same = metrics.paired_gain(users, clicked, score[None], score[None])
-    assert same == {"gain": 0, "low": 0, "high": 0}
-    assert metrics.paired_gain(users[:5], clicked[:5], score[None, :5], score[None, :5]) is None
-
-
-def test_starts_are_averaged_and_widen_the_interval(sample):
-    users, _, clicked, score = sample
-    noise = np.random.default_rng(1).random([3, 600])
-    noise[0] = 1 - score  # One start is much worse than the others.
-    found = metrics.paired_gain(users, clicked, score[None], noise)
-    gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, one) for one in noise]
-    assert found["gain"] == pytest.approx(np.mean(gains))
-    users_alone = metrics.paired_gain(users, clicked, score[None], noise[1:2])
-    assert found["high"] - found["low"] > 2 * (users_alone["high"] - users_alone["low"])
-
-
 def test_mean_of_results():
     first = {"auc": 0.5, "gauc": None, "impressions": 7, "slices": {"cold": {"auc": 0.25, "ndcg@10": 1.0}}}
     second = {"auc": 1.0, "gauc": 0.5, "impressions": 7, "slices": {"cold": {"auc": None, "ndcg@10": 1.0}}}
     mean = {"auc": 0.75, "gauc": None, "impressions": 7, "slices": {"cold": {"auc": None, "ndcg@10": 1.0}}}
     assert metrics.mean_of([first, second]) == mean
     assert metrics.mean_of([first]) == first
-
-
-def test_weighted_auc_equals_repeated_rows(sample):
-    _, _, clicked, score = sample
-    weight = np.random.default_rng(2).integers(0, 4, 600)
-    rows = np.repeat(np.arange(600), weight)
-    expected = roc_auc_score(clicked[rows], score[rows])
-    assert metrics._WeightedAuc(clicked, score)(weight.astype(float)) == pytest.approx(expected)

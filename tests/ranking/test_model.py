@@ -1,100 +1,29 @@
-"""Catalogue, attention and ranker: cold and unknown ids, padding, precisions, replicas, saving."""
+"""The ranker: repeats, cold and unknown ids, padding, precisions, replicas, saving."""
+
+import itertools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.ranking.catalogue import CLUSTER, ITEM, Catalogue, CatalogueLookup, permuted
-from courier_tf.ranking.model import Ranker, TargetAttention
+from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import load_ranker, new_ranker, save_ranker
-from courier_tf.records import Items
+from tests.ranking.shop import catalogue, features, looks, plan
 
-NOW = 1000
-IDS = [b"a", b"b", b"c", b"d"]
-
-
-def items(**changes) -> Items:
-    """a and b are known in training, c is shown there but never clicked, d comes later."""
-    values = {
-        "ids": np.array(IDS, object),
-        "columns": {"category": np.array([b"x", b"y", b"x", b"new"], object)},
-        "titles": np.array([b""] * 4, object),
-        "available_from": np.array([1, 2, 3, NOW + 1]),
-        "train_events": np.array([5, 1, 0, 0]),
-        "photos": np.array([b"p"] * 4, object),
-    }
-    return Items(**{**values, **changes})
-
-
-def catalogue(clusters=(0, 1, 1, 2)) -> Catalogue:
-    return Catalogue.of(items(), ["category"], NOW, None if clusters is None else np.array(clusters))
-
-
-def features(rng, rows=16):
-    names = [b"a", b"b", b"c", b"d", b"unknown"]
-    history = rng.choice([*names, b""], [rows, 3]).astype(object)
-    history[0] = b""
-    return {
-        "user_id": tf.constant(rng.choice([b"u1", b"u2", b"nobody"], rows).astype(object)),
-        "history_item_ids": tf.constant(history),
-        "item_id": tf.constant(rng.choice(names, rows).astype(object)),
-        "clicked": tf.constant(rng.integers(0, 2, rows)),
-    }
-
-
-USERS = np.array([b"u1", b"u2"], object)
-
-
-def test_codes_of_known_cold_and_unknown_items():
-    made = catalogue()
-    assert made.names == (ITEM, "column/category", CLUSTER)
-    lookup = CatalogueLookup(made)
-    found = lookup(tf.constant([[b"a", b"b", b"c"], [b"d", b"never seen", b""]])).numpy()
-    np.testing.assert_array_equal(found[0], [[1, 1, 1], [2, 2, 2], [0, 1, 2]])
-    np.testing.assert_array_equal(found[1], [[0, 0, 3], [0, 0, 0], [0, 0, 0]])
-
-
-def test_vocabularies_do_not_see_later_items():
-    changed = items(columns={"category": np.array([b"x", b"y", b"x", b"zzz"], object)})
-    later = Catalogue.of(changed, ["category"], NOW, None)
-    assert later.sizes == catalogue(None).sizes == (3, 3)
-    np.testing.assert_array_equal(later.codes, catalogue(None).codes)
-
-
-def test_permuted_ids_keep_their_sizes():
-    clusters = np.array([-1, 3, 3, 5, -1, 7, 3, 5])
-    dealt = permuted(clusters, seed=1)
-    np.testing.assert_array_equal(np.sort(dealt), np.sort(clusters))
-    np.testing.assert_array_equal(dealt < 0, clusters < 0)
-    assert (dealt != clusters).any()
-
-
-def test_attention_ignores_padding_and_empty_histories(precision):
-    rng = np.random.default_rng(0)
-    layer = TargetAttention()
-    candidate = tf.cast(rng.normal(size=[4, 6]), layer.compute_dtype)
-    history = rng.normal(size=[4, 3, 6])
-    mask = np.array([[True, True, False], [True, False, False], [False] * 3, [True] * 3])
-    with tf.GradientTape() as tape:
-        found = layer(candidate, tf.cast(history, layer.compute_dtype), tf.constant(mask))
-        loss = tf.reduce_sum(tf.cast(found, tf.float32) ** 2)
-    assert all(np.isfinite(g.numpy().astype(float)).all() for g in tape.gradient(loss, layer.trainable_variables))
-    np.testing.assert_array_equal(tf.cast(found, tf.float32)[2], np.zeros(6))
-    np.testing.assert_allclose(tf.cast(found, tf.float32)[1], history[1, 0], rtol=0.02, atol=0.02)
-    history[~mask] = 100
-    again = layer(candidate, tf.cast(history, layer.compute_dtype), tf.constant(mask))
-    np.testing.assert_array_equal(tf.cast(found, tf.float32), tf.cast(again, tf.float32))
+MODES = [(), ("cluster_id",), ("vector",), ("simscore",), ("cluster_id", "simscore", "vector")]
 
 
 def test_compiled_training_in_every_precision(precision):
     tf.keras.utils.set_random_seed(0)
-    ranker = new_ranker(catalogue(), USERS, 4)
+    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1))
     ranker.compile(tf.keras.optimizers.Adam(0.01))
     batch = features(np.random.default_rng(0))
-    history = ranker.fit(tf.data.Dataset.from_tensors(batch).repeat(40), epochs=2, verbose=0)
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    history = ranker.fit(data, epochs=2, steps_per_epoch=40, verbose=0)
     assert history.history["loss"][1] < history.history["loss"][0]
     probability = ranker(batch)
     assert probability.dtype == tf.float32 and np.isfinite(probability).all()
+    assert int(ranker.steps) == 80
 
 
 def test_two_replicas_train_like_one(two_replicas):
@@ -103,12 +32,14 @@ def test_two_replicas_train_like_one(two_replicas):
     for strategy in (tf.distribute.get_strategy(), two_replicas):
         tf.keras.utils.set_random_seed(0)
         with strategy.scope():
-            ranker = Ranker(catalogue(), USERS, 4, unknown_rate=0.0)
+            ranker = Ranker(*plan("cluster_id", "simscore", "vector", unknown_rate=0.0, cross_layers=1))
             ranker({name: batch[name][:1] for name in batch}, training=False)
             ranker.compile(tf.keras.optimizers.SGD(0.5))
         before = [w.numpy() for w in ranker.trainable_variables]
-        loss = ranker.fit(tf.data.Dataset.from_tensor_slices(batch).batch(16).repeat(3), verbose=0).history["loss"]
+        data = tf.data.Dataset.from_tensor_slices(batch).batch(16).repeat()
+        loss = ranker.fit(data, steps_per_epoch=3, verbose=0).history["loss"]
         weights.append((loss[0], before, [w.numpy() for w in ranker.trainable_variables]))
+        assert int(ranker.steps.numpy()) == 3
     assert weights[0][0] == pytest.approx(weights[1][0], rel=1e-5)
     for start, one, other in zip(weights[0][1], weights[0][2], weights[1][2], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -116,55 +47,94 @@ def test_two_replicas_train_like_one(two_replicas):
     assert max(np.abs(a - b).max() for a, b in zip(weights[0][1], weights[0][2], strict=True)) > 1e-3
 
 
-def test_more_padding_changes_nothing():
-    ranker = new_ranker(catalogue(), USERS, 4)
+def test_what_training_hides_depends_on_seed_and_step_alone():
+    """So an interrupted training goes on as it would have."""
+    batch, made = features(np.random.default_rng(4), 200), plan()
+    first, again, other = new_ranker(made, seed=1), new_ranker(made, seed=1), new_ranker(made, seed=2)
+    user, codes = tf.ones([200], tf.int32), tf.ones([200, 2], tf.int32)
+    drawn = [[part.numpy() for part in ranker._hide_some(user, codes)] for ranker in (first, again, other)]
+    np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
+    assert (drawn[0][0] != drawn[2][0]).any() and (drawn[0][0] != drawn[0][1][:, 0]).any()
+    assert 0.05 < 1 - drawn[0][0].mean() < 0.3 and (drawn[0][1][:, 1] == 1).all()
+    first.steps.assign_add(1)
+    assert (first._hide_some(user, codes)[0].numpy() != drawn[0][0]).any()
+    assert not np.allclose(first(batch, training=True), first(batch, training=False), atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", MODES, ids="+".join)
+def test_more_padding_changes_nothing(mode):
+    ranker = new_ranker(plan(*mode))
     batch = features(np.random.default_rng(2))
     wider = {**batch, "history_item_ids": tf.pad(batch["history_item_ids"], [[0, 0], [0, 5]], constant_values="")}
     np.testing.assert_allclose(ranker(batch), ranker(wider), atol=1e-6)
 
 
-def test_saved_ranker_gives_the_same(tmp_path):
-    made = catalogue()
-    ranker = new_ranker(made, USERS, 4)
+@pytest.mark.parametrize("mode", [(), ("cluster_id", "simscore", "vector")], ids=["none", "all"])
+def test_saved_ranker_gives_the_same(tmp_path, mode):
+    made = plan(*mode, cross_layers=2, of=looks(levels=2))
+    ranker = new_ranker(made)
+    for weight in ranker.trainable_weights:  # What is measured from the looks is not trained.
+        weight.assign_add(tf.random.normal(weight.shape, stddev=0.1))
     batch = features(np.random.default_rng(3))
-    save_ranker(ranker, made, USERS, 4, tmp_path / "ranker")
+    save_ranker(ranker, made, tmp_path / "ranker")
     np.testing.assert_allclose(load_ranker(tmp_path / "ranker")(batch), ranker(batch), atol=1e-6)
     with pytest.raises(ValueError, match="holds no ranker"):
         load_ranker(tmp_path / "nowhere")
 
 
-def test_without_clusters_the_cluster_plays_no_part():
-    assert CLUSTER not in catalogue(None).names
-    assert (
-        len(new_ranker(catalogue(None), USERS, 4).embeddings) == len(new_ranker(catalogue(), USERS, 4).embeddings) - 1
-    )
+def test_a_saved_ranker_with_hashed_ids_gives_the_same(tmp_path):
+    made = plan("cluster_id", own=catalogue(buckets=5), users=np.array([], object), user_buckets=5)
+    ranker, batch = new_ranker(made), features(np.random.default_rng(3))
+    save_ranker(ranker, made, tmp_path)
+    np.testing.assert_allclose(load_ranker(tmp_path)(batch), ranker(batch), atol=1e-6)
 
 
-def test_columns_may_have_any_name():
-    """A shop's own column `item` or `cluster` is a column like any other."""
-    named = {"item": np.array([b"x", b"y", b"x", b"y"], object), "cluster": np.array([b"p", b"p", b"q", b"q"], object)}
-    made = Catalogue.of(items(columns=named), ["item", "cluster"], NOW, np.array([3, 3, 1, 0]))
-    assert made.names == (ITEM, "column/item", "column/cluster", CLUSTER) and made.codes.shape == (5, 4)
-    np.testing.assert_array_equal(made.codes[:3], [[1, 1, 1, 4], [2, 2, 1, 4], [0, 1, 2, 2]])
-    new_ranker(made, USERS, 4)
+def score(ranker, item, history=(b"a", b"b"), user=b"u1"):
+    asked = {"user_id": [user], "history_item_ids": [list(history) or [b""]], "item_id": [item]}
+    return float(ranker({name: tf.constant(value) for name, value in asked.items()})[0])
 
 
-def test_attention_equals_numpy():
-    """The layer in parts is the MLP on [candidate, item, candidate * item]."""
-    rng = np.random.default_rng(3)
-    layer = TargetAttention(hidden=5)
-    candidate, history = rng.normal(size=[3, 4]).astype(np.float32), rng.normal(size=[3, 2, 4]).astype(np.float32)
-    mask = np.array([[True, True], [True, False], [True, True]])
-    layer(candidate, history, tf.constant(mask))
-    for weight in layer.weights:
-        weight.assign(rng.normal(size=weight.shape))
-    found = layer(candidate, history, tf.constant(mask)).numpy()
-    first = np.concatenate([part.kernel.numpy() for part in (layer.of_candidate, layer.of_item, layer.of_product)])
-    for b in range(3):
-        logits = []
-        for item in history[b]:
-            joined = np.concatenate([candidate[b], item, candidate[b] * item])
-            hidden = np.maximum(joined @ first + layer.of_candidate.bias.numpy(), 0)
-            logits.append(hidden @ layer.logit.kernel.numpy()[:, 0] + layer.logit.bias.numpy()[0])
-        weights = np.exp(logits) * mask[b]
-        np.testing.assert_allclose(found[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
+def test_a_cold_item_has_no_embedding_of_its_own_but_its_looks():
+    """a is known, c was never clicked in the train span, d came later and has no photo; nobody knows the last."""
+    ranker = new_ranker(plan("cluster_id"))
+    items = (b"a", b"c", b"d", b"unknown")
+
+    def scores_after_a_change_of(table):
+        kept = table.embeddings.numpy()
+        rows = np.arange(len(kept))[:, None]
+        table.embeddings.assign(np.where(rows > 0, kept + rows, kept))  # Row 0 is that of the unknown.
+        changed = [score(ranker, item, history=()) for item in items]
+        table.embeddings.assign(kept)
+        return np.abs(np.array(changed) - [score(ranker, item, history=()) for item in items]) > 1e-6
+
+    np.testing.assert_array_equal(scores_after_a_change_of(ranker.embeddings[0]), [True, False, False, False])
+    (clusters,) = ranker.image.features[0].tables
+    np.testing.assert_array_equal(scores_after_a_change_of(clusters), [True, True, False, False])
+    assert score(ranker, b"unknown") == score(ranker, b"unknown too")
+    assert score(ranker, b"unknown", history=[b"unknown"]) != score(ranker, b"unknown too", history=[b"unknown"])
+
+
+def test_numbers_equal_a_loop():
+    """[stands, share, root] of the item itself, of the product and, without stands, of the category; the length."""
+    product = {b"a": b"p", b"b": b"p", b"c": b"", b"d": b"q"}
+    category = {b"a": b"x", b"b": b"y", b"c": b"x"}  # That of d is not known to the train span.
+    ranker = new_ranker(plan())
+    rows = list(itertools.product([*product, b"unknown"], [(b"a", b"c", b"unknown"), (b"d", b"b", b""), (b"",) * 3]))
+    batch = {
+        "item_id": tf.constant([row[0] for row in rows]),
+        "history_item_ids": tf.constant([row[1] for row in rows]),
+    }
+    mask = batch["history_item_ids"] != ""
+    found = ranker._numbers(
+        batch, ranker.lookup(batch["item_id"]), ranker.lookup(batch["history_item_ids"]), mask
+    ).numpy()
+    for (item, history), numbers in zip(rows, found, strict=True):
+        seen = [other for other in history if other]
+        same = [
+            [other == item for other in seen],
+            [bool(product.get(item)) and product.get(other) == product[item] for other in seen],
+            [item in category and category.get(other) == category[item] for other in seen],
+        ]
+        shares = [np.mean(values) if seen else 0.0 for values in same]
+        expected = [shares[0] > 0, shares[1] > 0, *shares, *np.sqrt(shares), np.log1p(len(seen)), bool(seen)]
+        np.testing.assert_allclose(numbers, expected, rtol=1e-6)

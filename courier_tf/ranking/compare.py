@@ -1,0 +1,64 @@
+"""What the rankers of all modes achieve on a split, and what each gains over the one without photos."""
+
+from pathlib import Path
+
+import numpy as np
+
+from courier_tf import artefacts, records
+from courier_tf.ranking.evaluation import Evaluation, read_evaluation
+from courier_tf.ranking.fit import predict
+from courier_tf.ranking.intervals import paired_gain
+from courier_tf.ranking.metrics import logloss, mean_of
+from courier_tf.ranking.saved import load_ranker
+from courier_tf.settings import NO_IMAGE_FEATURE, RankSettings
+
+
+def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> dict:
+    """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them."""
+    facts = artefacts.read(ingest, "ingest").facts
+    items = records.read_items(ingest, facts["all_columns"])
+    evaluation = read_evaluation(ingest, split, items, settings.rank_history_length, facts["repeat_columns"])
+    predictions = {mode: predictions_of(ingest, ranked, mode, settings, split) for mode in settings.rank_modes}
+    return compare(evaluation, predictions)
+
+
+def start_directory(ranked: Path, mode: str, start: int) -> Path:
+    """Where the rank stage keeps the ranker of a mode and a start."""
+    return ranked / mode / f"start_{start}"
+
+
+def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
+    """Measures the predictions of all modes, each [starts, N], on one split of N impressions.
+
+    Returns:
+        {"metrics": {mode: means over the starts}, "gain_over_none": {mode: {slice: gain with interval}},
+        "popularity": the guard}.
+    """
+    gains = {}
+    everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
+    for mode in [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else ():
+        gains[mode] = {
+            name: paired_gain(
+                evaluation.users[rows],
+                evaluation.clicked[rows],
+                predictions[mode][:, rows],
+                predictions[NO_IMAGE_FEATURE][:, rows],
+            )
+            for name, rows in everywhere.items()
+        }
+    metrics = {
+        mode: mean_of([evaluation.metrics(probability) for probability in starts])
+        for mode, starts in predictions.items()
+    }
+    return {"metrics": metrics, "gain_over_none": gains, "popularity": evaluation.popularity_guard()}
+
+
+def predictions_of(ingest: Path, ranked: Path, mode: str, settings: RankSettings, split: str) -> np.ndarray:
+    """[starts, N] probabilities of a split by all rankers of a mode."""
+    directories = (start_directory(ranked, mode, start) for start in range(settings.rank_starts))
+    return np.stack([predict(load_ranker(path), ingest, split, settings.rank_history_length) for path in directories])
+
+
+def best_start(evaluation: Evaluation, starts: np.ndarray) -> int:
+    """The start with the lowest log loss on valid."""
+    return int(np.argmin([logloss(evaluation.clicked, probability) for probability in starts]))

@@ -1,0 +1,138 @@
+"""A split in arrays, with the slices that are reported, and what the rankers achieve on it."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from courier_tf import records, schema
+from courier_tf.ranking.data import RankingError, impression_batches
+from courier_tf.ranking.metrics import auc, evaluate_slices
+
+HEADLINE = "repeats_left_out"
+COLD, RARE = "train_events/0", "train_events/0-4"
+MAIN_SLICES = (HEADLINE, "with_history", "without_history", COLD, RARE, "train_events/5+")  # Shown at the end of a run.
+#: Last and first length of each slice by history length.
+HISTORY_LENGTHS = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)}
+MOST_CATEGORIES = 30  # Slices by category, the most frequent ones; all others are one more slice.
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A split in arrays, in the order of its files, with the slices that are reported.
+
+    Attributes:
+        users, page_views: [N] bytes.
+        clicked: [N] int.
+        popularity: [N] int, positives of the candidate in the train span.
+        slices: name -> [N] bool.
+    """
+
+    users: np.ndarray
+    page_views: np.ndarray
+    clicked: np.ndarray
+    popularity: np.ndarray
+    slices: dict[str, np.ndarray]
+
+    def metrics(self, probability: np.ndarray) -> dict:
+        """All metrics of these predictions, [N] float, overall and per slice."""
+        return evaluate_slices(self.users, self.page_views, self.clicked, probability, self.slices)
+
+    def popularity_guard(self) -> dict[str, float | None]:
+        """What popularity alone tells, which sampled negatives easily give away.
+
+        Returns:
+            {"auc": of the train span's popularity as the score (far from 0.5 where negatives are drawn otherwise than
+            positives come about), "cold_share_of_unclicked": items without a train positive among the negatives}.
+        """
+        negatives = self.popularity[self.clicked == 0]
+        cold = float((negatives == 0).mean()) if len(negatives) else None
+        return {"auc": auc(self.clicked, self.popularity), "cold_share_of_unclicked": cold}
+
+
+def read_evaluation(
+    ingest: Path, split: str, items: records.Items, history_length: int, repeat_columns: Sequence[str]
+) -> Evaluation:
+    """Reads a split for evaluation.
+
+    Args:
+        ingest: directory of the ingest stage.
+        split: train, valid or test.
+        items: all items; where it holds the category, there are slices by it, too.
+        history_length: most recent history items that the ranker sees.
+        repeat_columns: item columns in which a shared value makes a candidate a repeat of a history item.
+
+    Returns:
+        The split with the slices of `slices_of`.
+
+    Raises:
+        RankingError: the split holds no impression.
+    """
+
+    def rows_of(ids: np.ndarray) -> np.ndarray:
+        place = np.minimum(np.searchsorted(items.ids, ids), len(items.ids) - 1)
+        return np.where(items.ids[place] == ids, place, -1)
+
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch in impression_batches(ingest, split, history_length=history_length, batch_size=8192):
+        values = {name: value.numpy() for name, value in batch.items()}
+        item, history = rows_of(values["item_id"]), rows_of(values["history_item_ids"])
+        found = {
+            "users": values["user_id"],
+            "page_views": values["page_view_id"],
+            "clicked": values["clicked"],
+            "length": (values["history_item_ids"] != b"").sum(axis=1),
+            "repeat": items.repeats(item, history, repeat_columns),
+            "item": item,
+        }
+        for name, value in found.items():
+            parts.setdefault(name, []).append(value)
+    if not parts:
+        raise RankingError(f"the {split} split of {ingest} holds no impression")
+    joined = {name: np.concatenate(values) for name, values in parts.items()}
+    item = joined["item"]
+    popularity = np.where(item >= 0, items.train_events[item], 0)
+    category = items.columns.get(schema.CATEGORY)
+    categories = None if category is None else np.where(item >= 0, category[item], b"")
+    return Evaluation(
+        joined["users"],
+        joined["page_views"],
+        joined["clicked"],
+        popularity,
+        slices_of(joined["length"], joined["repeat"], popularity, categories),
+    )
+
+
+def slices_of(
+    length: np.ndarray, repeat: np.ndarray, popularity: np.ndarray, categories: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The slices of N impressions, each [N] bool.
+
+    Args:
+        length: [N] int, history items.
+        repeat: [N] bool: the candidate stands in the history, or shares a value of the repeat columns with one of it.
+        popularity: [N] int, positives of the candidate in the train span.
+        categories: [N] bytes of the candidate, b"" where it is not known; None to do without.
+
+    Returns:
+        `repeats_left_out` (a history, and no repeat: the headline), `with_history`, `without_history`,
+        `train_events/...` (cold and rare items), `history_length/...`, `category/...`.
+    """
+    slices = {
+        HEADLINE: (length > 0) & ~repeat,
+        "with_history": length > 0,
+        "without_history": length == 0,
+        COLD: popularity == 0,
+        RARE: popularity < 5,
+        "train_events/5+": popularity >= 5,
+    }
+    for name, (low, high) in HISTORY_LENGTHS.items():
+        slices[f"history_length/{name}"] = (low <= length) & (length <= high)
+    if categories is not None:
+        values, counts = np.unique(categories, return_counts=True)
+        shown = sorted(values[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES])
+        slices |= {f"category/{value.decode() or '(unknown)'}": categories == value for value in shown}
+        if len(values) > len(shown):
+            slices["category/(others)"] = ~np.isin(categories, np.array(shown, object))
+    return slices

@@ -1,0 +1,115 @@
+"""How one ranker is fitted: passes over the train impressions, checkpoints within them, early stopping on valid."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf.artefacts import write_file
+from courier_tf.ranking import data
+from courier_tf.ranking.data import RankingError
+from courier_tf.ranking.evaluation import Evaluation
+from courier_tf.ranking.metrics import auc, logloss
+from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.saved import CONFIG_FILE, Plan, new_ranker, save_ranker
+from courier_tf.settings import RankSettings
+from courier_tf.training import Checkpoints, mirrored_strategy, precision_policy, progress, rows_per_replica
+
+keras = tf.keras
+PREDICT_BATCH = 8192
+PASSES_FILE = "passes.json"  # Of an unfinished training: log loss on valid after each pass.
+LOGS_FOLDER = "logs"
+
+
+def fit(
+    ingest: Path,
+    target: Path,
+    plan: Plan,
+    start: Callable[[Ranker], None] | None,
+    evaluation: Evaluation,
+    settings: RankSettings,
+    pass_steps: int,
+    seed: int,
+) -> None:
+    """Trains one ranker and writes its best pass to `target`; an interrupted training goes on from its last checkpoint.
+
+    After each pass the log loss on valid is measured. The first that is not lower than the best ends the training.
+
+    Args:
+        ingest: directory of the ingest stage.
+        target: directory to write, aside and renamed.
+        plan: what the ranker is made of.
+        start: gives a new ranker the weights of a former one; None for random ones.
+        evaluation: the valid split.
+        settings: those of the rank stage.
+        pass_steps: batches of one pass.
+        seed: of weights and order.
+
+    Raises:
+        RankingError: predictions are not finite.
+        TrainingError: the loss is no number any more.
+    """
+    aside = target.with_name(f".{target.name}.partial")
+    if (target / CONFIG_FILE).exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    keras.utils.set_random_seed(seed)
+    strategy = mirrored_strategy()
+    rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
+    with strategy.scope(), precision_policy(settings.rank_precision):
+        ranker = new_ranker(plan, seed)
+        ranker.compile(keras.optimizers.Adam(settings.rank_learning_rate))
+        ranker.optimizer.build(ranker.trainable_variables)  # So that a checkpoint finds its slots.
+        checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
+    if not checkpoints.restore() and start:
+        start(ranker)
+    file = aside / PASSES_FILE
+    losses: list[float] = json.loads(file.read_text()) if file.exists() else []
+    logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name), write_graph=False)
+    while len(losses) < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
+        number = len(losses)
+        made = int(ranker.steps.numpy()) - number * pass_steps
+        if made < pass_steps:  # Else it was killed between the last step of the pass and its measurement.
+            batches = data.impression_batches(
+                ingest,
+                "train",
+                history_length=settings.rank_history_length,
+                batch_size=settings.rank_batch_size,
+                seed=seed + number,
+                skip_batches=made,
+            )
+            ranker.fit(
+                batches,
+                initial_epoch=number,
+                epochs=number + 1,
+                # Said, so that no step is begun at the end of the data: under a strategy it would be counted.
+                steps_per_epoch=pass_steps - made,
+                callbacks=[logs, checkpoints],
+                verbose=progress(),
+            )
+        losses.append(_measure(ranker, ingest, evaluation, settings, number))
+        if losses[-1] == min(losses):
+            save_ranker(ranker, plan, aside / f"pass_{number}")
+        write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
+    (aside / f"pass_{int(np.argmin(losses))}").rename(target)
+    shutil.rmtree(aside)
+
+
+def _measure(ranker: Ranker, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int) -> float:
+    """The log loss on valid after a pass."""
+    probability = predict(ranker, ingest, "valid", settings.rank_history_length)
+    if not np.isfinite(probability).all():
+        raise RankingError(f"the predictions of pass {number + 1} are not finite")
+    found, area = logloss(evaluation.clicked, probability), auc(evaluation.clicked, probability)
+    print(f"pass {number + 1}: valid log loss {found:.5f}, AUC {np.nan if area is None else area:.5f}", flush=True)
+    return found
+
+
+def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
+    """[N] float32 probabilities of a split's impressions, in the order of its files."""
+    batches = data.impression_batches(ingest, split, history_length=history_length, batch_size=PREDICT_BATCH)
+    names = ("user_id", "history_item_ids", "item_id")
+    return np.concatenate([ranker.answer({name: batch[name] for name in names}).numpy() for batch in batches])

@@ -1,0 +1,175 @@
+"""The image features of the ranker: each is one layer, and a mode is one of them, several, or none.
+
+A layer is given the looks of candidates [B] and histories [B, H], and gives `Seen`. A new feature is a new class with a
+line in `IMAGE_FEATURES` (and its name in `settings.ImageFeature`); the ranker itself knows none of them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf.ranking.looks import Looks
+
+keras = tf.keras
+
+
+class ItemLooks(NamedTuple):
+    """The looks of some items, as they stand in `Looks`: zeros where there is no photo."""
+
+    codes: tf.Tensor  # [..., levels] int32
+    embeddings: tf.Tensor  # [..., D] float32
+
+
+class Seen(NamedTuple):
+    """What an image feature tells the ranker. Each part may have width 0."""
+
+    candidate: tf.Tensor  # [B, W]: stands beside the ID embeddings of the candidate
+    history: tf.Tensor  # [B, H, W]: and of each history item, so that the attention sees it
+    numbers: tf.Tensor  # [B, M]: figures about the candidate and the whole history
+
+
+def history_share(same: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """How much of the history agrees with the candidate: [B, H, C] bool, mask [B, H] -> [B, C], 0 where it is empty."""
+    length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
+    return tf.reduce_sum(tf.cast(same & mask[..., None], tf.float32), axis=1) / tf.maximum(length, 1.0)
+
+
+class ClusterId(keras.layers.Layer):
+    """The cluster ID as one more ID feature; of residual codes one embedding table per level.
+
+    Numbers: the share of the history in the candidate's cluster, and its root; with several levels that for codes that
+    agree up to each level, since a code of a finer level means something within the coarser ones alone.
+    """
+
+    needs_embeddings = False
+
+    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        levels = range(looks.codes.shape[1])
+        self.tables = [keras.layers.Embedding(looks.clusters + 1, dim, name=f"level_{level}") for level in levels]
+
+    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
+        own = candidate.codes[:, None, :]
+        agree = tf.math.cumprod(tf.cast((own == history.codes) & (own > 0), tf.int32), axis=2) > 0
+        share = history_share(agree, mask)
+        numbers = tf.concat([share, tf.sqrt(share)], axis=1)
+        return Seen(self._embedded(candidate.codes), self._embedded(history.codes), numbers)
+
+    def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
+        return tf.concat([table(codes[..., level]) for level, table in enumerate(self.tables)], axis=-1)
+
+
+class Vector(keras.layers.Layer):
+    """The embedding itself, centred and scaled by what is usual in the train span, then projected to `dim`."""
+
+    needs_embeddings = True
+
+    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs, autocast=False)  # Embeddings are centred before they are rounded.
+        self.projection = keras.layers.Dense(dim, use_bias=False, name="projection")
+        for name, value in zip(("mean", "deviation"), looks.usual_embedding(), strict=True):
+            constant = self.add_weight(
+                name, np.shape(value), "float32", keras.initializers.Constant(value), trainable=False,
+                experimental_autocast=False,
+            )  # fmt: skip
+            setattr(self, name, constant)
+
+    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
+        own, size = self._projected(candidate.embeddings), tf.shape(mask)
+        others = self._projected(tf.reshape(history.embeddings, [-1, history.embeddings.shape[-1]]))
+        return Seen(own, tf.reshape(others, [size[0], size[1], own.shape[-1]]), tf.zeros([size[0], 0]))
+
+    def _projected(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """[R, D] to [R, dim]; an item without a photo is at 0, the centre."""
+        known = tf.cast(tf.reduce_any(embeddings != 0, axis=-1, keepdims=True), tf.float32)
+        return self.projection(tf.cast((embeddings - self.mean) / self.deviation * known, self.compute_dtype))
+
+
+class SimScore(keras.layers.Layer):
+    """The cosine of the candidate with the history: the largest and the mean, as deviations from what is usual.
+
+    A third number tells whether there is anything to compare; without it the others are 0.
+    """
+
+    needs_embeddings = True
+
+    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        usual = keras.initializers.Constant(looks.usual_cosine())
+        self.usual = self.add_weight("usual", [2], "float32", usual, trainable=False)
+
+    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
+        own, others, size = candidate.embeddings, history.embeddings, tf.shape(mask)
+        comparable = mask & tf.reduce_any(others != 0, axis=-1) & tf.reduce_any(own != 0, axis=-1, keepdims=True)
+        cosine = (tf.einsum("bd,bhd->bh", own, others) - self.usual[0]) / self.usual[1]
+        number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=1)
+        # -inf in the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
+        largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=1)
+        largest = tf.where(number > 0, largest, 0.0)
+        mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=1) / tf.maximum(number, 1.0)
+        numbers = tf.stack([largest, mean, tf.minimum(number, 1.0)], axis=1)
+        return Seen(tf.zeros([size[0], 0]), tf.zeros([size[0], size[1], 0]), numbers)
+
+
+IMAGE_FEATURES = {"cluster_id": ClusterId, "vector": Vector, "simscore": SimScore}
+
+
+class CategoryGate(keras.layers.Layer):
+    """A trainable switch per category, between 0 and 1: [B] category codes to [B, 1] float32.
+
+    A feature may help in one category and harm in another (paper, appendix 7). Adam moves a weight by its learning rate
+    at most; the factor lets a gate close within a few hundred steps.
+    """
+
+    FACTOR, START = 10.0, 2.0
+
+    def __init__(self, categories: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        start = keras.initializers.Constant(self.START / self.FACTOR)
+        self.switch = self.add_weight("switch", [categories], "float32", start)
+
+    def call(self, category: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self.FACTOR * tf.gather(self.switch, category))[:, None]
+
+    def values(self) -> np.ndarray:
+        """[categories] how far each gate is open; the first is that of unknown categories."""
+        return tf.sigmoid(self.FACTOR * self.switch).numpy()
+
+
+class ImageFeatures(keras.layers.Layer):
+    """The image features of a mode side by side, behind the gate of the candidate's category.
+
+    Args:
+        names: of `IMAGE_FEATURES`; none of them is a mode, too.
+        looks: of all items.
+        dim: width of each embedding or projection.
+        categories: codes of the category, for the gate; 0 for no gate.
+
+    Call: rows of candidate [B] and history [B, H] in `looks`, mask [B, H] bool, category codes [B] -> `Seen`.
+    """
+
+    def __init__(self, names: Sequence[str], looks: Looks, dim: int, categories: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.features = [IMAGE_FEATURES[name](looks, dim, name=name) for name in names]
+        self.gate = CategoryGate(categories, name="gate") if names and categories else None
+        with tf.init_scope():
+            self.codes = tf.Variable(looks.codes, trainable=False, name="codes") if names else None
+            self.embeddings = tf.Variable(looks.embeddings, trainable=False, name="embeddings") if names else None
+
+    def call(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, category: tf.Tensor) -> Seen:
+        size = tf.shape(mask)
+        found = [Seen(tf.zeros([size[0], 0]), tf.zeros([size[0], size[1], 0]), tf.zeros([size[0], 0]))]
+        if self.features:
+            own, others = self._looks_of(candidate), self._looks_of(history)
+            found += [feature(own, others, mask) for feature in self.features]
+        parts = [[tf.cast(part, self.compute_dtype) for part in kind] for kind in zip(*found, strict=True)]
+        seen = Seen(*(tf.concat(kind, axis=-1) for kind in parts))
+        if self.gate is None:
+            return seen
+        opened = tf.cast(self.gate(category), self.compute_dtype)
+        return Seen(seen.candidate * opened, seen.history * opened[:, None], seen.numbers * opened)
+
+    def _looks_of(self, rows: tf.Tensor) -> ItemLooks:
+        return ItemLooks(tf.gather(self.codes, rows), tf.gather(self.embeddings, rows))

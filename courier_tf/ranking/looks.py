@@ -1,0 +1,82 @@
+"""What earlier stages found out about the looks of the items, row by row of the catalogue."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from courier_tf import artefacts
+from courier_tf.clusters.embedding_files import EmbeddingFiles
+from courier_tf.clusters.files import TABLE_FILE
+
+SAMPLE = 20_000  # Items, and pairs of them, that the usual embedding and the usual cosine are measured on.
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """Cluster codes and embeddings of N items; the last row is that of the unknown item and of padding.
+
+    Attributes:
+        codes: [N + 1, levels] int32, coarse to fine: one more than the code; 0 for an item without a photo.
+        clusters: codes of a level, whether or not an item has them.
+        embeddings: [N + 1, D] float32 of length 1, or 0 for an item without a photo; D is 0 where nobody wants them.
+        in_train_span: [N + 1] bool: items from which constants may be measured.
+    """
+
+    codes: np.ndarray
+    clusters: int
+    embeddings: np.ndarray
+    in_train_span: np.ndarray
+
+    @classmethod
+    def read(cls, cluster: Path, embed: Path | None, ids: np.ndarray, in_train_span: np.ndarray) -> "Looks":
+        """Reads the results of the cluster stage and, where `embed` is given, of the embed stage.
+
+        Args:
+            cluster, embed: directories of those stages.
+            ids: [N] bytes, the items; what the stages know of others is left out, and an item that they do not know
+                counts as one without a photo.
+            in_train_span: [N] bool.
+        """
+        rows = {item.decode(): row for row, item in enumerate(ids)}
+        facts = artefacts.read(cluster, "cluster").facts
+        table = pq.read_table(cluster / TABLE_FILE, columns=["item_id", "codes"])
+        found = np.array([rows.get(item, -1) for item in table["item_id"].to_pylist()], int)
+        listed = table["codes"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
+        codes = np.zeros([len(ids) + 1, facts["levels"]], np.int32)
+        codes[found[found >= 0]] = listed[found >= 0] + 1
+        embeddings = np.zeros([len(ids) + 1, 0], np.float32)
+        if embed is not None:
+            embeddings = np.zeros([len(ids) + 1, facts["embedding_dim"]], np.float32)
+            for block in EmbeddingFiles(embed).blocks():
+                place = np.array([rows.get(item, -1) for item in block.items[block.has_photo]], int)
+                embeddings[place[place >= 0]] = block.embeddings[place >= 0]
+        return cls(codes, facts["clusters"], embeddings, np.append(in_train_span, False))
+
+    def permuted(self, seed: int) -> "Looks":
+        """The same looks dealt out anew over the items that have some: a control that must be worth nothing."""
+        has, order = np.flatnonzero(self.codes[:, 0]), np.arange(len(self.codes))
+        order[has] = np.random.default_rng(seed).permutation(has)
+        return dataclasses.replace(self, codes=self.codes[order], embeddings=self.embeddings[order])
+
+    def usual_embedding(self) -> tuple[np.ndarray, float]:
+        """([D] mean, deviation over all numbers) of embeddings of the train span, so that a model can centre them."""
+        sample = self._sample()
+        if not len(sample):
+            return np.zeros(self.embeddings.shape[1], np.float32), 1.0
+        mean = sample.mean(axis=0)
+        return mean, float(np.sqrt(np.square(sample - mean).mean())) or 1.0
+
+    def usual_cosine(self) -> tuple[float, float]:
+        """(Mean, deviation) of the cosine of two items of the train span drawn at random."""
+        sample = self._sample()
+        if not len(sample):
+            return 0.0, 1.0
+        pairs = np.random.default_rng(1).integers(len(sample), size=[2, SAMPLE])
+        cosine = np.einsum("nd,nd->n", sample[pairs[0]], sample[pairs[1]])[pairs[0] != pairs[1]]
+        return (float(cosine.mean()), float(cosine.std()) or 1.0) if len(cosine) else (0.0, 1.0)
+
+    def _sample(self) -> np.ndarray:
+        usable = np.flatnonzero(self.in_train_span & self.embeddings.any(axis=1))
+        return self.embeddings[np.random.default_rng(0).permutation(usable)[:SAMPLE]]

@@ -1,0 +1,58 @@
+"""Codes of known, cold and unknown items; what vocabularies may know; hashed ids."""
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf.ranking.catalogue import ITEM, Catalogue, CatalogueLookup, UserCodes
+from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.saved import new_ranker
+from tests.ranking.shop import NOW, catalogue, items, plan
+
+
+def test_codes_of_known_cold_and_unknown_items():
+    made = catalogue()
+    assert made.names == (ITEM, "column/category") and made.sizes == (3, 3)
+    lookup = CatalogueLookup(made)
+    rows = lookup(tf.constant([[b"a", b"b", b"c"], [b"d", b"never seen", b""]]))
+    found, repeats = (tf.gather(table, rows).numpy() for table in (lookup.codes, lookup.repeats))
+    np.testing.assert_array_equal(found, [[[1, 1], [2, 2], [0, 1]], [[0, 0], [0, 0], [0, 0]]])
+    # Repeats are only compared: the later item's value has a number, too; an empty value has none.
+    assert repeats[0, 0] == repeats[0, 1] > 0 and repeats[0, 2] == 0 and repeats[1, 0] > 0
+    np.testing.assert_array_equal(repeats[1, 1:], 0)
+
+
+def test_the_category_is_always_among_the_columns():
+    assert catalogue(columns=()).names == catalogue().names
+    assert catalogue(columns=("product",)).names == (ITEM, "column/category", "column/product")
+
+
+def test_vocabularies_do_not_see_later_items():
+    changed = {**items().columns, "category": np.array([b"x", b"y", b"x", b"zzz"], object)}
+    later = Catalogue.of(items(columns=changed), ["category"], NOW)
+    assert later.sizes == catalogue().sizes
+    np.testing.assert_array_equal(later.codes, catalogue().codes)
+
+
+def test_columns_may_have_any_name():
+    """A shop's own column `item` is a column like any other."""
+    columns = {**items().columns, "item": np.array([b"x", b"y", b"x", b"y"], object)}
+    made = Catalogue.of(items(columns=columns), ["item"], NOW)
+    assert made.names == (ITEM, "column/category", "column/item")
+    np.testing.assert_array_equal(made.codes[:3], [[1, 1, 1], [2, 2, 2], [0, 1, 1]])
+    new_ranker(plan(own=made))
+
+
+def test_hashed_items_keep_cold_ones_apart_and_need_no_vocabulary():
+    made = catalogue(buckets=5)
+    assert made.sizes[0] == 6 and not len(made.vocabularies[ITEM])
+    codes = made.codes[:, 0]
+    assert (codes[:2] > 0).all() and (codes[:2] <= 5).all() and not codes[2:].any()
+    np.testing.assert_array_equal(codes[:2], UserCodes(np.array([], object), 5)(tf.constant([b"a", b"b"])))
+
+
+def test_hashed_users_have_a_row_of_few():
+    hashed = UserCodes(np.array([], object), 7)
+    codes = hashed(tf.constant([f"u{n}" for n in range(1000)])).numpy()
+    assert set(codes) == set(range(1, 8)) and hashed.size == 8
+    ranker = Ranker(*plan(own=catalogue(buckets=5), users=np.array([], object), user_buckets=7))
+    assert len(ranker.tables) == 1, "no table of users is kept"

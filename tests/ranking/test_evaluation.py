@@ -1,0 +1,48 @@
+"""The slices of a split, row by row."""
+
+import numpy as np
+
+from courier_tf.ranking import evaluation
+from courier_tf.ranking.evaluation import slices_of
+
+LENGTH = np.array([0, 1, 2, 4, 5, 9, 10, 25])
+REPEAT = np.array([0, 0, 1, 0, 0, 1, 0, 0], bool)
+POPULARITY = np.array([0, 4, 5, 1, 0, 9, 100, 5])
+CATEGORY = np.array([b"x", b"x", b"y", b"", b"y", b"x", b"z", b"x"], object)
+
+
+def rows(slices):
+    return {name: np.flatnonzero(chosen).tolist() for name, chosen in slices.items()}
+
+
+def test_slices():
+    assert rows(slices_of(LENGTH, REPEAT, POPULARITY, CATEGORY)) == {
+        "repeats_left_out": [1, 3, 4, 6, 7],
+        "with_history": [1, 2, 3, 4, 5, 6, 7],
+        "without_history": [0],
+        "train_events/0": [0, 4],
+        "train_events/0-4": [0, 1, 3, 4],
+        "train_events/5+": [2, 5, 6, 7],
+        "history_length/1": [1],
+        "history_length/2-4": [2, 3],
+        "history_length/5-9": [4, 5],
+        "history_length/10+": [6, 7],
+        "category/(unknown)": [3],
+        "category/x": [0, 1, 5, 7],
+        "category/y": [2, 4],
+        "category/z": [6],
+    }
+
+
+def test_rare_categories_are_one_slice_together(monkeypatch):
+    monkeypatch.setattr(evaluation, "MOST_CATEGORIES", 2)
+    found = rows(slices_of(LENGTH, REPEAT, POPULARITY, CATEGORY))
+    assert {name: chosen for name, chosen in found.items() if name.startswith("category")} == {
+        "category/x": [0, 1, 5, 7],
+        "category/y": [2, 4],
+        "category/(others)": [3, 6],
+    }
+
+
+def test_no_categories():
+    assert not [name for name in slices_of(LENGTH, REPEAT, POPULARITY, None) if name.startswith("category")]

@@ -1,0 +1,117 @@
+"""One ranker's training: early stopping, the best pass, and interruptions that leave no trace."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.ranking import fit as fitting
+from courier_tf.ranking.evaluation import read_evaluation
+from courier_tf.ranking.fit import fit, predict
+from courier_tf.ranking.saved import load_ranker
+from courier_tf.settings import RankSettings
+from courier_tf.training import Checkpoints
+from tests.ranking.shop import features, items, plan, write_impressions
+
+SETTINGS = RankSettings(
+    rank_batch_size=32, rank_epochs=2, rank_checkpoint_every=2, rank_history_length=3, rank_learning_rate=0.01
+)
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def ingest(tmp_path_factory):
+    """130 train impressions (four batches), of which items of category x are clicked."""
+    folder = tmp_path_factory.mktemp("ingest")
+    for split, rows, seed in (("train", 130, 0), ("valid", 60, 1)):
+        batch = features(np.random.default_rng(seed), rows)
+        item = batch["item_id"].numpy()
+        write_impressions(folder, split, {**batch, "clicked": tf.constant((item == b"a") | (item == b"c"), tf.int32)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(ingest):
+    return read_evaluation(ingest, "valid", items(), 3, ["product"])
+
+
+def train(ingest, target, evaluation, settings=SETTINGS, start=None):
+    fit(ingest, target, plan("cluster_id"), start, evaluation, settings, STEPS, seed=3)
+    return load_ranker(target)
+
+
+@pytest.fixture(scope="module")
+def calm(ingest, evaluation, tmp_path_factory):
+    """An undisturbed training."""
+    return train(ingest, tmp_path_factory.mktemp("calm") / "start_0", evaluation)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(monkeypatch, place, name, times):
+    """Lets a method or function be called so many times, then breaks off after it."""
+    original, calls = getattr(place, name), []
+
+    def broken(*arguments, **named):
+        result = original(*arguments, **named)
+        calls.append(result)
+        if len(calls) == times:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(place, name, broken)
+
+
+@pytest.mark.parametrize(
+    "place, name, times",
+    [
+        (Checkpoints, "on_train_batch_end", 3),  # In the middle of the first pass, a step after its checkpoint.
+        (Checkpoints, "on_epoch_end", 1),  # After the first pass, before it is measured.
+        (fitting, "save_ranker", 1),  # Measured and saved, but not noted down.
+        (Checkpoints, "on_train_batch_end", 7),  # In the middle of the second pass.
+    ],
+)
+def test_an_interrupted_training_ends_at_the_same_ranker(
+    monkeypatch, tmp_path, ingest, evaluation, calm, place, name, times
+):
+    with monkeypatch.context() as context:
+        killed_after(context, place, name, times)
+        with pytest.raises(Killed):
+            train(ingest, tmp_path / "start_0", evaluation)
+    again = train(ingest, tmp_path / "start_0", evaluation)
+    for weight, expected in zip(again.weights, calm.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert int(again.steps) in (STEPS, 2 * STEPS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "start_0"]
+
+
+def test_the_first_rise_ends_the_training_and_the_best_pass_is_kept(monkeypatch, tmp_path, ingest, evaluation):
+    losses = iter([0.5, 0.4, 0.45, 0.1])
+    monkeypatch.setattr(fitting, "_measure", lambda *_: next(losses))
+    kept = train(ingest, tmp_path / "start_0", evaluation, dataclasses.replace(SETTINGS, rank_epochs=4))
+    assert next(losses) == 0.1 and int(kept.steps) == 2 * STEPS
+
+
+def test_predictions_stand_in_the_order_of_the_files(ingest, evaluation, calm):
+    batch = features(np.random.default_rng(1), 60)
+    np.testing.assert_allclose(predict(calm, ingest, "valid", 3), calm(batch), atol=1e-6)
+    np.testing.assert_array_equal(evaluation.users, batch["user_id"].numpy())
+
+
+def test_predictions_that_are_no_numbers_are_refused(monkeypatch, tmp_path, ingest, evaluation):
+    monkeypatch.setattr(fitting, "predict", lambda *_: np.full(60, np.nan))
+    with pytest.raises(fitting.RankingError, match="pass 1 are not finite"):
+        train(ingest, tmp_path / "start_0", evaluation)
+
+
+def test_half_precision_scales_its_loss_and_survives_an_interruption(monkeypatch, tmp_path, ingest, evaluation):
+    settings = dataclasses.replace(SETTINGS, rank_precision="mixed_float16")
+    with monkeypatch.context() as context:
+        killed_after(context, Checkpoints, "on_train_batch_end", 3)
+        with pytest.raises(Killed):
+            train(ingest, tmp_path / "start_0", evaluation, settings)
+    ranker = train(ingest, tmp_path / "start_0", evaluation, settings)
+    assert np.isfinite(ranker(features(np.random.default_rng(1)))).all() and int(ranker.steps) > 0

@@ -1,0 +1,151 @@
+"""Each image feature against NumPy; codes of several levels; the gate; controls; what has no photo."""
+
+import dataclasses
+from typing import get_args
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.ranking.image_features import (
+    IMAGE_FEATURES,
+    CategoryGate,
+    ClusterId,
+    ImageFeatures,
+    ItemLooks,
+    SimScore,
+    Vector,
+)
+from courier_tf.ranking.looks import Looks
+from courier_tf.settings import ImageFeature
+from tests.ranking.shop import looks
+
+#: Rows of candidates and histories in `looks()`: 3 has no photo, 4 is unknown or padding.
+CANDIDATE, HISTORY = np.array([0, 1, 2, 3, 0, 2]), np.array([[0, 1], [1, 4], [3, 0], [0, 1], [4, 4], [3, 3]])
+MASK = HISTORY != 4
+
+
+def looks_of(made: Looks, rows: np.ndarray) -> ItemLooks:
+    return ItemLooks(tf.constant(made.codes[rows]), tf.constant(made.embeddings[rows]))
+
+
+def seen_by(layer, made: Looks):
+    found = layer(looks_of(made, CANDIDATE), looks_of(made, HISTORY), tf.constant(MASK))
+    return [part.numpy().astype(float) for part in found]
+
+
+def test_every_setting_has_its_layer():
+    assert set(IMAGE_FEATURES) == set(get_args(ImageFeature))
+
+
+def test_cluster_id_of_all_levels():
+    made = looks(levels=3, clusters=2)
+    layer = ClusterId(made, 4)
+    candidate, history, numbers = seen_by(layer, made)
+    tables = [table.embeddings.numpy() for table in layer.tables]
+    assert len(tables) == 3 and tables[0].shape == (3, 4)
+    for row, codes in enumerate(made.codes[CANDIDATE]):
+        np.testing.assert_allclose(candidate[row], np.concatenate([t[c] for t, c in zip(tables, codes, strict=True)]))
+        others = made.codes[HISTORY[row]]
+        for place, other in enumerate(others):
+            np.testing.assert_allclose(
+                history[row, place], np.concatenate([t[c] for t, c in zip(tables, other, strict=True)])
+            )
+        for level in range(3):
+            same = [
+                (other[: level + 1] == codes[: level + 1]).all() and codes[0] > 0
+                for other, real in zip(others, MASK[row], strict=True)
+                if real
+            ]
+            share = np.mean(same) if same else 0.0
+            np.testing.assert_allclose(numbers[row, [level, 3 + level]], [share, np.sqrt(share)], rtol=1e-6)
+
+
+def test_vector_is_the_centred_embedding_projected(precision):
+    made = looks()
+    layer = Vector(made, 4)
+    candidate, history, numbers = seen_by(layer, made)
+    known = made.embeddings[:3].astype(float)
+    mean = known.mean(axis=0)
+    deviation = np.sqrt(((known - mean) ** 2).mean())
+    centred = np.concatenate([(known - mean) / deviation, np.zeros([2, 6])])
+    projected = centred @ layer.projection.kernel.numpy()
+    tolerance = 1e-5 if precision == "float32" else 0.03
+    np.testing.assert_allclose(candidate, projected[CANDIDATE], atol=tolerance)
+    np.testing.assert_allclose(history, projected[HISTORY], atol=tolerance)
+    assert numbers.shape == (6, 0)
+
+
+def test_simscore_is_the_largest_and_the_mean_cosine(precision):
+    made = looks()
+    layer = SimScore(made, 4)
+    candidate, history, numbers = seen_by(layer, made)
+    assert candidate.shape == (6, 0) and history.shape == (6, 2, 0)
+    usual = layer.usual.numpy()
+    for row in range(6):
+        own, others = made.embeddings[CANDIDATE[row]], made.embeddings[HISTORY[row]]
+        cosine = [(own @ other - usual[0]) / usual[1] for other in others if other.any() and own.any()]
+        expected = [max(cosine), np.mean(cosine), 1] if cosine else [0, 0, 0]
+        np.testing.assert_allclose(numbers[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_usual_is_measured_on_the_train_span_alone():
+    made = looks()
+    later = dataclasses.replace(made, in_train_span=np.array([True, True, False, False, False]))
+    known = made.embeddings[:2].astype(float)
+    np.testing.assert_allclose(later.usual_embedding()[0], known.mean(axis=0), rtol=1e-5)
+    mean, deviation = later.usual_cosine()
+    assert mean == pytest.approx(known[0] @ known[1], rel=1e-5) and deviation < 1e-6 or deviation == 1.0
+    nothing = dataclasses.replace(made, in_train_span=np.zeros(5, bool))
+    assert nothing.usual_cosine() == (0.0, 1.0) and nothing.usual_embedding()[1] == 1.0
+
+
+def test_gates_switch_image_features_off_for_a_category():
+    made = looks()
+    layer = ImageFeatures(("cluster_id", "simscore"), made, 4, categories=3)
+    category = tf.constant([1, 1, 1, 2, 2, 0])
+    arguments = tf.constant(CANDIDATE), tf.constant(HISTORY), tf.constant(MASK), category
+    layer(*arguments)
+    bare = seen_by(layer.features[0], made)
+    layer.gate.switch.assign([0.0, -10.0, 10.0])
+    np.testing.assert_allclose(layer.gate.values(), [0.5, 0.0, 1.0], atol=1e-6)
+    found = [part.numpy() for part in layer(*arguments)]
+    for part in found:
+        np.testing.assert_allclose(part[:3], 0, atol=1e-6)
+    np.testing.assert_allclose(found[0][3:5], bare[0][3:5], rtol=1e-6)
+    np.testing.assert_allclose(found[1][5], bare[1][5] / 2, rtol=1e-6)
+    np.testing.assert_allclose(found[2][3:5, :2], bare[2][3:5], rtol=1e-6)
+
+
+def test_a_gate_closes_where_the_feature_harms_and_opens_where_it_helps():
+    """In category 1 the feature tells the label, in 2 nothing."""
+    rng = np.random.default_rng(0)
+    category, value = rng.integers(1, 3, 2000), rng.choice([-1.0, 1.0], 2000)
+    label = np.where(category == 1, value > 0, rng.random(2000) < 0.5)
+    gate = CategoryGate(3)
+    optimizer = tf.keras.optimizers.Adam(1e-3)
+    optimizer.build([gate.switch])
+
+    @tf.function
+    def train():
+        for _ in tf.range(300):
+            with tf.GradientTape() as tape:
+                logit = 4 * tf.constant(value, tf.float32) * gate(tf.constant(category))[:, 0]
+                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.constant(label, tf.float32), logit))
+            optimizer.apply_gradients([(tape.gradient(loss, gate.switch), gate.switch)])
+
+    train()
+    unknown, useful, useless = gate.values()
+    assert useful > 0.9 and useless < 0.4 and unknown == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-5)
+
+
+def test_permuted_looks_stay_together_and_with_items_that_have_some():
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([rng.integers(1, 50, [40, 2]), np.zeros([3, 2], int)]).astype(np.int32)
+    embeddings = np.where(codes[:, :1] > 0, codes[:, :1] * 100 + codes[:, 1:], 0).astype(np.float32)
+    made = Looks(codes, 50, embeddings, np.ones(43, bool))
+    dealt = made.permuted(seed=1)
+    np.testing.assert_array_equal(np.sort(dealt.embeddings, axis=0), np.sort(embeddings, axis=0))
+    np.testing.assert_array_equal(dealt.codes[:, 0] * 100 + dealt.codes[:, 1], dealt.embeddings[:, 0])
+    np.testing.assert_array_equal(dealt.codes[40:], 0)
+    assert (dealt.codes[:40] != codes[:40]).any(axis=1).mean() > 0.8
