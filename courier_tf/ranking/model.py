@@ -1,6 +1,7 @@
 """The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ import tensorflow_recommenders as tfrs
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.image_features import ImageFeatures, history_share
+from courier_tf.ranking.keras_metrics import RankingMetrics
 from courier_tf.ranking.looks import Looks
 
 keras = tf.keras
@@ -49,7 +51,8 @@ class Ranker(tfrs.models.Model):
         seed: of the ids that training hides: the same seed and step hide the same.
 
     Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history
-    -> [B] float32 probability. Training also needs "clicked": [B].
+    -> [B] float32 probability. Training also needs "clicked": [B], and `evaluate`, which gives all metrics of
+    `metrics.evaluate`, "page_view_id": [B].
 
     An item without a positive in the train span has no embedding of its own, but its columns and its looks; of one that
     the catalogue does not know the ranker sees whether it stands in the history.
@@ -78,7 +81,7 @@ class Ranker(tfrs.models.Model):
         # From logits: of a probability that has been clipped at 0 or 1 there is no way back.
         loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
         self.task = tfrs.tasks.Ranking(loss=loss)
-        self.loss_tracker = keras.metrics.Mean("loss")
+        self.loss_tracker, self.ranking_metrics = keras.metrics.Mean("loss"), RankingMetrics()
         # A counter of its own: the optimizer's does not count steps that a loss scale skips.
         self.steps = self.add_weight(
             "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -189,3 +192,20 @@ class Ranker(tfrs.models.Model):
         self.steps.assign_add(1)
         self.loss_tracker.update_state(loss * tf.distribute.get_replica_context().num_replicas_in_sync)
         return {"loss": self.loss_tracker.result()}
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logit, _ = self._logit_and_norm(features, False)
+        labels = tf.cast(features["clicked"], tf.float32)
+        self.loss_tracker.update_state(keras.losses.binary_crossentropy(labels[:, None], logit[:, None], True))
+        users, page_views = features["user_id"], features["page_view_id"]
+        self.ranking_metrics.update_state(users, page_views, features["clicked"], tf.sigmoid(logit))
+        return {"loss": self.loss_tracker.result()}
+
+    def evaluate(self, *arguments: Any, return_dict: bool = False, **named: Any) -> dict[str, float] | list[float]:
+        """As in Keras: the loss (without decay) and, of all impressions together, every ranking metric."""
+        # No part of `metrics`, whose results Keras asks for again and again: these need all rows.
+        self.ranking_metrics.reset_state()
+        found = super().evaluate(*arguments, return_dict=True, **named)
+        found |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
+        return found if return_dict else list(found.values())
