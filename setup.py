@@ -22,6 +22,7 @@ setup(
         "tf-keras>=2.16,<2.21",
         "tensorflow-recommenders==0.7.7",
         "keras-cv==0.9.0",
+        "matplotlib",
         "tensorflow-metadata<1.17",  # Needed by keras-cv's data sets; later ones want a newer protobuf than TF 2.16.
         "tensorflow-io==0.37.1",
         "apache-beam>=2.72,<2.78",
@@ -40,7 +41,7 @@ setup(
     extras_require={
         "benchmark": ["torch", "torchvision", "faiss-cpu"],
         "parity": ["keras-hub"],
-        "dev": ["pytest", "matplotlib", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
+        "dev": ["pytest", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
     entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
 )

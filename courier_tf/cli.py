@@ -87,6 +87,22 @@ class Export(Stage):
 
 
 @dataclasses.dataclass(frozen=True)
+class Experiment(Stage):
+    """Run a grid of settings and seeds that share what they can; a table with paired intervals, and plots."""
+
+    grid: tyro.conf.Positional[str] = tyro.MISSING
+    """A shipped grid (paper-methods, paper-modes, paper-ablations, open-questions), or a JSON file with one."""
+    raw: str = tyro.MISSING
+    """Folder or URI in the raw format."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of each run. Default: the grid's."""
+    parallel: int = 1
+    """Runs at a time; each needs the memory of a whole run."""
+    final: bool = False
+    """Measure on the test span; each run's reading is counted."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Predict:
     """Ask an exported ranker, loaded as a server does, for click probabilities."""
 
@@ -114,7 +130,7 @@ class Similar:
     """scann answers many items of a large catalogue faster, and misses a few."""
 
 
-COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict, Similar)
+COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Experiment, Predict, Similar)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -183,8 +199,21 @@ def _run(command: object, beams: list[str]) -> None:
         from courier_tf.similar import similar
 
         similar(command.workdir, command.items, command.number, command.search)
+    elif isinstance(command, Experiment):
+        _run_experiment(command)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
+
+
+def _run_experiment(command: Experiment) -> None:
+    from courier_tf.experiment.grids import grid_of
+    from courier_tf.experiment.run import TABLE_FILE, experiment
+
+    grid = grid_of(command.grid)
+    if command.seeds:
+        grid = dataclasses.replace(grid, seeds=command.seeds)
+    experiment(grid, command.raw, command.workdir, command.settings, final=command.final, parallel=command.parallel)
+    print((command.workdir / TABLE_FILE).read_text())
 
 
 def _run_stage(command: Stage, beams: list[str]) -> None:

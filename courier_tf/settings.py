@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
@@ -315,3 +316,22 @@ class Settings:
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with some changed, each named without its stage.
+
+    Raises:
+        SettingsError: there is no such setting, or a value makes no sense.
+    """
+    stages = {
+        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "seed"
+    }
+    owner = {field.name: stage for stage, own in stages.items() for field in dataclasses.fields(own)}
+    unknown = set(values) - set(owner)
+    if unknown:
+        raise SettingsError(f"there are no settings {sorted(unknown)}")
+    for name, value in values.items():
+        value = tuple(value) if isinstance(value, list) else value
+        stages[owner[name]] = dataclasses.replace(stages[owner[name]], **{name: value})
+    return dataclasses.replace(settings, **stages)

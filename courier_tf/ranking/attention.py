@@ -33,3 +33,38 @@ class TargetAttention(keras.layers.Layer):
         logits = tf.reshape(self.logit(flat), size)
         weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
         return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
+
+    def of_many(
+        self, candidates: tf.Tensor, history: tf.Tensor, gated: tf.Tensor, opened: tf.Tensor, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """The same for many candidates per history, each of which sees a part of the history through its gate.
+
+        Before the activation the MLP is linear in the candidate. So the history becomes one matrix per row, [D, H *
+        hidden], which all candidates of the row share.
+
+        Args:
+            candidates: [B, N, D].
+            history: [B, H, P], what all candidates see alike.
+            gated: [B, H, D - P], what is multiplied by the gate.
+            opened: [B, N, 1], the gate of each candidate.
+            mask: [B, H] bool.
+
+        Returns:
+            [B, N, D]; for one candidate what the call gives for `[history, gated * opened]`.
+        """
+        rows, number, length = tf.shape(candidates)[0], tf.shape(candidates)[1], tf.shape(mask)[1]
+        plain, hidden, dtype = history.shape[-1], self.of_candidate.units, history.dtype
+        of_item, of_product = (tf.cast(layer.kernel, dtype) for layer in (self.of_item, self.of_product))
+        both = tf.concat([history, gated], axis=2)
+        matrix = tf.transpose(both[..., None] * of_product, [0, 2, 1, 3])
+        matrix = tf.reshape(matrix, [rows, both.shape[-1], length * hidden])
+        seen = tf.concat([candidates[..., :plain], candidates[..., plain:] * opened], axis=2)
+        pairs = tf.matmul(seen, matrix)
+        pairs += tf.reshape(history @ of_item[:plain], [rows, 1, length * hidden])
+        pairs += opened * tf.reshape(gated @ of_item[plain:], [rows, 1, length * hidden])
+        pairs = tf.reshape(pairs, [rows, number, length, hidden]) + self.of_candidate(candidates)[:, :, None, :]
+        logits = self.logit(tf.reshape(tf.nn.relu(pairs), [rows * number * length, hidden]))
+        logits = tf.cast(tf.reshape(logits, [rows, number, length]), tf.float32)
+        mask = mask[:, None, :]
+        weights = tf.cast(tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32), dtype)
+        return tf.concat([weights @ history, (weights @ gated) * opened], axis=2)

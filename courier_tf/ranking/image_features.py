@@ -1,7 +1,7 @@
 """The image features of the ranker: each is one layer, and a mode is one of them, several, or none.
 
-A layer is given the looks of candidates [B] and histories [B, H], and gives `Seen`. A new feature is a new class with a
-line in `IMAGE_FEATURES` (and its name in `settings.ImageFeature`); the ranker itself knows none of them.
+A layer is given the looks of candidates [B, N] and histories [B, H], and gives `Seen`. A new feature is a new class
+with a line in `IMAGE_FEATURES` (and its name in `settings.ImageFeature`); the ranker itself knows none of them.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf.ranking.looks import Looks
+from courier_tf.ranking.repeats import history_share, same_values
 
 keras = tf.keras
 
@@ -25,15 +26,9 @@ class ItemLooks(NamedTuple):
 class Seen(NamedTuple):
     """What an image feature tells the ranker. Each part may have width 0."""
 
-    candidate: tf.Tensor  # [B, W]: stands beside the ID embeddings of the candidate
+    candidate: tf.Tensor  # [B, N, W]: stands beside the ID embeddings of the candidates
     history: tf.Tensor  # [B, H, W]: and of each history item, so that the attention sees it
-    numbers: tf.Tensor  # [B, M]: figures about the candidate and the whole history
-
-
-def history_share(same: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """How much of the history agrees with the candidate: [B, H, C] bool, mask [B, H] -> [B, C], 0 where it is empty."""
-    length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
-    return tf.reduce_sum(tf.cast(same & mask[..., None], tf.float32), axis=1) / tf.maximum(length, 1.0)
+    numbers: tf.Tensor  # [B, N, M]: figures about a candidate and the whole history
 
 
 class ClusterId(keras.layers.Layer):
@@ -51,10 +46,9 @@ class ClusterId(keras.layers.Layer):
         self.tables = [keras.layers.Embedding(looks.clusters + 1, dim, name=f"level_{level}") for level in levels]
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
-        own = candidate.codes[:, None, :]
-        agree = tf.math.cumprod(tf.cast((own == history.codes) & (own > 0), tf.int32), axis=2) > 0
+        agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
         share = history_share(agree, mask)
-        numbers = tf.concat([share, tf.sqrt(share)], axis=1)
+        numbers = tf.concat([share, tf.sqrt(share)], axis=2)
         return Seen(self._embedded(candidate.codes), self._embedded(history.codes), numbers)
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
@@ -77,14 +71,16 @@ class Vector(keras.layers.Layer):
             setattr(self, name, constant)
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
-        own, size = self._projected(candidate.embeddings), tf.shape(mask)
-        others = self._projected(tf.reshape(history.embeddings, [-1, history.embeddings.shape[-1]]))
-        return Seen(own, tf.reshape(others, [size[0], size[1], own.shape[-1]]), tf.zeros([size[0], 0]))
+        own, others = self._projected(candidate.embeddings), self._projected(history.embeddings)
+        return Seen(own, others, own[..., :0])
 
     def _projected(self, embeddings: tf.Tensor) -> tf.Tensor:
-        """[R, D] to [R, dim]; an item without a photo is at 0, the centre."""
-        known = tf.cast(tf.reduce_any(embeddings != 0, axis=-1, keepdims=True), tf.float32)
-        return self.projection(tf.cast((embeddings - self.mean) / self.deviation * known, self.compute_dtype))
+        """[B, R, D] to [B, R, dim]; an item without a photo is at 0, the centre."""
+        size, width = tf.shape(embeddings), embeddings.shape[-1]
+        rows = tf.reshape(embeddings, [size[0] * size[1], width])
+        known = tf.cast(tf.reduce_any(rows != 0, axis=-1, keepdims=True), tf.float32)
+        found = self.projection(tf.cast((rows - self.mean) / self.deviation * known, self.compute_dtype))
+        return tf.reshape(found, [size[0], size[1], found.shape[-1]])
 
 
 class SimScore(keras.layers.Layer):
@@ -101,23 +97,23 @@ class SimScore(keras.layers.Layer):
         self.usual = self.add_weight("usual", [2], "float32", usual, trainable=False)
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
-        own, others, size = candidate.embeddings, history.embeddings, tf.shape(mask)
-        comparable = mask & tf.reduce_any(others != 0, axis=-1) & tf.reduce_any(own != 0, axis=-1, keepdims=True)
-        cosine = (tf.einsum("bd,bhd->bh", own, others) - self.usual[0]) / self.usual[1]
-        number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=1)
+        own, others = candidate.embeddings, history.embeddings
+        usable = mask & tf.reduce_any(others != 0, axis=-1)
+        comparable = usable[:, None, :] & tf.reduce_any(own != 0, axis=-1, keepdims=True)
+        cosine = (tf.einsum("bnd,bhd->bnh", own, others) - self.usual[0]) / self.usual[1]
+        number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=2)
         # -inf in the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
-        largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=1)
+        largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=2)
         largest = tf.where(number > 0, largest, 0.0)
-        mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=1) / tf.maximum(number, 1.0)
-        numbers = tf.stack([largest, mean, tf.minimum(number, 1.0)], axis=1)
-        return Seen(tf.zeros([size[0], 0]), tf.zeros([size[0], size[1], 0]), numbers)
+        mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=2) / tf.maximum(number, 1.0)
+        return Seen(own[..., :0], others[..., :0], tf.stack([largest, mean, tf.minimum(number, 1.0)], axis=2))
 
 
 IMAGE_FEATURES = {"cluster_id": ClusterId, "vector": Vector, "simscore": SimScore}
 
 
 class CategoryGate(keras.layers.Layer):
-    """A trainable switch per category, between 0 and 1: [B] category codes to [B, 1] float32.
+    """A trainable switch per category, between 0 and 1: [...] category codes to [..., 1] float32.
 
     A feature may help in one category and harm in another (paper, appendix 7). Adam moves a weight by its learning rate
     at most; the factor lets a gate close within a few hundred steps.
@@ -131,7 +127,7 @@ class CategoryGate(keras.layers.Layer):
         self.switch = self.add_weight("switch", [categories], "float32", start)
 
     def call(self, category: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self.FACTOR * tf.gather(self.switch, category))[:, None]
+        return tf.sigmoid(self.FACTOR * tf.gather(self.switch, category))[..., None]
 
     def values(self) -> np.ndarray:
         """[categories] how far each gate is open; the first is that of unknown categories."""
@@ -147,7 +143,8 @@ class ImageFeatures(keras.layers.Layer):
         dim: width of each embedding or projection.
         categories: codes of the category, for the gate; 0 for no gate.
 
-    Call: rows of candidate [B] and history [B, H] in `looks`, mask [B, H] bool, category codes [B] -> `Seen`.
+    Call: rows of candidates [B, N] and history [B, H] in `looks`, mask [B, H] bool, category codes [B, N] -> (`Seen`
+    behind the gate, but for the history, which all candidates of a row share; how far the gates are open, [B, N, 1]).
     """
 
     def __init__(self, names: Sequence[str], looks: Looks, dim: int, categories: int, **kwargs: Any) -> None:
@@ -158,18 +155,21 @@ class ImageFeatures(keras.layers.Layer):
             self.codes = tf.Variable(looks.codes, trainable=False, name="codes") if names else None
             self.embeddings = tf.Variable(looks.embeddings, trainable=False, name="embeddings") if names else None
 
-    def call(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, category: tf.Tensor) -> Seen:
-        size = tf.shape(mask)
-        found = [Seen(tf.zeros([size[0], 0]), tf.zeros([size[0], size[1], 0]), tf.zeros([size[0], 0]))]
+    def call(
+        self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, category: tf.Tensor
+    ) -> tuple[Seen, tf.Tensor]:
+        many, size = tf.shape(candidate), tf.shape(mask)
+        nothing, no_history = tf.zeros([many[0], many[1], 0]), tf.zeros([size[0], size[1], 0])
+        found = [Seen(nothing, no_history, nothing)]
         if self.features:
             own, others = self._looks_of(candidate), self._looks_of(history)
             found += [feature(own, others, mask) for feature in self.features]
         parts = [[tf.cast(part, self.compute_dtype) for part in kind] for kind in zip(*found, strict=True)]
         seen = Seen(*(tf.concat(kind, axis=-1) for kind in parts))
         if self.gate is None:
-            return seen
+            return seen, tf.ones([many[0], many[1], 1], self.compute_dtype)
         opened = tf.cast(self.gate(category), self.compute_dtype)
-        return Seen(seen.candidate * opened, seen.history * opened[:, None], seen.numbers * opened)
+        return Seen(seen.candidate * opened, seen.history, seen.numbers * opened), opened
 
     def _looks_of(self, rows: tf.Tensor) -> ItemLooks:
         return ItemLooks(tf.gather(self.codes, rows), tf.gather(self.embeddings, rows))

@@ -1,6 +1,7 @@
 """The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -8,8 +9,10 @@ import tensorflow_recommenders as tfrs
 
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
-from courier_tf.ranking.image_features import ImageFeatures, history_share
+from courier_tf.ranking.image_features import ImageFeatures
+from courier_tf.ranking.keras_metrics import RankingMetrics
 from courier_tf.ranking.looks import Looks
+from courier_tf.ranking.repeats import repeat_numbers, same_values
 
 keras = tf.keras
 START_SEEDS = 65_536  # Replicas that each have draws of their own.
@@ -49,7 +52,8 @@ class Ranker(tfrs.models.Model):
         seed: of the ids that training hides: the same seed and step hide the same.
 
     Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history
-    -> [B] float32 probability. Training also needs "clicked": [B].
+    -> [B] float32 probability. Training also needs "clicked": [B], and `evaluate`, which gives all metrics of
+    `metrics.evaluate`, "page_view_id": [B].
 
     An item without a positive in the train span has no embedding of its own, but its columns and its looks; of one that
     the catalogue does not know the ranker sees whether it stands in the history.
@@ -78,7 +82,7 @@ class Ranker(tfrs.models.Model):
         # From logits: of a probability that has been clipped at 0 or 1 there is no way back.
         loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
         self.task = tfrs.tasks.Ranking(loss=loss)
-        self.loss_tracker = keras.metrics.Mean("loss")
+        self.loss_tracker, self.ranking_metrics = keras.metrics.Mean("loss"), RankingMetrics()
         # A counter of its own: the optimizer's does not count steps that a loss scale skips.
         self.steps = self.add_weight(
             "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -95,7 +99,7 @@ class Ranker(tfrs.models.Model):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, features: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        return tf.sigmoid(self._logit_and_norm(features, training)[0])
+        return tf.sigmoid(self._of_pairs(features, training)[0])
 
     @tf.function(
         input_signature=[
@@ -111,8 +115,26 @@ class Ranker(tfrs.models.Model):
         """The call outside of training, as a graph that is traced once."""
         return self(features, training=False)
 
-    def _logit_and_norm(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+    def rank(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Many candidates per user, for serving: all that belongs to the user is computed once per row.
+
+        Args:
+            features: as of the call, but "item_id": [B, N].
+
+        Returns:
+            [B, N] float32 probability, as the call on each pair gives it.
+        """
+        return tf.sigmoid(self._logit_and_norm(features, False, many=True)[0])
+
+    def _of_pairs(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
         """([B] float32 log odds of a click, L2 norm of the embeddings used)."""
+        logit, norm = self._logit_and_norm({**features, "item_id": features["item_id"][:, None]}, training)
+        return logit[:, 0], norm
+
+    def _logit_and_norm(
+        self, features: dict[str, tf.Tensor], training: bool | None, many: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """([B, N] float32 log odds, L2 norm of the embeddings used); N is 1 but for `many`."""
         mask = features["history_item_ids"] != ""
         row, history_rows = self.lookup(features["item_id"]), self.lookup(features["history_item_ids"])
         codes, history_codes = (tf.gather(self.lookup.codes, rows) for rows in (row, history_rows))
@@ -120,51 +142,46 @@ class Ranker(tfrs.models.Model):
         numbers = self._numbers(features, row, history_rows, mask)
         if training:
             user, codes = self._hide_some(user, codes)
-        seen = self.image(row, history_rows, mask, codes[:, self.category_place])
+        seen, opened = self.image(row, history_rows, mask, codes[..., self.category_place])
         candidate = tf.concat([self._embedded(codes), seen.candidate], axis=-1)
-        history = tf.concat([self._embedded(history_codes), seen.history], axis=-1)
+        history = self._embedded(history_codes)
+        if many:
+            wanted = self.attention.of_many(candidate, history, seen.history, opened, mask)
+        else:
+            history = tf.concat([history, seen.history * opened], axis=-1)
+            wanted = self.attention(candidate[:, 0], history, mask)[:, None]
         who = self.user_embedding(user)
-        wanted = self.attention(candidate, history, mask)
-        joined = tf.concat(
-            [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.numbers], axis=1
-        )
+        norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
+        who = tf.repeat(who[:, None], tf.shape(row)[1], axis=1)
+        parts = [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.numbers]
+        joined = tf.concat(parts, axis=2)
+        joined = tf.reshape(joined, [tf.size(row), joined.shape[-1]])
         crossed = joined
         for cross in self.crosses:
             crossed = cross(joined, crossed)
-        norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
-        return self.logit(self.mlp(crossed))[:, 0], norm
+        return tf.reshape(self.logit(self.mlp(crossed)), tf.shape(row)), norm
 
     def _numbers(
         self, features: dict[str, tf.Tensor], row: tf.Tensor, history_rows: tf.Tensor, mask: tf.Tensor
     ) -> tf.Tensor:
-        """[B, numbers]: how the candidate repeats the history, so that looks get no credit for repeats.
-
-        Of the item itself and of each repeat column: whether it stands in the history. Of these and of each item
-        column: the share of the history that has the same value, and its root. How long the history is.
-        """
-        item = features["item_id"][:, None, None] == features["history_item_ids"][..., None]
-        repeated, shared = (self._same(table, row, history_rows) for table in (self.lookup.repeats, self.lookup.codes))
-        columns = tf.concat([shared[..., : self.item_place], shared[..., self.item_place + 1 :]], axis=2)
-        share = history_share(tf.concat([item, repeated, columns], axis=2), mask)
-        repeats = share[:, : 1 + repeated.shape[2]]
-        length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
-        stands = tf.cast(repeats > 0, tf.float32)
-        return tf.concat([stands, share, tf.sqrt(share), tf.math.log1p(length), tf.minimum(length, 1.0)], axis=1)
-
-    @staticmethod
-    def _same(table: tf.Variable, row: tf.Tensor, history_rows: tf.Tensor) -> tf.Tensor:
-        """[B, H, columns] bool: the candidate has a value, and the history item has the same."""
-        own = tf.gather(table, row)[:, None, :]
-        return (own == tf.gather(table, history_rows)) & (own > 0)
+        """[B, N, numbers]: how the candidates repeat the history."""
+        # By id: of an item that the catalogue does not know, too.
+        item = features["item_id"][:, :, None, None] == features["history_item_ids"][:, None, :, None]
+        repeated, shared = (
+            same_values(tf.gather(table, row), tf.gather(table, history_rows))
+            for table in (self.lookup.repeats, self.lookup.codes)
+        )
+        columns = tf.concat([shared[..., : self.item_place], shared[..., self.item_place + 1 :]], axis=3)
+        return repeat_numbers(tf.concat([item, repeated], axis=3), columns, mask)
 
     def _hide_some(self, user: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Users [B] and codes [B, columns] with a share of the users and items unknown."""
+        """Users [B] and codes [B, 1, columns] with a share of the users and items unknown."""
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
         seed = tf.stack([tf.constant(self.seed * START_SEEDS, tf.int64) + replica, self.steps.read_value()])
         drawn = tf.random.stateless_uniform([2, tf.shape(user)[0]], seed)
         keep = tf.cast(drawn >= self.architecture.unknown_rate, tf.int32)
-        is_item = tf.one_hot(self.item_place, codes.shape[1], dtype=tf.int32)
-        return user * keep[0], codes * (1 - is_item * (1 - keep[1][:, None]))
+        is_item = tf.one_hot(self.item_place, codes.shape[2], dtype=tf.int32)
+        return user * keep[0], codes * (1 - is_item * (1 - keep[1][:, None, None]))
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes to [..., columns * dim]."""
@@ -175,7 +192,7 @@ class Ranker(tfrs.models.Model):
         """This replica's share of the mean loss over the global batch."""
         context = tf.distribute.get_replica_context()
         rows = context.all_reduce("sum", tf.cast(tf.size(features["clicked"]), tf.float32))
-        logit, norm = self._logit_and_norm(features, training)
+        logit, norm = self._of_pairs(features, training)
         labels = tf.cast(features["clicked"], tf.float32)
         loss = self.task(labels=labels[:, None], predictions=logit[:, None], compute_metrics=False)
         return (loss + self.architecture.decay * norm) / rows
@@ -189,3 +206,20 @@ class Ranker(tfrs.models.Model):
         self.steps.assign_add(1)
         self.loss_tracker.update_state(loss * tf.distribute.get_replica_context().num_replicas_in_sync)
         return {"loss": self.loss_tracker.result()}
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logit, _ = self._of_pairs(features, False)
+        labels = tf.cast(features["clicked"], tf.float32)
+        self.loss_tracker.update_state(keras.losses.binary_crossentropy(labels[:, None], logit[:, None], True))
+        users, page_views = features["user_id"], features["page_view_id"]
+        self.ranking_metrics.update_state(users, page_views, features["clicked"], tf.sigmoid(logit))
+        return {"loss": self.loss_tracker.result()}
+
+    def evaluate(self, *arguments: Any, return_dict: bool = False, **named: Any) -> dict[str, float] | list[float]:
+        """As in Keras: the loss (without decay) and, of all impressions together, every ranking metric."""
+        # No part of `metrics`, whose results Keras asks for again and again: these need all rows.
+        self.ranking_metrics.reset_state()
+        found = super().evaluate(*arguments, return_dict=True, **named)
+        found |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
+        return found if return_dict else list(found.values())

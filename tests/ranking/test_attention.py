@@ -42,3 +42,19 @@ def test_attention_equals_numpy():
             logits.append(hidden @ layer.logit.kernel.numpy()[:, 0] + layer.logit.bias.numpy()[0])
         weights = np.exp(logits) * mask[b]
         np.testing.assert_allclose(found[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
+
+
+def test_many_candidates_equal_one_at_a_time():
+    """Each through its own gate; an empty history and padding among the rows."""
+    rng = np.random.default_rng(1)
+    layer, width, plain = TargetAttention(hidden=5), 6, 4
+    candidates, history = rng.normal(size=[3, 7, width]), rng.normal(size=[3, 2, width])
+    candidates, history = candidates.astype(np.float32), history.astype(np.float32)
+    opened = rng.random([3, 7, 1]).astype(np.float32)
+    mask = tf.constant([[True, True], [True, False], [False, False]])
+    layer(candidates[:, 0], history, mask)
+    layer.of_candidate.bias.assign(rng.normal(size=5))
+    found = layer.of_many(candidates, history[..., :plain], history[..., plain:], opened, mask)
+    for n in range(7):
+        through = np.concatenate([history[..., :plain], history[..., plain:] * opened[:, n : n + 1]], axis=2)
+        np.testing.assert_allclose(found[:, n], layer(candidates[:, n], through, mask), rtol=1e-4, atol=1e-5)

@@ -30,8 +30,9 @@ def looks_of(made: Looks, rows: np.ndarray) -> ItemLooks:
 
 
 def seen_by(layer, made: Looks):
-    found = layer(looks_of(made, CANDIDATE), looks_of(made, HISTORY), tf.constant(MASK))
-    return [part.numpy().astype(float) for part in found]
+    found = layer(looks_of(made, CANDIDATE[:, None]), looks_of(made, HISTORY), tf.constant(MASK))
+    candidate, history, numbers = (tf.cast(part, tf.float32).numpy() for part in found)
+    return candidate[:, 0], history, numbers[:, 0]
 
 
 def test_every_setting_has_its_layer():
@@ -103,18 +104,19 @@ def test_the_usual_is_measured_on_the_train_span_alone():
 def test_gates_switch_image_features_off_for_a_category():
     made = looks()
     layer = ImageFeatures(("cluster_id", "simscore"), made, 4, categories=3)
-    category = tf.constant([1, 1, 1, 2, 2, 0])
-    arguments = tf.constant(CANDIDATE), tf.constant(HISTORY), tf.constant(MASK), category
+    category = tf.constant([[1], [1], [1], [2], [2], [0]])
+    arguments = tf.constant(CANDIDATE[:, None]), tf.constant(HISTORY), tf.constant(MASK), category
     layer(*arguments)
     bare = seen_by(layer.features[0], made)
     layer.gate.switch.assign([0.0, -10.0, 10.0])
     np.testing.assert_allclose(layer.gate.values(), [0.5, 0.0, 1.0], atol=1e-6)
-    found = [part.numpy() for part in layer(*arguments)]
-    for part in found:
+    seen, opened = layer(*arguments)
+    np.testing.assert_allclose(opened[:, 0, 0], [0, 0, 0, 1, 1, 0.5], atol=1e-6)
+    for part in (seen.candidate, seen.numbers):
         np.testing.assert_allclose(part[:3], 0, atol=1e-6)
-    np.testing.assert_allclose(found[0][3:5], bare[0][3:5], rtol=1e-6)
-    np.testing.assert_allclose(found[1][5], bare[1][5] / 2, rtol=1e-6)
-    np.testing.assert_allclose(found[2][3:5, :2], bare[2][3:5], rtol=1e-6)
+    np.testing.assert_allclose(seen.candidate[3:5, 0], bare[0][3:5], rtol=1e-6)
+    np.testing.assert_allclose(seen.candidate[5, 0], bare[0][5] / 2, rtol=1e-6)
+    np.testing.assert_allclose(seen.numbers[3:5, 0, :2], bare[2][3:5], rtol=1e-6)
 
 
 def test_a_gate_closes_where_the_feature_harms_and_opens_where_it_helps():

@@ -51,14 +51,31 @@ def test_what_training_hides_depends_on_seed_and_step_alone():
     """So an interrupted training goes on as it would have."""
     batch, made = features(np.random.default_rng(4), 200), plan()
     first, again, other = new_ranker(made, seed=1), new_ranker(made, seed=1), new_ranker(made, seed=2)
-    user, codes = tf.ones([200], tf.int32), tf.ones([200, 2], tf.int32)
+    user, codes = tf.ones([200], tf.int32), tf.ones([200, 1, 2], tf.int32)
     drawn = [[part.numpy() for part in ranker._hide_some(user, codes)] for ranker in (first, again, other)]
     np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
-    assert (drawn[0][0] != drawn[2][0]).any() and (drawn[0][0] != drawn[0][1][:, 0]).any()
-    assert 0.05 < 1 - drawn[0][0].mean() < 0.3 and (drawn[0][1][:, 1] == 1).all()
+    assert (drawn[0][0] != drawn[2][0]).any() and (drawn[0][0] != drawn[0][1][:, 0, 0]).any()
+    assert 0.05 < 1 - drawn[0][0].mean() < 0.3 and (drawn[0][1][..., 1] == 1).all()
     first.steps.assign_add(1)
     assert (first._hide_some(user, codes)[0].numpy() != drawn[0][0]).any()
     assert not np.allclose(first(batch, training=True), first(batch, training=False), atol=1e-7)
+
+
+def test_many_candidates_per_user_equal_the_pairs(precision):
+    """Up to the rounding of the compute dtype; padding, unknown ids and empty histories among them."""
+    rng, candidates = np.random.default_rng(4), 7
+    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, of=looks(levels=2)))
+    for weight in ranker.trainable_weights:  # Gates among them.
+        weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
+    batch = features(rng, 5)
+    items_of_row = rng.choice([b"a", b"b", b"c", b"d", b"unknown", b""], [5, candidates]).astype(object)
+    found = ranker.rank({**batch, "item_id": tf.constant(items_of_row)})
+    pairs = {name: tf.repeat(batch[name], candidates, axis=0) for name in ("user_id", "history_item_ids")}
+    expected = ranker({**pairs, "item_id": tf.constant(items_of_row.ravel())}, training=False)
+    tolerance = {"float32": 1e-6, "mixed_float16": 5e-3, "mixed_bfloat16": 4e-2}[precision]
+    np.testing.assert_allclose(found.numpy().ravel(), expected, atol=tolerance)
+    assert np.ptp(expected) > 0.1
+    assert ranker.rank({**batch, "item_id": tf.zeros([5, 0], tf.string)}).shape == (5, 0)
 
 
 @pytest.mark.parametrize("mode", MODES, ids="+".join)

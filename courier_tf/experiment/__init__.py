@@ -1,0 +1,1 @@
+"""Grids of runs that share what they have in common: `courier experiment`."""

@@ -1,0 +1,132 @@
+"""What an experiment varies, and the grids that are shipped.
+
+Every run of a grid has the same budget: what its settings do not name is that of the command line. All choices are
+made on the valid span; the test span is read with `--final` alone.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from courier_tf.settings import Settings, SettingsError, with_values
+
+OBJECTIVES = ("courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Runs to compare.
+
+    Attributes:
+        about: what it is for.
+        blocks: each maps settings (of any stage, by name) to their values; a block stands for all combinations, {} for
+            one run with the settings of the command line. What stands in several blocks is run once. The first run is
+            the one that the others are compared with.
+        fixed: settings that all runs share.
+        seeds: of each run.
+    """
+
+    about: str
+    blocks: Sequence[Mapping[str, Sequence[Any]]]
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: Sequence[int] = (0, 1, 2)
+
+    def variants(self) -> list[dict[str, Any]]:
+        """The settings in which the runs differ, one dict per run, each once."""
+        found: list[dict[str, Any]] = []
+        for block in self.blocks:
+            for values in itertools.product(*block.values()):
+                variant = dict(zip(block, values, strict=True))
+                if variant not in found:
+                    found.append(variant)
+        return found
+
+    def settings(self, base: Settings, variant: Mapping[str, Any], seed: int) -> Settings:
+        """All settings of a run.
+
+        Raises:
+            SettingsError: the grid names a setting that does not exist, or a value that makes no sense.
+        """
+        return with_values(dataclasses.replace(base, seed=seed), {**self.fixed, **variant})
+
+
+def name_of(variant: Mapping[str, Any]) -> str:
+    """A readable name of a run, which can also be that of a folder."""
+
+    def word(value: Any) -> str:
+        return ("+".join(map(str, value)) or "default") if isinstance(value, list | tuple) else str(value)
+
+    return ",".join(f"{key}={word(value)}" for key, value in variant.items()).replace("/", "_") or "default"
+
+
+GRIDS: dict[str, Grid] = {
+    "paper-methods": Grid(
+        "Every objective from the same warmed-up encoder, with the same number of updates and the same tuning of the "
+        "temperature, as cluster IDs in the ranker.",
+        [
+            {"objective": ["courier"], "temperature": [0.05, 0.2, 0.5]},
+            {"objective": ["base", "supervised", "simsiam"]},
+            {"objective": ["simclr", "simcse", "mil_nce", "clip"], "temperature": [0.05, 0.2, 0.5]},
+        ],
+        {"rank_modes": ["none", "cluster_id"]},
+    ),
+    "paper-modes": Grid(
+        "Every way for the ranker to see the embeddings of courier, against both baselines: all catalogue columns, and "
+        "the category alone.",
+        [{"rank_columns": [[], ["category"]]}],
+        {
+            "rank_modes": [
+                "none", "vector", "simscore", "cluster_id", "cluster_id+simscore", "cluster_id+vector",
+                "cluster_id_permuted",
+            ]
+        },
+    ),
+    "paper-ablations": Grid(
+        "Courier without one of its parts: the negatives that were shown, the large batch, the reconstruction, the "
+        "contrastive loss; with a projection head; other temperatures.",
+        [
+            {},
+            {"contrast_with": ["clicked_only"]},
+            {"pretrain_batch_rows": [64]},
+            {"reconstruction": ["multi_head", "mean", "self_attention"]},
+            {"courier_losses": [["click"], ["contrastive", "click", "history"]]},
+            {"projection_head": [True]},
+            {"temperature": [0.05, 0.1, 0.5]},
+        ],
+        {"rank_modes": ["none", "cluster_id"]},
+    ),
+    "open-questions": Grid(
+        "What the paper leaves open: temperature, clusters and how they are learned, history length, negatives. "
+        "Screened with one seed.",
+        [
+            {},
+            {"temperature": [0.05, 0.1, 0.5]},
+            {"clusters": [100, 500, 2000]},
+            {"algorithm": ["online", "agglomerative", "residual"]},
+            {"history_length": [3, 10, 20]},
+            {"contrast_with": ["clicked_only", "popularity_corrected", "other_users", "other_times"]},
+        ],
+        {"rank_modes": ["none", "cluster_id"]},
+        seeds=(0,),
+    ),
+}  # fmt: skip
+
+
+def grid_of(name: str) -> Grid:
+    """A shipped grid by its name, or one from a JSON file with the attributes of `Grid`.
+
+    Raises:
+        SettingsError: there is neither, or the file is no grid.
+    """
+    if name in GRIDS:
+        return GRIDS[name]
+    file = Path(name)
+    if not file.is_file():
+        raise SettingsError(f"there is no grid '{name}': neither a file nor one of {', '.join(GRIDS)}")
+    try:
+        return Grid(**json.loads(file.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise SettingsError(f"{file} is no grid: {error}") from error

@@ -1,0 +1,108 @@
+"""The rows of an experiment as a Markdown table with paired intervals, and as a plot."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from courier_tf import artefacts, records
+from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
+from courier_tf.ranking.evaluation import HEADLINE, RARE, read_evaluation
+from courier_tf.ranking.intervals import paired_gain
+from courier_tf.settings import NO_IMAGE_FEATURE, Settings
+
+PARTS = {"all": "all", HEADLINE: "repeats left out", RARE: "0 to 4 events"}
+
+
+def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) -> str:
+    """Mean (deviation over the seeds) of each run and mode, in points, with two paired differences.
+
+    The intervals are over users and seeds: of the gain over `none` of the same run, and of the difference from the
+    first run with the same mode.
+
+    Args:
+        rows: of `results.csv`.
+        directories: workdir of each run, by (run, seed).
+    """
+    columns = [f"AUC {name}" for name in PARTS.values()] + ["GAUC", "log loss", "SimScore mean"]
+    columns += [f"gain over none, {name} (95 %)" for name in PARTS.values()]
+    columns += [f"less the first run, {PARTS[HEADLINE]} (95 %)", "pre-training, ranking (s)"]
+    lines = [f"| run | mode | seeds | {' | '.join(columns)} |", "|" + "---|" * (3 + len(columns))]
+    split, first = rows["split"].iloc[0], rows["run"].iloc[0]
+    scored = _Scored(directories, split)
+    for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
+        seeds = part["seed"].tolist()
+        cells = [_spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS]
+        cells += [_spread(part["gauc"]), _spread(part["logloss"], 1, 4), _spread(part["simscore_mean"])]
+        for name in PARTS:
+            base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
+            cells.append(scored.difference(name, (run, mode), base, seeds))
+        base = None if run == first else (first, mode)
+        cells += [scored.difference(HEADLINE, (run, mode), base, seeds)]
+        cells += [", ".join(f"{part[f'seconds_{stage}'].mean():.0f}" for stage in ("pretrain", "rank"))]
+        lines.append(f"| {run} | {mode} | {len(part)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: pd.Series, factor: float = 100, digits: int = 2) -> str:
+    values = factor * values.astype(float)
+    if values.isna().any():
+        return ""
+    return f"{values.mean():.{digits}f}" + (f" ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else "")
+
+
+class _Scored:
+    """The impressions that all runs were measured on, and what each run predicted."""
+
+    def __init__(self, directories: Mapping[tuple[str, int], Path], split: str) -> None:
+        self.directories = directories
+        ingests = {json.loads((path / FOUND_FILE).read_text())["ingest"] for path in directories.values()}
+        self.comparable = len(ingests) == 1  # Runs on different data have no impressions in common.
+        workdir = next(iter(directories.values()))
+        facts = artefacts.read(workdir / "ingest", "ingest").facts
+        length = Settings.from_json((workdir / "settings.json").read_text()).rank.rank_history_length
+        items = records.read_items(workdir / "ingest", facts["all_columns"])
+        self.evaluation = read_evaluation(workdir / "ingest", split, items, length, facts["repeat_columns"])
+
+    def difference(self, part: str, side: tuple[str, str], base: tuple[str, str] | None, seeds: list[int]) -> str:
+        """The difference of AUC between two (run, mode) on a slice; empty where there is no base."""
+        if base is None or (base[0] != side[0] and not self.comparable):
+            return ""
+        both = []
+        for run, mode in (side, base):
+            files = [self.directories[run, seed] / PREDICTIONS_FILE for seed in seeds]
+            loaded = [np.load(file) for file in files]
+            if any(mode not in content for content in loaded):
+                return ""
+            both.append(np.concatenate([content[mode] for content in loaded]))
+        own = self.evaluation
+        rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices[part]
+        found = paired_gain(own.users[rows], own.clicked[rows], both[0][:, rows], both[1][:, rows])
+        if found is None:
+            return ""
+        return f"{100 * found['gain']:+.2f} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"
+
+
+def draw(rows: pd.DataFrame, file: Path) -> None:
+    """The gain over `none` of each run and mode, headline and rare items, a dot per seed."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    gained = rows[rows["mode"] != NO_IMAGE_FEATURE]
+    labels = list(dict.fromkeys(zip(gained["run"], gained["mode"], strict=True)))
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 1 + 0.35 * len(labels)), sharey=True, layout="constrained")
+    for axis, part in zip(axes, (HEADLINE, RARE), strict=True):
+        for place, (run, mode) in enumerate(labels):
+            own = gained[(gained["run"] == run) & (gained["mode"] == mode)]
+            values = 100 * own[f"gain {part}"].astype(float)
+            axis.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.6)
+            axis.plot(values.mean(), place, "|", color="black", markersize=14)
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set(title=PARTS[part], xlabel="gain in AUC over none, points")
+    axes[0].set_yticks(range(len(labels)), [f"{run}: {mode}" for run, mode in labels])
+    axes[0].invert_yaxis()
+    figure.savefig(file, dpi=100)
+    pyplot.close(figure)

@@ -1,0 +1,54 @@
+"""Grids: their combinations, names and settings; those that are shipped."""
+
+import json
+
+import pytest
+
+from courier_tf.experiment.grids import GRIDS, Grid, grid_of, name_of
+from courier_tf.presets import PRESETS
+from courier_tf.settings import Settings, SettingsError, with_values
+
+
+def test_a_block_stands_for_all_combinations_and_none_is_run_twice():
+    grid = Grid("", [{}, {"clusters": [8, 16], "temperature": [0.1, 0.2]}, {"temperature": [0.1], "clusters": [8]}])
+    assert grid.variants() == [
+        {},
+        {"clusters": 8, "temperature": 0.1},
+        {"clusters": 8, "temperature": 0.2},
+        {"clusters": 16, "temperature": 0.1},
+        {"clusters": 16, "temperature": 0.2},
+    ]
+
+
+def test_settings_of_a_run():
+    grid = Grid("", [{}], {"rank_modes": ["none"], "clusters": 7})
+    found = grid.settings(PRESETS["tiny"], {"clusters": 9}, seed=4)
+    assert (found.seed, found.cluster.clusters, found.rank.rank_modes) == (4, 9, ("none",))
+    assert found.pretrain == PRESETS["tiny"].pretrain
+    with pytest.raises(SettingsError, match=r"no settings \['clutsers'\]"):
+        grid.settings(PRESETS["tiny"], {"clutsers": 9}, seed=4)
+    with pytest.raises(SettingsError, match="clusters must lie between"):
+        with_values(Settings(), {"clusters": 0})
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_shipped_grids_are_valid_and_start_from_what_the_others_are_compared_with(name):
+    grid = grid_of(name)
+    names = [name_of(variant) for variant in grid.variants()]
+    assert len(set(names)) == len(names) and all("/" not in word for word in names)
+    for preset in ("tiny", "demo"):
+        for variant in grid.variants():
+            assert grid.settings(PRESETS[preset], variant, 0).rank.rank_modes[0] == "none"
+    assert len(grid.seeds) >= 3 or name == "open-questions"
+
+
+def test_a_grid_of_ones_own(tmp_path):
+    file = tmp_path / "grid.json"
+    file.write_text(json.dumps({"about": "mine", "blocks": [{"rank_columns": [[], ["category"]]}], "seeds": [5]}))
+    grid = grid_of(str(file))
+    assert [name_of(variant) for variant in grid.variants()] == ["rank_columns=default", "rank_columns=category"]
+    file.write_text(json.dumps({"about": "mine", "block": []}))
+    with pytest.raises(SettingsError, match="is no grid"):
+        grid_of(str(file))
+    with pytest.raises(SettingsError, match="there is no grid 'paper-mode'"):
+        grid_of("paper-mode")

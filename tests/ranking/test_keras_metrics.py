@@ -1,0 +1,60 @@
+"""`evaluate` of a ranker gives the offline figures, with one replica and with two, also inside `fit`."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import log_loss, roc_auc_score
+
+from courier_tf.ranking import metrics
+from courier_tf.ranking.keras_metrics import RankingMetrics
+from courier_tf.ranking.saved import new_ranker
+from tests.ranking.shop import features, plan
+
+ROWS = 52
+
+
+def impressions():
+    batch = features(np.random.default_rng(7), ROWS)
+    return {**batch, "page_view_id": tf.constant([f"v{row // 4}" for row in range(ROWS)])}
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_evaluate_equals_the_offline_functions(replicas, two_replicas):
+    batch = impressions()
+    strategy = two_replicas if replicas == 2 else tf.distribute.get_strategy()
+    with strategy.scope():
+        ranker = new_ranker(plan("cluster_id"))
+        ranker.logit.kernel.assign(ranker.logit.kernel * 20)
+        ranker.compile()
+    data = tf.data.Dataset.from_tensor_slices(batch).batch(20)  # The last batch is smaller.
+    for _ in range(2):  # Of the second time the rows of the first are no part.
+        found = ranker.evaluate(data, return_dict=True, verbose=0)
+    arrays = {name: value.numpy() for name, value in batch.items()}
+    # In the graph's own last bit, which breaks ties; in the order in which the replicas came.
+    own = [np.concatenate(part) for part in zip(*ranker.ranking_metrics.batches, strict=True)]
+    np.testing.assert_allclose(np.sort(own[3]), np.sort(ranker(batch)), atol=1e-6)
+    np.testing.assert_array_equal(np.sort(own[1]), np.sort(arrays["page_view_id"]))
+    clicked, probability = own[2:]
+    assert found["auc"] == pytest.approx(roc_auc_score(clicked, probability))
+    assert found["logloss"] == pytest.approx(log_loss(clicked, probability), rel=1e-5)
+    assert found["loss"] == pytest.approx(found["logloss"], rel=1e-4)
+    expected = metrics.evaluate(*own)
+    assert found["impressions"] == ROWS and set(expected) | {"loss"} == set(found)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_fit_reports_them_for_its_validation_data():
+    ranker = new_ranker(plan())
+    ranker.compile(tf.keras.optimizers.Adam(0.01))
+    data = tf.data.Dataset.from_tensors(impressions())
+    stop = tf.keras.callbacks.EarlyStopping("val_logloss", patience=1)
+    logs = ranker.fit(data, validation_data=data, epochs=2, callbacks=[stop], verbose=0).history
+    assert {"val_auc", "val_gauc", "val_ndcg@10", "val_calibration"} <= set(logs) and len(logs["val_auc"]) == 2
+    again = ranker.evaluate(data, return_dict=True, verbose=0)
+    assert logs["val_logloss"][-1] == pytest.approx(again["logloss"], rel=1e-6)
+
+
+def test_nothing_seen_is_not_a_number():
+    found = RankingMetrics().result()
+    assert found["impressions"] == 0 and np.isnan(found["auc"]) and np.isnan(found["calibration_error"])
