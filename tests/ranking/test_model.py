@@ -138,13 +138,13 @@ def test_numbers_equal_a_loop():
     ranker = new_ranker(plan())
     rows = list(itertools.product([*product, b"unknown"], [(b"a", b"c", b"unknown"), (b"d", b"b", b""), (b"",) * 3]))
     batch = {
-        "item_id": tf.constant([row[0] for row in rows]),
+        "item_id": tf.constant([[row[0]] for row in rows]),
         "history_item_ids": tf.constant([row[1] for row in rows]),
     }
     mask = batch["history_item_ids"] != ""
     found = ranker._numbers(
         batch, ranker.lookup(batch["item_id"]), ranker.lookup(batch["history_item_ids"]), mask
-    ).numpy()
+    ).numpy()[:, 0]
     for (item, history), numbers in zip(rows, found, strict=True):
         seen = [other for other in history if other]
         same = [
