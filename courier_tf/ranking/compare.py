@@ -8,14 +8,21 @@ from courier_tf import artefacts, records
 from courier_tf.ranking.evaluation import Evaluation, read_evaluation
 from courier_tf.ranking.fit import predict
 from courier_tf.ranking.intervals import paired_gain
+from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.metrics import logloss, mean_of
 from courier_tf.ranking.saved import load_ranker
+from courier_tf.schema import SPLITS
 from courier_tf.settings import NO_IMAGE_FEATURE, RankSettings
 
 
 def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> dict:
-    """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them."""
+    """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them.
+
+    Raises:
+        RankingError: a history of the split holds what comes later.
+    """
     facts = artefacts.read(ingest, "ingest").facts
+    require_past_histories(ingest, SPLITS[: SPLITS.index(split) + 1])
     items = records.read_items(ingest, facts["all_columns"])
     evaluation = read_evaluation(ingest, split, items, settings.rank_history_length, facts["repeat_columns"])
     predictions = {mode: predictions_of(ingest, ranked, mode, settings, split) for mode in settings.rank_modes}

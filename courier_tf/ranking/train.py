@@ -15,6 +15,7 @@ from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import PREDICT_BATCH, fit
 from courier_tf.ranking.image_features import IMAGE_FEATURES
+from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Architecture, Ranker
 from courier_tf.ranking.saved import Plan, load_plan, load_ranker
@@ -50,8 +51,8 @@ def rank(
         made_by: what determines the result.
 
     Raises:
-        RankingError: fewer train impressions than a batch, an item column that does not exist, or a former stage to
-            start from that does not fit.
+        RankingError: fewer train impressions than a batch, an item column that does not exist, a history that holds
+            what comes later, or a former stage to start from that does not fit.
     """
     facts = artefacts.read(ingest, "ingest").facts
     rows = facts["counts"].get("impressions_train", 0)
@@ -62,6 +63,7 @@ def rank(
     missing = set(settings.rank_columns) - set(facts["all_columns"])
     if missing:
         raise RankingError(f"rank_columns: items have no columns {sorted(missing)}, but {facts['all_columns']}")
+    require_past_histories(ingest, ("train", "valid"))
     items = records.read_items(ingest, facts["all_columns"])
     looks = Looks.read(cluster, embed, items.ids, items.in_train_span(facts["valid_from_seconds"]))
     catalogue = Catalogue.of(

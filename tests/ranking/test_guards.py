@@ -1,0 +1,147 @@
+"""What must be worth nothing is worth nothing, and what must not be known is refused.
+
+A small shop in which a user clicks what looks like the history: looks must help there, and only there.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from courier_tf import records, schema
+from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.data import RankingError
+from courier_tf.ranking.evaluation import read_evaluation
+from courier_tf.ranking.fit import fit, predict
+from courier_tf.ranking.leakage import require_past_histories
+from courier_tf.ranking.looks import Looks
+from courier_tf.ranking.saved import load_ranker
+from courier_tf.records import Items
+from courier_tf.settings import RankSettings
+from tests.ranking.shop import NOW, plan, write_impressions
+
+ITEMS, CLUSTERS, TRAIN, VALID = 120, 6, 6144, 3000
+SETTINGS = RankSettings(rank_batch_size=256, rank_epochs=2, rank_history_length=2, rank_learning_rate=0.005)
+NOTHING = 3.5  # Points of AUC: three standard errors of one figure with VALID impressions.
+
+
+@pytest.fixture(scope="module")
+def shop():
+    rng = np.random.default_rng(0)
+    items = Items(
+        ids=np.array(sorted(f"i{number:03d}".encode() for number in range(ITEMS)), object),
+        columns={"category": np.array([b"x"] * ITEMS, object)},
+        titles=np.array([b""] * ITEMS, object),
+        available_from=np.zeros(ITEMS, int),
+        train_events=np.ones(ITEMS, int),
+        photos=np.array([b"p"] * ITEMS, object),
+    )
+    codes = np.append(rng.integers(1, CLUSTERS + 1, ITEMS), 0).astype(np.int32)[:, None]
+    looks = Looks(codes, CLUSTERS, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
+    return items, looks
+
+
+def write_shop(folder, items, looks, signal):
+    """Impressions whose click depends, with this strength, on whether the candidate looks like the history."""
+    rng = np.random.default_rng(1)
+    for split, rows in (("train", TRAIN), ("valid", VALID)):
+        item, history = rng.integers(ITEMS, size=rows), rng.integers(ITEMS, size=[rows, 2])
+        like = (looks.codes[history, 0] == looks.codes[item, 0][:, None]).any(axis=1)
+        batch = {
+            "user_id": np.array([f"u{n}" for n in rng.integers(20, size=rows)], object),
+            "history_item_ids": items.ids[history],
+            "item_id": items.ids[item],
+            "clicked": (rng.random(rows) < 0.3 + signal * 0.5 * like).astype(int),
+        }
+        write_impressions(folder, split, {name: tf.constant(value) for name, value in batch.items()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def aucs(shop, tmp_path_factory):
+    """(signal, mode, labels shuffled) -> AUC on valid, in points, each ranker trained when it is first asked for."""
+    items, looks = shop
+    catalogue = Catalogue.of(items, [], NOW)
+    users = np.array([f"u{n}".encode() for n in range(20)], object)
+    folders = {signal: write_shop(tmp_path_factory.mktemp("shop"), items, looks, signal) for signal in (0.0, 1.0)}
+    found = {}
+
+    def auc(signal, mode):
+        if (signal, mode) not in found:
+            features = () if mode == "none" else ("cluster_id",)
+            of = looks.permuted(seed=3) if mode == "permuted" else looks
+            evaluation = read_evaluation(folders[signal], "valid", items, 2, [])
+            target = tmp_path_factory.mktemp("ranker") / "start_0"
+            made = plan(*features, own=catalogue, users=users, of=of)
+            fit(folders[signal], target, made, None, evaluation, SETTINGS, TRAIN // 256, seed=0)
+            probability = predict(load_ranker(target), folders[signal], "valid", 2)
+            found[signal, mode] = 100 * roc_auc_score(evaluation.clicked, probability)
+        return found[signal, mode]
+
+    return auc
+
+
+def test_looks_help_where_they_decide(aucs):
+    assert aucs(1.0, "cluster_id") > aucs(1.0, "none") + 10
+
+
+def test_permuted_looks_gain_nothing(aucs):
+    assert abs(aucs(1.0, "permuted") - aucs(1.0, "none")) < NOTHING
+
+
+def test_without_a_signal_looks_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
+    """Labels that depend on nothing are shuffled labels: whatever ranks them has seen them."""
+    assert abs(aucs(0.0, "cluster_id") - 50) < NOTHING
+    assert abs(aucs(0.0, "none") - 50) < NOTHING
+
+
+def write_log(folder, events):
+    """(split, user, item, timestamp, clicked, history) as impressions."""
+    for split in {event[0] for event in events}:
+        file = folder / schema.IMPRESSIONS_FOLDER / f"{split}-00000-of-00001.tfrecord"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for place, (own, user, item, timestamp, clicked, history) in enumerate(events):
+                if own == split:
+                    record = {"user_id": user, "page_view_id": f"v{place}", "timestamp": timestamp}
+                    record |= {"item_id": item, "clicked": clicked, "history_item_ids": history}
+                    writer.write(records.serialise(record, schema.IMPRESSION_FEATURES))
+
+
+LOG = [
+    ("train", "u1", "a", 10, 1, []),
+    ("train", "u1", "b", 20, 1, ["a"]),
+    ("train", "u2", "c", 30, 0, []),
+    ("train", "u1", "c", 40, 1, ["a", "b"]),
+    ("valid", "u1", "d", 50, 0, ["a", "b", "c"]),
+]
+
+
+def test_histories_of_the_past_are_fine(tmp_path):
+    write_log(tmp_path, LOG)
+    require_past_histories(tmp_path, ("train", "valid"))
+
+
+@pytest.mark.parametrize(
+    "place, history, wrong",
+    [
+        (1, ["a", "c"], "holds item c"),  # Clicked later.
+        (1, ["a", "b"], "holds item b"),  # Clicked at the same time: the label itself.
+        (2, ["a"], "user u2 had not clicked"),  # By another user.
+        (4, ["a", "b", "c", "never"], "split valid.*holds item never"),
+    ],
+)
+def test_an_event_of_the_future_in_a_history_is_refused(tmp_path, place, history, wrong):
+    log = [(*event[:5], history) if number == place else event for number, event in enumerate(LOG)]
+    write_log(tmp_path, log)
+    with pytest.raises(RankingError, match=rf"page view v{place}.*") as error:
+        require_past_histories(tmp_path, ("train", "valid"))
+    assert all(part in str(error.value) for part in wrong.split(".*"))
+
+
+def test_a_log_without_clicks_and_histories_is_fine(tmp_path):
+    write_log(tmp_path, [("train", "u", "a", 1, 0, []), ("valid", "u", "a", 1, 0, [])])
+    require_past_histories(tmp_path, ("train", "valid"))
+    write_log(tmp_path, [("train", "u", "a", 1, 0, ["b"]), ("valid", "u", "a", 1, 0, [])])
+    with pytest.raises(RankingError, match="holds item b"):
+        require_past_histories(tmp_path, ("train",))
