@@ -3,8 +3,8 @@
 python -m tests.benchmarks.shop_stability OUT
 
 The preset `demo` with more clusters, up to the cluster stage; then again with the split a day later, the encoder
-warm-started (for a day's share of the steps, or for as many as the first time), and the clusters learned with the former
-ones at hand, or without. Interrupted, it goes on where it stopped. Writes OUT/stability.md.
+warm-started (for a day's share of the steps, or for as many as the first time), and the clusters learned with the
+former ones at hand, or without. Interrupted, it goes on where it stopped. Writes OUT/stability.md.
 """
 
 import dataclasses
