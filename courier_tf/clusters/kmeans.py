@@ -31,7 +31,13 @@ class KMeans(NamedTuple):
     settled: bool
 
 
-def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np.ndarray | None = None) -> KMeans:
+def begin(
+    sample: np.ndarray,
+    clusters: int,
+    rng: np.random.Generator,
+    start: np.ndarray | None = None,
+    settle: Settle | None = None,
+) -> KMeans:
     """The state before the first step.
 
     Args:
@@ -39,6 +45,7 @@ def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np
         clusters: number of centroids.
         rng: of k-means++.
         start: [clusters, D] centroids to start from in place of k-means++.
+        settle: as in `lloyd`.
 
     Raises:
         ClusterError: fewer different embeddings than clusters.
@@ -47,6 +54,8 @@ def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np
         start, found, distance = plus_plus(sample, clusters, rng)
     else:
         found, distance = nearest(sample, start)
+    if settle:
+        found, distance = settle(start, found)
     return KMeans(start, found, distance, np.empty([clusters, 0], np.int32), 0, False)
 
 

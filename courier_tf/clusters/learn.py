@@ -75,7 +75,7 @@ def _levels(
             settle = functools.partial(stayed, left, former=held[:, level], stay=settings.stay)
         state = saved.load(name, KMeans)
         if state is None:
-            state = begin(left, settings.clusters, rng, start_at)
+            state = begin(left, settings.clusters, rng, start_at, settle)
         steps = lloyd(left, state, settings.cluster_steps, settle)
         state = _followed(state, steps, saved, progress, name, settings.cluster_steps)
         codebook.append(state.centroids)
