@@ -44,7 +44,8 @@ def cluster_ids(cluster: Path) -> dict[str, int]:
 
 def run(raw: Path, workdir: Path, shared: Path, settings: Settings) -> artefacts.Artefact:
     """The chain up to the cluster stage, with the stages before it made once for all workdirs of a day."""
-    share_stages(workdir, shared, LEARNED)
+    # An encoder that goes on from another has no warm-up of its own.
+    share_stages(workdir, shared, [stage for stage in LEARNED if stage != "warmup" or not settings.pretrain.init])
     chain = Chain(workdir, settings)
     chain.ingest(str(raw))
     for stage in ("pretrain", "embed", "cluster"):
