@@ -56,6 +56,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "cluster_batch_size": _AT_LEAST_ONE,
     "cluster_steps": _AT_LEAST_ONE,
     "levels": (2, 16),
+    "stay": _SHARE,
     "rank_history_length": _AT_LEAST_ONE,
     "rank_dim": _AT_LEAST_ONE,
     "rank_epochs": _AT_LEAST_ONE,
@@ -203,6 +204,9 @@ class ClusterSettings(_Checked):
     previous: str | None = None
     """Directory of a former cluster stage: its IDs are kept, as far as its items stay together. Learning starts from
     where its items are now."""
+    stay: float = 0.3
+    """With previous: an item leaves its cluster only if another is nearer by this share of the squared distance. 0: as
+    soon as one is nearer; 1: never. The more they stay, the less tight the clusters are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

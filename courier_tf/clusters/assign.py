@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from courier_tf.clusters.nearest import nearest
+from courier_tf.clusters.previous import stayed, where_coarser_stayed
 from courier_tf.clusters.scann_nearest import FEWEST_CENTROIDS, ScannNearest
 from courier_tf.clusters.seeding import ClusterError
 
@@ -16,8 +17,6 @@ class Assigner:
     Args:
         codebook: [L, K, D] float32.
         search: "exact", or "scann" for many clusters.
-
-    Call: [N, D] to ([N, L] int32 codes, [N] float32 squared length of what they leave over).
 
     Raises:
         ClusterError: ScaNN is asked for, but there are too few clusters for it.
@@ -33,16 +32,27 @@ class Assigner:
             for level in codebook
         ]
 
-    def __call__(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, embeddings: np.ndarray, former: np.ndarray | None = None, stay: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The codes of some embeddings.
+
+        Args:
+            embeddings: [N, D] float32.
+            former: [N, L] int32 codes that the items had; NO_CLUSTER where they had none.
+            stay: how much nearer another centroid must be for an item to leave its former code, see `stayed`.
+
+        Returns:
+            ([N, L] int32 codes, [N] float32 squared length of what they leave over).
+        """
         codes = np.zeros([len(embeddings), len(self.codebook)], np.int32)
         distance = np.zeros(len(embeddings), np.float32)
         if len(embeddings):
             for level, search in enumerate(self._searches):
-                codes[:, level], distance = search(embeddings)
-                embeddings = embeddings - self.codebook[level, codes[:, level]]
+                found, distance = search(embeddings)
+                if former is not None:
+                    found, distance = stayed(embeddings, self.codebook[level], found, former[:, level], stay)
+                    former = where_coarser_stayed(former, found, level)
+                codes[:, level] = found
+                embeddings = embeddings - self.codebook[level, found]
         return codes, distance
-
-    def left_over(self, embeddings: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """[N] float32 squared length of what these codes [N, L] leave over of the embeddings [N, D]."""
-        rest = embeddings - self.codebook[np.arange(len(self.codebook)), codes].sum(axis=1)
-        return np.einsum("nd,nd->n", rest, rest)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts, records
 from courier_tf.clusters.assign import Assigner
@@ -46,20 +45,18 @@ def cluster(
     files = EmbeddingFiles(embed)
     previous = _previous(settings, target)
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+        stay = settings.stay
         if settings.algorithm == "incremental":
             previous.require_encoder(files.facts["encoder"])
-            codebook, held = previous.codebook, previous
+            codebook, stay = previous.codebook, 1.0
         else:
-            codebook, held = learn(files, settings, seed, Saved(partial / LEARNING_FOLDER), previous), None
-        if previous:
-            ids, kept = _ids_of(previous, _assigned(files, codebook, settings, held), codebook)
-            found |= kept
-            if held is None:
-                codebook[0] = codebook[0, np.argsort(ids)]
-        report = Report(codebook.shape[1])
+            codebook = learn(files, settings, seed, Saved(partial / LEARNING_FOLDER), previous)
+            if previous:
+                codebook[0] = codebook[0, np.argsort(_ids_of(previous, files, codebook, settings))]
+        report = Report(codebook.shape[1], previous)
         np.save(partial / CODEBOOK_FILE, codebook)
         with pq.ParquetWriter(partial / TABLE_FILE, TABLE_SCHEMA) as table:
-            for block, codes, distance in _assigned(files, codebook, settings, held):
+            for block, codes, distance in _assigned(files, codebook, settings.search, previous, stay):
                 table.write_table(_rows(block, codes))
                 report.add(block, codes, distance)
         _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))
@@ -72,6 +69,7 @@ def cluster(
             "embedding_dim": codebook.shape[2],
             "items_without_photo": report.without_photo,
             "quality": report.figures(),
+            **report.kept(),
         }
 
 
@@ -84,17 +82,13 @@ def _previous(settings: ClusterSettings, target: Path) -> Previous | None:
 
 
 def _assigned(
-    files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings, held: Previous | None
+    files: EmbeddingFiles, codebook: np.ndarray, search: str, previous: Previous | None = None, stay: float = 0.0
 ) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
-    """(block, codes [items with a photo, L], what they leave over); items that `held` knows have the codes they had."""
-    assign = Assigner(codebook, settings.search)
+    """(block, codes [items with a photo, L], what they leave over)."""
+    assign = Assigner(codebook, search)
     for block in files.blocks():
-        codes, distance = assign(block.embeddings)
-        if held:
-            former = held.codes(block.items[block.has_photo])
-            codes = np.where(former != NO_CLUSTER, former, codes)
-            distance = assign.left_over(block.embeddings, codes)
-        yield block, codes, distance
+        former = previous.codes(block.items[block.has_photo]) if previous else None
+        yield block, *assign(block.embeddings, former, stay)
 
 
 def _write_sheets(ingest: Path, report: Report, folder: Path, rng: np.random.Generator) -> None:
@@ -112,23 +106,11 @@ def _rows(block: Block, codes: np.ndarray) -> pa.Table:
     return pa.table([pa.array(block.items), every[:, 0], lists.cast(TABLE_SCHEMA.field("codes").type)], TABLE_SCHEMA)
 
 
-def _ids_of(
-    previous: Previous, assigned: Iterator[tuple[Block, np.ndarray, np.ndarray]], codebook: np.ndarray
-) -> tuple[np.ndarray, dict]:
-    """([K] the ID of each centroid of the first level, facts: share of items that keep theirs, and so on)."""
+def _ids_of(previous: Previous, files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings) -> np.ndarray:
+    """[K] the ID of each centroid of the first level."""
     previous.require_shape(codebook.shape)
-    old_parts, new_parts, new_items = [], [], 0
-    for block, codes, _ in assigned:
+    pairs = []
+    for block, codes, _ in _assigned(files, codebook[:1], settings.search):
         old = previous.codes(block.items[block.has_photo])[:, 0]
-        known = old != NO_CLUSTER
-        old_parts.append(old[known])
-        new_parts.append(codes[known, 0])
-        new_items += int(np.count_nonzero(~known))
-    old, new = np.concatenate(old_parts), np.concatenate(new_parts)
-    ids = kept_ids(old, new, previous.codebook[0], codebook[0])
-    return ids, {
-        "items_in_previous": len(old),
-        "new_items": new_items,
-        "ids_kept": float((ids[new] == old).mean()) if len(old) else None,
-        "adjusted_rand_index": float(adjusted_rand_score(old, new)) if len(old) else None,
-    }
+        pairs.append(np.stack([old, codes[:, 0]])[:, old != NO_CLUSTER])
+    return kept_ids(*np.concatenate(pairs, axis=1), previous.codebook[0], codebook[0])

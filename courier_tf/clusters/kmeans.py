@@ -5,7 +5,7 @@ After the first step an embedding that changes its centroid goes to one nearby. 
 more than `CANDIDATES` clusters this is Lloyd's algorithm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from courier_tf.clusters.seeding import plus_plus
 
 CANDIDATES = 64
 SETTLED = 1e-4  # Share of embeddings that change their centroid at which nothing more is to be had.
+Settle = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 LISTS_LAST = 5  # Steps after which each centroid's neighbours are looked up anew.
 
 
@@ -30,7 +31,13 @@ class KMeans(NamedTuple):
     settled: bool
 
 
-def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np.ndarray | None = None) -> KMeans:
+def begin(
+    sample: np.ndarray,
+    clusters: int,
+    rng: np.random.Generator,
+    start: np.ndarray | None = None,
+    settle: Settle | None = None,
+) -> KMeans:
     """The state before the first step.
 
     Args:
@@ -38,6 +45,7 @@ def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np
         clusters: number of centroids.
         rng: of k-means++.
         start: [clusters, D] centroids to start from in place of k-means++.
+        settle: as in `lloyd`.
 
     Raises:
         ClusterError: fewer different embeddings than clusters.
@@ -46,10 +54,12 @@ def begin(sample: np.ndarray, clusters: int, rng: np.random.Generator, start: np
         start, found, distance = plus_plus(sample, clusters, rng)
     else:
         found, distance = nearest(sample, start)
+    if settle:
+        found, distance = settle(start, found)
     return KMeans(start, found, distance, np.empty([clusters, 0], np.int32), 0, False)
 
 
-def lloyd(sample: np.ndarray, state: KMeans, steps: int) -> Iterator[KMeans]:
+def lloyd(sample: np.ndarray, state: KMeans, steps: int, settle: Settle | None = None) -> Iterator[KMeans]:
     """Yields the state after each further step (the caller shows progress, and keeps the last).
 
     Of equally near centroids an embedding goes to the first. One that lost all its embeddings is put on the embedding
@@ -59,6 +69,8 @@ def lloyd(sample: np.ndarray, state: KMeans, steps: int) -> Iterator[KMeans]:
         sample: [N, D] float32.
         state: to go on from.
         steps: at most, those before `state` among them; fewer where next to nothing moves any more.
+        settle: ([K, D] centroids, [N] the nearest of each embedding) to ([N] centroid, [N] squared distance), for a
+            caller with more to heed than what is nearest.
     """
     clusters = len(state.centroids)
     while state.step < steps and not state.settled:
@@ -69,6 +81,8 @@ def lloyd(sample: np.ndarray, state: KMeans, steps: int) -> Iterator[KMeans]:
         else:
             lists = _neighbours(centroids) if state.step % LISTS_LAST == 0 else lists
             found, distance = _nearest_of_lists(sample, centroids, given, lists)
+        if settle:
+            found, distance = settle(centroids, found)
         moved = np.count_nonzero(found != state.nearest)
         state = KMeans(centroids, found, distance, lists, state.step + 1, bool(moved <= SETTLED * len(sample)))
         yield state

@@ -4,6 +4,7 @@ With several levels each embedding gets a code per level, coarse to fine: the fi
 next one the centroid nearest to what is left over (residual quantisation, as semantic IDs have it: arXiv 2305.05065).
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from courier_tf.clusters.embedding_files import EmbeddingFiles, TrainBlock
 from courier_tf.clusters.kmeans import KMeans, begin, lloyd
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
-from courier_tf.clusters.previous import Previous
+from courier_tf.clusters.previous import Previous, stayed, where_coarser_stayed
 from courier_tf.clusters.saved import Saved
 from courier_tf.settings import ClusterSettings
 
@@ -64,17 +65,25 @@ def _levels(
     left, codebook = sample.embeddings, []
     if previous:
         previous.require_shape((levels, settings.clusters, left.shape[1]))
+    held = previous.codes(sample.items) if previous else None
     # Draws of a level do not depend on those before it: an interrupted run skips what is done.
     for level, rng in enumerate(np.random.default_rng(seed).spawn(levels)):
         name = f"level {level + 1} of {levels}"
+        start_at, settle = None, None
+        if previous:
+            start_at = previous.start(level, sample.items, left)
+            settle = functools.partial(stayed, left, former=held[:, level], stay=settings.stay)
         state = saved.load(name, KMeans)
         if state is None:
-            former = previous.start(level, sample.items, left) if previous else None
-            state = begin(left, settings.clusters, rng, former)
-        steps = lloyd(left, state, settings.cluster_steps)
+            state = begin(left, settings.clusters, rng, start_at, settle)
+        steps = lloyd(left, state, settings.cluster_steps, settle)
         state = _followed(state, steps, saved, progress, name, settings.cluster_steps)
         codebook.append(state.centroids)
-        left = left - state.centroids[nearest(left, state.centroids)[0]]
+        found, _ = nearest(left, state.centroids)
+        if previous:
+            found, _ = settle(state.centroids, found)
+            held = where_coarser_stayed(held, found, level)
+        left = left - state.centroids[found]
     return np.stack(codebook)
 
 

@@ -11,6 +11,35 @@ from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE
 from courier_tf.clusters.seeding import ClusterError
 
 
+def stayed(
+    embeddings: np.ndarray, centroids: np.ndarray, found: np.ndarray, former: np.ndarray, stay: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items stay in their former cluster, unless another centroid is nearer by a share of the squared distance.
+
+    Args:
+        embeddings: [N, D].
+        centroids: [K, D].
+        found: [N] int32, the nearest centroid of each.
+        former: [N] int32; NO_CLUSTER for an item that has none.
+        stay: that share, 0 to 1; 0 lets an item go to whatever is nearer.
+
+    Returns:
+        ([N] int32 centroid, [N] float32 squared distance to it).
+    """
+    known = former != NO_CLUSTER
+    old = np.where(known, former, found)
+    apart = [np.square(embeddings - centroids[which]).sum(axis=1) for which in (found, old)]
+    keeps = known & (apart[0] >= (1 - stay) * apart[1])
+    return np.where(keeps, old, found), np.where(keeps, apart[1], apart[0])
+
+
+def where_coarser_stayed(former: np.ndarray, found: np.ndarray, level: int) -> np.ndarray:
+    """Former codes [N, L] that still bind: no finer ones where an item now has another code of `level` [N]."""
+    left = former[:, level] != found
+    finer = np.arange(former.shape[1]) > level
+    return np.where(left[:, None] & finer, NO_CLUSTER, former).astype(np.int32)
+
+
 class Previous:
     """The codebook and the table of a cluster stage; both are held in memory.
 

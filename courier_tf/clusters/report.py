@@ -3,9 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.metrics import adjusted_rand_score
 
 from courier_tf.clusters import quality
 from courier_tf.clusters.embedding_files import Block
+from courier_tf.clusters.files import NO_CLUSTER
+from courier_tf.clusters.previous import Previous
 
 SAMPLE = 50_000  # Items of the train span of which agreement, neighbours and collisions are measured.
 NEIGHBOUR_QUERIES = 1000  # Items whose neighbours are looked up.
@@ -25,19 +28,23 @@ class Report:
 
     Args:
         clusters: their number.
+        previous: the stage whose IDs are to be kept.
 
     Attributes:
         sizes: [clusters] items of the train span in each.
         without_photo: items, of any span.
     """
 
-    def __init__(self, clusters: int) -> None:
+    def __init__(self, clusters: int, previous: Previous | None = None) -> None:
         self.sizes, self.without_photo, self._distance = np.zeros(clusters, int), 0, 0.0
         self._parts: list[Sample] = []
         self._sampled = 0
+        self._previous, self._pairs = previous, []
 
     def add(self, block: Block, codes: np.ndarray, distance: np.ndarray) -> None:
         """Takes in a block, the codes [items with a photo, L], and the squared distances left over."""
+        if self._previous:
+            self._pairs.append(np.stack([self._previous.codes(block.items[block.has_photo])[:, 0], codes[:, 0]]))
         train = block.in_train_span[block.has_photo]
         self.without_photo += int(np.count_nonzero(~block.has_photo))
         if not train.any():
@@ -69,4 +76,18 @@ class Report:
             "neighbours_kept": None
             if few
             else quality.neighbours_kept(sample.embeddings, cluster, NEIGHBOUR_QUERIES, np.random.default_rng(0)),
+        }
+
+    def kept(self) -> dict[str, float | int | None]:
+        """How far IDs stayed: items that had one and have one, those that are new, the share that kept theirs, and the
+        adjusted Rand index, which knows of no numbers. Empty where there is no previous stage."""
+        if not self._previous:
+            return {}
+        old, new = np.concatenate(self._pairs, axis=1)
+        known = old != NO_CLUSTER
+        return {
+            "items_in_previous": int(known.sum()),
+            "new_items": int((~known).sum()),
+            "ids_kept": float((old == new)[known].mean()) if known.any() else None,
+            "adjusted_rand_index": float(adjusted_rand_score(old[known], new[known])) if known.any() else None,
         }

@@ -3,11 +3,12 @@
 python -m tests.benchmarks.shop_stability OUT
 
 The preset `demo` with more clusters, up to the cluster stage; then again with the split a day later, the encoder
-warm-started, and the clusters learned with the former ones at hand, or without. Interrupted, it goes on where it
-stopped. Writes OUT/stability.md.
+warm-started (for a day's share of the steps, or for as many as the first time), and the clusters learned with the
+former ones at hand, or without. Interrupted, it goes on where it stopped. Writes OUT/stability.md.
 """
 
 import dataclasses
+import itertools
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from courier_tf.settings import Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
 from tests.benchmarks.sharing import share_stages
 
+STEPS = (10, PRESETS["demo"].pretrain.pretrain_steps)  # The train span of the shop has about 15 days.
 ALGORITHMS = ("kmeans", "online", "residual")
 LEARNED = ("ingest", "warmup", "pretrain", "embed")  # What all clusterings of one day share.
 
@@ -42,7 +44,8 @@ def cluster_ids(cluster: Path) -> dict[str, int]:
 
 def run(raw: Path, workdir: Path, shared: Path, settings: Settings) -> artefacts.Artefact:
     """The chain up to the cluster stage, with the stages before it made once for all workdirs of a day."""
-    share_stages(workdir, shared, LEARNED)
+    # An encoder that goes on from another has no warm-up of its own.
+    share_stages(workdir, shared, [stage for stage in LEARNED if stage != "warmup" or not settings.pretrain.init])
     chain = Chain(workdir, settings)
     chain.ingest(str(raw))
     for stage in ("pretrain", "embed", "cluster"):
@@ -62,10 +65,10 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
     if not (raw / SHOP_FILE).exists():
         make_shop(raw, ShopSettings())
     lines = [
-        "| algorithm | former clusters | IDs kept, % | adjusted Rand index | distortion | items with both IDs |",
+        "| steps of the retrain | algorithm | former clusters | IDs kept, % | adjusted Rand index | distortion |",
         "|---|---|---|---|---|---|",
     ]
-    for algorithm in ALGORITHMS:
+    for steps, algorithm in itertools.product(STEPS, ALGORITHMS):
         settings = changed(PRESETS["demo"], cluster={"clusters": clusters, "algorithm": algorithm})
         first = run(raw, out / f"first-{algorithm}", out / f"first-{ALGORITHMS[0]}", settings)
         facts = artefacts.read(first.path.parent / "ingest", "ingest").facts
@@ -73,17 +76,16 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
             "valid_from": str(date.fromisoformat(facts["valid_from"]) + timedelta(days=1)),
             "test_from": str(date.fromisoformat(facts["test_from"]) + timedelta(days=1)),
         }
-        start = str(out / f"first-{ALGORITHMS[0]}" / "pretrain")
-        for previous in (str(first.path), None):
-            again = changed(settings, ingest=later, pretrain={"init": start}, cluster={"previous": previous})
-            workdir = out / f"{'second' if previous else 'fresh'}-{algorithm}"
-            found = run(raw, workdir, out / f"second-{ALGORITHMS[0]}", again)
+        retrain = {"init": str(out / f"first-{ALGORITHMS[0]}" / "pretrain"), "pretrain_steps": steps}
+        for kind, previous in (("kept", str(first.path)), ("fresh", None)):
+            again = changed(settings, ingest=later, pretrain=retrain, cluster={"previous": previous})
+            found = run(raw, out / f"{steps}-{kind}-{algorithm}", out / f"{steps}-kept-{ALGORITHMS[0]}", again)
             old, new = cluster_ids(first.path), cluster_ids(found.path)
             pairs = np.array([(old[item], new[item]) for item in old if old[item] >= 0 and new.get(item, -1) >= 0])
             kept = 100 * (pairs[:, 0] == pairs[:, 1]).mean()
             lines.append(
-                f"| {algorithm} | {'at hand' if previous else 'unknown'} | {kept:.1f} "
-                f"| {adjusted_rand_score(*pairs.T):.3f} | {found.facts['quality']['distortion']:.4f} | {len(pairs)} |"
+                f"| {steps} | {algorithm} | {'at hand' if previous else 'unknown'} | {kept:.1f} "
+                f"| {adjusted_rand_score(*pairs.T):.3f} | {found.facts['quality']['distortion']:.4f} |"
             )
             artefacts.write_file(out / "stability.md", "\n".join(lines) + "\n")
     print("\n".join(lines))

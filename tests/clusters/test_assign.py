@@ -19,9 +19,27 @@ def test_codes_equal_a_loop():
             assert code[level] == ((point - centroids) ** 2).sum(axis=1).argmin()
             point = point - centroids[code[level]]
         assert rest == pytest.approx((point**2).sum(), rel=1e-4)
-    other = rng.integers(5, size=codes.shape)
-    rest = points - sum(codebook[level][other[:, level]] for level in range(3))
-    np.testing.assert_allclose(assign.left_over(points, other), np.square(rest).sum(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("stay", [0.0, 0.3, 1.0])
+def test_items_stay_unless_another_centroid_is_much_nearer(stay):
+    """Against a loop; an item that leaves its coarse code owes nothing to the finer one."""
+    rng = np.random.default_rng(1)
+    points, codebook = rng.normal(size=[300, 3]).astype(np.float32), rng.normal(size=[2, 4, 3]).astype(np.float32)
+    former = rng.integers(-1, 4, size=[300, 1]) * np.ones([1, 2], int)
+    codes, left_over = Assigner(codebook)(points, former.astype(np.int32), stay)
+    stayed = 0
+    for point, old, code, rest in zip(points, former, codes, left_over, strict=True):
+        binds = old[0] >= 0
+        for level in range(2):
+            table = ((point - codebook[level]) ** 2).sum(axis=1)
+            keeps = binds and table.min() >= (1 - stay) * table[old[level]]
+            wanted = old[level] if keeps else table.argmin()
+            assert code[level] == wanted
+            stayed += keeps
+            point, binds = point - codebook[level, wanted], binds and wanted == old[level]
+        assert rest == pytest.approx((point**2).sum(), rel=1e-3)
+    assert stayed > 50
 
 
 def test_codes_by_scann_are_nearly_those_of_exact_search():

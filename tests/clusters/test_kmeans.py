@@ -78,6 +78,22 @@ def test_a_given_start_is_kept_to():
     assert len(np.unique(run(points, 13, start=np.concatenate([centres, 9 + centres[:1]]))[-1].nearest)) == 13
 
 
+def test_what_settles_otherwise_counts_from_the_start():
+    """Each step's centroids are the means of the clusters as they were settled, not of what was nearest."""
+    points, label = planted()
+    settled = np.roll(label, 1).astype(np.int32)
+
+    def settle(centroids, found):
+        return settled, ((points - centroids[settled]) ** 2).sum(axis=1)
+
+    start = np.stack([points[label == cluster].mean(axis=0) for cluster in range(12)])
+    state = begin(points, 12, np.random.default_rng(0), start, settle)
+    (last,) = lloyd(points, state, 25, settle)
+    means = [points[settled == cluster].mean(axis=0) for cluster in range(12)]
+    np.testing.assert_allclose(last.centroids, means, atol=1e-5)
+    np.testing.assert_array_equal(last.nearest, settled)
+
+
 def test_planted_clusters_are_found():
     points, label = planted()
     assert adjusted_rand_score(label, run(points, 12)[-1].nearest) > 0.95
