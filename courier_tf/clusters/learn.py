@@ -99,10 +99,13 @@ def _online(
     state = saved.load("online", Online)
     if state is None:
         sample = files.train_sample(settings.clusters * SEEN_AT_START)
+        start_at, settle = None, None
         if previous:
             previous.require_shape((1, settings.clusters, sample.embeddings.shape[1]))
-        former = previous.start(0, sample.items, sample.embeddings) if previous else None
-        state = start(sample.embeddings, settings.clusters, np.random.default_rng(seed), former)
+            start_at = previous.start(0, sample.items, sample.embeddings)
+            held = previous.codes(sample.items)[:, 0]
+            settle = functools.partial(stayed, sample.embeddings, former=held, stay=settings.stay)
+        state = start(sample.embeddings, settings.clusters, np.random.default_rng(seed), start_at, settle)
     blocks = _rest(files.train_blocks(settings.cluster_batch_size), state.seen)
     # The length of the stream is not known before its end.
     return _followed(state, single_pass(state, blocks), saved, progress, "online", None).centroids

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from courier_tf.clusters.kmeans import begin, lloyd
+from courier_tf.clusters.kmeans import Settle, begin, lloyd
 from courier_tf.clusters.nearest import nearest
 
 SEEN_AT_START = 20  # Embeddings for each centroid, at the start of the stream.
@@ -27,7 +27,13 @@ class Online(NamedTuple):
     seen: int  # Embeddings of the stream.
 
 
-def start(sample: np.ndarray, clusters: int, rng: np.random.Generator, centroids: np.ndarray | None = None) -> Online:
+def start(
+    sample: np.ndarray,
+    clusters: int,
+    rng: np.random.Generator,
+    centroids: np.ndarray | None = None,
+    settle: Settle | None = None,
+) -> Online:
     """The state before the rest of the stream: a few steps of k-means on its first embeddings.
 
     Args:
@@ -35,9 +41,10 @@ def start(sample: np.ndarray, clusters: int, rng: np.random.Generator, centroids
         clusters: number of centroids.
         rng: of seeding.
         centroids: [clusters, D] to start from, if there are any.
+        settle: as in `lloyd`.
     """
-    found = begin(sample, clusters, rng, centroids)
-    for step in lloyd(sample, found, START_STEPS):
+    found = begin(sample, clusters, rng, centroids, settle)
+    for step in lloyd(sample, found, START_STEPS, settle):
         found = step
     counts = np.bincount(found.nearest, minlength=clusters).astype(np.float64)
     return Online(found.centroids, np.maximum(counts, 1), np.zeros(clusters, int), len(sample))
