@@ -38,6 +38,26 @@ class TargetAttention(keras.layers.Layer):
         weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
         return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
 
+    def of_many(self, candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The same for many candidates per history: candidates [B, N, D] -> [B, N, D].
+
+        With the history fixed the first layer is linear in the candidate, so the history becomes one matrix per row,
+        [D, H * hidden], which all its candidates share.
+        """
+        size, hidden = tf.shape(mask), self.of_candidate.units
+        of_candidate = tf.cast(self.of_candidate.kernel, history.dtype)
+        of_product = tf.cast(self.of_product.kernel, history.dtype)
+        matrix = of_candidate + history[..., None] * of_product  # [B, H, D, hidden]
+        matrix = tf.reshape(tf.transpose(matrix, [0, 2, 1, 3]), [size[0], history.shape[-1], size[1] * hidden])
+        bias = tf.cast(self.of_candidate.bias, history.dtype)
+        offset = tf.reshape(self.of_item(history) + bias, [size[0], 1, size[1] * hidden])
+        activations = tf.nn.relu(tf.matmul(candidates, matrix) + offset)
+        logits = self.logit(tf.reshape(activations, [-1, hidden]))
+        logits = tf.reshape(logits, [size[0], -1, size[1]])
+        mask = mask[:, None, :]
+        weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
+        return tf.matmul(tf.cast(weights, history.dtype), history)
+
 
 class Ranker(tfrs.models.Model):
     """Click probability of a candidate for a user with a history.
@@ -94,10 +114,7 @@ class Ranker(tfrs.models.Model):
         codes = self.lookup(features["item_id"])
         history_codes = self.lookup(features["history_item_ids"])
         user = self.user_codes.lookup(features["user_id"])
-        # How much of the history shares the candidate's value: of an item a repeat, of a cluster a similar look.
-        same = (codes[:, None, :] == history_codes) & (codes[:, None, :] > 0)
-        length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
-        share = tf.reduce_sum(tf.cast(same, tf.float32), axis=1) / tf.maximum(length, 1.0)
+        numbers = self._numbers(codes[:, None], history_codes, mask)[:, 0]
         if training:
             user *= tf.cast(tf.random.uniform(tf.shape(user)) >= self.unknown_rate, tf.int32)
             keep = tf.random.uniform(tf.shape(codes)[:1]) >= self.unknown_rate
@@ -106,11 +123,50 @@ class Ranker(tfrs.models.Model):
         history = self._embedded(history_codes)
         who = self.user_embedding(user)
         wanted = self.attention(candidate, history, mask)
-        numbers = tf.concat([share, tf.sqrt(share), tf.math.log1p(length), tf.minimum(length, 1.0)], axis=1)
-        joined = tf.concat([who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype)], axis=1)
-        probability = tf.sigmoid(self.logit(self.mlp(joined)))[:, 0]
+        probability = self._head(who, candidate, wanted, numbers)
         norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
         return probability, norm
+
+    def rank(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Many candidates per user, for serving: all that belongs to the user is computed once per row.
+
+        Args:
+            features: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B, N]}.
+
+        Returns:
+            [B, N] float32 probability, as the call on each pair gives it.
+        """
+        mask = features["history_item_ids"] != ""
+        codes = self.lookup(features["item_id"])
+        history_codes = self.lookup(features["history_item_ids"])
+        candidate, history = self._embedded(codes), self._embedded(history_codes)
+        who = self.user_embedding(self.user_codes.lookup(features["user_id"]))
+        who = tf.repeat(who[:, None, :], tf.shape(codes)[1], axis=1)
+        wanted = self.attention.of_many(candidate, history, mask)
+        parts = (who, candidate, wanted, self._numbers(codes, history_codes, mask))
+        probability = self._head(*(tf.reshape(part, [-1, part.shape[-1]]) for part in parts))
+        return tf.reshape(probability, tf.shape(codes)[:2])
+
+    def _numbers(self, codes: tf.Tensor, history_codes: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """How much of the history shares the candidate's value: of an item a repeat, of a cluster a similar look.
+
+        Args:
+            codes: [B, N, columns] of the candidates.
+            history_codes, mask: [B, H, columns], [B, H].
+
+        Returns:
+            [B, N, 2 * columns + 2] float32: shares, their roots, length of the history, whether there is one.
+        """
+        same = (codes[:, :, None, :] == history_codes[:, None]) & (codes[:, :, None, :] > 0)
+        length = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)[:, None, None]
+        share = tf.reduce_sum(tf.cast(same, tf.float32), axis=2) / tf.maximum(length, 1.0)
+        of_row = tf.concat([tf.math.log1p(length), tf.minimum(length, 1.0)], axis=2)
+        return tf.concat([share, tf.sqrt(share), tf.repeat(of_row, tf.shape(codes)[1], axis=1)], axis=2)
+
+    def _head(self, who: tf.Tensor, candidate: tf.Tensor, wanted: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """[rows] probability from the parts, each [rows, width]."""
+        joined = tf.concat([who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype)], axis=1)
+        return tf.sigmoid(self.logit(self.mlp(joined)))[:, 0]
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes to [..., columns * dim]."""

@@ -116,6 +116,21 @@ def test_two_replicas_train_like_one(two_replicas):
     assert max(np.abs(a - b).max() for a, b in zip(weights[0][1], weights[0][2], strict=True)) > 1e-3
 
 
+def test_many_candidates_per_user_equal_the_pairs(precision):
+    """Up to the rounding of the compute dtype; padding, unknown ids and empty histories among them."""
+    rng, candidates = np.random.default_rng(4), 7
+    ranker = new_ranker(catalogue(), USERS, 4)
+    batch = features(rng, 5)
+    items_of_row = rng.choice([b"a", b"b", b"c", b"d", b"unknown", b""], [5, candidates]).astype(object)
+    found = ranker.rank({**batch, "item_id": tf.constant(items_of_row)})
+    pairs = {name: tf.repeat(batch[name], candidates, axis=0) for name in ("user_id", "history_item_ids")}
+    expected = ranker({**pairs, "item_id": tf.constant(items_of_row.ravel())}, training=False)
+    tolerance = {"float32": 1e-6, "mixed_float16": 2e-3, "mixed_bfloat16": 2e-2}[precision]
+    np.testing.assert_allclose(found.numpy().ravel(), expected, atol=tolerance)
+    assert np.ptp(expected) > 10 * tolerance or precision == "mixed_bfloat16"
+    assert ranker.rank({**batch, "item_id": tf.zeros([5, 0], tf.string)}).shape == (5, 0)
+
+
 def test_more_padding_changes_nothing():
     ranker = new_ranker(catalogue(), USERS, 4)
     batch = features(np.random.default_rng(2))
