@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain format lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain format protos lock clean
 
 install: $(VENV)/.installed
 
@@ -50,6 +50,11 @@ benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): I
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+protos:  ## Renews serving/server_config_pb2.py. The generator is old on purpose: its code runs on every protobuf since.
+	$(PYTHON) -m venv $(WORK)/protos
+	$(WORK)/protos/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
+	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. serving/server_config.proto
 
 lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
 	$(PYTHON) -m venv $(WORK)/lock

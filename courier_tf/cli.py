@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 import tyro
 
 import courier_tf
+from courier_tf import schema
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import Settings
+from courier_tf.settings import GateSettings, Settings
 from courier_tf.shop import ShopSettings
 
 Flat = tyro.conf.arg(name="")  # A stage's settings are options of their own, without a prefix.
@@ -83,7 +84,27 @@ class Rank(Stage):
 
 @dataclasses.dataclass(frozen=True)
 class Export(Stage):
-    """Trained models to SavedModels for TF Serving."""
+    """Trained models to SavedModels for TF Serving, and the bundle that a server is started with."""
+
+    promote: bool = False
+    """Make the newest versions the stable ones, if they pass the gate."""
+    roll_back: bool = False
+    """Export nothing: make the versions before the stable ones the stable ones again."""
+    gate: Annotated[GateSettings, Flat] = dataclasses.field(default_factory=GateSettings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Serve the exported models by TensorFlow Serving, if it is here, else by a local server with the same API."""
+
+    workdir: Path
+    """Workdir of a finished run."""
+    port: int = 8500
+    """Of gRPC."""
+    rest_port: int = 8501
+    """Of REST."""
+    server: Literal["auto", "tensorflow_model_server", "docker", "local"] = "auto"
+    """Which server; auto takes the first of these that is here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +121,7 @@ class Predict:
     """Item ids clicked before, oldest first."""
 
 
-COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict)
+COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict, Serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -165,6 +186,15 @@ def _run(command: object, beams: list[str]) -> None:
         from courier_tf.predict import predict
 
         predict(command.workdir, command.user, command.candidates, command.history)
+    elif isinstance(command, Serve):
+        from serving.start import serve
+
+        folders = (command.workdir / schema.BUNDLE_FOLDER, command.workdir / schema.MODELS_FOLDER)
+        serve(*folders, command.port, command.rest_port, command.server)
+    elif isinstance(command, Export) and command.roll_back:
+        from courier_tf.exporting.promotion import roll_back
+
+        roll_back(command.workdir)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
 
@@ -182,6 +212,8 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
         chain.ingest(command.raw)
     else:
         getattr(chain, stage)()
+        if isinstance(command, Export) and command.promote:
+            chain.promote(command.gate)
         if isinstance(command, Rank):
             summary.report(chain.report(command.final), command.workdir)
 

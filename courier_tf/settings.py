@@ -54,6 +54,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "cluster_batch_size": _AT_LEAST_ONE,
     "cluster_steps": _AT_LEAST_ONE,
     "levels": (2, 16),
+    "auc_tolerance": (0.0, 1.0),
+    "calibration_tolerance": (0.0, math.inf),
     "rank_history_length": _AT_LEAST_ONE,
     "rank_dim": _AT_LEAST_ONE,
     "rank_epochs": _AT_LEAST_ONE,
@@ -224,6 +226,16 @@ class RankSettings(_Checked):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):
             raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
+
+
+@dataclasses.dataclass(frozen=True)
+class GateSettings(_Checked):
+    """How much worse than the stable version a new one may be on the valid span, to be promoted."""
+
+    auc_tolerance: float = 0.002
+    """Loss of AUC."""
+    calibration_tolerance: float = 0.05
+    """Growth of |log(mean probability / share of clicks)|."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,39 @@
+"""The results of the chain that an export is made of."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from courier_tf.artefacts import Artefact, ArtefactError, read, require_input
+
+
+class Stages(NamedTuple):
+    """The finished stages that are exported."""
+
+    ingest: Artefact
+    pretrain: Artefact
+    embed: Artefact
+    cluster: Artefact
+    rank: Artefact
+
+    @classmethod
+    def read(cls, workdir: Path) -> "Stages":
+        """Those of a workdir.
+
+        Raises:
+            ArtefactError: one of them is not finished.
+        """
+        return cls(*(read(workdir / stage, stage) for stage in cls._fields))
+
+    def require_fit(self) -> None:
+        """Refuses results of different runs.
+
+        Raises:
+            ArtefactError: the embeddings, the codebook or the ranker come from something else than is exported.
+        """
+        for stage in (self.embed, self.cluster):
+            if stage.facts["encoder"] != self.pretrain.fingerprint:
+                raise ArtefactError(
+                    f"{stage.path} belongs to the encoder {stage.facts['encoder']}, but {self.pretrain.path} holds "
+                    f"{self.pretrain.fingerprint}. Run 'courier embed' and 'courier cluster' again."
+                )
+        require_input(self.rank, "cluster", self.cluster.fingerprint)
