@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain format protos lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives benchmark-pretrain benchmark-serving format protos lock clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,9 @@ evidence-objectives: install  ## Every objective on hm_fashion, one table: RAW=f
 benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): INGEST=ingest directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.pretrain.run $(INGEST) $(WORK)/benchmark-pretrain
+
+benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
+	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving
 
 format: install
 	$(BIN)/ruff format .

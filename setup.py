@@ -30,6 +30,7 @@ setup(
         "requests",
         "google-crc32c",  # Beam reads and writes TFRecords slowly without it.
         "crcmod",  # Beam warns at every start where it is missing.
+        "matplotlib",
         "numpy",
         "pandas<3",  # In a notebook Beam loads its data frames, which need what pandas 3 removed.
         "pillow",
@@ -43,7 +44,7 @@ setup(
     extras_require={
         "benchmark": ["torch", "torchvision"],
         "parity": ["keras-hub"],
-        "dev": ["pytest", "matplotlib", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
+        "dev": ["pytest", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
     entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.settings import GateSettings, RankSettings, Settings
+from courier_tf.settings import RankSettings, Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE, METRICS_FILE, READINGS_FILE = "settings.json", "metrics.json", "test_readings.json"
@@ -160,25 +160,7 @@ class Chain:
         from courier_tf.export import export
         from courier_tf.exporting.stages import Stages
 
-        export(Stages.read(self.workdir), self.workdir, **self._served_ranker())
-
-    def promote(self, tolerances: GateSettings) -> None:
-        """Makes the newest exported versions the stable ones, if they pass the gate."""
-        from courier_tf.exporting.promotion import promote
-        from courier_tf.exporting.stages import Stages
-
-        served = self._served_ranker()
-        promote(Stages.read(self.workdir), self.workdir, tolerances, served["ranker"], served["history_length"])
-
-    def _served_ranker(self) -> dict[str, Any]:
-        """Which of the rankers is served: its mode, its directory, the length of its histories."""
-        from courier_tf.ranking.train import start_directory
-
-        ranked = artefacts.read(self.directory("rank"), "rank")
-        trained_with = rank_settings(ranked)
-        mode = exported_mode(trained_with.rank_modes)
-        directory = start_directory(ranked.path, mode, ranked.facts["best_start"][mode])
-        return {"mode": mode, "ranker": directory, "history_length": trained_with.rank_history_length}
+        export(Stages.read(self.workdir), self.workdir)
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""
@@ -249,8 +231,3 @@ def rank_settings(ranked: artefacts.Artefact) -> RankSettings:
     """The settings that a rank stage was run with, whatever is asked for now."""
     values = {name: value for name, value in ranked.made_by.settings.items() if name != "seed"}
     return RankSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
-
-def exported_mode(modes: Sequence[str]) -> str:
-    """The mode that is served: the last one that is no control."""
-    return next(mode for mode in reversed(modes) if not mode.endswith("permuted"))

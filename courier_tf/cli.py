@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +122,39 @@ class Predict:
     """Item ids clicked before, oldest first."""
 
 
-COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict, Serve)
+@dataclasses.dataclass(frozen=True)
+class LoadTest:
+    """Send real requests to a server at a given rate, whether it keeps up or not; table, figures and plot."""
+
+    workdir: Path
+    """Workdir of the models that are served; its warm-up requests are sent."""
+    target: str = "localhost:8500"
+    """Server, host:port of gRPC."""
+    label: Literal["stable", "canary"] = "stable"
+    """Versions that are asked."""
+    models: tuple[Literal["ctr_ranker", "image_embedder", "similar_items"], ...] = schema.SERVED_MODELS
+    """Models that are asked."""
+    rate: float = 20.0
+    """Requests per second."""
+    seconds: float = 30.0
+    """How long."""
+    timeout_seconds: float = 10.0
+    """Deadline of a request."""
+    out: Path | None = None
+    """Folder for figures and plot; the default is serving/load_test in the workdir."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Skew:
+    """Compare a log of requests (serving/request_log.py) with the training data and the trained ranker."""
+
+    workdir: Path
+    """Workdir of the models that were served."""
+    log: Path
+    """The log."""
+
+
+COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Predict, Serve, LoadTest, Skew)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,8 +175,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"courier: {error}")
 
 
+def _name(command: type) -> str:
+    """LoadTest is the command load-test."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower()
+
+
 def _parse(arguments: list[str]) -> object:
-    names = {command.__name__.lower(): command for command in COMMANDS}
+    names = {_name(command): command for command in COMMANDS}
     if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
         nearest = difflib.get_close_matches(arguments[0], names, 1)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
@@ -191,12 +229,29 @@ def _run(command: object, beams: list[str]) -> None:
 
         folders = (command.workdir / schema.BUNDLE_FOLDER, command.workdir / schema.MODELS_FOLDER)
         serve(*folders, command.port, command.rest_port, command.server)
+    elif isinstance(command, LoadTest):
+        _load_test(command)
+    elif isinstance(command, Skew):
+        from courier_tf.exporting.skew import skew
+
+        skew(command.workdir, command.log)
     elif isinstance(command, Export) and command.roll_back:
         from courier_tf.exporting.promotion import roll_back
 
         roll_back(command.workdir)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
+
+
+def _load_test(command: LoadTest) -> None:
+    from courier_tf.exporting.versions import newest_version
+    from serving import load_test
+
+    found = [newest_version(command.workdir / schema.MODELS_FOLDER / model) for model in command.models]
+    requests = load_test.warm_up_requests([version for version in found if version], command.label)
+    sent = load_test.load_test(command.target, requests, command.rate, command.seconds, command.timeout_seconds)
+    out = command.out or command.workdir / schema.BUNDLE_FOLDER / "load_test"
+    load_test.report(sent, command.target, load_test.server_at(command.target), command.rate, command.seconds, out)
 
 
 def _run_stage(command: Stage, beams: list[str]) -> None:
@@ -213,7 +268,9 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
     else:
         getattr(chain, stage)()
         if isinstance(command, Export) and command.promote:
-            chain.promote(command.gate)
+            from courier_tf.exporting.promotion import promote
+
+            promote(command.workdir, command.gate)
         if isinstance(command, Rank):
             summary.report(chain.report(command.final), command.workdir)
 

@@ -25,15 +25,12 @@ class ExportError(ValueError):
     """A model cannot be served as it is."""
 
 
-def export(stages: Stages, workdir: Path, mode: str, ranker: Path, history_length: int) -> list[Path]:
+def export(stages: Stages, workdir: Path) -> list[Path]:
     """Writes a new version of each model that has changed, and the bundle.
 
     Args:
         stages: to export.
         workdir: gets `schema.MODELS_FOLDER` and `schema.BUNDLE_FOLDER`.
-        mode: image-feature mode of the ranker.
-        ranker: directory of the ranker, inside the rank stage.
-        history_length: that it was trained with.
 
     Returns:
         The directories of the new versions.
@@ -46,7 +43,7 @@ def export(stages: Stages, workdir: Path, mode: str, ranker: Path, history_lengt
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with exclusive(models):
         changed = []
-        for version in _versions(stages, mode, ranker, history_length):
+        for version in _versions(stages):
             newest = newest_version(models / version.model)
             if newest and artefacts.is_current(newest, version.made_by):
                 print(f"[export {version.model}] unchanged, skipped", flush=True)
@@ -57,11 +54,11 @@ def export(stages: Stages, workdir: Path, mode: str, ranker: Path, history_lengt
         for directory in written:
             print(f"[export {directory.parent.name}] version {directory.name}", flush=True)
         newest = newest_versions(models)
-        write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, mode, newest))
+        write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest))
     return written
 
 
-def _versions(stages: Stages, mode: str, ranker: Path, history_length: int) -> list[NewVersion]:
+def _versions(stages: Stages) -> list[NewVersion]:
     ingest, encoder = stages.ingest.path, stages.pretrain.path / ENCODER_FOLDER
     image_size, trained = stages.pretrain.facts["image_size"], {"encoder": stages.pretrain.fingerprint}
 
@@ -75,9 +72,13 @@ def _versions(stages: Stages, mode: str, ranker: Path, history_length: int) -> l
     return [
         NewVersion(
             schema.CTR_RANKER,
-            MadeBy("export", {"mode": mode}, {"rank": stages.rank.fingerprint, "cluster": stages.cluster.fingerprint}),
-            lambda version: ServedRanker(ranker, history_length, version),
-            lambda: requests.ranker_requests(ingest, history_length),
+            MadeBy(
+                "export",
+                {"mode": stages.mode},
+                {"rank": stages.rank.fingerprint, "cluster": stages.cluster.fingerprint},
+            ),
+            lambda version: ServedRanker(stages.ranker, stages.history_length, version),
+            lambda: requests.ranker_requests(ingest, stages.history_length),
         ),
         NewVersion(
             schema.IMAGE_EMBEDDER,

@@ -57,6 +57,10 @@ def answer(
         found = model.run(name, inputs, outputs, timeout_seconds)
     except tf.errors.OpError as error:
         raise AnswerError(_CODES[error.error_code], error.message[:_LONGEST_MESSAGE]) from error
+    except UnicodeDecodeError as error:
+        # TensorFlow's message quotes the request, whose bytes are no text, and Python cannot raise it.
+        message = error.object.decode(errors="replace") if isinstance(error.object, bytes) else str(error)
+        raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message[:_LONGEST_MESSAGE]) from error
     except MemoryError as error:
         raise AnswerError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the request needs more memory than there is") from error
     used = ModelSpec(name=spec.name, signature_name=name)

@@ -17,6 +17,7 @@ import numpy as np
 from courier_tf import schema
 from courier_tf.schema import RowStatus
 from serving.bundle import MOST_ROWS
+from serving.request_log import RequestLog
 from serving.transport import CallError, GrpcTransport, RestTransport, Transport
 
 #: What may go well at the next attempt: the server is starting, stopping, or its queue is full.
@@ -75,6 +76,7 @@ class CourierClient:
         timeout_seconds: of a call, all its attempts together; each attempt gets what is left as its deadline.
         retries: of UNAVAILABLE alone.
         credentials: for TLS over gRPC.
+        log: that gets a sample of what is asked and answered.
 
     Raises (by every call):
         CallError: with the code of the last attempt, and the request ID.
@@ -89,10 +91,11 @@ class CourierClient:
         timeout_seconds: float = 1.0,
         retries: Retries = Retries(),  # noqa: B008 (frozen)
         credentials: grpc.ChannelCredentials | None = None,
+        log: RequestLog | None = None,
     ) -> None:
         is_url = target.startswith(("http://", "https://"))
         self._transport: Transport = RestTransport(target) if is_url else GrpcTransport(target, credentials)
-        self.label, self.timeout_seconds, self.retries = label, timeout_seconds, retries
+        self.label, self.timeout_seconds, self.retries, self.log = label, timeout_seconds, retries, log
 
     def __enter__(self) -> "CourierClient":
         return self
@@ -164,10 +167,13 @@ class CourierClient:
         self, model: str, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None = None
     ) -> dict[str, np.ndarray]:
         """Any signature of any model: arrays in (strings as arrays of bytes objects), arrays out."""
-        return self._retried(
+        outputs = self._retried(
             lambda left, request_id: self._transport.predict(model, self.label, signature, inputs, left, request_id),
             request_id,
         )
+        if self.log:
+            self.log.add(model, signature, inputs, outputs)
+        return outputs
 
     def _similar(self, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None) -> list[Similar]:
         if not len(next(iter(inputs.values()))):

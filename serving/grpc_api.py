@@ -26,6 +26,7 @@ from serving.messages import MessageError, inputs_of, serialised_examples
 LOG = logging.getLogger(__name__)
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
 REQUEST_ID = "x-request-id"
+SERVER_NAME = ("x-server", "courier local server")  # So that no figure of it passes for one of TF Serving.
 Response = TypeVar("Response")
 
 
@@ -131,6 +132,7 @@ def metadata(
 def _guarded(context: grpc.ServicerContext, respond: Callable[[], Response]) -> Response:
     """The response, or the status that says what is wrong."""
     request_id = dict(context.invocation_metadata()).get(REQUEST_ID, "-")
+    context.send_initial_metadata([SERVER_NAME])
     try:
         return respond()
     except AnswerError as error:

@@ -50,7 +50,6 @@ class LocalServer:
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.models = LoadedModels(bundle / MODELS_CONFIG, models, warm_up)
-        self.models.refresh()
         self._poll_seconds, self._stopped = poll_seconds, threading.Event()
         self._health = health.HealthServicer()
         # Messages of any size, as TF Serving takes them; a port is ours alone, or an error.
@@ -66,6 +65,8 @@ class LocalServer:
         self._rest = RestServer(host, rest_port, self.models)
         self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         self.rest_port = self._rest.server_address[1]
+        # After the ports, which may be taken: loading takes long.
+        self.models.refresh()
         self._tell_health()
         self._grpc.start()
         for work in (self._rest.serve_forever, self._follow):

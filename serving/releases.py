@@ -85,11 +85,11 @@ class Releases:
         return Releases(self.promoted[:-1], (*self.withdrawn, self.promoted[-1]))
 
     def labels(self, model: str, newest: int) -> dict[str, int]:
-        """Label -> version of a model. `stable` is missing before the first promotion."""
-        labels = {"stable": self.stable.versions[model]} if self.stable else {}
-        again = {release.versions[model] for release in self.promoted}
-        refused = {release.versions[model] for release in self.withdrawn} - again
-        labels["canary"] = labels["stable"] if self.stable and newest in refused else newest
+        """Label -> version of a model. `stable` is missing before the model's first promotion."""
+        labels = {"stable": self.stable.versions[model]} if self.stable and model in self.stable.versions else {}
+        again = {release.versions.get(model) for release in self.promoted}
+        refused = {release.versions.get(model) for release in self.withdrawn} - again
+        labels["canary"] = labels["stable"] if "stable" in labels and newest in refused else newest
         return labels
 
     def loaded(self, model: str, newest: int) -> list[int]:

@@ -116,6 +116,8 @@ class RestTransport:
         body = {"signature_name": signature, "inputs": {name: _to_json(value) for name, value in inputs.items()}}
         place = f"{model}/labels/{label}" if label else model
         outputs = self._call("POST", f"{place}:predict", body, timeout_seconds, request_id)["outputs"]
+        if not isinstance(outputs, dict):  # A single output comes without its name.
+            outputs = {"outputs": outputs}
         return {name: _from_json(value) for name, value in outputs.items()}
 
     def versions(self, model: str, timeout_seconds: float, request_id: str) -> dict[int, str]:

@@ -8,12 +8,11 @@ from courier_tf.exporting.stages import Stages
 from courier_tf.images import MAX_PIXELS
 
 
-def model_card(stages: Stages, mode: str, newest: Mapping[str, int]) -> str:
+def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
     """Markdown.
 
     Args:
         stages: that are exported.
-        mode: image-feature mode of the ranker.
         newest: model -> version.
     """
     data = stages.ingest.facts
@@ -34,23 +33,22 @@ def model_card(stages: Stages, mode: str, newest: Mapping[str, int]) -> str:
         "",
         f"- Data: {stages.ingest.fingerprint}; train before {data['valid_from']}, valid before {data['test_from']}, "
         "test after that (UTC).",
-        f"- The image feature of the ranker is `{mode}`. {_meaning(data['negatives'])}",
+        f"- The image feature of the ranker is `{stages.mode}`. {_meaning(data['negatives'])}",
         f"- Code version {stages.rank.made_by.code_version}.",
         "",
         "| valid span | impressions | AUC | GAUC | log loss |",
         "|---|---|---|---|---|",
     ]
-    measured = stages.rank.facts["metrics"][mode]
+    measured = stages.rank.facts["metrics"][stages.mode]
     for name, part in {"all": measured, **measured["slices"]}.items():
         figures = (_figure(part[key]) for key in ("auc", "gauc", "logloss"))
         lines.append(f"| {name} | {part['impressions']:,} | {' | '.join(figures)} |")
-    length = stages.rank.made_by.settings["rank_history_length"]
     lines += [
         "",
         "Limits",
         "",
-        f"- Of a history the {length} most recent items count. Users, items and columns that the train span did not "
-        "know share one embedding each: such a probability says little.",
+        f"- Of a history the {stages.history_length} most recent items count. Users, items and columns that the train "
+        "span did not know share one embedding each: such a probability says little.",
         f"- A row of `rank` takes up to {schema.MAX_CANDIDATES:,} candidates.",
         f"- Photos: JPEG or PNG, up to {MAX_PIXELS:,} pixels; others get a status for their row.",
         "- Embeddings and `pixels` have one width and one size: a server that joins requests into batches pads what is "

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +38,6 @@ def measure(
     models: Path,
     newest: Mapping[str, int],
     stable: Mapping[str, int] | None,
-    ranker: Path,
-    history_length: int,
     tolerances: GateSettings,
 ) -> dict[str, float]:
     """Checks the newest versions against what was trained and against the stable ones.
@@ -49,8 +47,6 @@ def measure(
         models: directory of all models.
         newest: model -> version to be promoted.
         stable: model -> version that is served now; None if none is.
-        ranker: directory of the trained ranker.
-        history_length: that it was trained with.
         tolerances: of the comparison with `stable`.
 
     Returns:
@@ -75,14 +71,13 @@ def measure(
             warmup.replay(directory, loaded[model])
         except WarmUpError as error:
             reasons.append(str(error))
-    ingest = stages.ingest.path
-    reasons += _ranker_differs(loaded[schema.CTR_RANKER], ranker, ingest, history_length)
+    reasons += _ranker_differs(loaded[schema.CTR_RANKER], stages)
     reasons += _embedder_differs(loaded[schema.IMAGE_EMBEDDER], stages)
-    found = _quality(loaded[schema.CTR_RANKER], ingest, history_length)
+    found = _quality(loaded[schema.CTR_RANKER], stages)
+    if not math.isfinite(found["auc"]):
+        reasons.append("AUC on the valid span is not defined: clicks of one kind, or scores that are not finite")
     if stable:
-        before = _quality(
-            GraphModel(models / schema.CTR_RANKER / str(stable[schema.CTR_RANKER])), ingest, history_length
-        )
+        before = _quality(GraphModel(models / schema.CTR_RANKER / str(stable[schema.CTR_RANKER])), stages)
         if found["auc"] < before["auc"] - tolerances.auc_tolerance:
             reasons.append(f"AUC {found['auc']:.4f}, but the stable version has {before['auc']:.4f}")
         if found["calibration_error"] > before["calibration_error"] + tolerances.calibration_tolerance:
@@ -122,15 +117,15 @@ def _foreign_parts(stages: Stages, directories: Mapping[str, Path]) -> list[str]
     return reasons
 
 
-def _ranker_differs(served: GraphModel, directory: Path, ingest: Path, history_length: int) -> list[str]:
-    ranker, worst = load_ranker(directory), {"pairs": 0.0, "rank": 0.0}
-    for batch in itertools.islice(_batches(ingest, history_length), COMPARED_BATCHES):
+def _ranker_differs(served: GraphModel, stages: Stages) -> list[str]:
+    ranker, worst = load_ranker(stages.ranker), {"pairs": 0.0, "rank": 0.0}
+    for batch in itertools.islice(_batches(stages), COMPARED_BATCHES):
         trained = ranker({name: tf.constant(value) for name, value in batch.items()}, training=False).numpy()
         answers = served(**batch)["probability"]
         # Each impression as a row with one candidate.
         ranked = served.run(schema.RANK, {**batch, "item_id": batch["item_id"][:, None]})["probability"][:, 0]
         for name, found in (("pairs", answers), ("rank", ranked)):
-            worst[name] = max(worst[name], _largest(found - trained))
+            worst[name] = float(np.maximum(worst[name], _largest(found - trained)))  # Unlike max() it keeps NaN.
     return [
         f"the ranker's {name} are served with a difference of {value:.2g} to what was trained"
         for name, value in worst.items()
@@ -158,9 +153,9 @@ def _embedder_differs(served: GraphModel, stages: Stages) -> list[str]:
     return reasons
 
 
-def _quality(served: GraphModel, ingest: Path, history_length: int) -> dict[str, float]:
+def _quality(served: GraphModel, stages: Stages) -> dict[str, float]:
     clicked, probability = [], []
-    for batch in itertools.islice(_batches(ingest, history_length, clicked.append), MOST_BATCHES):
+    for batch in itertools.islice(_batches(stages, clicked.append), MOST_BATCHES):
         probability.append(served(**batch)["probability"])
     every, score = np.concatenate(clicked), np.concatenate(probability)
     calibration = float(score.mean() / max(every.mean(), 1e-9))
@@ -173,9 +168,12 @@ def _quality(served: GraphModel, ingest: Path, history_length: int) -> dict[str,
     }
 
 
-def _batches(ingest: Path, history_length: int, take_clicked: Callable[[np.ndarray], object] = lambda _: None):
+def _batches(
+    stages: Stages, take_clicked: Callable[[np.ndarray], object] = lambda _: None
+) -> Iterator[dict[str, np.ndarray]]:
     """Batches of impressions of the valid span, as the ranker takes them; `clicked` is handed over beside them."""
-    for batch in impression_batches(ingest, "valid", history_length=history_length, batch_size=BATCH):
+    ingest, length = stages.ingest.path, stages.history_length
+    for batch in impression_batches(ingest, "valid", history_length=length, batch_size=BATCH):
         take_clicked(batch["clicked"].numpy())
         yield {name: batch[name].numpy() for name in schema.EXAMPLE_FEATURES}
 

@@ -12,13 +12,12 @@ from serving.bundle import write_models_config
 from serving.releases import Release, ReleaseError, Releases
 
 
-def promote(stages: Stages, workdir: Path, tolerances: GateSettings, ranker: Path, history_length: int) -> Release:
+def promote(workdir: Path, tolerances: GateSettings) -> Release:
     """Makes the newest versions the stable ones, if they pass the gate.
 
     Args:
-        stages: that were exported.
-        workdir: with the models and the bundle.
-        tolerances, ranker, history_length: as in `gate.measure`.
+        workdir: with the stages, the models and the bundle.
+        tolerances: of the gate.
 
     Returns:
         The release that is stable now.
@@ -30,7 +29,7 @@ def promote(stages: Stages, workdir: Path, tolerances: GateSettings, ranker: Pat
     with exclusive(models):
         releases, newest = Releases.read(bundle), newest_versions(models)
         stable = releases.stable.versions if releases.stable else None
-        measured = measure(stages, models, newest, stable, ranker, history_length, tolerances)
+        measured = measure(Stages.read(workdir), models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return _switch(bundle, newest, releases.promote(Release(newest, now, measured)))
 

@@ -21,6 +21,8 @@ def ranker_requests(ingest: Path, history_length: int) -> list[Request]:
     )
     user, history, item = (batch[name].numpy() for name in schema.EXAMPLE_FEATURES)
     every = np.resize(np.unique(item), max(CANDIDATES))
+    chosen = np.resize(np.arange(len(user)), max(ROWS))  # A short log is gone through again.
+    user, history, item = user[chosen], history[chosen], item[chosen]
     requests = []
     for rows in ROWS:
         pairs = dict(zip(schema.EXAMPLE_FEATURES, (user[:rows], history[:rows], item[:rows]), strict=True))
@@ -59,10 +61,13 @@ def similar_requests(ingest: Path, embedding: np.ndarray) -> list[Request]:
 def _first(ingest: Path, feature: str) -> np.ndarray:
     """[at most 32] bytes of the first items that have a photo."""
     features = {name: schema.ITEM_FEATURES[name] for name in ("item_id", "image")}
-    batches = tf.data.TFRecordDataset(records.files(ingest / schema.ITEMS_FOLDER, "items"))
-    parsed = batches.batch(256).map(lambda batch: records.parse(batch, features)).unbatch()
-    with_photo = parsed.filter(lambda item: item["image"] != b"").take(max(PHOTOS))
-    return np.array([item[feature] for item in with_photo.as_numpy_iterator()], object)
+    found: list[bytes] = []
+    for batch in tf.data.TFRecordDataset(records.files(ingest / schema.ITEMS_FOLDER, "items")).batch(256):
+        parsed = {name: value.numpy() for name, value in records.parse(batch, features).items()}
+        found += parsed[feature][parsed["image"] != b""].tolist()
+        if len(found) >= max(PHOTOS):
+            break
+    return np.array(found[: max(PHOTOS)], object)
 
 
 def _example(user: bytes, history: np.ndarray, item: bytes) -> bytes:

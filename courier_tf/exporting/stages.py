@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from courier_tf.artefacts import Artefact, ArtefactError, read, require_input
+from courier_tf.ranking.train import start_directory
 
 
 class Stages(NamedTuple):
@@ -23,6 +24,22 @@ class Stages(NamedTuple):
             ArtefactError: one of them is not finished.
         """
         return cls(*(read(workdir / stage, stage) for stage in cls._fields))
+
+    @property
+    def mode(self) -> str:
+        """Image-feature mode of the ranker that is served: the last one that is no control."""
+        modes = self.rank.made_by.settings["rank_modes"]
+        return next(mode for mode in reversed(modes) if not mode.endswith("permuted"))
+
+    @property
+    def ranker(self) -> Path:
+        """Directory of that ranker: of its starts the best one."""
+        return start_directory(self.rank.path, self.mode, self.rank.facts["best_start"][self.mode])
+
+    @property
+    def history_length(self) -> int:
+        """Most recent history items that it was trained on."""
+        return self.rank.made_by.settings["rank_history_length"]
 
     def require_fit(self) -> None:
         """Refuses results of different runs.

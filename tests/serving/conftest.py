@@ -34,7 +34,6 @@ class Shop(NamedTuple):
 
     workdir: Path
     stages: Stages
-    ranker: Path
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -46,7 +45,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def export_again(workdir: Path) -> list[Path]:
     """Exports the models of a workdir that have changed."""
-    return export(Stages.read(workdir), workdir, MODE, workdir / "rank" / "ranker", HISTORY)
+    return export(Stages.read(workdir), workdir)
 
 
 def write_rank(workdir: Path, seed: int) -> None:
@@ -56,12 +55,13 @@ def write_rank(workdir: Path, seed: int) -> None:
     made_from = {name: artefacts.read(workdir / name, name).fingerprint for name in ("ingest", "cluster")}
     tf.keras.utils.set_random_seed(seed)
     with artefacts.write_aside(
-        workdir / "rank", MadeBy("rank", {"rank_history_length": HISTORY, "seed": seed}, made_from)
+        workdir / "rank",
+        MadeBy("rank", {"rank_history_length": HISTORY, "rank_modes": ["none", MODE], "seed": seed}, made_from),
     ) as (partial, facts):
         ranker = new_ranker(catalogue, USERS, 4)
         for weight in ranker.trainable_variables:  # Wide, so that answers differ from row to row.
             weight.assign(np.random.default_rng(seed).normal(size=weight.shape, scale=0.4))
-        save_ranker(ranker, catalogue, USERS, 4, partial / "ranker")
+        save_ranker(ranker, catalogue, USERS, 4, partial / MODE / "start_0")
         slices = {"cold": {"impressions": 7, "auc": None, "gauc": None, "logloss": 0.5}}
         measured = {"impressions": 90, "auc": 0.6, "gauc": 0.6, "logloss": 0.5, "slices": slices}
         facts |= {"metrics": {MODE: measured}, "best_start": {MODE: 0}}
@@ -130,4 +130,4 @@ def shop(tmp_path_factory) -> Shop:
     workdir = tmp_path_factory.mktemp("serving") / "work"
     make_workdir(workdir)
     export_again(workdir)
-    return Shop(workdir, Stages.read(workdir), workdir / "rank" / "ranker")
+    return Shop(workdir, Stages.read(workdir))

@@ -32,6 +32,8 @@ def test_labels_name_versions_that_are_loaded(tmp_path):
     second = first.promote(release(2))
     assert configured(tmp_path, 2, second) == ([1, 2], {"stable": 2, "canary": 2})
     assert configured(tmp_path, 3, second) == ([1, 2, 3], {"stable": 2, "canary": 3})
+    # A model that was not there at the last promotion has no stable version yet.
+    assert second.labels("similar_items", 4) == {"canary": 4} and second.loaded("similar_items", 4) == [4]
     # What was rolled back is no canary again; what comes after it is.
     back = second.roll_back()
     assert configured(tmp_path, 2, back) == ([1], {"stable": 1, "canary": 1})

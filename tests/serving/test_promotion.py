@@ -11,14 +11,13 @@ from courier_tf import artefacts, records, schema
 from courier_tf.exporting import gate
 from courier_tf.exporting.gate import GateError
 from courier_tf.exporting.promotion import promote, roll_back
-from courier_tf.exporting.stages import Stages
 from courier_tf.exporting.versions import newest_versions
 from courier_tf.graph_model import GraphModel
 from courier_tf.settings import GateSettings
 from serving import warmup
 from serving.bundle import read_models_config
 from serving.releases import ReleaseError, Releases
-from tests.serving.conftest import HISTORY, export_again, write_rank
+from tests.serving.conftest import export_again, write_rank
 
 LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
@@ -37,7 +36,7 @@ def stock(monkeypatch):
 
 
 def promoted(workdir, tolerances=LENIENT):
-    return promote(Stages.read(workdir), workdir, tolerances, workdir / "rank" / "ranker", HISTORY)
+    return promote(workdir, tolerances)
 
 
 def refusal(workdir, tolerances=LENIENT):
@@ -109,6 +108,23 @@ def test_answers_that_are_not_the_trained_models(workdir, stock):
     message = refusal(workdir)
     assert "the ranker's pairs are served with a difference of" in message and "rank are served" in message
     assert "belongs to the rank" in message and "run 'courier export' again" in message
+
+
+def test_scores_that_are_no_numbers(shop, workdir, stock, monkeypatch):
+    class Broken:
+        def __call__(self, **inputs):
+            return {"probability": np.full(len(inputs["item_id"]), np.nan, np.float32)}
+
+        def run(self, signature, inputs):
+            return {"probability": np.full(inputs["item_id"].shape, np.nan, np.float32)}
+
+    pairs, rank = gate._ranker_differs(Broken(), shop.stages)
+    assert "pairs are served with a difference of nan" in pairs and "rank are served with a difference of nan" in rank
+    assert not np.isfinite(gate._quality(Broken(), shop.stages)["auc"])
+    monkeypatch.setattr(
+        gate, "_quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
+    )
+    assert "AUC on the valid span is not defined" in refusal(workdir)
 
 
 def test_an_encoder_and_a_codebook_of_different_runs(workdir, stock):

@@ -67,7 +67,7 @@ def examples(features):
 def test_probabilities_are_those_of_the_trained_ranker(shop, ranker):
     features = asked(20)
     moved = [sorted(row, key=lambda item: item == b"") for row in features["history_item_ids"]]  # Padding at the end.
-    trained = load_ranker(shop.ranker)
+    trained = load_ranker(shop.stages.ranker)
     inputs = {**features, "history_item_ids": np.array(moved, object)}
     expected = trained({name: tf.constant(value) for name, value in inputs.items()}, training=False)
     found = ranker(**features)
