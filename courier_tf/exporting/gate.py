@@ -20,12 +20,14 @@ from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import GateSettings
 from serving import warmup
+from serving.bundle import MOST_ROWS
 from serving.stock_ops import StockOpsError, require_stock_ops
 from serving.warmup import WarmUpError
 
 LARGEST_DIFFERENCE = 1e-5  # Between what is served and what was trained.
 BATCH = 4096
 COMPARED_BATCHES = 2  # Of impressions, with the trained ranker.
+RANKED = 8  # Candidates of a user in that comparison.
 MOST_BATCHES = 64  # Of impressions, for AUC and calibration.
 
 
@@ -119,13 +121,23 @@ def _foreign_parts(stages: Stages, directories: Mapping[str, Path]) -> list[str]
 
 def _ranker_differs(served: GraphModel, stages: Stages) -> list[str]:
     ranker, worst = load_ranker(stages.ranker), {"pairs": 0.0, "rank": 0.0}
+
+    def trained(features: Mapping[str, np.ndarray]) -> np.ndarray:
+        return ranker({name: tf.constant(value) for name, value in features.items()}, training=False).numpy()
+
     for batch in itertools.islice(_batches(stages), COMPARED_BATCHES):
-        trained = ranker({name: tf.constant(value) for name, value in batch.items()}, training=False).numpy()
-        answers = served(**batch)["probability"]
-        # Each impression as a row with one candidate.
-        ranked = served.run(schema.RANK, {**batch, "item_id": batch["item_id"][:, None]})["probability"][:, 0]
-        for name, found in (("pairs", answers), ("rank", ranked)):
-            worst[name] = float(np.maximum(worst[name], _largest(found - trained)))  # Unlike max() it keeps NaN.
+        # The first users, each with some of the batch's candidates.
+        some = {name: value[:MOST_ROWS] for name, value in batch.items()}
+        candidates = np.stack([np.roll(batch["item_id"], shift)[:MOST_ROWS] for shift in range(RANKED)], axis=1)
+        pairs = {name: np.repeat(value, RANKED, axis=0) for name, value in some.items()} | {
+            "item_id": candidates.ravel()
+        }
+        ranked = served.run(schema.RANK, {**some, "item_id": candidates})["probability"].ravel()
+        for name, difference in (
+            ("pairs", served(**batch)["probability"] - trained(batch)),
+            ("rank", ranked - trained(pairs)),
+        ):
+            worst[name] = float(np.maximum(worst[name], _largest(difference)))  # Unlike max() it keeps NaN.
     return [
         f"the ranker's {name} are served with a difference of {value:.2g} to what was trained"
         for name, value in worst.items()

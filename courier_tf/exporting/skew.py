@@ -15,7 +15,7 @@ from courier_tf import artefacts, records, schema
 from courier_tf.exporting.stages import Stages
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import load_ranker
+from courier_tf.ranking.saved import TABLES_FILE, load_ranker
 from serving.request_log import Logged, read_log
 
 LARGEST_DIFFERENCE = 1e-5
@@ -112,7 +112,7 @@ def _compare(stages: Stages, logged: Iterable[Pairs]) -> dict[str, dict[str, flo
         seen[1].add(pairs)
     for pairs in logged:
         seen[0].add(pairs)
-    users = set(seen[1].users)
+    users = set(np.load(stages.ranker / TABLES_FILE)["users"].tolist())
     shares = [features.categories() for features in seen]
     found = {"log": seen[0].figures(users), "train": seen[1].figures(users)}
     both = set(shares[0]) | set(shares[1])
@@ -147,11 +147,11 @@ class _Features:
         """Category -> share of the pairs."""
         return Counter({category: number / self.pairs for category, number in self.seen.items()})
 
-    def figures(self, train_users: set[bytes]) -> dict[str, float]:
-        unknown = sum(number for user, number in self.users.items() if user not in train_users)
+    def figures(self, known_users: set[bytes]) -> dict[str, float]:
+        unknown = sum(number for user, number in self.users.items() if user not in known_users)
         return {
             "pairs": self.pairs,
-            "users_not_seen_in_train": unknown / self.pairs,
+            "users_that_the_ranker_does_not_know": unknown / self.pairs,
             "items_not_in_the_catalogue": self.unknown_items / self.pairs,
             "without_history": self.without_history / self.pairs,
             "mean_history_length": self.history / self.pairs,
@@ -163,7 +163,10 @@ def _show(found: dict[str, Any]) -> None:
     for column in ("feature", "log", "train"):
         table.add_column(column)
     for name, value in found["features"]["log"].items():
-        table.add_row(name.replace("_", " "), f"{value:,.4g}", f"{found['features']['train'][name]:,.4g}")
+        both = (value, found["features"]["train"][name])
+        table.add_row(
+            name.replace("_", " "), *(f"{one:,.4f}" if isinstance(one, float) else f"{one:,}" for one in both)
+        )
     console, scores = Console(), found["scores"]
     console.print(table)
     console.print(

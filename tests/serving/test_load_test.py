@@ -143,7 +143,7 @@ def test_no_skew_where_nothing_was_changed(shop, server, tmp_path, train_like_va
         "share_that_differs": 0.0,
     }
     log = found["features"]["log"]
-    assert log["pairs"] == 32 and log["users_not_seen_in_train"] == pytest.approx(1 / 32)
+    assert log["pairs"] == 32 and log["users_that_the_ranker_does_not_know"] == pytest.approx(1 / 32)
     assert log["items_not_in_the_catalogue"] == pytest.approx(1 / 32)
     assert log["without_history"] == pytest.approx(6 / 32)
     assert log["mean_history_length"] == pytest.approx((5 * (1 + 2 + 3 + 4 + 4) + 4) / 32)
