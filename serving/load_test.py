@@ -162,18 +162,18 @@ def _plot(sent: Sequence[Sent], found: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot
 
     figure, (over_time, shares) = pyplot.subplots(1, 2, figsize=(12, 4.5))
-    for kind in [kind for kind in found["kinds"] if kind != "all"]:
-        answered = [one for one in sent if one.kind == kind and one.code == "OK"]
+    for model in sorted({one.kind.split()[0] for one in sent}):
+        answered = [one for one in sent if one.kind.split()[0] == model and one.code == "OK"]
         latency = np.array([1000 * one.latency for one in answered])
         over_time.plot([one.due for one in answered], latency, ".", markersize=3)
-        shares.plot(np.sort(latency), np.arange(1, len(latency) + 1) / max(1, len(latency)), label=kind)
+        shares.plot(np.sort(latency), np.arange(1, len(latency) + 1) / max(1, len(latency)), label=model)
     failed = [one.due for one in sent if one.code != "OK"]
     over_time.plot(failed, [1000 * found["seconds"]] * len(failed), "rx")
     over_time.set(xlabel="seconds", ylabel="latency, ms", yscale="log", title="each request (x: errors)")
     shares.set(
         xlabel="latency, ms", ylabel="share of the requests", xscale="log", title=f"{found['rate']:g} requests/s"
     )
-    shares.legend(fontsize="x-small")
+    shares.legend()
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     pyplot.close(figure)

@@ -1,6 +1,7 @@
 """A workdir as the chain leaves it, made in a second: random weights, three clusters, a few logs."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ from PIL import Image
 
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import artefacts, records, schema
-from courier_tf.artefacts import MadeBy
+from courier_tf.artefacts import MadeBy, fingerprint_of_file, fingerprint_of_tree
 from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE
 from courier_tf.export import export
 from courier_tf.exporting.stages import Stages
+from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import Embedder
 from courier_tf.pretrain.encoder import Encoder, save_encoder
 from courier_tf.ranking.catalogue import Catalogue, cluster_of_items
@@ -131,3 +133,34 @@ def shop(tmp_path_factory) -> Shop:
     make_workdir(workdir)
     export_again(workdir)
     return Shop(workdir, Stages.read(workdir))
+
+
+@pytest.fixture(scope="session")
+def loaded_once():
+    """What the gate loads, by name; equal files are loaded once: copies of a workdir hold the same models."""
+    graphs, embedders = {}, {}
+
+    def graph_model(directory: Path) -> GraphModel:
+        files = fingerprint_of_file(directory / "saved_model.pb"), fingerprint_of_tree(directory / "variables")
+        if files not in graphs:
+            graphs[files] = GraphModel(directory)
+        return graphs[files]
+
+    def embedder(directory: Path, image_size: int) -> Embedder:
+        files = fingerprint_of_tree(directory)
+        if files not in embedders:
+            embedders[files] = Embedder(directory, image_size)
+        return embedders[files]
+
+    return {"GraphModel": graph_model, "Embedder": embedder}
+
+
+@pytest.fixture
+def workdir(shop, loaded_once, tmp_path, monkeypatch):
+    """A copy to change. What has tests of its own is left out: the process that checks the ops."""
+    for module in ("courier_tf.exporting.gate", "courier_tf.exporting.versions"):
+        monkeypatch.setattr(f"{module}.require_stock_ops", lambda paths: None)
+    for name, once in loaded_once.items():
+        monkeypatch.setattr(f"courier_tf.exporting.gate.{name}", once)
+    shutil.copytree(shop.workdir, tmp_path / "work")
+    return tmp_path / "work"

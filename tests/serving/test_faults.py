@@ -1,7 +1,6 @@
 """What goes wrong on a server: new versions under load, a broken version, clients that leave, a kill, fuzz."""
 
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import requests
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
-from courier_tf.exporting import gate, promotion
+from courier_tf.exporting import promotion
 from courier_tf.exporting.promotion import roll_back
 from courier_tf.settings import GateSettings
 from serving import loaded
@@ -27,15 +26,6 @@ from serving.transport import CallError
 from tests.serving.conftest import IDS, SIZE, export_again, png, write_rank
 
 LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
-
-
-@pytest.fixture
-def workdir(shop, tmp_path, monkeypatch):
-    """A copy, without the process that checks the ops, which has a test of its own."""
-    monkeypatch.setattr(gate, "require_stock_ops", lambda paths: None)
-    monkeypatch.setattr("courier_tf.exporting.versions.require_stock_ops", lambda paths: None)
-    shutil.copytree(shop.workdir, tmp_path / "work")
-    return tmp_path / "work"
 
 
 def promote(workdir):

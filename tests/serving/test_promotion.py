@@ -17,22 +17,10 @@ from courier_tf.settings import GateSettings
 from serving import warmup
 from serving.bundle import read_models_config
 from serving.releases import ReleaseError, Releases
+from serving.stock_ops import require_stock_ops
 from tests.serving.conftest import export_again, write_rank
 
 LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
-
-
-@pytest.fixture
-def workdir(shop, tmp_path):
-    shutil.copytree(shop.workdir, tmp_path / "work")
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def stock(monkeypatch):
-    """Without the process that checks the ops, which has a test of its own."""
-    monkeypatch.setattr(gate, "require_stock_ops", lambda paths: None)
-    monkeypatch.setattr("courier_tf.exporting.versions.require_stock_ops", lambda paths: None)
 
 
 def promoted(workdir, tolerances=LENIENT):
@@ -53,7 +41,7 @@ def labels(workdir):
     return {one.name: dict(one.version_labels) for one in config.model_config_list.config}
 
 
-def test_promote_a_second_version_and_roll_back(workdir, stock, capsys):
+def test_promote_a_second_version_and_roll_back(workdir, capsys):
     first = promoted(workdir)
     assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 1}
     batch = [records.parse(tf.constant([record]), schema.IMPRESSION_FEATURES) for record in impressions(workdir)]
@@ -89,7 +77,7 @@ def impressions(workdir):
     return list(tf.data.TFRecordDataset(file).as_numpy_iterator())
 
 
-def test_a_worse_version_is_refused(workdir, stock, monkeypatch):
+def test_a_worse_version_is_refused(workdir, monkeypatch):
     promoted(workdir)
     write_rank(workdir, seed=2)
     export_again(workdir)
@@ -102,7 +90,7 @@ def test_a_worse_version_is_refused(workdir, stock, monkeypatch):
     promoted(workdir, GateSettings(auc_tolerance=0.02, calibration_tolerance=0.3))
 
 
-def test_answers_that_are_not_the_trained_models(workdir, stock):
+def test_answers_that_are_not_the_trained_models(workdir):
     """The rank stage was run again, the export was not; then weights that do not belong to what was measured."""
     write_rank(workdir, seed=2)
     message = refusal(workdir)
@@ -110,7 +98,7 @@ def test_answers_that_are_not_the_trained_models(workdir, stock):
     assert "belongs to the rank" in message and "run 'courier export' again" in message
 
 
-def test_scores_that_are_no_numbers(shop, workdir, stock, monkeypatch):
+def test_scores_that_are_no_numbers(shop, workdir, monkeypatch):
     class Broken:
         def __call__(self, **inputs):
             return {"probability": np.full(len(inputs["item_id"]), np.nan, np.float32)}
@@ -127,7 +115,7 @@ def test_scores_that_are_no_numbers(shop, workdir, stock, monkeypatch):
     assert "AUC on the valid span is not defined" in refusal(workdir)
 
 
-def test_an_encoder_and_a_codebook_of_different_runs(workdir, stock):
+def test_an_encoder_and_a_codebook_of_different_runs(workdir):
     codebook = np.load(workdir / "cluster" / "codebook.npy")
     with artefacts.write_aside(
         workdir / "cluster", artefacts.MadeBy("cluster", {"seed": 9}, {}), keep_partial=False
@@ -139,7 +127,7 @@ def test_an_encoder_and_a_codebook_of_different_runs(workdir, stock):
     assert "codes of level 0 are not those of the codebook" in message
 
 
-def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir, stock):
+def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir):
     from serving.messages import Request
 
     version = workdir / "models" / "similar_items" / "1"
@@ -149,18 +137,19 @@ def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir, stock):
     assert "its files are not those that were exported" in message
 
 
-def test_an_op_that_is_not_stock(workdir):
+def test_an_op_that_is_not_stock(workdir, monkeypatch):
+    monkeypatch.setattr(gate, "require_stock_ops", require_stock_ops)
     file = workdir / "models" / "ctr_ranker" / "1" / "saved_model.pb"
     file.write_bytes(file.read_bytes().replace(b"Sigmoid", b"Sc>ann!"))
     assert "ctr_ranker/1 holds ops that stock TensorFlow lacks: Sc>ann!" in refusal(workdir)
 
 
-def test_nothing_was_exported(workdir, stock):
+def test_nothing_was_exported(workdir):
     shutil.rmtree(workdir / "models" / "similar_items")
     assert "holds no version of similar_items" in refusal(workdir)
 
 
-def test_no_roll_back_to_versions_that_are_gone(workdir, stock):
+def test_no_roll_back_to_versions_that_are_gone(workdir):
     releases = Releases.read(workdir / "serving")
     promoted(workdir)
     write_rank(workdir, seed=2)
