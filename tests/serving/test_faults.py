@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import requests
+import tensorflow as tf
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
@@ -135,12 +136,19 @@ def test_clients_that_leave(server):
             assert client.rank("u1", [], ["i001"]).model_version == 1
 
 
+EXAMPLE = tf.train.Example(
+    features=tf.train.Features(feature={"item_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"i001"]))})
+).SerializeToString()
+
+
 def random_array(rng, kind):
     shape = [rng.choice([0, 1, 1, 2, 3, SIZE]) for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 4]))]
     size = int(np.prod(shape))
     if kind == "string":
         leaves = [rng.choice([b"", b"i001", b"u1", b"\xff\xfe", rng.randbytes(rng.randrange(40))]) for _ in range(size)]
-        leaves = [png(np.zeros([3, 3, 3], np.uint8)) if rng.random() < 0.1 else leaf for leaf in leaves]
+        if rng.random() < 0.4:  # What the signature takes, in whole or in part.
+            good = rng.choice([png(np.zeros([3, 3, 3], np.uint8)), EXAMPLE])
+            leaves = [good if rng.random() < 0.9 else leaf for leaf in leaves]
         found = np.empty(size, object)
         found[:] = leaves
         return found.reshape(shape)

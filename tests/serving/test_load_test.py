@@ -93,7 +93,7 @@ def test_all_models_under_load(shop, server, tmp_path, capsys):
     sent = load_test(target, requests, rate=40, seconds=1.5, timeout_seconds=30)
     found = report(sent, target, server_at(target), 40, 1.5, tmp_path)
     assert found["kinds"]["all"]["errors"] == {} and found["kinds"]["all"]["requests"] == 60
-    assert "courier local server, not TensorFlow Serving" in "".join(capsys.readouterr().out.split("\n"))
+    assert "courier local server, not TensorFlow Serving" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / "load_test.json").exists() and (tmp_path / "load_test.png").stat().st_size > 10_000
 
 
