@@ -175,13 +175,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"courier: {error}")
 
 
-def _name(command: type) -> str:
+def command_name(command: type) -> str:
     """LoadTest is the command load-test."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower()
 
 
 def _parse(arguments: list[str]) -> object:
-    names = {_name(command): command for command in COMMANDS}
+    names = {command_name(command): command for command in COMMANDS}
     if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
         nearest = difflib.get_close_matches(arguments[0], names, 1)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
