@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives evidence-stability benchmark-pretrain benchmark-clusters format lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-objectives evidence-stability benchmark-pretrain benchmark-clusters benchmark-serving format protos lock clean
 
 install: $(VENV)/.installed
 
@@ -54,9 +54,17 @@ benchmark-clusters: install  ## Against faiss (needs the extra `benchmark`): EMB
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.clusters.run $(EMBED) $(WORK)/benchmark-clusters
 
+benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
+	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving
+
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+protos:  ## Renews serving/server_config_pb2.py. The generator is old on purpose: its code runs on every protobuf since.
+	$(PYTHON) -m venv $(WORK)/protos
+	$(WORK)/protos/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
+	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. serving/server_config.proto
 
 lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
 	$(PYTHON) -m venv $(WORK)/lock

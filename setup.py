@@ -15,7 +15,7 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["courier_tf*", "beam_jobs*", "serving*"]),
-    package_data={"serving": ["docker-compose.yml", "models.config"]},
+    package_data={"serving": ["docker-compose.yml", "server_config.proto"]},
     python_requires=">=3.11,<3.13",
     install_requires=[
         "tensorflow>=2.16.2,<2.21",
@@ -26,8 +26,12 @@ setup(
         "tensorflow-metadata<1.17",  # Needed by keras-cv's data sets; later ones want a newer protobuf than TF 2.16.
         "tensorflow-io==0.37.1",
         "apache-beam>=2.72,<2.78",
+        "tensorflow-serving-api>=2.16.1,<2.21",  # The protos and stubs of TF Serving.
+        "grpcio-health-checking<1.63",  # Later ones want a newer protobuf than TF 2.16.
+        "requests",
         "google-crc32c",  # Beam reads and writes TFRecords slowly without it.
         "crcmod",  # Beam warns at every start where it is missing.
+        "matplotlib",
         "numpy",
         "pandas<3",  # In a notebook Beam loads its data frames, which need what pandas 3 removed.
         "pillow",

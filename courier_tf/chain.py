@@ -13,7 +13,7 @@ from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.settings import RankSettings, Settings, is_control
+from courier_tf.settings import RankSettings, Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE, METRICS_FILE, READINGS_FILE = "settings.json", "metrics.json", "test_readings.json"
@@ -163,40 +163,11 @@ class Chain:
         )
 
     def export(self) -> None:
-        """Trained models to versioned SavedModels below `models/`; a new version where anything has changed."""
-        from courier_tf import export
-        from courier_tf.pretrain.fit import ENCODER_FOLDER
-        from courier_tf.ranking.compare import start_directory
+        """Trained models to versioned SavedModels below `models/`, and the bundle of the server below `serving/`."""
+        from courier_tf.export import export
+        from courier_tf.exporting.stages import Stages
 
-        trained, clustered, ranked = (
-            artefacts.read(self.directory(stage), stage) for stage in ("pretrain", "cluster", "rank")
-        )
-        if clustered.facts["encoder"] != trained.facts["encoder"]:
-            raise artefacts.ArtefactError(
-                f"{clustered.path} belongs to the encoder {clustered.facts['encoder']}, but {trained.path} holds "
-                f"{trained.facts['encoder']}. Run 'courier embed' and 'courier cluster' again."
-            )
-        artefacts.require_input(ranked, "cluster", clustered.fingerprint)
-        trained_with = rank_settings(ranked)
-        mode = exported_mode(trained_with.rank_modes)
-        models = self.workdir / "models"
-        made_by = self._made_by("export", {"mode": mode}, {"rank": ranked.fingerprint}, seeded=False)
-        length = trained_with.rank_history_length
-        best = start_directory(ranked.path, mode, ranked.facts["best_start"][mode])
-        self._unless_current(
-            export.newest_version(models / export.CTR_RANKER) or models / export.CTR_RANKER / "1",
-            made_by,
-            lambda _: export.export_ranker(best, length, models, made_by),
-        )
-        inputs = {"encoder": trained.facts["encoder"], "cluster": clustered.fingerprint}
-        embedder_made_by = self._made_by("export", {}, inputs, seeded=False)
-        self._unless_current(
-            export.newest_version(models / export.IMAGE_EMBEDDER) or models / export.IMAGE_EMBEDDER / "1",
-            embedder_made_by,
-            lambda _: export.export_embedder(
-                trained.path / ENCODER_FOLDER, trained.facts["image_size"], clustered.path, models, embedder_made_by
-            ),
-        )
+        export(Stages.read(self.workdir), self.workdir)
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""
@@ -239,7 +210,7 @@ class Chain:
         return MadeBy(stage, {**values, **({"seed": self.settings.seed} if seeded else {})}, inputs)
 
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
-        name = made_by.stage if made_by.stage != "export" else f"export {target.parent.name}"
+        name = made_by.stage
         if artefacts.is_current(target, made_by):
             print(f"[{name}] unchanged, skipped", flush=True)
             return
@@ -268,8 +239,3 @@ def rank_settings(ranked: artefacts.Artefact) -> RankSettings:
     """The settings that a rank stage was run with, whatever is asked for now."""
     values = {name: value for name, value in ranked.made_by.settings.items() if name != "seed"}
     return RankSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
-
-def exported_mode(modes: Sequence[str]) -> str:
-    """The mode that is served: the last one that is no control."""
-    return next(mode for mode in reversed(modes) if not is_control(mode))

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Annotated, Literal
 import tyro
 
 import courier_tf
+from courier_tf import schema
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import Settings
+from courier_tf.settings import GateSettings, Settings
 from courier_tf.shop import ShopSettings
 
 Flat = tyro.conf.arg(name="")  # A stage's settings are options of their own, without a prefix.
@@ -83,7 +85,27 @@ class Rank(Stage):
 
 @dataclasses.dataclass(frozen=True)
 class Export(Stage):
-    """Trained models to SavedModels for TF Serving."""
+    """Trained models to SavedModels for TF Serving, and the bundle that a server is started with."""
+
+    promote: bool = False
+    """Make the newest versions the stable ones, if they pass the gate."""
+    roll_back: bool = False
+    """Export nothing: make the versions before the stable ones the stable ones again."""
+    gate: Annotated[GateSettings, Flat] = dataclasses.field(default_factory=GateSettings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Serve the exported models by TensorFlow Serving, if it is here, else by a local server with the same API."""
+
+    workdir: Path
+    """Workdir of a finished run."""
+    port: int = 8500
+    """Of gRPC."""
+    rest_port: int = 8501
+    """Of REST."""
+    server: Literal["auto", "tensorflow_model_server", "docker", "local"] = "auto"
+    """Which server; auto takes the first of these that is here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +152,54 @@ class Similar:
     """scann answers many items of a large catalogue faster, and misses a few."""
 
 
-COMMANDS = (Shop, Run, Ingest, Pretrain, Embed, Cluster, Rank, Export, Experiment, Predict, Similar)
+@dataclasses.dataclass(frozen=True)
+class LoadTest:
+    """Send real requests to a server at a given rate, whether it keeps up or not; table, figures and plot."""
+
+    workdir: Path
+    """Workdir of the models that are served; its warm-up requests are sent."""
+    target: str = "localhost:8500"
+    """Server, host:port of gRPC."""
+    label: Literal["stable", "canary"] = "stable"
+    """Versions that are asked."""
+    models: tuple[Literal["ctr_ranker", "image_embedder", "similar_items"], ...] = schema.SERVED_MODELS
+    """Models that are asked."""
+    rate: float = 20.0
+    """Requests per second."""
+    seconds: float = 30.0
+    """How long."""
+    timeout_seconds: float = 10.0
+    """Deadline of a request."""
+    out: Path | None = None
+    """Folder for figures and plot; the default is serving/load_test in the workdir."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Skew:
+    """Compare a log of requests (serving/request_log.py) with the training data and the trained ranker."""
+
+    workdir: Path
+    """Workdir of the models that were served."""
+    log: Path
+    """The log."""
+
+
+COMMANDS = (
+    Shop,
+    Run,
+    Ingest,
+    Pretrain,
+    Embed,
+    Cluster,
+    Rank,
+    Export,
+    Experiment,
+    Predict,
+    Similar,
+    Serve,
+    LoadTest,
+    Skew,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,8 +220,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"courier: {error}")
 
 
+def command_name(command: type) -> str:
+    """LoadTest is the command load-test."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower()
+
+
 def _parse(arguments: list[str]) -> object:
-    names = {command.__name__.lower(): command for command in COMMANDS}
+    names = {command_name(command): command for command in COMMANDS}
     if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
         nearest = difflib.get_close_matches(arguments[0], names, 1)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
@@ -201,6 +275,21 @@ def _run(command: object, beams: list[str]) -> None:
         similar(command.workdir, command.items, command.number, command.search)
     elif isinstance(command, Experiment):
         _run_experiment(command)
+    elif isinstance(command, Serve):
+        from serving.start import serve
+
+        folders = (command.workdir / schema.BUNDLE_FOLDER, command.workdir / schema.MODELS_FOLDER)
+        serve(*folders, command.port, command.rest_port, command.server)
+    elif isinstance(command, LoadTest):
+        _load_test(command)
+    elif isinstance(command, Skew):
+        from courier_tf.exporting.skew import skew
+
+        skew(command.workdir, command.log)
+    elif isinstance(command, Export) and command.roll_back:
+        from courier_tf.exporting.promotion import roll_back
+
+        roll_back(command.workdir)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
 
@@ -216,6 +305,17 @@ def _run_experiment(command: Experiment) -> None:
     print((command.workdir / TABLE_FILE).read_text())
 
 
+def _load_test(command: LoadTest) -> None:
+    from courier_tf.exporting.versions import newest_version
+    from serving import load_test
+
+    found = [newest_version(command.workdir / schema.MODELS_FOLDER / model) for model in command.models]
+    requests = load_test.warm_up_requests([version for version in found if version], command.label)
+    sent = load_test.load_test(command.target, requests, command.rate, command.seconds, command.timeout_seconds)
+    out = command.out or command.workdir / schema.BUNDLE_FOLDER / "load_test"
+    load_test.report(sent, command.target, load_test.server_at(command.target), command.rate, command.seconds, out)
+
+
 def _run_stage(command: Stage, beams: list[str]) -> None:
     from courier_tf import summary
     from courier_tf.chain import Chain
@@ -229,6 +329,10 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
         chain.ingest(command.raw)
     else:
         getattr(chain, stage)()
+        if isinstance(command, Export) and command.promote:
+            from courier_tf.exporting.promotion import promote
+
+            promote(command.workdir, command.gate)
         if isinstance(command, Rank):
             summary.report(chain.report(command.final), command.workdir)
 

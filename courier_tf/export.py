@@ -1,126 +1,111 @@
-"""Trained models to versioned SavedModels of stock ops: `ctr_ranker` and `image_embedder`."""
+"""The export stage: trained models to versioned SavedModels of stock ops, with warm-up and the bundle of the server."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from courier_tf import artefacts, records
+from courier_tf import artefacts, schema
+from courier_tf.artefacts import MadeBy
+from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE
-from courier_tf.pretrain.embedder import Embedder, save_module
-from courier_tf.ranking.saved import load_ranker
-
-CTR_RANKER, IMAGE_EMBEDDER = "ctr_ranker", "image_embedder"
+from courier_tf.exporting import requests
+from courier_tf.exporting.card import model_card
+from courier_tf.exporting.embedder import ServedEmbedder
+from courier_tf.exporting.ranker import ServedRanker
+from courier_tf.exporting.similar_items import ServedSimilarItems
+from courier_tf.exporting.stages import Stages
+from courier_tf.exporting.versions import NewVersion, exclusive, newest_version, newest_versions, write_versions
+from courier_tf.pretrain.embedder import FrozenEncoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER
+from serving.bundle import write_bundle
+from serving.releases import Releases
 
 
 class ExportError(ValueError):
     """A model cannot be served as it is."""
 
 
-class ServedRanker(tf.Module):
-    """Raw features in, click probability out.
+def export(stages: Stages, workdir: Path) -> list[Path]:
+    """Writes a new version of each model that has changed, and the bundle.
 
     Args:
-        directory: a ranker saved by the rank stage.
-        history_length: most recent history items that the ranker was trained on.
-    """
+        stages: to export.
+        workdir: gets `schema.MODELS_FOLDER` and `schema.BUNDLE_FOLDER`.
 
-    def __init__(self, directory: Path, history_length: int) -> None:
-        super().__init__()
-        ranker = load_ranker(directory)
-        # Weights and tables alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
-        self.weights, self.tables = ranker.variables, ranker.tables
-        self._answer = functools.partial(ranker, training=False)
-        self.history_length = history_length
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, name="user_id"),
-            tf.TensorSpec([None, None], tf.string, name="history_item_ids"),
-            tf.TensorSpec([None], tf.string, name="item_id"),
-        ],
-        autograph=False,
-    )
-    def score(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] users, [B, H] histories (oldest first, "" as padding, any H), [B] candidates -> {"probability": [B]}."""
-        history = tf.ragged.boolean_mask(history_item_ids, history_item_ids != "")
-        features = {
-            "user_id": user_id,
-            "history_item_ids": records.last_items(history, self.history_length),
-            "item_id": item_id,
-        }
-        return {"probability": self._answer(features)}
-
-
-class ServedEmbedder(Embedder):
-    """Encoded photos in; embedding, cluster ID and the codes of all levels out.
-
-    Args:
-        encoder_directory, image_size: as in `Embedder`.
-        codebook: [L, K, D], which belongs to this encoder.
-    """
-
-    def __init__(self, encoder_directory: Path, image_size: int, codebook: np.ndarray) -> None:
-        super().__init__(encoder_directory, image_size)
-        self.codebook = tf.Variable(codebook, trainable=False, name="codebook")
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
-    def embed_and_assign(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] JPEG or PNG files to {"embedding": [B, D] of length 1, "cluster_id": [B] and "codes": [B, L] int32}."""
-        embedding = self.embed(photos)["embedding"]
-        left, codes = embedding, []
-        for centroids in tf.unstack(self.codebook):
-            score = tf.matmul(left, centroids, transpose_b=True) - 0.5 * tf.reduce_sum(tf.square(centroids), axis=1)
-            codes.append(tf.argmax(score, axis=1, output_type=tf.int32))
-            left -= tf.gather(centroids, codes[-1])
-        return {"embedding": embedding, "cluster_id": codes[0], "codes": tf.stack(codes, axis=1)}
-
-
-def export_ranker(ranker: Path, history_length: int, models: Path, made_by: artefacts.MadeBy) -> Path:
-    """Writes the next version of `ctr_ranker`; returns its directory.
+    Returns:
+        The directories of the new versions.
 
     Raises:
-        ExportError: the SavedModel holds an op that stock TensorFlow lacks.
+        ArtefactError: the stages do not belong together.
+        ExportError, StockOpsError, WarmUpError: a model cannot be served.
     """
-    served = ServedRanker(ranker, history_length)
-    return _write(served, served.score, models / CTR_RANKER, made_by)
+    stages.require_fit()
+    models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
+    with exclusive(models):
+        changed = []
+        for version in _versions(stages):
+            newest = newest_version(models / version.model)
+            if newest and artefacts.is_current(newest, version.made_by):
+                print(f"[export {version.model}] unchanged, skipped", flush=True)
+            else:
+                print(f"[export {version.model}] ...", flush=True)
+                changed.append(version)
+        written = write_versions(models, changed) if changed else []
+        for directory in written:
+            print(f"[export {directory.parent.name}] version {directory.name}", flush=True)
+        newest = newest_versions(models)
+        write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest))
+    return written
 
 
-def export_embedder(encoder: Path, image_size: int, cluster: Path, models: Path, made_by: artefacts.MadeBy) -> Path:
-    """Writes the next version of `image_embedder`; returns its directory. Raises as `export_ranker`."""
-    served = ServedEmbedder(encoder, image_size, np.load(cluster / CODEBOOK_FILE))
-    return _write(served, served.embed_and_assign, models / IMAGE_EMBEDDER, made_by)
+def _versions(stages: Stages) -> list[NewVersion]:
+    ingest, encoder = stages.ingest.path, stages.pretrain.path / ENCODER_FOLDER
+    image_size, trained = stages.pretrain.facts["image_size"], {"encoder": stages.encoder}
+
+    def build_embedder(version: int) -> ServedEmbedder:
+        codebook = np.load(stages.cluster.path / CODEBOOK_FILE)
+        return ServedEmbedder(FrozenEncoder(encoder, image_size), codebook, version)
+
+    def build_similar_items(version: int) -> ServedSimilarItems:
+        return ServedSimilarItems(FrozenEncoder(encoder, image_size), *item_embeddings(stages.embed.path), version)
+
+    return [
+        NewVersion(
+            schema.CTR_RANKER,
+            MadeBy(
+                "export",
+                {"mode": stages.mode},
+                {"rank": stages.rank.fingerprint, "cluster": stages.cluster.fingerprint},
+            ),
+            lambda version: ServedRanker(stages.ranker, stages.history_length, version),
+            lambda: requests.ranker_requests(ingest, stages.history_length),
+        ),
+        NewVersion(
+            schema.IMAGE_EMBEDDER,
+            MadeBy("export", {}, {**trained, "cluster": stages.cluster.fingerprint}),
+            build_embedder,
+            lambda: requests.embedder_requests(ingest, image_size),
+        ),
+        NewVersion(
+            schema.SIMILAR_ITEMS,
+            MadeBy("export", {}, {**trained, "embed": stages.embed.fingerprint}),
+            build_similar_items,
+            lambda: requests.similar_requests(ingest, item_embeddings(stages.embed.path)[1][0]),
+        ),
+    ]
 
 
-def newest_version(model: Path) -> Path | None:
-    """The directory of the highest version of a model, None if there is none."""
-    versions = [path for path in model.glob("*") if path.name.isdigit()]
-    return max(versions, key=lambda path: int(path.name), default=None)
+def item_embeddings(embed: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The items of an embed stage that have a photo, ordered by id: ([N] bytes, [N, D] float32).
 
-
-def _write(module: tf.Module, signature: tf.types.experimental.GenericFunction, model: Path, made_by) -> Path:
-    newest = newest_version(model)
-    target = model / str(int(newest.name) + 1 if newest else 1)
-    with artefacts.write_aside(target, made_by) as (partial, facts):
-        save_module(module, signature, partial)
-        foreign = foreign_ops(partial)
-        if foreign:
-            raise ExportError(f"{model.name} holds ops that stock TensorFlow lacks: {', '.join(sorted(foreign))}")
-        facts["version"] = int(target.name)
-    return target
-
-
-def foreign_ops(saved_model: Path) -> set[str]:
-    """Ops of a SavedModel that are not part of TensorFlow itself."""
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    content = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
-    found: set[str] = set()
-    for graph in content.meta_graphs:
-        functions = graph.graph_def.library.function
-        found |= {node.op for node in graph.graph_def.node}
-        found |= {node.op for function in functions for node in function.node_def}
-        found -= {function.signature.name for function in functions}
-    stock = {name.lower() for name in dir(tf.raw_ops)}
-    return {op for op in found if op.lower() not in stock}
+    Raises:
+        ExportError: there are none.
+        ClusterError: an embedding is broken.
+    """
+    blocks = list(EmbeddingFiles(embed).blocks())
+    ids = np.concatenate([block.items[block.has_photo] for block in blocks]) if blocks else np.empty(0, object)
+    if not len(ids):
+        raise ExportError(f"{embed} holds no embedding: there is nothing to be similar to")
+    order = np.argsort(ids)
+    embeddings = np.concatenate([block.embeddings for block in blocks])[order]
+    return np.array([item.encode() for item in ids[order]], object), embeddings

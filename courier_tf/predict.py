@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.artefacts import ArtefactError
-from courier_tf.export import CTR_RANKER, newest_version
+from courier_tf.exporting.versions import newest_version
 from courier_tf.graph_model import GraphModel
+from courier_tf.schema import CTR_RANKER
 
 
 def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequence[str]) -> np.ndarray:

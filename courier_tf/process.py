@@ -22,6 +22,8 @@ def _silence() -> None:
         # Rankers and encoders are saved by our own config and weights; Keras's own format is not used.
         "non-serializable",
         "Skipping full serial",
+        # SavedModels by graph and session, as a C++ server has them, are meant.
+        "saved_model.loader_impl",
     )
     # SavedModels for serving hold no gradients.
     _drop("absl", "unsaved custom gradients")

@@ -4,6 +4,7 @@ Nothing here imports TensorFlow: the record job, the readers and the server all 
 """
 
 import dataclasses
+import enum
 from typing import Literal
 
 # --- The raw format: what a shop hands over -------------------------------------------------------------------------
@@ -67,6 +68,39 @@ CATEGORY = "category"
 def column_feature(column: str) -> str:
     """Name of the TFRecord feature that holds an item column."""
     return f"column/{column}"
+
+
+# --- Places in a workdir, beside one folder per stage ---------------------------------------------------------------
+
+MODELS_FOLDER = "models"  # models/ctr_ranker/1
+BUNDLE_FOLDER = "serving"  # What a server is started with.
+
+# --- What is served -------------------------------------------------------------------------------------------------
+
+CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS = "ctr_ranker", "image_embedder", "similar_items"
+SERVED_MODELS = (CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS)
+
+DEFAULT_SIGNATURE = "serving_default"
+RANK, EXAMPLES, CLASSIFY, REGRESS = "rank", "examples", "classify", "regress"  # Of the ranker.
+PIXELS = "pixels"  # Of the embedder.
+BY_EMBEDDING, BY_PHOTO = "by_embedding", "by_photo"  # Of the similar items; the default is by item.
+
+#: Features of a tf.Example that the ranker takes.
+EXAMPLE_FEATURES = ("user_id", "history_item_ids", "item_id")
+
+MAX_CANDIDATES = 10_000  # Of one row of `rank`: bounds the memory of a server.
+
+
+class RowStatus(enum.IntEnum):
+    """What became of one row of a request: a row that cannot be used says so, and leaves the others alone."""
+
+    OK = 0
+    EMPTY = 1  # No bytes.
+    UNKNOWN_FORMAT = 2  # Neither JPEG nor PNG.
+    TOO_LARGE = 3  # More pixels than a photo may have.
+    BROKEN = 4  # Cannot be decoded.
+    UNKNOWN_ITEM = 5  # An item id that is not in the catalogue, or has no photo.
+    NO_DIRECTION = 6  # An embedding that is zero or not finite.
 
 
 # --- Places in an ingest directory ----------------------------------------------------------------------------------

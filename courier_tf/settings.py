@@ -57,6 +57,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "cluster_steps": _AT_LEAST_ONE,
     "levels": (2, 16),
     "stay": _SHARE,
+    "auc_tolerance": (0.0, 1.0),
+    "calibration_tolerance": (0.0, math.inf),
     "rank_history_length": _AT_LEAST_ONE,
     "rank_dim": _AT_LEAST_ONE,
     "rank_epochs": _AT_LEAST_ONE,
@@ -281,6 +283,16 @@ def image_features(mode: str) -> tuple[ImageFeature, ...]:
             f"several of these joined by + (cluster_id+simscore), and each of these with {PERMUTED} at its end"
         )
     return names
+
+
+@dataclasses.dataclass(frozen=True)
+class GateSettings(_Checked):
+    """How much worse than the stable version a new one may be on the valid span, to be promoted."""
+
+    auc_tolerance: float = 0.002
+    """Loss of AUC."""
+    calibration_tolerance: float = 0.05
+    """Growth of |log(mean probability / share of clicks)|."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import log_loss
 
 from beam_jobs.stable import stable_hash
-from courier_tf import artefacts, cli, export
+from courier_tf import artefacts, cli
 from courier_tf.chain import Chain
 from courier_tf.clusters.seeding import ClusterError
+from courier_tf.exporting.versions import newest_version
 from courier_tf.graph_model import GraphModel
 from courier_tf.predict import predict
 from courier_tf.presets import PRESETS
@@ -23,6 +23,7 @@ from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import MAIN_SLICES, read_evaluation
 from courier_tf.ranking.fit import predict as predict_split
+from courier_tf.ranking.saved import load_ranker
 from courier_tf.records import read_items
 from courier_tf.settings import Settings
 from courier_tf.shop import ShopSettings, make_shop
@@ -79,19 +80,19 @@ def test_nothing_is_done_twice(finished, capsys):
     shop, chain = finished
     before = {p: p.stat().st_mtime_ns for p in chain.workdir.rglob("artefact.json")}
     chain.run(str(shop))
-    assert capsys.readouterr().out.count("unchanged, skipped") == 8
+    assert capsys.readouterr().out.count("unchanged, skipped") == 9
     assert before == {p: p.stat().st_mtime_ns for p in chain.workdir.rglob("artefact.json")}
 
 
 def test_served_probabilities_equal_the_trained_models(finished):
     _, chain = finished
-    version = export.newest_version(chain.workdir / "models" / "ctr_ranker")
+    version = newest_version(chain.workdir / "models" / "ctr_ranker")
     items = read_items(chain.directory("ingest"), ["brand"])
     evaluation = read_evaluation(chain.directory("ingest"), "valid", items, 20, ())
     served, offset = GraphModel(version), 0
     losses, starts = [], []
     for start in range(2):
-        ranker = export.load_ranker(chain.directory("rank") / "cluster_id" / f"start_{start}")
+        ranker = load_ranker(chain.directory("rank") / "cluster_id" / f"start_{start}")
         starts.append(predict_split(ranker, chain.directory("ingest"), "valid", 20))
         losses.append(log_loss(evaluation.clicked, starts[-1]))
     content = json.loads((chain.workdir / "metrics.json").read_text())["ranking"]["cluster_id"]["valid"]
@@ -107,7 +108,7 @@ def test_served_probabilities_equal_the_trained_models(finished):
 
 def test_served_ranker_takes_any_history(finished):
     _, chain = finished
-    served = GraphModel(export.newest_version(chain.workdir / "models" / "ctr_ranker"))
+    served = GraphModel(newest_version(chain.workdir / "models" / "ctr_ranker"))
     ids = read_items(chain.directory("ingest"), []).ids
     longer = np.array([list(ids[:30])], object)
     values = [
@@ -138,7 +139,7 @@ def test_embeddings_stand_in_the_order_of_their_hashes(finished):
 
 def test_served_embedder_gives_the_cluster_of_the_table(finished):
     shop, chain = finished
-    served = GraphModel(export.newest_version(chain.workdir / "models" / "image_embedder"))
+    served = GraphModel(newest_version(chain.workdir / "models" / "image_embedder"))
     table = pd.read_parquet(chain.directory("cluster") / "item_clusters.parquet").set_index("item_id")["cluster_id"]
     rows = pd.read_csv(shop / "items.csv")
     rows = rows[~rows["image"].str.endswith("webp")].head(40)
@@ -146,35 +147,6 @@ def test_served_embedder_gives_the_cluster_of_the_table(finished):
     answer = served(photos=photos)
     np.testing.assert_allclose(np.linalg.norm(answer["embedding"], axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(answer["cluster_id"], [table[item] for item in rows["item_id"]])
-
-
-def test_served_embedder_gives_the_codes_of_all_levels(finished):
-    shop, chain = finished
-    codebook = np.random.default_rng(0).normal(size=[3, 7, PRESETS["tiny"].pretrain.embedding_dim]).astype(np.float32)
-    served = export.ServedEmbedder(chain.directory("pretrain") / "encoder", SHOP.photo_size, codebook)
-    photos = [file.read_bytes() for file in sorted((shop / "images").glob("*.png"))[:8]]
-    answer = {name: value.numpy() for name, value in served.embed_and_assign(tf.constant(photos)).items()}
-    left = answer["embedding"]
-    for level, centroids in enumerate(codebook):
-        code = ((left[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
-        np.testing.assert_array_equal(answer["codes"][:, level], code)
-        left = left - centroids[code]
-    np.testing.assert_array_equal(answer["cluster_id"], answer["codes"][:, 0])
-
-
-def test_models_hold_stock_ops_only(finished):
-    _, chain = finished
-    for name in ("ctr_ranker", "image_embedder"):
-        assert export.foreign_ops(export.newest_version(chain.workdir / "models" / name)) == set()
-
-
-def test_foreign_ops_are_found(tmp_path):
-    import tensorflow_io as tfio
-
-    module = tf.Module()
-    module.decode = tf.function(lambda photo: tfio.image.decode_webp(photo), [tf.TensorSpec([], tf.string)])
-    tf.saved_model.save(module, str(tmp_path))
-    assert export.foreign_ops(tmp_path) == {"IO>DecodeWebP"}
 
 
 def test_predict_command(finished, capsys):
@@ -274,10 +246,10 @@ def test_what_is_exported_is_what_was_trained(finished, tmp_path):
     for stage in ("ingest", "warmup", "pretrain", "embed", "cluster", "rank"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     other.export()
-    version = export.newest_version(tmp_path / "models" / "ctr_ranker")
+    version = newest_version(tmp_path / "models" / "ctr_ranker")
     ids = read_items(chain.directory("ingest"), []).ids
     asked = {"user_id": [b"u1"], "history_item_ids": np.array([list(ids[:9])], object), "item_id": [ids[40]]}
-    expected = GraphModel(export.newest_version(chain.workdir / "models" / "ctr_ranker"))(**asked)["probability"]
+    expected = GraphModel(newest_version(chain.workdir / "models" / "ctr_ranker"))(**asked)["probability"]
     np.testing.assert_allclose(GraphModel(version)(**asked)["probability"], expected, atol=1e-6)
     (tmp_path / "cluster").unlink()
     other = Chain(tmp_path, dataclasses.replace(chain.settings, seed=9))
@@ -339,7 +311,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     printed = capsys.readouterr().out
-    assert all(command.__name__.lower() in printed for command in cli.COMMANDS)
+    assert all(cli.command_name(command) in printed for command in cli.COMMANDS) and "load-test" in printed
 
 
 def test_base_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):

@@ -1,32 +1,39 @@
 """The encoder as a SavedModel of stock ops: encoded photos in, embeddings out."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from courier_tf import images
 from courier_tf.pretrain.encoder import load_encoder
+from courier_tf.schema import DEFAULT_SIGNATURE
 
 
-class Embedder(tf.Module):
-    """Encoded photos to embeddings, in float32.
+class FrozenEncoder(tf.Module):
+    """A trained encoder in float32, as part of a SavedModel.
 
     Args:
-        encoder_directory: what `save_encoder` wrote.
-        image_size: side in pixels at which the encoder was trained; photos of any other size are resized.
+        directory: what `save_encoder` wrote.
+        image_size: side S in pixels at which the encoder was trained; photos of any other size are resized.
     """
 
-    def __init__(self, encoder_directory: Path, image_size: int) -> None:
+    def __init__(self, directory: Path, image_size: int) -> None:
         super().__init__()
         policy = tf.keras.mixed_precision.global_policy()
         tf.keras.mixed_precision.set_global_policy("float32")
-        encoder = load_encoder(encoder_directory)
+        encoder = load_encoder(directory)
         tf.keras.mixed_precision.set_global_policy(policy)
         # The weights alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
         self.weights = encoder.variables
-        self._encode = functools.partial(encoder, training=False)
+        self.encode = functools.partial(encoder, training=False)  # [B, S, S, 3] uint8 -> [B, D] of length 1.
         self.image_size = image_size
+
+
+class Embedder(FrozenEncoder):
+    """Encoded photos to embeddings; a photo that cannot be decoded is an error."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def embed(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -36,16 +43,16 @@ class Embedder(tf.Module):
             photos,
             fn_output_signature=tf.TensorSpec([self.image_size, self.image_size, 3], tf.uint8),
         )
-        return {"embedding": self._encode(pixels)}
+        return {"embedding": self.encode(pixels)}
 
 
 def export_embedder(encoder_directory: Path, image_size: int, target: Path) -> None:
     """Writes the embedder as a SavedModel."""
     embedder = Embedder(encoder_directory, image_size)
-    save_module(embedder, embedder.embed, target)
+    save_module(embedder, {DEFAULT_SIGNATURE: embedder.embed}, target)
 
 
-def save_module(module: tf.Module, signature: tf.types.experimental.GenericFunction, target: Path) -> None:
-    """Writes a module as a SavedModel with one signature, for serving alone: without gradients."""
+def save_module(module: tf.Module, signatures: Mapping[str, Any], target: Path) -> None:
+    """Writes a module as a SavedModel with these signatures, for serving alone: without gradients."""
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(module, str(target), signatures={"serving_default": signature}, options=options)
+    tf.saved_model.save(module, str(target), signatures=signatures, options=options)

@@ -1,0 +1,59 @@
+"""Which exported versions a server gives its users: promote the newest, or go back to those before."""
+
+import datetime
+from pathlib import Path
+
+from courier_tf import schema
+from courier_tf.exporting.gate import measure
+from courier_tf.exporting.stages import Stages
+from courier_tf.exporting.versions import exclusive, newest_versions
+from courier_tf.settings import GateSettings
+from serving.bundle import write_models_config
+from serving.releases import Release, ReleaseError, Releases
+
+
+def promote(workdir: Path, tolerances: GateSettings) -> Release:
+    """Makes the newest versions the stable ones, if they pass the gate.
+
+    Args:
+        workdir: with the stages, the models and the bundle.
+        tolerances: of the gate.
+
+    Returns:
+        The release that is stable now.
+
+    Raises:
+        GateError: with every reason against it; nothing has changed.
+    """
+    models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
+    with exclusive(models):
+        releases, newest = Releases.read(bundle), newest_versions(models)
+        stable = releases.stable.versions if releases.stable else None
+        measured = measure(Stages.read(workdir), models, newest, stable, tolerances)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return _switch(bundle, newest, releases.promote(Release(newest, now, measured)))
+
+
+def roll_back(workdir: Path) -> Release:
+    """Makes the versions before the stable ones the stable ones again; returns their release.
+
+    Raises:
+        ReleaseError: there are none, or they have been deleted; nothing has changed.
+    """
+    models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
+    with exclusive(models):
+        releases = Releases.read(bundle).roll_back()
+        for model, version in releases.promoted[-1].versions.items():
+            if not (models / model / str(version)).is_dir():
+                raise ReleaseError(f"{models / model / str(version)} is gone: there is nothing to roll back to")
+        return _switch(bundle, newest_versions(models), releases)
+
+
+def _switch(bundle: Path, newest: dict[str, int], releases: Releases) -> Release:
+    releases.write(bundle)
+    write_models_config(bundle, newest, releases)
+    stable = releases.promoted[-1]
+    for model, version in stable.versions.items():
+        labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())
+        print(f"[export {model}] version {version} is stable (labels: {labels})", flush=True)
+    return stable

@@ -1,0 +1,125 @@
+"""Writes new versions of served models, next to those that a server may be serving."""
+
+import contextlib
+import dataclasses
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import tensorflow as tf
+
+from courier_tf import artefacts, schema
+from courier_tf.pretrain.embedder import save_module
+from serving import warmup
+from serving.messages import Request
+from serving.stock_ops import require_stock_ops
+
+LOCK_FILE = ".export.lock"
+
+#: Signatures that TF Serving offers by another method than Predict.
+_METHODS = {schema.CLASSIFY: "tensorflow/serving/classify", schema.REGRESS: "tensorflow/serving/regress"}
+
+
+class Served(Protocol):
+    """A module that can be served."""
+
+    @property
+    def signatures(self) -> Mapping[str, tf.types.experimental.GenericFunction]:
+        """By name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NewVersion:
+    """A version to be written.
+
+    Attributes:
+        model: its name.
+        made_by: what determines it.
+        build: version number -> the module.
+        requests: () -> real requests for the warm-up.
+    """
+
+    model: str
+    made_by: artefacts.MadeBy
+    build: Callable[[int], Served]
+    requests: Callable[[], Sequence[Request]]
+
+
+def newest_version(model: Path) -> Path | None:
+    """The directory of the highest version of a model, None if there is none."""
+    versions = [path for path in model.glob("*") if path.name.isdigit()]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
+def newest_versions(models: Path) -> dict[str, int]:
+    """Model -> its highest version, of the models that have one."""
+    newest = {model: newest_version(models / model) for model in schema.SERVED_MODELS}
+    return {model: int(path.name) for model, path in newest.items() if path}
+
+
+@contextlib.contextmanager
+def exclusive(models: Path) -> Iterator[None]:
+    """One export at a time; another waits. A killed process holds nothing."""
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"[export] another export into {models} is running: waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
+    """Writes new versions; call it inside `exclusive`. All of them appear, one rename each, or none.
+
+    Args:
+        models: directory of all models.
+        versions: to write.
+
+    Returns:
+        Their directories.
+
+    Raises:
+        StockOpsError: a SavedModel holds an op that stock TensorFlow lacks.
+        WarmUpError: there are no requests to warm up with.
+    """
+    targets = [models / version.model / str(_next(models / version.model)) for version in versions]
+    partials: list[Path] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for version, target in zip(versions, targets, strict=True):
+                partial, facts = stack.enter_context(artefacts.write_aside(target, version.made_by))
+                partials.append(partial)
+                served = version.build(int(target.name))
+                save_module(served, served.signatures, partial)
+                _name_methods(partial)
+                facts["version"] = int(target.name)
+                facts["warm_up_requests"] = warmup.write(partial, version.model, version.requests())
+            require_stock_ops(partials)
+    except BaseException:
+        # On a full disk what is left behind would be in the way of the next attempt.
+        for partial in partials:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return targets
+
+
+def _next(model: Path) -> int:
+    newest = newest_version(model)
+    return int(newest.name) + 1 if newest else 1
+
+
+def _name_methods(saved_model: Path) -> None:
+    """TensorFlow 2 writes every signature as one for Predict; the other APIs look at the name of the method."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    file = saved_model / "saved_model.pb"
+    content = SavedModel.FromString(file.read_bytes())
+    for graph in content.meta_graphs:
+        for name, method in _METHODS.items():
+            if name in graph.signature_def:
+                graph.signature_def[name].method_name = method
+    file.write_bytes(content.SerializeToString(deterministic=True))

@@ -1,0 +1,88 @@
+"""The folder that a server is started with: configurations for TensorFlow Serving, compose file, model card."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from courier_tf.artefacts import write_file
+from serving.releases import Releases
+from serving.server_config_pb2 import BatchingParameters, MonitoringConfig
+
+MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
+COMPOSE_FILE, MODEL_CARD = "docker-compose.yml", "model_card.md"
+MODELS_IN_CONTAINER = "/models"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+MOST_ROWS = 64  # Of a request, and of the batch that a server makes of several.
+
+
+class BundleError(ValueError):
+    """A file of the bundle is missing or broken."""
+
+
+def write_bundle(bundle: Path, newest: Mapping[str, int], releases: Releases, model_card: str) -> None:
+    """Writes the whole bundle; the file that a running server follows comes last.
+
+    Args:
+        bundle: folder to write, beside the folder of the models.
+        newest: model -> highest version.
+        releases: what was promoted.
+        model_card: its text.
+    """
+    bundle.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(__file__).with_name(COMPOSE_FILE), bundle / COMPOSE_FILE)
+    write_file(bundle / MODEL_CARD, model_card)
+    write_file(
+        bundle / BATCHING_CONFIG,
+        '# Requests for one model and signature are joined; [B, H] and [B, N] ids are padded with "".\n'
+        "# A batch of `rank` needs about 10 kB per row and candidate. num_batch_threads: the cores of the server.\n"
+        + text_format.MessageToString(_batching()),
+    )
+    monitoring = MonitoringConfig()
+    monitoring.prometheus_config.enable, monitoring.prometheus_config.path = True, METRICS_PATH
+    write_file(bundle / MONITORING_CONFIG, text_format.MessageToString(monitoring))
+    write_models_config(bundle, newest, releases)
+
+
+def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Releases) -> None:
+    """Writes which versions are loaded, and which of them is `stable` and which the `canary`; at once."""
+    config = ModelServerConfig()
+    for model, version in newest.items():
+        one = config.model_config_list.config.add()
+        one.name, one.base_path, one.model_platform = model, f"{MODELS_IN_CONTAINER}/{model}", "tensorflow"
+        one.model_version_policy.specific.versions.extend(releases.loaded(model, version))
+        for label, labelled in releases.labels(model, version).items():
+            one.version_labels[label] = labelled
+    write_file(
+        bundle / MODELS_CONFIG,
+        "# Written by `courier export`. A request without a version or a label goes to the highest version loaded,\n"
+        "# which may be the canary: name the label.\n" + text_format.MessageToString(config),
+    )
+
+
+def read_models_config(file: Path, models: Path) -> ModelServerConfig:
+    """The configuration in `file`, with the models looked for in `models`, as a server outside a container needs it.
+
+    Raises:
+        BundleError: it is missing or broken.
+    """
+    if not file.exists():
+        raise BundleError(f"{file} is missing. Run 'courier export' first.")
+    try:
+        config = text_format.Parse(file.read_text(), ModelServerConfig())
+    except text_format.ParseError as error:
+        raise BundleError(f"{file}: {error}") from error
+    for one in config.model_config_list.config:
+        one.base_path = str(models.resolve() / one.name)
+    return config
+
+
+def _batching() -> BatchingParameters:
+    batching = BatchingParameters(pad_variable_length_inputs=True)
+    batching.max_batch_size.value = MOST_ROWS
+    batching.batch_timeout_micros.value = 1000
+    batching.max_enqueued_batches.value = 100
+    batching.num_batch_threads.value = 4
+    return batching

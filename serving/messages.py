@@ -1,0 +1,82 @@
+"""Arrays to TF Serving's protos and back."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis.input_pb2 import Input
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+
+
+class MessageError(ValueError):
+    """A proto or a JSON text cannot be read as the arrays that it should hold; the message names the field."""
+
+
+class Request(NamedTuple):
+    """What is asked of a model."""
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+
+
+def model_spec(model: str, signature: str = "", *, version: int | None = None, label: str | None = None) -> ModelSpec:
+    """Which model, which of its versions, which signature."""
+    spec = ModelSpec(name=model, signature_name=signature)
+    if version is not None:
+        spec.version.value = version
+    elif label is not None:
+        spec.version_label = label
+    return spec
+
+
+def predict_request(spec: ModelSpec, inputs: Mapping[str, np.ndarray]) -> PredictRequest:
+    """A request with these arrays; strings are arrays of objects (bytes)."""
+    request = PredictRequest(model_spec=spec)
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def inputs_of(request: PredictRequest) -> dict[str, np.ndarray]:
+    """The arrays of a request.
+
+    Raises:
+        MessageError: an input that is no tensor.
+    """
+    return {name: _array(f"input '{name}'", proto) for name, proto in request.inputs.items()}
+
+
+def outputs_of(response: PredictResponse) -> dict[str, np.ndarray]:
+    """The arrays of a response. Raises as `inputs_of`."""
+    return {name: _array(f"output '{name}'", proto) for name, proto in response.outputs.items()}
+
+
+def serialised_examples(asked: Input) -> np.ndarray:
+    """[B] serialised examples of a request to classify or regress, its context merged into each.
+
+    Raises:
+        MessageError: there are none.
+    """
+    if asked.WhichOneof("kind") == "example_list_with_context":
+        examples = []
+        for example in asked.example_list_with_context.examples:
+            whole = type(example)()
+            whole.CopyFrom(asked.example_list_with_context.context)
+            for name, feature in example.features.feature.items():
+                whole.features.feature[name].CopyFrom(feature)
+            examples.append(whole)
+    else:
+        examples = asked.example_list.examples
+    if not examples:
+        raise MessageError("the request holds no example")
+    return np.array([example.SerializeToString() for example in examples], object)
+
+
+def _array(name: str, proto: TensorProto) -> np.ndarray:
+    try:
+        return tf.make_ndarray(proto)
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise MessageError(f"{name} is not a tensor: {error}") from error

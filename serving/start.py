@@ -1,0 +1,139 @@
+"""`courier serve`: TF Serving on the bundle where there is one, else the local server."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from google.protobuf import text_format
+
+from courier_tf.artefacts import write_file
+from serving.bundle import (
+    BATCHING_CONFIG,
+    COMPOSE_FILE,
+    MODELS_CONFIG,
+    MONITORING_CONFIG,
+    BundleError,
+    read_models_config,
+)
+
+BINARY = "tensorflow_model_server"
+Server = Literal["auto", "tensorflow_model_server", "docker", "local"]
+
+
+def serve(bundle: Path, models: Path, port: int, rest_port: int, server: Server = "auto") -> None:
+    """Serves until it is interrupted or terminated.
+
+    Args:
+        bundle, models: folders of the bundle and of the models.
+        port, rest_port: of gRPC and REST.
+        server: which one; "auto" takes the first of `tensorflow_model_server`, Docker, the local server that is here.
+
+    Raises:
+        BundleError: the bundle is missing or broken, or the server asked for is not here, or it failed.
+    """
+    read_models_config(bundle / MODELS_CONFIG, models)  # Fails early.
+    chosen = available() if server == "auto" else server
+    print(f"Serving {models}: gRPC localhost:{port}, REST http://localhost:{rest_port}", flush=True)
+    if chosen == BINARY:
+        print(f"by TensorFlow Serving ({shutil.which(BINARY)})", flush=True)
+        _run_binary(bundle, models, port, rest_port)
+    elif chosen == "docker":
+        print("by TensorFlow Serving in Docker", flush=True)
+        ports = {"GRPC_PORT": str(port), "REST_PORT": str(rest_port)}
+        _run(["docker", "compose", "--file", str(bundle / COMPOSE_FILE), "up"], ports)
+    else:
+        print(
+            "by the LOCAL SERVER: the API of TensorFlow Serving in Python, for laptops and tests. It does not join "
+            f"requests into batches; measure nothing with it that is meant for production. ({BINARY} on the PATH or a "
+            "running Docker would be used instead.)",
+            flush=True,
+        )
+        _run_local(bundle, models, port, rest_port)
+
+
+def available() -> Server:
+    """The best server that this machine has."""
+    if shutil.which(BINARY):
+        return "tensorflow_model_server"
+    if shutil.which("docker"):
+        try:
+            if subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0:
+                return "docker"
+        except subprocess.TimeoutExpired:
+            pass  # A client without an engine.
+    return "local"
+
+
+def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> list[str]:
+    """Command line of TF Serving, as in the compose file."""
+    return [
+        BINARY,
+        f"--port={port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=10",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--enable_batching=true",
+        f"--batching_parameters_file={bundle / BATCHING_CONFIG}",
+        f"--monitoring_config_file={bundle / MONITORING_CONFIG}",
+    ]
+
+
+def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / MODELS_CONFIG
+
+        def follow() -> None:
+            """The bundle names the models' place in a container; here they lie elsewhere."""
+            text = text_format.MessageToString(read_models_config(bundle / MODELS_CONFIG, models))
+            if not config.exists() or config.read_text() != text:
+                write_file(config, text)
+
+        follow()
+        _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow)
+
+
+def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:
+    process = subprocess.Popen(command, env={**os.environ, **environment})
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    stopped = False
+    try:
+        while process.poll() is None:
+            try:
+                every_second()
+                process.wait(1)
+            except subprocess.TimeoutExpired:
+                continue
+    except KeyboardInterrupt:
+        stopped = True  # Sent to the server, too, which ends by itself.
+        process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if process.returncode not in (0, -signal.SIGTERM) and not stopped:
+        raise BundleError(f"{command[0]} ended with code {process.returncode}")
+
+
+def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
+    from serving.local_server import LocalServer  # TensorFlow only where it is needed.
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        server = LocalServer(bundle, models, port, rest_port)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
+    with server:
+        for model, loaded in server.models.summary.items():
+            print(f"{model}: {loaded}", flush=True)
+        print("ready", flush=True)
+        stopped.wait()

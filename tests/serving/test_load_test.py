@@ -1,0 +1,167 @@
+"""Load tests against a server that stalls, their figures by NumPy; the request log, and skew that was put in."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
+)
+
+from courier_tf import schema
+from courier_tf.exporting import skew as skews
+from courier_tf.exporting.skew import SkewError
+from courier_tf.graph_model import GraphModel
+from serving.client import CourierClient
+from serving.load_test import (
+    LoadTestError,
+    Sent,
+    kind_of,
+    load_test,
+    report,
+    server_at,
+    summarise,
+    warm_up_requests,
+)
+from serving.local_server import LocalServer
+from serving.messages import model_spec, predict_request
+from serving.request_log import RequestLog, RequestLogError, read_log
+from tests.serving.conftest import IDS
+
+
+def test_figures_by_numpy():
+    rng = np.random.default_rng(0)
+    latency = rng.exponential(0.01, 200)
+    sent = [Sent("ab"[n % 2], n / 100, value, "OK" if n % 10 else "UNAVAILABLE") for n, value in enumerate(latency)]
+    found = summarise(sent, 2.0)
+    good = np.array([n % 10 != 0 for n in range(200)])
+    for p in (50, 95, 99):
+        assert found["all"][f"p{p}_ms"] == pytest.approx(1000 * np.percentile(latency[good], p))
+    assert found["all"]["errors"] == {"UNAVAILABLE": 20} and found["all"]["requests"] == 200
+    assert found["all"]["answers_per_second"] == pytest.approx(180 / max(2.0, 1.99 + latency[-1]))
+    assert found["a"]["requests"] == 100 and found["b"]["errors"] == {}
+    assert summarise([Sent("a", 0, 1, "INTERNAL")], 1.0)["a"]["p50_ms"] is None
+
+
+class Stalling(PredictionServiceServicer):
+    """Stands still for half a second at its tenth request, and refuses the twentieth."""
+
+    number = 0
+
+    def Predict(self, request, context):
+        self.number += 1
+        if self.number == 10:
+            time.sleep(0.5)
+        if self.number == 20:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "full")
+        return PredictResponse()
+
+
+def test_a_stall_is_charged_to_every_request_that_waited():
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_PredictionServiceServicer_to_server(Stalling(), server)
+    target = f"localhost:{server.add_insecure_port('localhost:0')}"
+    server.start()
+    request = predict_request(model_spec("m", "s"), {"x": np.zeros([3, 2], np.float32)})
+    sent = load_test(target, [request], rate=100, seconds=1, timeout_seconds=5)
+    server.stop(0)
+    assert len(sent) == 100 and {one.kind for one in sent} == {"m s 3x2"}
+    dues = np.array([one.due for one in sent])
+    assert (np.diff(dues) >= 0).all() and 0.7 < dues[-1] < 1.4
+    waited = [one.latency for one in sent if dues[9] < one.due < dues[9] + 0.4]
+    assert len(waited) > 20 and min(waited) > 0.05
+    assert [one.code for one in sent].count("UNAVAILABLE") == 1
+    with pytest.raises(LoadTestError, match="no requests"):
+        load_test(target, [], 1, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def server(shop):
+    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
+        yield running
+
+
+def test_all_models_under_load(shop, server, tmp_path, capsys):
+    versions = [shop.workdir / "models" / model / "1" for model in schema.SERVED_MODELS]
+    requests = warm_up_requests(versions, "canary")
+    assert len({kind_of(request) for request in requests}) == len(requests) == 32 - 6  # Less classify and regress.
+    target = f"localhost:{server.port}"
+    sent = load_test(target, requests, rate=40, seconds=1.5, timeout_seconds=30)
+    found = report(sent, target, server_at(target), 40, 1.5, tmp_path)
+    assert found["kinds"]["all"]["errors"] == {} and found["kinds"]["all"]["requests"] == 60
+    assert "courier local server, not TensorFlow Serving" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "load_test.json").exists() and (tmp_path / "load_test.png").stat().st_size > 10_000
+
+
+def logged(shop, server, file, share=1.0):
+    """A log of requests with known and unknown ids, padding and parts."""
+    log = RequestLog(file, share)
+    with CourierClient(f"localhost:{server.port}", label="canary", timeout_seconds=20, log=log) as client:
+        for user in range(6):
+            client.rank(f"u{user}", IDS[:user], IDS[user : user + 5])
+        client.score(["u1", "stranger"], [[], IDS[:7]], ["i001", "no item"])
+        client.similar_to_items(["i001"])
+    log.close()
+    return file
+
+
+def test_a_log_holds_what_was_asked_and_answered(shop, server, tmp_path):
+    records = list(read_log(logged(shop, server, tmp_path / "log")))
+    assert [record.model for record in records] == [schema.CTR_RANKER] * 7 + [schema.SIMILAR_ITEMS]
+    again = GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+    for record in records[:7]:
+        expected = again.run(record.request.signature, record.request.inputs)["probability"]
+        np.testing.assert_allclose(record.outputs["probability"], expected, atol=1e-6)
+    some = list(read_log(logged(shop, server, tmp_path / "some", share=0.5)))
+    assert 0 < len(some) < 8
+    with pytest.raises(RequestLogError, match="between 0 and 1"):
+        RequestLog(tmp_path / "x", 2)
+    (tmp_path / "some").write_bytes(b"x" * 50)
+    with pytest.raises(RequestLogError, match="is broken"):
+        list(read_log(tmp_path / "some"))
+    with pytest.raises(RequestLogError, match="does not exist"):
+        list(read_log(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def train_like_valid(monkeypatch):
+    """The small shop has valid impressions alone."""
+    batches = skews.impression_batches
+    monkeypatch.setattr(skews, "impression_batches", lambda ingest, _, **words: batches(ingest, "valid", **words))
+
+
+def test_no_skew_where_nothing_was_changed(shop, server, tmp_path, train_like_valid, capsys):
+    found = skews.skew(shop.workdir, logged(shop, server, tmp_path / "log"))
+    assert found["scores"] == {
+        "compared": 32,
+        "of_other_versions": 0,
+        "largest_difference": pytest.approx(0, abs=1e-5),
+        "share_that_differs": 0.0,
+    }
+    log = found["features"]["log"]
+    assert log["pairs"] == 32 and log["users_that_the_ranker_does_not_know"] == pytest.approx(1 / 32)
+    assert log["items_not_in_the_catalogue"] == pytest.approx(1 / 32)
+    assert log["without_history"] == pytest.approx(6 / 32)
+    assert log["mean_history_length"] == pytest.approx((5 * (1 + 2 + 3 + 4 + 4) + 4) / 32)
+    assert "scores compared" in capsys.readouterr().out
+
+
+def test_skew_of_scores_is_told(shop, server, tmp_path, train_like_valid):
+    """One logged history lacks what the server was asked with: as if features were built otherwise there."""
+    log = RequestLog(tmp_path / "log", 1.0)
+    for number, record in enumerate(read_log(logged(shop, server, tmp_path / "true"))):
+        inputs = dict(record.request.inputs)
+        if number == 5:
+            inputs["history_item_ids"] = np.full_like(inputs["history_item_ids"], b"")
+        log.add(record.model, record.request.signature, inputs, record.outputs)
+    log.close()
+    with pytest.raises(SkewError, match=r"15\.6 % of the 32 scores of version \[1\] differ"):
+        skews.skew(shop.workdir, tmp_path / "log")
+    empty = RequestLog(tmp_path / "empty", 0.0)
+    empty.close()
+    with pytest.raises(SkewError, match="holds no request to ctr_ranker"):
+        skews.skew(shop.workdir, tmp_path / "empty")

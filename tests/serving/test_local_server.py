@@ -1,0 +1,277 @@
+"""The same questions by gRPC and by REST, against the session; status, metadata, health; what is refused, and how."""
+
+import base64
+import json
+
+import grpc
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    regression_pb2,
+)
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from courier_tf import schema
+from courier_tf.graph_model import GraphModel
+from serving.local_server import LocalServer
+from serving.messages import model_spec, outputs_of, predict_request
+from tests.serving.conftest import IDS, SIZE, png
+
+
+@pytest.fixture(scope="module")
+def server(shop):
+    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel):
+    return PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return f"http://localhost:{server.rest_port}/v1/models"
+
+
+@pytest.fixture(scope="module")
+def ranker(shop):
+    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+
+
+FEATURES = {
+    "user_id": np.array([b"u1", b"u2", b"nobody"], object),
+    "history_item_ids": np.array([[b"i001", b"i002"], [b"", b""], [b"i003", b""]], object),
+    "item_id": np.array([b"i004", b"i005", b"\xff\x00"], object),
+}
+EXAMPLES = [
+    tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=np.atleast_1d(value[row])))
+                for name, value in FEATURES.items()
+            }
+        )
+    )
+    for row in range(3)
+]
+
+
+def refused(call):
+    """(code, message) of a call that fails."""
+    with pytest.raises(grpc.RpcError) as failed:
+        call()
+    return failed.value.code(), failed.value.details()
+
+
+def test_predict_by_grpc(stub, ranker):
+    response = stub.Predict(predict_request(model_spec(schema.CTR_RANKER), FEATURES))
+    assert response.model_spec.version.value == 1 and response.model_spec.signature_name == "serving_default"
+    expected = ranker(**FEATURES)
+    for name, value in outputs_of(response).items():
+        np.testing.assert_array_equal(value, expected[name])
+    filtered = predict_request(model_spec(schema.CTR_RANKER, label="canary"), FEATURES)
+    filtered.output_filter.append("probability")
+    assert list(stub.Predict(filtered).outputs) == ["probability"]
+
+
+def test_predict_by_rest_in_rows_and_in_columns(url, ranker):
+    expected = ranker(**FEATURES)["probability"]
+    text = {
+        "user_id": ["u1", "u2", "nobody"],
+        "history_item_ids": [["i001", "i002"], ["", ""], ["i003", ""]],
+        "item_id": ["i004", "i005", {"b64": base64.b64encode(b"\xff\x00").decode()}],
+    }
+    columns = requests.post(f"{url}/ctr_ranker:predict", json={"inputs": text}).json()["outputs"]
+    rows = [dict(zip(text, row, strict=True)) for row in zip(*text.values(), strict=True)]
+    by_row = requests.post(f"{url}/ctr_ranker/versions/1:predict", json={"instances": rows}).json()["predictions"]
+    np.testing.assert_allclose(columns["probability"], expected, rtol=1e-6)
+    np.testing.assert_allclose([row["probability"] for row in by_row], expected, rtol=1e-6)
+    assert columns["model_version"] == [1, 1, 1] == [row["model_version"] for row in by_row]
+
+
+def test_classify_and_regress_by_both(stub, url, ranker):
+    expected = ranker(**FEATURES)["probability"]
+    asked = classification_pb2.ClassificationRequest(model_spec=model_spec(schema.CTR_RANKER, schema.CLASSIFY))
+    asked.input.example_list.examples.extend(EXAMPLES)
+    found = stub.Classify(asked).result.classifications
+    assert [[one.label for one in row.classes] for row in found] == [["0", "1"]] * 3
+    np.testing.assert_allclose([row.classes[1].score for row in found], expected, atol=1e-6)
+    shared = regression_pb2.RegressionRequest(model_spec=model_spec(schema.CTR_RANKER, schema.REGRESS))
+    shared.input.example_list_with_context.context.CopyFrom(EXAMPLES[0])
+    for item in (b"i004", b"i009"):
+        one = shared.input.example_list_with_context.examples.add()
+        one.features.feature["item_id"].bytes_list.value.append(item)
+    values = [one.value for one in stub.Regress(shared).result.regressions]
+    first = {name: np.repeat(value[:1], 2, axis=0) for name, value in FEATURES.items()}
+    pair = ranker(**{**first, "item_id": np.array([b"i004", b"i009"], object)})["probability"]
+    np.testing.assert_allclose(values, pair, atol=1e-6)
+    context = {"user_id": "u1", "history_item_ids": ["i001", "i002"]}
+    body = {"context": context, "examples": [{"item_id": "i004"}, {"item_id": "i009"}]}
+    by_rest = requests.post(f"{url}/ctr_ranker:regress", json={**body, "signature_name": "regress"}).json()
+    np.testing.assert_allclose(by_rest["results"], pair, atol=1e-6)
+    by_rest = requests.post(f"{url}/ctr_ranker:classify", json={**body, "signature_name": "classify"}).json()
+    assert [row[1][0] for row in by_rest["results"]] == ["1", "1"]
+    np.testing.assert_allclose([row[1][1] for row in by_rest["results"]], pair, atol=1e-6)
+
+
+def test_photos_and_pixels_by_rest(url):
+    pixels = np.random.default_rng(0).integers(0, 256, [2, SIZE, SIZE, 3], np.uint8)
+    photos = [{"b64": base64.b64encode(png(one)).decode()} for one in pixels]
+    # The only input needs no name.
+    by_photo = requests.post(f"{url}/image_embedder:predict", json={"instances": photos}).json()["predictions"]
+    body = {"signature_name": "pixels", "inputs": pixels.tolist()}
+    by_pixels = requests.post(f"{url}/image_embedder:predict", json=body).json()["outputs"]
+    np.testing.assert_allclose([row["embedding"] for row in by_photo], by_pixels["embedding"], atol=1e-5)
+    body["inputs"][0][0][0][0] = 256
+    answer = requests.post(f"{url}/image_embedder:predict", json=body)
+    assert answer.status_code == 400 and "must be uint8, but holds 0 to 256" in answer.json()["error"]
+
+
+def test_status_metadata_and_health(channel, stub, url):
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(schema.CTR_RANKER))
+    (state,) = ModelServiceStub(channel).GetModelStatus(request).model_version_status
+    assert state.version == 1 and state.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    by_rest = requests.get(f"{url}/ctr_ranker").json()["model_version_status"]
+    assert by_rest == [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(schema.CTR_RANKER))
+    asked.metadata_field.append("signature_def")
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert stub.GetModelMetadata(asked).metadata["signature_def"].Unpack(signatures)
+    assert set(signatures.signature_def) == {"serving_default", "rank", "examples", "classify", "regress"}
+    found = requests.get(f"{url}/ctr_ranker/versions/1/metadata").json()
+    assert found["model_spec"]["version"] == "1"
+    signature = found["metadata"]["signature_def"]["signature_def"]["rank"]
+    assert signature["inputs"]["item_id"]["dtype"] == "DT_STRING"
+    health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "text"),
+    [
+        (model_spec("ranker"), grpc.StatusCode.NOT_FOUND, "'ranker'"),
+        (model_spec("ctr_ranker", version=7), grpc.StatusCode.NOT_FOUND, "version 7"),
+        (model_spec("ctr_ranker", label="stable"), grpc.StatusCode.INVALID_ARGUMENT, "label 'stable'"),
+        (model_spec("ctr_ranker", "best"), grpc.StatusCode.FAILED_PRECONDITION, "'best' not found"),
+    ],
+)
+def test_what_is_not_there(stub, spec, code, text):
+    found, message = refused(lambda: stub.Predict(predict_request(spec, FEATURES)))
+    assert found == code and text in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"item_id": np.array([1, 2, 3])}, "'item_id' must be string, but is int64"),
+        ({"item_id": FEATURES["item_id"][None]}, "'item_id' must have the shape"),
+        ({"extra": np.zeros(3)}, "sent extra ['extra']"),
+        ({"item_id": None}, "missing ['item_id']"),
+        ({"item_id": FEATURES["item_id"][:2]}, ""),
+        ({"history_item_ids": np.zeros([0, 0], object)}, ""),
+    ],
+)
+def test_wrong_names_dtypes_and_shapes(stub, changes, text):
+    inputs = {name: value for name, value in {**FEATURES, **changes}.items() if value is not None}
+    code, message = refused(lambda: stub.Predict(predict_request(model_spec("ctr_ranker"), inputs)))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and text in message
+
+
+def test_tensors_that_lie_about_their_shape(stub):
+    request = predict_request(
+        model_spec("similar_items", schema.BY_EMBEDDING), {"embedding": np.ones([1, 8], np.float32)}
+    )
+    request.inputs["embedding"].tensor_shape.dim[0].size = 3
+    code, message = refused(lambda: stub.Predict(request))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "'embedding' is not a tensor" in message
+    request.inputs["embedding"].dtype = 99
+    assert refused(lambda: stub.Predict(request))[0] == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_malformed_protos(channel):
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    assert refused(lambda: call(b"\xff\xff\xff no proto"))[0] == grpc.StatusCode.INTERNAL
+    assert refused(lambda: call(b""))[0] == grpc.StatusCode.NOT_FOUND  # An empty request is a proto.
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "JSON Parse Error"),
+        (b"{", "JSON Parse Error"),
+        (b"[" * 100_000, "JSON Parse Error"),
+        (b"[1]", "must be an object"),
+        (b"{}", "either 'instances' or 'inputs'"),
+        (b'{"instances": []}', "at least one row"),
+        (b'{"instances": ["a"]}', "must be named"),
+        (b'{"instances": [{"user_id": "u"}, {"item_id": "i"}]}', "same inputs in every row"),
+        (
+            b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"], ["b", "c"]], "item_id": ["i"]}}',
+            "differ in length",
+        ),
+        (b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"]], "item_id": [7]}}', "must hold strings"),
+        (b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"]], "item_id": [{"b64": "?"}]}}', "no base64"),
+        (b'{"inputs": {"user": ["u"]}}', "no input ['user']"),
+        (b'{"inputs": {"user_id": ["u"]}}', "missing ['history_item_ids', 'item_id']"),
+        (b'{"inputs": 3, "signature_name": 3}', "must be a string"),
+        (b'{"inputs": 3, "signature_name": "x"}', "'x' not found"),
+        (b'{"inputs": "\xff"}', "JSON Parse Error"),
+    ],
+)
+def test_malformed_json(url, body, text):
+    answer = requests.post(f"{url}/ctr_ranker:predict", data=body)
+    assert answer.status_code == 400 and text in answer.json()["error"]
+
+
+def test_embeddings_that_are_no_numbers(url):
+    asked = {"signature_name": "by_embedding", "inputs": [[float("nan")] + [1.0] * 7]}
+    body = json.dumps(asked)
+    outputs = requests.post(f"{url}/similar_items:predict", data=body).json()["outputs"]
+    assert outputs["status"] == [schema.RowStatus.NO_DIRECTION]
+    for value, text in ((["x"] * 8, "something else"), ([True] * 8, "booleans")):
+        answer = requests.post(f"{url}/similar_items:predict", json={**asked, "inputs": [value]})
+        assert answer.status_code == 400 and text in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "", 400),
+        ("GET", "/ctr_ranker:predict", 400),
+        ("POST", "/ctr_ranker", 400),
+        ("GET", "/nothing", 404),
+        ("GET", "/ctr_ranker/versions/9", 404),
+        ("GET", "/ctr_ranker/labels/none/metadata", 400),
+        ("GET", "/ctr_ranker/versions/99999999999999999999", 400),
+        ("POST", "/nothing:predict", 404),
+        ("POST", "/ctr_ranker:explain", 400),
+    ],
+)
+def test_paths_that_lead_nowhere(url, method, path, code):
+    assert requests.request(method, f"{url}{path}", json={"inputs": []}).status_code == code
+
+
+def test_deadlines(stub, url):
+    many = {**{name: FEATURES[name][:1] for name in ("user_id", "history_item_ids")}}
+    many["item_id"] = np.array([[IDS[n % 60].encode() for n in range(schema.MAX_CANDIDATES)]], object)
+    request = predict_request(model_spec("ctr_ranker", schema.RANK), many)
+    assert refused(lambda: stub.Predict(request, timeout=0.002))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    body = {"inputs": {name: [["u"]] if name == "history_item_ids" else ["u"] for name in FEATURES}}
+    for text, code in (("0", 504), ("soon", 400), ("5", 200)):
+        headers = {"x-request-timeout-seconds": text, "x-request-id": "seen"}
+        answer = requests.post(f"{url}/ctr_ranker:predict", json=body, headers=headers)
+        assert answer.status_code == code and answer.headers["x-request-id"] == "seen"

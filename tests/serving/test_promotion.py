@@ -1,0 +1,161 @@
+"""The gate: every reason against a promotion, seen from outside; promotion, roll back, and what they leave alone."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from courier_tf import artefacts, records, schema
+from courier_tf.exporting import gate
+from courier_tf.exporting.gate import GateError
+from courier_tf.exporting.promotion import promote, roll_back
+from courier_tf.exporting.versions import newest_versions
+from courier_tf.graph_model import GraphModel
+from courier_tf.settings import GateSettings
+from serving import warmup
+from serving.bundle import read_models_config
+from serving.releases import ReleaseError, Releases
+from serving.stock_ops import require_stock_ops
+from tests.serving.conftest import export_again, write_rank
+
+LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+
+
+def promoted(workdir, tolerances=LENIENT):
+    return promote(workdir, tolerances)
+
+
+def refusal(workdir, tolerances=LENIENT):
+    """The message of the gate; nothing may have changed."""
+    before = (workdir / "serving" / "models.config").read_text()
+    with pytest.raises(GateError) as refused:
+        promoted(workdir, tolerances)
+    assert (workdir / "serving" / "models.config").read_text() == before
+    return str(refused.value)
+
+
+def labels(workdir):
+    config = read_models_config(workdir / "serving" / "models.config", workdir / "models")
+    return {one.name: dict(one.version_labels) for one in config.model_config_list.config}
+
+
+def test_promote_a_second_version_and_roll_back(workdir, capsys):
+    first = promoted(workdir)
+    assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 1}
+    batch = [records.parse(tf.constant([record]), schema.IMPRESSION_FEATURES) for record in impressions(workdir)]
+    clicked = np.array([int(row["clicked"][0]) for row in batch])
+    served = GraphModel(workdir / "models" / "ctr_ranker" / "1")
+    score = [
+        served(
+            user_id=row["user_id"].numpy(),
+            history_item_ids=row["history_item_ids"].to_tensor(shape=[1, None]).numpy(),
+            item_id=row["item_id"].numpy(),
+        )["probability"][0]
+        for row in batch
+    ]
+    assert first.measured["auc"] == pytest.approx(roc_auc_score(clicked, score), abs=1e-4)
+    assert first.measured["calibration"] == pytest.approx(np.mean(score) / clicked.mean(), rel=1e-4)
+    write_rank(workdir, seed=2)
+    assert [path.name for path in export_again(workdir)] == ["2"]  # Of the ranker alone.
+    assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 2}
+    second = promoted(workdir)
+    assert second.measured["stable_auc"] == first.measured["auc"] and second.versions["ctr_ranker"] == 2
+    assert labels(workdir) == {
+        model: dict.fromkeys(("stable", "canary"), second.versions[model]) for model in labels(workdir)
+    }
+    assert roll_back(workdir) == first and labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 1}
+    assert newest_versions(workdir / "models")["ctr_ranker"] == 2  # Its files stay.
+    with pytest.raises(ReleaseError, match="no release before"):
+        roll_back(workdir)
+    assert "version 1 is stable (labels: stable 1, canary 1)" in capsys.readouterr().out
+
+
+def impressions(workdir):
+    file = records.files(workdir / "ingest" / schema.IMPRESSIONS_FOLDER, "valid")
+    return list(tf.data.TFRecordDataset(file).as_numpy_iterator())
+
+
+def test_a_worse_version_is_refused(workdir, monkeypatch):
+    promoted(workdir)
+    write_rank(workdir, seed=2)
+    export_again(workdir)
+    quality = {"impressions": 300, "auc": 0.7, "calibration": 1.0, "calibration_error": 0.0}
+    found = iter([{**quality, "auc": 0.69, "calibration_error": 0.2, "calibration": 1.22}, quality] * 2)
+    monkeypatch.setattr(gate, "_quality", lambda *_: dict(next(found)))
+    message = refusal(workdir, GateSettings())
+    assert "AUC 0.6900, but the stable version has 0.7000" in message
+    assert "calibration 1.220, but the stable version has 1.000" in message
+    promoted(workdir, GateSettings(auc_tolerance=0.02, calibration_tolerance=0.3))
+
+
+def test_answers_that_are_not_the_trained_models(workdir):
+    """The rank stage was run again, the export was not; then weights that do not belong to what was measured."""
+    write_rank(workdir, seed=2)
+    message = refusal(workdir)
+    assert "the ranker's pairs are served with a difference of" in message and "rank are served" in message
+    assert "belongs to the rank" in message and "run 'courier export' again" in message
+
+
+def test_scores_that_are_no_numbers(shop, workdir, monkeypatch):
+    class Broken:
+        def __call__(self, **inputs):
+            return {"probability": np.full(len(inputs["item_id"]), np.nan, np.float32)}
+
+        def run(self, signature, inputs):
+            return {"probability": np.full(inputs["item_id"].shape, np.nan, np.float32)}
+
+    pairs, rank = gate._ranker_differs(Broken(), shop.stages)
+    assert "pairs are served with a difference of nan" in pairs and "rank are served with a difference of nan" in rank
+    assert not np.isfinite(gate._quality(Broken(), shop.stages)["auc"])
+    monkeypatch.setattr(
+        gate, "_quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
+    )
+    assert "AUC on the valid span is not defined" in refusal(workdir)
+
+
+def test_an_encoder_and_a_codebook_of_different_runs(workdir):
+    codebook = np.load(workdir / "cluster" / "codebook.npy")
+    with artefacts.write_aside(
+        workdir / "cluster", artefacts.MadeBy("cluster", {"seed": 9}, {}), keep_partial=False
+    ) as (partial, facts):
+        np.save(partial / "codebook.npy", codebook[:, ::-1])
+        facts["encoder"] = "another"
+    message = refusal(workdir)
+    assert "encoder and codebook do not belong together" in message
+    assert "codes of level 0 are not those of the codebook" in message
+
+
+def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir):
+    from serving.messages import Request
+
+    version = workdir / "models" / "similar_items" / "1"
+    warmup.write(version, "similar_items", [Request("by_photo", {"photo": np.array([b""], object)})])
+    message = refusal(workdir)
+    assert "warm-up request 1, signature 'by_photo'" in message
+    assert "its files are not those that were exported" in message
+
+
+def test_an_op_that_is_not_stock(workdir, monkeypatch):
+    monkeypatch.setattr(gate, "require_stock_ops", require_stock_ops)
+    file = workdir / "models" / "ctr_ranker" / "1" / "saved_model.pb"
+    file.write_bytes(file.read_bytes().replace(b"Sigmoid", b"Sc>ann!"))
+    assert "ctr_ranker/1 holds ops that stock TensorFlow lacks: Sc>ann!" in refusal(workdir)
+
+
+def test_nothing_was_exported(workdir):
+    shutil.rmtree(workdir / "models" / "similar_items")
+    assert "holds no version of similar_items" in refusal(workdir)
+
+
+def test_no_roll_back_to_versions_that_are_gone(workdir):
+    releases = Releases.read(workdir / "serving")
+    promoted(workdir)
+    write_rank(workdir, seed=2)
+    export_again(workdir)
+    promoted(workdir)
+    shutil.rmtree(workdir / "models" / "ctr_ranker" / "1")
+    with pytest.raises(ReleaseError, match="ctr_ranker/1 is gone"):
+        roll_back(workdir)
+    assert releases.promoted == () and len(Releases.read(workdir / "serving").promoted) == 2
