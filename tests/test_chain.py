@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from courier_tf.graph_model import GraphModel
 from courier_tf.predict import predict
 from courier_tf.presets import PRESETS
 from courier_tf.ranking import data
+from courier_tf.ranking.compare import measure
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import MAIN_SLICES, read_evaluation
 from courier_tf.ranking.fit import predict as predict_split
@@ -256,6 +258,31 @@ def test_what_is_exported_is_what_was_trained(finished, tmp_path):
     other.cluster()
     with pytest.raises(artefacts.ArtefactError, match="was made from cluster"):
         other.export()
+
+
+def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(finished, tmp_path):
+    """One impression is added to each split in turn, whose history holds its own candidate."""
+    _, chain = finished
+    for split in ("valid", "test"):
+        other = Chain(tmp_path / split, dataclasses.replace(chain.settings, seed=9))
+        other.workdir.mkdir()
+        shutil.copytree(chain.directory("ingest"), other.directory("ingest"))
+        file = other.directory("ingest") / "impressions" / f"{split}-00000-of-00002.tfrecord"
+        impressions = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+        example = tf.train.Example.FromString(impressions[0])
+        item = example.features.feature["item_id"].bytes_list.value[0]
+        example.features.feature["user_id"].bytes_list.value[0] = b"somebody new"
+        example.features.feature["history_item_ids"].bytes_list.value[:] = [item]
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for record in [*impressions, example.SerializeToString()]:
+                writer.write(record)
+        for stage in ("warmup", "pretrain", "embed", "cluster"):
+            (other.workdir / stage).symlink_to(chain.directory(stage))
+        with pytest.raises(RankingError, match=f"split {split}.*somebody new had not clicked"):
+            if split == "valid":
+                other.rank()
+            else:
+                measure(other.directory("ingest"), chain.directory("rank"), chain.settings.rank, "test")
 
 
 def test_the_counts_of_ingest_are_told(finished, capsys):
