@@ -25,7 +25,7 @@ test: install  ## What CI runs.
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-test-slow: install  ## What takes minutes: kill -9 in the middle of every stage, every objective on two replicas, ...
+test-slow: install  ## What takes minutes: kill -9 at every stage, the notebook, two processes, every objective, fuzzing, ...
 	$(BIN)/python -m pytest -m slow
 
 test-newest:  ## The tests on the newest TensorFlow that works, and parity with keras-hub, in an environment of their own.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from .objectives.models import model_of
 from .worker import halves, stream, trained
@@ -22,6 +23,7 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path):
     """The same global batch: the same loss and, after 5 steps of SGD, the same weights."""
     cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}

@@ -69,9 +69,9 @@ def killed_after(monkeypatch, place, name, times):
     "place, name, times",
     [
         (Checkpoints, "on_train_batch_end", 3),  # In the middle of the first pass, a step after its checkpoint.
-        (Checkpoints, "on_epoch_end", 1),  # After the first pass, before it is measured.
+        pytest.param(Checkpoints, "on_epoch_end", 1, marks=pytest.mark.slow),  # After it, before it is measured.
         (fitting, "save_ranker", 1),  # Measured and saved, but not noted down.
-        (Checkpoints, "on_train_batch_end", 7),  # In the middle of the second pass.
+        pytest.param(Checkpoints, "on_train_batch_end", 7, marks=pytest.mark.slow),  # In the middle of the second.
     ],
 )
 def test_an_interrupted_training_ends_at_the_same_ranker(
@@ -107,6 +107,7 @@ def test_predictions_that_are_no_numbers_are_refused(monkeypatch, tmp_path, inge
         train(ingest, tmp_path / "start_0", evaluation)
 
 
+@pytest.mark.slow
 def test_half_precision_scales_its_loss_and_survives_an_interruption(monkeypatch, tmp_path, ingest, evaluation):
     settings = dataclasses.replace(SETTINGS, rank_precision="mixed_float16")
     with monkeypatch.context() as context:

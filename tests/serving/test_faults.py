@@ -40,6 +40,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_new_versions_under_load(workdir):
     """Promotion, a second version, its promotion and the roll back: no request fails, and the answers follow."""
     promote(workdir)
