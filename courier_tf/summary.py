@@ -24,7 +24,7 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
     split = "test" if "test" in metrics["gain_over_none"] else "valid"
     table = Table(title=f"Click prediction, {split} span (AUC, GAUC and NDCG in points)")
     for column in ("image feature", "slice", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # Names that are cut short cannot be told apart.
     for mode, found in metrics["ranking"].items():
         for name in ("all", *MAIN_SLICES):
             part = found[split] if name == "all" else found[split]["slices"][name]
