@@ -21,10 +21,6 @@ from serving.bundle import write_bundle
 from serving.releases import Releases
 
 
-class ExportError(ValueError):
-    """A model cannot be served as it is."""
-
-
 def export(stages: Stages, workdir: Path) -> list[Path]:
     """Writes a new version of each model that has changed, and the bundle.
 
@@ -37,7 +33,7 @@ def export(stages: Stages, workdir: Path) -> list[Path]:
 
     Raises:
         ArtefactError: the stages do not belong together.
-        ExportError, StockOpsError, WarmUpError: a model cannot be served.
+        ClusterError, StockOpsError, WarmUpError: a model cannot be served.
     """
     stages.require_fit()
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
@@ -67,7 +63,7 @@ def _versions(stages: Stages) -> list[NewVersion]:
         return ServedEmbedder(FrozenEncoder(encoder, image_size), codebook, version)
 
     def build_similar_items(version: int) -> ServedSimilarItems:
-        return ServedSimilarItems(FrozenEncoder(encoder, image_size), *item_embeddings(stages.embed.path), version)
+        return ServedSimilarItems(FrozenEncoder(encoder, image_size), *_similar(stages.embed.path), version)
 
     return [
         NewVersion(
@@ -90,22 +86,12 @@ def _versions(stages: Stages) -> list[NewVersion]:
             schema.SIMILAR_ITEMS,
             MadeBy("export", {}, {**trained, "embed": stages.embed.fingerprint}),
             build_similar_items,
-            lambda: requests.similar_requests(ingest, item_embeddings(stages.embed.path)[1][0]),
+            lambda: requests.similar_requests(ingest, _similar(stages.embed.path)[1][0]),
         ),
     ]
 
 
-def item_embeddings(embed: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The items of an embed stage that have a photo, ordered by id: ([N] bytes, [N, D] float32).
-
-    Raises:
-        ExportError: there are none.
-        ClusterError: an embedding is broken.
-    """
-    blocks = list(EmbeddingFiles(embed).blocks())
-    ids = np.concatenate([block.items[block.has_photo] for block in blocks]) if blocks else np.empty(0, object)
-    if not len(ids):
-        raise ExportError(f"{embed} holds no embedding: there is nothing to be similar to")
-    order = np.argsort(ids)
-    embeddings = np.concatenate([block.embeddings for block in blocks])[order]
-    return np.array([item.encode() for item in ids[order]], object), embeddings
+def _similar(embed: Path) -> tuple[np.ndarray, np.ndarray]:
+    """([N] bytes, [N, D] float32) of the items that have a photo."""
+    items, embeddings = EmbeddingFiles(embed).all_items()
+    return np.array([item.encode() for item in items], object), embeddings

@@ -74,6 +74,7 @@ def column_feature(column: str) -> str:
 
 MODELS_FOLDER = "models"  # models/ctr_ranker/1
 BUNDLE_FOLDER = "serving"  # What a server is started with.
+MODEL_CARD = "model_card.md"  # In the bundle.
 
 # --- What is served -------------------------------------------------------------------------------------------------
 

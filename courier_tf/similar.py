@@ -25,11 +25,9 @@ def similar(
     Writes the photos of the first of them to `similar.png` in the workdir.
 
     Raises:
-        ClusterError: an item is not in the catalogue or has no photo, or there are fewer items than asked for.
+        ClusterError: an item is not in the catalogue or has no photo, or there are fewer with one than asked for.
     """
-    blocks = list(EmbeddingFiles(workdir / "embed").blocks())
-    names = np.concatenate([block.items[block.has_photo] for block in blocks])
-    embeddings = np.concatenate([block.embeddings for block in blocks if len(block.embeddings)])
+    names, embeddings = EmbeddingFiles(workdir / "embed").all_items()
     if number >= len(names):
         raise ClusterError(f"{number} similar items are asked for, but the catalogue has {len(names)} with a photo")
     place = {name: row for row, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""What a run says at its end: what it made, and how much looks helped; and the model card."""
+"""What a run says at its end: what it made, and how much looks helped."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from courier_tf.artefacts import write_file
+from courier_tf import schema
 from courier_tf.ranking.evaluation import MAIN_SLICES
-
-MODEL_CARD = "model_card.md"
 
 
 def percent(value: float | None) -> str:
@@ -18,8 +16,7 @@ def percent(value: float | None) -> str:
 
 
 def report(metrics: dict[str, Any], workdir: Path) -> None:
-    """Writes the model card, and prints the tables of a run."""
-    write_model_card(metrics, workdir)
+    """Prints the tables of a run."""
     console = Console()
     split = "test" if "test" in metrics["gain_over_none"] else "valid"
     table = Table(title=f"Click prediction, {split} span (AUC, GAUC and NDCG in points)")
@@ -44,38 +41,9 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
         console.print(f"similarity to the history alone, {stage}: AUC {percent(best)} (best) {percent(mean)} (mean)")
     console.print(f"popularity in the train span alone: AUC {percent(metrics['popularity'][split]['auc'])}")
     console.print(f"Rankers, embeddings and clusters: {workdir}; SavedModels for TF Serving: {workdir / 'models'}")
-    console.print(f"All figures: {workdir / 'metrics.json'}; model card: {workdir / MODEL_CARD}")
+    card = workdir / schema.BUNDLE_FOLDER / schema.MODEL_CARD
+    console.print(f"All figures: {workdir / 'metrics.json'}; model card: {card}")
 
 
 def _interval(gain: dict[str, float]) -> str:
     return f"({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
-
-
-def write_model_card(metrics: dict[str, Any], workdir: Path) -> None:
-    """Writes what a user of the served models must know."""
-    data = metrics["data"]
-    negatives = data["negatives"]
-    meaning = (
-        "the share of clicks among the impressions of the log"
-        if negatives is None
-        else f"the share of positives in a mixture with sampled negatives ({negatives}), not a click rate of the shop. "
-        f"Popularity alone has AUC {percent(metrics['popularity']['valid']['auc'])} on valid; far from 50 it "
-        "would give the sampled negatives away"
-    )
-    lines = [
-        "# Model card",
-        "",
-        "- `ctr_ranker`: user id, history item ids, candidate item id -> probability of a click.",
-        "- `image_embedder`: JPEG or PNG file -> embedding and cluster ID.",
-        f"- Data: train before {data['valid_from']}, valid before {data['test_from']}, test after that (UTC).",
-        f"- A probability refers to {meaning}.",
-        f"- Made by: code {metrics['made_by']['code_version']}, inputs {metrics['made_by']['inputs']}.",
-        "",
-        "| image feature | split | AUC | GAUC | NDCG@10 | log loss |",
-        "|---|---|---|---|---|---|",
-    ]
-    for mode, found in metrics["ranking"].items():
-        for split, part in found.items():
-            values = [percent(part[key]) for key in ("auc", "gauc", "ndcg@10")]
-            lines.append(f"| {mode} | {split} | {' | '.join(values)} | {part['logloss']:.4f} |")
-    write_file(workdir / MODEL_CARD, "\n".join(lines) + "\n")

@@ -7,12 +7,13 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from courier_tf import schema
 from courier_tf.artefacts import write_file
 from serving.releases import Releases
 from serving.server_config_pb2 import BatchingParameters, MonitoringConfig
 
 MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
-COMPOSE_FILE, MODEL_CARD = "docker-compose.yml", "model_card.md"
+COMPOSE_FILE = "docker-compose.yml"
 MODELS_IN_CONTAINER = "/models"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MOST_ROWS = 64  # Of a request, and of the batch that a server makes of several.
@@ -33,7 +34,7 @@ def write_bundle(bundle: Path, newest: Mapping[str, int], releases: Releases, mo
     """
     bundle.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(__file__).with_name(COMPOSE_FILE), bundle / COMPOSE_FILE)
-    write_file(bundle / MODEL_CARD, model_card)
+    write_file(bundle / schema.MODEL_CARD, model_card)
     write_file(
         bundle / BATCHING_CONFIG,
         '# Requests for one model and signature are joined; [B, H] and [B, N] ids are padded with "".\n'

@@ -79,6 +79,19 @@ class EmbeddingFiles:
             raise ClusterError("no item of the train span has an embedding")
         return TrainBlock(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
+    def all_items(self) -> tuple[np.ndarray, np.ndarray]:
+        """The items with a photo, of any span, ordered by id: ([N] str, [N, D] float32); all in memory.
+
+        Raises:
+            ClusterError: there are none.
+        """
+        blocks = [block for block in self.blocks() if block.has_photo.any()]
+        if not blocks:
+            raise ClusterError("no item has an embedding")
+        items = np.concatenate([block.items[block.has_photo] for block in blocks])
+        order = np.argsort(items, kind="stable")
+        return items[order], np.concatenate([block.embeddings for block in blocks])[order]
+
     def _block(self, batch: pa.RecordBatch, widths: set[int]) -> Block:
         """The rows of a batch; `widths` are those of the embeddings before, to which its own are added."""
         encoders = set(batch["encoder"].to_pylist()) - {self.facts["encoder"]}

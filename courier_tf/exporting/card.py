@@ -1,7 +1,6 @@
 """The model card of the bundle: what is served, from what, how good, and where it ends."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from courier_tf import schema
 from courier_tf.exporting.stages import Stages
@@ -21,19 +20,25 @@ def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
         "",
         "| model | version | answers | fingerprints |",
         "|---|---|---|---|",
-        _row(newest, schema.CTR_RANKER, "user, history, candidates -> probability of a click", rank=stages.rank),
+        _row(
+            newest,
+            schema.CTR_RANKER,
+            "user, history, candidates -> probability of a click",
+            rank=stages.rank.fingerprint,
+        ),
         _row(
             newest,
             schema.IMAGE_EMBEDDER,
             "photo -> embedding, cluster ID, codes",
-            encoder=stages.pretrain,
-            cluster=stages.cluster,
+            encoder=stages.encoder,
+            cluster=stages.cluster.fingerprint,
         ),
-        _row(newest, schema.SIMILAR_ITEMS, "item or photo -> similar items", embed=stages.embed),
+        _row(newest, schema.SIMILAR_ITEMS, "item or photo -> similar items", embed=stages.embed.fingerprint),
         "",
         f"- Data: {stages.ingest.fingerprint}; train before {data['valid_from']}, valid before {data['test_from']}, "
         "test after that (UTC).",
-        f"- The image feature of the ranker is `{stages.mode}`. {_meaning(data['negatives'])}",
+        f"- The image feature of the ranker is `{stages.mode}`. "
+        + _meaning(data["negatives"], stages.rank.facts["popularity"]["auc"]),
         f"- Code version {stages.rank.made_by.code_version}.",
         "",
         "| valid span | impressions | AUC | GAUC | log loss |",
@@ -57,16 +62,17 @@ def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(newest: Mapping[str, int], model: str, answers: str, **made_from: Any) -> str:
-    fingerprints = ", ".join(f"{name} {stage.fingerprint}" for name, stage in made_from.items())
+def _row(newest: Mapping[str, int], model: str, answers: str, **made_from: str) -> str:
+    fingerprints = ", ".join(f"{name} {fingerprint}" for name, fingerprint in made_from.items())
     return f"| `{model}` | {newest[model]} | {answers} | {fingerprints} |"
 
 
-def _meaning(negatives: str | None) -> str:
+def _meaning(negatives: str | None, popularity_auc: float | None) -> str:
     if negatives is None:
         return "A probability is the share of clicks among the impressions of the log."
     return (
-        f"A probability is the share of positives in a mixture with sampled negatives ({negatives}), not a click rate."
+        f"A probability is the share of positives in a mixture with sampled negatives ({negatives}), not a click rate. "
+        f"Popularity alone has AUC {_figure(popularity_auc)} on valid; far from 0.5 it would give the negatives away."
     )
 
 

@@ -7,17 +7,6 @@ from sklearn.metrics import roc_auc_score
 from courier_tf.ranking import intervals
 
 
-@pytest.fixture
-def sample():
-    rng = np.random.default_rng(0)
-    users = rng.integers(0, 40, 600)
-    views = users * 10 + rng.integers(0, 4, 600)
-    clicked = (rng.random(600) < 0.25).astype(int)
-    score = np.round(np.clip(0.3 * clicked + rng.random(600), 0, 1), 1)  # Rounded: many ties.
-    users[:5], clicked[:5] = 99, 0  # A user of one class.
-    return users, views, clicked, score
-
-
 def test_paired_gain_brackets_the_truth(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random(600)

@@ -8,17 +8,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 from courier_tf.ranking import metrics
 
 
-@pytest.fixture
-def sample():
-    rng = np.random.default_rng(0)
-    users = rng.integers(0, 40, 600)
-    views = users * 10 + rng.integers(0, 4, 600)
-    clicked = (rng.random(600) < 0.25).astype(int)
-    score = np.round(np.clip(0.3 * clicked + rng.random(600), 0, 1), 1)  # Rounded: many ties.
-    users[:5], clicked[:5] = 99, 0  # A user of one class.
-    return users, views, clicked, score
-
-
 def test_gauc_equals_a_loop_over_users(sample):
     users, _, clicked, score = sample
     total = skipped = 0.0

@@ -70,7 +70,7 @@ def write_rank(workdir: Path, seed: int) -> None:
         save_ranker(ranker, plan, partial / MODE / "start_0")
         slices = {"cold": {"impressions": 7, "auc": None, "gauc": None, "logloss": 0.5}}
         measured = {"impressions": 90, "auc": 0.6, "gauc": 0.6, "logloss": 0.5, "slices": slices}
-        facts |= {"metrics": {MODE: measured}, "best_start": {MODE: 0}}
+        facts |= {"metrics": {MODE: measured}, "best_start": {MODE: 0}, "popularity": {"auc": 0.5}}
 
 
 def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:

@@ -104,6 +104,8 @@ def test_every_signature_is_warmed_up_with_several_sizes(shop):
 
 def test_the_model_card_names_what_is_served(shop):
     card = (shop.workdir / "serving" / "model_card.md").read_text()
-    for stage in shop.stages:
+    stages = shop.stages
+    for stage in (stages.ingest, stages.embed, stages.cluster, stages.rank):
         assert stage.fingerprint in card, stage.path
+    assert f"encoder {stages.encoder}" in card
     assert "| all | 90 | 0.6000 | 0.6000 | 0.5000 |" in card
