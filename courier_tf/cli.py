@@ -13,6 +13,7 @@ import tyro
 
 import courier_tf
 from courier_tf import schema
+from courier_tf.experiment.grids import Until
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
 from courier_tf.settings import GateSettings, Settings
@@ -122,6 +123,8 @@ class Experiment(Stage):
     """Runs at a time; each needs the memory of a whole run."""
     final: bool = False
     """Measure on the test span; each run's reading is counted."""
+    until: Until = "rank"
+    """pretrain: no rankers; encoders are compared by their held-out score on valid alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,12 +300,15 @@ def _run(command: object, beams: list[str]) -> None:
 def _run_experiment(command: Experiment) -> None:
     from courier_tf.experiment.grids import grid_of
     from courier_tf.experiment.run import TABLE_FILE, experiment
+    from courier_tf.experiment.store import STORE_FOLDER
 
     grid = grid_of(command.grid)
     if command.seeds:
         grid = dataclasses.replace(grid, seeds=command.seeds)
-    experiment(grid, command.raw, command.workdir, command.settings, final=command.final, parallel=command.parallel)
-    print((command.workdir / TABLE_FILE).read_text())
+    options = {"final": command.final, "parallel": command.parallel, "until": command.until}
+    own = command.workdir / Path(command.grid).stem  # The stages beside it serve other grids, too.
+    experiment(grid, command.raw, own, command.workdir / STORE_FOLDER, command.settings, **options)
+    print((own / TABLE_FILE).read_text())
 
 
 def _load_test(command: LoadTest) -> None:

@@ -7,10 +7,13 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from courier_tf import artefacts
+from courier_tf.experiment.grids import Until
 from courier_tf.experiment.store import SharingChain
 from courier_tf.process import prepare
 from courier_tf.settings import Settings
@@ -29,6 +32,7 @@ class Spec:
         raw: folder or URI in the raw format.
         final: measure on the test span instead of the valid one; the reading is counted.
         settings: of the run, as JSON.
+        until: the last stage that is run.
     """
 
     workdir: str
@@ -36,33 +40,46 @@ class Spec:
     raw: str
     final: bool
     settings: str
+    until: Until
 
 
 def run_cell(spec: Spec) -> None:
-    """Runs the chain up to the rankers; writes metrics, times, and the predictions for paired comparisons."""
-    from courier_tf.ranking.compare import predictions_of
-
+    """Runs the chain; writes what was measured, times, and the rankers' predictions for paired comparisons."""
     chain = SharingChain(Path(spec.workdir), Settings.from_json(spec.settings), store=Path(spec.store))
     chain.write_settings()
     chain.ingest(spec.raw)
-    for stage in ("pretrain", "embed", "cluster", "rank"):
+    chain.pretrain()
+    ranked = _rank(chain, spec.final) if spec.until == "rank" else {}
+    trained = artefacts.read(chain.directory("pretrain"), "pretrain")
+    log = chain.directory("pretrain") / "logs" / "steps.csv"
+    found = {
+        "held_out": trained.facts["held_out"],
+        "losses": pd.read_csv(log)["loss"].tolist() if log.exists() else [],  # `base` has none.
+        "seconds": {stage: chain.seconds(stage) for stage in STAGES},
+        "ingest": artefacts.read(chain.directory("ingest"), "ingest").fingerprint,
+        "code_version": trained.made_by.code_version,
+        **ranked,
+    }
+    artefacts.write_file(chain.workdir / FOUND_FILE, json.dumps(found, indent=2))
+
+
+def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
+    from courier_tf.ranking.compare import predictions_of
+
+    for stage in ("embed", "cluster", "rank"):
         getattr(chain, stage)()
-    metrics = chain.report(spec.final)
-    split, rank = "test" if spec.final else "valid", chain.settings.rank
+    metrics = chain.report(final)
+    split, rank = "test" if final else "valid", chain.settings.rank
     directories = chain.directory("ingest"), chain.directory("rank")
     predictions = {mode: predictions_of(*directories, mode, rank, split) for mode in rank.rank_modes}
     np.savez(chain.workdir / PREDICTIONS_FILE, **predictions)
-    found = {
+    return {
         "split": split,
         "ranking": {mode: splits[split] for mode, splits in metrics["ranking"].items()},
         "gain_over_none": metrics["gain_over_none"][split],
+        "popularity": metrics["popularity"][split],
         "gates": metrics["gates"],
-        "held_out": metrics["held_out"]["pretrain"],
-        "seconds": {stage: chain.seconds(stage) for stage in STAGES},
-        "ingest": artefacts.read(chain.directory("ingest"), "ingest").fingerprint,
-        "code_version": metrics["made_by"]["code_version"],
     }
-    artefacts.write_file(chain.workdir / FOUND_FILE, json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

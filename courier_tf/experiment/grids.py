@@ -9,11 +9,14 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from courier_tf.settings import Settings, SettingsError, with_values
 
 OBJECTIVES = ("courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip")
+
+#: How far a run goes: `pretrain` is enough for the held-out score of its encoder.
+Until = Literal["pretrain", "rank"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +30,15 @@ class Grid:
             the one that the others are compared with.
         fixed: settings that all runs share.
         seeds: of each run.
+        tuned: settings of pre-training, of which each run keeps the one value whose encoder has the best held-out score
+            (SimScore by the mean cosine, repeats left out, on valid) with the first seed. The others go no further.
     """
 
     about: str
     blocks: Sequence[Mapping[str, Sequence[Any]]]
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seeds: Sequence[int] = (0, 1, 2)
+    tuned: Sequence[str] = ()
 
     def variants(self) -> list[dict[str, Any]]:
         """The settings in which the runs differ, one dict per run, each once."""
@@ -43,6 +49,13 @@ class Grid:
                 if variant not in found:
                     found.append(variant)
         return found
+
+    def rivals(self) -> list[list[dict[str, Any]]]:
+        """The variants in groups that differ in `tuned` settings alone: one of each group is kept."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for variant in self.variants():
+            groups.setdefault(name_of({k: v for k, v in variant.items() if k not in self.tuned}), []).append(variant)
+        return list(groups.values())
 
     def settings(self, base: Settings, variant: Mapping[str, Any], seed: int) -> Settings:
         """All settings of a run.
@@ -72,6 +85,7 @@ GRIDS: dict[str, Grid] = {
             {"objective": ["simclr", "simcse", "mil_nce", "clip"], "temperature": [0.05, 0.2, 0.5]},
         ],
         {"rank_modes": ["none", "cluster_id"]},
+        tuned=("temperature",),
     ),
     "paper-modes": Grid(
         "Every way for the ranker to see the embeddings of courier, against both baselines: all catalogue columns, and "

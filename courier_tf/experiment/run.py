@@ -1,27 +1,30 @@
-"""`courier experiment`: all runs of a grid, then their table and plots. What an interrupted one has done stays done."""
+"""`courier experiment`: all runs of a grid, then their tables and plots. What is finished stays finished."""
 
 import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 import courier_tf
 from courier_tf.artefacts import fingerprint_of, write_file
+from courier_tf.experiment import encoders
 from courier_tf.experiment.cell import FOUND_FILE, Spec
-from courier_tf.experiment.grids import Grid, name_of
-from courier_tf.experiment.table import draw, table_of
+from courier_tf.experiment.grids import Grid, Until, name_of
+from courier_tf.experiment.rows import USED_FILE, rows_of
+from courier_tf.experiment.table import draw, popularity, table_of
 from courier_tf.settings import Settings
 
-RUNS_FOLDER, STORE_FOLDER = "runs", "stages"
-RESULTS_FILE, TABLE_FILE, PLOT_FILE = "results.csv", "results.md", "gains.png"
-SPEC_FILE, USED_FILE, LOG_FILE = "spec.json", "used.json", "log.txt"
-SLICES = ("repeats_left_out", "train_events/0", "train_events/0-4", "train_events/5+", "without_history")
+RUNS_FOLDER = "runs"
+RESULTS_FILE, TABLE_FILE, PLOT_FILE, LOSSES_FILE = "results.csv", "results.md", "gains.png", "losses.png"
+SPEC_FILE, LOG_FILE = "spec.json", "log.txt"
+
+Key = tuple[str, int]  # Of a run: its name, its seed.
 
 
 class ExperimentError(RuntimeError):
@@ -29,21 +32,31 @@ class ExperimentError(RuntimeError):
 
 
 def experiment(
-    grid: Grid, raw: str, workdir: Path, base: Settings, *, final: bool = False, parallel: int = 1
+    grid: Grid,
+    raw: str,
+    workdir: Path,
+    store: Path,
+    base: Settings,
+    *,
+    final: bool = False,
+    parallel: int = 1,
+    until: Until = "rank",
 ) -> pd.DataFrame:
     """Runs a grid: each combination of settings and seed in a process of its own.
 
     Runs share the stages in which they agree: one ingest, one warm-up per seed, and so on. A run that is finished, with
     the same settings, code and data, is not run again. Writes, after every run, `results.csv`, and at the end
-    `results.md` and `gains.png` into the workdir.
+    `results.md`, `losses.png` and `gains.png` into the workdir.
 
     Args:
         grid: what is run.
         raw: folder or URI in the raw format.
         workdir: folder of the results.
+        store: folder of the stages, which several grids may share.
         base: the settings that the grid changes.
-        final: measure on the test span; each run counts its reading.
+        final: measure on the test span; each run counts its reading. What is tuned, is tuned on valid all the same.
         parallel: runs at a time, as far as memory allows.
+        until: `pretrain` leaves the rankers out: encoders are compared by their held-out score alone.
 
     Returns:
         One row per run and rank mode, as in `results.csv`.
@@ -52,40 +65,84 @@ def experiment(
         ExperimentError: a run failed; names it and its log. What is finished is kept.
         SettingsError: the grid names a setting that does not exist.
     """
-    workdir = workdir.resolve()
-    store = str(workdir / STORE_FOLDER)
-    specs: dict[tuple[str, int], Spec] = {}
-    for variant in grid.variants():
-        for seed in grid.seeds:
-            own = workdir / RUNS_FOLDER / f"{name_of(variant)},seed={seed}"
-            settings = grid.settings(base, variant, seed)
-            specs[name_of(variant), seed] = Spec(str(own), store, raw, final, settings.to_json())
+    workdir, store = workdir.resolve(), store.resolve()
+    variants = {name_of(variant): variant for variant in grid.variants()}
+
+    def spec(name: str, seed: int, last: Until) -> Spec:
+        own = workdir / RUNS_FOLDER / f"{name},seed={seed}"
+        settings = grid.settings(base, variants[name], seed)
+        return Spec(str(own), str(store), raw, final, settings.to_json(), last)
+
+    for name in variants:
+        spec(name, grid.seeds[0], until)  # Settings that make no sense are refused before anything is run.
+    finished: dict[Key, Spec] = {}
+    kept = []
+    for rivals in [[name_of(variant) for variant in group] for group in grid.rivals()]:
+        if len(rivals) > 1:
+            screened = {(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in rivals}
+            _run_all(screened, workdir, variants, finished, parallel)
+        kept.append(_best([finished[name, grid.seeds[0]] for name in rivals], rivals) if len(rivals) > 1 else rivals[0])
+    # Of each variant all seeds: the first line of the table is complete as soon as possible.
+    frame = _run_all(
+        {(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds},
+        workdir,
+        variants,
+        finished,
+        parallel,
+    )
+    directories = {key: Path(one.workdir) for key, one in finished.items()}
+    text = f"{grid.about}\n\n"
+    if until == "rank":
+        ranked = frame[frame["split"].notna()]
+        of_ranked = {key: directories[key] for key in zip(ranked["run"], ranked["seed"], strict=True)}
+        text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n"
+        draw(ranked, workdir / PLOT_FILE)
+    write_file(workdir / TABLE_FILE, text + encoders.table_of(frame))
+    encoders.draw(directories, workdir / LOSSES_FILE)
+    return frame
+
+
+def _run_all(
+    specs: Mapping[Key, Spec],
+    workdir: Path,
+    variants: Mapping[str, Mapping],
+    finished: dict[Key, Spec],
+    parallel: int,
+) -> pd.DataFrame:
+    """Runs what is not finished; renews `finished` and `results.csv` after each run."""
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
-        # Of each variant all seeds: the first line of the table is complete as soon as possible.
         runs = {key: pool.submit(_run, spec) for key, spec in specs.items()}
         try:
-            for done, run in enumerate(runs.values()):
+            for key, run in runs.items():
                 run.result()
-                finished = {key: specs[key] for key in list(runs)[: done + 1]}
-                frame = pd.DataFrame(_rows(grid, finished))
+                finished[key] = specs[key]
+                rows = [rows_of(name, variants[name], seed, one.workdir) for (name, seed), one in finished.items()]
+                frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    directories = {key: Path(spec.workdir) for key, spec in specs.items()}
-    write_file(workdir / TABLE_FILE, f"{grid.about}\n\n{table_of(frame, directories)}")
-    draw(frame, workdir / PLOT_FILE)
     return frame
+
+
+def _best(specs: Sequence[Spec], names: Sequence[str]) -> str:
+    """The run whose encoder has the best held-out score; of equal ones the first."""
+    scores = [json.loads((Path(spec.workdir) / FOUND_FILE).read_text())["held_out"] for spec in specs]
+    found = dict(zip(names, (score[encoders.CHOSEN_BY] for score in scores), strict=True))
+    print(f"[{encoders.CHOSEN_BY}] " + ", ".join(f"{name}: {score:.4f}" for name, score in found.items()), flush=True)
+    return max(names, key=lambda name: found[name])
 
 
 def _run(spec: Spec) -> None:
     """Runs one cell, unless it is finished; notes what it used."""
     own = Path(spec.workdir)
     own.mkdir(parents=True, exist_ok=True)
-    key = fingerprint_of([dataclasses.asdict(spec), courier_tf.__version__])
-    used = own / USED_FILE
-    if used.exists() and json.loads(used.read_text())["key"] == key:
+    content = dataclasses.asdict(spec)
+    last = content.pop("until")
+    key, used = fingerprint_of([content, courier_tf.__version__]), own / USED_FILE
+    before = json.loads(used.read_text()) if used.exists() else {}
+    if before.get("key") == key and before.get("until") in (last, "rank"):
         return
     write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
     print(f"[{own.name}] ...", flush=True)
@@ -101,25 +158,5 @@ def _run(spec: Spec) -> None:
     if running.returncode:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")
     memory = resources.ru_maxrss / 2**20  # KiB to GiB.
-    write_file(used, json.dumps({"key": key, "peak_memory_gib": memory}))
+    write_file(used, json.dumps({"key": key, "until": last, "peak_memory_gib": memory}))
     print(f"[{own.name}] done", flush=True)
-
-
-def _rows(grid: Grid, specs: dict[tuple[str, int], Spec]) -> list[dict[str, Any]]:
-    """One row per run and rank mode: settings, seed, figures on the span measured, time, memory."""
-    variants = {name_of(variant): variant for variant in grid.variants()}
-    rows = []
-    for (name, seed), spec in specs.items():
-        found = json.loads((Path(spec.workdir) / FOUND_FILE).read_text())
-        used = json.loads((Path(spec.workdir) / USED_FILE).read_text())
-        about = {"run": name, **variants[name], "seed": seed, "code_version": found["code_version"]}
-        costs = {f"seconds_{stage}": seconds for stage, seconds in found["seconds"].items()}
-        costs["peak_memory_gib"] = used["peak_memory_gib"]
-        scores = {f"simscore_{kind}": found["held_out"][f"{kind}_without_repeats"] for kind in ("best", "mean")}
-        for mode, values in found["ranking"].items():
-            figures = {f"{metric}": value for metric, value in values.items() if metric != "slices"}
-            figures |= {f"auc {part}": values["slices"][part]["auc"] for part in SLICES}
-            gain = found["gain_over_none"].get(mode, {})
-            figures |= {f"gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", *SLICES)}
-            rows.append({**about, "mode": mode, "split": found["split"], **figures, **scores, **costs})
-    return rows

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy, write_file
 from courier_tf.chain import Chain
 
+STORE_FOLDER = "stages"  # In the workdir of the experiments.
 SECONDS_FILE = "seconds.json"
 
 
@@ -47,4 +49,4 @@ class SharingChain(Chain):
                     write_file(file, json.dumps(before + time.monotonic() - started))
         if target.is_symlink():
             target.unlink()
-        target.symlink_to(Path("..") / ".." / shared.relative_to(self.workdir.parent.parent))
+        target.symlink_to(os.path.relpath(shared, target.parent))

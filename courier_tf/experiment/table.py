@@ -10,6 +10,7 @@ import pandas as pd
 
 from courier_tf import artefacts, records
 from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
+from courier_tf.experiment.encoders import spread
 from courier_tf.ranking.evaluation import HEADLINE, RARE, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.settings import NO_IMAGE_FEATURE, Settings
@@ -27,7 +28,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         rows: of `results.csv`.
         directories: workdir of each run, by (run, seed).
     """
-    columns = [f"AUC {name}" for name in PARTS.values()] + ["GAUC", "log loss", "SimScore mean"]
+    columns = [f"AUC {name}" for name in PARTS.values()] + ["GAUC", "log loss", "SimScore mean, repeats left out"]
     columns += [f"gain over none, {name} (95 %)" for name in PARTS.values()]
     columns += [f"less the first run, {PARTS[HEADLINE]} (95 %)", "pre-training, ranking (s)"]
     lines = [f"| run | mode | seeds | {' | '.join(columns)} |", "|" + "---|" * (3 + len(columns))]
@@ -35,8 +36,8 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
     scored = _Scored(directories, split)
     for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
         seeds = part["seed"].tolist()
-        cells = [_spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS]
-        cells += [_spread(part["gauc"]), _spread(part["logloss"], 1, 4), _spread(part["simscore_mean"])]
+        cells = [spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS]
+        cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), spread(part["held_out_mean_without_repeats"])]
         for name in PARTS:
             base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
             cells.append(scored.difference(name, (run, mode), base, seeds))
@@ -47,11 +48,11 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: pd.Series, factor: float = 100, digits: int = 2) -> str:
-    values = factor * values.astype(float)
-    if values.isna().any():
-        return ""
-    return f"{values.mean():.{digits}f}" + (f" ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else "")
+def popularity(rows: pd.DataFrame) -> str:
+    """What popularity alone would tell of the clicks: far from 50, it gives sampled negatives away."""
+    found = rows["popularity_auc"].dropna().unique()
+    shown = ", ".join(f"{100 * value:.2f}" for value in found)
+    return f"AUC of the train span's popularity alone, {rows['split'].iloc[0]}: {shown}."
 
 
 class _Scored:

@@ -3,6 +3,7 @@
 The runs here are stand-ins of a few lines; the real thing is `test_a_real_grid`, which is slow.
 """
 
+import dataclasses
 import json
 import sys
 from collections import Counter
@@ -69,7 +70,15 @@ with open(own.parent.parent / "calls.txt", "a") as calls:
     calls.write(own.name + "\\n")
 if os.environ.get("BREAK") == own.name:
     sys.exit("the disk is full")
-clusters, seed = settings["cluster"]["clusters"], settings["seed"]
+clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], settings["pretrain"]["temperature"]
+scores = {"best_without_repeats": 0.5, "mean_without_repeats": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0}
+base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
+        "ingest": "x", "code_version": "v1"}
+(own / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
+(own / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")
+if spec["until"] == "pretrain":
+    (own / "found.json").write_text(json.dumps(base))
+    sys.exit()
 values = {"auc": 0.6, "gauc": 0.6, "logloss": 0.4, "slices": {name: {"auc": 0.5 + clusters / 100}
           for name in ("repeats_left_out", "train_events/0", "train_events/0-4", "train_events/5+", "without_history")}}
 rng = np.random.default_rng(seed)
@@ -77,8 +86,7 @@ label = np.arange(200) % 2
 np.savez(own / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.random([1, 200]) + label * clusters / 16)
 gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 (own / "found.json").write_text(json.dumps({"split": "valid", "ranking": {"none": values, "cluster_id": values},
-    "gain_over_none": {"cluster_id": gain}, "held_out": {"best_without_repeats": 0.5, "mean_without_repeats": 0.6},
-    "seconds": {"pretrain": 3.0, "rank": 2.0}, "ingest": "x", "code_version": "v1"}))
+    "gain_over_none": {"cluster_id": gain}, **base, "popularity": {"auc": 0.51}}))
 """
 
 
@@ -106,7 +114,7 @@ def stand_in(tmp_path, monkeypatch):
 
 def test_rows_table_and_plot(tmp_path, stand_in):
     work = tmp_path / "work"
-    frame = experiment(GRID, "raw", work, TINY, parallel=2)
+    frame = experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
     assert len(frame) == 2 * 2 * 2 and set(frame["seed"]) == {0, 1} and set(frame["clusters"]) == {4, 8}
     row = frame[(frame["clusters"] == 8) & (frame["seed"] == 1) & (frame["mode"] == "cluster_id")].iloc[0]
     assert row["gain repeats_left_out"] == pytest.approx(0.08) and row["peak_memory_gib"] > 0.001
@@ -114,9 +122,14 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     pd.testing.assert_frame_equal(pd.read_csv(work / "results.csv"), frame, check_dtype=False)
     text = (work / "results.md").read_text()
     lines = text.splitlines()
-    assert lines[0] == "about it" and len(lines) == 2 + 2 + 4 and (work / "gains.png").stat().st_size > 1000
+    assert lines[0] == "about it" and lines[2].endswith("valid: 51.00.") and len(lines) == 4 + 2 + 4 + 1 + 2 + 2
+    assert all((work / f"{plot}.png").stat().st_size > 1000 for plot in ("gains", "losses"))
+    assert row["loss_1"] == 4.5 and row["loss_3"] == 0.5 and row["held_out_alignment"] == 1
+    losses = "4.500 (0.000) | 2.500 (0.000) | 0.500 (0.000)"
+    assert lines[-1] == f"| clusters=8 | 2 | {losses} | 1.000 (0.000) | 50.00 (0.00) | 60.00 (0.00) | 3 (0) |"
+    of_ranker = lines[4:10]
     # Seeds average out; what was predicted better by construction has its interval above 0.
-    assert "| clusters=8 | cluster_id | 2 | 60.00 (0.00) | 58.00 (0.00) |" in lines[-1]
+    assert "| clusters=8 | cluster_id | 2 | 60.00 (0.00) | 58.00 (0.00) |" in of_ranker[-1]
     from sklearn.metrics import roc_auc_score
 
     gains = []
@@ -124,24 +137,50 @@ def test_rows_table_and_plot(tmp_path, stand_in):
         with np.load(work / "runs" / f"clusters=8,seed={seed}" / "predictions.npz") as found:
             aucs = {mode: roc_auc_score(stand_in.clicked, found[mode][0]) for mode in found}
         gains.append(100 * (aucs["cluster_id"] - aucs["none"]))
-    shown = float(lines[-1].split("|")[lines[2].split("|").index(" gain over none, all (95 %) ")].split()[0])
-    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first run" in lines[2]
+    shown = float(of_ranker[-1].split("|")[of_ranker[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
+    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first run" in of_ranker[0]
+
+
+def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in):
+    tuned = dataclasses.replace(
+        GRID, blocks=[{"clusters": [4, 8], "temperature": [0.05, 0.3, 0.9]}, {"clusters": [2]}], tuned=["temperature"]
+    )
+    work = tmp_path / "work"
+    for _ in range(2):
+        frame = experiment(tuned, "raw", work, work / "stages", TINY)
+        ranked = frame[frame["mode"] == "cluster_id"]
+        assert set(ranked["run"]) == {"clusters=4,temperature=0.3", "clusters=8,temperature=0.3", "clusters=2"}
+        assert len(ranked) == 2 * 3, "both seeds"
+        screened = frame[frame["mode"].isna()]
+        assert set(screened["temperature"]) == {0.05, 0.9} and set(screened["seed"]) == {0} and len(screened) == 4
+        calls = Counter((work / "calls.txt").read_text().split())
+        assert calls.total() == 2 * 3 + 2 * 2 + 2, "screened, then those kept with every seed; each once"
+    text = (work / "results.md").read_text()
+    assert "| clusters=4,temperature=0.9 | 1 |" in text and "| clusters=4,temperature=0.9 | none" not in text
+
+
+def test_without_rankers(tmp_path, stand_in):
+    work = tmp_path / "work"
+    frame = experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")
+    assert len(frame) == 4 and "auc" not in frame and not (work / "gains.png").exists()
+    assert "SimScore" in (work / "results.md").read_text()
+    assert len(experiment(GRID, "raw", work, work / "stages", TINY)) == 8, "and with them"
 
 
 def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path, stand_in, monkeypatch):
     work = tmp_path / "work"
     monkeypatch.setenv("BREAK", "clusters=8,seed=0")
     with pytest.raises(ExperimentError, match=r"clusters=8,seed=0 failed.*log\.txt"):
-        experiment(GRID, "raw", work, TINY)
+        experiment(GRID, "raw", work, work / "stages", TINY)
     assert "the disk is full" in (work / "runs" / "clusters=8,seed=0" / "log.txt").read_text()
     assert len(pd.read_csv(work / "results.csv")) == 2 * 2, "what is finished stands in the results"
     monkeypatch.delenv("BREAK")
-    experiment(GRID, "raw", work, TINY)
-    assert len(experiment(GRID, "raw", work, TINY)) == 8
+    experiment(GRID, "raw", work, work / "stages", TINY)
+    assert len(experiment(GRID, "raw", work, work / "stages", TINY)) == 8
     calls = (work / "calls.txt").read_text().split()
     once = {f"clusters={clusters},seed={seed}": 1 for clusters in (4, 8) for seed in (0, 1)}
     assert Counter(calls) == once | {"clusters=8,seed=0": 2}
-    experiment(GRID, "other raw", work, TINY)
+    experiment(GRID, "other raw", work, work / "stages", TINY)
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
 
 

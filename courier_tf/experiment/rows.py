@@ -1,0 +1,43 @@
+"""What a run has found, as rows of `results.csv`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from courier_tf.experiment.cell import FOUND_FILE
+
+USED_FILE = "used.json"
+SLICES = ("repeats_left_out", "train_events/0", "train_events/0-4", "train_events/5+", "without_history")
+PARTS_OF_THE_LOSS = 3
+
+
+def rows_of(name: str, variant: Mapping[str, Any], seed: int, workdir: str) -> list[dict[str, Any]]:
+    """One row per rank mode, or one for a run without rankers: settings, seed, figures, time, memory.
+
+    Columns: `simscore_...`, `alignment`, ... are of the encoder on the valid span (`pretrain.score`), `loss_1` to
+    `loss_3` its mean loss in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`.
+    """
+    found = json.loads((Path(workdir) / FOUND_FILE).read_text())
+    used = json.loads((Path(workdir) / USED_FILE).read_text())
+    about = {"run": name, **variant, "seed": seed, "code_version": found["code_version"]}
+    of_encoder = {f"loss_{part + 1}": loss for part, loss in enumerate(_thirds(found["losses"]))}
+    of_encoder |= {f"held_out_{figure}": value for figure, value in found["held_out"].items()}
+    costs = {f"seconds_{stage}": seconds for stage, seconds in found["seconds"].items()}
+    costs["peak_memory_gib"] = used["peak_memory_gib"]
+    rows = []
+    for mode, values in found.get("ranking", {}).items():
+        figures = {metric: value for metric, value in values.items() if metric != "slices"}
+        figures |= {f"auc {part}": values["slices"][part]["auc"] for part in SLICES}
+        gain = found["gain_over_none"].get(mode, {})
+        figures |= {f"gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", *SLICES)}
+        figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}
+        rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs})
+    return rows or [{**about, "mode": None, "split": None, **of_encoder, **costs}]
+
+
+def _thirds(losses: list[float]) -> list[float]:
+    """The means of three equal parts of a curve; of a shorter one what is there."""
+    parts = min(PARTS_OF_THE_LOSS, len(losses))
+    borders = [round(part * len(losses) / parts) for part in range(parts + 1)] if parts else []
+    return [sum(losses[low:high]) / (high - low) for low, high in zip(borders[:-1], borders[1:], strict=True)]
