@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from courier_tf import schema
+
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 ImageFeature = Literal["vector", "simscore", "cluster_id"]
 NO_IMAGE_FEATURE, PERMUTED = "none", "_permuted"
@@ -135,6 +137,9 @@ class PretrainSettings(_Checked):
     the click and a contrastive loss of the newest history item."""
     projection_head: bool = False
     """Let courier's losses see a small MLP of the embeddings, which is thrown away after training (ablation)."""
+    pretrain_where: str | None = None
+    """COLUMN=VALUE: only clicks on items with this value of a catalogue column teach the objective, and page views
+    without such a click are left out. The warm-up sees all items."""
     history_length: int = 5
     """Most recent history items used (H of the paper)."""
     temperature: float | None = None
@@ -170,6 +175,8 @@ class PretrainSettings(_Checked):
         super().__post_init__()
         if not self.courier_losses or len(set(self.courier_losses)) < len(self.courier_losses):
             raise SettingsError(f"courier_losses must name each loss once, but is {self.courier_losses}")
+        if self.pretrain_where and not self.pretrain_where.partition("=")[2]:
+            raise SettingsError(f"pretrain_where must be COLUMN=VALUE, but is {self.pretrain_where!r}")
         if self.objective == "simcse" and not self.drop_path:
             raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
 
@@ -235,6 +242,8 @@ class RankSettings(_Checked):
     rank_init: str | None = None
     """Start from the rankers of a former rank stage (its directory), as a daily retraining does: what belongs to the
     same user, item or value is taken over. It must not know more of the future than this one."""
+    rank_slice_columns: tuple[str, ...] = (schema.CATEGORY,)
+    """Catalogue columns by whose most frequent values the metrics are sliced."""
     rank_history_length: int = 20
     """Most recent history items the ranker looks at."""
     rank_dim: int = 16

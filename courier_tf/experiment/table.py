@@ -13,6 +13,7 @@ from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.experiment.encoders import spread
 from courier_tf.ranking.evaluation import HEADLINE, RARE, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
+from courier_tf.schema import CATEGORY
 from courier_tf.settings import NO_IMAGE_FEATURE, Settings
 
 PARTS = {"all": "all", HEADLINE: "repeats left out", RARE: "0 to 4 events"}
@@ -28,17 +29,17 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         rows: of `results.csv`.
         directories: workdir of each run, by (run, seed).
     """
-    columns = [f"AUC {name}" for name in PARTS.values()] + ["GAUC", "log loss", "SimScore mean, repeats left out"]
-    columns += [f"gain over none, {name} (95 %)" for name in PARTS.values()]
-    columns += [f"less the first run, {PARTS[HEADLINE]} (95 %)", "pre-training, ranking (s)"]
-    lines = [f"| run | mode | seeds | {' | '.join(columns)} |", "|" + "---|" * (3 + len(columns))]
     split, first = rows["split"].iloc[0], rows["run"].iloc[0]
     scored = _Scored(directories, split)
+    columns = [f"AUC {name}" for name in PARTS.values()] + ["GAUC", "log loss", "SimScore mean, repeats left out"]
+    columns += [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
+    columns += [f"less the first run, {PARTS[HEADLINE]} (95 %)", "pre-training, ranking (s)"]
+    lines = [f"| run | mode | seeds | {' | '.join(columns)} |", "|" + "---|" * (3 + len(columns))]
     for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
         seeds = part["seed"].tolist()
         cells = [spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS]
         cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), spread(part["held_out_mean_without_repeats"])]
-        for name in PARTS:
+        for name in scored.parts:
             base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
             cells.append(scored.difference(name, (run, mode), base, seeds))
         base = None if run == first else (first, mode)
@@ -64,9 +65,15 @@ class _Scored:
         self.comparable = len(ingests) == 1  # Runs on different data have no impressions in common.
         workdir = next(iter(directories.values()))
         facts = artefacts.read(workdir / "ingest", "ingest").facts
-        length = Settings.from_json((workdir / "settings.json").read_text()).rank.rank_history_length
+        rank = Settings.from_json((workdir / "settings.json").read_text()).rank
         items = records.read_items(workdir / "ingest", facts["all_columns"])
-        self.evaluation = read_evaluation(workdir / "ingest", split, items, length, facts["repeat_columns"])
+        self.evaluation = read_evaluation(
+            workdir / "ingest", split, items, rank.rank_history_length, facts["repeat_columns"], rank.rank_slice_columns
+        )
+        # There are many categories, and their gains stand in each run's metrics.json.
+        columns = [f"{column}/" for column in rank.rank_slice_columns if column != CATEGORY]
+        asked_for = [name for name in self.evaluation.slices if name.startswith(tuple(columns))]
+        self.parts = PARTS | {name: name for name in asked_for}
 
     def difference(self, part: str, side: tuple[str, str], base: tuple[str, str] | None, seeds: list[int]) -> str:
         """The difference of AUC between two (run, mode) on a slice; empty where there is no base."""

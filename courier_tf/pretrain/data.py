@@ -121,6 +121,7 @@ def page_view_batches(
     seed: int,
     inline: bool = False,
     attributes: dict[str, np.ndarray] | None = None,
+    teaching: np.ndarray | None = None,
     skip_batches: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -135,6 +136,7 @@ def page_view_batches(
         seed: of the order of files and rows; the same seed gives the same batches.
         inline: the rows hold their photos: decode those instead of keeping all of the store's in memory.
         attributes: further arrays [N + 1, ...] by item number, whose rows go with the photos.
+        teaching: [N + 1] bool by item number: only clicks on these items count, and rows without one are left out.
         skip_batches: batches that a resumed run has already seen.
         shard: (index, count) of this input pipeline among the workers.
     """
@@ -149,6 +151,8 @@ def page_view_batches(
         clicked = row["page_view_clicked"].to_tensor(0, shape=[None, page_view_size]) > 0
         history = table.lookup(records.last_items(row["history_item_ids"], history_length))
         page_view = table.lookup(records.last_items(row["page_view_item_ids"], page_view_size))
+        if teaching is not None:
+            clicked &= tf.gather(teaching, page_view)
         if inline:
             of_page_view = records.last_items(row["page_view_photos"], page_view_size)
             of_history = records.last_items(row["history_photos"], history_length)
@@ -163,9 +167,30 @@ def page_view_batches(
 
     dataset = tf.data.Dataset.from_tensor_slices(names).shuffle(len(names), seed=seed)
     dataset = dataset.interleave(tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=4, deterministic=True)
+    if teaching is not None:
+        dataset = dataset.filter(lambda serialised: teaches(serialised, table, teaching))
     dataset = dataset.shard(shard[1], shard[0]).shuffle(SHUFFLE_ROWS, seed=seed).repeat()
     dataset = dataset.batch(batch_rows, drop_remainder=True).skip(skip_batches)
     return dataset.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def teaches(serialised: tf.Tensor, table: tf.lookup.StaticHashTable, teaching: np.ndarray) -> tf.Tensor:
+    """Whether a row has a click on one of these items: a scalar bool.
+
+    Args:
+        serialised: a pre-training row.
+        table: item id to number, of the photo store.
+        teaching: [N + 1] bool by item number.
+    """
+    row = records.parse(serialised[None], schema.PAGE_VIEW_FEATURES)
+    clicked = row["page_view_clicked"].flat_values > 0
+    return tf.reduce_any(clicked & tf.gather(teaching, table.lookup(row["page_view_item_ids"].flat_values)))
+
+
+def teaching_rows(ingest: Path, store: PhotoStore, teaching: np.ndarray) -> int:
+    """Rows of the train span that have a click on one of these items ([N + 1] bool by item number)."""
+    table, rows = store.lookup(), tf.data.TFRecordDataset(records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train"))
+    return int(rows.filter(lambda serialised: teaches(serialised, table, teaching)).reduce(0, lambda n, _: n + 1))
 
 
 def log_shares(ingest: Path, store: PhotoStore) -> np.ndarray:

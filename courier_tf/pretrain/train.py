@@ -1,6 +1,7 @@
 """The two pre-training stages: the warm-up on catalogue columns, and the objective on page views."""
 
 import dataclasses
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,11 @@ def pretrain(
         target, settings, seed, made_by: as in `warm_up`.
 
     Raises:
-        TrainingError: fewer page views with a click and a history than a batch.
+        TrainingError: fewer page views with a click (that fulfils `pretrain_where`) and a history than a batch, or
+            `pretrain_where` names a column that items do not have.
     """
-    catalogue = _Catalogue.read(ingest)
+    column = (settings.pretrain_where or "").partition("=")[0]
+    catalogue = _Catalogue.read(ingest, {column} if column else set())
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         if settings.objective == "base":
             with precision_policy(settings.precision):
@@ -97,10 +100,14 @@ def pretrain(
 def _learn(
     ingest: Path, catalogue: "_Catalogue", start: Path, partial: Path, settings: PretrainSettings, seed: int
 ) -> CourierModel:
+    teaching = catalogue.where(settings.pretrain_where) if settings.pretrain_where else None
     rows = catalogue.facts["counts"].get("page_views_train", 0)
+    if teaching is not None:
+        rows = data.teaching_rows(ingest, catalogue.store, teaching)
     if rows < settings.pretrain_batch_rows:
+        clicked = f"a click on an item with {settings.pretrain_where}" if settings.pretrain_where else "a click"
         raise TrainingError(
-            f"the train span has {rows} page views with a click and a history, fewer than "
+            f"the train span has {rows} page views with {clicked} and a history, fewer than "
             f"pretrain_batch_rows={settings.pretrain_batch_rows}"
         )
     attributes = _attributes(ingest, catalogue, settings)
@@ -119,6 +126,7 @@ def _learn(
             seed=seed,
             inline=catalogue.facts["inline_photos"],
             attributes=attributes,
+            teaching=teaching,
             skip_batches=skip,
             shard=(context.input_pipeline_id, context.num_input_pipelines),
         )
@@ -142,11 +150,19 @@ class _Catalogue:
     train: np.ndarray  # [N] bool
 
     @classmethod
-    def read(cls, ingest: Path) -> "_Catalogue":
+    def read(cls, ingest: Path, columns: Set[str] = frozenset()) -> "_Catalogue":
+        """With these columns beside those that are always read."""
         facts = artefacts.read(ingest, "ingest").facts
-        items = records.read_items(ingest, sorted({*facts["item_columns"], *facts["repeat_columns"]}))
+        if not columns <= set(facts["all_columns"]):
+            raise TrainingError(f"items have no column {', '.join(sorted(columns))}, but {facts['all_columns']}")
+        items = records.read_items(ingest, sorted({*facts["item_columns"], *facts["repeat_columns"], *columns}))
         store = PhotoStore.of(items, facts["image_size"])
         return cls(facts, items, store, items.in_train_span(facts["valid_from_seconds"]))
+
+    def where(self, condition: str) -> np.ndarray:
+        """[N + 1] bool by item number: items that fulfil COLUMN=VALUE."""
+        column, _, value = condition.partition("=")
+        return np.concatenate([[False], self.items.columns[column] == value.encode()])
 
     def sample(self) -> np.ndarray:
         """[M, S, S, 3] uint8: photos of the train span, always the same, to watch the embeddings on."""

@@ -1,12 +1,12 @@
 """A split in arrays, with the slices that are reported, and what the rankers achieve on it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from courier_tf import records, schema
+from courier_tf import records
 from courier_tf.ranking.data import RankingError, impression_batches
 from courier_tf.ranking.metrics import auc, evaluate_slices
 
@@ -15,7 +15,7 @@ COLD, RARE = "train_events/0", "train_events/0-4"
 MAIN_SLICES = (HEADLINE, "with_history", "without_history", COLD, RARE, "train_events/5+")  # Shown at the end of a run.
 #: Last and first length of each slice by history length.
 HISTORY_LENGTHS = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)}
-MOST_CATEGORIES = 30  # Slices by category, the most frequent ones; all others are one more slice.
+MOST_VALUES = 30  # Slices by a column, its most frequent values; all others are one more slice.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +52,22 @@ class Evaluation:
 
 
 def read_evaluation(
-    ingest: Path, split: str, items: records.Items, history_length: int, repeat_columns: Sequence[str]
+    ingest: Path,
+    split: str,
+    items: records.Items,
+    history_length: int,
+    repeat_columns: Sequence[str],
+    slice_columns: Sequence[str] = (),
 ) -> Evaluation:
     """Reads a split for evaluation.
 
     Args:
         ingest: directory of the ingest stage.
         split: train, valid or test.
-        items: all items; where it holds the category, there are slices by it, too.
+        items: all items.
         history_length: most recent history items that the ranker sees.
         repeat_columns: item columns in which a shared value makes a candidate a repeat of a history item.
+        slice_columns: item columns by whose values there are slices, too.
 
     Returns:
         The split with the slices of `slices_of`.
@@ -93,19 +99,18 @@ def read_evaluation(
     joined = {name: np.concatenate(values) for name, values in parts.items()}
     item = joined["item"]
     popularity = np.where(item >= 0, items.train_events[item], 0)
-    category = items.columns.get(schema.CATEGORY)
-    categories = None if category is None else np.where(item >= 0, category[item], b"")
+    columns = {column: np.where(item >= 0, items.columns[column][item], b"") for column in slice_columns}
     return Evaluation(
         joined["users"],
         joined["page_views"],
         joined["clicked"],
         popularity,
-        slices_of(joined["length"], joined["repeat"], popularity, categories),
+        slices_of(joined["length"], joined["repeat"], popularity, columns),
     )
 
 
 def slices_of(
-    length: np.ndarray, repeat: np.ndarray, popularity: np.ndarray, categories: np.ndarray | None
+    length: np.ndarray, repeat: np.ndarray, popularity: np.ndarray, columns: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The slices of N impressions, each [N] bool.
 
@@ -113,11 +118,12 @@ def slices_of(
         length: [N] int, history items.
         repeat: [N] bool: the candidate stands in the history, or shares a value of the repeat columns with one of it.
         popularity: [N] int, positives of the candidate in the train span.
-        categories: [N] bytes of the candidate, b"" where it is not known; None to do without.
+        columns: name -> [N] bytes, the candidate's value; b"" where it is not known.
 
     Returns:
         `repeats_left_out` (a history, and no repeat: the headline), `with_history`, `without_history`,
-        `train_events/...` (cold and rare items), `history_length/...`, `category/...`.
+        `train_events/...` (cold and rare items), `history_length/...`, `COLUMN/VALUE` (the most
+        frequent ones; all others together).
     """
     slices = {
         HEADLINE: (length > 0) & ~repeat,
@@ -129,10 +135,10 @@ def slices_of(
     }
     for name, (low, high) in HISTORY_LENGTHS.items():
         slices[f"history_length/{name}"] = (low <= length) & (length <= high)
-    if categories is not None:
-        values, counts = np.unique(categories, return_counts=True)
-        shown = sorted(values[np.argsort(-counts, kind="stable")][:MOST_CATEGORIES])
-        slices |= {f"category/{value.decode() or '(unknown)'}": categories == value for value in shown}
+    for column, value_of in columns.items():
+        values, counts = np.unique(value_of, return_counts=True)
+        shown = sorted(values[np.argsort(-counts, kind="stable")][:MOST_VALUES])
+        slices |= {f"{column}/{value.decode() or '(unknown)'}": value_of == value for value in shown}
         if len(values) > len(shown):
-            slices["category/(others)"] = ~np.isin(categories, np.array(shown, object))
+            slices[f"{column}/(others)"] = ~np.isin(value_of, np.array(shown, object))
     return slices

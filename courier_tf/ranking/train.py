@@ -60,9 +60,10 @@ def rank(
         raise RankingError(
             f"the train span has {rows} impressions, fewer than rank_batch_size={settings.rank_batch_size}"
         )
-    missing = set(settings.rank_columns) - set(facts["all_columns"])
-    if missing:
-        raise RankingError(f"rank_columns: items have no columns {sorted(missing)}, but {facts['all_columns']}")
+    for name in ("rank_columns", "rank_slice_columns"):
+        missing = set(getattr(settings, name)) - set(facts["all_columns"])
+        if missing:
+            raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts['all_columns']}")
     require_past_histories(ingest, ("train", "valid"))
     items = records.read_items(ingest, facts["all_columns"])
     looks = Looks.read(cluster, embed, items.ids, items.in_train_span(facts["valid_from_seconds"]))
@@ -74,7 +75,9 @@ def rank(
         settings.rank_hash_buckets,
     )
     users = np.array([] if settings.rank_hash_buckets else sorted(_train_users(ingest)), object)
-    evaluation = read_evaluation(ingest, "valid", items, settings.rank_history_length, facts["repeat_columns"])
+    evaluation = read_evaluation(
+        ingest, "valid", items, settings.rank_history_length, facts["repeat_columns"], settings.rank_slice_columns
+    )
     starts = range(settings.rank_starts)
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         predictions, gates, taken = {}, {}, {}

@@ -1,6 +1,7 @@
 """Grids: their combinations, names and settings; those that are shipped."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_shipped_grids_are_valid_and_start_from_what_the_others_are_compared_wit
         for variant in grid.variants():
             assert grid.settings(PRESETS[preset], variant, 0).rank.rank_modes[0] == "none"
     assert len(grid.seeds) >= 3 or name == "open-questions"
+
+
+def test_the_grids_of_the_benchmarks_are_valid():
+    files = list((Path(__file__).parents[1] / "benchmarks" / "grids").glob("*.json"))
+    assert files
+    for file in files:
+        grid = grid_of(str(file))
+        assert all(
+            grid.settings(PRESETS["demo"], variant, 0).rank.rank_modes[0] == "none" for variant in grid.variants()
+        )
 
 
 def test_a_grid_of_ones_own(tmp_path):

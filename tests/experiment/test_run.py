@@ -101,12 +101,13 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setattr(running.sys, "executable", str(program))
     number = np.arange(200)
     own = Evaluation(
-        number // 10, number // 4, number % 2, number % 7, slices_of(number % 3, number % 5 == 0, number % 7, None)
+        number // 10, number // 4, number % 2, number % 7, slices_of(number % 3, number % 5 == 0, number % 7, {})
     )
 
     class Scored(table._Scored):
         def __init__(self, directories, split):
             self.directories, self.evaluation, self.comparable = directories, own, True
+            self.parts = table.PARTS
 
     monkeypatch.setattr(table, "_Scored", Scored)
     return own
@@ -189,9 +190,12 @@ def test_a_real_grid(tmp_path, capsys):
     make_shop(tmp_path / "shop", ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32))
     grid = {"about": "tiny", "blocks": [{"clusters": [4, 8]}], "seeds": [0]}
     grid["fixed"] = {"rank_modes": ["none", "cluster_id+simscore"], "warmup_steps": 2, "pretrain_steps": 2}
+    grid["fixed"] |= {"pretrain_where": "department=d0", "rank_slice_columns": ["category", "department"]}
     (tmp_path / "grid.json").write_text(json.dumps(grid))
     words = ["experiment", str(tmp_path / "grid.json"), "--raw", str(tmp_path / "shop"), "--preset", "tiny"]
     cli.main([*words, "--workdir", str(tmp_path / "work")])
     stages = [path.name.split("-")[0] for path in (tmp_path / "work" / "stages").iterdir() if path.is_dir()]
     assert sorted(stages) == ["cluster", "cluster", "embed", "ingest", "pretrain", "rank", "rank", "warmup"]
-    assert "| clusters=8 | cluster_id+simscore | 1 |" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| clusters=8 | cluster_id+simscore | 1 |" in shown
+    assert "gain over none, department/" in shown and "category/" not in shown

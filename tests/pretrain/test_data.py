@@ -114,6 +114,29 @@ def test_workers_share_the_rows_out(ingested):
     assert sum((found - expected).values()) <= len(rows) % ROWS + ROWS and max(found.values()) <= max(expected.values())
 
 
+def test_only_rows_with_a_click_on_these_items_teach(ingested):
+    folder, store, rows = ingested
+    teaching = np.arange(len(store.ids) + 1) % 3 == 1
+    number = {item: place + 1 for place, item in enumerate(store.ids) if store.encoded[place]}
+
+    def clicked_on(row):
+        flags = row.features.feature["page_view_clicked"].int64_list.value
+        shown = zip(values_of(row, "page_view_item_ids"), flags, strict=True)
+        return [number[item] for item, flag in shown if flag and item in number and teaching[number[item]]]
+
+    expected = [clicked_on(row) for row in rows if clicked_on(row)]
+    assert ROWS < len(expected) < len(rows) and data.teaching_rows(folder, store, teaching) == len(expected)
+    # In one pass each of them comes once, but those that fill no whole batch; other clicks do not count.
+    for inline in (False, True):
+        found = []
+        for batch in batches(ingested, len(expected) // ROWS, teaching=teaching, inline=inline):
+            items = batch["photo_items"][batch["page_view"]]
+            found += [items[row][batch["clicked"][row]].tolist() for row in range(ROWS)]
+        rest = Counter(map(tuple, expected))
+        rest.subtract(map(tuple, found))
+        assert min(rest.values()) >= 0 and rest.total() == len(expected) % ROWS
+
+
 def test_log_shares_are_those_of_the_slots_shown(ingested):
     folder, store, rows = ingested
     shown = Counter(item for row in rows for item in values_of(row, "page_view_item_ids"))

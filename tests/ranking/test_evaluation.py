@@ -16,7 +16,7 @@ def rows(slices):
 
 
 def test_slices():
-    assert rows(slices_of(LENGTH, REPEAT, POPULARITY, CATEGORY)) == {
+    assert rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY})) == {
         "repeats_left_out": [1, 3, 4, 6, 7],
         "with_history": [1, 2, 3, 4, 5, 6, 7],
         "without_history": [0],
@@ -35,8 +35,8 @@ def test_slices():
 
 
 def test_rare_categories_are_one_slice_together(monkeypatch):
-    monkeypatch.setattr(evaluation, "MOST_CATEGORIES", 2)
-    found = rows(slices_of(LENGTH, REPEAT, POPULARITY, CATEGORY))
+    monkeypatch.setattr(evaluation, "MOST_VALUES", 2)
+    found = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY}))
     assert {name: chosen for name, chosen in found.items() if name.startswith("category")} == {
         "category/x": [0, 1, 5, 7],
         "category/y": [2, 4],
@@ -44,5 +44,7 @@ def test_rare_categories_are_one_slice_together(monkeypatch):
     }
 
 
-def test_no_categories():
-    assert not [name for name in slices_of(LENGTH, REPEAT, POPULARITY, None) if name.startswith("category")]
+def test_several_columns_and_none():
+    found = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY, "colour": CATEGORY[::-1]}))
+    assert found["category/y"] == [2, 4] and found["colour/y"] == [3, 5]
+    assert not [name for name in slices_of(LENGTH, REPEAT, POPULARITY, {}) if "category" in name]
