@@ -59,6 +59,17 @@ def precision_policy(policy: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(former)
 
 
+def compile_with_adam(model: keras.Model, learning_rate: Any) -> None:
+    """Compiles a built model with Adam, its moments made at once, so that a checkpoint finds them.
+
+    Args:
+        learning_rate: a number or a schedule.
+    """
+    # The legacy one updates each variable by one fused op, in a fifth of the time.
+    model.compile(keras.optimizers.legacy.Adam(learning_rate))
+    model.optimizer._create_all_weights(model.trainable_variables)  # Only this method makes them before the first step.
+
+
 def progress() -> int:
     """Keras's `verbose`: a progress bar on a terminal, a line per epoch in a log file."""
     return 1 if sys.stdout.isatty() else 2

@@ -15,6 +15,7 @@ from courier_tf.settings import PretrainSettings
 from courier_tf.training import (
     Checkpoints,
     StopAfter,
+    compile_with_adam,
     mirrored_strategy,
     precision_policy,
     progress,
@@ -76,10 +77,7 @@ def fit(
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )
-        # The legacy one updates each variable by one fused op, in a fifth of the time.
-        model.compile(keras.optimizers.legacy.Adam(schedule))
-        # It makes its slots at the first step, but a checkpoint must find them. Only this method makes them now.
-        model.optimizer._create_all_weights(model.trainable_variables)
+        compile_with_adam(model, schedule)
         checkpoints = Checkpoints(model, partial / "checkpoints")
     done = checkpoints.restore()
 

@@ -16,7 +16,14 @@ from courier_tf.ranking.metrics import auc, logloss
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import CONFIG_FILE, Plan, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
-from courier_tf.training import Checkpoints, mirrored_strategy, precision_policy, progress, rows_per_replica
+from courier_tf.training import (
+    Checkpoints,
+    compile_with_adam,
+    mirrored_strategy,
+    precision_policy,
+    progress,
+    rows_per_replica,
+)
 
 keras = tf.keras
 PREDICT_BATCH = 8192
@@ -61,8 +68,7 @@ def fit(
     rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
         ranker = new_ranker(plan, seed)
-        ranker.compile(keras.optimizers.Adam(settings.rank_learning_rate))
-        ranker.optimizer.build(ranker.trainable_variables)  # So that a checkpoint finds its slots.
+        compile_with_adam(ranker, settings.rank_learning_rate)
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
     if not checkpoints.restore() and start:
         start(ranker)

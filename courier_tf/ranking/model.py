@@ -1,6 +1,7 @@
 """The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from courier_tf.ranking.repeats import repeat_numbers, same_values
 
 keras = tf.keras
 START_SEEDS = 65_536  # Replicas that each have draws of their own.
+DENSE_WEIGHTS = 2**24  # Of a table: up to 64 MiB, its gradient is dense.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,24 +126,43 @@ class Ranker(tfrs.models.Model):
         Returns:
             [B, N] float32 probability, as the call on each pair gives it.
         """
-        return tf.sigmoid(self._logit_and_norm(features, False, many=True)[0])
+        return tf.sigmoid(self._logit_and_norm(features, many=True)[0])
 
     def _of_pairs(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B] float32 log odds of a click, L2 norm of the embeddings used)."""
-        logit, norm = self._logit_and_norm({**features, "item_id": features["item_id"][:, None]}, training)
-        return logit[:, 0], norm
+        """([B] float32 log odds of a click, L2 norm of the embeddings used).
+
+        Pairs without a history are computed apart from the others, whose padding is cut off: in a log most histories
+        are shorter than the longest, and many users have none.
+        """
+        length = tf.shape(features["history_item_ids"])[1]
+        filled = tf.reduce_max(tf.range(1, length + 1) * tf.cast(features["history_item_ids"] != "", tf.int32), axis=1)
+        keep = self._kept(tf.size(features["item_id"])) if training else None
+        places, logits, norms = [], [], []
+        for part in (filled > 0, filled <= 0):
+            place = tf.cast(tf.where(part)[:, 0], tf.int32)
+            own = {name: tf.gather(features[name], place) for name in ("user_id", "item_id", "history_item_ids")}
+            own["item_id"] = own["item_id"][:, None]
+            own["history_item_ids"] = own["history_item_ids"][
+                :, : tf.maximum(0, tf.reduce_max(tf.gather(filled, place)))
+            ]
+            logit, norm = self._logit_and_norm(own, None if keep is None else tf.gather(keep, place, axis=1))
+            places.append(place)
+            logits.append(logit[:, 0])
+            norms.append(norm)
+        return tf.dynamic_stitch(places, logits), tf.add_n(norms)
 
     def _logit_and_norm(
-        self, features: dict[str, tf.Tensor], training: bool | None, many: bool = False
+        self, features: dict[str, tf.Tensor], keep: tf.Tensor | None = None, many: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B, N] float32 log odds, L2 norm of the embeddings used); N is 1 but for `many`."""
+        """([B, N] float32 log odds, L2 norm of the embeddings used); N is 1 but for `many`. `keep` as of `_kept`."""
         mask = features["history_item_ids"] != ""
         row, history_rows = self.lookup(features["item_id"]), self.lookup(features["history_item_ids"])
         codes, history_codes = (tf.gather(self.lookup.codes, rows) for rows in (row, history_rows))
         user = self.user_codes(features["user_id"])
         numbers = self._numbers(features, row, history_rows, mask)
-        if training:
-            user, codes = self._hide_some(user, codes)
+        if keep is not None:  # The others count as unknown.
+            is_item = tf.one_hot(self.item_place, codes.shape[2], dtype=tf.int32)
+            user, codes = user * keep[0], codes * (1 - is_item * (1 - keep[1][:, None, None]))
         seen, opened = self.image(row, history_rows, mask, codes[..., self.category_place])
         candidate = tf.concat([self._embedded(codes), seen.candidate], axis=-1)
         history = self._embedded(history_codes)
@@ -174,14 +195,11 @@ class Ranker(tfrs.models.Model):
         columns = tf.concat([shared[..., : self.item_place], shared[..., self.item_place + 1 :]], axis=3)
         return repeat_numbers(tf.concat([item, repeated], axis=3), columns, mask)
 
-    def _hide_some(self, user: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Users [B] and codes [B, 1, columns] with a share of the users and items unknown."""
+    def _kept(self, pairs: tf.Tensor) -> tf.Tensor:
+        """[2, B] int32: whose user, and whose item, training lets the ranker know (1), and whose not (0)."""
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
         seed = tf.stack([tf.constant(self.seed * START_SEEDS, tf.int64) + replica, self.steps.read_value()])
-        drawn = tf.random.stateless_uniform([2, tf.shape(user)[0]], seed)
-        keep = tf.cast(drawn >= self.architecture.unknown_rate, tf.int32)
-        is_item = tf.one_hot(self.item_place, codes.shape[2], dtype=tf.int32)
-        return user * keep[0], codes * (1 - is_item * (1 - keep[1][:, None, None]))
+        return tf.cast(tf.random.stateless_uniform([2, pairs], seed) >= self.architecture.unknown_rate, tf.int32)
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes to [..., columns * dim]."""
@@ -199,10 +217,15 @@ class Ranker(tfrs.models.Model):
 
     @tf.autograph.experimental.do_not_convert  # No Python control flow on tensors below: saves tracing time.
     def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        # Unlike TFRS's own step, this one scales the loss where the policy is float16.
+        scales = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
             loss = self.compute_loss(features, training=True)
-        # Unlike TFRS's own step, `minimize` scales the loss where the policy is float16.
-        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+            scaled = self.optimizer.get_scaled_loss(loss) if scales else loss
+        gradients = [_dense(gradient) for gradient in tape.gradient(scaled, self.trainable_variables)]
+        if scales:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         self.steps.assign_add(1)
         self.loss_tracker.update_state(loss * tf.distribute.get_replica_context().num_replicas_in_sync)
         return {"loss": self.loss_tracker.result()}
@@ -223,3 +246,13 @@ class Ranker(tfrs.models.Model):
         found = super().evaluate(*arguments, return_dict=True, **named)
         found |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
         return found if return_dict else list(found.values())
+
+
+def _dense(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
+    """The gradient of a table whose rows were looked up, as a whole unless the table is very large.
+
+    Adam moves all rows anyway: their moments fade. Of a whole gradient it does so by one fused op.
+    """
+    if isinstance(gradient, tf.IndexedSlices) and math.prod(gradient.shape) <= DENSE_WEIGHTS:
+        return tf.convert_to_tensor(gradient)
+    return gradient

@@ -34,7 +34,7 @@ def test_two_replicas_train_like_one(two_replicas):
         with strategy.scope():
             ranker = Ranker(*plan("cluster_id", "simscore", "vector", unknown_rate=0.0, cross_layers=1))
             ranker({name: batch[name][:1] for name in batch}, training=False)
-            ranker.compile(tf.keras.optimizers.SGD(0.5))
+            ranker.compile(tf.keras.optimizers.SGD(0.05))
         before = [w.numpy() for w in ranker.trainable_variables]
         data = tf.data.Dataset.from_tensor_slices(batch).batch(16).repeat()
         loss = ranker.fit(data, steps_per_epoch=3, verbose=0).history["loss"]
@@ -51,14 +51,52 @@ def test_what_training_hides_depends_on_seed_and_step_alone():
     """So an interrupted training goes on as it would have."""
     batch, made = features(np.random.default_rng(4), 200), plan()
     first, again, other = new_ranker(made, seed=1), new_ranker(made, seed=1), new_ranker(made, seed=2)
-    user, codes = tf.ones([200], tf.int32), tf.ones([200, 1, 2], tf.int32)
-    drawn = [[part.numpy() for part in ranker._hide_some(user, codes)] for ranker in (first, again, other)]
-    np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
-    assert (drawn[0][0] != drawn[2][0]).any() and (drawn[0][0] != drawn[0][1][:, 0, 0]).any()
-    assert 0.05 < 1 - drawn[0][0].mean() < 0.3 and (drawn[0][1][..., 1] == 1).all()
+    drawn = [ranker._kept(tf.constant(200)).numpy() for ranker in (first, again, other)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any() and (drawn[0][0] != drawn[0][1]).any()
+    assert all(0.05 < 1 - kept.mean() < 0.3 for kept in drawn[0])
     first.steps.assign_add(1)
-    assert (first._hide_some(user, codes)[0].numpy() != drawn[0][0]).any()
+    assert (first._kept(tf.constant(200)).numpy() != drawn[0]).any()
     assert not np.allclose(first(batch, training=True), first(batch, training=False), atol=1e-7)
+
+
+@pytest.mark.parametrize("table, place", [("user", 0), ("item", 1)])
+def test_whom_training_hides_is_unknown(table, place):
+    """Its own embedding counts for nothing; all else, the item's category among it, counts as before."""
+    ranker, batch = new_ranker(plan("cluster_id")), features(np.random.default_rng(4), 50)
+    own = {"user": ranker.user_embedding, "item": ranker.embeddings[ranker.item_place]}[table]
+    batch = {**batch, "history_item_ids": tf.zeros([50, 0], tf.string)}
+    keep = np.ones([2, 50], int)
+    keep[place, :20] = 0
+
+    def logits():
+        pairs = {**batch, "item_id": batch["item_id"][:, None]}
+        return ranker._logit_and_norm(pairs, tf.constant(keep, tf.int32))[0].numpy()[:, 0]
+
+    before = logits()
+    own.embeddings.assign_add(np.arange(own.input_dim)[:, None] * np.ones([1, own.output_dim], np.float32))
+    changed = np.abs(logits() - before) > 1e-6
+    assert not changed[:20].any() and changed[20:].any()
+    ranker.embeddings[ranker.category_place].embeddings.assign_add(
+        tf.random.normal([ranker.embeddings[ranker.category_place].input_dim, own.output_dim])
+    )
+    assert (np.abs(logits() - before) > 1e-6)[:20].any()
+
+
+@pytest.mark.parametrize("mode", MODES, ids="+".join)
+def test_pairs_with_and_without_a_history_are_scored_in_their_order(mode):
+    """They are computed apart: together they must equal one by one. A gap in a history is padding, too."""
+    ranker, batch = new_ranker(plan(*mode)), features(np.random.default_rng(5), 12)
+    history = batch["history_item_ids"].numpy()
+    history[::3] = b""
+    history[1] = [b"", b"a", *history[1][2:]]
+    batch = {**batch, "history_item_ids": tf.constant(history)}
+    alone = [float(ranker({name: value[row : row + 1] for name, value in batch.items()})[0]) for row in range(12)]
+    np.testing.assert_allclose(ranker(batch), alone, atol=1e-6)
+    nobody = {**batch, "history_item_ids": tf.fill(history.shape, "")}
+    no_columns = {**batch, "history_item_ids": tf.zeros([12, 0], tf.string)}
+    np.testing.assert_allclose(ranker(nobody), ranker(no_columns), atol=1e-6)
+    assert ranker({name: value[:0] for name, value in batch.items()}).shape == (0,)
 
 
 def test_many_candidates_per_user_equal_the_pairs(precision):
