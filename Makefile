@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-stability benchmark-pretrain benchmark-clusters benchmark-serving format protos lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
 
 install: $(VENV)/.installed
 
@@ -54,6 +54,10 @@ benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): I
 benchmark-clusters: install  ## Against faiss (needs the extra `benchmark`): EMBED=embed directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.clusters.run $(EMBED) $(WORK)/benchmark-clusters
+
+benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=workdir with ingest and cluster.
+	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
+	$(BIN)/python -m tests.benchmarks.ranking.run $(RUN) $(WORK)/benchmark-rank
 
 benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
 	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving

@@ -74,7 +74,7 @@ def rank(
         facts["repeat_columns"],
         settings.rank_hash_buckets,
     )
-    users = np.array([] if settings.rank_hash_buckets else sorted(_train_users(ingest)), object)
+    users = np.array([], object) if settings.rank_hash_buckets else train_users(ingest)
     evaluation = read_evaluation(
         ingest, "valid", items, settings.rank_history_length, facts["repeat_columns"], settings.rank_slice_columns
     )
@@ -168,8 +168,9 @@ def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:
     return {value.decode(): float(gate) for value, gate in zip([b"(unknown)", *categories], mean, strict=True)}
 
 
-def _train_users(ingest: Path) -> set[bytes]:
+def train_users(ingest: Path) -> np.ndarray:
+    """[U] bytes, sorted: the users of the train impressions."""
     users: set[bytes] = set()
     for batch in data.impression_batches(ingest, "train", history_length=1, batch_size=PREDICT_BATCH):
         users.update(batch["user_id"].numpy().tolist())
-    return users
+    return np.array(sorted(users), object)

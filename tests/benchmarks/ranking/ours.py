@@ -1,0 +1,28 @@
+"""Our ranker with the image feature `cluster_id`, untrained, of the stages of a workdir."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from courier_tf import artefacts, records
+from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.looks import Looks
+from courier_tf.ranking.model import Architecture, Ranker
+from courier_tf.ranking.train import train_users
+
+HISTORY, DIM, RATE = 20, 16, 1e-3
+INPUTS = ("user_id", "history_item_ids", "item_id")
+
+
+def build(run: Path) -> Ranker:
+    """A ranker, compiled, whose weights are there."""
+    ingest = run / "ingest"
+    facts = artefacts.read(ingest, "ingest").facts
+    items = records.read_items(ingest, facts["all_columns"])
+    looks = Looks.read(run / "cluster", None, items.ids, items.in_train_span(facts["valid_from_seconds"]))
+    columns, until = facts["item_columns"], facts["valid_from_seconds"]
+    catalogue = Catalogue.of(items, columns, until, facts["repeat_columns"])
+    ranker = Ranker(catalogue, train_users(ingest), looks, Architecture(("cluster_id",), DIM))
+    ranker({name: tf.constant([""]) if "history" not in name else tf.constant([[""]]) for name in INPUTS})
+    ranker.compile(tf.keras.optimizers.legacy.Adam(RATE))
+    return ranker
