@@ -92,6 +92,8 @@ class Export(Stage):
     """Make the newest versions the stable ones, if they pass the gate."""
     roll_back: bool = False
     """Export nothing: make the versions before the stable ones the stable ones again."""
+    scann: bool = False
+    """Write similar_items by ScaNN, too, into models_scann/: needs a build of TensorFlow Serving with ScaNN's ops."""
     gate: Annotated[GateSettings, Flat] = dataclasses.field(default_factory=GateSettings)
 
 
@@ -334,7 +336,7 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
     elif isinstance(command, Ingest):
         chain.ingest(command.raw)
     else:
-        getattr(chain, stage)()
+        getattr(chain, stage)(**({"scann": command.scann} if isinstance(command, Export) else {}))
         if isinstance(command, Export) and command.promote:
             from courier_tf.exporting.promotion import promote
 

@@ -1,5 +1,6 @@
 """The export stage: trained models to versioned SavedModels of stock ops, with warm-up and the bundle of the server."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,17 @@ from courier_tf.exporting.stages import Stages
 from courier_tf.exporting.versions import NewVersion, exclusive, newest_version, newest_versions, write_versions
 from courier_tf.pretrain.embedder import FrozenEncoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER
-from serving.bundle import write_bundle
+from serving.bundle import write_bundle, write_scann_config
 from serving.releases import Releases
 
 
-def export(stages: Stages, workdir: Path) -> list[Path]:
+def export(stages: Stages, workdir: Path, scann: bool = False) -> list[Path]:
     """Writes a new version of each model that has changed, and the bundle.
 
     Args:
         stages: to export.
         workdir: gets `schema.MODELS_FOLDER` and `schema.BUNDLE_FOLDER`.
+        scann: write `similar_items` by ScaNN, too, into `schema.SCANN_MODELS_FOLDER`: stock servers cannot load it.
 
     Returns:
         The directories of the new versions.
@@ -38,19 +40,28 @@ def export(stages: Stages, workdir: Path) -> list[Path]:
     stages.require_fit()
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with exclusive(models):
-        changed = []
-        for version in _versions(stages):
-            newest = newest_version(models / version.model)
-            if newest and artefacts.is_current(newest, version.made_by):
-                print(f"[export {version.model}] unchanged, skipped", flush=True)
-            else:
-                print(f"[export {version.model}] ...", flush=True)
-                changed.append(version)
-        written = write_versions(models, changed) if changed else []
-        for directory in written:
-            print(f"[export {directory.parent.name}] version {directory.name}", flush=True)
+        written = _write_changed(models, _versions(stages))
         newest = newest_versions(models)
         write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest))
+        if scann:
+            models = workdir / schema.SCANN_MODELS_FOLDER
+            written += _write_changed(models, [_scann_version(stages)])
+            write_scann_config(bundle, newest_versions(models))
+    return written
+
+
+def _write_changed(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
+    changed = []
+    for version in versions:
+        newest = newest_version(models / version.model)
+        if newest and artefacts.is_current(newest, version.made_by):
+            print(f"[export {version.model}] unchanged, skipped", flush=True)
+        else:
+            print(f"[export {version.model}] ...", flush=True)
+            changed.append(version)
+    written = write_versions(models, changed) if changed else []
+    for directory in written:
+        print(f"[export {directory.parent.name}] version {directory.name}", flush=True)
     return written
 
 
@@ -89,6 +100,20 @@ def _versions(stages: Stages) -> list[NewVersion]:
             lambda: requests.similar_requests(ingest, _similar(stages.embed.path)[1][0]),
         ),
     ]
+
+
+def _scann_version(stages: Stages) -> NewVersion:
+    from courier_tf.exporting.scann_similar_items import ServedScannSimilarItems  # ScaNN only where it is asked for.
+
+    image_size, ids_and_embeddings = stages.pretrain.facts["image_size"], _similar(stages.embed.path)
+    encoder = stages.pretrain.path / ENCODER_FOLDER
+    return NewVersion(
+        schema.SIMILAR_ITEMS,
+        MadeBy("export", {"search": "scann"}, {"encoder": stages.encoder, "embed": stages.embed.fingerprint}),
+        lambda version: ServedScannSimilarItems(FrozenEncoder(encoder, image_size), *ids_and_embeddings, version),
+        lambda: requests.similar_requests(stages.ingest.path, ids_and_embeddings[1][0]),
+        stock=False,
+    )
 
 
 def _similar(embed: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -73,6 +73,7 @@ def column_feature(column: str) -> str:
 # --- Places in a workdir, beside one folder per stage ---------------------------------------------------------------
 
 MODELS_FOLDER = "models"  # models/ctr_ranker/1
+SCANN_MODELS_FOLDER = "models_scann"  # models_scann/similar_items/1, for a server with ScaNN's ops.
 BUNDLE_FOLDER = "serving"  # What a server is started with.
 MODEL_CARD = "model_card.md"  # In the bundle.
 

@@ -13,8 +13,8 @@ from serving.releases import Releases
 from serving.server_config_pb2 import BatchingParameters, MonitoringConfig
 
 MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
-COMPOSE_FILE = "docker-compose.yml"
-MODELS_IN_CONTAINER = "/models"
+SCANN_CONFIG, COMPOSE_FILE = "models_scann.config", "docker-compose.yml"
+MODELS_IN_CONTAINER, SCANN_MODELS_IN_CONTAINER = "/models", "/models_scann"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MOST_ROWS = 64  # Of a request, and of the batch that a server makes of several.
 
@@ -60,6 +60,21 @@ def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Relea
         bundle / MODELS_CONFIG,
         "# Written by `courier export`. A request without a version or a label goes to the highest version loaded,\n"
         "# which may be the canary: name the label.\n" + text_format.MessageToString(config),
+    )
+
+
+def write_scann_config(bundle: Path, newest: Mapping[str, int]) -> None:
+    """Writes the configuration of a second server, one that is built with ScaNN's ops."""
+    config = ModelServerConfig()
+    for model, version in newest.items():
+        one = config.model_config_list.config.add()
+        one.name, one.model_platform = model, "tensorflow"
+        one.base_path = f"{SCANN_MODELS_IN_CONTAINER}/{model}"
+        one.model_version_policy.specific.versions.append(version)
+    write_file(
+        bundle / SCANN_CONFIG,
+        "# Needs a build of TensorFlow Serving with ScaNN's ops: the stock server of models.config cannot load these.\n"
+        + text_format.MessageToString(config),
     )
 
 

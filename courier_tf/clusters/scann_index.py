@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import scann
+import tensorflow as tf
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # Of the leaves, tried in this order.
 TRAINED_ON = 250_000  # Points from which the tree is learned.
@@ -21,15 +22,22 @@ class ScannIndex:
         distance: "squared_l2", or "dot_product" (the larger, the nearer).
         number: nearest points that it is tuned for.
         reordered: candidates whose distances are computed exactly.
+        for_graphs: build it of ScaNN's TensorFlow ops, so that a SavedModel can hold it (`module`).
     """
 
     def __init__(
-        self, points: np.ndarray, distance: Literal["squared_l2", "dot_product"], number: int, reordered: int
+        self,
+        points: np.ndarray,
+        distance: Literal["squared_l2", "dot_product"],
+        number: int,
+        reordered: int,
+        for_graphs: bool = False,
     ) -> None:
         self.leaves, self.number = round(len(points) ** 0.5), number
         self.searched = self.leaves
         self._index = (
-            scann.scann_ops_pybind.builder(points, number, distance)
+            (scann.scann_ops if for_graphs else scann.scann_ops_pybind)
+            .builder(points, number, distance)
             .tree(self.leaves, self.leaves, training_sample_size=min(len(points), TRAINED_ON))
             .score_ah(2, anisotropic_quantization_threshold=0.2)
             .reorder(reordered)
@@ -58,4 +66,8 @@ class ScannIndex:
     def __call__(self, queries: np.ndarray, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """[Q, D] float32 to ([Q, number] int64 points, nearest first, [Q, number] float32 distances)."""
         found, distance = self._index.search_batched_parallel(queries, number, leaves_to_search=self.searched)
-        return found.astype(np.int64), distance
+        return np.asarray(found).astype(np.int64), np.asarray(distance)
+
+    def module(self) -> tf.Module:
+        """What a SavedModel holds of an index `for_graphs`: `scann_ops.searcher_from_module` searches it."""
+        return self._index.serialize_to_module()

@@ -70,11 +70,7 @@ class ServedSimilarItems(tf.Module):
         return self._nearest(tf.where(usable[:, None], direction, 0.0), status)
 
     def _nearest(self, query: tf.Tensor, status: tf.Tensor, without: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        scores = tf.matmul(query, self.embeddings, transpose_b=True)
-        if without is not None:
-            own = tf.stack([tf.range(tf.size(without)), tf.maximum(without, 0)], axis=1)
-            scores = tf.tensor_scatter_nd_update(scores, own, tf.fill(tf.shape(without), -np.inf))
-        similarity, place = tf.math.top_k(scores, min(NEIGHBOURS, self.embeddings.shape[0]))
+        similarity, place = self._best(query, without)
         found = (status == RowStatus.OK)[:, None] & tf.math.is_finite(similarity)
         return {
             "status": status,
@@ -82,3 +78,11 @@ class ServedSimilarItems(tf.Module):
             "similarity": tf.where(found, similarity, 0.0),
             "model_version": tf.fill(tf.shape(status), tf.constant(self.version, tf.int64)),
         }
+
+    def _best(self, query: tf.Tensor, without: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """([B, K] cosines, largest first, [B, K] rows of the items), a row of each [B] left out where one is given."""
+        scores = tf.matmul(query, self.embeddings, transpose_b=True)
+        if without is not None:
+            own = tf.stack([tf.range(tf.size(without)), tf.maximum(without, 0)], axis=1)
+            scores = tf.tensor_scatter_nd_update(scores, own, tf.fill(tf.shape(without), -np.inf))
+        return tf.math.top_k(scores, min(NEIGHBOURS, self.embeddings.shape[0]))

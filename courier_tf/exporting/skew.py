@@ -15,7 +15,7 @@ from courier_tf import artefacts, records, schema
 from courier_tf.exporting.stages import Stages
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import TABLES_FILE, load_ranker
+from courier_tf.ranking.saved import load_plan, load_ranker
 from serving.request_log import Logged, read_log
 
 LARGEST_DIFFERENCE = 1e-5
@@ -112,7 +112,9 @@ def _compare(stages: Stages, logged: Iterable[Pairs]) -> dict[str, dict[str, flo
         seen[1].add(pairs)
     for pairs in logged:
         seen[0].add(pairs)
-    users = set(np.load(stages.ranker / TABLES_FILE)["users"].tolist())
+    plan = load_plan(stages.ranker)
+    # Of ids that are hashed nobody knows which ones training had.
+    users = None if plan.architecture.user_buckets else set(plan.users.tolist())
     shares = [features.categories() for features in seen]
     found = {"log": seen[0].figures(users), "train": seen[1].figures(users)}
     both = set(shares[0]) | set(shares[1])
@@ -147,11 +149,12 @@ class _Features:
         """Category -> share of the pairs."""
         return Counter({category: number / self.pairs for category, number in self.seen.items()})
 
-    def figures(self, known_users: set[bytes]) -> dict[str, float]:
-        unknown = sum(number for user, number in self.users.items() if user not in known_users)
-        return {
-            "pairs": self.pairs,
-            "users_that_the_ranker_does_not_know": unknown / self.pairs,
+    def figures(self, known_users: set[bytes] | None) -> dict[str, float]:
+        found: dict[str, float] = {"pairs": self.pairs}
+        if known_users is not None:
+            unknown = sum(number for user, number in self.users.items() if user not in known_users)
+            found["users_that_the_ranker_does_not_know"] = unknown / self.pairs
+        return found | {
             "items_not_in_the_catalogue": self.unknown_items / self.pairs,
             "without_history": self.without_history / self.pairs,
             "mean_history_length": self.history / self.pairs,

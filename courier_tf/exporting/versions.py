@@ -39,12 +39,14 @@ class NewVersion:
         made_by: what determines it.
         build: version number -> the module.
         requests: () -> real requests for the warm-up.
+        stock: it holds ops of stock TensorFlow alone, as every server that is not built otherwise needs.
     """
 
     model: str
     made_by: artefacts.MadeBy
     build: Callable[[int], Served]
     requests: Callable[[], Sequence[Request]]
+    stock: bool = True
 
 
 def newest_version(model: Path) -> Path | None:
@@ -98,7 +100,7 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
                 _name_methods(partial)
                 facts["version"] = int(target.name)
                 facts["warm_up_requests"] = warmup.write(partial, version.model, version.requests())
-            require_stock_ops(partials)
+            require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])
     except BaseException:
         # On a full disk what is left behind would be in the way of the next attempt.
         for partial in partials:

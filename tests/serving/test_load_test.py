@@ -1,5 +1,6 @@
 """Load tests against a server that stalls, their figures by NumPy; the request log, and skew that was put in."""
 
+import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -148,6 +149,15 @@ def test_no_skew_where_nothing_was_changed(shop, server, tmp_path, train_like_va
     assert log["without_history"] == pytest.approx(6 / 32)
     assert log["mean_history_length"] == pytest.approx((5 * (1 + 2 + 3 + 4 + 4) + 4) / 32)
     assert "scores compared" in capsys.readouterr().out
+
+
+def test_of_hashed_users_nobody_knows_which_are_unknown(shop, server, tmp_path, train_like_valid, monkeypatch):
+    plan = skews.load_plan(shop.stages.ranker)
+    hashed = plan._replace(architecture=dataclasses.replace(plan.architecture, user_buckets=7))
+    monkeypatch.setattr(skews, "load_plan", lambda _: hashed)
+    found = skews.skew(shop.workdir, logged(shop, server, tmp_path / "log"))
+    for side in found["features"].values():
+        assert "users_that_the_ranker_does_not_know" not in side and side["items_not_in_the_catalogue"] <= 1 / 32
 
 
 def test_skew_of_scores_is_told(shop, server, tmp_path, train_like_valid):

@@ -31,7 +31,7 @@ def main(workdir: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], r
     out.mkdir(parents=True, exist_ok=True)
     found = run("ranking.parity", workdir)
     lines = [
-        f"With the same weights, probabilities differ by {found['worst']:.1e} at most; they span {found['spread']:.2f}.\n",
+        f"With the same weights, probabilities differ by {found['worst']:.1e} at most, of {found['spread']:.2f}.\n",
         f"| {rows} rows a batch | ours, rows/s | PyTorch | ratio |\n|---|---|---|---|",
     ]
     for part, about in PARTS.items():

@@ -1,0 +1,43 @@
+"""`similar_items` by ScaNN: for catalogues in which exact search takes too long. Needs a server with ScaNN's ops."""
+
+import numpy as np
+import tensorflow as tf
+
+from courier_tf.clusters.scann_index import ScannIndex
+from courier_tf.clusters.seeding import ClusterError
+from courier_tf.clusters.similar_items import CANDIDATES, FEWEST_ITEMS, RECALL, TUNED_ON, SimilarItems
+from courier_tf.exporting.similar_items import NEIGHBOURS, ServedSimilarItems
+from courier_tf.pretrain.embedder import FrozenEncoder
+
+
+class ServedScannSimilarItems(ServedSimilarItems):
+    """The signatures and answers of `ServedSimilarItems`, of which ScaNN (arXiv 1908.10396) misses a few.
+
+    It looks at as many leaves as find the share RECALL of the nearest, measured on items of the catalogue.
+
+    Args:
+        encoder, ids, embeddings, version: as there.
+
+    Raises:
+        ClusterError: there are too few items for ScaNN.
+    """
+
+    def __init__(self, encoder: FrozenEncoder, ids: np.ndarray, embeddings: np.ndarray, version: int) -> None:
+        if len(ids) < FEWEST_ITEMS:
+            raise ClusterError(f"--scann needs {FEWEST_ITEMS} items or more with a photo, but there are {len(ids)}")
+        super().__init__(encoder, ids, embeddings, version)
+        # One more than is answered: an item finds itself.
+        index = ScannIndex(embeddings, "dot_product", NEIGHBOURS + 1, CANDIDATES, for_graphs=True)
+        queries = embeddings[:: max(1, len(embeddings) // TUNED_ON)]
+        self.recall = index.tune(queries, SimilarItems(embeddings)(queries, NEIGHBOURS + 1)[0], RECALL)
+        self.index, self.searched = index.module(), index.searched
+
+    def _best(self, query: tf.Tensor, without: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        import scann
+
+        searcher = scann.scann_ops.searcher_from_module(self.index)
+        place, similarity = searcher.search_batched(query, NEIGHBOURS + 1, leaves_to_search=self.searched)
+        if without is not None:
+            similarity = tf.where(place == without[:, None], -np.inf, similarity)
+        similarity, order = tf.math.top_k(similarity, NEIGHBOURS)
+        return similarity, tf.gather(place, order, batch_dims=1)
