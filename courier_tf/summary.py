@@ -28,7 +28,7 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
             gain = metrics["gain_over_none"][split].get(mode, {}).get(name)
             interval = "" if gain is None else f"{100 * gain['gain']:+.2f}  " + _interval(gain)
             loss = "-" if part["logloss"] is None else f"{part['logloss']:.4f}"
-            values = [percent(part[key]) for key in ("auc", "gauc", "ndcg@10")]
+            values = [percent(part[key]) + _ends(part, key) for key in ("auc", "gauc", "ndcg@10")]
             table.add_row(mode, name, *values, loss, interval)
     console.print(table)
     for mode, gates in metrics["gates"].items():
@@ -43,6 +43,13 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
     console.print(f"Rankers, embeddings and clusters: {workdir}; SavedModels for TF Serving: {workdir / 'models'}")
     card = workdir / schema.BUNDLE_FOLDER / schema.MODEL_CARD
     console.print(f"All figures: {workdir / 'metrics.json'}; model card: {card}")
+
+
+def _ends(part: dict[str, float], key: str) -> str:
+    """Of a figure, where it has some."""
+    if f"{key}_low" not in part:
+        return ""
+    return f" ({percent(part[f'{key}_low'])} to {percent(part[f'{key}_high'])})"
 
 
 def _interval(gain: dict[str, float]) -> str:

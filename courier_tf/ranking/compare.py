@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf import artefacts, records
-from courier_tf.ranking.evaluation import Evaluation, read_evaluation
+from courier_tf.ranking.evaluation import HEADLINE, Evaluation, read_evaluation
 from courier_tf.ranking.fit import predict
-from courier_tf.ranking.intervals import paired_gain
+from courier_tf.ranking.intervals import auc_intervals, paired_gain
 from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.metrics import logloss, mean_of
 from courier_tf.ranking.saved import load_ranker
@@ -40,8 +40,8 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
     """Measures the predictions of all modes, each [starts, N], on one split of N impressions.
 
     Returns:
-        {"metrics": {mode: means over the starts}, "gain_over_none": {mode: {slice: gain with interval}},
-        "popularity": the guard}.
+        {"metrics": {mode: means over the starts; of AUC and GAUC, overall and in the headline, with intervals},
+        "gain_over_none": {mode: {slice: gain with interval}}, "popularity": the guard}.
     """
     gains = {}
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
@@ -59,6 +59,10 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
         mode: mean_of([evaluation.metrics(probability) for probability in starts])
         for mode, starts in predictions.items()
     }
+    for mode, starts in predictions.items():
+        for name, rows in {"all": everywhere["all"], HEADLINE: evaluation.slices[HEADLINE]}.items():
+            part = metrics[mode] if name == "all" else metrics[mode]["slices"][name]
+            part |= auc_intervals(evaluation.users[rows], evaluation.clicked[rows], starts[:, rows])
     return {"metrics": metrics, "gain_over_none": gains, "popularity": evaluation.popularity_guard()}
 
 

@@ -1,9 +1,13 @@
-"""Is one set of predictions better than another? Differences of AUC on the same impressions, with intervals."""
+"""How sure the figures are, and whether one set of predictions is better than another: bootstrap over users."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+from courier_tf.ranking.metrics import auc_per_user
+
+DRAWS = 300  # Of the bootstrap.
 
 
 class _WeightedAuc:
@@ -29,7 +33,7 @@ def paired_gain(
     scores: np.ndarray,
     baselines: np.ndarray,
     *,
-    draws: int = 300,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, float] | None:
     """Mean AUC of `scores` less that of `baselines`, with a 95 % interval by bootstrap over users and starts.
@@ -59,6 +63,45 @@ def paired_gain(
     gain = _mean_auc(first, everyone, range(len(first))) - _mean_auc(second, everyone, range(len(second)))
     low, high = np.percentile(gains, [2.5, 97.5])
     return {"gain": gain, "low": float(low), "high": float(high)}
+
+
+def auc_intervals(
+    users: np.ndarray, clicked: np.ndarray, scores: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+) -> dict[str, float]:
+    """95 % intervals of AUC and GAUC by bootstrap over users and starts.
+
+    Args:
+        users, clicked: [N].
+        scores: [S, N], a row for each start of the ranker.
+        draws, seed: of the bootstrap.
+
+    Returns:
+        {"auc_low", "auc_high", "gauc_low", "gauc_high"}; empty where the AUC is not defined.
+    """
+    if not 0 < clicked.sum() < len(clicked):
+        return {}
+    _, user = np.unique(users, return_inverse=True)
+    rankings = [_WeightedAuc(clicked, score) for score in scores]
+    grouped = np.array([auc_per_user(users, clicked, score)[0] for score in scores])
+    both = ~np.isnan(grouped[0])
+    size, found = np.bincount(user)[both], {"auc": [], "gauc": []}
+    for drawn, starts in _drawn(user.max() + 1, len(scores), draws, seed):
+        weight = drawn[user].astype(float)
+        if 0 < (weight * clicked).sum() < weight.sum():
+            found["auc"].append(_mean_auc(rankings, weight, starts))
+        if (drawn[both] * size).any():
+            found["gauc"].append(np.average(grouped[starts][:, both].mean(axis=0), weights=drawn[both] * size))
+    ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in found.items() if values}
+    return {
+        f"{name}_{end}": float(v) for name, pair in ends.items() for end, v in zip(("low", "high"), pair, strict=True)
+    }
+
+
+def _drawn(users: int, starts: int, draws: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """([users] how often each is drawn, [starts] which starts are) for each draw."""
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield np.bincount(rng.integers(users, size=users), minlength=users), rng.integers(starts, size=starts)
 
 
 def _mean_auc(rankings: Sequence[_WeightedAuc], weight: np.ndarray, starts: Iterable[int]) -> float:

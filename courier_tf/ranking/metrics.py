@@ -11,8 +11,8 @@ def auc(clicked: np.ndarray, score: np.ndarray) -> float | None:
     return float(roc_auc_score(clicked, score)) if 0 < clicked.sum() < len(clicked) else None
 
 
-def gauc(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[float | None, float | None]:
-    """AUC per user, averaged with the user's impressions as weight.
+def auc_per_user(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The AUC within each of the U different users, in their sorted order.
 
     Args:
         users: [N] any sortable ids.
@@ -20,10 +20,8 @@ def gauc(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[flo
         score: [N] floats.
 
     Returns:
-        (GAUC over the users with both classes, share of impressions of the users left out).
+        ([U] AUC, NaN for a user with one class alone; [U] impressions).
     """
-    if not len(users):
-        return None, None
     _, user = np.unique(users, return_inverse=True)
     order = np.lexsort((score, user))
     user, label, value = user[order], clicked[order].astype(float), score[order]
@@ -35,13 +33,27 @@ def gauc(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[flo
     size = np.bincount(user).astype(float)
     start = np.cumsum(size) - size
     positives = np.bincount(user, label)
-    negatives = size - positives
-    rank_sum = np.bincount(user, label * (rank - start[user] + 1))
-    both = (positives > 0) & (negatives > 0)
+    pairs = positives * (size - positives)
+    above = np.bincount(user, label * (rank - start[user] + 1)) - positives * (positives + 1) / 2
+    return np.divide(above, pairs, out=np.full(len(size), np.nan), where=pairs > 0), size
+
+
+def gauc(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[float | None, float | None]:
+    """AUC per user, averaged with the user's impressions as weight.
+
+    Args:
+        users, clicked, score: as of `auc_per_user`.
+
+    Returns:
+        (GAUC over the users with both classes, share of impressions of the users left out).
+    """
+    if not len(users):
+        return None, None
+    per_user, size = auc_per_user(users, clicked, score)
+    both = ~np.isnan(per_user)
     if not both.any():
         return None, 1.0
-    per_user = (rank_sum - positives * (positives + 1) / 2)[both] / (positives * negatives)[both]
-    return float(np.average(per_user, weights=size[both])), float(1 - size[both].sum() / size.sum())
+    return float(np.average(per_user[both], weights=size[both])), float(1 - size[both].sum() / size.sum())
 
 
 def ndcg(page_views: np.ndarray, clicked: np.ndarray, score: np.ndarray, depth: int = 10) -> float | None:

@@ -35,3 +35,33 @@ def test_weighted_auc_equals_repeated_rows(sample):
     rows = np.repeat(np.arange(600), weight)
     expected = roc_auc_score(clicked[rows], score[rows])
     assert intervals._WeightedAuc(clicked, score)(weight.astype(float)) == pytest.approx(expected)
+
+
+def test_intervals_are_those_of_users_drawn_anew(sample):
+    """Against a bootstrap that copies rows, and a GAUC by a loop over users."""
+    users, _, clicked, score = sample
+    scores = np.stack([score, np.round(score + 0.2 * np.random.default_rng(3).random(600), 1)])
+    found = intervals.auc_intervals(users, clicked, scores, draws=400)
+
+    def auc(clicked, score):
+        above = score[clicked == 1][:, None] - score[clicked == 0]
+        return np.mean((above > 0) + 0.5 * (above == 0))
+
+    def gauc(users, clicked, score):
+        parts = [(clicked[users == user], score[users == user]) for user in np.unique(users)]
+        parts = [part for part in parts if 0 < part[0].sum() < len(part[0])]
+        return np.average([auc(*part) for part in parts], weights=[len(part[0]) for part in parts])
+
+    rng, different, drawn = np.random.default_rng(5), np.unique(users), {"auc": [], "gauc": []}
+    for _ in range(150):
+        chosen = [np.flatnonzero(users == user) for user in rng.choice(different, len(different))]
+        rows = np.concatenate(chosen)
+        renamed = np.repeat(np.arange(len(chosen)), [len(part) for part in chosen])
+        starts = scores[rng.integers(2, size=2)]
+        drawn["auc"].append(np.mean([auc(clicked[rows], start[rows]) for start in starts]))
+        drawn["gauc"].append(np.mean([gauc(renamed, clicked[rows], start[rows]) for start in starts]))
+    for name, values in drawn.items():
+        low, high = np.percentile(values, [2.5, 97.5])
+        assert found[f"{name}_low"] == pytest.approx(low, abs=0.2 * (high - low))
+        assert found[f"{name}_high"] == pytest.approx(high, abs=0.2 * (high - low))
+    assert intervals.auc_intervals(users[:5], clicked[:5], scores[:, :5]) == {}
