@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
+# A file of tests stays in one process, as its fixtures are costly.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
 
@@ -23,7 +25,7 @@ test: install  ## What CI runs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: install  ## What takes minutes: kill -9 at every stage, the notebook, two processes, every objective, fuzzing, ...
 	$(BIN)/python -m pytest -m slow

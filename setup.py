@@ -45,7 +45,7 @@ setup(
     extras_require={
         "benchmark": ["torch", "torchvision", "faiss-cpu"],
         "parity": ["keras-hub"],
-        "dev": ["pytest", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
+        "dev": ["pytest", "pytest-xdist", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
     entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
 )
