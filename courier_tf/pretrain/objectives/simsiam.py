@@ -1,5 +1,7 @@
 """The baseline SimSiam: two augmentations agree, without negatives (arXiv 2011.10566)."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,10 +13,13 @@ keras = tf.keras
 
 
 class SimSiam(Objective):
-    """A predictor turns each view's embedding into that of the other view, which gets no gradient.
+    """A predictor turns each view's projection into that of the other view, which gets no gradient.
+
+    Without negatives nothing but the batch norms keeps all photos from the same embedding: those of the projector,
+    which is thrown away after training, centre and scale over the global batch what is compared.
 
     Args:
-        hidden: width of the predictor's hidden layer. Its batch norm is synchronised over the replicas.
+        hidden: width of the predictor's hidden layer; the projector is as wide as the embedding.
     """
 
     views = 2
@@ -26,10 +31,18 @@ class SimSiam(Objective):
 
     def build(self, input_shape: Any) -> None:
         width = input_shape[-1]
-        self.squeeze = keras.layers.Dense(self.hidden, use_bias=False, name="squeeze", dtype="float32")
-        self.norm = keras.layers.BatchNormalization(synchronized=True, name="norm", dtype="float32")
+        dense = functools.partial(keras.layers.Dense, use_bias=False, dtype="float32")
+        norm = functools.partial(keras.layers.BatchNormalization, synchronized=True, dtype="float32")
+        self.project = [dense(width, name="project"), norm(name="project_norm")]
+        self.project_again = [dense(width, name="project_again"), norm(name="again_norm", center=False, scale=False)]
+        self.squeeze = [dense(self.hidden, name="squeeze"), norm(name="squeeze_norm")]
         self.predict = keras.layers.Dense(width, name="predict", dtype="float32")
-        for layer, incoming in ((self.squeeze, width), (self.norm, self.hidden), (self.predict, self.hidden)):
+        wide = (*self.project, *self.project_again, self.squeeze[0])
+        for layer, incoming in (
+            *((layer, width) for layer in wide),
+            (self.squeeze[1], self.hidden),
+            (self.predict, self.hidden),
+        ):
             with tf.name_scope(layer.name):
                 layer.build([None, incoming])
         super().build(input_shape)
@@ -40,12 +53,19 @@ class SimSiam(Objective):
     def call(self, embeddings: tf.Tensor, batch: dict[str, tf.Tensor]) -> Terms:
         real = tf.concat([batch["photo_items"]] * 2, axis=0) > 0
         embeddings = tf.boolean_mask(embeddings, real)
-        first, second = tf.split(embeddings, 2)
+        projected = _normed(self.project_again, tf.nn.relu(_normed(self.project, embeddings)))
+        predicted = self.predict(tf.nn.relu(_normed(self.squeeze, projected)))
+        first, second = tf.split(tf.math.l2_normalize(projected, axis=-1), 2)
         other = tf.stop_gradient(tf.concat([second, first], axis=0))
-        hidden = tf.nn.relu(self.norm(self.squeeze(embeddings), training=True))
-        predicted = tf.math.l2_normalize(self.predict(hidden), axis=-1)
+        predicted = tf.math.l2_normalize(predicted, axis=-1)
         number = tf.cast(tf.shape(embeddings)[0], tf.float32)
         return Terms(-tf.reduce_sum(predicted * other) / total(number), {"targets": number})
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden}
+
+
+def _normed(layers: Sequence[keras.layers.Layer], inputs: tf.Tensor) -> tf.Tensor:
+    """A dense layer and its batch norm, as in training: an objective is there for nothing else."""
+    dense, norm = layers
+    return norm(dense(inputs), training=True)

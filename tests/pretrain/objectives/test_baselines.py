@@ -50,14 +50,33 @@ def test_simsiam_equals_numpy():
         found = objective(vectors, batch)
     real = np.concatenate([batch["photo_items"]] * 2) > 0
     kept = embeddings[real]
-    hidden = kept @ objective.squeeze.kernel.numpy()
-    hidden = np.maximum((hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + 1e-3), 0)
+
+    def normed(values, layers):
+        values = values @ layers[0].kernel.numpy()
+        return (values - values.mean(axis=0)) / np.sqrt(values.var(axis=0) + 1e-3)
+
+    def length_one(values):
+        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)  # Zeros where no unit fires.
+
+    projected = normed(np.maximum(normed(kept, objective.project), 0), objective.project_again)
+    hidden = np.maximum(normed(projected, objective.squeeze), 0)
     predicted = hidden @ objective.predict.kernel.numpy() + objective.predict.bias.numpy()
-    predicted /= np.maximum(np.linalg.norm(predicted, axis=1, keepdims=True), 1e-6)  # Zeros where no unit fires.
-    expected = -np.mean(np.sum(predicted * np.roll(kept, len(kept) // 2, axis=0), axis=1))
+    other = np.roll(length_one(projected), len(kept) // 2, axis=0)
+    expected = -np.mean(np.sum(length_one(predicted) * other, axis=1))
     assert float(found.loss) == pytest.approx(expected, rel=1e-3)
     gradient = tape.gradient(found.loss, vectors).numpy()
     assert np.abs(gradient[real]).max() > 0 and np.abs(gradient[~real]).max() == 0
+
+
+def test_simsiam_does_not_reward_one_answer_for_all_photos():
+    """A predictor that says the same of every photo would be right where all embeddings are alike."""
+    _, _, batch, embeddings = drawn(3, views=2)
+    alike = embeddings[:1] + 1e-4 * np.random.default_rng(0).normal(size=embeddings.shape)
+    objective = SimSiam(hidden=4)
+    objective.build([None, WIDTH])
+    objective.predict.kernel.assign(tf.zeros_like(objective.predict.kernel))
+    objective.predict.bias.assign(embeddings[0])
+    assert abs(float(objective(tf.constant(alike, tf.float32), batch).loss)) < 0.2
 
 
 def test_clip_equals_a_loop():
