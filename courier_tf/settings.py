@@ -4,15 +4,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from courier_tf import schema
+from courier_tf.rank_modes import NO_IMAGE_FEATURE, RankModeError, image_features, is_control
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-ImageFeature = Literal["vector", "simscore", "cluster_id"]
-NO_IMAGE_FEATURE, PERMUTED = "none", "_permuted"
 
 
 class SettingsError(ValueError):
@@ -264,34 +263,15 @@ class RankSettings(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for mode in self.rank_modes:
-            image_features(mode)
+        try:
+            for mode in self.rank_modes:
+                image_features(mode)
+        except RankModeError as error:
+            raise SettingsError(f"rank_modes: {error}") from error
         if all(is_control(mode) for mode in self.rank_modes):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):
             raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
-
-
-def is_control(mode: str) -> bool:
-    """Whether a rank mode deals out the looks anew over the items."""
-    return mode.endswith(PERMUTED)
-
-
-def image_features(mode: str) -> tuple[ImageFeature, ...]:
-    """The image features that a rank mode is made of, each once.
-
-    Raises:
-        SettingsError: there is no such mode.
-    """
-    if mode == NO_IMAGE_FEATURE:
-        return ()
-    names = tuple(mode.removesuffix(PERMUTED).split("+"))
-    if set(names) - set(get_args(ImageFeature)) or len(set(names)) < len(names):
-        raise SettingsError(
-            f"rank_modes: there is no mode '{mode}'. Modes: {NO_IMAGE_FEATURE}, {', '.join(get_args(ImageFeature))}, "
-            f"several of these joined by + (cluster_id+simscore), and each of these with {PERMUTED} at its end"
-        )
-    return names
 
 
 @dataclasses.dataclass(frozen=True)

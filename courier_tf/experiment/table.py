@@ -11,10 +11,11 @@ import pandas as pd
 from courier_tf import artefacts, records
 from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.experiment.encoders import spread
+from courier_tf.rank_modes import NO_IMAGE_FEATURE
 from courier_tf.ranking.evaluation import HEADLINE, RARE, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
-from courier_tf.settings import NO_IMAGE_FEATURE, Settings
+from courier_tf.settings import Settings
 
 PARTS = {"all": "all", HEADLINE: "repeats left out", RARE: "0 to 4 events"}
 

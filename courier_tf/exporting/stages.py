@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from courier_tf.artefacts import Artefact, ArtefactError, read, require_input
+from courier_tf.rank_modes import is_control
 from courier_tf.ranking.compare import start_directory
-from courier_tf.settings import is_control
 
 
 class Stages(NamedTuple):

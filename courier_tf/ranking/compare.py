@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf import artefacts, records
+from courier_tf.rank_modes import NO_IMAGE_FEATURE
 from courier_tf.ranking.evaluation import HEADLINE, Evaluation, read_evaluation
 from courier_tf.ranking.fit import predict
 from courier_tf.ranking.intervals import auc_intervals, paired_gain
@@ -12,7 +13,7 @@ from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.metrics import logloss, mean_of
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.schema import SPLITS
-from courier_tf.settings import NO_IMAGE_FEATURE, RankSettings
+from courier_tf.settings import RankSettings
 
 
 def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf import artefacts, records
+from courier_tf.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
 from courier_tf.ranking import data
 from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
 from courier_tf.ranking.compare import best_start, compare, predictions_of, start_directory
@@ -20,7 +21,7 @@ from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Architecture, Ranker
 from courier_tf.ranking.saved import Plan, load_plan, load_ranker
 from courier_tf.ranking.warm_start import rows_in_common, take_over
-from courier_tf.settings import NO_IMAGE_FEATURE, RankSettings, image_features, is_control
+from courier_tf.settings import RankSettings
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 PREDICTIONS_FILE = "valid.npy"  # Of a mode: [starts, impressions] float32, in the order of the split's files.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from courier_tf.rank_modes import ImageFeature
 from courier_tf.ranking.image_features import (
     IMAGE_FEATURES,
     CategoryGate,
@@ -17,7 +18,6 @@ from courier_tf.ranking.image_features import (
     Vector,
 )
 from courier_tf.ranking.looks import Looks
-from courier_tf.settings import ImageFeature
 from tests.ranking.shop import looks
 
 #: Rows of candidates and histories in `looks()`: 3 has no photo, 4 is unknown or padding.
