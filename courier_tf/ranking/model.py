@@ -134,6 +134,9 @@ class Ranker(tfrs.models.Model):
         Pairs without a history are computed apart from the others, whose padding is cut off: in a log most histories
         are shorter than the longest, and many users have none.
         """
+        rows = [tf.shape(features[name])[0] for name in ("user_id", "item_id", "history_item_ids")]
+        # Rows are gathered from each by the history: one that has more would go unnoticed.
+        tf.debugging.assert_equal(rows, rows[0], "users, items and histories differ in their number of rows")
         length = tf.shape(features["history_item_ids"])[1]
         filled = tf.reduce_max(tf.range(1, length + 1) * tf.cast(features["history_item_ids"] != "", tf.int32), axis=1)
         keep = self._kept(tf.size(features["item_id"])) if training else None

@@ -181,8 +181,10 @@ def test_what_is_not_there(stub, spec, code, text):
         ({"item_id": FEATURES["item_id"][None]}, "'item_id' must have the shape"),
         ({"extra": np.zeros(3)}, "sent extra ['extra']"),
         ({"item_id": None}, "missing ['item_id']"),
-        ({"item_id": FEATURES["item_id"][:2]}, ""),
-        ({"history_item_ids": np.zeros([0, 0], object)}, ""),
+        ({"item_id": FEATURES["item_id"][:2]}, "number of rows"),
+        ({"history_item_ids": np.zeros([0, 0], object)}, "number of rows"),
+        ({"history_item_ids": np.full([9, 1], b"", object)}, "number of rows"),
+        ({"user_id": np.full([9], b"u1", object)}, "number of rows"),
     ],
 )
 def test_wrong_names_dtypes_and_shapes(stub, changes, text):
