@@ -68,6 +68,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_learning_rate": _POSITIVE,
     "rank_cross_layers": (0, 16),
     "rank_hash_buckets": (0, math.inf),
+    "rank_min_item_events": _AT_LEAST_ONE,
+    "rank_min_user_page_views": _AT_LEAST_ONE,
     "rank_checkpoint_every": _AT_LEAST_ONE,
 }
 
@@ -238,6 +240,12 @@ class RankSettings(_Checked):
     """Layers of DCN-v2 before the MLP."""
     rank_hash_buckets: int = 0
     """Rows that the ids of users, and of items, are hashed into where there are too many to keep; 0: a row of each."""
+    rank_min_item_events: int = 1
+    """Items with fewer positives in the train span have no embedding of their own, and are known by their columns and
+    looks. Raise it where negatives are drawn by popularity: then an item's own clicks tell little beyond chance."""
+    rank_min_user_page_views: int = 2
+    """Users with fewer page views in the train span share the embedding of the unknown user: what one page view alone
+    tells of a user helps to predict that page view and no other. Users whose ids are hashed are not counted."""
     rank_init: str | None = None
     """Start from the rankers of a former rank stage (its directory), as a daily retraining does: what belongs to the
     same user, item or value is taken over. It must not know more of the future than this one."""

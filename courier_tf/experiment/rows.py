@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf.experiment.cell import FOUND_FILE
+from courier_tf.ranking.evaluation import COLD, HEADLINE, RARE, RARE_HEADLINE
 
 USED_FILE = "used.json"
-SLICES = ("repeats_left_out", "train_events/0", "train_events/0-4", "train_events/5+", "without_history")
+SLICES = (HEADLINE, RARE_HEADLINE, COLD, RARE, "train_events/5+", "without_history")
 PARTS_OF_THE_LOSS = 3
 
 

@@ -12,12 +12,12 @@ from courier_tf import artefacts, records
 from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.experiment.encoders import spread
 from courier_tf.rank_modes import NO_IMAGE_FEATURE
-from courier_tf.ranking.evaluation import HEADLINE, RARE, read_evaluation
+from courier_tf.ranking.evaluation import HEADLINE, RARE_HEADLINE, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 
-PARTS = {"all": "all", HEADLINE: "repeats left out", RARE: "0 to 4 events"}
+PARTS = {"all": "all", HEADLINE: "repeats left out", RARE_HEADLINE: "repeats left out, 0 to 4 events"}
 
 
 def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) -> str:
@@ -103,7 +103,7 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
     gained = rows[rows["mode"] != NO_IMAGE_FEATURE]
     labels = list(dict.fromkeys(zip(gained["run"], gained["mode"], strict=True)))
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 1 + 0.35 * len(labels)), sharey=True, layout="constrained")
-    for axis, part in zip(axes, (HEADLINE, RARE), strict=True):
+    for axis, part in zip(axes, (HEADLINE, RARE_HEADLINE), strict=True):
         for place, (run, mode) in enumerate(labels):
             own = gained[(gained["run"] == run) & (gained["mode"] == mode)]
             values = 100 * own[f"gain {part}"].astype(float)

@@ -57,6 +57,7 @@ class Catalogue:
         valid_from_seconds: int,
         repeat_columns: Sequence[str] = (),
         hash_buckets: int = 0,
+        min_events: int = 1,
     ) -> "Catalogue":
         """Builds the codes. Vocabularies hold what the train span knows; a later item keeps its columns.
 
@@ -65,10 +66,11 @@ class Catalogue:
             columns: item columns to use; the category always is.
             valid_from_seconds: end of the train span.
             repeat_columns: as above.
-            hash_buckets: rows to hash item ids into; 0 for a row of each item with a positive in the train span.
+            hash_buckets: rows to hash item ids into; 0 for a row of each item that has an embedding of its own.
+            min_events: an item with fewer positives in the train span has none.
         """
         train = items.in_train_span(valid_from_seconds)
-        trained = items.train_events > 0
+        trained = items.train_events >= min_events
         vocabularies = {ITEM: items.ids[trained]}
         coded = [np.where(trained, np.cumsum(trained), 0)]
         if hash_buckets:

@@ -12,7 +12,9 @@ from courier_tf.ranking.metrics import auc, evaluate_slices
 
 HEADLINE = "repeats_left_out"
 COLD, RARE = "train_events/0", "train_events/0-4"
-MAIN_SLICES = (HEADLINE, "with_history", "without_history", COLD, RARE, "train_events/5+")  # Shown at the end of a run.
+RARE_HEADLINE = f"{HEADLINE}+{RARE}"  # Of rare items what looks can tell: without a history they tell nothing.
+#: Shown at the end of a run.
+MAIN_SLICES = (HEADLINE, RARE_HEADLINE, "with_history", "without_history", COLD, RARE, "train_events/5+")
 #: Last and first length of each slice by history length.
 HISTORY_LENGTHS = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)}
 MOST_VALUES = 30  # Slices by a column, its most frequent values; all others are one more slice.
@@ -122,11 +124,13 @@ def slices_of(
 
     Returns:
         `repeats_left_out` (a history, and no repeat: the headline), `with_history`, `without_history`,
-        `train_events/...` (cold and rare items), `history_length/...`, `COLUMN/VALUE` (the most
-        frequent ones; all others together).
+        `train_events/...` (cold and rare items; of the latter also what is in the headline), `history_length/...`,
+        `COLUMN/VALUE` (the most frequent ones; all others together).
     """
+    headline = (length > 0) & ~repeat
     slices = {
-        HEADLINE: (length > 0) & ~repeat,
+        HEADLINE: headline,
+        RARE_HEADLINE: headline & (popularity < 5),
         "with_history": length > 0,
         "without_history": length == 0,
         COLD: popularity == 0,

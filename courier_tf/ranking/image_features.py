@@ -34,25 +34,53 @@ class Seen(NamedTuple):
 class ClusterId(keras.layers.Layer):
     """The cluster ID as one more ID feature; of residual codes one embedding table per level.
 
+    The embedding of an ID starts from its centroid, projected to `dim`. It is trained like that of any other ID, but
+    need not learn from clicks which clusters look alike, for which a shop's own log is too short (LOG.md): two
+    hundred IDs make twenty thousand pairs of them.
+
     Numbers: the share of the history in the candidate's cluster, and its root; with several levels that for codes that
-    agree up to each level, since a code of a finer level means something within the coarser ones alone.
+    agree up to each level, since a code of a finer level means something within the coarser ones alone. Then, of each
+    level, how much the ID's embedding is like those of the history: the largest cosine, and the mean.
     """
 
     needs_embeddings = False
+    START_SIZE = 0.1  # Of the numbers an embedding starts with (root of the mean square).
 
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        levels = range(looks.codes.shape[1])
-        self.tables = [keras.layers.Embedding(looks.clusters + 1, dim, name=f"level_{level}") for level in levels]
+        self.tables = []
+        for level, centroids in enumerate(looks.centroids_in(dim)):
+            start = np.concatenate([np.zeros([1, dim]), self.START_SIZE * centroids])  # Without a photo: at the centre.
+            initial = keras.initializers.Constant(start)
+            self.tables.append(keras.layers.Embedding(len(start), dim, initial, name=f"level_{level}"))
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
         agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
         share = history_share(agree, mask)
-        numbers = tf.concat([share, tf.sqrt(share)], axis=2)
-        return Seen(self._embedded(candidate.codes), self._embedded(history.codes), numbers)
+        own, others = self._embedded(candidate.codes), self._embedded(history.codes)
+        comparable = (mask & (history.codes[..., 0] > 0))[:, None, :] & (candidate.codes[..., :1] > 0)
+        alike = [largest_and_mean(_cosine(mine, other), comparable) for mine, other in zip(own, others, strict=True)]
+        numbers = tf.concat([share, tf.sqrt(share), *alike], axis=2)
+        return Seen(tf.concat(own, axis=-1), tf.concat(others, axis=-1), numbers)
 
-    def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
-        return tf.concat([table(codes[..., level]) for level, table in enumerate(self.tables)], axis=-1)
+    def _embedded(self, codes: tf.Tensor) -> list[tf.Tensor]:
+        """[B, R, levels] to the [B, R, dim] of each level."""
+        return [table(codes[..., level]) for level, table in enumerate(self.tables)]
+
+
+def _cosine(own: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """[B, N, D] and [B, H, D] to [B, N, H] float32; 0 where one of them has no direction."""
+    own, others = (tf.math.l2_normalize(tf.cast(part, tf.float32), axis=-1) for part in (own, others))
+    return tf.einsum("bnd,bhd->bnh", own, others)
+
+
+def largest_and_mean(cosine: tf.Tensor, comparable: tf.Tensor) -> tf.Tensor:
+    """[B, N, H] cosines, and whether there is one (bool) -> [B, N, 2] float32; 0 where there is none."""
+    number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=2)
+    # -inf in the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
+    largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=2)
+    mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=2) / tf.maximum(number, 1.0)
+    return tf.stack([tf.where(number > 0, largest, 0.0), mean], axis=2)
 
 
 class Vector(keras.layers.Layer):
@@ -101,12 +129,9 @@ class SimScore(keras.layers.Layer):
         usable = mask & tf.reduce_any(others != 0, axis=-1)
         comparable = usable[:, None, :] & tf.reduce_any(own != 0, axis=-1, keepdims=True)
         cosine = (tf.einsum("bnd,bhd->bnh", own, others) - self.usual[0]) / self.usual[1]
-        number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=2)
-        # -inf in the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
-        largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=2)
-        largest = tf.where(number > 0, largest, 0.0)
-        mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=2) / tf.maximum(number, 1.0)
-        return Seen(own[..., :0], others[..., :0], tf.stack([largest, mean, tf.minimum(number, 1.0)], axis=2))
+        any_of_them = tf.cast(tf.reduce_any(comparable, axis=2, keepdims=True), tf.float32)
+        numbers = tf.concat([largest_and_mean(cosine, comparable), any_of_them], axis=2)
+        return Seen(own[..., :0], others[..., :0], numbers)
 
 
 IMAGE_FEATURES = {"cluster_id": ClusterId, "vector": Vector, "simscore": SimScore}

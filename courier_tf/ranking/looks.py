@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from courier_tf import artefacts
 from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.files import TABLE_FILE
+from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE
 
 SAMPLE = 20_000  # Items, and pairs of them, that the usual embedding and the usual cosine are measured on.
 
@@ -19,13 +19,13 @@ class Looks:
 
     Attributes:
         codes: [N + 1, levels] int32, coarse to fine: one more than the code; 0 for an item without a photo.
-        clusters: codes of a level, whether or not an item has them.
+        centroids: [levels, clusters, D] float32, the codebook; D is 0 where it is not known.
         embeddings: [N + 1, D] float32 of length 1, or 0 for an item without a photo; D is 0 where nobody wants them.
         in_train_span: [N + 1] bool: items from which constants may be measured.
     """
 
     codes: np.ndarray
-    clusters: int
+    centroids: np.ndarray
     embeddings: np.ndarray
     in_train_span: np.ndarray
 
@@ -52,13 +52,35 @@ class Looks:
             for block in EmbeddingFiles(embed).blocks():
                 place = np.array([rows.get(item, -1) for item in block.items[block.has_photo]], int)
                 embeddings[place[place >= 0]] = block.embeddings[place >= 0]
-        return cls(codes, facts["clusters"], embeddings, np.append(in_train_span, False))
+        return cls(codes, np.load(cluster / CODEBOOK_FILE), embeddings, np.append(in_train_span, False))
 
     def permuted(self, seed: int) -> "Looks":
         """The same looks dealt out anew over the items that have some: a control that must be worth nothing."""
         has, order = np.flatnonzero(self.codes[:, 0]), np.arange(len(self.codes))
         order[has] = np.random.default_rng(seed).permutation(has)
         return dataclasses.replace(self, codes=self.codes[order], embeddings=self.embeddings[order])
+
+    @property
+    def clusters(self) -> int:
+        """Codes of a level, whether or not an item has them."""
+        return self.centroids.shape[1]
+
+    def centroids_in(self, width: int) -> np.ndarray:
+        """[levels, clusters, width] float32: the centroids of each level, centred, along their principal directions.
+
+        Centroids count as often as the train span has items of their code. A level's numbers have the size 1 on average
+        (root of the mean square); what a level has no directions for is 0.
+        """
+        found = np.zeros([*self.centroids.shape[:2], width], np.float32)
+        for level, centroids in enumerate(self.centroids.astype(float)):
+            codes = self.codes[self.in_train_span, level]
+            weight = np.bincount(codes, minlength=self.clusters + 1)[1:, None] / max(len(codes), 1)
+            centred = centroids - (weight * centroids).sum(axis=0)
+            directions = np.linalg.svd(np.sqrt(weight) * centred, full_matrices=False)[2][:width]
+            own = centred @ directions.T
+            size = np.linalg.norm(own) / np.sqrt(found[level].size)
+            found[level, :, : own.shape[1]] = own / (size or 1.0)
+        return found
 
     def usual_embedding(self) -> tuple[np.ndarray, float]:
         """([D] mean, deviation over all numbers) of embeddings of the train span, so that a model can centre them."""

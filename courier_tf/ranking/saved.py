@@ -57,7 +57,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "names": catalogue.names,
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
-        "clusters": looks.clusters,
+        "levels_and_clusters": looks.centroids.shape[:2],
         "architecture": dataclasses.asdict(plan.architecture),
     }
     write_file(directory / CONFIG_FILE, json.dumps(config, indent=2))
@@ -82,7 +82,10 @@ def load_plan(directory: Path) -> Plan:
             config["hash_buckets"],
         )
         looks = Looks(
-            tables["looks_codes"], config["clusters"], tables["looks_embeddings"], tables["looks_in_train_span"]
+            tables["looks_codes"],
+            np.zeros([*config["levels_and_clusters"], 0], np.float32),  # What has come of them is in the weights.
+            tables["looks_embeddings"],
+            tables["looks_in_train_span"],
         )
         users = tables["users"].astype(object)
     architecture = config["architecture"]

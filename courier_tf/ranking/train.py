@@ -74,8 +74,10 @@ def rank(
         facts["valid_from_seconds"],
         facts["repeat_columns"],
         settings.rank_hash_buckets,
+        settings.rank_min_item_events,
     )
-    users = np.array([], object) if settings.rank_hash_buckets else train_users(ingest)
+    hashes = settings.rank_hash_buckets > 0
+    users = np.array([], object) if hashes else train_users(ingest, settings.rank_min_user_page_views)
     evaluation = read_evaluation(
         ingest, "valid", items, settings.rank_history_length, facts["repeat_columns"], settings.rank_slice_columns
     )
@@ -169,9 +171,13 @@ def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:
     return {value.decode(): float(gate) for value, gate in zip([b"(unknown)", *categories], mean, strict=True)}
 
 
-def train_users(ingest: Path) -> np.ndarray:
-    """[U] bytes, sorted: the users of the train impressions."""
-    users: set[bytes] = set()
+def train_users(ingest: Path, min_page_views: int = 1) -> np.ndarray:
+    """[U] bytes, sorted: the users of the train impressions who have at least so many page views there."""
+    page_views: dict[bytes, set[bytes]] = {}
     for batch in data.impression_batches(ingest, "train", history_length=1, batch_size=PREDICT_BATCH):
-        users.update(batch["user_id"].numpy().tolist())
-    return np.array(sorted(users), object)
+        pairs = zip(batch["user_id"].numpy().tolist(), batch["page_view_id"].numpy().tolist(), strict=True)
+        for user, page_view in set(pairs):
+            seen = page_views.setdefault(user, set())
+            if len(seen) < min_page_views:  # More of them need not be kept.
+                seen.add(page_view)
+    return np.array(sorted(user for user, seen in page_views.items() if len(seen) >= min_page_views), object)

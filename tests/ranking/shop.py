@@ -42,7 +42,8 @@ def looks(levels=1, clusters=3, width=6) -> Looks:
     codes = np.concatenate([rng.integers(1, clusters + 1, [3, levels]), np.zeros([2, levels], int)])
     embeddings = np.concatenate([rng.normal(size=[3, width]), np.zeros([2, width])]).astype(np.float32)
     embeddings[:3] /= np.linalg.norm(embeddings[:3], axis=1, keepdims=True)
-    return Looks(codes.astype(np.int32), clusters, embeddings, np.array([True, True, True, False, False]))
+    centroids = rng.normal(size=[levels, clusters, width]).astype(np.float32)
+    return Looks(codes.astype(np.int32), centroids, embeddings, np.array([True, True, True, False, False]))
 
 
 def plan(*image_features: str, dim=4, own=None, users=USERS, of=None, **architecture) -> Plan:

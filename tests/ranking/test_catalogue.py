@@ -6,7 +6,8 @@ import tensorflow as tf
 from courier_tf.ranking.catalogue import ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import new_ranker
-from tests.ranking.shop import NOW, catalogue, items, plan
+from courier_tf.ranking.train import train_users
+from tests.ranking.shop import NOW, catalogue, features, items, plan, write_impressions
 
 
 def test_codes_of_known_cold_and_unknown_items():
@@ -56,3 +57,20 @@ def test_hashed_users_have_a_row_of_few():
     assert set(codes) == set(range(1, 8)) and hashed.size == 8
     ranker = Ranker(*plan(own=catalogue(buckets=5), users=np.array([], object), user_buckets=7))
     assert len(ranker.tables) == 1, "no table of users is kept"
+
+
+def test_items_with_few_events_have_no_embedding_of_their_own():
+    for buckets in (0, 5):
+        made = Catalogue.of(items(), ["category"], NOW, hash_buckets=buckets, min_events=5)
+        assert made.codes[0, 0] > 0 and not made.codes[1:, 0].any()
+        np.testing.assert_array_equal(made.codes[:, 1], [1, 2, 1, 0, 0])  # The category is known of all.
+    assert Catalogue.of(items(), ["category"], NOW, min_events=5).vocabularies[ITEM].tolist() == [b"a"]
+
+
+def test_users_of_few_page_views_are_unknown(tmp_path):
+    users = np.array([b"u1"] * 4 + [b"u2"] * 5 + [b"u3"] * 3, object)  # Page views are four rows each.
+    batch = features(np.random.default_rng(0), len(users))
+    write_impressions(tmp_path, "train", {**batch, "user_id": tf.constant(users)})
+    assert train_users(tmp_path).tolist() == [b"u1", b"u2", b"u3"]
+    assert train_users(tmp_path, min_page_views=2).tolist() == [b"u2"]
+    assert train_users(tmp_path, min_page_views=3).tolist() == []

@@ -22,6 +22,7 @@ def test_slices():
         "without_history": [0],
         "train_events/0": [0, 4],
         "train_events/0-4": [0, 1, 3, 4],
+        "repeats_left_out+train_events/0-4": [1, 3, 4],
         "train_events/5+": [2, 5, 6, 7],
         "history_length/1": [1],
         "history_length/2-4": [2, 3],

@@ -37,7 +37,9 @@ def shop():
         photos=np.array([b"p"] * ITEMS, object),
     )
     codes = np.append(rng.integers(1, CLUSTERS + 1, ITEMS), 0).astype(np.int32)[:, None]
-    looks = Looks(codes, CLUSTERS, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
+    looks = Looks(
+        codes, np.zeros([1, CLUSTERS, 0], np.float32), np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool)
+    )
     return items, looks
 
 

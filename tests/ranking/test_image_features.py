@@ -35,6 +35,11 @@ def seen_by(layer, made: Looks):
     return candidate[:, 0], history, numbers[:, 0]
 
 
+def cosine(one, other):
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    return one @ other / lengths if lengths else 0.0
+
+
 def test_every_setting_has_its_layer():
     assert set(IMAGE_FEATURES) == set(get_args(ImageFeature))
 
@@ -60,6 +65,40 @@ def test_cluster_id_of_all_levels():
             ]
             share = np.mean(same) if same else 0.0
             np.testing.assert_allclose(numbers[row, [level, 3 + level]], [share, np.sqrt(share)], rtol=1e-6)
+            cosines = [
+                cosine(tables[level][codes[level]], tables[level][other[level]])
+                for other, real in zip(others, MASK[row], strict=True)
+                if real and other[0] > 0 and codes[0] > 0
+            ]
+            expected = [max(cosines), np.mean(cosines)] if cosines else [0, 0]
+            np.testing.assert_allclose(numbers[row, 6 + 2 * level : 8 + 2 * level], expected, rtol=1e-5)
+
+
+def test_the_embedding_of_a_cluster_starts_from_its_centroid():
+    codes = np.array([[1, 2], [2, 1], [3, 3], [0, 0], [0, 0]], np.int32)  # Each stands in the train span.
+    made = dataclasses.replace(looks(levels=2, clusters=3, width=6), codes=codes)
+    layer = ClusterId(made, 4)
+    seen_by(layer, made)
+    for level, table in enumerate(layer.tables):
+        start = table.embeddings.numpy()
+        np.testing.assert_array_equal(start[0], 0)  # Of an item without a photo.
+        assert np.square(start[1:]).mean() ** 0.5 == pytest.approx(0.1, rel=1e-5)
+        # Three centroids lie in a plane: four directions hold all of their distances, up to one scale.
+        own, theirs = (
+            np.linalg.norm(part[[0, 0, 1]] - part[[1, 2, 2]], axis=1) for part in (start[1:], made.centroids[level])
+        )
+        np.testing.assert_allclose(own / theirs, own[0] / theirs[0], rtol=1e-4)
+
+
+def test_directions_are_those_of_the_items_of_the_train_span():
+    """Two codes are frequent, and lie apart in the second direction; a rare one lies far away in the first."""
+    codes = np.array([1] * 50 + [2] * 50 + [3] * 60 + [0], np.int32)[:, None]
+    centroids = np.array([[[0, 1, 0], [0, -1, 0], [3, 0, 0]]], np.float32)
+    train = np.arange(161) < 101  # One item of the third code.
+    made = Looks(codes, centroids, np.zeros([161, 0], np.float32), train)
+    found = made.centroids_in(1)[0, :, 0]
+    assert abs(found[0] - found[1]) > 10 * abs(found[0] + found[1] - 2 * found[2])
+    assert not Looks(codes, centroids[..., :0], made.embeddings, train).centroids_in(4).any()
 
 
 def test_vector_is_the_centred_embedding_projected(precision):
@@ -116,7 +155,7 @@ def test_gates_switch_image_features_off_for_a_category():
         np.testing.assert_allclose(part[:3], 0, atol=1e-6)
     np.testing.assert_allclose(seen.candidate[3:5, 0], bare[0][3:5], rtol=1e-6)
     np.testing.assert_allclose(seen.candidate[5, 0], bare[0][5] / 2, rtol=1e-6)
-    np.testing.assert_allclose(seen.numbers[3:5, 0, :2], bare[2][3:5], rtol=1e-6)
+    np.testing.assert_allclose(seen.numbers[3:5, 0, : bare[2].shape[1]], bare[2][3:5], rtol=1e-6)
 
 
 def test_a_gate_closes_where_the_feature_harms_and_opens_where_it_helps():
@@ -145,7 +184,7 @@ def test_permuted_looks_stay_together_and_with_items_that_have_some():
     rng = np.random.default_rng(0)
     codes = np.concatenate([rng.integers(1, 50, [40, 2]), np.zeros([3, 2], int)]).astype(np.int32)
     embeddings = np.where(codes[:, :1] > 0, codes[:, :1] * 100 + codes[:, 1:], 0).astype(np.float32)
-    made = Looks(codes, 50, embeddings, np.ones(43, bool))
+    made = Looks(codes, np.zeros([2, 50, 0], np.float32), embeddings, np.ones(43, bool))
     dealt = made.permuted(seed=1)
     np.testing.assert_array_equal(np.sort(dealt.embeddings, axis=0), np.sort(embeddings, axis=0))
     np.testing.assert_array_equal(dealt.codes[:, 0] * 100 + dealt.codes[:, 1], dealt.embeddings[:, 0])

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import artefacts
-from courier_tf.clusters.files import NO_CLUSTER, TABLE_FILE, TABLE_SCHEMA
+from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE, TABLE_SCHEMA
 from courier_tf.ranking.looks import Looks
 
 EMBEDDINGS = {"b": [0.6, 0.8], "a": [1.0, 0.0], "gone": [0.0, 1.0], "none": None}
@@ -25,7 +25,8 @@ def stages(folder):
         rows = [{name: row.get(name) for name in EMBEDDING_SCHEMA.names} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), partial / "items" / "embeddings-0.parquet")
     with artefacts.write_aside(folder / "cluster", artefacts.MadeBy("cluster", {}, {})) as (partial, facts):
-        facts |= {"clusters": 5, "levels": 2, "embedding_dim": 2}
+        facts |= {"levels": 2, "embedding_dim": 2}
+        np.save(partial / CODEBOOK_FILE, np.arange(20, dtype=np.float32).reshape(2, 5, 2))
         rows = [{"item_id": item, "cluster_id": codes[0], "codes": codes} for item, codes in CODES.items()]
         pq.write_table(pa.Table.from_pylist(rows, TABLE_SCHEMA), partial / TABLE_FILE)
     return folder / "cluster", folder / "embed"
@@ -40,4 +41,5 @@ def test_looks_stand_in_the_rows_of_the_catalogue(tmp_path):
     np.testing.assert_allclose(found.embeddings, [[1, 0], [0.6, 0.8], [0, 0], [0, 0], [0, 0]], rtol=1e-6)
     np.testing.assert_array_equal(found.in_train_span, [True, False, False, True, False])
     assert found.clusters == 5
+    np.testing.assert_array_equal(found.centroids[1, 0], [10, 11])
     assert Looks.read(cluster, None, ids, train).embeddings.shape == (5, 0)

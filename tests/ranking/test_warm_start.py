@@ -39,7 +39,7 @@ def shuffled(**changes) -> Catalogue:
 def with_one_more(old: Looks) -> Looks:
     first = old.codes[:1], old.embeddings[:1]
     return Looks(
-        np.concatenate([first[0], old.codes]), old.clusters, np.concatenate([first[1], old.embeddings]),
+        np.concatenate([first[0], old.codes]), old.centroids, np.concatenate([first[1], old.embeddings]),
         np.concatenate([[True], old.in_train_span]),
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
         loss = ranker.compute_loss(batch)
     gradient = tape.gradient(loss, ranker.mlp.layers[0].kernel).numpy()
     width = ranker.mlp.layers[0].kernel.shape[0] - former.mlp.layers[0].kernel.shape[0]
-    assert width == 3 * 2 * 4 + 2 + 3 and (np.abs(gradient).sum(axis=1) > 0).sum() > gradient.shape[0] / 2
+    assert width == 3 * 2 * 4 + 4 + 3 and (np.abs(gradient).sum(axis=1) > 0).sum() > gradient.shape[0] / 2
 
 
 def test_cluster_ids_that_mean_something_else_start_anew():
