@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from courier_tf.backbone import windows
 from courier_tf.backbone.attention import WindowAttention
-from courier_tf.backbone.tokens import Norm, NormDense, TokenDense, gelu
+from courier_tf.backbone.tokens import Norm, NormDense, TokenDense, gelu, on_tokens
 
 keras = tf.keras
 
@@ -130,6 +130,38 @@ class SwinBlock(keras.layers.Layer):
         }
 
 
+class PatchEmbedding(keras.layers.Layer):
+    """Cuts photos into patches, each of which becomes a token: [B, H, W, C] -> [B, ceil(H / p), ceil(W / p), dim].
+
+    What a convolution with stride p does, as one matrix product. In float32 under every policy: it costs little, and
+    sums its gradients over all patches. (oneDNN's convolution gives an empty batch the wrong shape.)
+
+    Args:
+        dim: width of a token.
+        patch: side of a patch, in pixels. Zeros are added at the bottom and the right where it does not divide the photo.
+    """
+
+    def __init__(self, dim: int, patch: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.dim, self.patch = dim, patch
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight("kernel", [self.patch, self.patch, input_shape[-1], self.dim])
+        self.bias = self.add_weight("bias", [self.dim], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, photos: tf.Tensor) -> tf.Tensor:
+        side, channels = self.patch, photos.shape[3]
+        height, width = (-(-size // side) for size in windows.size_of(photos))
+        photos = windows.pad(photos, height * side, width * side)
+        patches = tf.transpose(tf.reshape(photos, [-1, height, side, width, side, channels]), [0, 1, 3, 2, 4, 5])
+        patches = tf.reshape(patches, [-1, height, width, side * side * channels])
+        return on_tokens(patches, tf.reshape(self.kernel, [side * side * channels, self.dim]), self.bias)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dim": self.dim, "patch": self.patch}
+
+
 class PatchMerging(keras.layers.Layer):
     """Joins 2 x 2 neighbours, halves their joint width: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), 2 C] float32."""
 
@@ -202,10 +234,7 @@ class SwinBackbone(keras_cv.models.Backbone):
         survival = Survival(rates, name="survival")
         image = keras.Input(input_shape)
         survives = survival(image)
-        # In float32 under every policy: it costs little, and sums its gradients over all patches.
-        tokens = keras.layers.Conv2D(
-            dim, patch, strides=patch, padding="same", dtype="float32", name="patch_embedding"
-        )(image)
+        tokens = PatchEmbedding(dim, patch, name="patch_embedding")(image)
         tokens = Norm(name="patch_norm")(tokens)
         pyramid: dict[str, str] = {}
         block = 0

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from courier_tf.backbone import windows
 from courier_tf.backbone.attention import WindowAttention
-from courier_tf.backbone.swin import SIZES, Survival, SwinBackbone
+from courier_tf.backbone.swin import SIZES, PatchEmbedding, Survival, SwinBackbone
 
 SMALL = {"patch": 4, "dim": 8, "depths": (2, 2), "heads": (2, 4), "window": 4}
 
@@ -51,6 +51,25 @@ def test_attention_bias_by_brute_force(height, width, window, shift):
                     sees = near and real[i] and real[j] or (not real[i] and not real[j])
                     assert (found[place, i, j] == 0) == sees, (top, left, first, second)
             place += 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_patches_become_tokens(known):
+    rng = np.random.default_rng(0)
+    layer = PatchEmbedding(5, 4)
+    photos = rng.random([2, 9, 8, 3]).astype(np.float32)
+    shape = photos.shape if known else [None, None, None, 3]
+    found = tf.function(layer, input_signature=[tf.TensorSpec(shape)], autograph=False)
+    layer.build(photos.shape)
+    layer.bias.assign(np.arange(5.0))
+    padded = np.pad(photos, [[0, 0], [0, 3], [0, 0], [0, 0]])
+    for row in range(3):
+        for column in range(2):
+            patch = padded[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            expected = np.einsum("byxc,yxcd->bd", patch, layer.kernel.numpy()) + np.arange(5)
+            np.testing.assert_allclose(found(photos)[:, row, column], expected, rtol=1e-5, atol=1e-5)
+    if not known:
+        assert found(photos[:0]).shape == (0, 3, 2, 5), "an empty batch"
 
 
 @pytest.mark.parametrize("masked", [False, True])
