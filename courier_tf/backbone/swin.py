@@ -138,7 +138,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     Args:
         dim: width of a token.
-        patch: side of a patch, in pixels. Zeros are added at the bottom and the right where it does not divide the photo.
+        patch: side of a patch, in pixels; a photo that it does not divide gets zeros at the bottom and the right.
     """
 
     def __init__(self, dim: int, patch: int, **kwargs: Any) -> None:

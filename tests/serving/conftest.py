@@ -25,6 +25,7 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Architecture
 from courier_tf.ranking.saved import Plan, new_ranker, save_ranker
+from tests.serving.servers import SERVERS, running
 
 SIZE, DIM, HISTORY, ITEMS, MODE = 16, 8, 4, 60, "cluster_id"
 VALID_FROM = 1000
@@ -139,6 +140,13 @@ def shop(tmp_path_factory) -> Shop:
     make_workdir(workdir)
     export_again(workdir)
     return Shop(workdir, Stages.read(workdir))
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def any_server(shop, request, tmp_path_factory):
+    """Where a server listens that has the models of `shop`."""
+    with running(request.param, shop.workdir, tmp_path_factory.mktemp("server")) as ports:
+        yield ports
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The client over both transports against the local server; retries, deadlines, request IDs by scripted servers."""
+"""The client over both transports against every server; retries, deadlines, request IDs by scripted servers."""
 
 import http.server
 import json
@@ -19,17 +19,15 @@ from courier_tf import schema
 from courier_tf.graph_model import GraphModel
 from courier_tf.schema import RowStatus
 from serving.client import CourierClient, Retries
-from serving.local_server import LocalServer
 from serving.transport import CallError
 from tests.serving.conftest import DIM, IDS, SIZE, png
 
 
 @pytest.fixture(scope="module", params=["grpc", "rest"])
-def client(shop, request):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as server:
-        target = f"localhost:{server.port}" if request.param == "grpc" else f"http://localhost:{server.rest_port}"
-        with CourierClient(target, label="canary", timeout_seconds=20) as client:
-            yield client
+def client(any_server, request):
+    host = f"localhost:{any_server.port}" if request.param == "grpc" else f"http://localhost:{any_server.rest_port}"
+    with CourierClient(host, label="canary", timeout_seconds=20) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

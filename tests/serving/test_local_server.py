@@ -1,28 +1,20 @@
 """The same questions by gRPC and by REST, against the session; status, metadata, health; what is refused, and how."""
 
-import base64
 import json
 
 import grpc
 import numpy as np
 import pytest
 import requests
-import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    regression_pb2,
-)
-from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
 from courier_tf.graph_model import GraphModel
 from serving.local_server import LocalServer
-from serving.messages import model_spec, outputs_of, predict_request
-from tests.serving.conftest import IDS, SIZE, png
+from serving.messages import model_spec, predict_request
+from tests.serving.conftest import IDS, SIZE
+from tests.serving.servers import FEATURES
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +44,6 @@ def ranker(shop):
     return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
 
 
-FEATURES = {
-    "user_id": np.array([b"u1", b"u2", b"nobody"], object),
-    "history_item_ids": np.array([[b"i001", b"i002"], [b"", b""], [b"i003", b""]], object),
-    "item_id": np.array([b"i004", b"i005", b"\xff\x00"], object),
-}
-EXAMPLES = [
-    tf.train.Example(
-        features=tf.train.Features(
-            feature={
-                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=np.atleast_1d(value[row])))
-                for name, value in FEATURES.items()
-            }
-        )
-    )
-    for row in range(3)
-]
-
-
 def refused(call):
     """(code, message) of a call that fails."""
     with pytest.raises(grpc.RpcError) as failed:
@@ -77,87 +51,15 @@ def refused(call):
     return failed.value.code(), failed.value.details()
 
 
-def test_predict_by_grpc(stub, ranker):
-    response = stub.Predict(predict_request(model_spec(schema.CTR_RANKER), FEATURES))
-    assert response.model_spec.version.value == 1 and response.model_spec.signature_name == "serving_default"
-    expected = ranker(**FEATURES)
-    for name, value in outputs_of(response).items():
-        np.testing.assert_array_equal(value, expected[name])
-    filtered = predict_request(model_spec(schema.CTR_RANKER, label="canary"), FEATURES)
-    filtered.output_filter.append("probability")
-    assert list(stub.Predict(filtered).outputs) == ["probability"]
-
-
-def test_predict_by_rest_in_rows_and_in_columns(url, ranker):
-    expected = ranker(**FEATURES)["probability"]
-    text = {
-        "user_id": ["u1", "u2", "nobody"],
-        "history_item_ids": [["i001", "i002"], ["", ""], ["i003", ""]],
-        "item_id": ["i004", "i005", {"b64": base64.b64encode(b"\xff\x00").decode()}],
-    }
-    columns = requests.post(f"{url}/ctr_ranker:predict", json={"inputs": text}).json()["outputs"]
-    rows = [dict(zip(text, row, strict=True)) for row in zip(*text.values(), strict=True)]
-    by_row = requests.post(f"{url}/ctr_ranker/versions/1:predict", json={"instances": rows}).json()["predictions"]
-    np.testing.assert_allclose(columns["probability"], expected, rtol=1e-6)
-    np.testing.assert_allclose([row["probability"] for row in by_row], expected, rtol=1e-6)
-    assert columns["model_version"] == [1, 1, 1] == [row["model_version"] for row in by_row]
-
-
-def test_classify_and_regress_by_both(stub, url, ranker):
-    expected = ranker(**FEATURES)["probability"]
-    asked = classification_pb2.ClassificationRequest(model_spec=model_spec(schema.CTR_RANKER, schema.CLASSIFY))
-    asked.input.example_list.examples.extend(EXAMPLES)
-    found = stub.Classify(asked).result.classifications
-    assert [[one.label for one in row.classes] for row in found] == [["0", "1"]] * 3
-    np.testing.assert_allclose([row.classes[1].score for row in found], expected, atol=1e-6)
-    shared = regression_pb2.RegressionRequest(model_spec=model_spec(schema.CTR_RANKER, schema.REGRESS))
-    shared.input.example_list_with_context.context.CopyFrom(EXAMPLES[0])
-    for item in (b"i004", b"i009"):
-        one = shared.input.example_list_with_context.examples.add()
-        one.features.feature["item_id"].bytes_list.value.append(item)
-    values = [one.value for one in stub.Regress(shared).result.regressions]
-    first = {name: np.repeat(value[:1], 2, axis=0) for name, value in FEATURES.items()}
-    pair = ranker(**{**first, "item_id": np.array([b"i004", b"i009"], object)})["probability"]
-    np.testing.assert_allclose(values, pair, atol=1e-6)
-    context = {"user_id": "u1", "history_item_ids": ["i001", "i002"]}
-    body = {"context": context, "examples": [{"item_id": "i004"}, {"item_id": "i009"}]}
-    by_rest = requests.post(f"{url}/ctr_ranker:regress", json={**body, "signature_name": "regress"}).json()
-    np.testing.assert_allclose(by_rest["results"], pair, atol=1e-6)
-    by_rest = requests.post(f"{url}/ctr_ranker:classify", json={**body, "signature_name": "classify"}).json()
-    assert [row[1][0] for row in by_rest["results"]] == ["1", "1"]
-    np.testing.assert_allclose([row[1][1] for row in by_rest["results"]], pair, atol=1e-6)
-
-
-def test_photos_and_pixels_by_rest(url):
-    pixels = np.random.default_rng(0).integers(0, 256, [2, SIZE, SIZE, 3], np.uint8)
-    photos = [{"b64": base64.b64encode(png(one)).decode()} for one in pixels]
-    # The only input needs no name.
-    by_photo = requests.post(f"{url}/image_embedder:predict", json={"instances": photos}).json()["predictions"]
-    body = {"signature_name": "pixels", "inputs": pixels.tolist()}
-    by_pixels = requests.post(f"{url}/image_embedder:predict", json=body).json()["outputs"]
-    np.testing.assert_allclose([row["embedding"] for row in by_photo], by_pixels["embedding"], atol=1e-5)
-    body["inputs"][0][0][0][0] = 256
-    answer = requests.post(f"{url}/image_embedder:predict", json=body)
-    assert answer.status_code == 400 and "must be uint8, but holds 0 to 256" in answer.json()["error"]
-
-
-def test_status_metadata_and_health(channel, stub, url):
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(schema.CTR_RANKER))
-    (state,) = ModelServiceStub(channel).GetModelStatus(request).model_version_status
-    assert state.version == 1 and state.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
-    by_rest = requests.get(f"{url}/ctr_ranker").json()["model_version_status"]
-    assert by_rest == [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]
-    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(schema.CTR_RANKER))
-    asked.metadata_field.append("signature_def")
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    assert stub.GetModelMetadata(asked).metadata["signature_def"].Unpack(signatures)
-    assert set(signatures.signature_def) == {"serving_default", "rank", "examples", "classify", "regress"}
-    found = requests.get(f"{url}/ctr_ranker/versions/1/metadata").json()
-    assert found["model_spec"]["version"] == "1"
-    signature = found["metadata"]["signature_def"]["signature_def"]["rank"]
-    assert signature["inputs"]["item_id"]["dtype"] == "DT_STRING"
+def test_health(channel):
     health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_pixel_that_is_none(url):
+    body = {"signature_name": "pixels", "inputs": np.full([1, SIZE, SIZE, 3], 256).tolist()}
+    answer = requests.post(f"{url}/image_embedder:predict", json=body)
+    assert answer.status_code == 400 and "must be uint8, but holds 256 to 256" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
