@@ -1,9 +1,8 @@
 """`courier experiment`: all runs of a grid, then their tables and plots. What is finished stays finished."""
 
 import dataclasses
+import functools
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from courier_tf.artefacts import fingerprint_of, write_file
 from courier_tf.experiment import encoders
 from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of
+from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import USED_FILE, rows_of
 from courier_tf.experiment.table import draw, popularity, table_of
 from courier_tf.settings import Settings
@@ -25,10 +25,6 @@ RESULTS_FILE, TABLE_FILE, PLOT_FILE, LOSSES_FILE = "results.csv", "results.md", 
 SPEC_FILE, LOG_FILE = "spec.json", "log.txt"
 
 Key = tuple[str, int]  # Of a run: its name, its seed.
-
-
-class ExperimentError(RuntimeError):
-    """A run of the grid failed."""
 
 
 def experiment(
@@ -62,7 +58,8 @@ def experiment(
         One row per run and rank mode, as in `results.csv`.
 
     Raises:
-        ExperimentError: a run failed; names it and its log. What is finished is kept.
+        ExperimentError: a run failed; names it and its log. What is finished is kept. Or another experiment is going on
+            in the same workdir.
         SettingsError: the grid names a setting that does not exist.
     """
     workdir, store = workdir.resolve(), store.resolve()
@@ -77,19 +74,17 @@ def experiment(
         spec(name, grid.seeds[0], until)  # Settings that make no sense are refused before anything is run.
     finished: dict[Key, Spec] = {}
     kept = []
-    for rivals in [[name_of(variant) for variant in group] for group in grid.rivals()]:
-        if len(rivals) > 1:
-            screened = {(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in rivals}
-            _run_all(screened, workdir, variants, finished, parallel)
-        kept.append(_best([finished[name, grid.seeds[0]] for name in rivals], rivals) if len(rivals) > 1 else rivals[0])
-    # Of each variant all seeds: the first line of the table is complete as soon as possible.
-    frame = _run_all(
-        {(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds},
-        workdir,
-        variants,
-        finished,
-        parallel,
-    )
+    with Processes(workdir) as processes:
+        run_all = functools.partial(
+            _run_all, workdir=workdir, variants=variants, finished=finished, parallel=parallel, processes=processes
+        )
+        for rivals in [[name_of(variant) for variant in group] for group in grid.rivals()]:
+            if len(rivals) > 1:
+                run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in rivals})
+                rivals = [_best([finished[name, grid.seeds[0]] for name in rivals], rivals)]
+            kept += rivals
+        # Of each variant all seeds: the first line of the table is complete as soon as possible.
+        frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
     directories = {key: Path(one.workdir) for key, one in finished.items()}
     text = f"{grid.about}\n\n"
     if until == "rank":
@@ -104,15 +99,17 @@ def experiment(
 
 def _run_all(
     specs: Mapping[Key, Spec],
+    *,
     workdir: Path,
     variants: Mapping[str, Mapping],
     finished: dict[Key, Spec],
     parallel: int,
+    processes: Processes,
 ) -> pd.DataFrame:
     """Runs what is not finished; renews `finished` and `results.csv` after each run."""
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
-        runs = {key: pool.submit(_run, spec) for key, spec in specs.items()}
+        runs = {key: pool.submit(_run, spec, processes) for key, spec in specs.items()}
         try:
             for key, run in runs.items():
                 run.result()
@@ -120,7 +117,9 @@ def _run_all(
                 rows = [rows_of(name, variants[name], seed, one.workdir) for (name, seed), one in finished.items()]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, ExperimentError):
+                processes.kill()  # The pool waits for what is running.
             pool.shutdown(cancel_futures=True)
             raise
     return frame
@@ -134,7 +133,7 @@ def _best(specs: Sequence[Spec], names: Sequence[str]) -> str:
     return max(names, key=lambda name: found[name])
 
 
-def _run(spec: Spec) -> None:
+def _run(spec: Spec, processes: Processes) -> None:
     """Runs one cell, unless it is finished; notes what it used."""
     own = Path(spec.workdir)
     own.mkdir(parents=True, exist_ok=True)
@@ -146,17 +145,9 @@ def _run(spec: Spec) -> None:
         return
     write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
     print(f"[{own.name}] ...", flush=True)
-    with (own / LOG_FILE).open("a") as log:
-        command = [sys.executable, "-m", "courier_tf.experiment.cell", str(own / SPEC_FILE)]
-        running = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _, status, resources = os.wait4(running.pid, 0)
-            running.returncode = os.waitstatus_to_exitcode(status)
-        except BaseException:
-            running.kill()
-            raise
-    if running.returncode:
+    command = [sys.executable, "-m", "courier_tf.experiment.cell", str(own / SPEC_FILE)]
+    code, memory = processes.run(command, own / LOG_FILE)
+    if code:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")
-    memory = resources.ru_maxrss / 2**20  # KiB to GiB.
     write_file(used, json.dumps({"key": key, "until": last, "peak_memory_gib": memory}))
     print(f"[{own.name}] done", flush=True)

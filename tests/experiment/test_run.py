@@ -5,7 +5,11 @@ The runs here are stand-ins of a few lines; the real thing is `test_a_real_grid`
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +22,8 @@ from courier_tf.artefacts import MadeBy
 from courier_tf.experiment import run as running
 from courier_tf.experiment import table
 from courier_tf.experiment.grids import Grid
-from courier_tf.experiment.run import ExperimentError, experiment
+from courier_tf.experiment.processes import ExperimentError, Processes
+from courier_tf.experiment.run import experiment
 from courier_tf.experiment.store import SharingChain
 from courier_tf.presets import PRESETS
 from courier_tf.ranking.evaluation import Evaluation, slices_of
@@ -184,6 +189,28 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     assert Counter(calls) == once | {"clusters=8,seed=0": 2}
     experiment(GRID, "other raw", work, work / "stages", TINY)
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
+
+
+def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
+    code = """
+import sys, pathlib
+from courier_tf.experiment.processes import Processes
+with Processes(pathlib.Path(sys.argv[1])) as processes:
+    processes.run(["sh", "-c", "echo $$; exec sleep 600"], pathlib.Path(sys.argv[1]) / "log.txt")
+"""
+    one = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    log = tmp_path / "log.txt"
+    while not (log.exists() and log.read_text().endswith("\n")):
+        assert one.poll() is None
+        time.sleep(0.05)
+    with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
+        pass
+    one.terminate()
+    assert one.wait(10) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+    with Processes(tmp_path):
+        pass  # The folder is free again.
 
 
 @pytest.mark.slow

@@ -1,0 +1,73 @@
+"""The processes of the runs: one experiment at a time in a folder, and none of its processes outlives it."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+LOCK_FILE = ".lock"
+
+
+class ExperimentError(RuntimeError):
+    """A run of the grid failed, or another experiment is going on in the same folder."""
+
+
+class Processes:
+    """Context manager. Where it is left, be it by SIGTERM, the processes that still run are killed.
+
+    What they had made by then stays, and the next experiment goes on from there.
+
+    Args:
+        folder: of the experiment; locked until the end.
+
+    Raises:
+        ExperimentError: another experiment has locked the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._running = folder, set[subprocess.Popen]()
+
+    def __enter__(self) -> "Processes":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / LOCK_FILE).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise ExperimentError(f"another experiment is going on in {self.folder}") from None
+        self._before = signal.signal(signal.SIGTERM, _leave)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        signal.signal(signal.SIGTERM, self._before)
+        self._lock.close()
+
+    def kill(self) -> None:
+        """Ends what is running now."""
+        for process in list(self._running):
+            process.kill()
+            process.wait()
+
+    def run(self, command: Sequence[str], log: Path) -> tuple[int, float]:
+        """Runs a command to its end, from any thread; what it says is added to `log`.
+
+        Returns:
+            Its exit code, negative for a signal, and its peak memory in GiB.
+        """
+        with log.open("a") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        self._running.add(process)
+        _, status, resources = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self._running.remove(process)
+        return process.returncode, resources.ru_maxrss / 2**20  # KiB to GiB.
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
