@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
@@ -65,14 +66,21 @@ class TorchRanker(nn.Module):
             keep[:, self.item] = torch.rand(len(user)) >= self.unknown_rate
             own = own * keep
         candidate = torch.cat([table(own[:, n]) for n, table in enumerate(self.tables)], 1)
-        candidate = torch.cat([candidate, self.of_cluster(self.clusters[row, 0]) * opened], 1)
+        cluster, clusters = self.clusters[row, 0], self.clusters[history][..., 0]
+        looks, past_looks = self.of_cluster(cluster), self.of_cluster(clusters)
+        comparable = mask & (clusters > 0) & (cluster > 0)[:, None]
+        cosine = (normalize(looks, dim=-1)[:, None] * normalize(past_looks, dim=-1)).sum(2)
+        largest = cosine.masked_fill(~comparable, -torch.inf).amax(1, keepdim=True)
+        largest = torch.where(comparable.any(1, keepdim=True), largest, 0.0)
+        mean = (cosine * comparable).sum(1, keepdim=True) / comparable.sum(1, keepdim=True).clamp(min=1)
+        candidate = torch.cat([candidate, looks * opened], 1)
         past = torch.cat([table(others[..., n]) for n, table in enumerate(self.tables)], 2)
-        past = torch.cat([past, self.of_cluster(self.clusters[history][..., 0]) * opened[:, None]], 2)
+        past = torch.cat([past, past_looks * opened[:, None]], 2)
         pairs = self.of_item(past) + self.of_product(candidate[:, None] * past) + self.of_candidate(candidate)[:, None]
         logits = self.weigh(torch.relu(pairs))[..., 0].masked_fill(~mask, -1e9)
         wanted = ((logits.softmax(1) * mask)[..., None] * past).sum(1)
         who = self.users(user)
-        seen = torch.cat([in_cluster, in_cluster.sqrt()], 1) * opened
+        seen = torch.cat([in_cluster, in_cluster.sqrt(), largest, mean], 1) * opened
         joined = torch.cat([who, candidate, wanted, candidate * wanted, *numbers, seen], 1)
         return self.mlp(joined)[:, 0], who.square().sum() + candidate.square().sum()
 
