@@ -48,6 +48,7 @@ GRID ?= paper-methods
 
 evidence-hm: install  ## A grid of experiments on hm_fashion: RAW=folder of the data set, GRID=its name. Hours on two cores.
 	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
+	$(BIN)/python -m tests.benchmarks.hm_claims $(WORK)/evidence-hm
 
 evidence-stability: install  ## Do cluster IDs survive a retrain on one more day? Half an hour on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_stability $(WORK)/evidence-stability

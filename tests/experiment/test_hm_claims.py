@@ -1,0 +1,44 @@
+"""The claims on hm_fashion hold or not by the means of their seeds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.benchmarks import hm_claims
+from tests.benchmarks.hm_claims import Claim, main, verdicts
+
+GAINS = {"cluster_id": [0.02, 0.01, 0.0], "cluster_id_permuted": [0.004, -0.001, 0.009]}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    rows = [
+        {"run": "a", "mode": mode, "seed": seed, "gain x": gain}
+        for mode, gains in GAINS.items()
+        for seed, gain in enumerate(gains)
+    ]
+    (tmp_path / "grid").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "grid" / "results.csv")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("mode", "low", "high", "holds"),
+    [
+        ("cluster_id", 1.0, np.inf, True),  # 1.0 on average.
+        ("cluster_id", 1.1, np.inf, False),
+        ("cluster_id_permuted", -np.inf, 0.5, True),
+        ("cluster_id_permuted", -np.inf, 0.3, False),
+        ("vector", -np.inf, np.inf, False),  # Was not run.
+    ],
+)
+def test_claims(workdir, monkeypatch, mode, low, high, holds):
+    one = Claim("grid", "a", mode, "x", low, high)
+    monkeypatch.setattr(hm_claims, "CLAIMS", (one, one._replace(grid="not run")))
+    table, found = verdicts(workdir)
+    assert found == holds and len(table.splitlines()) == 3
+    if holds:
+        main(workdir)
+    else:
+        with pytest.raises(SystemExit, match="does not hold"):
+            main(workdir)
