@@ -1,7 +1,7 @@
 """The rows of an experiment as a Markdown table with paired intervals, and as a plot."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -21,10 +21,10 @@ PARTS = {"all": "all", HEADLINE: "repeats left out", RARE_HEADLINE: "repeats lef
 
 
 def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) -> str:
-    """Mean (deviation over the seeds) of each run and mode, in points, with two paired differences.
+    """Two tables: what each run and mode achieves, and what it gains, both in points.
 
-    The intervals are over users and seeds: of the gain over `none` of the same run, and of the difference from the
-    first run with the same mode.
+    Figures are means (deviations over the seeds). The gains are paired, and their intervals over users and seeds: of
+    the gain over `none` of the same run, and of the difference from the first run with the same mode.
 
     Args:
         rows: of `results.csv`.
@@ -32,22 +32,25 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
     """
     split, first = rows["split"].iloc[0], rows["run"].iloc[0]
     scored = _Scored(directories, split)
-    columns = [f"AUC {name}" for name in PARTS.values()] + ["GAUC", "log loss", "SimScore mean, repeats left out"]
-    columns += [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
-    columns += [f"less the first run, {PARTS[HEADLINE]} (95 %)", "pre-training, ranking (s)"]
-    lines = [f"| run | mode | seeds | {' | '.join(columns)} |", "|" + "---|" * (3 + len(columns))]
+    figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "ranking, s"]
+    gains = [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
+    gains += [f"less the first run, {PARTS[HEADLINE]} (95 %)"]
+    achieved, gained = ([_line(["run", "mode", *head]), "|" + "---|" * (2 + len(head))] for head in (figures, gains))
     for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
         seeds = part["seed"].tolist()
-        cells = [spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS]
-        cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), spread(part["held_out_mean_without_repeats"])]
-        for name in scored.parts:
-            base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
-            cells.append(scored.difference(name, (run, mode), base, seeds))
-        base = None if run == first else (first, mode)
-        cells += [scored.difference(HEADLINE, (run, mode), base, seeds)]
-        cells += [", ".join(f"{part[f'seconds_{stage}'].mean():.0f}" for stage in ("pretrain", "rank"))]
-        lines.append(f"| {run} | {mode} | {len(part)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        cells = [str(len(part)), *(spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS)]
+        cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), f"{part['seconds_rank'].mean():.0f}"]
+        achieved.append(_line([run, mode, *cells]))
+        base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
+        cells = [scored.difference(name, (run, mode), base, seeds) for name in scored.parts]
+        cells += [scored.difference(HEADLINE, (run, mode), None if run == first else (first, mode), seeds)]
+        if any(cells):
+            gained.append(_line([run, mode, *cells]))
+    return "\n".join([*achieved, "", *gained]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def popularity(rows: pd.DataFrame) -> str:

@@ -129,12 +129,16 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     pd.testing.assert_frame_equal(pd.read_csv(work / "results.csv"), frame, check_dtype=False)
     text = (work / "results.md").read_text()
     lines = text.splitlines()
-    assert lines[0] == "about it" and lines[2].endswith("valid: 51.00.") and len(lines) == 4 + 2 + 4 + 1 + 2 + 2
+    assert (
+        lines[0] == "about it"
+        and lines[2].endswith("valid: 51.00.")
+        and len(lines) == 4 + (2 + 4) + 1 + (2 + 3) + 1 + (2 + 2)
+    )
     assert all((work / f"{plot}.png").stat().st_size > 1000 for plot in ("gains", "losses"))
     assert row["loss_1"] == 4.5 and row["loss_3"] == 0.5 and row["held_out_alignment"] == 1
     losses = "4.500 (0.000) | 2.500 (0.000) | 0.500 (0.000)"
     assert lines[-1] == f"| clusters=8 | 2 | {losses} | 1.000 (0.000) | 50.00 (0.00) | 60.00 (0.00) | 3 (0) |"
-    of_ranker = lines[4:10]
+    of_ranker, gained = lines[4:10], lines[11:16]
     # Seeds average out; what was predicted better by construction has its interval above 0.
     assert "| clusters=8 | cluster_id | 2 | 60.00 (0.00) | 58.00 (0.00) |" in of_ranker[-1]
     from sklearn.metrics import roc_auc_score
@@ -144,8 +148,13 @@ def test_rows_table_and_plot(tmp_path, stand_in):
         with np.load(work / "runs" / f"clusters=8,seed={seed}" / "predictions.npz") as found:
             aucs = {mode: roc_auc_score(stand_in.clicked, found[mode][0]) for mode in found}
         gains.append(100 * (aucs["cluster_id"] - aucs["none"]))
-    shown = float(of_ranker[-1].split("|")[of_ranker[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
-    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first run" in of_ranker[0]
+    shown = float(gained[-1].split("|")[gained[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
+    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first run" in gained[0]
+    assert [line.split("|")[1:3] for line in gained[2:]] == [
+        [" clusters=4 ", " cluster_id "],
+        [" clusters=8 ", " none "],  # Against the first run.
+        [" clusters=8 ", " cluster_id "],
+    ]
 
 
 def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in):
