@@ -75,4 +75,5 @@ def normalise(encoded: bytes, size: int) -> bytes:
         pixels = images.decode_webp(encoded) if kind == "WEBP" else tf.io.decode_image(encoded, 3)
     except tf.errors.InvalidArgumentError as error:
         raise images.PhotoError(f"it is a broken {kind} file") from error
-    return tf.io.encode_png(images.resize(pixels, size)).numpy()
+    # As a vector: with NumPy 2.4 a scalar string is an array, not bytes.
+    return tf.io.encode_png(images.resize(pixels, size))[None].numpy()[0]
