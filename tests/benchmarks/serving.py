@@ -62,7 +62,7 @@ def milliseconds(call: Callable[[], object], repeats: int = REPEATS) -> np.ndarr
 
 def flops_of_rank(ranker: Ranker, history: int, candidates: int) -> int:
     """Multiplications and additions of the matrix products of one row of `rank`."""
-    width = sum(embedding.output_dim for embedding in ranker.embeddings)
+    width = int(ranker.attention.of_item.kernel.shape[0])  # Of an item: columns and looks.
     hidden = ranker.attention.of_candidate.units
     dense = sum(int(np.prod(layer.kernel.shape)) for layer in (*ranker.mlp.layers, ranker.logit))
     attention = width * history * hidden + history * hidden + history * width
