@@ -72,8 +72,10 @@ def normalise(encoded: bytes, size: int) -> bytes:
     if frames > 1:
         raise images.PhotoError(f"it is animated ({frames} frames)")
     try:
-        pixels = images.decode_webp(encoded) if kind == "WEBP" else tf.io.decode_image(encoded, 3)
+        if kind == "WEBP":
+            pixels = images.resize(images.decode_webp(encoded), size)
+        else:
+            pixels = images.decode(encoded, size)
     except tf.errors.InvalidArgumentError as error:
         raise images.PhotoError(f"it is a broken {kind} file") from error
-    # As a vector: with NumPy 2.4 a scalar string is an array, not bytes.
-    return tf.io.encode_png(images.resize(pixels, size))[None].numpy()[0]
+    return tf.io.encode_png(pixels).numpy()

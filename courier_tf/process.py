@@ -2,8 +2,11 @@
 
 import ctypes
 import logging
+import os
+import sys
 import warnings
 
+COLUMNS_OF_A_LOG = "140"
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
 
 
@@ -11,6 +14,8 @@ def prepare() -> None:
     """To be called before TensorFlow starts its threads."""
     _silence()
     _keep_freed_memory()
+    if not sys.stdout.isatty():  # Else rich folds the tables of a log to the 80 columns of a narrow terminal.
+        os.environ.setdefault("COLUMNS", COLUMNS_OF_A_LOG)
 
 
 def _silence() -> None:
