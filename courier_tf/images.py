@@ -77,7 +77,7 @@ def _png_shape(photo: tf.Tensor) -> tf.Tensor:
 def decode_webp(encoded: bytes) -> tf.Tensor:
     """A WebP photo to [H, W, 3] uint8; transparency is dropped. TensorFlow has a decoder of its own from 2.20 on."""
     if hasattr(tf.io, "decode_webp"):
-        return tf.io.decode_webp(encoded, channels=3)
+        return tf.io.decode_webp(encoded, channels=3)[0]  # Of the frames, of which a photo has one.
     import tensorflow_io  # Only here: its native ops load on TensorFlow 2.16 and 2.17 alone.
 
     return tensorflow_io.image.decode_webp(encoded)[..., :3]
