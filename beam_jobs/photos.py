@@ -72,10 +72,7 @@ def normalise(encoded: bytes, size: int) -> bytes:
     if frames > 1:
         raise images.PhotoError(f"it is animated ({frames} frames)")
     try:
-        if kind == "WEBP":
-            pixels = images.resize(images.decode_webp(encoded), size)
-        else:
-            pixels = images.decode(encoded, size)
+        pixels = images.resize(images.decode_webp(encoded), size) if kind == "WEBP" else images.decode(encoded, size)
     except tf.errors.InvalidArgumentError as error:
         raise images.PhotoError(f"it is a broken {kind} file") from error
     return tf.io.encode_png(pixels).numpy()

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import artefacts, records, schema
@@ -147,6 +149,29 @@ def any_server(shop, request, tmp_path_factory):
     """Where a server listens that has the models of `shop`."""
     with running(request.param, shop.workdir, tmp_path_factory.mktemp("server")) as ports:
         yield ports
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    """To the `server` of the module that asks."""
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel):
+    return PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return f"http://localhost:{server.rest_port}/v1/models"
+
+
+@pytest.fixture(scope="module")
+def ranker(shop):
+    """What a server must answer."""
+    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
 
 
 @pytest.fixture(scope="session")

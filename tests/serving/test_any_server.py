@@ -2,7 +2,6 @@
 
 import base64
 
-import grpc
 import numpy as np
 import pytest
 import requests
@@ -14,34 +13,16 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
-from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
-from courier_tf.graph_model import GraphModel
 from serving.messages import model_spec, outputs_of, predict_request
 from tests.serving.conftest import SIZE, png
 from tests.serving.servers import FEATURES
 
 
 @pytest.fixture(scope="module")
-def channel(any_server):
-    with grpc.insecure_channel(f"localhost:{any_server.port}") as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
-def stub(channel):
-    return PredictionServiceStub(channel)
-
-
-@pytest.fixture(scope="module")
-def url(any_server):
-    return f"http://localhost:{any_server.rest_port}/v1/models"
-
-
-@pytest.fixture(scope="module")
-def ranker(shop):
-    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+def server(any_server):
+    return any_server
 
 
 EXAMPLES = [

@@ -16,7 +16,6 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from courier_tf import schema
-from courier_tf.graph_model import GraphModel
 from courier_tf.schema import RowStatus
 from serving.client import CourierClient, Retries
 from serving.transport import CallError
@@ -28,11 +27,6 @@ def client(any_server, request):
     host = f"localhost:{any_server.port}" if request.param == "grpc" else f"http://localhost:{any_server.rest_port}"
     with CourierClient(host, label="canary", timeout_seconds=20) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def ranker(shop):
-    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
 
 
 def test_candidates_of_one_user(client, ranker, monkeypatch):

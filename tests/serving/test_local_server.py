@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
-from courier_tf.graph_model import GraphModel
 from serving.local_server import LocalServer
 from serving.messages import model_spec, predict_request
 from tests.serving.conftest import IDS, SIZE
@@ -21,27 +19,6 @@ from tests.serving.servers import FEATURES
 def server(shop):
     with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def channel(server):
-    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
-def stub(channel):
-    return PredictionServiceStub(channel)
-
-
-@pytest.fixture(scope="module")
-def url(server):
-    return f"http://localhost:{server.rest_port}/v1/models"
-
-
-@pytest.fixture(scope="module")
-def ranker(shop):
-    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
 
 
 def refused(call):

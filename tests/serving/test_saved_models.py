@@ -18,11 +18,6 @@ from tests.serving.conftest import BARE, DIM, HISTORY, IDS, SIZE, png
 
 
 @pytest.fixture(scope="module")
-def ranker(shop):
-    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
-
-
-@pytest.fixture(scope="module")
 def embedder(shop):
     return GraphModel(shop.workdir / "models" / schema.IMAGE_EMBEDDER / "1")
 
