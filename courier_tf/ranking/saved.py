@@ -15,6 +15,7 @@ from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Architecture, Ranker
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
+FORMAT = 2  # Of these files; one more where a change makes former ones unreadable.
 VOCABULARY = "vocabulary"  # Of code column i: the array `vocabulary_i`.
 
 
@@ -54,6 +55,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
     ranker.reset_metrics()  # The mean loss of the last pass is no part of it.
     ranker.save_weights(str(directory / WEIGHTS_FILE))
     config = {
+        "format": FORMAT,
         "names": catalogue.names,
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
@@ -67,11 +69,13 @@ def load_plan(directory: Path) -> Plan:
     """What the ranker saved in `directory` is made of.
 
     Raises:
-        RankingError: there is none.
+        RankingError: there is none, or another version of the code wrote it in another format.
     """
     if not (directory / CONFIG_FILE).exists():
         raise RankingError(f"{directory} holds no ranker ({CONFIG_FILE} is missing)")
     config = json.loads((directory / CONFIG_FILE).read_text())
+    if config.get("format") != FORMAT:
+        raise RankingError(f"{directory} holds a ranker in the format of another version of the code: train it anew")
     with np.load(directory / TABLES_FILE) as tables:
         catalogue = Catalogue(
             tables["ids"].astype(object),

@@ -135,6 +135,10 @@ def test_saved_ranker_gives_the_same(tmp_path, mode):
     np.testing.assert_allclose(load_ranker(tmp_path / "ranker")(batch), ranker(batch), atol=1e-6)
     with pytest.raises(ValueError, match="holds no ranker"):
         load_ranker(tmp_path / "nowhere")
+    config = tmp_path / "ranker" / "ranker.json"
+    config.write_text(config.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match="format of another version"):
+        load_ranker(tmp_path / "ranker")
 
 
 def test_a_saved_ranker_with_hashed_ids_gives_the_same(tmp_path):
