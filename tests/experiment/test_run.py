@@ -227,7 +227,7 @@ def test_a_real_grid(tmp_path, capsys):
     make_shop(tmp_path / "shop", ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32))
     grid = {"about": "tiny", "blocks": [{"clusters": [4, 8]}], "seeds": [0]}
     grid["fixed"] = {"rank_modes": ["none", "cluster_id+simscore"], "warmup_steps": 2, "pretrain_steps": 2}
-    grid["fixed"] |= {"pretrain_where": "department=d0", "rank_slice_columns": ["category", "department"]}
+    grid["fixed"] |= {"pretrain_where": "department=tops", "rank_slice_columns": ["category", "department"]}
     (tmp_path / "grid.json").write_text(json.dumps(grid))
     words = ["experiment", str(tmp_path / "grid.json"), "--raw", str(tmp_path / "shop"), "--preset", "tiny"]
     cli.main([*words, "--workdir", str(tmp_path / "work")])
