@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,7 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._running = folder, set[subprocess.Popen]()
+        self._ended, self._starting = False, threading.Lock()
 
     def __enter__(self) -> "Processes":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +51,9 @@ class Processes:
         self._lock.close()
 
     def kill(self) -> None:
-        """Ends what is running now."""
+        """Ends what is running now; nothing more is started."""
+        with self._starting:
+            self._ended = True
         for process in list(self._running):
             process.kill()
             process.wait()
@@ -59,10 +63,15 @@ class Processes:
 
         Returns:
             Its exit code, negative for a signal, and its peak memory in GiB.
+
+        Raises:
+            ExperimentError: the experiment has ended meanwhile.
         """
-        with log.open("a") as file:
+        with self._starting, log.open("a") as file:
+            if self._ended:
+                raise ExperimentError("the experiment has ended")
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        self._running.add(process)
+            self._running.add(process)
         _, status, resources = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self._running.remove(process)

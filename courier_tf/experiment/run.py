@@ -118,9 +118,10 @@ def _run_all(
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
         except BaseException as error:
+            # First, as a worker whose run has ended takes the next one at once.
+            pool.shutdown(wait=False, cancel_futures=True)
             if not isinstance(error, ExperimentError):
-                processes.kill()  # The pool waits for what is running.
-            pool.shutdown(cancel_futures=True)
+                processes.kill()  # Else the pool waits for what is running.
             raise
     return frame
 

@@ -74,7 +74,8 @@ class Looks:
         found = np.zeros([*self.centroids.shape[:2], width], np.float32)
         for level, centroids in enumerate(self.centroids.astype(float)):
             codes = self.codes[self.in_train_span, level]
-            weight = np.bincount(codes, minlength=self.clusters + 1)[1:, None] / max(len(codes), 1)
+            weight = np.bincount(codes, minlength=self.clusters + 1)[1:, None].astype(float)  # Code 0: no photo.
+            weight /= weight.sum() or 1.0
             centred = centroids - (weight * centroids).sum(axis=0)
             directions = np.linalg.svd(np.sqrt(weight) * centred, full_matrices=False)[2][:width]
             own = centred @ directions.T

@@ -203,9 +203,13 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
 def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
     code = """
 import sys, pathlib
+from courier_tf.experiment import run
 from courier_tf.experiment.processes import Processes
-with Processes(pathlib.Path(sys.argv[1])) as processes:
-    processes.run(["sh", "-c", "echo $$; exec sleep 600"], pathlib.Path(sys.argv[1]) / "log.txt")
+folder = pathlib.Path(sys.argv[1])
+run._run = lambda spec, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
+queue = {(name, 0): None for name in "abcdefgh"}
+with Processes(folder) as processes:
+    run._run_all(queue, workdir=folder, variants={}, finished={}, parallel=1, processes=processes)
 """
     one = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     log = tmp_path / "log.txt"
@@ -216,8 +220,9 @@ with Processes(pathlib.Path(sys.argv[1])) as processes:
         pass
     one.terminate()
     assert one.wait(10) == 128 + signal.SIGTERM
+    (number,) = log.read_text().split()  # Of those that waited, none was started.
     with pytest.raises(ProcessLookupError):
-        os.kill(int(log.read_text()), 0)
+        os.kill(int(number), 0)
     with Processes(tmp_path):
         pass  # The folder is free again.
 

@@ -98,6 +98,10 @@ def test_directions_are_those_of_the_items_of_the_train_span():
     made = Looks(codes, centroids, np.zeros([161, 0], np.float32), train)
     found = made.centroids_in(1)[0, :, 0]
     assert abs(found[0] - found[1]) > 10 * abs(found[0] + found[1] - 2 * found[2])
+    # The centre is that of the items with a photo, however many have none.
+    some = Looks(np.concatenate([codes[:101], 0 * codes]), centroids + 5, made.embeddings, np.ones(262, bool))
+    of_items = some.centroids_in(3)[0][some.codes[:101, 0] - 1]
+    np.testing.assert_allclose(of_items.mean(axis=0), 0, atol=1e-6)
     assert not Looks(codes, centroids[..., :0], made.embeddings, train).centroids_in(4).any()
 
 
