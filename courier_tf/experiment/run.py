@@ -109,8 +109,8 @@ def _run_all(
     """Runs what is not finished; renews `finished` and `results.csv` after each run."""
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
-        runs = {key: pool.submit(_run, spec, processes) for key, spec in specs.items()}
         try:
+            runs = {key: pool.submit(_run, spec, processes) for key, spec in specs.items()}
             for key, run in runs.items():
                 run.result()
                 finished[key] = specs[key]
