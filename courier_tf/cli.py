@@ -115,7 +115,7 @@ def _run(command: object, beams: list[str]) -> None:
     elif isinstance(command, Export) and command.roll_back:
         from courier_tf.exporting.promotion import roll_back
 
-        roll_back(command.workdir)
+        roll_back(command.workdir, command.server)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
 
@@ -157,11 +157,12 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
     elif isinstance(command, Ingest):
         chain.ingest(command.raw)
     else:
-        getattr(chain, stage)(**({"scann": command.scann} if isinstance(command, Export) else {}))
+        options = {"scann": command.scann, "server": command.server} if isinstance(command, Export) else {}
+        getattr(chain, stage)(**options)
         if isinstance(command, Export) and command.promote:
             from courier_tf.exporting.promotion import promote
 
-            promote(command.workdir, command.gate)
+            promote(command.workdir, command.gate, command.server, command.promote_withdrawn)
         if isinstance(command, Rank):
             summary.report(chain.report(command.final), command.workdir)
 

@@ -86,6 +86,11 @@ class Export(Stage):
     """Make the newest versions the stable ones, if they pass the gate."""
     roll_back: bool = False
     """Export nothing: make the versions before the stable ones the stable ones again."""
+    promote_withdrawn: bool = False
+    """Let --promote take versions that were rolled back."""
+    server: str | None = None
+    """host:port of the gRPC of a running server that reads the bundle by itself (Docker Compose, Kubernetes): labels
+    move once it has loaded what they name. Not needed for a tensorflow_model_server that `courier serve` started."""
     scann: bool = False
     """Write similar_items by ScaNN, too, into models_scann/: needs a build of TensorFlow Serving with ScaNN's ops."""
     gate: Annotated[GateSettings, Flat] = dataclasses.field(default_factory=GateSettings)

@@ -22,13 +22,14 @@ from serving.bundle import write_bundle, write_scann_config
 from serving.releases import Releases
 
 
-def export(stages: Stages, workdir: Path, scann: bool = False) -> list[Path]:
+def export(stages: Stages, workdir: Path, scann: bool = False, server: str | None = None) -> list[Path]:
     """Writes a new version of each model that has changed, and the bundle.
 
     Args:
         stages: to export.
         workdir: gets `schema.MODELS_FOLDER` and `schema.BUNDLE_FOLDER`.
         scann: write `similar_items` by ScaNN, too, into `schema.SCANN_MODELS_FOLDER`: stock servers cannot load it.
+        server: host:port of a running server that reads the bundle by itself.
 
     Returns:
         The directories of the new versions.
@@ -36,13 +37,14 @@ def export(stages: Stages, workdir: Path, scann: bool = False) -> list[Path]:
     Raises:
         ArtefactError: the stages do not belong together.
         ClusterError, StockOpsError, WarmUpError: a model cannot be served.
+        RollOutError: the server does not load the new versions.
     """
     stages.require_fit()
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with exclusive(models):
         written = _write_changed(models, _versions(stages))
         newest = newest_versions(models)
-        write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest))
+        write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest), server)
         if scann:
             models = workdir / schema.SCANN_MODELS_FOLDER
             written += _write_changed(models, [_scann_version(stages)])

@@ -1,6 +1,5 @@
 """The folder that a server is started with: configurations for TensorFlow Serving, compose file, model card."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +9,15 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from courier_tf import schema
 from courier_tf.artefacts import write_file
 from serving.releases import Releases
+from serving.roll_out import roll_out
 from serving.server_config_pb2 import BatchingParameters, MonitoringConfig
 
 MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
 SCANN_CONFIG, COMPOSE_FILE = "models_scann.config", "docker-compose.yml"
 MODELS_IN_CONTAINER, SCANN_MODELS_IN_CONTAINER = "/models", "/models_scann"
+COMMENT = """# Written by `courier export`. A request without a version or a label goes to the highest version loaded,
+# which may be the canary: name the label.
+"""
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MOST_ROWS = 64  # Of a request, and of the batch that a server makes of several.
 
@@ -23,7 +26,9 @@ class BundleError(ValueError):
     """A file of the bundle is missing or broken."""
 
 
-def write_bundle(bundle: Path, newest: Mapping[str, int], releases: Releases, model_card: str) -> None:
+def write_bundle(
+    bundle: Path, newest: Mapping[str, int], releases: Releases, model_card: str, server: str | None = None
+) -> None:
     """Writes the whole bundle; the file that a running server follows comes last.
 
     Args:
@@ -31,9 +36,10 @@ def write_bundle(bundle: Path, newest: Mapping[str, int], releases: Releases, mo
         newest: model -> highest version.
         releases: what was promoted.
         model_card: its text.
+        server: as of `write_models_config`.
     """
     bundle.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name(COMPOSE_FILE), bundle / COMPOSE_FILE)
+    write_file(bundle / COMPOSE_FILE, Path(__file__).with_name(COMPOSE_FILE).read_text())
     write_file(bundle / schema.MODEL_CARD, model_card)
     write_file(
         bundle / BATCHING_CONFIG,
@@ -44,11 +50,20 @@ def write_bundle(bundle: Path, newest: Mapping[str, int], releases: Releases, mo
     monitoring = MonitoringConfig()
     monitoring.prometheus_config.enable, monitoring.prometheus_config.path = True, METRICS_PATH
     write_file(bundle / MONITORING_CONFIG, text_format.MessageToString(monitoring))
-    write_models_config(bundle, newest, releases)
+    write_models_config(bundle, newest, releases, server)
 
 
-def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Releases) -> None:
-    """Writes which versions are loaded, and which of them is `stable` and which the `canary`; at once."""
+def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Releases, server: str | None = None) -> None:
+    """Writes which versions are loaded, and which of them is `stable` and which the `canary`.
+
+    Args:
+        bundle, newest, releases: as of `write_bundle`.
+        server: host:port of the gRPC of a server that follows the file by itself: labels move once it has loaded what
+            they name. None where none does, or where `courier serve` sees to it.
+
+    Raises:
+        RollOutError: the server does not load the versions.
+    """
     config = ModelServerConfig()
     for model, version in newest.items():
         one = config.model_config_list.config.add()
@@ -56,11 +71,7 @@ def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Relea
         one.model_version_policy.specific.versions.extend(releases.loaded(model, version))
         for label, labelled in releases.labels(model, version).items():
             one.version_labels[label] = labelled
-    write_file(
-        bundle / MODELS_CONFIG,
-        "# Written by `courier export`. A request without a version or a label goes to the highest version loaded,\n"
-        "# which may be the canary: name the label.\n" + text_format.MessageToString(config),
-    )
+    roll_out(bundle / MODELS_CONFIG, config, COMMENT, server)
 
 
 def write_scann_config(bundle: Path, newest: Mapping[str, int]) -> None:

@@ -21,6 +21,7 @@ from serving.bundle import (
     BundleError,
     read_models_config,
 )
+from serving.roll_out import loaded_versions, next_step
 
 BINARY = "tensorflow_model_server"
 Server = Literal["auto", "tensorflow_model_server", "docker", "local"]
@@ -88,14 +89,24 @@ def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> l
 def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / MODELS_CONFIG
+        given = read_models_config(bundle / MODELS_CONFIG, models)
+        write_file(config, text_format.MessageToString(given))
 
         def follow() -> None:
-            """The bundle names the models' place in a container; here they lie elsewhere."""
-            text = text_format.MessageToString(read_models_config(bundle / MODELS_CONFIG, models))
-            if not config.exists() or config.read_text() != text:
-                write_file(config, text)
+            """The bundle names the models' place in a container; here they lie elsewhere. Labels move when they may."""
+            try:
+                target = read_models_config(bundle / MODELS_CONFIG, models)
+            except BundleError as error:  # What is served is served on.
+                print(f"not followed: {error}", flush=True)
+                return
+            if target == given:
+                return
+            names = {one.name for one in target.model_config_list.config}
+            step = next_step(target, given, loaded_versions(f"localhost:{port}", names))
+            if step != given:
+                given.CopyFrom(step)
+                write_file(config, text_format.MessageToString(step))
 
-        follow()
         _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow)
 
 

@@ -12,33 +12,40 @@ from serving.bundle import write_models_config
 from serving.releases import Release, ReleaseError, Releases
 
 
-def promote(workdir: Path, tolerances: GateSettings) -> Release:
+def promote(workdir: Path, tolerances: GateSettings, server: str | None = None, withdrawn: bool = False) -> Release:
     """Makes the newest versions the stable ones, if they pass the gate.
 
     Args:
         workdir: with the stages, the models and the bundle.
         tolerances: of the gate.
+        server: host:port of a running server that reads the bundle by itself.
+        withdrawn: take versions that were rolled back, too.
 
     Returns:
         The release that is stable now.
 
     Raises:
         GateError: with every reason against it; nothing has changed.
+        ReleaseError: these versions were rolled back; nothing has changed.
+        RollOutError: the server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with exclusive(models):
         releases, newest = Releases.read(bundle), newest_versions(models)
         stable = releases.stable.versions if releases.stable else None
+        if newest != stable and not withdrawn and any(newest == one.versions for one in releases.withdrawn):
+            raise ReleaseError(f"{newest} were rolled back; --promote-withdrawn takes them all the same")
         measured = measure(Stages.read(workdir), models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return _switch(bundle, newest, releases.promote(Release(newest, now, measured)))
+        return _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
 
 
-def roll_back(workdir: Path) -> Release:
+def roll_back(workdir: Path, server: str | None = None) -> Release:
     """Makes the versions before the stable ones the stable ones again; returns their release.
 
     Raises:
         ReleaseError: there are none, or they have been deleted; nothing has changed.
+        RollOutError: the server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with exclusive(models):
@@ -46,12 +53,12 @@ def roll_back(workdir: Path) -> Release:
         for model, version in releases.promoted[-1].versions.items():
             if not (models / model / str(version)).is_dir():
                 raise ReleaseError(f"{models / model / str(version)} is gone: there is nothing to roll back to")
-        return _switch(bundle, newest_versions(models), releases)
+        return _switch(bundle, newest_versions(models), releases, server)
 
 
-def _switch(bundle: Path, newest: dict[str, int], releases: Releases) -> Release:
+def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: str | None) -> Release:
+    write_models_config(bundle, newest, releases, server)
     releases.write(bundle)
-    write_models_config(bundle, newest, releases)
     stable = releases.promoted[-1]
     for model, version in stable.versions.items():
         labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())

@@ -50,9 +50,9 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def export_again(workdir: Path) -> list[Path]:
+def export_again(workdir: Path, server: str | None = None) -> list[Path]:
     """Exports the models of a workdir that have changed."""
-    return export(Stages.read(workdir), workdir)
+    return export(Stages.read(workdir), workdir, server=server)
 
 
 def write_rank(workdir: Path, seed: int) -> None:

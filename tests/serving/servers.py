@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -22,6 +22,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, 
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
 from courier_tf import schema
+from serving.bundle import read_models_config
 from serving.local_server import LocalServer
 from serving.messages import model_spec
 from serving.start import BINARY
@@ -37,7 +38,7 @@ PROGRAM = """#!{python}
 import argparse, pathlib, signal, threading
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from serving.local_server import LocalServer
+from tests.serving.servers import StrictServer
 parser = argparse.ArgumentParser()
 for flag in ("port", "rest_api_port"):
     parser.add_argument("--" + flag, type=int)
@@ -47,9 +48,28 @@ config = text_format.Parse(asked.model_config_file.read_text(), ModelServerConfi
 models = pathlib.Path(config.model_config_list.config[0].base_path).parent
 stopped = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-with LocalServer(asked.model_config_file.parent, models, asked.port, asked.rest_api_port, warm_up=False):
+with StrictServer(asked.model_config_file.parent, models, asked.port, asked.rest_api_port, warm_up=False):
     stopped.wait()
 """
+
+
+class StrictServer(LocalServer):
+    """Refuses, as TensorFlow Serving does, a configuration in which a label in use moves to what is not loaded."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.refused = 0
+        super().__init__(*arguments, **{"poll_seconds": 0.1, **named})
+        self._take, self.models.refresh = self.models.refresh, self._refresh
+
+    def _refresh(self) -> None:
+        models = self.models
+        for one in read_models_config(models.config_file, models.models).model_config_list.config:
+            served = models._served[one.name]
+            for label, version in one.version_labels.items():
+                if served.labels.get(label, version) != version and version not in served.versions:
+                    self.refused += 1
+                    return
+        self._take()
 
 
 class Ports(NamedTuple):

@@ -1,0 +1,113 @@
+"""New versions on a server that is as strict as TensorFlow Serving: labels never move to what is not loaded."""
+
+import time
+
+import pytest
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from courier_tf.exporting.promotion import promote, roll_back
+from courier_tf.settings import GateSettings
+from serving import roll_out as rolling
+from serving.client import CourierClient
+from serving.releases import ReleaseError
+from serving.roll_out import RollOutError, next_step
+from tests.serving.conftest import export_again, write_rank
+from tests.serving.servers import STAND_IN, StrictServer, running
+
+LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+
+
+def config(versions, labels):
+    made = ModelServerConfig()
+    one = made.model_config_list.config.add()
+    one.name = "m"
+    one.model_version_policy.specific.versions.extend(versions)
+    for label, version in labels.items():
+        one.version_labels[label] = version
+    return made
+
+
+ONE, TWO = {"stable": 1, "canary": 1}, {"stable": 1, "canary": 2}
+
+
+@pytest.mark.parametrize(
+    ("target", "now", "loaded", "step"),
+    [
+        (([1], {"canary": 1}), ([], {}), set(), ([1], {"canary": 1})),  # Nothing is in use yet.
+        (([1, 2], TWO), ([1], ONE), {1}, ([1, 2], ONE)),  # The canary has to wait,
+        (([1, 2], TWO), ([1, 2], ONE), {1, 2}, ([1, 2], TWO)),  # and does not any more.
+        # A version is kept for as long as a label has not left it.
+        (([2, 3], {"stable": 3}), ([1, 2], {"stable": 1}), {1, 2}, ([1, 2, 3], {"stable": 1})),
+        (([1, 2], TWO), ([1], {"stable": 1}), {1}, ([1, 2], TWO)),  # A new label need not wait.
+    ],
+)
+def test_a_step(target, now, loaded, step):
+    assert next_step(config(*target), config(*now), {"m": loaded}) == config(*step)
+
+
+def versions_of(target):
+    """Label -> the version that answers."""
+    found = {}
+    for label in ("stable", "canary"):
+        with CourierClient(target, label=label, timeout_seconds=20) as client:
+            found[label] = client.rank("u1", [], ["i001"]).model_version
+    return found
+
+
+def wait_for(expected, target):
+    end = time.monotonic() + 60
+    while versions_of(target) != expected:
+        assert time.monotonic() < end, versions_of(target)
+        time.sleep(0.2)
+
+
+def test_a_server_that_reads_the_bundle_by_itself(workdir):
+    promote(workdir, LENIENT)
+    with StrictServer(workdir / "serving", workdir / "models", warm_up=False) as server:
+        target = f"localhost:{server.port}"
+        write_rank(workdir, seed=2)
+        export_again(workdir, target)
+        wait_for({"stable": 1, "canary": 2}, target)
+        promote(workdir, LENIENT, target)
+        wait_for({"stable": 2, "canary": 2}, target)
+        write_rank(workdir, seed=3)
+        export_again(workdir, target)
+        promote(workdir, LENIENT, target)  # At once.
+        wait_for({"stable": 3, "canary": 3}, target)
+        roll_back(workdir, target)
+        roll_back(workdir, target)  # To what is not loaded any more.
+        wait_for({"stable": 1, "canary": 1}, target)
+        with pytest.raises(ReleaseError, match="were rolled back"):
+            promote(workdir, LENIENT, target)
+        assert server.refused == 0
+        promote(workdir, LENIENT, target, withdrawn=True)
+        wait_for({"stable": 3, "canary": 3}, target)
+
+
+def test_a_server_that_does_not_load_them(workdir, monkeypatch):
+    promote(workdir, LENIENT)
+    before = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
+    monkeypatch.setattr(rolling, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(rolling, "loaded_versions", lambda server, models: {})
+    write_rank(workdir, seed=2)
+    with pytest.raises(RollOutError, match="localhost:1 has not loaded"):
+        export_again(workdir, "localhost:1")
+    after = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
+    ranker, former = after.model_config_list.config[0], before.model_config_list.config[0]
+    assert list(ranker.model_version_policy.specific.versions) == [1, 2]
+    assert ranker.version_labels == former.version_labels
+
+
+@pytest.mark.slow
+def test_courier_serve_sees_to_it(workdir, tmp_path):
+    promote(workdir, LENIENT)
+    with running(STAND_IN, workdir, tmp_path) as ports:
+        target = f"localhost:{ports.port}"
+        write_rank(workdir, seed=2)
+        export_again(workdir)
+        wait_for({"stable": 1, "canary": 2}, target)
+        promote(workdir, LENIENT)
+        wait_for({"stable": 2, "canary": 2}, target)
+        (workdir / "serving" / "models.config").write_text("model_config_list {")
+        time.sleep(1.5)
+        assert versions_of(target) == {"stable": 2, "canary": 2}
