@@ -43,7 +43,8 @@ def write_bundle(
     write_file(bundle / schema.MODEL_CARD, model_card)
     write_file(
         bundle / BATCHING_CONFIG,
-        '# Requests for one model and signature are joined; [B, H] and [B, N] ids are padded with "".\n'
+        "# Requests for one model and signature are joined; [B, H] and [B, N] ids are padded with the first of each:\n"
+        "# so histories must begin with the empty id, as the client sends them.\n"
         "# A batch of `rank` needs about 10 kB per row and candidate. num_batch_threads: the cores of the server.\n"
         + text_format.MessageToString(_batching()),
     )

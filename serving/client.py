@@ -113,19 +113,14 @@ class CourierClient:
         """Scores the candidates of one user; history oldest first. Any number of candidates: they go in parts."""
         if not candidates:
             raise ValueError("there are no candidates to rank")
-        parts, version = [], 0
-        for start in range(0, len(candidates), schema.MAX_CANDIDATES):
-            part = candidates[start : start + schema.MAX_CANDIDATES]
-            inputs = {
-                "user_id": _ids([user]),
-                "history_item_ids": _ids(history or [""])[None],
-                "item_id": _ids(part)[None],
-            }
-            found = self.predict(schema.CTR_RANKER, schema.RANK, inputs, request_id)
-            # A server that joins requests may have padded the candidates.
-            parts.append(found["probability"][0, : len(part)])
-            version = int(found["model_version"][0])
-        return Scores(np.concatenate(parts), version)
+        most = schema.MAX_CANDIDATES
+        parts = [candidates[start : start + most] for start in range(0, len(candidates), most)]
+        whose = {"user_id": _ids([user]), "history_item_ids": _histories([history])}
+        asked = [{**whose, "item_id": _ids(part)[None]} for part in parts]
+        found = self._all(schema.CTR_RANKER, schema.RANK, asked, request_id)
+        # A server that joins requests may have padded the candidates.
+        scores = [one["probability"][0, : len(part)] for one, part in zip(found, parts, strict=True)]
+        return Scores(np.concatenate(scores), int(found[0]["model_version"][0]))
 
     def score(
         self,
@@ -137,9 +132,7 @@ class CourierClient:
         """Scores pairs, [B] of each; any B: they go in parts of MOST_ROWS."""
         if not len(users) == len(histories) == len(items) > 0:
             raise ValueError(f"{len(users)} users, {len(histories)} histories and {len(items)} items: not one of each")
-        width = max(1, *map(len, histories))
-        padded = np.array([[*map(_id, history), *[b""] * (width - len(history))] for history in histories], object)
-        inputs = {"user_id": _ids(users), "history_item_ids": padded, "item_id": _ids(items)}
+        inputs = {"user_id": _ids(users), "history_item_ids": _histories(histories), "item_id": _ids(items)}
         found = self._in_parts(schema.CTR_RANKER, schema.DEFAULT_SIGNATURE, inputs, request_id)
         return Scores(found["probability"], int(found["model_version"][-1]))
 
@@ -167,13 +160,7 @@ class CourierClient:
         self, model: str, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None = None
     ) -> dict[str, np.ndarray]:
         """Any signature of any model: arrays in (strings as arrays of bytes objects), arrays out."""
-        outputs = self._retried(
-            lambda left, request_id: self._transport.predict(model, self.label, signature, inputs, left, request_id),
-            request_id,
-        )
-        if self.log:
-            self.log.add(model, signature, inputs, outputs)
-        return outputs
+        return self._all(model, signature, [inputs], request_id)[0]
 
     def _similar(self, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None) -> list[Similar]:
         if not len(next(iter(inputs.values()))):
@@ -189,17 +176,38 @@ class CourierClient:
     def _in_parts(
         self, model: str, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None
     ) -> dict[str, np.ndarray]:
-        rows = len(next(iter(inputs.values())))
-        parts = [
-            self.predict(
-                model, signature, {name: v[start : start + MOST_ROWS] for name, v in inputs.items()}, request_id
-            )
-            for start in range(0, rows, MOST_ROWS)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        starts = range(0, len(next(iter(inputs.values()))), MOST_ROWS)
+        parts = [{name: value[start : start + MOST_ROWS] for name, value in inputs.items()} for start in starts]
+        found = self._all(model, signature, parts, request_id)
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
-    def _retried(self, attempt_once: Callable[[float, str], Result], request_id: str | None) -> Result:
+    def _all(
+        self, model: str, signature: str, parts: Sequence[Mapping[str, np.ndarray]], request_id: str | None
+    ) -> list[dict[str, np.ndarray]]:
+        """The answers to the parts of one call: one deadline, one request ID, one version of the model."""
         request_id, deadline = request_id or uuid.uuid4().hex, time.monotonic() + self.timeout_seconds
+        found = []
+        for inputs in parts:
+            outputs = self._retried(
+                lambda left, own, inputs=inputs: self._transport.predict(
+                    model, self.label, signature, inputs, left, own
+                ),
+                request_id,
+                deadline,
+            )
+            if self.log:
+                self.log.add(model, signature, inputs, outputs)
+            found.append(outputs)
+        versions = sorted({int(version) for one in found for version in np.ravel(one.get("model_version", []))})
+        if len(versions) > 1:
+            message = f"versions {versions} of {model} have answered parts of one call; ask again"
+            raise CallError(grpc.StatusCode.ABORTED, message, request_id)
+        return found
+
+    def _retried(
+        self, attempt_once: Callable[[float, str], Result], request_id: str | None, deadline: float | None = None
+    ) -> Result:
+        request_id, deadline = request_id or uuid.uuid4().hex, deadline or time.monotonic() + self.timeout_seconds
         for attempt in range(self.retries.attempts):
             try:
                 return attempt_once(max(0.001, deadline - time.monotonic()), request_id)
@@ -214,6 +222,12 @@ class CourierClient:
 
 def _id(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
+
+
+def _histories(histories: Sequence[Sequence[str]]) -> np.ndarray:
+    """[B, 1 + longest] ids. A server that joins requests pads with the first id of each: that must be the empty one."""
+    width = max(map(len, histories), default=0)
+    return np.array([[b"", *map(_id, history), *[b""] * (width - len(history))] for history in histories], object)
 
 
 def _ids(texts: Sequence[str | bytes]) -> np.ndarray:

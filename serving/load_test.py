@@ -61,12 +61,12 @@ def warm_up_requests(versions: Sequence[Path], label: str) -> list[PredictReques
 def load_test(
     target: str, requests: Sequence[PredictRequest], rate: float, seconds: float, timeout_seconds: float, seed: int = 0
 ) -> list[Sent]:
-    """Sends requests at random times (Poisson) and of random kinds.
+    """Sends requests at random times and of random kinds.
 
     Args:
         target: host:port of gRPC.
         requests: to choose from.
-        rate: requests per second, on average.
+        rate: requests per second.
         seconds: for which requests become due.
         timeout_seconds: deadline of each.
         seed: of times and choice.
@@ -80,7 +80,7 @@ def load_test(
     if not requests:
         raise LoadTestError("there are no requests to send")
     rng = np.random.default_rng(seed)
-    dues = np.cumsum(rng.exponential(1 / rate, max(1, int(rate * seconds))))
+    dues = np.sort(rng.uniform(0, seconds, max(1, int(rate * seconds))))  # A Poisson process, given its number.
     chosen = rng.integers(len(requests), size=len(dues))
     kinds = [kind_of(request) for request in requests]
     sent: list[Sent | None] = [None] * len(dues)

@@ -22,7 +22,9 @@ def ranker_requests(ingest: Path, history_length: int) -> list[Request]:
     user, history, item = (batch[name].numpy() for name in schema.EXAMPLE_FEATURES)
     every = np.resize(np.unique(item), max(CANDIDATES))
     chosen = np.resize(np.arange(len(user)), max(ROWS))  # A short log is gone through again.
-    user, history, item = user[chosen], history[chosen], item[chosen]
+    user, item = user[chosen], item[chosen]
+    # The empty id comes first, as the client has it: with the first id of a request a server pads those that it joins.
+    history = np.concatenate([np.full([len(user), 1], b"", object), history[chosen]], axis=1)
     requests = []
     for rows in ROWS:
         pairs = dict(zip(schema.EXAMPLE_FEATURES, (user[:rows], history[:rows], item[:rows]), strict=True))

@@ -101,14 +101,15 @@ def test_rank_gives_what_the_pairs_give(ranker):
 
 
 def test_requests_joined_into_a_batch_get_their_own_answers(ranker):
-    """As TF Serving joins them: every input padded with "" to the longest, the answers cut by rows."""
+    """As TF Serving joins them: every input padded with its own first id to the longest, the answers cut by rows."""
     one, other = asked(2, candidates=3, seed=1), asked(3, candidates=8, seed=2)
-    one["history_item_ids"] = one["history_item_ids"][:, :1]
+    one["history_item_ids"] = np.array([[b"", b"i001"], [b"i002", b"i003"]], object)  # The first is empty: see README.
     joined = {"user_id": np.concatenate([one["user_id"], other["user_id"]])}
     for name in ("history_item_ids", "item_id"):
         width = max(one[name].shape[1], other[name].shape[1])
         padded = [
-            np.pad(part[name], [(0, 0), (0, width - part[name].shape[1])], constant_values=b"") for part in (one, other)
+            np.pad(part[name], [(0, 0), (0, width - part[name].shape[1])], constant_values=part[name].flat[0])
+            for part in (one, other)
         ]
         joined[name] = np.concatenate(padded)
     found = ranker.run(schema.RANK, joined)["probability"]
