@@ -32,9 +32,9 @@ class Claim(NamedTuple):
 
 CLAIMS = (
     Claim("paper-modes", CATEGORY, "cluster_id", HEADLINE, 1.0, np.inf),
-    Claim("paper-modes", CATEGORY, "cluster_id", RARE_HEADLINE, 3.0, np.inf),
     Claim("paper-modes", CATEGORY, "cluster_id_permuted", HEADLINE, -np.inf, 0.5),
-    Claim("paper-modes", ALL, "cluster_id", HEADLINE, 0.5, np.inf),
+    Claim("paper-modes", CATEGORY, "simscore", RARE_HEADLINE, 1.0, np.inf),
+    Claim("paper-modes", ALL, "simscore", HEADLINE, 0.5, np.inf),
     Claim("paper-modes", ALL, "cluster_id_permuted", HEADLINE, -np.inf, 0.5),
 )
 
