@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import artefacts, schema
+from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE
 from courier_tf.exporting import requests
 from courier_tf.exporting.stages import Stages
@@ -75,6 +76,7 @@ def measure(
             reasons.append(str(error))
     reasons += _ranker_differs(loaded[schema.CTR_RANKER], stages)
     reasons += _embedder_differs(loaded[schema.IMAGE_EMBEDDER], stages)
+    reasons += _similar_items_differ(loaded[schema.SIMILAR_ITEMS], stages)
     found = _quality(loaded[schema.CTR_RANKER], stages)
     if not math.isfinite(found["auc"]):
         reasons.append("AUC on the valid span is not defined: clicks of one kind, or scores that are not finite")
@@ -163,6 +165,22 @@ def _embedder_differs(served: GraphModel, stages: Stages) -> list[str]:
             break
         left = left - centroids[chosen]
     return reasons
+
+
+def _similar_items_differ(served: GraphModel, stages: Stages) -> list[str]:
+    ids, embeddings = EmbeddingFiles(stages.embed.path).all_items()
+    asked = np.unique(np.linspace(0, len(ids) - 1, MOST_ROWS).astype(int))
+    found = served(item_id=np.array([ids[row].encode() for row in asked], object))
+    cosine = embeddings[asked] @ embeddings.T
+    cosine[np.arange(len(asked)), asked] = -np.inf
+    place, worst = {item.encode(): row for row, item in enumerate(ids)}, 0.0
+    for row, (items, similarity) in enumerate(zip(found["item_ids"], found["similarity"], strict=True)):
+        known = [place.get(item, asked[row]) for item in items if item]  # An unknown one is infinitely far away.
+        for expected in (cosine[row, known], -np.sort(-cosine[row])[: len(known)]):
+            worst = float(np.maximum(worst, _largest(similarity[: len(known)] - expected)))
+    if worst <= LARGEST_DIFFERENCE:
+        return []
+    return [f"similar items are served with a difference of {worst:.2g} to those of {stages.embed.path}"]
 
 
 def _quality(served: GraphModel, stages: Stages) -> dict[str, float]:

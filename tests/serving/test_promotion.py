@@ -115,6 +115,19 @@ def test_scores_that_are_no_numbers(shop, workdir, monkeypatch):
     assert "AUC on the valid span is not defined" in refusal(workdir)
 
 
+def test_similar_items_that_are_others(shop):
+    served = GraphModel(shop.workdir / "models" / "similar_items" / "1")
+
+    class Shifted:
+        def __call__(self, item_id):
+            found = served(item_id=item_id)
+            return {**found, "item_ids": np.roll(found["item_ids"], 1, axis=1)}
+
+    assert gate._similar_items_differ(served, shop.stages) == []
+    (reason,) = gate._similar_items_differ(Shifted(), shop.stages)
+    assert "similar items are served with a difference of" in reason
+
+
 def test_an_encoder_and_a_codebook_of_different_runs(workdir):
     codebook = np.load(workdir / "cluster" / "codebook.npy")
     with artefacts.write_aside(
