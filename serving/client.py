@@ -9,6 +9,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -154,7 +155,8 @@ class CourierClient:
 
     def versions(self, model: str) -> dict[int, str]:
         """Version -> state, as the server has it."""
-        return self._retried(lambda left, request_id: self._transport.versions(model, left, request_id), None)
+        deadline = time.monotonic() + self.timeout_seconds
+        return self._retried(partial(self._transport.versions, model), uuid.uuid4().hex, deadline)
 
     def predict(
         self, model: str, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None = None
@@ -188,13 +190,8 @@ class CourierClient:
         request_id, deadline = request_id or uuid.uuid4().hex, time.monotonic() + self.timeout_seconds
         found = []
         for inputs in parts:
-            outputs = self._retried(
-                lambda left, own, inputs=inputs: self._transport.predict(
-                    model, self.label, signature, inputs, left, own
-                ),
-                request_id,
-                deadline,
-            )
+            attempt_once = partial(self._transport.predict, model, self.label, signature, inputs)
+            outputs = self._retried(attempt_once, request_id, deadline)
             if self.log:
                 self.log.add(model, signature, inputs, outputs)
             found.append(outputs)
@@ -204,10 +201,7 @@ class CourierClient:
             raise CallError(grpc.StatusCode.ABORTED, message, request_id)
         return found
 
-    def _retried(
-        self, attempt_once: Callable[[float, str], Result], request_id: str | None, deadline: float | None = None
-    ) -> Result:
-        request_id, deadline = request_id or uuid.uuid4().hex, deadline or time.monotonic() + self.timeout_seconds
+    def _retried(self, attempt_once: Callable[[float, str], Result], request_id: str, deadline: float) -> Result:
         for attempt in range(self.retries.attempts):
             try:
                 return attempt_once(max(0.001, deadline - time.monotonic()), request_id)

@@ -123,6 +123,38 @@ def test_a_server_that_is_not_there_yet_is_asked_again(scripted, monkeypatch):
     assert left[0] <= 2 and left[1] <= 1.8 * 1.03 and left[2] <= 1.4 * 1.03
 
 
+class TwoVersions:
+    """A transport whose second answer is that of a new version; keeps what it was asked, and the time left."""
+
+    def __init__(self):
+        self.asked, self.left = [], []
+
+    def predict(self, model, label, signature, inputs, timeout_seconds, request_id):
+        self.asked.append(inputs)
+        self.left.append(timeout_seconds)
+        time.sleep(0.05)
+        rows = len(inputs["user_id"])
+        version = np.full(rows, self.version_of(len(self.asked)))
+        return {"probability": np.zeros([rows, inputs["item_id"].shape[-1]]), "model_version": version}
+
+    def close(self):
+        pass
+
+
+def test_the_parts_of_a_call_share_a_deadline_and_a_version(monkeypatch):
+    monkeypatch.setattr(schema, "MAX_CANDIDATES", 2)
+    client, transport = CourierClient("localhost:1", timeout_seconds=5), TwoVersions()
+    client._transport, transport.version_of = transport, lambda number: 1
+    assert len(client.rank("u", ["a"], ["b"] * 5).probability) == 5
+    assert len(transport.left) == 3 and transport.left[2] < transport.left[1] - 0.04 < transport.left[0] - 0.08
+    # The first id is empty: with it a server fills up histories that it joins.
+    np.testing.assert_array_equal(transport.asked[0]["history_item_ids"], [[b"", b"a"]])
+    transport.version_of = lambda number: number
+    with pytest.raises(CallError, match="have answered parts of one call") as failed:
+        client.rank("u", ["a"], ["b"] * 5)
+    assert failed.value.code == grpc.StatusCode.ABORTED
+
+
 @pytest.mark.parametrize(
     "code",
     [
