@@ -162,3 +162,21 @@ def require_input(artefact: Artefact, name: str, fingerprint: str) -> None:
             f"{artefact.path} was made from {name} {found}, but {name} {fingerprint} is in use. "
             f"Run 'courier {artefact.made_by.stage}' again."
         )
+
+
+def require_past(former: Artefact, valid_from_seconds: int) -> None:
+    """Refuses to start from an artefact that knows what comes after the train span at hand.
+
+    Args:
+        former: of an earlier run; its facts tell where its own train span ended.
+        valid_from_seconds: end of the train span at hand.
+
+    Raises:
+        ArtefactError: its train span ended later, or it does not tell.
+    """
+    ended = former.facts.get("valid_from_seconds")
+    if ended is None or ended > valid_from_seconds:
+        raise ArtefactError(
+            f"{former.path} cannot be started from: its train span ends at {ended}, that of this run at "
+            f"{valid_from_seconds} (seconds since 1970), and what comes later must not be known."
+        )

@@ -86,18 +86,20 @@ class Chain:
             self._unless_current(
                 start, made_by, lambda target: train.warm_up(ingested.path, target, settings, seed, made_by)
             )
-        made_by = self._made_by("pretrain", settings, {**inputs, "start": self._fingerprint_of_start(start)})
+        made_by = self._made_by("pretrain", settings, {**inputs, "start": self._fingerprint_of_start(start, ingested)})
         self._unless_current(
             self.directory("pretrain"),
             made_by,
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
 
-    def _fingerprint_of_start(self, start: Path) -> str:
+    def _fingerprint_of_start(self, start: Path, ingested: artefacts.Artefact) -> str:
         """Of the encoder that pre-training starts from: a stage's directory, or a file with foreign weights."""
         if start.is_file():
             return artefacts.fingerprint_of_file(start)
-        return artefacts.read(start, "pretrain" if self.settings.pretrain.init else "warmup").fingerprint
+        if self.settings.pretrain.init:
+            return _former(start, "pretrain", ingested).fingerprint
+        return artefacts.read(start, "warmup").fingerprint
 
     def embed(self) -> None:
         """Items to embeddings."""
@@ -132,7 +134,7 @@ class Chain:
         ingested, embedded = self._ingested_and("embed")
         inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
         if self.settings.cluster.previous:
-            inputs["previous"] = artefacts.read(Path(self.settings.cluster.previous), "cluster").fingerprint
+            inputs["previous"] = _former(Path(self.settings.cluster.previous), "cluster", ingested).fingerprint
         made_by = self._made_by("cluster", self.settings.cluster, inputs)
         self._unless_current(
             self.directory("cluster"),
@@ -154,7 +156,7 @@ class Chain:
             artefacts.require_input(clustered, "embed", embedded.fingerprint)
             inputs["embed"], embed = embedded.fingerprint, embedded.path
         if settings.rank_init:
-            inputs["init"] = artefacts.read(Path(settings.rank_init), "rank").fingerprint
+            inputs["init"] = _former(Path(settings.rank_init), "rank", ingested).fingerprint
         made_by = self._made_by("rank", settings, inputs)
         self._unless_current(
             self.directory("rank"),
@@ -237,6 +239,13 @@ WARMUP_SETTINGS = (
     "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
     "checkpoint_every", "replicas",
 )  # fmt: skip
+
+
+def _former(directory: Path, stage: str, ingested: artefacts.Artefact) -> artefacts.Artefact:
+    """The result of an earlier run's stage, which must know nothing that comes after this run's train span."""
+    former = artefacts.read(directory, stage)
+    artefacts.require_past(former, ingested.facts["valid_from_seconds"])
+    return former
 
 
 def rank_settings(ranked: artefacts.Artefact) -> RankSettings:

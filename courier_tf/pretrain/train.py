@@ -226,6 +226,7 @@ def _finish(
     save_encoder(encoder, partial / ENCODER_FOLDER)
     export_embedder(partial / ENCODER_FOLDER, catalogue.facts["image_size"], partial / EMBEDDER_FOLDER)
     found["image_size"] = catalogue.facts["image_size"]
+    found["valid_from_seconds"] = catalogue.facts["valid_from_seconds"]
     # What the embeddings depend on, and nothing else: an encoder that stays as it is keeps its codebook.
     weights = artefacts.fingerprint_of_tree(partial / ENCODER_FOLDER)
     found["encoder"] = artefacts.fingerprint_of([weights, found["image_size"]])

@@ -43,7 +43,9 @@ def fit(
 ) -> None:
     """Trains one ranker and writes its best pass to `target`; an interrupted training goes on from its last checkpoint.
 
-    After each pass the log loss on valid is measured. The first that is not lower than the best ends the training.
+    After each pass the log loss on valid is measured. The first that is not lower than the best ends the training. A
+    ranker that starts from a former one is measured before its first pass, too: where no pass does better, it is kept
+    as it began.
 
     Args:
         ingest: directory of the ingest stage.
@@ -70,13 +72,26 @@ def fit(
         ranker = new_ranker(plan, seed)
         compile_with_adam(ranker, settings.rank_learning_rate)
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
-    if not checkpoints.restore() and start:
-        start(ranker)
+    made = checkpoints.restore()
     file = aside / PASSES_FILE
     losses: list[float] = json.loads(file.read_text()) if file.exists() else []
+    before = 1 if start else 0  # Measurements that no pass has led to.
+    # The newest checkpoint may be unreadable, and the one before it know nothing of passes that are counted.
+    losses = losses[: before + made // pass_steps]
+
+    def count_pass() -> None:
+        losses.append(_measure(ranker, ingest, evaluation, settings, len(losses) + 1 - before))
+        if losses[-1] == min(losses):
+            save_ranker(ranker, plan, aside / f"pass_{len(losses) - 1}")
+        write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
+
+    if start and not made:
+        start(ranker)
+        if not losses:
+            count_pass()
     logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name), write_graph=False)
-    while len(losses) < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
-        number = len(losses)
+    while len(losses) - before < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
+        number = len(losses) - before
         made = int(ranker.steps.numpy()) - number * pass_steps
         if made < pass_steps:  # Else it was killed between the last step of the pass and its measurement.
             batches = data.impression_batches(
@@ -96,21 +111,18 @@ def fit(
                 callbacks=[logs, checkpoints],
                 verbose=progress(),
             )
-        losses.append(_measure(ranker, ingest, evaluation, settings, number))
-        if losses[-1] == min(losses):
-            save_ranker(ranker, plan, aside / f"pass_{number}")
-        write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
+        count_pass()
     (aside / f"pass_{int(np.argmin(losses))}").rename(target)
     shutil.rmtree(aside)
 
 
 def _measure(ranker: Ranker, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int) -> float:
-    """The log loss on valid after a pass."""
+    """The log loss on valid after so many passes."""
     probability = predict(ranker, ingest, "valid", settings.rank_history_length)
     if not np.isfinite(probability).all():
-        raise RankingError(f"the predictions of pass {number + 1} are not finite")
+        raise RankingError(f"the predictions after pass {number} are not finite")
     found, area = logloss(evaluation.clicked, probability), auc(evaluation.clicked, probability)
-    print(f"pass {number + 1}: valid log loss {found:.5f}, AUC {np.nan if area is None else area:.5f}", flush=True)
+    print(f"pass {number}: valid log loss {found:.5f}, AUC {np.nan if area is None else area:.5f}", flush=True)
     return found
 
 

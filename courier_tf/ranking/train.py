@@ -88,7 +88,7 @@ def rank(
             plan = plan_of(mode, catalogue, users, looks, settings, seed)
             sizes = dict(zip(catalogue.names, catalogue.sizes, strict=True))
             print(f"ranker '{mode}': {len(users) or settings.rank_hash_buckets} users, codes {sizes}", flush=True)
-            former = _Former.of(mode, cluster, facts["valid_from_seconds"], settings)
+            former = _Former.of(mode, cluster, settings)
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
                 print(f"starts from {former.directories[0].parent}, rows in common: {taken[mode]}", flush=True)
@@ -106,6 +106,7 @@ def rank(
         found["best_start"] = {mode: best_start(evaluation, scores) for mode, scores in predictions.items()}
         found["gates"] = gates
         found["valid_from_seconds"] = facts["valid_from_seconds"]
+        found["encoder"] = artefacts.read(cluster, "cluster").facts["encoder"]
         if settings.rank_init:
             found["taken_over"] = taken
 
@@ -131,14 +132,14 @@ class _Former:
 
     Attributes:
         directories: one per start.
-        same_clusters: whether cluster IDs mean the same there as here.
+        same_looks: whether the looks that the mode sees mean the same there as here.
     """
 
     directories: list[Path]
-    same_clusters: bool
+    same_looks: bool
 
     @classmethod
-    def of(cls, mode: str, cluster: Path, valid_from_seconds: int, settings: RankSettings) -> "_Former | None":
+    def of(cls, mode: str, cluster: Path, settings: RankSettings) -> "_Former | None":
         """None where the settings name no former stage."""
         if not settings.rank_init:
             return None
@@ -147,20 +148,25 @@ class _Former:
         source = mode if mode in best else NO_IMAGE_FEATURE
         if source not in best:
             raise RankingError(f"{former.path} has neither a ranker '{mode}' nor '{NO_IMAGE_FEATURE}' to start from")
-        if former.facts["valid_from_seconds"] > valid_from_seconds:
-            raise RankingError(f"{former.path} was trained on what comes after the train span of this run")
         starts = former.made_by.settings["rank_starts"]
         # The same number, where there is one: starts that differ stay different.
         numbers = [start if start < starts else best[source] for start in range(settings.rank_starts)]
         clustered = artefacts.read(cluster, "cluster")
         known = (clustered.fingerprint, clustered.made_by.inputs.get("previous"))
+        same = {
+            "cluster_id": former.made_by.inputs["cluster"] in known,
+            "vector": former.facts["encoder"] == clustered.facts["encoder"],
+            "simscore": True,  # How alike two items are is told in the same measure, whichever encoder sees it.
+        }
+        # What a control has learned of an item's looks belongs to another item today.
+        same_looks = not is_control(mode) and all(same[name] for name in image_features(mode))
         directories = [start_directory(former.path, source, number) for number in numbers]
-        return cls(directories, former.made_by.inputs["cluster"] in known)
+        return cls(directories, same_looks)
 
     def give(self, ranker: Ranker, plan: Plan, start: int) -> None:
         """Gives a new ranker what a former one has learned."""
         directory = self.directories[start]
-        take_over(ranker, plan, load_ranker(directory), load_plan(directory), self.same_clusters)
+        take_over(ranker, plan, load_ranker(directory), load_plan(directory), self.same_looks)
 
 
 def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:

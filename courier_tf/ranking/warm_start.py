@@ -18,13 +18,13 @@ from courier_tf.ranking.saved import Plan
 UNKNOWN = ("unknown",)  # The label of row 0 of each embedding table.
 
 
-def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, same_clusters: bool) -> None:
+def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, same_looks: bool) -> None:
     """Gives `ranker` what `former` has learned.
 
     Args:
         ranker, plan: the new ranker, with its variables made.
         former, former_plan: the old one; its image features are those of the new one, or none.
-        same_clusters: whether a cluster ID means the same to both; if not, what belongs to cluster IDs starts anew.
+        same_looks: whether cluster IDs and embeddings mean the same to both; if not, the image feature starts anew.
 
     Raises:
         RankingError: the two are of different widths or depths, or the former has other image features.
@@ -42,7 +42,7 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, sam
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
         if name in tables:
             _take_rows(table, tables[name], _values(plan, name), _values(former_plan, name))
-    same_looks = bool(old.image_features) and (same_clusters or "cluster_id" not in new.image_features)
+    same_looks = same_looks and bool(old.image_features)
     if same_looks:
         for layer, other in zip(ranker.image.features, former.image.features, strict=True):
             for weight, source in zip(layer.trainable_weights, other.trainable_weights, strict=True):

@@ -103,7 +103,7 @@ def test_predictions_stand_in_the_order_of_the_files(ingest, evaluation, calm):
 
 def test_predictions_that_are_no_numbers_are_refused(monkeypatch, tmp_path, ingest, evaluation):
     monkeypatch.setattr(fitting, "predict", lambda *_: np.full(60, np.nan))
-    with pytest.raises(fitting.RankingError, match="pass 1 are not finite"):
+    with pytest.raises(fitting.RankingError, match="after pass 1 are not finite"):
         train(ingest, tmp_path / "start_0", evaluation)
 
 

@@ -51,7 +51,7 @@ def test_what_is_known_of_old_ids_stays_whatever_row_they_have_now(mode, cross_l
     users = np.array([b"u0", b"u1", b"u2"], object)
     made = plan(*mode, own=shuffled(), users=users, of=with_one_more(looks()), cross_layers=cross_layers)
     former, ranker = ranker_of(old_plan, 0), ranker_of(made)
-    take_over(ranker, made, former, old_plan, same_clusters=True)
+    take_over(ranker, made, former, old_plan, same_looks=True)
     for feature in ranker.image.features:  # Measured from the looks, of which there is one more now.
         for weight, source in zip(
             feature.weights, former.image.features[ranker.image.features.index(feature)].weights, strict=True
@@ -72,7 +72,7 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
         plan("cluster_id", "vector", "simscore", cross_layers=cross_layers),
     )
     former, ranker = ranker_of(old_plan, 0), ranker_of(made)
-    take_over(ranker, made, former, old_plan, same_clusters=True)
+    take_over(ranker, made, former, old_plan, same_looks=True)
     batch = features(np.random.default_rng(0), 64)
     np.testing.assert_allclose(ranker(batch), former(batch), rtol=1e-4, atol=1e-6)
     with tf.GradientTape() as tape:
@@ -82,11 +82,11 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
     assert width == 3 * 2 * 4 + 4 + 3 and (np.abs(gradient).sum(axis=1) > 0).sum() > gradient.shape[0] / 2
 
 
-def test_cluster_ids_that_mean_something_else_start_anew():
+def test_looks_that_mean_something_else_start_anew():
     made = plan("cluster_id")
     former, ranker, none = ranker_of(made, 0), ranker_of(made), ranker_of(plan())
     table = ranker.image.features[0].tables[0].embeddings.numpy()
-    take_over(ranker, made, former, made, same_clusters=False)
+    take_over(ranker, made, former, made, same_looks=False)
     np.testing.assert_array_equal(ranker.image.features[0].tables[0].embeddings, table)
     known = 2 * 4  # Of an item: its own and its category's embedding.
     assert not ranker.attention.of_item.kernel.numpy()[known:].any()
@@ -106,7 +106,7 @@ def test_hashed_ids_are_taken_over_only_among_as_many_buckets():
 def test_what_does_not_fit_is_refused():
     ranker, former = ranker_of(plan("cluster_id")), ranker_of(plan("vector"))
     with pytest.raises(RankingError, match="cannot start from one with"):
-        take_over(ranker, plan("cluster_id"), former, plan("vector"), same_clusters=True)
+        take_over(ranker, plan("cluster_id"), former, plan("vector"), same_looks=True)
     with pytest.raises(RankingError, match="rank_dim=4.*rank_dim=3"):
-        take_over(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), same_clusters=True)
+        take_over(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), same_looks=True)
     assert len(USERS) == 2

@@ -1,0 +1,130 @@
+"""What does not fit is refused, and nothing that comes after the train span is known to what is trained."""
+
+import dataclasses
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from courier_tf import artefacts
+from courier_tf.chain import Chain
+from courier_tf.exporting.versions import newest_version
+from courier_tf.graph_model import GraphModel
+from courier_tf.ranking.compare import measure
+from courier_tf.ranking.data import RankingError
+from courier_tf.records import read_items
+from courier_tf.training import TrainingError
+from tests.chain.encoder_files import weights
+
+
+def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path):
+    """Trained weights and centroids know nothing of items that come after the train span."""
+    shop, chain = finished
+    facts = artefacts.read(chain.directory("ingest"), "ingest").facts
+    items = pd.read_csv(shop / "items.csv")
+    late = items[(items["available_from"] >= facts["valid_from_seconds"]) & ~items["image"].str.endswith("webp")]
+    assert len(late) > 2
+    copy = tmp_path / "shop"
+    subprocess.run(["cp", "-r", str(shop), str(copy)], check=True)
+    for image in late["image"]:
+        Image.new("RGB", (32, 32), "red").save(copy / image)
+    other = Chain(tmp_path / "work", chain.settings)
+    other.ingest(str(copy))
+    assert (
+        artefacts.read(other.directory("ingest"), "ingest").fingerprint
+        != artefacts.read(chain.directory("ingest"), "ingest").fingerprint
+    )
+    for stage in ("pretrain", "embed", "cluster"):
+        getattr(other, stage)()
+    for file in ("warmup/encoder", "pretrain/encoder"):
+        first, second = (c.workdir / file / "encoder.weights.h5" for c in (chain, other))
+        assert weights(first) == weights(second)
+    centroids = [np.load(c.directory("cluster") / "codebook.npy") for c in (chain, other)]
+    np.testing.assert_array_equal(*centroids)
+
+
+def test_other_results_are_refused(finished, tmp_path):
+    _, chain = finished
+    (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
+    with pytest.raises(artefacts.ArtefactError, match="holds no finished result of the stage 'embed'"):
+        Chain(tmp_path, chain.settings).cluster()
+    made_by = artefacts.read(chain.directory("cluster"), "cluster")
+    with pytest.raises(artefacts.ArtefactError, match="was made from embed"):
+        artefacts.require_input(made_by, "embed", "0123")
+    with pytest.raises(artefacts.ArtefactError, match="was made by the stage 'rank'"):
+        artefacts.read(chain.directory("rank"), "cluster")
+
+
+def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
+    """Centroids of a later train span would know the future of an earlier one."""
+    shop, chain = finished
+    settings = dataclasses.replace(chain.settings, ingest=dataclasses.replace(chain.settings.ingest, history_kept=3))
+    other = Chain(tmp_path, settings)
+    other.ingest(str(shop))
+    for stage in ("warmup", "pretrain", "embed", "cluster", "rank"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    for stage in ("embed", "cluster", "rank", "report"):
+        with pytest.raises(artefacts.ArtefactError, match="was made from ingest"):
+            getattr(other, stage)()
+
+
+def test_what_is_exported_is_what_was_trained(finished, tmp_path):
+    """Mode and history length are the rank stage's own, whatever the settings say now; codebook and ranker agree."""
+    _, chain = finished
+    rank = dataclasses.replace(chain.settings.rank, rank_history_length=1, rank_modes=("none",))
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, rank=rank))
+    for stage in ("ingest", "warmup", "pretrain", "embed", "cluster", "rank"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    other.export()
+    version = newest_version(tmp_path / "models" / "ctr_ranker")
+    ids = read_items(chain.directory("ingest"), []).ids
+    asked = {"user_id": [b"u1"], "history_item_ids": np.array([list(ids[:9])], object), "item_id": [ids[40]]}
+    expected = GraphModel(newest_version(chain.workdir / "models" / "ctr_ranker"))(**asked)["probability"]
+    np.testing.assert_allclose(GraphModel(version)(**asked)["probability"], expected, atol=1e-6)
+    (tmp_path / "cluster").unlink()
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, seed=9))
+    other.cluster()
+    with pytest.raises(artefacts.ArtefactError, match="was made from cluster"):
+        other.export()
+
+
+def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(finished, tmp_path):
+    """One impression is added to each split in turn, whose history holds its own candidate."""
+    _, chain = finished
+    for split in ("valid", "test"):
+        other = Chain(tmp_path / split, dataclasses.replace(chain.settings, seed=9))
+        other.workdir.mkdir()
+        shutil.copytree(chain.directory("ingest"), other.directory("ingest"))
+        file = other.directory("ingest") / "impressions" / f"{split}-00000-of-00002.tfrecord"
+        impressions = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+        example = tf.train.Example.FromString(impressions[0])
+        item = example.features.feature["item_id"].bytes_list.value[0]
+        example.features.feature["user_id"].bytes_list.value[0] = b"somebody new"
+        example.features.feature["history_item_ids"].bytes_list.value[:] = [item]
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for record in [*impressions, example.SerializeToString()]:
+                writer.write(record)
+        for stage in ("warmup", "pretrain", "embed", "cluster"):
+            (other.workdir / stage).symlink_to(chain.directory(stage))
+        with pytest.raises(RankingError, match=f"split {split}.*somebody new had not clicked"):
+            if split == "valid":
+                other.rank()
+            else:
+                measure(other.directory("ingest"), chain.directory("rank"), chain.settings.rank, "test")
+
+
+def test_a_log_too_small_for_a_batch_is_told_so(finished, tmp_path):
+    shop, chain = finished
+    pretrain = dataclasses.replace(chain.settings.pretrain, pretrain_batch_rows=10_000)
+    rank = dataclasses.replace(chain.settings.rank, rank_batch_size=100_000)
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, pretrain=pretrain, rank=rank))
+    for stage in ("ingest", "warmup", "embed", "cluster"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    with pytest.raises(TrainingError, match="page views with a click and a history, fewer than pretrain_batch_rows"):
+        other.pretrain()
+    with pytest.raises(RankingError, match="impressions, fewer than rank_batch_size=100000"):
+        other.rank()

@@ -1,0 +1,116 @@
+"""Runs that start from a former one."""
+
+import dataclasses
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from courier_tf import artefacts
+from courier_tf.chain import Chain
+from courier_tf.ranking.saved import load_ranker
+from tests.chain.encoder_files import weights
+
+
+def test_base_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):
+    _, chain = finished
+    other = with_settings(chain, tmp_path, pretrain={"objective": "base"})
+    for stage in ("ingest", "warmup"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    other.pretrain()
+    warmed = weights(chain.workdir / "warmup/encoder/encoder.weights.h5")
+    assert weights(other.workdir / "pretrain/encoder/encoder.weights.h5") == warmed
+    assert weights(chain.workdir / "pretrain/encoder/encoder.weights.h5") != warmed
+
+
+def test_without_training_the_encoder_fits_the_former_codebook(finished, tmp_path):
+    """A day on which nothing is learned: the former encoder, its codebook, the items there are by now."""
+    _, chain = finished
+    pretrain = {"init": str(chain.directory("pretrain")), "objective": "base"}
+    cluster = {"previous": str(chain.directory("cluster")), "algorithm": "incremental"}
+    other = with_settings(chain, tmp_path, pretrain=pretrain, cluster=cluster)
+    (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
+    for stage in ("pretrain", "embed", "cluster"):
+        getattr(other, stage)()
+    first, second = (artefacts.read(c.directory("pretrain"), "pretrain").facts["encoder"] for c in (chain, other))
+    assert first == second
+    first, second = (pd.read_parquet(c.directory("cluster") / "item_clusters.parquet") for c in (chain, other))
+    assert first["item_id"].tolist() == second["item_id"].tolist()
+    assert first["cluster_id"].tolist() == second["cluster_id"].tolist()
+
+
+def test_rankers_begin_as_the_former_ones_did(finished, tmp_path):
+    """With a learning rate at which every pass does harm, each is kept as it began."""
+    _, chain = finished
+    modes = ("none", "cluster_id", "cluster_id_permuted", "vector")
+    rank = {"rank_init": str(chain.directory("rank")), "rank_learning_rate": 3.0, "rank_modes": modes}
+    other = with_settings(chain, tmp_path, rank=rank)
+    for stage in ("ingest", "embed", "cluster"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    other.rank()
+    found, former = (
+        {mode: np.load(c.directory("rank") / mode / "valid.npy") for mode in own}
+        for c, own in ((other, modes), (chain, modes[:3]))
+    )
+    for mode in ("none", "cluster_id"):
+        np.testing.assert_allclose(found[mode], former[mode], atol=1e-5)
+    np.testing.assert_allclose(found["vector"], former["none"], atol=1e-5)
+    # What a control has learned of an item's looks belongs to no item of the next day.
+    assert np.abs(found["cluster_id_permuted"] - former["cluster_id_permuted"]).max() > 1e-4
+
+
+def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finished, tmp_path):
+    """The former ranker looks at vectors; the warm-up's encoder gives others than the former run's did."""
+    _, chain = finished
+    first = with_settings(chain, tmp_path / "first", rank={"rank_modes": ("vector",), "rank_starts": 1})
+    other = with_settings(
+        chain,
+        tmp_path / "other",
+        pretrain={"objective": "base"},
+        rank={
+            "rank_modes": ("vector",),
+            "rank_starts": 1,
+            "rank_init": str(first.directory("rank")),
+            "rank_learning_rate": 3.0,
+        },
+    )
+    for run, stages in ((first, ("ingest", "embed", "cluster")), (other, ("ingest", "warmup"))):
+        run.workdir.mkdir()
+        for stage in stages:
+            run.directory(stage).symlink_to(chain.directory(stage))
+    first.rank()
+    for stage in ("pretrain", "embed", "cluster", "rank"):
+        getattr(other, stage)()
+    taken = load_ranker(other.directory("rank") / "vector" / "start_0")
+    known = taken.attention.of_item.kernel.shape[0] - taken.architecture.dim
+    assert not taken.attention.of_item.kernel.numpy()[known:].any(), "the image feature starts anew"
+    np.testing.assert_array_equal(
+        taken.attention.of_item.kernel[:known],
+        load_ranker(first.directory("rank") / "vector" / "start_0").attention.of_item.kernel[:known],
+    )
+
+
+def test_a_former_run_that_knows_what_comes_later_is_refused(finished, tmp_path):
+    """The train span of the former run ended a day after that of this one."""
+    shop, chain = finished
+    ended = artefacts.read(chain.directory("ingest"), "ingest").facts["valid_from_seconds"]
+    day_before = datetime.datetime.fromtimestamp(ended - 86_400, datetime.UTC).date().isoformat()
+    day = datetime.datetime.fromtimestamp(ended, datetime.UTC).date().isoformat()
+    first = with_settings(chain, tmp_path, ingest={"valid_from": day_before, "test_from": day})
+    first.ingest(str(shop))
+    for stage in ("pretrain", "embed", "cluster"):
+        getattr(first, stage)()
+    for stage, settings in (
+        ("pretrain", {"pretrain": {"init": str(chain.directory("pretrain"))}}),
+        ("cluster", {"cluster": {"previous": str(chain.directory("cluster"))}}),
+        ("rank", {"rank": {"rank_init": str(chain.directory("rank"))}}),
+    ):
+        with pytest.raises(artefacts.ArtefactError, match="what comes later must not be known"):
+            getattr(with_settings(first, tmp_path, **settings), stage)()
+
+
+def with_settings(chain: Chain, workdir: Path, **stages: dict) -> Chain:
+    changed = {name: dataclasses.replace(getattr(chain.settings, name), **values) for name, values in stages.items()}
+    return Chain(workdir, dataclasses.replace(chain.settings, **changed))
