@@ -22,7 +22,6 @@ setup(
         "tf-keras>=2.16,<2.21",
         "tensorflow-recommenders==0.7.7",
         "keras-cv==0.9.0",
-        "matplotlib",
         "tensorflow-metadata<1.17",  # Needed by keras-cv's data sets; later ones want a newer protobuf than TF 2.16.
         "tensorflow-io==0.37.1",
         "apache-beam>=2.72,<2.78",
@@ -35,11 +34,13 @@ setup(
         "numpy",
         "pandas<3",  # In a notebook Beam loads its data frames, which need what pandas 3 removed.
         "pillow",
+        "psutil",
         "pyarrow",
         "rich",
         "safetensors",
         "scann>=1.3.2,<1.5",
         "scikit-learn",
+        "scipy",
         "tyro>=1.0,<2",
     ],
     extras_require={

@@ -32,6 +32,8 @@ class Grid:
         seeds: of each run.
         tuned: settings of pre-training, of which each run keeps the one value whose encoder has the best held-out score
             (SimScore by the mean cosine, repeats left out, on valid) with the first seed. The others go no further.
+        confirmed: so many runs beside the first, those whose encoders have the best held-out score with the first seed,
+            get rankers and the other seeds. 0: all do.
     """
 
     about: str
@@ -39,6 +41,7 @@ class Grid:
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seeds: Sequence[int] = (0, 1, 2)
     tuned: Sequence[str] = ()
+    confirmed: int = 0
 
     def variants(self) -> list[dict[str, Any]]:
         """The settings in which the runs differ, one dict per run, each once."""
@@ -68,11 +71,12 @@ class Grid:
 
 def name_of(variant: Mapping[str, Any]) -> str:
     """A readable name of a run, which can also be that of a folder."""
+    return ",".join(f"{key}={shown(value)}" for key, value in variant.items()).replace("/", "_") or "default"
 
-    def word(value: Any) -> str:
-        return ("+".join(map(str, value)) or "default") if isinstance(value, list | tuple) else str(value)
 
-    return ",".join(f"{key}={word(value)}" for key, value in variant.items()).replace("/", "_") or "default"
+def shown(value: Any) -> Any:
+    """The value of a setting in a name or a table: what is a list, in one word; an empty one stands for the default."""
+    return ("+".join(map(str, value)) or "default") if isinstance(value, list | tuple) else value
 
 
 GRIDS: dict[str, Grid] = {
@@ -100,7 +104,7 @@ GRIDS: dict[str, Grid] = {
     ),
     "paper-ablations": Grid(
         "Courier without one of its parts: the negatives that were shown, the large batch, the reconstruction, the "
-        "contrastive loss; with a projection head; other temperatures.",
+        "contrastive loss; with a projection head; other temperatures. The best two are confirmed with all seeds.",
         [
             {},
             {"contrast_with": ["clicked_only"]},
@@ -111,20 +115,30 @@ GRIDS: dict[str, Grid] = {
             {"temperature": [0.05, 0.1, 0.5]},
         ],
         {"rank_modes": ["none", "cluster_id"]},
+        confirmed=2,
     ),
     "open-questions": Grid(
-        "What the paper leaves open: temperature, clusters and how they are learned, history length, negatives. "
-        "Screened with one seed.",
+        "What the paper leaves open of the encoder: temperature, history length, negatives. "
+        "Screened with one seed, the best two encoders confirmed with all.",
         [
             {},
             {"temperature": [0.05, 0.1, 0.5]},
-            {"clusters": [100, 500, 2000]},
-            {"algorithm": ["online", "agglomerative", "residual"]},
             {"history_length": [3, 10, 20]},
             {"contrast_with": ["clicked_only", "popularity_corrected", "other_users", "other_times"]},
         ],
         {"rank_modes": ["none", "cluster_id"]},
-        seeds=(0,),
+        confirmed=2,
+    ),
+    "clusters": Grid(
+        "What the paper leaves open of the cluster IDs: how many there are and how they are learned. All are of the "
+        "same embeddings.",
+        [
+            {},
+            {"clusters": [50, 1000, 3000]},
+            {"algorithm": ["online", "agglomerative"]},
+            {"algorithm": ["residual"], "clusters": [64]},
+        ],
+        {"rank_modes": ["none", "cluster_id"]},
     ),
 }  # fmt: skip
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import psutil
+
 LOCK_FILE = ".lock"
 
 
@@ -21,7 +23,9 @@ class ExperimentError(RuntimeError):
 class Processes:
     """Context manager. Where it is left, be it by SIGTERM, the processes that still run are killed.
 
-    What they had made by then stays, and the next experiment goes on from there.
+    What they had made by then stays, and the next experiment goes on from there. A process waits while there is too
+    little memory for it beside those that run, each taken for as large as the largest there was; how large the first
+    ones are is not known before they end.
 
     Args:
         folder: of the experiment; locked until the end.
@@ -32,7 +36,8 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._running = folder, set[subprocess.Popen]()
-        self._ended, self._starting = False, threading.Lock()
+        self._ended, self._changed = False, threading.Condition()
+        self._free, self.largest = psutil.virtual_memory().available / 2**30, 0.0  # GiB.
 
     def __enter__(self) -> "Processes":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +57,15 @@ class Processes:
 
     def kill(self) -> None:
         """Ends what is running now; nothing more is started."""
-        with self._starting:
+        with self._changed:
             self._ended = True
+            self._changed.notify_all()
         for process in list(self._running):
             process.kill()
             process.wait()
 
     def run(self, command: Sequence[str], log: Path) -> tuple[int, float]:
-        """Runs a command to its end, from any thread; what it says is added to `log`.
+        """Runs a command to its end, from any thread, as soon as there is memory; what it says is added to `log`.
 
         Returns:
             Its exit code, negative for a signal, and its peak memory in GiB.
@@ -67,15 +73,23 @@ class Processes:
         Raises:
             ExperimentError: the experiment has ended meanwhile.
         """
-        with self._starting, log.open("a") as file:
+        with self._changed, log.open("a") as file:
+            self._changed.wait_for(lambda: self._ended or not self._running or self._fits())
             if self._ended:
                 raise ExperimentError("the experiment has ended")
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             self._running.add(process)
         _, status, resources = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        self._running.remove(process)
-        return process.returncode, resources.ru_maxrss / 2**20  # KiB to GiB.
+        peak = resources.ru_maxrss / 2**20  # KiB to GiB.
+        with self._changed:
+            self._running.remove(process)
+            self.largest = max(self.largest, peak)
+            self._changed.notify_all()
+        return process.returncode, peak
+
+    def _fits(self) -> bool:
+        return (len(self._running) + 1) * self.largest <= self._free
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf.experiment.cell import FOUND_FILE
+from courier_tf.experiment.grids import shown
 from courier_tf.ranking.evaluation import COLD, HEADLINE, RARE, RARE_HEADLINE
 
 USED_FILE = "used.json"
@@ -16,12 +17,14 @@ PARTS_OF_THE_LOSS = 3
 def rows_of(name: str, variant: Mapping[str, Any], seed: int, workdir: str) -> list[dict[str, Any]]:
     """One row per rank mode, or one for a run without rankers: settings, seed, figures, time, memory.
 
-    Columns: `simscore_...`, `alignment`, ... are of the encoder on the valid span (`pretrain.score`), `loss_1` to
-    `loss_3` its mean loss in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`.
+    Columns: `held_out_...` are of the encoder on the valid span (`pretrain.score`), `loss_1` to `loss_3` its mean loss
+    in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`; `gates` is a JSON object,
+    how far the gate of each category is open. Settings that the grid does not name stand in the run's settings.json.
     """
     found = json.loads((Path(workdir) / FOUND_FILE).read_text())
     used = json.loads((Path(workdir) / USED_FILE).read_text())
-    about = {"run": name, **variant, "seed": seed, "code_version": found["code_version"]}
+    settings = {key: shown(value) for key, value in variant.items()}
+    about = {"run": name, **settings, "seed": seed, "code_version": found["code_version"]}
     of_encoder = {f"loss_{part + 1}": loss for part, loss in enumerate(_thirds(found["losses"]))}
     of_encoder |= {f"held_out_{figure}": value for figure, value in found["held_out"].items()}
     costs = {f"seconds_{stage}": seconds for stage, seconds in found["seconds"].items()}
@@ -32,6 +35,8 @@ def rows_of(name: str, variant: Mapping[str, Any], seed: int, workdir: str) -> l
         figures |= {f"auc {part}": values["slices"][part]["auc"] for part in SLICES}
         gain = found["gain_over_none"].get(mode, {})
         figures |= {f"gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", *SLICES)}
+        if mode in found["gates"]:
+            figures["gates"] = json.dumps(found["gates"][mode])
         figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}
         rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs})
     return rows or [{**about, "mode": None, "split": None, **of_encoder, **costs}]

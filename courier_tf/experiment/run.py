@@ -17,7 +17,7 @@ from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of
 from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import USED_FILE, rows_of
-from courier_tf.experiment.table import draw, popularity, table_of
+from courier_tf.experiment.table import draw, gates_of, popularity, table_of
 from courier_tf.settings import Settings
 
 RUNS_FOLDER = "runs"
@@ -62,7 +62,9 @@ def experiment(
             in the same workdir.
         SettingsError: the grid names a setting that does not exist.
     """
-    workdir, store = workdir.resolve(), store.resolve()
+    from beam_jobs.ingest import fingerprint_of_raw
+
+    workdir, store, data = workdir.resolve(), store.resolve(), fingerprint_of_raw(raw)
     variants = {name_of(variant): variant for variant in grid.variants()}
 
     def spec(name: str, seed: int, last: Until) -> Spec:
@@ -76,13 +78,23 @@ def experiment(
     kept = []
     with Processes(workdir) as processes:
         run_all = functools.partial(
-            _run_all, workdir=workdir, variants=variants, finished=finished, parallel=parallel, processes=processes
+            _run_all,
+            workdir=workdir,
+            shown={name: {**grid.fixed, **variant} for name, variant in variants.items()},
+            data=data,
+            finished=finished,
+            parallel=parallel,
+            processes=processes,
         )
         for rivals in [[name_of(variant) for variant in group] for group in grid.rivals()]:
             if len(rivals) > 1:
                 run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in rivals})
-                rivals = [_best([finished[name, grid.seeds[0]] for name in rivals], rivals)]
+                rivals = _best(1, [finished[name, grid.seeds[0]] for name in rivals], rivals)
             kept += rivals
+        if grid.confirmed and grid.seeds[1:]:
+            run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in kept})
+            rivals = kept[1:]
+            kept = kept[:1] + _best(grid.confirmed, [finished[name, grid.seeds[0]] for name in rivals], rivals)
         # Of each variant all seeds: the first line of the table is complete as soon as possible.
         frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
     directories = {key: Path(one.workdir) for key, one in finished.items()}
@@ -90,7 +102,7 @@ def experiment(
     if until == "rank":
         ranked = frame[frame["split"].notna()]
         of_ranked = {key: directories[key] for key in zip(ranked["run"], ranked["seed"], strict=True)}
-        text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n"
+        text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n{gates_of(ranked)}"
         draw(ranked, workdir / PLOT_FILE)
     write_file(workdir / TABLE_FILE, text + encoders.table_of(frame))
     encoders.draw(directories, workdir / LOSSES_FILE)
@@ -101,20 +113,24 @@ def _run_all(
     specs: Mapping[Key, Spec],
     *,
     workdir: Path,
-    variants: Mapping[str, Mapping],
+    shown: Mapping[str, Mapping],
+    data: str,
     finished: dict[Key, Spec],
     parallel: int,
     processes: Processes,
 ) -> pd.DataFrame:
-    """Runs what is not finished; renews `finished` and `results.csv` after each run."""
+    """Runs what is not finished; renews `finished` and `results.csv` after each run.
+
+    `shown`: the settings of a run, by its name, that stand in its rows. `data`: fingerprint of the raw data.
+    """
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
         try:
-            runs = {key: pool.submit(_run, spec, processes) for key, spec in specs.items()}
+            runs = {key: pool.submit(_run, spec, data, processes) for key, spec in specs.items()}
             for key, run in runs.items():
                 run.result()
                 finished[key] = specs[key]
-                rows = [rows_of(name, variants[name], seed, one.workdir) for (name, seed), one in finished.items()]
+                rows = [rows_of(name, shown[name], seed, one.workdir) for (name, seed), one in finished.items()]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
         except BaseException as error:
@@ -126,23 +142,22 @@ def _run_all(
     return frame
 
 
-def _best(specs: Sequence[Spec], names: Sequence[str]) -> str:
-    """The run whose encoder has the best held-out score; of equal ones the first."""
+def _best(number: int, specs: Sequence[Spec], names: Sequence[str]) -> list[str]:
+    """The runs whose encoders have the best held-out scores, in their order; of equal ones the first."""
     scores = [json.loads((Path(spec.workdir) / FOUND_FILE).read_text())["held_out"] for spec in specs]
     found = dict(zip(names, (score[encoders.CHOSEN_BY] for score in scores), strict=True))
     print(f"[{encoders.CHOSEN_BY}] " + ", ".join(f"{name}: {score:.4f}" for name, score in found.items()), flush=True)
-    return max(names, key=lambda name: found[name])
+    best = sorted(names, key=lambda name: -found[name])[:number]
+    return [name for name in names if name in best]
 
 
-def _run(spec: Spec, processes: Processes) -> None:
-    """Runs one cell, unless it is finished; notes what it used."""
+def _run(spec: Spec, data: str, processes: Processes) -> None:
+    """Runs one cell, unless it is finished with the same settings, code and data; notes what it used."""
     own = Path(spec.workdir)
     own.mkdir(parents=True, exist_ok=True)
-    content = dataclasses.asdict(spec)
-    last = content.pop("until")
-    key, used = fingerprint_of([content, courier_tf.__version__]), own / USED_FILE
+    key, used = fingerprint_of([spec.settings, spec.final, data, courier_tf.__version__]), own / USED_FILE
     before = json.loads(used.read_text()) if used.exists() else {}
-    if before.get("key") == key and before.get("until") in (last, "rank"):
+    if before.get("key") == key and before.get("until") in (spec.until, "rank"):
         return
     write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
     print(f"[{own.name}] ...", flush=True)
@@ -150,5 +165,5 @@ def _run(spec: Spec, processes: Processes) -> None:
     code, memory = processes.run(command, own / LOG_FILE)
     if code:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")
-    write_file(used, json.dumps({"key": key, "until": last, "peak_memory_gib": memory}))
+    write_file(used, json.dumps({"key": key, "until": spec.until, "peak_memory_gib": memory}))
     print(f"[{own.name}] done", flush=True)

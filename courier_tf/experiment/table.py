@@ -17,6 +17,7 @@ from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 
+GATES_SHOWN = 3
 PARTS = {"all": "all", HEADLINE: "repeats left out", RARE_HEADLINE: "repeats left out, 0 to 4 events"}
 
 
@@ -58,6 +59,22 @@ def popularity(rows: pd.DataFrame) -> str:
     found = rows["popularity_auc"].dropna().unique()
     shown = ", ".join(f"{100 * value:.2f}" for value in found)
     return f"AUC of the train span's popularity alone, {rows['split'].iloc[0]}: {shown}."
+
+
+def gates_of(rows: pd.DataFrame) -> str:
+    """A table of the categories whose gates are most and least open, per run and mode, means over the seeds.
+
+    A gate of 0 switches the image feature off, one of 1 lets it through. Empty where there are no gates.
+    """
+    if "gates" not in rows or rows["gates"].isna().all():
+        return ""
+    lines = [_line(["run", "mode", "gates, mean", "most open", "least open"]), "|" + "---|" * 5]
+    for (run, mode), part in rows[rows["gates"].notna()].groupby(["run", "mode"], sort=False):
+        means = pd.DataFrame([json.loads(gates) for gates in part["gates"]]).mean().sort_values(kind="stable")
+        ends = means[::-1][:GATES_SHOWN], means[:GATES_SHOWN]
+        shown = (", ".join(f"{category} {gate:.2f}" for category, gate in end.items()) for end in ends)
+        lines.append(_line([run, mode, f"{means.mean():.2f}", *shown]))
+    return "\n".join(lines) + "\n\n"
 
 
 class _Scored:

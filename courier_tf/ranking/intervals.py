@@ -1,13 +1,19 @@
-"""How sure the figures are, and whether one set of predictions is better than another: bootstrap over users."""
+"""How sure the figures are, and whether one set of predictions is better than another.
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+Two things could have come out otherwise: which users there were (bootstrap over users, all starts of a ranker
+averaged), and how a ranker started (Student's t over the starts, as three of them are too few to draw from). They are
+independent, so the two ways from a figure to the ends of its intervals are added as the sides of a right angle are.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import stats
 
 from courier_tf.ranking.metrics import auc_per_user
 
 DRAWS = 300  # Of the bootstrap.
+LEVEL = 0.95
 
 
 class _WeightedAuc:
@@ -36,12 +42,13 @@ def paired_gain(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, float] | None:
-    """Mean AUC of `scores` less that of `baselines`, with a 95 % interval by bootstrap over users and starts.
+    """Mean AUC of `scores` less that of `baselines`, with a 95 % interval over users and starts.
 
     Args:
         users, clicked: [N].
-        scores, baselines: [S, N], a row for each start of the ranker. With one start the interval knows of the users
-            alone: what another start would have changed is not in it.
+        scores, baselines: [S, N], a row for each start of the two rankers; what stands in the same row belongs
+            together. With one start the interval knows of the users alone: what another start would have changed is not
+            in it.
         draws: of the bootstrap.
         seed: of the bootstrap.
 
@@ -51,24 +58,28 @@ def paired_gain(
     if not 0 < clicked.sum() < len(clicked):
         return None
     _, user = np.unique(users, return_inverse=True)
-    first, second = ([_WeightedAuc(clicked, score) for score in rows] for rows in (scores, baselines))
-    rng, count, gains = np.random.default_rng(seed), user.max() + 1, []
-    for _ in range(draws):
-        weight = np.bincount(rng.integers(count, size=count), minlength=count)[user].astype(float)
+    pairs = [
+        (_WeightedAuc(clicked, ours), _WeightedAuc(clicked, theirs))
+        for ours, theirs in zip(scores, baselines, strict=True)
+    ]
+
+    def gains(weight: np.ndarray) -> list[float]:
+        return [ours(weight) - theirs(weight) for ours, theirs in pairs]
+
+    drawn = []
+    for times in _drawn(user.max() + 1, draws, seed):
+        weight = times[user]
         if 0 < (weight * clicked).sum() < weight.sum():
-            drawn = (rng.integers(len(rows), size=len(rows)) for rows in (first, second))
-            means = [_mean_auc(rows, weight, starts) for rows, starts in zip((first, second), drawn, strict=True)]
-            gains.append(means[0] - means[1])
-    everyone = np.ones(len(user))
-    gain = _mean_auc(first, everyone, range(len(first))) - _mean_auc(second, everyone, range(len(second)))
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return {"gain": gain, "low": float(low), "high": float(high)}
+            drawn.append(np.mean(gains(weight)))
+    found = gains(np.ones(len(user)))
+    low, high = _interval(found, drawn)
+    return {"gain": float(np.mean(found)), "low": low, "high": high}
 
 
 def auc_intervals(
     users: np.ndarray, clicked: np.ndarray, scores: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, float]:
-    """95 % intervals of AUC and GAUC by bootstrap over users and starts.
+    """95 % intervals of AUC and GAUC over users and starts.
 
     Args:
         users, clicked: [N].
@@ -84,27 +95,36 @@ def auc_intervals(
     rankings = [_WeightedAuc(clicked, score) for score in scores]
     grouped = np.array([auc_per_user(users, clicked, score)[0] for score in scores])
     both = ~np.isnan(grouped[0])
-    size, found = np.bincount(user)[both], {"auc": [], "gauc": []}
-    for drawn, starts in _drawn(user.max() + 1, len(scores), draws, seed):
-        weight = drawn[user].astype(float)
+    grouped, size = grouped[:, both], np.bincount(user)[both].astype(float)
+    everyone, drawn = np.ones(len(user)), {"auc": [], "gauc": []}
+    found = {"auc": [ranking(everyone) for ranking in rankings]}
+    if both.any():
+        found["gauc"] = np.average(grouped, axis=1, weights=size)
+    for times in _drawn(user.max() + 1, draws, seed):
+        weight = times[user]
         if 0 < (weight * clicked).sum() < weight.sum():
-            found["auc"].append(_mean_auc(rankings, weight, starts))
-        if (drawn[both] * size).any():
-            found["gauc"].append(np.average(grouped[starts][:, both].mean(axis=0), weights=drawn[both] * size))
-    ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in found.items() if values}
-    return {
-        f"{name}_{end}": float(v) for name, pair in ends.items() for end, v in zip(("low", "high"), pair, strict=True)
-    }
+            drawn["auc"].append(np.mean([ranking(weight) for ranking in rankings]))
+        if (times[both] * size).any():
+            drawn["gauc"].append(np.average(grouped.mean(axis=0), weights=times[both] * size))
+    ends = {name: _interval(values, drawn[name]) for name, values in found.items()}
+    return {f"{name}_{end}": v for name, pair in ends.items() for end, v in zip(("low", "high"), pair, strict=True)}
 
 
-def _drawn(users: int, starts: int, draws: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """([users] how often each is drawn, [starts] which starts are) for each draw."""
+def _drawn(users: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """[users] float, how often each is drawn, for each draw."""
     rng = np.random.default_rng(seed)
     for _ in range(draws):
-        yield np.bincount(rng.integers(users, size=users), minlength=users), rng.integers(starts, size=starts)
+        yield np.bincount(rng.integers(users, size=users), minlength=users).astype(float)
 
 
-def _mean_auc(rankings: Sequence[_WeightedAuc], weight: np.ndarray, starts: Iterable[int]) -> float:
-    """Over the starts named, one of them perhaps several times: each is measured once."""
-    times = Counter(starts)
-    return sum(count * rankings[start](weight) for start, count in times.items()) / times.total()
+def _interval(of_starts: Sequence[float], of_draws: Sequence[float]) -> tuple[float, float]:
+    """The ends of the interval of a mean over starts.
+
+    Args:
+        of_starts: [S] the figure of each start, over all users.
+        of_draws: the mean over the starts for each draw of the users.
+    """
+    value, starts = float(np.mean(of_starts)), len(of_starts)
+    low, high = np.quantile(of_draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    way = stats.t.ppf((1 + LEVEL) / 2, starts - 1) * stats.sem(of_starts) if starts > 1 else 0.0
+    return value - float(np.hypot(value - low, way)), value + float(np.hypot(high - value, way))

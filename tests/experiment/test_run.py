@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from beam_jobs import ingest
 from courier_tf import artefacts, cli
 from courier_tf.artefacts import MadeBy
 from courier_tf.experiment import run as running
@@ -92,7 +94,8 @@ label = np.arange(200) % 2
 np.savez(own / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.random([1, 200]) + label * clusters / 16)
 gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 (own / "found.json").write_text(json.dumps({"split": "valid", "ranking": {"none": values, "cluster_id": values},
-    "gain_over_none": {"cluster_id": gain}, **base, "popularity": {"auc": 0.51}}))
+    "gain_over_none": {"cluster_id": gain}, **base, "popularity": {"auc": 0.51},
+    "gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}))
 """
 
 
@@ -105,6 +108,7 @@ def stand_in(tmp_path, monkeypatch):
     program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {script} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(running.sys, "executable", str(program))
+    monkeypatch.setattr(ingest, "fingerprint_of_raw", lambda raw: f"content of {raw}")
     number = np.arange(200)
     own = Evaluation(
         number // 10, number // 4, number % 2, number % 7, slices_of(number % 3, number % 5 == 0, number % 7, {})
@@ -132,8 +136,13 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     assert (
         lines[0] == "about it"
         and lines[2].endswith("valid: 51.00.")
-        and len(lines) == 4 + (2 + 4) + 1 + (2 + 3) + 1 + (2 + 2)
+        and len(lines) == 4 + (2 + 4) + 1 + (2 + 3) + 1 + (2 + 2) + 1 + (2 + 2)
     )
+    assert lines[19:21] == [
+        f"| clusters={clusters} | cluster_id | 0.30 | c4 0.50, c3 0.40, c2 0.30 | c0 0.10, c1 0.20, c2 0.30 |"
+        for clusters in (4, 8)
+    ]
+    assert set(frame["rank_modes"]) == {"none+cluster_id"}, "what all runs share is told, too"
     assert all((work / f"{plot}.png").stat().st_size > 1000 for plot in ("gains", "losses"))
     assert row["loss_1"] == 4.5 and row["loss_3"] == 0.5 and row["held_out_alignment"] == 1
     losses = "4.500 (0.000) | 2.500 (0.000) | 0.500 (0.000)"
@@ -175,6 +184,31 @@ def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in
     assert "| clusters=4,temperature=0.9 | 1 |" in text and "| clusters=4,temperature=0.9 | none" not in text
 
 
+def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
+    grid = dataclasses.replace(
+        GRID, blocks=[{"temperature": [0.9]}, {"temperature": [0.05, 0.1, 0.2, 0.5]}], confirmed=2, seeds=[0, 1, 2]
+    )
+    work = tmp_path / "work"
+    for _ in range(2):
+        frame = experiment(grid, "raw", work, work / "stages", TINY)
+        ranked = frame[frame["mode"] == "cluster_id"]
+        assert ranked.groupby("temperature")["seed"].apply(sorted).to_dict() == {t: [0, 1, 2] for t in (0.9, 0.1, 0.2)}
+        assert set(frame[frame["mode"].isna()]["temperature"]) == {0.05, 0.5}
+    assert len((work / "calls.txt").read_text().split()) == 5 + 3 * 3, "screened, then those kept with every seed"
+
+
+def test_a_run_waits_for_memory_that_the_others_leave(tmp_path):
+    """Three commands that note when they begin and end; room for two, as large as the largest was."""
+    with Processes(tmp_path) as processes:
+        processes.largest = processes._free / 2.5
+        note = f"echo + >> {tmp_path}/notes; sleep 0.3; echo - >> {tmp_path}/notes"
+        with ThreadPoolExecutor(3) as pool:
+            for code, _ in pool.map(lambda _: processes.run(["sh", "-c", note], tmp_path / "log.txt"), range(3)):
+                assert code == 0
+    running = np.cumsum([{"+": 1, "-": -1}[word] for word in (tmp_path / "notes").read_text().split()])
+    assert len(running) == 6 and running.max() == 2
+
+
 def test_without_rankers(tmp_path, stand_in):
     work = tmp_path / "work"
     frame = experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")
@@ -206,10 +240,10 @@ import sys, pathlib
 from courier_tf.experiment import run
 from courier_tf.experiment.processes import Processes
 folder = pathlib.Path(sys.argv[1])
-run._run = lambda spec, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
+run._run = lambda spec, data, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
 queue = {(name, 0): None for name in "abcdefgh"}
 with Processes(folder) as processes:
-    run._run_all(queue, workdir=folder, variants={}, finished={}, parallel=1, processes=processes)
+    run._run_all(queue, workdir=folder, shown={}, data='', finished={}, parallel=1, processes=processes)
 """
     one = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     log = tmp_path / "log.txt"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
 from courier_tf.ranking import intervals
@@ -22,11 +23,28 @@ def test_starts_are_averaged_and_widen_the_interval(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random([3, 600])
     noise[0] = 1 - score  # One start is much worse than the others.
-    found = intervals.paired_gain(users, clicked, score[None], noise)
+    scores = np.stack([score] * 3)
+    found = intervals.paired_gain(users, clicked, scores, noise)
     gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, one) for one in noise]
     assert found["gain"] == pytest.approx(np.mean(gains))
-    users_alone = intervals.paired_gain(users, clicked, score[None], noise[1:2])
-    assert found["high"] - found["low"] > 2 * (users_alone["high"] - users_alone["low"])
+    # Of the starts alone, where every impression is of the same user: the interval of a mean of three.
+    of_starts = intervals.paired_gain(np.zeros(600), clicked, scores, noise)
+    expected = ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert (of_starts["low"], of_starts["high"]) == pytest.approx((expected.low, expected.high))
+    # Both, of which each alone is narrower.
+    of_users = [intervals.paired_gain(users, clicked, scores[:1], one[None]) for one in noise]
+    own, half = found["high"] - found["gain"], expected.high - np.mean(gains)
+    assert max(half, *(one["high"] - one["gain"] for one in of_users)) < own < 1.1 * half
+
+
+def test_what_a_start_does_to_both_sides_is_no_doubt_about_the_gain(sample):
+    """Starts whose two rankers are good or bad together."""
+    users, _, clicked, score = sample
+    noise = np.random.default_rng(1).random([3, 600])
+    share = np.array([[0.0], [0.4], [0.8]])
+    baselines = share * score + (1 - share) * noise
+    gain = intervals.paired_gain(users, clicked, baselines, baselines)
+    assert gain == {"gain": 0, "low": 0, "high": 0}
 
 
 def test_weighted_auc_equals_repeated_rows(sample):
@@ -38,7 +56,7 @@ def test_weighted_auc_equals_repeated_rows(sample):
 
 
 def test_intervals_are_those_of_users_drawn_anew(sample):
-    """Against a bootstrap that copies rows, and a GAUC by a loop over users."""
+    """Against a bootstrap that copies rows, and a GAUC by a loop over users; of the starts, the interval of a mean."""
     users, _, clicked, score = sample
     scores = np.stack([score, np.round(score + 0.2 * np.random.default_rng(3).random(600), 1)])
     found = intervals.auc_intervals(users, clicked, scores, draws=400)
@@ -57,11 +75,15 @@ def test_intervals_are_those_of_users_drawn_anew(sample):
         chosen = [np.flatnonzero(users == user) for user in rng.choice(different, len(different))]
         rows = np.concatenate(chosen)
         renamed = np.repeat(np.arange(len(chosen)), [len(part) for part in chosen])
-        starts = scores[rng.integers(2, size=2)]
-        drawn["auc"].append(np.mean([auc(clicked[rows], start[rows]) for start in starts]))
-        drawn["gauc"].append(np.mean([gauc(renamed, clicked[rows], start[rows]) for start in starts]))
+        drawn["auc"].append(np.mean([auc(clicked[rows], start[rows]) for start in scores]))
+        drawn["gauc"].append(np.mean([gauc(renamed, clicked[rows], start[rows]) for start in scores]))
+    of_starts = {"auc": [auc(clicked, s) for s in scores], "gauc": [gauc(users, clicked, s) for s in scores]}
     for name, values in drawn.items():
-        low, high = np.percentile(values, [2.5, 97.5])
+        value, way = np.mean(of_starts[name]), np.subtract(*ttest_1samp(of_starts[name], 0).confidence_interval()) / 2
+        low, high = (
+            value + np.hypot(end - value, way) * (1 if end > value else -1)
+            for end in np.percentile(values, [2.5, 97.5])
+        )
         assert found[f"{name}_low"] == pytest.approx(low, abs=0.2 * (high - low))
         assert found[f"{name}_high"] == pytest.approx(high, abs=0.2 * (high - low))
     assert intervals.auc_intervals(users[:5], clicked[:5], scores[:, :5]) == {}
