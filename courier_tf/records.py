@@ -62,8 +62,13 @@ def files(folder: Path | str, prefix: str) -> list[str]:
     return found
 
 
-def last_items(history: tf.RaggedTensor, length: int) -> tf.Tensor:
-    """The last `length` entries of each row of ids, oldest first: [B, length] strings, padded at the end with ""."""
+def last_items(history: tf.RaggedTensor, length: int | None) -> tf.Tensor:
+    """The last `length` entries of each row of ids, oldest first: [B, length] strings, padded at the end with "".
+
+    With `length` None all of them, padded to the longest of the rows.
+    """
+    if length is None:
+        return history.to_tensor(default_value="")
     return history[:, -length:].to_tensor(default_value="", shape=[None, length])
 
 

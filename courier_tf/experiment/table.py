@@ -89,7 +89,7 @@ class _Scored:
         rank = Settings.from_json((workdir / "settings.json").read_text()).rank
         items = records.read_items(workdir / "ingest", facts["all_columns"])
         self.evaluation = read_evaluation(
-            workdir / "ingest", split, items, rank.rank_history_length, facts["repeat_columns"], rank.rank_slice_columns
+            workdir / "ingest", split, items, facts["repeat_columns"], rank.rank_slice_columns
         )
         # There are many categories, and their gains stand in each run's metrics.json.
         columns = [f"{column}/" for column in rank.rank_slice_columns if column != CATEGORY]

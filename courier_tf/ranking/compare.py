@@ -25,9 +25,7 @@ def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> d
     facts = artefacts.read(ingest, "ingest").facts
     require_past_histories(ingest, SPLITS[: SPLITS.index(split) + 1])
     items = records.read_items(ingest, facts["all_columns"])
-    evaluation = read_evaluation(
-        ingest, split, items, settings.rank_history_length, facts["repeat_columns"], settings.rank_slice_columns
-    )
+    evaluation = read_evaluation(ingest, split, items, facts["repeat_columns"], settings.rank_slice_columns)
     predictions = {mode: predictions_of(ingest, ranked, mode, settings, split) for mode in settings.rank_modes}
     return compare(evaluation, predictions)
 

@@ -13,7 +13,7 @@ class RankingError(ValueError):
     """The ranker cannot be trained or measured as asked."""
 
 
-def _features(serialised: tf.Tensor, history_length: int) -> dict[str, tf.Tensor]:
+def _features(serialised: tf.Tensor, history_length: int | None) -> dict[str, tf.Tensor]:
     row = records.parse(serialised, schema.IMPRESSION_FEATURES)
     history = records.last_items(row["history_item_ids"], history_length)
     return {
@@ -29,7 +29,7 @@ def impression_batches(
     ingest: Path,
     split: str,
     *,
-    history_length: int,
+    history_length: int | None,
     batch_size: int,
     seed: int | None = None,
     skip_batches: int = 0,
@@ -39,7 +39,7 @@ def impression_batches(
     Args:
         ingest: directory of the ingest stage.
         split: train, valid or test.
-        history_length: most recent history items.
+        history_length: most recent history items; None for all that ingest kept.
         batch_size: impressions per batch, over all replicas.
         seed: of the order, and drops the last, smaller batch; None keeps the order of the files.
         skip_batches: left out at the start, because an interrupted training has had them.

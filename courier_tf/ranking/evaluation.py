@@ -57,17 +57,15 @@ def read_evaluation(
     ingest: Path,
     split: str,
     items: records.Items,
-    history_length: int,
     repeat_columns: Sequence[str],
     slice_columns: Sequence[str] = (),
 ) -> Evaluation:
-    """Reads a split for evaluation.
+    """Reads a split for evaluation. Its slices are of the histories as ingest kept them, however much a ranker sees.
 
     Args:
         ingest: directory of the ingest stage.
         split: train, valid or test.
         items: all items.
-        history_length: most recent history items that the ranker sees.
         repeat_columns: item columns in which a shared value makes a candidate a repeat of a history item.
         slice_columns: item columns by whose values there are slices, too.
 
@@ -83,7 +81,7 @@ def read_evaluation(
         return np.where(items.ids[place] == ids, place, -1)
 
     parts: dict[str, list[np.ndarray]] = {}
-    for batch in impression_batches(ingest, split, history_length=history_length, batch_size=8192):
+    for batch in impression_batches(ingest, split, history_length=None, batch_size=8192):
         values = {name: value.numpy() for name, value in batch.items()}
         item, history = rows_of(values["item_id"]), rows_of(values["history_item_ids"])
         found = {

@@ -78,9 +78,7 @@ def rank(
     )
     hashes = settings.rank_hash_buckets > 0
     users = np.array([], object) if hashes else train_users(ingest, settings.rank_min_user_page_views)
-    evaluation = read_evaluation(
-        ingest, "valid", items, settings.rank_history_length, facts["repeat_columns"], settings.rank_slice_columns
-    )
+    evaluation = read_evaluation(ingest, "valid", items, facts["repeat_columns"], settings.rank_slice_columns)
     starts = range(settings.rank_starts)
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         predictions, gates, taken = {}, {}, {}

@@ -56,7 +56,7 @@ def test_served_probabilities_equal_the_trained_models(finished):
     _, chain = finished
     version = newest_version(chain.workdir / "models" / "ctr_ranker")
     items = read_items(chain.directory("ingest"), ["brand"])
-    evaluation = read_evaluation(chain.directory("ingest"), "valid", items, 20, ())
+    evaluation = read_evaluation(chain.directory("ingest"), "valid", items, ())
     served, offset = GraphModel(version), 0
     losses, starts = [], []
     for start in range(2):

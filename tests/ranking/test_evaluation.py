@@ -1,9 +1,11 @@
 """The slices of a split, row by row."""
 
 import numpy as np
+import tensorflow as tf
 
 from courier_tf.ranking import evaluation
-from courier_tf.ranking.evaluation import slices_of
+from courier_tf.ranking.evaluation import read_evaluation, slices_of
+from tests.ranking.shop import items, write_impressions
 
 LENGTH = np.array([0, 1, 2, 4, 5, 9, 10, 25])
 REPEAT = np.array([0, 0, 1, 0, 0, 1, 0, 0], bool)
@@ -49,3 +51,19 @@ def test_several_columns_and_none():
     found = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY, "colour": CATEGORY[::-1]}))
     assert found["category/y"] == [2, 4] and found["colour/y"] == [3, 5]
     assert not [name for name in slices_of(LENGTH, REPEAT, POPULARITY, {}) if "category" in name]
+
+
+def test_a_split_is_read_with_the_whole_histories(tmp_path):
+    """Repeats that stand far back are repeats, too, however little of a history a ranker sees."""
+    batch = {
+        "user_id": [b"u1", b"u1", b"u2", b"u2"],
+        "history_item_ids": [[b"c"] + [b"unknown"] * 30, [b"unknown"] * 31, [b""] * 31, [b"a"] + [b""] * 30],
+        "item_id": [b"c", b"c", b"a", b"b"],  # a and b are the same product.
+        "clicked": [1, 0, 0, 1],
+    }
+    write_impressions(tmp_path, "valid", {name: tf.constant(values) for name, values in batch.items()})
+    found = read_evaluation(tmp_path, "valid", items(), ["product"])
+    chosen = rows(found.slices)
+    assert chosen["repeats_left_out"] == [1] and chosen["without_history"] == [2]
+    assert chosen["history_length/10+"] == [0, 1] and chosen["history_length/1"] == [3]
+    assert found.clicked.tolist() == [1, 0, 0, 1] and found.popularity.tolist() == [0, 0, 5, 1]

@@ -33,7 +33,7 @@ def ingest(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluation(ingest):
-    return read_evaluation(ingest, "valid", items(), 3, ["product"])
+    return read_evaluation(ingest, "valid", items(), ["product"])
 
 
 def train(ingest, target, evaluation, settings=SETTINGS, start=None):

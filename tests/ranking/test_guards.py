@@ -37,9 +37,8 @@ def shop():
         photos=np.array([b"p"] * ITEMS, object),
     )
     codes = np.append(rng.integers(1, CLUSTERS + 1, ITEMS), 0).astype(np.int32)[:, None]
-    looks = Looks(
-        codes, np.zeros([1, CLUSTERS, 0], np.float32), np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool)
-    )
+    centroids = rng.normal(size=[1, CLUSTERS, 4]).astype(np.float32)
+    looks = Looks(codes, centroids, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
     return items, looks
 
 
@@ -72,7 +71,7 @@ def aucs(shop, tmp_path_factory):
         if (signal, mode) not in found:
             features = () if mode == "none" else ("cluster_id",)
             of = looks.permuted(seed=3) if mode == "permuted" else looks
-            evaluation = read_evaluation(folders[signal], "valid", items, 2, [])
+            evaluation = read_evaluation(folders[signal], "valid", items, [])
             target = tmp_path_factory.mktemp("ranker") / "start_0"
             made = plan(*features, own=catalogue, users=users, of=of)
             fit(folders[signal], target, made, None, evaluation, SETTINGS, TRAIN // 256, seed=0)
