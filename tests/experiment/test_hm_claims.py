@@ -7,13 +7,14 @@ import pytest
 from tests.benchmarks import hm_claims
 from tests.benchmarks.hm_claims import Claim, main, verdicts
 
-GAINS = {"cluster_id": [0.02, 0.01, 0.0], "cluster_id_permuted": [0.004, -0.001, 0.009]}
+GAINS = {"cluster_id": [0.02, 0.01, 0.0], "simscore": [0.02, 0.02], "cluster_id_permuted": [0.004, -0.001, 0.009]}
 
 
 @pytest.fixture
 def workdir(tmp_path):
     rows = [
-        {"run": "a", "mode": mode, "seed": seed, "gain x": gain}
+        {"run": f"{run},tuned=1", "mode": mode, "seed": seed, "gain x": gain, "auc x": 0.6 + gain - less}
+        for run, less in (("a", 0.0), ("b", 0.001))
         for mode, gains in GAINS.items()
         for seed, gain in enumerate(gains)
     ]
@@ -23,17 +24,21 @@ def workdir(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "low", "high", "holds"),
+    ("mode", "low", "high", "less", "holds"),
     [
-        ("cluster_id", 1.0, np.inf, True),  # 1.0 on average.
-        ("cluster_id", 1.1, np.inf, False),
-        ("cluster_id_permuted", -np.inf, 0.5, True),
-        ("cluster_id_permuted", -np.inf, 0.3, False),
-        ("vector", -np.inf, np.inf, False),  # Was not run.
+        ("cluster_id", 1.0, np.inf, "", True),  # 1.0 on average.
+        ("cluster_id", 1.1, np.inf, "", False),
+        ("cluster_id_permuted", -np.inf, 0.5, "", True),
+        ("cluster_id_permuted", -np.inf, 0.3, "", False),
+        ("vector", -np.inf, np.inf, "", False),  # Was not run.
+        ("simscore", 1.0, np.inf, "", False),  # Two seeds.
+        ("cluster_id", 0.05, 0.15, "b", True),  # 0.1 above b.
+        ("cluster_id", 0.15, np.inf, "b", False),
+        ("cluster_id", -np.inf, np.inf, "c", False),
     ],
 )
-def test_claims(workdir, monkeypatch, mode, low, high, holds):
-    one = Claim("grid", "a", mode, "x", low, high)
+def test_claims(workdir, monkeypatch, mode, low, high, less, holds):
+    one = Claim("grid", "a", mode, "x", low, high, less)
     monkeypatch.setattr(hm_claims, "CLAIMS", (one, one._replace(grid="not run")))
     table, found = verdicts(workdir)
     assert found == holds and len(table.splitlines()) == 3
