@@ -1,81 +1,17 @@
-"""The settings of every stage. Field names are unique over all stages: each is an option."""
+"""The settings of each stage. Field names are unique over all stages: each is an option."""
 
 import dataclasses
-import json
-import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Literal
 
 from courier_tf import schema
 from courier_tf.rank_modes import NO_IMAGE_FEATURE, RankModeError, image_features, is_control
+from courier_tf.settings.checked import Checked, SettingsError
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
-class SettingsError(ValueError):
-    """A setting has a value that makes no sense; the message names both."""
-
-
-class _Checked:
-    """Refuses values outside their bounds when a settings object is made."""
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in BOUNDS.items():
-            value = getattr(self, name, None)
-            if value is not None and not low <= value <= high:
-                raise SettingsError(f"{name} must lie between {low} and {high}, but is {value}")
-
-
-_AT_LEAST_ONE, _POSITIVE, _SHARE = (1, math.inf), (1e-12, math.inf), (0.0, 1.0)
-
-#: Setting -> the lowest and the highest value that makes sense.
-BOUNDS: dict[str, tuple[float, float]] = {
-    "negatives_per_positive": _AT_LEAST_ONE,
-    "image_size": (8, 1024),
-    "page_view_size": (2, 1000),
-    "history_kept": _AT_LEAST_ONE,
-    "shards": _AT_LEAST_ONE,
-    "max_reject_fraction": _SHARE,
-    "embedding_dim": _AT_LEAST_ONE,
-    "history_length": _AT_LEAST_ONE,
-    "temperature": _POSITIVE,
-    "drop_path": (0.0, 0.99),
-    "warmup_steps": _AT_LEAST_ONE,
-    "warmup_batch_size": _AT_LEAST_ONE,
-    "warmup_learning_rate": _POSITIVE,
-    "pretrain_steps": _AT_LEAST_ONE,
-    "pretrain_batch_rows": _AT_LEAST_ONE,
-    "pretrain_learning_rate": _POSITIVE,
-    "weight_decay": (0.0, math.inf),
-    "checkpoint_every": _AT_LEAST_ONE,
-    "encode_chunk": (0, math.inf),
-    "replicas": (0, math.inf),
-    "embed_batch_size": _AT_LEAST_ONE,
-    "clusters": _AT_LEAST_ONE,
-    "cluster_batch_size": _AT_LEAST_ONE,
-    "cluster_steps": _AT_LEAST_ONE,
-    "levels": (2, 16),
-    "stay": _SHARE,
-    "auc_tolerance": (0.0, 1.0),
-    "calibration_tolerance": (0.0, math.inf),
-    "rank_history_length": _AT_LEAST_ONE,
-    "rank_dim": _AT_LEAST_ONE,
-    "rank_epochs": _AT_LEAST_ONE,
-    "rank_batch_size": _AT_LEAST_ONE,
-    "rank_starts": _AT_LEAST_ONE,
-    "rank_learning_rate": _POSITIVE,
-    "rank_cross_layers": (0, 16),
-    "rank_hash_buckets": (0, math.inf),
-    "rank_min_item_events": _AT_LEAST_ONE,
-    "rank_min_user_page_views": _AT_LEAST_ONE,
-    "rank_checkpoint_every": _AT_LEAST_ONE,
-}
-
-
 @dataclasses.dataclass(frozen=True)
-class IngestSettings(_Checked):
+class IngestSettings(Checked):
     """Raw logs and photos to TFRecords."""
 
     valid_from: str | None = None
@@ -111,7 +47,7 @@ class IngestSettings(_Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainSettings(_Checked):
+class PretrainSettings(Checked):
     """TFRecords to an image encoder."""
 
     objective: Literal["courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip"] = "courier"
@@ -183,7 +119,7 @@ class PretrainSettings(_Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class EmbedSettings(_Checked):
+class EmbedSettings(Checked):
     """Items to embeddings."""
 
     embed_batch_size: int = 128
@@ -191,7 +127,7 @@ class EmbedSettings(_Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClusterSettings(_Checked):
+class ClusterSettings(Checked):
     """Embeddings to cluster IDs."""
 
     clusters: int = 32
@@ -225,7 +161,7 @@ class ClusterSettings(_Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class RankSettings(_Checked):
+class RankSettings(Checked):
     """Impressions and cluster IDs to a click probability."""
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
@@ -283,68 +219,10 @@ class RankSettings(_Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class GateSettings(_Checked):
+class GateSettings(Checked):
     """How much worse than the stable version a new one may be on the valid span, to be promoted."""
 
     auc_tolerance: float = 0.002
     """Loss of AUC."""
     calibration_tolerance: float = 0.05
     """Growth of |log(mean probability / share of clicks)|."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """All settings of a run."""
-
-    seed: int = 0
-    """Seed of weights, shuffling, clustering; negatives have one of their own."""
-    # The empty name keeps the options free of prefixes.
-    ingest: Annotated[IngestSettings, tyro.conf.arg(name="")] = IngestSettings()
-    pretrain: Annotated[PretrainSettings, tyro.conf.arg(name="")] = PretrainSettings()
-    embed: Annotated[EmbedSettings, tyro.conf.arg(name="")] = EmbedSettings()
-    cluster: Annotated[ClusterSettings, tyro.conf.arg(name="")] = ClusterSettings()
-    rank: Annotated[RankSettings, tyro.conf.arg(name="")] = RankSettings()
-
-    def to_json(self) -> str:
-        """The settings as a JSON text that `from_json` reads back."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Settings":
-        """Reads what `to_json` wrote.
-
-        Raises:
-            SettingsError: the text is broken, or names a setting that does not exist.
-        """
-        stages = {field.name: type(field.default) for field in dataclasses.fields(cls)}
-        try:
-            content: dict[str, Any] = json.loads(text)
-            return cls(
-                **{
-                    name: stages[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-                    if isinstance(value, dict)
-                    else value
-                    for name, value in content.items()
-                }
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
-
-
-def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with some changed, each named without its stage.
-
-    Raises:
-        SettingsError: there is no such setting, or a value makes no sense.
-    """
-    stages = {
-        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "seed"
-    }
-    owner = {field.name: stage for stage, own in stages.items() for field in dataclasses.fields(own)}
-    unknown = set(values) - set(owner)
-    if unknown:
-        raise SettingsError(f"there are no settings {sorted(unknown)}")
-    for name, value in values.items():
-        value = tuple(value) if isinstance(value, list) else value
-        stages[owner[name]] = dataclasses.replace(stages[owner[name]], **{name: value})
-    return dataclasses.replace(settings, **stages)

@@ -1,0 +1,88 @@
+"""The settings of a run: those of all its stages, and one seed."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import tyro
+
+from courier_tf.settings.checked import SettingsError
+from courier_tf.settings.stages import (
+    ClusterSettings,
+    EmbedSettings,
+    GateSettings,
+    IngestSettings,
+    PretrainSettings,
+    RankSettings,
+)
+
+__all__ = [
+    "ClusterSettings",
+    "EmbedSettings",
+    "GateSettings",
+    "IngestSettings",
+    "PretrainSettings",
+    "RankSettings",
+    "Settings",
+    "SettingsError",
+    "with_values",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run."""
+
+    seed: int = 0
+    """Seed of weights, shuffling, clustering; negatives have one of their own."""
+    # The empty name keeps the options free of prefixes.
+    ingest: Annotated[IngestSettings, tyro.conf.arg(name="")] = IngestSettings()
+    pretrain: Annotated[PretrainSettings, tyro.conf.arg(name="")] = PretrainSettings()
+    embed: Annotated[EmbedSettings, tyro.conf.arg(name="")] = EmbedSettings()
+    cluster: Annotated[ClusterSettings, tyro.conf.arg(name="")] = ClusterSettings()
+    rank: Annotated[RankSettings, tyro.conf.arg(name="")] = RankSettings()
+
+    def to_json(self) -> str:
+        """The settings as a JSON text that `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Settings":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            SettingsError: the text is broken, or names a setting that does not exist.
+        """
+        stages = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        try:
+            content: dict[str, Any] = json.loads(text)
+            return cls(
+                **{
+                    name: stages[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+                    if isinstance(value, dict)
+                    else value
+                    for name, value in content.items()
+                }
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
+
+
+def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with some changed, each named without its stage.
+
+    Raises:
+        SettingsError: there is no such setting, or a value makes no sense.
+    """
+    stages = {
+        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "seed"
+    }
+    owner = {field.name: stage for stage, own in stages.items() for field in dataclasses.fields(own)}
+    unknown = set(values) - set(owner)
+    if unknown:
+        raise SettingsError(f"there are no settings {sorted(unknown)}")
+    for name, value in values.items():
+        value = tuple(value) if isinstance(value, list) else value
+        stages[owner[name]] = dataclasses.replace(stages[owner[name]], **{name: value})
+    return dataclasses.replace(settings, **stages)
