@@ -25,7 +25,7 @@ class Evaluation:
     """A split in arrays, in the order of its files, with the slices that are reported.
 
     Attributes:
-        users, page_views: [N] bytes.
+        users, page_views: [N] int, each id by its number among those of the split.
         clicked: [N] int.
         popularity: [N] int, positives of the candidate in the train span.
         slices: name -> [N] bool.
@@ -101,8 +101,8 @@ def read_evaluation(
     popularity = np.where(item >= 0, items.train_events[item], 0)
     columns = {column: np.where(item >= 0, items.columns[column][item], b"") for column in slice_columns}
     return Evaluation(
-        joined["users"],
-        joined["page_views"],
+        np.unique(joined["users"], return_inverse=True)[1],
+        np.unique(joined["page_views"], return_inverse=True)[1],
         joined["clicked"],
         popularity,
         slices_of(joined["length"], joined["repeat"], popularity, columns),

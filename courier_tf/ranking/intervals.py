@@ -17,20 +17,29 @@ LEVEL = 0.95
 
 
 class _WeightedAuc:
-    """AUC under changing weights of the impressions: sorted once, then linear in their number."""
+    """AUC where each user counts as often as a draw says: sorted once, then linear in the number of impressions.
 
-    def __init__(self, clicked: np.ndarray, score: np.ndarray) -> None:
-        self.order = np.argsort(score, kind="stable")
-        ordered = score[self.order]
-        self.groups = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        self.positive = clicked[self.order].astype(float)
+    Args:
+        user: [N] int, numbers of the users.
+        clicked: [N] 0 or 1.
+        score: [N].
+    """
 
-    def __call__(self, weight: np.ndarray) -> float:
-        weight = weight[self.order]
-        positive = np.add.reduceat(weight * self.positive, self.groups)
-        negative = np.add.reduceat(weight * (1 - self.positive), self.groups)
-        below = np.cumsum(negative) - negative / 2
-        return float(positive @ below / (positive.sum() * negative.sum()))
+    def __init__(self, user: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> None:
+        negative = clicked == 0
+        order = np.argsort(score[negative], kind="stable")
+        self.negatives, self.positives = user[negative][order], user[~negative]
+        ordered = score[negative][order]
+        self.below = np.searchsorted(ordered, score[~negative], "left")
+        self.up_to = np.searchsorted(ordered, score[~negative], "right")
+
+    def __call__(self, times: np.ndarray) -> float:
+        """With `times` [users] float; NaN where no positive or no negative is left."""
+        negatives = np.concatenate([[0.0], np.cumsum(times[self.negatives])])
+        positives = times[self.positives]
+        won = positives @ (negatives[self.below] + negatives[self.up_to]) / 2  # Of equal scores half.
+        pairs = positives.sum() * negatives[-1]
+        return float(won / pairs) if pairs else np.nan
 
 
 def paired_gain(
@@ -59,19 +68,16 @@ def paired_gain(
         return None
     _, user = np.unique(users, return_inverse=True)
     pairs = [
-        (_WeightedAuc(clicked, ours), _WeightedAuc(clicked, theirs))
+        (_WeightedAuc(user, clicked, ours), _WeightedAuc(user, clicked, theirs))
         for ours, theirs in zip(scores, baselines, strict=True)
     ]
 
-    def gains(weight: np.ndarray) -> list[float]:
-        return [ours(weight) - theirs(weight) for ours, theirs in pairs]
+    def gains(times: np.ndarray) -> list[float]:
+        return [ours(times) - theirs(times) for ours, theirs in pairs]
 
-    drawn = []
-    for times in _drawn(user.max() + 1, draws, seed):
-        weight = times[user]
-        if 0 < (weight * clicked).sum() < weight.sum():
-            drawn.append(np.mean(gains(weight)))
-    found = gains(np.ones(len(user)))
+    count = user.max() + 1
+    drawn = [np.mean(gains(times)) for times in _drawn(count, draws, seed)]
+    found = gains(np.ones(count))
     low, high = _interval(found, drawn)
     return {"gain": float(np.mean(found)), "low": low, "high": high}
 
@@ -92,18 +98,16 @@ def auc_intervals(
     if not 0 < clicked.sum() < len(clicked):
         return {}
     _, user = np.unique(users, return_inverse=True)
-    rankings = [_WeightedAuc(clicked, score) for score in scores]
+    rankings = [_WeightedAuc(user, clicked, score) for score in scores]
     grouped = np.array([auc_per_user(users, clicked, score)[0] for score in scores])
     both = ~np.isnan(grouped[0])
     grouped, size = grouped[:, both], np.bincount(user)[both].astype(float)
-    everyone, drawn = np.ones(len(user)), {"auc": [], "gauc": []}
-    found = {"auc": [ranking(everyone) for ranking in rankings]}
+    count, drawn = user.max() + 1, {"auc": [], "gauc": []}
+    found = {"auc": [ranking(np.ones(count)) for ranking in rankings]}
     if both.any():
         found["gauc"] = np.average(grouped, axis=1, weights=size)
-    for times in _drawn(user.max() + 1, draws, seed):
-        weight = times[user]
-        if 0 < (weight * clicked).sum() < weight.sum():
-            drawn["auc"].append(np.mean([ranking(weight) for ranking in rankings]))
+    for times in _drawn(count, draws, seed):
+        drawn["auc"].append(np.mean([ranking(times) for ranking in rankings]))
         if (times[both] * size).any():
             drawn["gauc"].append(np.average(grouped.mean(axis=0), weights=times[both] * size))
     ends = {name: _interval(values, drawn[name]) for name, values in found.items()}
@@ -122,9 +126,9 @@ def _interval(of_starts: Sequence[float], of_draws: Sequence[float]) -> tuple[fl
 
     Args:
         of_starts: [S] the figure of each start, over all users.
-        of_draws: the mean over the starts for each draw of the users.
+        of_draws: the mean over the starts for each draw of the users; NaN where it is not defined for one.
     """
     value, starts = float(np.mean(of_starts)), len(of_starts)
-    low, high = np.quantile(of_draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(of_draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     way = stats.t.ppf((1 + LEVEL) / 2, starts - 1) * stats.sem(of_starts) if starts > 1 else 0.0
     return value - float(np.hypot(value - low, way)), value + float(np.hypot(high - value, way))

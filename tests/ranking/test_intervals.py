@@ -48,11 +48,14 @@ def test_what_a_start_does_to_both_sides_is_no_doubt_about_the_gain(sample):
 
 
 def test_weighted_auc_equals_repeated_rows(sample):
-    _, _, clicked, score = sample
-    weight = np.random.default_rng(2).integers(0, 4, 600)
-    rows = np.repeat(np.arange(600), weight)
+    users, _, clicked, score = sample
+    _, user = np.unique(users, return_inverse=True)
+    times = np.random.default_rng(2).integers(0, 4, user.max() + 1)
+    rows = np.repeat(np.arange(600), times[user])
     expected = roc_auc_score(clicked[rows], score[rows])
-    assert intervals._WeightedAuc(clicked, score)(weight.astype(float)) == pytest.approx(expected)
+    ranking = intervals._WeightedAuc(user, clicked, score)
+    assert ranking(times.astype(float)) == pytest.approx(expected)
+    assert np.isnan(ranking((np.arange(len(times)) == user[0]).astype(float))), "a user of one class"
 
 
 def test_intervals_are_those_of_users_drawn_anew(sample):
