@@ -253,7 +253,7 @@ with Processes(folder) as processes:
     with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
         pass
     one.terminate()
-    assert one.wait(10) == 128 + signal.SIGTERM
+    assert one.wait(60) == 128 + signal.SIGTERM
     (number,) = log.read_text().split()  # Of those that waited, none was started.
     with pytest.raises(ProcessLookupError):
         os.kill(int(number), 0)
