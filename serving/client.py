@@ -17,7 +17,7 @@ import numpy as np
 
 from courier_tf import schema
 from courier_tf.schema import RowStatus
-from serving.bundle import MOST_ROWS
+from serving.batching import MOST_ROWS
 from serving.request_log import RequestLog
 from serving.rest_transport import RestTransport
 from serving.transport import CallError, GrpcTransport, Transport

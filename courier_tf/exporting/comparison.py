@@ -17,7 +17,7 @@ from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.schema import RowStatus
-from serving.bundle import MOST_ROWS
+from serving.batching import MOST_ROWS
 
 LARGEST_DIFFERENCE = 1e-5  # Between what is served and what was trained.
 BATCH = 4096
