@@ -30,6 +30,7 @@ from serving.request_log import read_log
 
 REPORT_FILE, PLOT_FILE = "load_test.json", "load_test.png"
 PERCENTILES = (50, 95, 99)
+READY_SECONDS = 10.0  # For the first connection.
 
 
 class LoadTestError(ValueError):
@@ -132,7 +133,7 @@ def load_test(
     options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(target, options) as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=10)
+            grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise LoadTestError(f"nobody answers at {target}") from error
         stub, start = PredictionServiceStub(channel), time.perf_counter()
