@@ -68,7 +68,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """The usual one, also through proxies, on connections whose answers are timed."""
+    """The usual one, on connections whose answers are timed; not so through SOCKS, which has connections of its own."""
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
         super().init_poolmanager(*arguments, **named)
@@ -76,5 +76,6 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, *arguments: Any, **named: Any) -> urllib3.PoolManager:
         manager = super().proxy_manager_for(*arguments, **named)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        if isinstance(manager, urllib3.ProxyManager):
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager

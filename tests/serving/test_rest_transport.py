@@ -128,6 +128,14 @@ def test_a_dripping_answer_ends_at_the_deadline(serving, slow):
     assert refused(client)[0] == grpc.StatusCode.DEADLINE_EXCEEDED and server.seen == 1
 
 
+def test_a_dripping_answer_through_a_proxy(serving, monkeypatch):
+    server, _ = serving(sends(answer(GOOD)), drips(answer(b" " * 300 + GOOD)))
+    monkeypatch.setenv("http_proxy", f"http://{server.url}")
+    with CourierClient("http://nowhere.invalid", timeout_seconds=1) as client:
+        assert asked(client) == [0.5]
+        assert refused(client)[0] == grpc.StatusCode.DEADLINE_EXCEEDED and server.seen == 2
+
+
 def test_a_slow_answer_within_the_deadline_is_read(serving):
     server, client = serving(drips(answer(GOOD), 0.01))
     assert asked(client) == [0.5] and asked(client) == [0.5]
