@@ -42,11 +42,12 @@ setup(
         "scikit-learn",
         "scipy",
         "tyro>=1.0,<2",
+        "urllib3>=2",
     ],
     extras_require={
         "benchmark": ["torch", "torchvision", "faiss-cpu"],
         "parity": ["keras-hub"],
-        "dev": ["pytest", "pytest-xdist", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
+        "dev": ["cryptography", "pytest", "pytest-xdist", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
     entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
 )

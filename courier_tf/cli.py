@@ -138,9 +138,14 @@ def _load_test(command: LoadTest) -> None:
     from courier_tf.exporting.versions import newest_version
     from serving import load_test
 
-    found = [newest_version(command.workdir / schema.MODELS_FOLDER / model) for model in command.models]
-    requests = load_test.warm_up_requests([version for version in found if version], command.label)
-    sent = load_test.load_test(command.target, requests, command.rate, command.seconds, command.timeout_seconds)
+    if command.log:
+        requests, kind = load_test.logged_requests(command.log, command.models, command.label), load_test.signature_of
+    else:
+        found = [newest_version(command.workdir / schema.MODELS_FOLDER / model) for model in command.models]
+        requests = load_test.warm_up_requests([version for version in found if version], command.label)
+        kind = load_test.kind_of
+    settings = (command.rate, command.seconds, command.timeout_seconds)
+    sent = load_test.load_test(command.target, requests, *settings, kind=kind)
     out = command.out or command.workdir / schema.BUNDLE_FOLDER / "load_test"
     load_test.report(sent, command.target, load_test.server_at(command.target), command.rate, command.seconds, out)
 

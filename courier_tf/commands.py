@@ -161,7 +161,9 @@ class LoadTest:
     """Send real requests to a server at a given rate, whether it keeps up or not; table, figures and plot."""
 
     workdir: Path
-    """Workdir of the models that are served; its warm-up requests are sent."""
+    """Workdir of the models that are served; its warm-up requests are sent, unless there is a log."""
+    log: Path | None = None
+    """Log of requests (serving/request_log.py): what is sent is drawn from it."""
     target: str = "localhost:8500"
     """Server, host:port of gRPC."""
     label: Literal["stable", "canary"] = "stable"

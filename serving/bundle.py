@@ -8,9 +8,10 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from courier_tf import schema
 from courier_tf.artefacts import write_file
+from serving.batching import threads
 from serving.releases import Releases
 from serving.roll_out import roll_out
-from serving.server_config_pb2 import BatchingParameters, MonitoringConfig
+from serving.server_config_pb2 import MonitoringConfig
 
 MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
 SCANN_CONFIG, COMPOSE_FILE = "models_scann.config", "docker-compose.yml"
@@ -19,7 +20,6 @@ COMMENT = """# Written by `courier export`. A request without a version or a lab
 # which may be the canary: name the label.
 """
 METRICS_PATH = "/monitoring/prometheus/metrics"
-MOST_ROWS = 64  # Of a request, and of the batch that a server makes of several.
 
 
 class BundleError(ValueError):
@@ -41,13 +41,7 @@ def write_bundle(
     bundle.mkdir(parents=True, exist_ok=True)
     write_file(bundle / COMPOSE_FILE, Path(__file__).with_name(COMPOSE_FILE).read_text())
     write_file(bundle / schema.MODEL_CARD, model_card)
-    write_file(
-        bundle / BATCHING_CONFIG,
-        "# Requests for one model and signature are joined; [B, H] and [B, N] ids are padded with the first of each:\n"
-        "# so histories must begin with the empty id, as the client sends them.\n"
-        "# A batch of `rank` needs about 10 kB per row and candidate. num_batch_threads: the cores of the server.\n"
-        + text_format.MessageToString(_batching()),
-    )
+    write_file(bundle / BATCHING_CONFIG, threads())
     monitoring = MonitoringConfig()
     monitoring.prometheus_config.enable, monitoring.prometheus_config.path = True, METRICS_PATH
     write_file(bundle / MONITORING_CONFIG, text_format.MessageToString(monitoring))
@@ -105,12 +99,3 @@ def read_models_config(file: Path, models: Path) -> ModelServerConfig:
     for one in config.model_config_list.config:
         one.base_path = str(models.resolve() / one.name)
     return config
-
-
-def _batching() -> BatchingParameters:
-    batching = BatchingParameters(pad_variable_length_inputs=True)
-    batching.max_batch_size.value = MOST_ROWS
-    batching.batch_timeout_micros.value = 1000
-    batching.max_enqueued_batches.value = 100
-    batching.num_batch_threads.value = 4
-    return batching

@@ -17,9 +17,10 @@ import numpy as np
 
 from courier_tf import schema
 from courier_tf.schema import RowStatus
-from serving.bundle import MOST_ROWS
+from serving.batching import MOST_ROWS
 from serving.request_log import RequestLog
-from serving.transport import CallError, GrpcTransport, RestTransport, Transport
+from serving.rest_transport import RestTransport
+from serving.transport import CallError, GrpcTransport, Transport
 
 #: What may go well at the next attempt: the server is starting, stopping, or its queue is full.
 RETRYABLE = (grpc.StatusCode.UNAVAILABLE,)

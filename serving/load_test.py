@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,12 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from courier_tf.artefacts import write_file
 from serving import warmup
+from serving.messages import model_spec, predict_request
+from serving.request_log import read_log
 
 REPORT_FILE, PLOT_FILE = "load_test.json", "load_test.png"
 PERCENTILES = (50, 95, 99)
+READY_SECONDS = 10.0  # For the first connection.
 
 
 class LoadTestError(ValueError):
@@ -38,7 +41,7 @@ class LoadTestError(ValueError):
 class Sent:
     """One request of the test. Times in seconds since its start; the latency counts from `due`."""
 
-    kind: str  # Model, signature, rows.
+    kind: str  # Of `kind_of` or `signature_of`.
     due: float
     latency: float
     code: str
@@ -58,18 +61,60 @@ def warm_up_requests(versions: Sequence[Path], label: str) -> list[PredictReques
     return requests
 
 
+def logged_requests(log: Path, models: Collection[str], label: str) -> list[PredictRequest]:
+    """The requests to some models in a log of requests.
+
+    Args:
+        log: of a `RequestLog`.
+        models: whose requests are wanted.
+        label: of the versions that they go to now.
+
+    Raises:
+        LoadTestError: there are none.
+        RequestLogError: the log is missing or broken.
+    """
+    found = [
+        predict_request(model_spec(one.model, one.request.signature, label=label), one.request.inputs)
+        for one in read_log(log)
+        if one.model in models
+    ]
+    if not found:
+        raise LoadTestError(f"{log} holds no request to {', '.join(sorted(models))}")
+    return found
+
+
+def kind_of(request: PredictRequest) -> str:
+    """Model, signature and shape of the last input, in words."""
+    spec = request.model_spec
+    name = max(request.inputs, key=lambda name: (len(request.inputs[name].tensor_shape.dim), name == "item_id"))
+    shape = [dim.size for dim in request.inputs[name].tensor_shape.dim]
+    return f"{spec.name} {spec.signature_name} {'x'.join(map(str, shape))}"
+
+
+def signature_of(request: PredictRequest) -> str:
+    """Model and signature, in words: a log has more shapes than a table has room for."""
+    return f"{request.model_spec.name} {request.model_spec.signature_name}"
+
+
 def load_test(
-    target: str, requests: Sequence[PredictRequest], rate: float, seconds: float, timeout_seconds: float, seed: int = 0
+    target: str,
+    requests: Sequence[PredictRequest],
+    rate: float,
+    seconds: float,
+    timeout_seconds: float,
+    seed: int = 0,
+    kind: Callable[[PredictRequest], str] = kind_of,
 ) -> list[Sent]:
-    """Sends requests at random times and of random kinds.
+    """Sends requests at random times, drawn at random.
 
     Args:
         target: host:port of gRPC.
-        requests: to choose from.
+        requests: to draw from.
         rate: requests per second.
         seconds: for which requests become due.
         timeout_seconds: deadline of each.
         seed: of times and choice.
+        kind: what a request is counted as.
 
     Returns:
         All requests, in the order in which they were due.
@@ -82,13 +127,13 @@ def load_test(
     rng = np.random.default_rng(seed)
     dues = np.sort(rng.uniform(0, seconds, max(1, int(rate * seconds))))  # A Poisson process, given its number.
     chosen = rng.integers(len(requests), size=len(dues))
-    kinds = [kind_of(request) for request in requests]
+    kinds = [kind(request) for request in requests]
     sent: list[Sent | None] = [None] * len(dues)
     done = threading.Semaphore(0)
     options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(target, options) as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=10)
+            grpc.channel_ready_future(channel).result(timeout=READY_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise LoadTestError(f"nobody answers at {target}") from error
         stub, start = PredictionServiceStub(channel), time.perf_counter()
@@ -113,14 +158,6 @@ def server_at(target: str) -> str:
         call = ModelServiceStub(channel).GetModelStatus.future(GetModelStatusRequest(), timeout=10)
         named = dict(call.initial_metadata()).get("x-server")
     return f"{named}, not TensorFlow Serving" if named else "TensorFlow Serving"
-
-
-def kind_of(request: PredictRequest) -> str:
-    """Model, signature and shape of the last input, in words."""
-    spec = request.model_spec
-    name = max(request.inputs, key=lambda name: (len(request.inputs[name].tensor_shape.dim), name == "item_id"))
-    shape = [dim.size for dim in request.inputs[name].tensor_shape.dim]
-    return f"{spec.name} {spec.signature_name} {'x'.join(map(str, shape))}"
 
 
 def summarise(sent: Sequence[Sent], seconds: float) -> dict[str, Any]:

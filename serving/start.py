@@ -81,6 +81,7 @@ def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> l
         "--model_config_file_poll_wait_seconds=10",
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_batching=true",
+        "--enable_per_model_batching_parameters=true",
         f"--batching_parameters_file={bundle / BATCHING_CONFIG}",
         f"--monitoring_config_file={bundle / MONITORING_CONFIG}",
     ]

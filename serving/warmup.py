@@ -64,15 +64,17 @@ def replay(directory: Path, model: GraphModel) -> int:
     """Runs the warm-up of a version through the loaded model; returns the number of requests.
 
     Raises:
-        WarmUpError: a request fails; names its number and signature.
+        WarmUpError: a request fails, or cannot be read; names its number, and its signature or its input.
     """
     number = 0
     for number, log in enumerate(read(directory), 1):
-        signature, values = _asked(log)
+        where = f"{directory}: warm-up request {number}"
         try:
+            signature, values = _asked(log)
+            where += f", signature '{signature}'"
             model.run(signature, values)
         except (tf.errors.OpError, ValueError, KeyError) as error:
-            raise WarmUpError(f"{directory}: warm-up request {number}, signature '{signature}': {error}") from error
+            raise WarmUpError(f"{where}: {error}") from error
     return number
 
 

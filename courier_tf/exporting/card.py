@@ -56,8 +56,8 @@ def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
         "span did not know share one embedding each: such a probability says little.",
         f"- A row of `rank` takes up to {schema.MAX_CANDIDATES:,} candidates.",
         f"- Photos: JPEG or PNG, up to {MAX_PIXELS:,} pixels; others get a status for their row.",
-        "- Embeddings and `pixels` have one width and one size: a server that joins requests into batches pads what is "
-        "smaller, and does not say so.",
+        "- Embeddings and `pixels` have one width and one size: others are refused, and with them the requests that a "
+        "server has joined with theirs.",
     ]
     return "\n".join(lines) + "\n"
 

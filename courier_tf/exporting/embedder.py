@@ -24,7 +24,7 @@ class ServedEmbedder(tf.Module):
         size = encoder.image_size
         self._of_pixels = tf.function(
             lambda pixels: self._answer(pixels, tf.zeros(tf.shape(pixels)[:1], tf.int32)),
-            # Of one size: a server that joins requests into batches would pad smaller photos with black.
+            # Of one size: a server that joins requests into batches cannot join photos of several.
             input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")],
             autograph=False,
         )

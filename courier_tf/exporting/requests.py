@@ -29,7 +29,7 @@ def ranker_requests(ingest: Path, history_length: int) -> list[Request]:
     for rows in ROWS:
         pairs = dict(zip(schema.EXAMPLE_FEATURES, (user[:rows], history[:rows], item[:rows]), strict=True))
         requests.append(Request(schema.DEFAULT_SIGNATURE, pairs))
-        examples = {"inputs": np.array([_example(*row) for row in zip(*pairs.values(), strict=True)], object)}
+        examples = {"inputs": np.array([serialised_example(*row) for row in zip(*pairs.values(), strict=True)], object)}
         requests += [Request(name, examples) for name in (schema.EXAMPLES, schema.CLASSIFY, schema.REGRESS)]
     for rows, candidates in [(1, number) for number in CANDIDATES] + [(rows, CANDIDATES[0]) for rows in ROWS[1:]]:
         many = np.tile(every[:candidates], [rows, 1])
@@ -60,6 +60,15 @@ def similar_requests(ingest: Path, embedding: np.ndarray) -> list[Request]:
     return by_item + by_embedding + photo_requests(ingest, schema.BY_PHOTO)
 
 
+def serialised_example(user: bytes, history: np.ndarray, item: bytes) -> bytes:
+    """A tf.Example as the ranker takes it; history [H], padded with b""."""
+    example = tf.train.Example()
+    example.features.feature["user_id"].bytes_list.value.append(user)
+    example.features.feature["history_item_ids"].bytes_list.value.extend(i for i in history if i)
+    example.features.feature["item_id"].bytes_list.value.append(item)
+    return example.SerializeToString()
+
+
 def _first(ingest: Path, feature: str) -> np.ndarray:
     """[at most 32] bytes of the first items that have a photo."""
     features = {name: schema.ITEM_FEATURES[name] for name in ("item_id", "image")}
@@ -70,11 +79,3 @@ def _first(ingest: Path, feature: str) -> np.ndarray:
         if len(found) >= max(PHOTOS):
             break
     return np.array(found[: max(PHOTOS)], object)
-
-
-def _example(user: bytes, history: np.ndarray, item: bytes) -> bytes:
-    example = tf.train.Example()
-    example.features.feature["user_id"].bytes_list.value.append(user)
-    example.features.feature["history_item_ids"].bytes_list.value.extend(i for i in history if i)
-    example.features.feature["item_id"].bytes_list.value.append(item)
-    return example.SerializeToString()

@@ -45,9 +45,11 @@ def skew(workdir: Path, log: Path) -> dict[str, Any]:
         {"scores": the differences, "features": of the log and of the train span}.
 
     Raises:
+        ArtefactError: encoder, codebook and ranker do not belong together.
         SkewError: nothing to compare, or scores that differ by more than LARGEST_DIFFERENCE (after the table).
     """
     stages, of_others = Stages.read(workdir), 0
+    stages.require_fit()
     trained = load_ranker(stages.ranker)
     versions = {
         int(path.name)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from courier_tf import artefacts, schema
 from courier_tf.pretrain.embedder import save_module
-from serving import warmup
+from serving import batching, warmup
 from serving.messages import Request
 from serving.stock_ops import require_stock_ops
 
@@ -98,6 +98,7 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
                 served = version.build(int(target.name))
                 save_module(served, served.signatures, partial)
                 _name_methods(partial)
+                batching.write_parameters(partial, version.model)
                 facts["version"] = int(target.name)
                 facts["warm_up_requests"] = warmup.write(partial, version.model, version.requests())
             require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])

@@ -199,7 +199,7 @@ def workdir(shop, loaded_once, tmp_path, monkeypatch):
     """A copy to change. What has tests of its own is left out: the process that checks the ops."""
     for module in ("courier_tf.exporting.gate", "courier_tf.exporting.versions"):
         monkeypatch.setattr(f"{module}.require_stock_ops", lambda paths: None)
-    for name, once in loaded_once.items():
-        monkeypatch.setattr(f"courier_tf.exporting.gate.{name}", once)
+    monkeypatch.setattr("courier_tf.exporting.gate.GraphModel", loaded_once["GraphModel"])
+    monkeypatch.setattr("courier_tf.exporting.comparison.Embedder", loaded_once["Embedder"])
     shutil.copytree(shop.workdir, tmp_path / "work")
     return tmp_path / "work"

@@ -7,7 +7,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from courier_tf import schema
 from serving import warmup
-from serving.bundle import MOST_ROWS, BundleError, read_models_config, write_models_config
+from serving.batching import MOST_ROWS
+from serving.bundle import BundleError, read_models_config, write_models_config
 from serving.releases import Release, ReleaseError, Releases
 from serving.server_config_pb2 import BatchingParameters, MonitoringConfig
 
@@ -61,9 +62,20 @@ def test_configurations_are_read_back(shop):
     assert {one.model_platform for one in config.model_config_list.config} == {"tensorflow"}
     assert config.model_config_list.config[0].base_path == str(shop.workdir / "models" / "ctr_ranker")
     batching = text_format.Parse((bundle / "batching.config").read_text(), BatchingParameters())
-    assert batching.max_batch_size.value == MOST_ROWS and batching.pad_variable_length_inputs
+    assert batching == BatchingParameters(num_batch_threads={"value": 4})
     monitoring = text_format.Parse((bundle / "monitoring.config").read_text(), MonitoringConfig())
     assert monitoring.prometheus_config.enable and monitoring.prometheus_config.path.startswith("/monitoring")
+
+
+def test_what_a_server_joins(shop):
+    """No requests to the ranker, where a long or bad one would slow or fail the others; elsewhere none is padded."""
+    for model in schema.SERVED_MODELS:
+        file = shop.workdir / "models" / model / "1" / "batching_params.pbtxt"
+        assert file.exists() == (model != schema.CTR_RANKER)
+        if file.exists():
+            parameters = text_format.Parse(file.read_text(), BatchingParameters())
+            assert parameters.max_batch_size.value == MOST_ROWS and not parameters.pad_variable_length_inputs
+            assert not parameters.HasField("num_batch_threads"), "the threads are those of the server"
 
 
 def test_a_broken_models_config_is_named(tmp_path):
@@ -82,7 +94,12 @@ def test_compose_mounts_what_the_configuration_names(shop):
     files = [word.split("=/config/")[1] for word in service["command"] if "=/config/" in word]
     assert sorted(files) == ["batching.config", "models.config", "monitoring.config"]
     assert all((shop.workdir / "serving" / file).exists() for file in files)
-    assert "--allow_version_labels_for_unavailable_models=true" in service["command"]
+    for flag in (
+        "allow_version_labels_for_unavailable_models",
+        "enable_batching",
+        "enable_per_model_batching_parameters",
+    ):
+        assert f"--{flag}=true" in service["command"]
 
 
 def test_every_signature_is_warmed_up_with_several_sizes(shop):

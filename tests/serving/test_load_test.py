@@ -1,6 +1,8 @@
 """Load tests against a server that stalls, their figures by NumPy; the request log, and skew that was put in."""
 
 import dataclasses
+import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +16,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from courier_tf import schema
+from courier_tf.artefacts import ArtefactError
 from courier_tf.exporting import skew as skews
 from courier_tf.exporting.skew import SkewError
 from courier_tf.graph_model import GraphModel
@@ -23,6 +26,7 @@ from serving.load_test import (
     Sent,
     kind_of,
     load_test,
+    logged_requests,
     report,
     server_at,
     summarise,
@@ -43,18 +47,22 @@ def test_figures_by_numpy():
     for p in (50, 95, 99):
         assert found["all"][f"p{p}_ms"] == pytest.approx(1000 * np.percentile(latency[good], p))
     assert found["all"]["errors"] == {"UNAVAILABLE": 20} and found["all"]["requests"] == 200
-    assert found["all"]["answers_per_second"] == pytest.approx(180 / max(2.0, 1.99 + latency[-1]))
+    assert found["all"]["answers_per_second"] == pytest.approx(90)  # Of two seconds.
     assert found["a"]["requests"] == 100 and found["b"]["errors"] == {}
     assert summarise([Sent("a", 0, 1, "INTERNAL")], 1.0)["a"]["p50_ms"] is None
+    behind = summarise([Sent("a", 0, 0.1, "OK"), Sent("a", 1, 3, "OK")], 2.0)
+    assert behind["a"]["answers_per_second"] == pytest.approx(2 / 4)  # The last answer came after four seconds.
 
 
 class Stalling(PredictionServiceServicer):
-    """Stands still for half a second at its tenth request, and refuses the twentieth."""
+    """Stands still for half a second at its tenth request, refuses the twentieth; notes the deadlines it is told."""
 
-    number = 0
+    def __init__(self):
+        self.number, self.left = 0, []
 
     def Predict(self, request, context):
         self.number += 1
+        self.left.append(context.time_remaining())
         if self.number == 10:
             time.sleep(0.5)
         if self.number == 20:
@@ -63,8 +71,8 @@ class Stalling(PredictionServiceServicer):
 
 
 def test_a_stall_is_charged_to_every_request_that_waited():
-    server = grpc.server(ThreadPoolExecutor(1))
-    add_PredictionServiceServicer_to_server(Stalling(), server)
+    server, stalling = grpc.server(ThreadPoolExecutor(1)), Stalling()
+    add_PredictionServiceServicer_to_server(stalling, server)
     target = f"localhost:{server.add_insecure_port('localhost:0')}"
     server.start()
     request = predict_request(model_spec("m", "s"), {"x": np.zeros([3, 2], np.float32)})
@@ -72,12 +80,38 @@ def test_a_stall_is_charged_to_every_request_that_waited():
     server.stop(0)
     assert len(sent) == 100 and {one.kind for one in sent} == {"m s 3x2"}
     dues = np.array([one.due for one in sent])
-    assert (np.diff(dues) >= 0).all() and 0.7 < dues[-1] < 1.4
+    assert (np.diff(dues) >= 0).all() and dues[0] >= 0 and 0.9 < dues[-1] <= 1
+    assert 0 < max(stalling.left) <= 5 * 1.03  # gRPC sends times up to 3 % too long.
     waited = [one.latency for one in sent if dues[9] < one.due < dues[9] + 0.4]
     assert len(waited) > 20 and min(waited) > 0.05
     assert [one.code for one in sent].count("UNAVAILABLE") == 1
     with pytest.raises(LoadTestError, match="no requests"):
         load_test(target, [], 1, 1, 1)
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr("serving.load_test.READY_SECONDS", 0.2)
+    with pytest.raises(LoadTestError, match="nobody answers at localhost:1"):
+        load_test("localhost:1", [predict_request(model_spec("m", "s"), {"x": np.zeros(1)})], 1, 1, 1)
+
+
+def test_what_is_not_answered_in_time_is_an_error():
+    ended = threading.Event()
+
+    class Silent(PredictionServiceServicer):
+        def Predict(self, request, context):
+            ended.wait(60)
+            return PredictResponse()
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    add_PredictionServiceServicer_to_server(Silent(), server)
+    target = f"localhost:{server.add_insecure_port('localhost:0')}"
+    server.start()
+    request = predict_request(model_spec("m", "s"), {"x": np.zeros(1)})
+    sent = load_test(target, [request], rate=10, seconds=0.3, timeout_seconds=0.2)
+    ended.set()
+    server.stop(0)
+    assert [one.code for one in sent] == ["DEADLINE_EXCEEDED"] * 3 and min(one.latency for one in sent) > 0.1
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +130,36 @@ def test_all_models_under_load(shop, server, tmp_path, capsys):
     assert found["kinds"]["all"]["errors"] == {} and found["kinds"]["all"]["requests"] == 60
     assert "courier local server, not TensorFlow Serving" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / "load_test.json").exists() and (tmp_path / "load_test.png").stat().st_size > 10_000
+
+
+def test_a_log_is_sent_again(shop, server, tmp_path):
+    """By the command: of the models asked for, under the label asked for, what stands in the log."""
+    from courier_tf import cli
+
+    log, again = logged(shop, server, tmp_path / "log"), []
+    asked = logged_requests(log, schema.SERVED_MODELS, "canary")
+    assert len(asked) == 8 and {request.model_spec.version_label for request in asked} == {"canary"}
+    first = next(iter(read_log(log))).request
+    assert asked[0] == predict_request(model_spec("ctr_ranker", "rank", label="canary"), first.inputs)
+    assert len(logged_requests(log, ["similar_items"], "canary")) == 1
+    with pytest.raises(LoadTestError, match="holds no request to image_embedder"):
+        logged_requests(log, ["image_embedder"], "canary")
+    run = server.models._served["ctr_ranker"].versions[1].run
+
+    def noting(signature, values, *others):
+        again.append((signature, values["item_id"].tolist()))
+        return run(signature, values, *others)
+
+    words = ["load-test", "--workdir", str(shop.workdir), "--log", str(log), "--target", f"localhost:{server.port}"]
+    words += ["--label", "canary", "--models", "ctr_ranker", "--rate", "40", "--seconds", "1", "--out", str(tmp_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server.models._served["ctr_ranker"].versions[1], "run", noting)
+        cli.main([*words, "--timeout-seconds", "60"])
+    kinds = json.loads((tmp_path / "load_test.json").read_text())["kinds"]
+    assert kinds["all"]["requests"] == 40 and kinds["all"]["errors"] == {}
+    assert set(kinds) == {"all", "ctr_ranker rank", "ctr_ranker serving_default"}
+    sent = {(one.request.signature, str(one.request.inputs["item_id"].tolist())) for one in list(read_log(log))[:7]}
+    assert len(again) == 40 and {(signature, str(items)) for signature, items in again} == sent
 
 
 def logged(shop, server, file, share=1.0):
@@ -149,6 +213,15 @@ def test_no_skew_where_nothing_was_changed(shop, server, tmp_path, train_like_va
     assert log["without_history"] == pytest.approx(6 / 32)
     assert log["mean_history_length"] == pytest.approx((5 * (1 + 2 + 3 + 4 + 4) + 4) / 32)
     assert "scores compared" in capsys.readouterr().out
+
+
+def test_skew_of_parts_that_do_not_belong_together(workdir):
+    file = workdir / "cluster" / "artefact.json"
+    content = json.loads(file.read_text())
+    former, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match=f"cluster belongs to the encoder another, but .*pretrain holds {former}"):
+        skews.skew(workdir, workdir / "log")
 
 
 def test_of_hashed_users_nobody_knows_which_are_unknown(shop, server, tmp_path, train_like_valid, monkeypatch):

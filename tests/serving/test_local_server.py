@@ -146,13 +146,25 @@ def test_paths_that_lead_nowhere(url, method, path, code):
     assert requests.request(method, f"{url}{path}", json={"inputs": []}).status_code == code
 
 
-def test_deadlines(stub, url):
-    many = {**{name: FEATURES[name][:1] for name in ("user_id", "history_item_ids")}}
-    many["item_id"] = np.array([[IDS[n % 60].encode() for n in range(schema.MAX_CANDIDATES)]], object)
-    request = predict_request(model_spec("ctr_ranker", schema.RANK), many)
-    assert refused(lambda: stub.Predict(request, timeout=0.002))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+def test_deadlines(url):
+    """By REST, where the client has none: it is the server that gives up, before it begins or while it computes."""
     body = {"inputs": {name: [["u"]] if name == "history_item_ids" else ["u"] for name in FEATURES}}
-    for text, code in (("0", 504), ("soon", 400), ("5", 200)):
+    many = {"user_id": ["u1"], "history_item_ids": [["i1"]], "item_id": [[IDS[n % 60] for n in range(10_000)]]}
+    long = {"signature_name": schema.RANK, "inputs": many}
+    for asked, text, code in ((body, "0", 504), (long, "0.001", 504), (body, "soon", 400), (body, "60", 200)):
         headers = {"x-request-timeout-seconds": text, "x-request-id": "seen"}
-        answer = requests.post(f"{url}/ctr_ranker:predict", json=body, headers=headers)
+        answer = requests.post(f"{url}/ctr_ranker:predict", json=asked, headers=headers)
         assert answer.status_code == code and answer.headers["x-request-id"] == "seen"
+
+
+def test_a_deadline_by_grpc_reaches_the_model(stub, server, monkeypatch):
+    _, model = server.models.find(model_spec("ctr_ranker"))
+    run, told = model.run, []
+
+    def noting(signature, values, outputs, timeout_seconds):
+        told.append(timeout_seconds)
+        return run(signature, values, outputs, timeout_seconds)
+
+    monkeypatch.setattr(model, "run", noting)
+    stub.Predict(predict_request(model_spec("ctr_ranker"), FEATURES), timeout=30)
+    assert 0 < told[0] <= 30 * 1.03  # gRPC sends times up to 3 % too long.

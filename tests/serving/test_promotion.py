@@ -1,5 +1,6 @@
 """The gate: every reason against a promotion, seen from outside; promotion, roll back, and what they leave alone."""
 
+import json
 import shutil
 
 import numpy as np
@@ -98,34 +99,11 @@ def test_answers_that_are_not_the_trained_models(workdir):
     assert "belongs to the rank" in message and "run 'courier export' again" in message
 
 
-def test_scores_that_are_no_numbers(shop, workdir, monkeypatch):
-    class Broken:
-        def __call__(self, **inputs):
-            return {"probability": np.full(len(inputs["item_id"]), np.nan, np.float32)}
-
-        def run(self, signature, inputs):
-            return {"probability": np.full(inputs["item_id"].shape, np.nan, np.float32)}
-
-    pairs, rank = gate._ranker_differs(Broken(), shop.stages)
-    assert "pairs are served with a difference of nan" in pairs and "rank are served with a difference of nan" in rank
-    assert not np.isfinite(gate._quality(Broken(), shop.stages)["auc"])
+def test_scores_that_are_no_numbers(workdir, monkeypatch):
     monkeypatch.setattr(
         gate, "_quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
     )
     assert "AUC on the valid span is not defined" in refusal(workdir)
-
-
-def test_similar_items_that_are_others(shop):
-    served = GraphModel(shop.workdir / "models" / "similar_items" / "1")
-
-    class Shifted:
-        def __call__(self, item_id):
-            found = served(item_id=item_id)
-            return {**found, "item_ids": np.roll(found["item_ids"], 1, axis=1)}
-
-    assert gate._similar_items_differ(served, shop.stages) == []
-    (reason,) = gate._similar_items_differ(Shifted(), shop.stages)
-    assert "similar items are served with a difference of" in reason
 
 
 def test_an_encoder_and_a_codebook_of_different_runs(workdir):
@@ -135,9 +113,21 @@ def test_an_encoder_and_a_codebook_of_different_runs(workdir):
     ) as (partial, facts):
         np.save(partial / "codebook.npy", codebook[:, ::-1])
         facts["encoder"] = "another"
-    message = refusal(workdir)
+    message, encoder = refusal(workdir), artefacts.read(workdir / "pretrain", "pretrain").facts["encoder"]
     assert "encoder and codebook do not belong together" in message
-    assert "codes of level 0 are not those of the codebook" in message
+    assert f"was made with the encoder another, not with {encoder}" in message
+    for given in ("photos", "pixels"):
+        assert f"codes of level 0 of {given} are not those of the codebook" in message
+
+
+def test_an_encoder_and_embeddings_of_different_runs(workdir):
+    file = workdir / "embed" / artefacts.ARTEFACT_FILE
+    content = json.loads(file.read_text())
+    former, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
+    file.write_text(json.dumps(content))
+    message = refusal(workdir)
+    assert "encoder and embeddings do not belong together" in message
+    assert f"was made with the encoder another, not with {former}" in message
 
 
 def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir):
@@ -148,6 +138,16 @@ def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir):
     message = refusal(workdir)
     assert "warm-up request 1, signature 'by_photo'" in message
     assert "its files are not those that were exported" in message
+
+
+def test_a_warm_up_that_cannot_be_read(workdir):
+    """A request whose tensor is of a kind that there is not."""
+    version = workdir / "models" / "similar_items" / "1"
+    log = next(iter(warmup.read(version)))
+    log.predict_log.request.inputs["item_id"].dtype = 99
+    with tf.io.TFRecordWriter(str(version / warmup.WARM_UP_FILE)) as writer:
+        writer.write(log.SerializeToString())
+    assert "warm-up request 1: input 'item_id' is not a tensor" in refusal(workdir)
 
 
 def test_an_op_that_is_not_stock(workdir, monkeypatch):

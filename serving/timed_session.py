@@ -1,0 +1,81 @@
+"""A session of `requests` whose timeout holds for the whole answer, not for each part of it that arrives."""
+
+import http.client
+import io
+import socket
+import time
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+
+def timed_session() -> requests.Session:
+    """A session to which timeouts are given as `urllib3.Timeout(total=seconds)`: of a request up to its last byte."""
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter())
+    return session
+
+
+class _UntilDeadline(io.RawIOBase):
+    """Reads from a socket, whose own timeout begins anew with every byte: a server that drips would never end it."""
+
+    def __init__(self, connection: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
+        super().__init__()
+        self._connection, self._raw, self._deadline = connection, raw, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        self._connection.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        seconds = sock.gettimeout()  # What urllib3 has left of the total when the answer begins.
+        if seconds is not None:
+            raw = self.fp.detach()
+            self.fp = io.BufferedReader(_UntilDeadline(sock, raw, time.monotonic() + seconds))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    """The usual one, on connections whose answers are timed; not so through SOCKS, which has connections of its own."""
+
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        super().init_poolmanager(*arguments, **named)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def proxy_manager_for(self, *arguments: Any, **named: Any) -> urllib3.PoolManager:
+        manager = super().proxy_manager_for(*arguments, **named)
+        if isinstance(manager, urllib3.ProxyManager):
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
