@@ -153,7 +153,7 @@ class _Former:
         known = (clustered.fingerprint, clustered.made_by.inputs.get("previous"))
         same = {
             "cluster_id": former.made_by.inputs["cluster"] in known,
-            "vector": former.facts["encoder"] == clustered.facts["encoder"],
+            "vector": former.facts.get("encoder") == clustered.facts["encoder"],
             "simscore": True,  # How alike two items are is told in the same measure, whichever encoder sees it.
         }
         # What a control has learned of an item's looks belongs to another item today.
