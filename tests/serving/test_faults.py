@@ -11,7 +11,6 @@ import time
 import grpc
 import numpy as np
 import pytest
-import requests
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
@@ -211,22 +210,6 @@ def test_fuzzed_requests(server, model, signature, number):
                 assert code in DEFINED, error.details()
             codes[code] = codes.get(code, 0) + 1
         assert min(codes.get(code, 0) for code in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)) > 2, codes
-
-
-def test_fuzzed_json(server):
-    rng = random.Random(0)
-    body = (
-        b'{"signature_name": "rank", "inputs": {"user_id": ["u1"], "history_item_ids": [["i1"]], "item_id": [["i2"]]}}'
-    )
-    url, statuses = f"http://localhost:{server.rest_port}/v1/models/ctr_ranker:predict", set()
-    with requests.Session() as session:
-        for _ in range(300):
-            broken = bytearray(body)
-            for _ in range(rng.randrange(3)):
-                place = rng.randrange(len(broken))
-                broken[place : place + rng.randrange(3)] = rng.choice([b"", b"[", b'"', b"1", b"\xff", b"null", b"{}"])
-            statuses.add(session.post(url, data=bytes(broken)).status_code)
-    assert statuses == {200, 400}
 
 
 def free_port():

@@ -156,3 +156,10 @@ def test_deadlines(stub, url):
         headers = {"x-request-timeout-seconds": text, "x-request-id": "seen"}
         answer = requests.post(f"{url}/ctr_ranker:predict", json=body, headers=headers)
         assert answer.status_code == code and answer.headers["x-request-id"] == "seen"
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "\U0001f600", "\n"])
+def test_long_messages_keep_their_code(stub, letter):
+    """Longer than the headers in which gRPC sends it, which hold 8 KiB: written with escapes."""
+    code, message = refused(lambda: stub.Predict(predict_request(model_spec(100_000 * letter), FEATURES)))
+    assert code == grpc.StatusCode.NOT_FOUND and "Servable not found" in message and message.endswith("...")
