@@ -4,6 +4,9 @@ import json
 import logging
 import math
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -54,6 +57,26 @@ class RestServer(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, models: LoadedModels) -> None:
         super().__init__((host, port), _Handler)
         self.models = models
+        self._running, self._ended = 0, threading.Condition()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is answered."""
+        with self._ended:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._ended:
+                self._running -= 1
+                self._ended.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Takes no new connections, and waits until the requests that are running are answered, at most `seconds`."""
+        self.shutdown()
+        with self._ended:
+            self._ended.wait_for(lambda: not self._running, seconds)
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no fault of the server."""
@@ -81,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             body = self.rfile.read(int(lengths[0]))
             if len(body) == int(lengths[0]):  # Else the client has gone away.
-                self._respond(body)
+                with self.server.answering():
+                    self._respond(body)
 
     def _refuse(self, status: int, error: str) -> None:
         self.close_connection = True  # What follows cannot be told from the next request.
