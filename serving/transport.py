@@ -137,7 +137,7 @@ class RestTransport:
             )
         except requests.Timeout as error:
             raise CallError(grpc.StatusCode.DEADLINE_EXCEEDED, str(error), request_id) from error
-        except requests.ConnectionError as error:
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:  # Or its answer is cut.
             raise CallError(grpc.StatusCode.UNAVAILABLE, str(error), request_id) from error
         except (requests.RequestException, ValueError) as error:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error), request_id) from error
