@@ -139,7 +139,7 @@ def said(error: Exception) -> str:
 
 def _guarded(context: grpc.ServicerContext, respond: Callable[[], Response]) -> Response:
     """The response, or the status that says what is wrong."""
-    request_id = dict(context.invocation_metadata()).get(REQUEST_ID, "-")
+    request_id = dict(context.invocation_metadata()).get(REQUEST_ID, "-")[:LONGEST_MESSAGE]
     context.send_initial_metadata([SERVER_NAME])
     try:
         return respond()

@@ -163,3 +163,13 @@ def test_long_messages_keep_their_code(stub, letter):
     """Longer than the headers in which gRPC sends it, which hold 8 KiB: written with escapes."""
     code, message = refused(lambda: stub.Predict(predict_request(model_spec(100_000 * letter), FEATURES)))
     assert code == grpc.StatusCode.NOT_FOUND and "Servable not found" in message and message.endswith("...")
+
+
+def test_a_fault_of_the_server_is_internal_however_long_the_request_id(stub, server, monkeypatch):
+    def fails(spec):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(server.models, "find", fails)
+    request = predict_request(model_spec("ctr_ranker"), FEATURES)
+    code, message = refused(lambda: stub.Predict(request, metadata=[("x-request-id", 5000 * "%")]))
+    assert code == grpc.StatusCode.INTERNAL and "its log has request %%" in message
