@@ -98,20 +98,22 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
 
         def follow() -> None:
             """The bundle names the models' place in a container; here they lie elsewhere. Labels move when they may."""
-            try:
-                target = read_models_config(bundle / MODELS_CONFIG, models)
-            except BundleError as error:  # What is served is served on.
-                print(f"not followed: {error}", flush=True)
-                return
+            target = read_models_config(bundle / MODELS_CONFIG, models)
             if target == given:
                 return
             names = {one.name for one in target.model_config_list.config}
             step = next_step(target, given, loaded_versions(f"localhost:{port}", names))
             if step != given:
-                given.CopyFrom(step)
                 write_file(config, text_format.MessageToString(step))
+                given.CopyFrom(step)
 
-        _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow)
+        def follow_if_possible() -> None:
+            try:
+                follow()
+            except (BundleError, OSError) as error:  # What is served is served on.
+                print(f"not followed: {error}", flush=True)
+
+        _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow_if_possible)
 
 
 def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:

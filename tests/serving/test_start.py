@@ -1,6 +1,7 @@
 """`courier serve` takes TF Serving where it is, with what the compose file says, else the local server."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -125,6 +126,33 @@ def test_a_server_is_told_once_and_ends_in_its_own_time(shop, only, tmp_path, to
     start.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235)
     thread.join()
     assert (tmp_path / "said").read_text().split() == ["up", "told"]
+
+
+@pytest.mark.parametrize("broken", ["missing", "bytes", "folder"])
+def test_a_server_is_served_on_when_its_bundle_breaks(shop, only, tmp_path, capsys, broken):
+    bundle, said = shutil.copytree(shop.workdir / "serving", tmp_path / "serving"), []
+    program(only, "tensorflow_model_server", f"echo up > {tmp_path}/up; exec sleep 60")
+    config = bundle / "models.config"
+
+    def break_it():
+        config.unlink()
+        if broken == "bytes":
+            config.write_bytes(b"\xff no text")
+        elif broken == "folder":
+            config.mkdir()
+
+    def refused():
+        said.append(capsys.readouterr().out)
+        return "".join(said).count("not followed") > 1
+
+    threads = [
+        when((tmp_path / "up").exists, break_it),
+        when(refused, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+    ]
+    start.serve(bundle, shop.workdir / "models", 1234, 1235)
+    for thread in threads:
+        thread.join()
+    assert refused()
 
 
 def test_the_terminal_is_not_shared(shop, only, tmp_path):
