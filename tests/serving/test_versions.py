@@ -178,7 +178,7 @@ def test_two_processes_export_at_once(tmp_path):
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
 def test_an_export_that_is_killed_leaves_whole_versions_and_nothing_in_the_way(tmp_path, unchecked, seed):
-    process = exporting(tmp_path, 10_000)
+    process = exporting(tmp_path, 200)
     end = time.monotonic() + 200
     while newest_versions(tmp_path).get(MODELS[0], 0) < 2 and time.monotonic() < end:
         time.sleep(0.01)
