@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,20 @@ def fingerprint_of_tree(directory: Path) -> str:
 def write_aside(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields (folder to fill, facts to fill); on success seals the folder and renames it to `target`.
 
+    With `keep_partial`, an interrupted run with the same `made_by` is gone on with, as in `sealed`. After an exception
+    `target` is untouched.
+    """
+    with sealed(target, made_by, keep_partial=keep_partial) as (partial, facts):
+        yield partial, facts
+    replace_directory(partial, target)
+
+
+@contextlib.contextmanager
+def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields (folder to fill, facts to fill); on success the folder lacks nothing but to be renamed to `target`.
+
     With `keep_partial`, what an interrupted run with the same `made_by` left in the folder is still there: stages that
-    keep checkpoints use it to go on. Otherwise the folder starts empty. After an exception `target` is untouched.
+    keep checkpoints use it to go on. Otherwise the folder starts empty.
     """
     partial = target.with_name(f".{target.name}.partial")
     marker = partial / "made_by.json"
@@ -98,7 +110,6 @@ def write_aside(target: Path, made_by: MadeBy, *, keep_partial: bool = False) ->
         "facts": facts,
     }
     write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
-    replace_directory(partial, target)
 
 
 def replace_directory(new: Path, target: Path) -> None:
@@ -109,6 +120,34 @@ def replace_directory(new: Path, target: Path) -> None:
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def rename_together(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Renames finished folders to targets that are not there yet: all of them, or after an error none.
+
+    All bytes are on the disk before the first rename, so that a disk that is full is noticed in time.
+    """
+    for new, _ in pairs:
+        for path in (new, *new.rglob("*")):
+            _flush(path)
+    try:
+        for new, target in pairs:
+            new.rename(target)
+        for folder in {target.parent for _, target in pairs}:
+            _flush(folder)
+    except BaseException:
+        for new, target in pairs:
+            if not new.exists():
+                target.rename(new)
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_file(path: Path, text: str) -> None:

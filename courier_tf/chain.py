@@ -164,16 +164,16 @@ class Chain:
             lambda target: rank(ingested.path, clustered.path, embed, target, settings, self.settings.seed, made_by),
         )
 
-    def export(self, scann: bool = False, server: str | None = None) -> None:
+    def export(self, scann: bool = False, server: str | None = None, warm_up_log: Path | None = None) -> None:
         """Trained models to versioned SavedModels below `models/`, and the bundle of the server below `serving/`.
 
         With `scann`, similar items by ScaNN below `models_scann/`, too; with `server` (host:port), labels move as that
-        one loads what they name.
+        one loads what they name; with `warm_up_log`, new versions warm up with logged requests.
         """
         from courier_tf.export import export
         from courier_tf.exporting.stages import Stages
 
-        export(Stages.read(self.workdir), self.workdir, scann, server)
+        export(Stages.read(self.workdir), self.workdir, scann, server, warm_up_log)
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""

@@ -162,7 +162,8 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
     elif isinstance(command, Ingest):
         chain.ingest(command.raw)
     else:
-        options = {"scann": command.scann, "server": command.server} if isinstance(command, Export) else {}
+        names = ("scann", "server", "warm_up_log") if isinstance(command, Export) else ()
+        options = {name: getattr(command, name) for name in names}
         getattr(chain, stage)(**options)
         if isinstance(command, Export) and command.promote:
             from courier_tf.exporting.promotion import promote

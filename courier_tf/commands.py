@@ -93,6 +93,8 @@ class Export(Stage):
     move once it has loaded what they name. Not needed for a tensorflow_model_server that `courier serve` started."""
     scann: bool = False
     """Write similar_items by ScaNN, too, into models_scann/: needs a build of TensorFlow Serving with ScaNN's ops."""
+    warm_up_log: Path | None = None
+    """A log of requests (serving/request_log.py), a file or folder: new versions warm up with what was asked last."""
     gate: Annotated[GateSettings, Flat] = dataclasses.field(default_factory=GateSettings)
 
 
@@ -187,7 +189,7 @@ class Skew:
     workdir: Path
     """Workdir of the models that were served."""
     log: Path
-    """The log."""
+    """The log: a file, or the folder."""
 
 
 COMMANDS = (

@@ -1,12 +1,13 @@
 """The export stage: trained models to versioned SavedModels of stock ops, with warm-up and the bundle of the server."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from courier_tf import artefacts, schema
-from courier_tf.artefacts import MadeBy
+from courier_tf.artefacts import ArtefactError, MadeBy
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE
 from courier_tf.exporting import requests
@@ -15,14 +16,29 @@ from courier_tf.exporting.embedder import ServedEmbedder
 from courier_tf.exporting.ranker import ServedRanker
 from courier_tf.exporting.similar_items import ServedSimilarItems
 from courier_tf.exporting.stages import Stages
-from courier_tf.exporting.versions import NewVersion, exclusive, newest_version, newest_versions, write_versions
+from courier_tf.exporting.versions import (
+    WARM_UP_LOG,
+    NewVersion,
+    exclusive,
+    newest_version,
+    newest_versions,
+    write_versions,
+)
 from courier_tf.pretrain.embedder import FrozenEncoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER
+from serving import warmup
 from serving.bundle import write_bundle, write_scann_config
+from serving.messages import Request
 from serving.releases import Releases
 
 
-def export(stages: Stages, workdir: Path, scann: bool = False, server: str | None = None) -> list[Path]:
+def export(
+    stages: Stages,
+    workdir: Path,
+    scann: bool = False,
+    server: str | None = None,
+    warm_up_log: Path | None = None,
+) -> list[Path]:
     """Writes a new version of each model that has changed, and the bundle.
 
     Args:
@@ -30,33 +46,38 @@ def export(stages: Stages, workdir: Path, scann: bool = False, server: str | Non
         workdir: gets `schema.MODELS_FOLDER` and `schema.BUNDLE_FOLDER`.
         scann: write `similar_items` by ScaNN, too, into `schema.SCANN_MODELS_FOLDER`: stock servers cannot load it.
         server: host:port of a running server that reads the bundle by itself.
+        warm_up_log: file or folder of a `RequestLog`, whose requests the new versions warm up with.
 
     Returns:
         The directories of the new versions.
 
     Raises:
         ArtefactError: the stages do not belong together.
-        ClusterError, StockOpsError, WarmUpError: a model cannot be served.
+        RequestLogError: the log is missing or broken, or has requests to other models.
+        ClusterError, StockOpsError, WarmUpError: a model cannot be served, or does not take what the log holds.
         RollOutError: the server does not load the new versions.
     """
     stages.require_fit()
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
+    logged = requests.logged_requests(warm_up_log) if warm_up_log else {}
     with exclusive(models):
-        written = _write_changed(models, _versions(stages))
+        written = _write_changed(models, _versions(stages), logged)
         newest = newest_versions(models)
         write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest), server)
         if scann:
             models = workdir / schema.SCANN_MODELS_FOLDER
-            written += _write_changed(models, [_scann_version(stages)])
+            written += _write_changed(models, [_scann_version(stages)], logged)
             write_scann_config(bundle, newest_versions(models))
     return written
 
 
-def _write_changed(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
+def _write_changed(models: Path, versions: Sequence[NewVersion], logged: Mapping[str, Sequence[Request]]) -> list[Path]:
     changed = []
     for version in versions:
         newest = newest_version(models / version.model)
-        if newest and artefacts.is_current(newest, version.made_by):
+        if version.model in logged:
+            version = _warmed_up_with(version, logged[version.model])
+        if newest and _is_current(newest, version.made_by):
             print(f"[export {version.model}] unchanged, skipped", flush=True)
         else:
             print(f"[export {version.model}] ...", flush=True)
@@ -65,6 +86,26 @@ def _write_changed(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
     for directory in written:
         print(f"[export {directory.parent.name}] version {directory.name}", flush=True)
     return written
+
+
+def _is_current(newest: Path, made_by: MadeBy) -> bool:
+    """Requests to warm up with are no reason for another version until others are named."""
+    try:
+        before = artefacts.read(newest, made_by.stage).made_by.inputs.get(WARM_UP_LOG)
+    except ArtefactError:
+        return False
+    if before and WARM_UP_LOG not in made_by.inputs:
+        made_by = dataclasses.replace(made_by, inputs={**made_by.inputs, WARM_UP_LOG: before})
+    return artefacts.is_current(newest, made_by)
+
+
+def _warmed_up_with(version: NewVersion, logged: Sequence[Request]) -> NewVersion:
+    inputs = {**version.made_by.inputs, WARM_UP_LOG: warmup.fingerprint(version.model, logged)}
+    return dataclasses.replace(
+        version,
+        made_by=dataclasses.replace(version.made_by, inputs=inputs),
+        requests=lambda: requests.with_logged(logged, version.requests()),
+    )
 
 
 def _versions(stages: Stages) -> list[NewVersion]:

@@ -13,7 +13,8 @@ class PhotoError(ValueError):
 
 def resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
     """[H, W, 3] uint8 to [size, size, 3] uint8, area-averaged so that small motifs do not alias, rounded once."""
-    resized = tf.image.resize(tf.cast(pixels, tf.float32), [size, size], method="area")
+    # From integers, which the operation takes as they are: of a large photo, floats would need most of a gigabyte.
+    resized = tf.cast(tf.image.resize(pixels, [size, size], method="area"), tf.float32)
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 

@@ -12,7 +12,6 @@ from courier_tf.schema import DEFAULT_SIGNATURE
 from serving.loaded import AnswerError, LoadedModels
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_LONGEST_MESSAGE = 1000  # gRPC sends messages in headers.
 
 
 def answer(
@@ -56,11 +55,11 @@ def answer(
     try:
         found = model.run(name, inputs, outputs, timeout_seconds)
     except tf.errors.OpError as error:
-        raise AnswerError(_CODES[error.error_code], error.message[:_LONGEST_MESSAGE]) from error
+        raise AnswerError(_CODES[error.error_code], error.message) from error
     except UnicodeDecodeError as error:
         # TensorFlow's message quotes the request, whose bytes are no text, and Python cannot raise it.
         message = error.object.decode(errors="replace") if isinstance(error.object, bytes) else str(error)
-        raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message[:_LONGEST_MESSAGE]) from error
+        raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message) from error
     except MemoryError as error:
         raise AnswerError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the request needs more memory than there is") from error
     used = ModelSpec(name=spec.name, signature_name=name)
@@ -92,4 +91,4 @@ def check(signature: SignatureDef, inputs: Mapping[str, np.ndarray], outputs: Se
 
 
 def _refuse(message: str) -> None:
-    raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message[:_LONGEST_MESSAGE])
+    raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message)

@@ -94,8 +94,10 @@ def read_models_config(file: Path, models: Path) -> ModelServerConfig:
         raise BundleError(f"{file} is missing. Run 'courier export' first.")
     try:
         config = text_format.Parse(file.read_text(), ModelServerConfig())
-    except text_format.ParseError as error:
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: {error}") from error
+    if not config.model_config_list.config:  # A file that is cut may still be a configuration, of nothing.
+        raise BundleError(f"{file} names no model")
     for one in config.model_config_list.config:
         one.base_path = str(models.resolve() / one.name)
     return config

@@ -26,6 +26,8 @@ from serving.messages import MessageError, inputs_of, serialised_examples
 LOG = logging.getLogger(__name__)
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
 REQUEST_ID = "x-request-id"
+#: Of an error. It travels in the trailing headers, each byte as up to three, and a client takes 8 KiB of these.
+LONGEST_MESSAGE = 2000
 SERVER_NAME = ("x-server", "courier local server")  # So that no figure of it passes for one of TF Serving.
 Response = TypeVar("Response")
 
@@ -129,18 +131,24 @@ def metadata(
     return response
 
 
+def said(error: Exception) -> str:
+    """The message of an error, cut to LONGEST_MESSAGE bytes."""
+    message = str(error).encode(errors="replace")
+    return message[:LONGEST_MESSAGE].decode(errors="ignore") + (" ..." if len(message) > LONGEST_MESSAGE else "")
+
+
 def _guarded(context: grpc.ServicerContext, respond: Callable[[], Response]) -> Response:
     """The response, or the status that says what is wrong."""
-    request_id = dict(context.invocation_metadata()).get(REQUEST_ID, "-")
+    request_id = dict(context.invocation_metadata()).get(REQUEST_ID, "-")[:LONGEST_MESSAGE]
     context.send_initial_metadata([SERVER_NAME])
     try:
         return respond()
     except AnswerError as error:
-        LOG.info("request %s: %s %s", request_id, error.code.name, error)
-        context.abort(error.code, str(error))
+        LOG.info("request %s: %s %s", request_id, error.code.name, said(error))
+        context.abort(error.code, said(error))
     except MessageError as error:
-        LOG.info("request %s: %s", request_id, error)
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        LOG.info("request %s: %s", request_id, said(error))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, said(error))
     except Exception:
         LOG.exception("request %s", request_id)
         context.abort(grpc.StatusCode.INTERNAL, f"the server failed; its log has request {request_id}")

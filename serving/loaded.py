@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
-import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
@@ -52,7 +51,7 @@ class LoadedModels:
     def __init__(self, config_file: Path, models: Path, warm_up: bool = True) -> None:
         self.config_file, self.models, self.warm_up = config_file, models, warm_up
         self._served: dict[str, ServedModel] = {}
-        self._config_read: str | None = None
+        self._config_read: bytes | None = None
 
     def refresh(self) -> None:
         """Loads what is new, then switches, then lets go of what is not named any more; a request keeps what it uses.
@@ -60,7 +59,7 @@ class LoadedModels:
         Raises:
             BundleError: models.config is missing or broken.
         """
-        text = self.config_file.read_text() if self.config_file.exists() else None
+        text = self.config_file.read_bytes() if self.config_file.exists() else None
         config, changed = read_models_config(self.config_file, self.models), text != self._config_read
         served = {}
         for one in config.model_config_list.config:
@@ -72,8 +71,8 @@ class LoadedModels:
                 elif version not in failed:
                     try:
                         versions[version] = self._load(Path(one.base_path) / str(version))
-                    except (tf.errors.OpError, OSError, ValueError) as error:
-                        failed[version] = str(error)
+                    except Exception as error:  # Whatever is wrong with one version, the others are served.
+                        failed[version] = str(error) or repr(error)
                         LOG.error("%s version %d cannot be served: %s", one.name, version, error)
             if not versions and before.versions:
                 versions = before.versions  # Rather the old versions than none.

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import tensorflow as tf
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
@@ -76,9 +75,9 @@ class LocalServer:
         """Takes no new requests, and lets those that are running end."""
         self._stopped.set()
         self._health.enter_graceful_shutdown()
-        self._grpc.stop(grace_seconds).wait()
-        self._rest.shutdown()
-        self._rest.server_close()
+        ended = self._grpc.stop(grace_seconds)
+        self._rest.drain(grace_seconds)
+        ended.wait()
 
     def __enter__(self) -> "LocalServer":
         return self
@@ -91,8 +90,8 @@ class LocalServer:
             before = self.models.summary
             try:
                 self.models.refresh()
-            except (BundleError, OSError, tf.errors.OpError) as error:
-                LOG.error("what is loaded stays: %s", error)
+            except Exception as error:  # Without this thread no later version would ever be served.
+                LOG.error("what is loaded stays: %s", error, exc_info=not isinstance(error, (BundleError, OSError)))
                 continue
             if self.models.summary != before:
                 LOG.info("now serving %s", self.models.summary)

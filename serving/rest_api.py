@@ -2,7 +2,11 @@
 
 import json
 import logging
+import math
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,7 +19,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from courier_tf.schema import DEFAULT_SIGNATURE
 from serving import rest_json
 from serving.answering import answer
-from serving.grpc_api import CLASSIFY_METHOD, REGRESS_METHOD, REQUEST_ID, metadata
+from serving.grpc_api import CLASSIFY_METHOD, REGRESS_METHOD, REQUEST_ID, metadata, said
 from serving.loaded import AnswerError, LoadedModels
 from serving.messages import MessageError, model_spec
 
@@ -53,6 +57,26 @@ class RestServer(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, models: LoadedModels) -> None:
         super().__init__((host, port), _Handler)
         self.models = models
+        self._running, self._ended = 0, threading.Condition()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is answered."""
+        with self._ended:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._ended:
+                self._running -= 1
+                self._ended.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Takes no new connections, and waits until the requests that are running are answered, at most `seconds`."""
+        self.shutdown()
+        with self._ended:
+            self._ended.wait_for(lambda: not self._running, seconds)
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no fault of the server."""
@@ -65,28 +89,38 @@ class _Handler(BaseHTTPRequestHandler):
     server: RestServer
 
     def do_GET(self) -> None:
-        self._respond(b"")
+        self._receive(self.headers.get_all("Content-Length", ["0"]))
 
     def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MOST_BYTES:
-            self.close_connection = True  # What follows cannot be told from the next request.
-            self._write(411 if not length else 413, {"error": f"Content-Length must be 0 to {MOST_BYTES}"})
-            return
-        body = self.rfile.read(int(length))
-        if len(body) == int(length):  # Else the client has gone away.
-            self._respond(body)
+        self._receive(self.headers.get_all("Content-Length", []))
+
+    def _receive(self, lengths: list[str]) -> None:
+        if "Transfer-Encoding" in self.headers or not lengths:
+            self._refuse(411, "Content-Length is missing; a body in chunks is not taken")
+        elif len(lengths) > 1 or not re.fullmatch("[0-9]{1,18}", lengths[0]):
+            self._refuse(400, f"Content-Length must be one number of bytes, but is {', '.join(lengths)[:100]!r}")
+        elif int(lengths[0]) > MOST_BYTES:
+            self._refuse(413, f"Content-Length must be at most {MOST_BYTES}")
+        else:
+            body = self.rfile.read(int(lengths[0]))
+            if len(body) == int(lengths[0]):  # Else the client has gone away.
+                with self.server.answering():
+                    self._respond(body)
+
+    def _refuse(self, status: int, error: str) -> None:
+        self.close_connection = True  # What follows cannot be told from the next request.
+        self._write(status, {"error": error})
 
     def _respond(self, body: bytes) -> None:
         request_id = self.headers.get(REQUEST_ID, "-")
         try:
             status, content = 200, self._content(body)
         except AnswerError as error:
-            LOG.info("request %s: %s %s", request_id, error.code.name, error)
-            status, content = _HTTP.get(error.code, 500), {"error": str(error)}
+            LOG.info("request %s: %s %s", request_id, error.code.name, said(error))
+            status, content = _HTTP.get(error.code, 500), {"error": said(error)}
         except MessageError as error:
-            LOG.info("request %s: %s", request_id, error)
-            status, content = 400, {"error": str(error)}
+            LOG.info("request %s: %s", request_id, said(error))
+            status, content = 400, {"error": said(error)}
         except Exception:
             LOG.exception("request %s", request_id)
             status, content = 500, {"error": f"the server failed; its log has request {request_id}"}
@@ -139,15 +173,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _timeout(self) -> float | None:
         text = self.headers.get(TIMEOUT_HEADER)
         try:
-            return float(text) if text else None
-        except ValueError as error:
-            raise MessageError(f"{TIMEOUT_HEADER} must be a number of seconds, but is {text!r}") from error
+            seconds = float(text) if text else None
+        except ValueError:
+            seconds = math.nan
+        if seconds is not None and not math.isfinite(seconds):
+            raise MessageError(f"{TIMEOUT_HEADER} must be a number of seconds, but is {text!r}")
+        return seconds
 
     def _write(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         if REQUEST_ID in self.headers:
             self.send_header(REQUEST_ID, re.sub(r"[^\x20-\x7e]", "", self.headers[REQUEST_ID]))
         self.end_headers()

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from serving.messages import MessageError
 
 BYTES_SUFFIX = "_bytes"  # Outputs with such names are written as {"b64": ...}.
+MOST_AXES = 32  # Of an array of NumPy.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -22,7 +25,10 @@ def parse(body: bytes) -> dict[str, Any]:
         MessageError: it is none.
     """
     try:
-        content = json.loads(body)
+        text = body.decode()
+        content = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # Half a character is no text, which json lets pass.
     except (ValueError, RecursionError) as error:
         raise MessageError(f"JSON Parse Error: {error}") from error
     if not isinstance(content, dict):
@@ -98,7 +104,9 @@ def _array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
     try:
         found = np.array(value)
     except (ValueError, OverflowError) as error:
-        raise MessageError(f"input {name!r} is no tensor: its rows differ in length") from error
+        raise MessageError(
+            f"input {name!r} is no tensor: its rows differ in length, or are nested too deeply"
+        ) from error
     if found.size == 0:
         return found.astype(dtype.as_numpy_dtype)
     kinds = {True: "iuf", False: "iu"}[dtype.is_floating] if not dtype.is_bool else "b"
@@ -115,10 +123,12 @@ def _kind(found: np.ndarray) -> str:
     )
 
 
-def _strings(name: str, value: Any, leaves: list[bytes]) -> tuple[int, ...]:
+def _strings(name: str, value: Any, leaves: list[bytes], axis: int = 0) -> tuple[int, ...]:
     """Appends the strings of a nested list; returns its shape."""
     if isinstance(value, list):
-        shapes = {_strings(name, part, leaves) for part in value}
+        if axis == MOST_AXES:
+            raise MessageError(f"input {name!r} is nested more than {MOST_AXES} deep")
+        shapes = {_strings(name, part, leaves, axis + 1) for part in value}
         if len(shapes) > 1:
             raise MessageError(f'input {name!r} is no tensor: its rows differ in length (pad them with "")')
         return (len(value), *next(iter(shapes), ()))
@@ -128,7 +138,7 @@ def _strings(name: str, value: Any, leaves: list[bytes]) -> tuple[int, ...]:
 
 def _bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
-        return value.encode(errors="surrogatepass")
+        return value.encode()
     if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
         try:
             return base64.b64decode(value["b64"], validate=True)
@@ -159,7 +169,10 @@ def _example(features: Mapping[str, Any]) -> tf.train.Example:
                 raise MessageError(f"feature {name!r} holds an integer of more than 64 bits")
             feature.int64_list.value.extend(values)
         elif all(isinstance(one, int | float) and not isinstance(one, bool) for one in values) and values:
-            feature.float_list.value.extend(float(one) for one in values)
+            try:
+                feature.float_list.value.extend(float(one) for one in values)
+            except OverflowError as error:
+                raise MessageError(f"feature {name!r} holds a number that is too large") from error
         else:
             feature.bytes_list.value.extend(_bytes(name, one) for one in values)
     return example

@@ -1,12 +1,13 @@
 """`courier serve`: TF Serving on the bundle where there is one, else the local server."""
 
+import contextlib
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ from serving.bundle import (
 from serving.roll_out import loaded_versions, next_step
 
 BINARY = "tensorflow_model_server"
+#: What a server ends with that was told to: by itself, by the signal, or in the words of a shell and of Docker.
+ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 Server = Literal["auto", "tensorflow_model_server", "docker", "local"]
 
 
@@ -80,6 +83,7 @@ def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> l
         f"--model_config_file={config}",
         "--model_config_file_poll_wait_seconds=10",
         "--allow_version_labels_for_unavailable_models=true",
+        "--enable_grpc_healthcheck_service=true",
         "--enable_batching=true",
         "--enable_per_model_batching_parameters=true",
         f"--batching_parameters_file={bundle / BATCHING_CONFIG}",
@@ -95,57 +99,68 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
 
         def follow() -> None:
             """The bundle names the models' place in a container; here they lie elsewhere. Labels move when they may."""
-            try:
-                target = read_models_config(bundle / MODELS_CONFIG, models)
-            except BundleError as error:  # What is served is served on.
-                print(f"not followed: {error}", flush=True)
-                return
+            target = read_models_config(bundle / MODELS_CONFIG, models)
             if target == given:
                 return
             names = {one.name for one in target.model_config_list.config}
             step = next_step(target, given, loaded_versions(f"localhost:{port}", names))
             if step != given:
-                given.CopyFrom(step)
                 write_file(config, text_format.MessageToString(step))
+                given.CopyFrom(step)
 
-        _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow)
+        def follow_if_possible() -> None:
+            try:
+                follow()
+            except (BundleError, OSError) as error:  # What is served is served on.
+                print(f"not followed: {error}", flush=True)
+
+        _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow_if_possible)
 
 
 def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:
-    process = subprocess.Popen(command, env={**os.environ, **environment})
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    stopped = False
-    try:
-        while process.poll() is None:
-            try:
-                every_second()
-                process.wait(1)
-            except subprocess.TimeoutExpired:
-                continue
-    except KeyboardInterrupt:
-        stopped = True  # Sent to the server, too, which ends by itself.
-        process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-    if process.returncode not in (0, -signal.SIGTERM) and not stopped:
+    # In a session of its own: from a terminal Ctrl-C would come twice, which Docker takes for "at once".
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    with _stopped_by(process.terminate):
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    every_second()
+                    process.wait(1)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode not in ENDED:
         raise BundleError(f"{command[0]} ended with code {process.returncode}")
 
 
 def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
-    from serving.local_server import LocalServer  # TensorFlow only where it is needed.
+    stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # An Event must not be set by a handler of signals.
+    with _stopped_by(lambda: stopped.put(None)):
+        from serving.local_server import LocalServer  # TensorFlow only where it is needed.
 
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        try:
+            server = LocalServer(bundle, models, port, rest_port)
+        except (OSError, RuntimeError) as error:
+            raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
+        with server:
+            for model, loaded in server.models.summary.items():
+                print(f"{model}: {loaded}", flush=True)
+            print("ready", flush=True)
+            stopped.get()
+
+
+@contextlib.contextmanager
+def _stopped_by(stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` when we are told to end, also where a shell has started us in the background with SIGINT ignored."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Else it is `nohup`, and meant.
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
     try:
-        server = LocalServer(bundle, models, port, rest_port)
-    except (OSError, RuntimeError) as error:
-        raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
-    with server:
-        for model, loaded in server.models.summary.items():
-            print(f"{model}: {loaded}", flush=True)
-        print("ready", flush=True)
-        stopped.wait()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """Warm-up: requests inside a SavedModel that TF Serving replays before the version takes traffic."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,11 +22,23 @@ class WarmUpError(ValueError):
     """The warm-up of a version is missing, broken, or does not run."""
 
 
+def fingerprint(model: str, requests: Iterable[Request]) -> str:
+    """16 hex digits over what `write` would write.
+
+    Raises:
+        WarmUpError: a request to classify or regress holds no examples.
+    """
+    digest = hashlib.sha256()
+    for request in requests:
+        digest.update(hashlib.sha256(_serialised(_log(model, request))).digest())
+    return digest.hexdigest()[:16]
+
+
 def write(directory: Path, model: str, requests: Iterable[Request]) -> int:
     """Writes the warm-up of a version; returns the number of requests.
 
     Raises:
-        WarmUpError: none, or more than TF Serving replays.
+        WarmUpError: none, or more than TF Serving replays; one to classify or regress holds no examples.
     """
     logs = [_log(model, request) for request in requests]
     if not 0 < len(logs) <= MOST_REQUESTS:
@@ -36,7 +49,7 @@ def write(directory: Path, model: str, requests: Iterable[Request]) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for log in logs:
-            writer.write(log.SerializeToString(deterministic=True))
+            writer.write(_serialised(log))
     return len(logs)
 
 
@@ -91,8 +104,15 @@ def _log(model: str, request: Request) -> PredictionLog:
     return PredictionLog(predict_log=PredictLog(request=predict_request(spec, request.inputs)))
 
 
+def _serialised(log: PredictionLog) -> bytes:
+    return log.SerializeToString(deterministic=True)
+
+
 def _examples(request: Request) -> list[tf.train.Example]:
-    return [tf.train.Example.FromString(serialised) for serialised in request.inputs["inputs"]]
+    try:
+        return [tf.train.Example.FromString(serialised) for serialised in request.inputs["inputs"]]
+    except (KeyError, TypeError, DecodeError) as error:
+        raise WarmUpError(f"signature '{request.signature}': 'inputs' must be [B] tf.Example: {error!r}") from error
 
 
 def _asked(log: PredictionLog) -> Request:

@@ -1,5 +1,7 @@
 """Real requests from the logs, of several sizes: what a server warms up with, and what it is checked with."""
 
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,37 @@ import tensorflow as tf
 from courier_tf import records, schema
 from courier_tf.ranking.data import impression_batches
 from serving.messages import Request
+from serving.request_log import RequestLogError, read_log
 
 ROWS = (1, 8, 32)
 CANDIDATES = (10, 100, 500)  # Of one row of `rank`.
 PHOTOS = (1, 8, 32)
+MOST_LOGGED = 100  # Of a signature: those that were asked last.
+
+
+def logged_requests(log: Path) -> dict[str, list[Request]]:
+    """Model -> the requests of a `RequestLog` (file or folder), at most MOST_LOGGED of each signature, the newest.
+
+    Raises:
+        RequestLogError: it is missing, broken or empty, or has a request to no model of ours.
+    """
+    newest: defaultdict[tuple[str, str], deque[Request]] = defaultdict(lambda: deque(maxlen=MOST_LOGGED))
+    for logged in read_log(log):
+        if logged.model not in schema.SERVED_MODELS:
+            raise RequestLogError(f"{log} holds a request to {logged.model!r}, which is none of {schema.SERVED_MODELS}")
+        newest[logged.model, logged.request.signature or schema.DEFAULT_SIGNATURE].append(logged.request)
+    if not newest:
+        raise RequestLogError(f"{log} holds no request")
+    found: defaultdict[str, list[Request]] = defaultdict(list)
+    for (model, _), requests in newest.items():
+        found[model].extend(requests)
+    return dict(found)
+
+
+def with_logged(logged: Sequence[Request], made: Sequence[Request]) -> list[Request]:
+    """The logged requests, and of the signatures that have none those that were made: no signature stays cold."""
+    signatures = {request.signature for request in logged}
+    return [*logged, *(request for request in made if request.signature not in signatures)]
 
 
 def ranker_requests(ingest: Path, history_length: int) -> list[Request]:

@@ -39,7 +39,7 @@ def skew(workdir: Path, log: Path) -> dict[str, Any]:
 
     Args:
         workdir: of the models that were served.
-        log: file of a `RequestLog`.
+        log: file or folder of a `RequestLog`.
 
     Returns:
         {"scores": the differences, "features": of the log and of the train span}.

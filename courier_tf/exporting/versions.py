@@ -11,12 +11,15 @@ from typing import Protocol
 import tensorflow as tf
 
 from courier_tf import artefacts, schema
+from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import save_module
 from serving import batching, warmup
 from serving.messages import Request
 from serving.stock_ops import require_stock_ops
+from serving.warmup import WarmUpError
 
 LOCK_FILE = ".export.lock"
+WARM_UP_LOG = "warm_up_log"  # Input of a version that warms up with logged requests.
 
 #: Signatures that TF Serving offers by another method than Predict.
 _METHODS = {schema.CLASSIFY: "tensorflow/serving/classify", schema.REGRESS: "tensorflow/serving/regress"}
@@ -75,7 +78,7 @@ def exclusive(models: Path) -> Iterator[None]:
 
 
 def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
-    """Writes new versions; call it inside `exclusive`. All of them appear, one rename each, or none.
+    """Writes new versions; call it inside `exclusive`. All of them appear, or after an error none.
 
     Args:
         models: directory of all models.
@@ -86,14 +89,14 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
 
     Raises:
         StockOpsError: a SavedModel holds an op that stock TensorFlow lacks.
-        WarmUpError: there are no requests to warm up with.
+        WarmUpError: there are no requests to warm up with, or logged ones that the model does not take.
+        OSError: the disk is full, or the like.
     """
     targets = [models / version.model / str(_next(models / version.model)) for version in versions]
     partials: list[Path] = []
     try:
-        with contextlib.ExitStack() as stack:
-            for version, target in zip(versions, targets, strict=True):
-                partial, facts = stack.enter_context(artefacts.write_aside(target, version.made_by))
+        for version, target in zip(versions, targets, strict=True):
+            with artefacts.sealed(target, version.made_by) as (partial, facts):
                 partials.append(partial)
                 served = version.build(int(target.name))
                 save_module(served, served.signatures, partial)
@@ -101,13 +104,23 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
                 batching.write_parameters(partial, version.model)
                 facts["version"] = int(target.name)
                 facts["warm_up_requests"] = warmup.write(partial, version.model, version.requests())
-            require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])
+                if WARM_UP_LOG in version.made_by.inputs:
+                    _replay(partial, version.model)
+        require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])
+        artefacts.rename_together(list(zip(partials, targets, strict=True)))
     except BaseException:
         # On a full disk what is left behind would be in the way of the next attempt.
         for partial in partials:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     return targets
+
+
+def _replay(directory: Path, model: str) -> None:
+    try:
+        warmup.replay(directory, GraphModel(directory))
+    except WarmUpError as error:
+        raise WarmUpError(f"{model} does not take what the request log holds: {error}") from error
 
 
 def _next(model: Path) -> int:

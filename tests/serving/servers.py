@@ -93,7 +93,7 @@ def running(kind: str, workdir: Path, folder: Path) -> Iterator[Ports]:
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
         environment["PYTHONPATH"] = os.getcwd()
-    ports = Ports(_free_port(), _free_port())
+    ports = Ports(free_port(), free_port())
     command = [sys.executable, "-m", "courier_tf.cli", "serve", "--workdir", str(workdir), "--server", BINARY]
     command += ["--port", str(ports.port), "--rest-port", str(ports.rest_port)]
     process = subprocess.Popen(command, env=environment)
@@ -105,7 +105,8 @@ def running(kind: str, workdir: Path, folder: Path) -> Iterator[Ports]:
         assert process.wait(60) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]

@@ -162,16 +162,16 @@ def test_a_log_is_sent_again(shop, server, tmp_path):
     assert len(again) == 40 and {(signature, str(items)) for signature, items in again} == sent
 
 
-def logged(shop, server, file, share=1.0):
+def logged(shop, server, folder, share=1.0):
     """A log of requests with known and unknown ids, padding and parts."""
-    log = RequestLog(file, share)
+    log = RequestLog(folder, share)
     with CourierClient(f"localhost:{server.port}", label="canary", timeout_seconds=20, log=log) as client:
         for user in range(6):
             client.rank(f"u{user}", IDS[:user], IDS[user : user + 5])
         client.score(["u1", "stranger"], [[], IDS[:7]], ["i001", "no item"])
         client.similar_to_items(["i001"])
     log.close()
-    return file
+    return folder
 
 
 def test_a_log_holds_what_was_asked_and_answered(shop, server, tmp_path):
@@ -185,9 +185,6 @@ def test_a_log_holds_what_was_asked_and_answered(shop, server, tmp_path):
     assert 0 < len(some) < 8
     with pytest.raises(RequestLogError, match="between 0 and 1"):
         RequestLog(tmp_path / "x", 2)
-    (tmp_path / "some").write_bytes(b"x" * 50)
-    with pytest.raises(RequestLogError, match="is broken"):
-        list(read_log(tmp_path / "some"))
     with pytest.raises(RequestLogError, match="does not exist"):
         list(read_log(tmp_path / "nothing"))
 

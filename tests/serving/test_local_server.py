@@ -168,3 +168,20 @@ def test_a_deadline_by_grpc_reaches_the_model(stub, server, monkeypatch):
     monkeypatch.setattr(model, "run", noting)
     stub.Predict(predict_request(model_spec("ctr_ranker"), FEATURES), timeout=30)
     assert 0 < told[0] <= 30 * 1.03  # gRPC sends times up to 3 % too long.
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "\U0001f600", "\n"])
+def test_long_messages_keep_their_code(stub, letter):
+    """Longer than the headers in which gRPC sends it, which hold 8 KiB: written with escapes."""
+    code, message = refused(lambda: stub.Predict(predict_request(model_spec(100_000 * letter), FEATURES)))
+    assert code == grpc.StatusCode.NOT_FOUND and "Servable not found" in message and message.endswith("...")
+
+
+def test_a_fault_of_the_server_is_internal_however_long_the_request_id(stub, server, monkeypatch):
+    def fails(spec):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(server.models, "find", fails)
+    request = predict_request(model_spec("ctr_ranker"), FEATURES)
+    code, message = refused(lambda: stub.Predict(request, metadata=[("x-request-id", 5000 * "%")]))
+    assert code == grpc.StatusCode.INTERNAL and "its log has request %%" in message

@@ -1,11 +1,19 @@
 """How versions are written: whole or not at all, one export at a time."""
 
 import errno
+import os
+import random
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
 from courier_tf.exporting import versions
 from courier_tf.exporting.versions import NewVersion, exclusive, newest_versions, write_versions
@@ -60,6 +68,130 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, unchecked, monkeypatch):
     assert newest_versions(tmp_path) == {"ctr_ranker": 1}
     assert sorted(path.name for path in (tmp_path / "ctr_ranker").iterdir()) == ["1"]
     assert not list((tmp_path / "similar_items").iterdir())
+
+
+MODELS = ("ctr_ranker", "image_embedder", "similar_items")
+
+
+def left(models):
+    """Names of everything below the folders of the models."""
+    return {model: sorted(path.name for path in (models / model).iterdir()) for model in MODELS}
+
+
+@pytest.mark.parametrize("failing", range(3))
+def test_a_rename_that_fails_takes_back_those_before(tmp_path, unchecked, monkeypatch, failing):
+    write_versions(tmp_path, [version(model) for model in MODELS])
+    rename, done = Path.rename, []
+
+    def fails(self, target):
+        if Path(target).name == "2":
+            done.append(target)
+            if len(done) == failing + 1:
+                raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        write_versions(tmp_path, [version(model) for model in MODELS])
+    assert len(done) == failing + 1 and left(tmp_path) == {model: ["1"] for model in MODELS}
+
+
+def test_a_description_that_does_not_fit_on_the_disk(tmp_path, unchecked, monkeypatch):
+    """The last file of the last model: what was written before it does not appear."""
+    write_file, described = artefacts.write_file, []
+
+    def full(path, text):
+        if path.name == artefacts.ARTEFACT_FILE:
+            described.append(path)
+            if len(described) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write_file(path, text)
+
+    monkeypatch.setattr(artefacts, "write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_versions(tmp_path, [version(model) for model in MODELS])
+    assert len(described) == 3 and left(tmp_path) == {model: [] for model in MODELS}
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own; returns (folder, what gives it a size in kB)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount; what a full disk does is tested without one, too")
+    yield folder, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_of_any_size_holds_all_models_or_none(disk, unchecked):
+    folder, resize = disk
+    outcomes = []
+    for size in range(20, 301, 20):
+        resize(size)
+        try:
+            write_versions(folder, [version(model) for model in MODELS])
+        except (OSError, tf.errors.OpError):
+            assert newest_versions(folder) == {}
+            assert not list(folder.glob("*/*"))
+            outcomes.append("none")
+        else:
+            assert newest_versions(folder) == {model: 1 for model in MODELS}
+            outcomes.append("all")
+            break
+    assert outcomes[-1] == "all" and outcomes.count("none") > 2
+
+
+EXPORTS = """
+import pathlib, sys
+from courier_tf.exporting import versions
+from tests.serving.test_versions import MODELS, version
+versions.require_stock_ops = lambda paths: None
+for _ in range(int(sys.argv[2])):
+    with versions.exclusive(pathlib.Path(sys.argv[1])):
+        versions.write_versions(pathlib.Path(sys.argv[1]), [version(model) for model in MODELS])
+"""
+
+
+def exporting(models, number):
+    """A process that exports so many times."""
+    return subprocess.Popen([sys.executable, "-c", EXPORTS, str(models), str(number)])
+
+
+def whole_versions(models, model):
+    """The versions of a model, each of which is what was written."""
+    found = sorted(int(path.name) for path in (models / model).glob("[0-9]*"))
+    for number in found:
+        artefact = artefacts.read(models / model / str(number), "export")
+        assert artefact.fingerprint == artefacts.fingerprint_of_tree(artefact.path)
+        assert artefact.facts == {"version": number, "warm_up_requests": 1}
+    return found
+
+
+def test_two_processes_export_at_once(tmp_path):
+    running = [exporting(tmp_path, 3) for _ in range(2)]
+    assert [process.wait(300) for process in running] == [0, 0]
+    for model in MODELS:
+        assert whole_versions(tmp_path, model) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+def test_an_export_that_is_killed_leaves_whole_versions_and_nothing_in_the_way(tmp_path, unchecked, seed):
+    process = exporting(tmp_path, 200)
+    end = time.monotonic() + 200
+    while newest_versions(tmp_path).get(MODELS[0], 0) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 1))  # Somewhere in the middle of one.
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {model: whole_versions(tmp_path, model) for model in MODELS}
+    assert before[MODELS[0]][:2] == [1, 2]
+    with exclusive(tmp_path):  # Which the dead process does not hold.
+        write_versions(tmp_path, [version(model) for model in MODELS])
+    for model in MODELS:
+        assert whole_versions(tmp_path, model) == [*before[model], len(before[model]) + 1]
+    assert not [name for names in left(tmp_path).values() for name in names if not name.isdigit()]
 
 
 def test_a_version_without_warm_up_is_refused(tmp_path, unchecked):
