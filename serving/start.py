@@ -1,6 +1,7 @@
 """`courier serve`: TF Serving on the bundle where there is one, else the local server."""
 
 import contextlib
+import logging
 import os
 import queue
 import shutil
@@ -137,6 +138,8 @@ def _run(command: list[str], environment: Mapping[str, str], every_second: Calla
 
 
 def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("serving").setLevel(logging.INFO)  # What is served from when on.
     stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # An Event must not be set by a handler of signals.
     with _stopped_by(lambda: stopped.put(None)):
         from serving.local_server import LocalServer  # TensorFlow only where it is needed.

@@ -5,6 +5,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 
@@ -190,6 +191,30 @@ def test_the_local_server_answers_what_it_has_begun(shop, told, scheme, monkeypa
     for thread in threads:
         thread.join()
     assert len(found) == 1 and np.isfinite(found[0]).all()
+
+
+def test_the_local_server_says_what_it_serves_from_when_on(shop, tmp_path):
+    """As a program of its own, in whose log the moved label stands."""
+    bundle, log = shutil.copytree(shop.workdir / "serving", tmp_path / "serving"), tmp_path / "log"
+    code = (
+        "from pathlib import Path; import sys; from serving.start import serve; "
+        "serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), 'local')"
+    )
+    words = [str(bundle), str(shop.workdir / "models"), str(free_port()), str(free_port())]
+    with log.open("w") as file:
+        server = subprocess.Popen([sys.executable, "-c", code, *words], stdout=file, stderr=file)
+
+    def wait_for(text):
+        while text not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+
+    wait_for("ready")
+    config = bundle / "models.config"
+    config.write_text(config.read_text().replace("canary", "tomorrow"))
+    wait_for("now serving")
+    server.terminate()
+    assert server.wait() == 0 and "'tomorrow': 1" in log.read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize("missing", [None, "similar_items"])
