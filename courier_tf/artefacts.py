@@ -125,7 +125,8 @@ def replace_directory(new: Path, target: Path) -> None:
 def rename_together(pairs: Sequence[tuple[Path, Path]]) -> None:
     """Renames finished folders to targets that are not there yet: all of them, or after an error none.
 
-    All bytes are on the disk before the first rename, so that a disk that is full is noticed in time.
+    All bytes are on the disk before the first rename, so that a disk that is full is noticed in time. Only where not
+    even a rename can be taken back, or the process is killed between two of them, does a part of them stay, each whole.
     """
     for new, _ in pairs:
         for path in (new, *new.rglob("*")):
@@ -135,10 +136,13 @@ def rename_together(pairs: Sequence[tuple[Path, Path]]) -> None:
             new.rename(target)
         for folder in {target.parent for _, target in pairs}:
             _flush(folder)
-    except BaseException:
-        for new, target in pairs:
+    except BaseException as error:
+        for new, target in reversed(pairs):
             if not new.exists():
-                target.rename(new)
+                try:
+                    target.rename(new)
+                except OSError as stuck:
+                    error.add_note(f"{target} stays: {stuck}")
         raise
 
 

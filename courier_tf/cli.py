@@ -145,9 +145,10 @@ def _load_test(command: LoadTest) -> None:
         requests = load_test.warm_up_requests([version for version in found if version], command.label)
         kind = load_test.kind_of
     settings = (command.rate, command.seconds, command.timeout_seconds)
+    server = load_test.server_at(command.target)  # Before it may have broken down.
     sent = load_test.load_test(command.target, requests, *settings, kind=kind)
     out = command.out or command.workdir / schema.BUNDLE_FOLDER / "load_test"
-    load_test.report(sent, command.target, load_test.server_at(command.target), command.rate, command.seconds, out)
+    load_test.report(sent, command.target, server, command.rate, command.seconds, out)
 
 
 def _run_stage(command: Stage, beams: list[str]) -> None:

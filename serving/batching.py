@@ -1,4 +1,4 @@
-"""Which requests a server joins into batches: those to models in which a bad row costs nobody else its answer.
+"""Which requests a server joins into batches: photos and ids, where a bad row costs nobody else its answer.
 
 TensorFlow Serving joins per model, for all of its signatures, what `PARAMETERS_FILE` in the folder of a version says,
 and nothing where there is none. `ctr_ranker` has none: joined, requests would be padded to the longest list of
@@ -23,6 +23,7 @@ def write_parameters(version: Path, model: str) -> None:
     if model not in JOINED_MODELS:
         return
     # Never padded: photos and ids are scalars, and pixels or embeddings of another size would be answered wrongly.
+    # Those fail with what they are joined with; their senders are the shop's own programs.
     parameters = BatchingParameters(pad_variable_length_inputs=False)
     parameters.max_batch_size.value = MOST_ROWS
     parameters.batch_timeout_micros.value = 1000

@@ -37,7 +37,7 @@ class Retries:
 
     def wait_seconds(self, attempt: int) -> float:
         """Before attempt number `attempt` + 1, counted from 0. Random, so that clients do not come back together."""
-        return random.uniform(0, min(self.longest_wait_seconds, self.first_wait_seconds * 2**attempt))
+        return random.uniform(0, min(self.longest_wait_seconds, self.first_wait_seconds * 2 ** min(attempt, 30)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,11 +21,10 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from serving.answering import answer
 from serving.loaded import AnswerError, LoadedModels
-from serving.messages import MessageError, inputs_of, serialised_examples
+from serving.messages import REQUEST_ID, MessageError, inputs_of, serialised_examples
 
 LOG = logging.getLogger(__name__)
 CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
-REQUEST_ID = "x-request-id"
 #: Of an error. It travels in the trailing headers, each byte as up to three, and a client takes 8 KiB of these.
 LONGEST_MESSAGE = 2000
 SERVER_NAME = ("x-server", "courier local server")  # So that no figure of it passes for one of TF Serving.

@@ -153,9 +153,15 @@ def load_test(
 
 
 def server_at(target: str) -> str:
-    """What answers at host:port: the local server says so."""
+    """What answers at host:port: the local server says so.
+
+    Raises:
+        LoadTestError: nobody answers.
+    """
     with grpc.insecure_channel(target) as channel:
-        call = ModelServiceStub(channel).GetModelStatus.future(GetModelStatusRequest(), timeout=10)
+        call = ModelServiceStub(channel).GetModelStatus.future(GetModelStatusRequest(), timeout=READY_SECONDS)
+        if call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise LoadTestError(f"nobody answers at {target}")
         named = dict(call.initial_metadata()).get("x-server")
     return f"{named}, not TensorFlow Serving" if named else "TensorFlow Serving"
 

@@ -14,7 +14,6 @@ from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSy
 from courier_tf.graph_model import GraphModel
 from serving import warmup
 from serving.bundle import read_models_config
-from serving.warmup import WarmUpError
 
 LOG = logging.getLogger(__name__)
 
@@ -147,10 +146,7 @@ class LoadedModels:
     def _load(self, directory: Path) -> GraphModel:
         model = GraphModel(directory)
         if self.warm_up:
-            try:
-                warmup.replay(directory, model)
-            except WarmUpError as error:
-                LOG.warning("%s", error)  # As TF Serving does: a version is served without its warm-up, too.
+            warmup.replay(directory, model)  # As with TF Serving, a version whose warm-up fails is not served.
         return model
 
 

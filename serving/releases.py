@@ -1,8 +1,9 @@
 """Which versions are served under which label: releases, one version of every model each, in the order of promotion."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,18 @@ class Releases:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ReleaseError(f"{file} is not a list of releases: {error!r}") from error
 
-    def write(self, bundle: Path) -> None:
-        """Writes the file."""
+    @contextlib.contextmanager
+    def written_after(self, bundle: Path) -> Iterator[None]:
+        """Writes the file once what is done inside has succeeded: it lies ready before, so that no full disk is in the
+        way of a change that the server has seen already."""
         bundle.mkdir(parents=True, exist_ok=True)
-        write_file(bundle / RELEASES_FILE, json.dumps(dataclasses.asdict(self), indent=2))
+        ready = bundle / f".{RELEASES_FILE}.next"
+        try:
+            write_file(ready, json.dumps(dataclasses.asdict(self), indent=2))
+            yield
+            ready.replace(bundle / RELEASES_FILE)
+        finally:
+            ready.unlink(missing_ok=True)
 
     @property
     def stable(self) -> Release | None:

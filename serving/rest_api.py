@@ -19,13 +19,12 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from courier_tf.schema import DEFAULT_SIGNATURE
 from serving import rest_json
 from serving.answering import answer
-from serving.grpc_api import CLASSIFY_METHOD, REGRESS_METHOD, REQUEST_ID, metadata, said
+from serving.grpc_api import CLASSIFY_METHOD, REGRESS_METHOD, metadata, said
 from serving.loaded import AnswerError, LoadedModels
-from serving.messages import MessageError, model_spec
+from serving.messages import REQUEST_ID, TIMEOUT_HEADER, MessageError, model_spec
 
 LOG = logging.getLogger(__name__)
 MOST_BYTES = 1 << 30  # Of a request.
-TIMEOUT_HEADER = "x-request-timeout-seconds"  # TF Serving has one timeout for all REST requests, and ignores it.
 
 _PATH = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"

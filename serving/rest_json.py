@@ -14,7 +14,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from serving.messages import MessageError
 
 BYTES_SUFFIX = "_bytes"  # Outputs with such names are written as {"b64": ...}.
-MOST_AXES = 32  # Of an array of NumPy.
+MOST_AXES = 32  # Of an array, in every version of NumPy.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import requests
 import urllib3
 
+from serving.messages import REQUEST_ID, TIMEOUT_HEADER
 from serving.timed_session import timed_session
-from serving.transport import REQUEST_ID, CallError
+from serving.transport import CallError
 
-TIMEOUT_HEADER = "x-request-timeout-seconds"
 _LONGEST_MESSAGE = 500
 _CODES = {
+    **dict.fromkeys((301, 302, 303, 307, 308), grpc.StatusCode.FAILED_PRECONDITION),
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -68,7 +69,12 @@ class RestTransport:
         timeout = urllib3.Timeout(total=timeout_seconds)
         try:
             answer = self._session.request(
-                method, f"{self._url}/v1/models/{path}", json=body, headers=headers, timeout=timeout
+                method,
+                f"{self._url}/v1/models/{path}",
+                json=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,  # Each would begin the deadline anew, and TF Serving has none.
             )
         except (requests.RequestException, ValueError) as error:
             raise CallError(_code_of(error), str(error), request_id) from error

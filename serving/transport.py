@@ -9,9 +9,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, 
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from serving.messages import MessageError, model_spec, outputs_of, predict_request
-
-REQUEST_ID = "x-request-id"
+from serving.messages import REQUEST_ID, MessageError, model_spec, outputs_of, predict_request
 
 
 class CallError(RuntimeError):

@@ -57,8 +57,8 @@ def roll_back(workdir: Path, server: str | None = None) -> Release:
 
 
 def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: str | None) -> Release:
-    write_models_config(bundle, newest, releases, server)
-    releases.write(bundle)
+    with releases.written_after(bundle):
+        write_models_config(bundle, newest, releases, server)
     stable = releases.promoted[-1]
     for model, version in stable.versions.items():
         labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())

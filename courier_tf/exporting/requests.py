@@ -1,5 +1,6 @@
 """Real requests from the logs, of several sizes: what a server warms up with, and what it is checked with."""
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,20 @@ import tensorflow as tf
 
 from courier_tf import records, schema
 from courier_tf.ranking.data import impression_batches
+from serving.batching import JOINED_MODELS, MOST_ROWS
 from serving.messages import Request
 from serving.request_log import RequestLogError, read_log
 
 ROWS = (1, 8, 32)
 CANDIDATES = (10, 100, 500)  # Of one row of `rank`.
 PHOTOS = (1, 8, 32)
-MOST_LOGGED = 100  # Of a signature: those that were asked last.
+MOST_LOGGED, MOST_LOGGED_ROWS = 100, 1000  # Of a signature: those that were asked last. A version is loaded after them.
 
 
 def logged_requests(log: Path) -> dict[str, list[Request]]:
-    """Model -> the requests of a `RequestLog` (file or folder), at most MOST_LOGGED of each signature, the newest.
+    """Model -> the requests of a `RequestLog` (file or folder), of each signature the newest, within the limits.
+
+    Requests with more rows than a server joins are left out: it would refuse them, and with them the version.
 
     Raises:
         RequestLogError: it is missing, broken or empty, or has a request to no model of ours.
@@ -28,13 +32,20 @@ def logged_requests(log: Path) -> dict[str, list[Request]]:
     for logged in read_log(log):
         if logged.model not in schema.SERVED_MODELS:
             raise RequestLogError(f"{log} holds a request to {logged.model!r}, which is none of {schema.SERVED_MODELS}")
-        newest[logged.model, logged.request.signature or schema.DEFAULT_SIGNATURE].append(logged.request)
+        if logged.model not in JOINED_MODELS or _rows(logged.request) <= MOST_ROWS:
+            newest[logged.model, logged.request.signature or schema.DEFAULT_SIGNATURE].append(logged.request)
     if not newest:
-        raise RequestLogError(f"{log} holds no request")
+        raise RequestLogError(f"{log} holds no request that a server could warm up with")
     found: defaultdict[str, list[Request]] = defaultdict(list)
     for (model, _), requests in newest.items():
-        found[model].extend(requests)
+        rows = itertools.accumulate(map(_rows, reversed(requests)))
+        within = max(1, sum(total <= MOST_LOGGED_ROWS for total in rows))
+        found[model].extend(list(requests)[-within:])
     return dict(found)
+
+
+def _rows(request: Request) -> int:
+    return max((len(value) for value in request.inputs.values() if np.ndim(value)), default=1)
 
 
 def with_logged(logged: Sequence[Request], made: Sequence[Request]) -> list[Request]:

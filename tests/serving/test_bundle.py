@@ -45,7 +45,11 @@ def test_labels_name_versions_that_are_loaded(tmp_path):
 def test_releases_on_disk(tmp_path):
     assert Releases.read(tmp_path) == Releases()
     releases = Releases().promote(release(1)).promote(release(1)).promote(release(2)).roll_back()
-    releases.write(tmp_path)
+    with releases.written_after(tmp_path):
+        assert Releases.read(tmp_path) == Releases(), "not before it has happened"
+    with pytest.raises(OSError, match="the server"), Releases().written_after(tmp_path):
+        raise OSError("the server does not follow")
+    assert [path.name for path in tmp_path.iterdir()] == ["releases.json"]
     assert Releases.read(tmp_path) == releases == Releases((release(1),), (release(2),))
     with pytest.raises(ReleaseError, match="no release before"):
         releases.roll_back()

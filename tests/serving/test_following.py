@@ -132,3 +132,15 @@ def test_a_version_that_cannot_be_loaded_leaves_the_others(bundle, caplog, conte
             wait_for(lambda: client.versions(schema.CTR_RANKER) == {1: "AVAILABLE", 2: "END"})
         assert answers(server) == 1 and server.models.ready  # The label stays where it was.
     assert "ctr_ranker version 2 cannot be served" in caplog.text
+
+
+def test_a_version_whose_warm_up_fails_is_not_served(bundle, caplog):
+    """As TensorFlow Serving has it."""
+    workdir, second = bundle
+    folder = shutil.copytree(workdir / "models" / "ctr_ranker" / "1", workdir / "models" / "ctr_ranker" / "2")
+    log = folder / "assets.extra" / "tf_serving_warmup_requests"
+    log.write_bytes(log.read_bytes()[:-3])
+    with serving(workdir, warm_up=True) as server:
+        second()
+        wait_for(lambda: "ctr_ranker version 2 cannot be served" in caplog.text)
+        assert answers(server) == 1

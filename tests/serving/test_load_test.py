@@ -93,6 +93,8 @@ def test_nobody_answers(monkeypatch):
     monkeypatch.setattr("serving.load_test.READY_SECONDS", 0.2)
     with pytest.raises(LoadTestError, match="nobody answers at localhost:1"):
         load_test("localhost:1", [predict_request(model_spec("m", "s"), {"x": np.zeros(1)})], 1, 1, 1)
+    with pytest.raises(LoadTestError, match="nobody answers at localhost:1"):  # It is no TensorFlow Serving.
+        server_at("localhost:1")
 
 
 def test_what_is_not_answered_in_time_is_an_error():

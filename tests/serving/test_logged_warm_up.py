@@ -63,6 +63,22 @@ def test_what_was_asked_last_is_asked_first(workdir, tmp_path, monkeypatch):
     assert only["user_id"] == [b"u7"]
 
 
+def test_a_version_is_not_loaded_after_more_than_it_can_take(tmp_path, monkeypatch):
+    """What a server that joins requests would refuse is left out; of the rest the newest, so many rows, or one."""
+    monkeypatch.setattr(requests, "MOST_LOGGED_ROWS", 70)
+    log = RequestLog(tmp_path, 1.0)
+    for model, signature, rows in (
+        *((schema.IMAGE_EMBEDDER, schema.DEFAULT_SIGNATURE, rows) for rows in (64, 50, 65, 20)),
+        (schema.CTR_RANKER, schema.EXAMPLES, 100),
+    ):
+        name = "photos" if model == schema.IMAGE_EMBEDDER else "inputs"
+        log.add(model, signature, {name: np.array([b"x"] * rows, object)}, {})
+    log.close()
+    found = requests.logged_requests(tmp_path)
+    rows = {model: [len(next(iter(one.inputs.values()))) for one in asked] for model, asked in found.items()}
+    assert rows == {schema.IMAGE_EMBEDDER: [50, 20], schema.CTR_RANKER: [100]}
+
+
 @pytest.mark.parametrize(
     ("signature", "inputs", "text"),
     [
@@ -83,7 +99,7 @@ def test_a_request_that_the_model_does_not_take(workdir, tmp_path, signature, in
 
 def test_a_log_that_is_none(workdir, tmp_path):
     log = log_of(tmp_path / "log")
-    with pytest.raises(RequestLogError, match="holds no request$"):
+    with pytest.raises(RequestLogError, match="holds no request that a server could warm up with"):
         export_with(workdir, log)
     log.write_bytes(b"x" * 50)
     with pytest.raises(RequestLogError, match="is broken"):

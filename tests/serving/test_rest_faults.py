@@ -35,7 +35,7 @@ def nested(depth, leaf="i1"):
             ("ctr_ranker:predict", {"inputs": {**ASKED, "item_id": nested(depth)}}, "'item_id' is nested more than 32")
             for depth in (33, 300, 900)
         ),
-        ("similar_items:predict", {"signature_name": "by_embedding", "inputs": nested(40, 0.5)}, "nested too deeply"),
+        ("similar_items:predict", {"signature_name": "by_embedding", "inputs": nested(70, 0.5)}, "nested too deeply"),
         ("similar_items:predict", {"signature_name": "by_embedding", "inputs": [[HUGE] * 8]}, "something else"),
         ("ctr_ranker:predict", {"signature_name": "\ud800", "inputs": ASKED}, "JSON Parse Error"),
         ("ctr_ranker:predict", {"inputs": {**ASKED, "item_id": ["\udfff"]}}, "JSON Parse Error"),

@@ -225,6 +225,15 @@ def test_other_statuses_are_final(serving, status, code):
     assert refused(client)[0].name == code and server.seen == 1
 
 
+def test_a_redirect_is_not_followed(serving):
+    """Each would begin the deadline anew."""
+    elsewhere = answer(b"", 307, headers=b"Location: /elsewhere\r\n")
+    server, client = serving(sends(elsewhere), sends(answer(GOOD)))
+    with pytest.raises(CallError, match="FAILED_PRECONDITION"):
+        client.predict("m", "s", {})
+    assert server.seen == 1
+
+
 @pytest.mark.parametrize("status", [502, 503])
 def test_servers_that_are_busy_are_asked_again(serving, status):
     server, client = serving(sends(answer(b"busy", status)), sends(answer(GOOD)))

@@ -142,6 +142,7 @@ def test_waits_grow_and_are_bounded(monkeypatch):
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     waits = [Retries(first_wait_seconds=0.1, longest_wait_seconds=0.5).wait_seconds(attempt) for attempt in range(5)]
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])
+    assert Retries(longest_wait_seconds=0.5).wait_seconds(5000) == 0.5
 
 
 def test_rest_retries_503_and_passes_headers(monkeypatch):

@@ -96,6 +96,24 @@ def test_a_rename_that_fails_takes_back_those_before(tmp_path, unchecked, monkey
     assert len(done) == failing + 1 and left(tmp_path) == {model: ["1"] for model in MODELS}
 
 
+def test_what_cannot_be_taken_back_is_told_and_the_rest_is_taken_back(tmp_path, monkeypatch):
+    pairs = [(tmp_path / f".{name}", tmp_path / name) for name in "abc"]
+    for new, _ in pairs:
+        new.mkdir()
+    rename = Path.rename
+
+    def fails(self, target):
+        if self.name in (".c", "b"):
+            raise OSError(errno.EIO, f"no {self.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match=r"no \.c") as failed:
+        artefacts.rename_together(pairs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a", ".c", "b"]
+    assert failed.value.__notes__ == [f"{tmp_path / 'b'} stays: [Errno 5] no b"]
+
+
 def test_a_description_that_does_not_fit_on_the_disk(tmp_path, unchecked, monkeypatch):
     """The last file of the last model: what was written before it does not appear."""
     write_file, described = artefacts.write_file, []
