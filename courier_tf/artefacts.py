@@ -207,19 +207,26 @@ def require_input(artefact: Artefact, name: str, fingerprint: str) -> None:
         )
 
 
-def require_past(former: Artefact, valid_from_seconds: int) -> None:
-    """Refuses to start from an artefact that knows what comes after the train span at hand.
+def read_past(directory: Path, stage: str, valid_from_seconds: int) -> Artefact:
+    """Reads the artefact of an earlier run, which must not know what comes after the train span at hand.
 
     Args:
-        former: of an earlier run; its facts tell where its own train span ended.
+        directory, stage: as for `read`.
         valid_from_seconds: end of the train span at hand.
 
     Raises:
-        ArtefactError: its train span ended later, or it does not tell.
+        ArtefactError: as `read`; or its own train span, of which its facts tell, ended later.
     """
+    former = read(directory, stage)
     ended = former.facts.get("valid_from_seconds")
-    if ended is None or ended > valid_from_seconds:
+    if ended is None:
         raise ArtefactError(
-            f"{former.path} cannot be started from: its train span ends at {ended}, that of this run at "
+            f"{directory} does not tell where its train span ends. Version {former.made_by.code_version} of the code "
+            "made it: make it anew."
+        )
+    if ended > valid_from_seconds:
+        raise ArtefactError(
+            f"{directory} cannot be started from: its train span ends at {ended}, that of this run at "
             f"{valid_from_seconds} (seconds since 1970), and what comes later must not be known."
         )
+    return former

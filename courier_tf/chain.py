@@ -86,7 +86,8 @@ class Chain:
             self._unless_current(
                 start, made_by, lambda target: train.warm_up(ingested.path, target, settings, seed, made_by)
             )
-        made_by = self._made_by("pretrain", settings, {**inputs, "start": self._fingerprint_of_start(start, ingested)})
+        inputs["start"] = self._fingerprint_of_start(start, ingested)
+        made_by = self._made_by("pretrain", settings, inputs)
         self._unless_current(
             self.directory("pretrain"),
             made_by,
@@ -98,7 +99,7 @@ class Chain:
         if start.is_file():
             return artefacts.fingerprint_of_file(start)
         if self.settings.pretrain.init:
-            return _former(start, "pretrain", ingested).fingerprint
+            return artefacts.read_past(start, "pretrain", ingested.facts["valid_from_seconds"]).fingerprint
         return artefacts.read(start, "warmup").fingerprint
 
     def embed(self) -> None:
@@ -134,7 +135,10 @@ class Chain:
         ingested, embedded = self._ingested_and("embed")
         inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
         if self.settings.cluster.previous:
-            inputs["previous"] = _former(Path(self.settings.cluster.previous), "cluster", ingested).fingerprint
+            previous = Path(self.settings.cluster.previous)
+            inputs["previous"] = artefacts.read_past(
+                previous, "cluster", ingested.facts["valid_from_seconds"]
+            ).fingerprint
         made_by = self._made_by("cluster", self.settings.cluster, inputs)
         self._unless_current(
             self.directory("cluster"),
@@ -156,7 +160,8 @@ class Chain:
             artefacts.require_input(clustered, "embed", embedded.fingerprint)
             inputs["embed"], embed = embedded.fingerprint, embedded.path
         if settings.rank_init:
-            inputs["init"] = _former(Path(settings.rank_init), "rank", ingested).fingerprint
+            former = artefacts.read_past(Path(settings.rank_init), "rank", ingested.facts["valid_from_seconds"])
+            inputs["init"] = former.fingerprint
         made_by = self._made_by("rank", settings, inputs)
         self._unless_current(
             self.directory("rank"),
@@ -239,13 +244,6 @@ WARMUP_SETTINGS = (
     "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
     "checkpoint_every", "replicas",
 )  # fmt: skip
-
-
-def _former(directory: Path, stage: str, ingested: artefacts.Artefact) -> artefacts.Artefact:
-    """The result of an earlier run's stage, which must know nothing that comes after this run's train span."""
-    former = artefacts.read(directory, stage)
-    artefacts.require_past(former, ingested.facts["valid_from_seconds"])
-    return former
 
 
 def rank_settings(ranked: artefacts.Artefact) -> RankSettings:

@@ -117,13 +117,13 @@ class Experiment(Stage):
     """Run a grid of settings and seeds that share what they can; a table with paired intervals, and plots."""
 
     grid: tyro.conf.Positional[str] = tyro.MISSING
-    """A shipped grid (paper-methods, paper-modes, paper-ablations, open-questions), or a JSON file with one."""
+    """A grid: paper-methods, paper-modes, paper-ablations, open-questions, clusters, or a JSON file with one."""
     raw: str = tyro.MISSING
     """Folder or URI in the raw format."""
     seeds: tuple[int, ...] = ()
     """Seeds of each run. Default: the grid's."""
     parallel: int = 1
-    """Runs at a time; each needs the memory of a whole run."""
+    """Runs at a time, fewer where finished runs show that there is too little memory."""
     final: bool = False
     """Measure on the test span; each run's reading is counted."""
     until: Until = "rank"

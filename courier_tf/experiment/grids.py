@@ -53,10 +53,10 @@ class Grid:
                     found.append(variant)
         return found
 
-    def rivals(self) -> list[list[dict[str, Any]]]:
-        """The variants in groups that differ in `tuned` settings alone: one of each group is kept."""
+    def rivals(self, variants: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """Variants in groups that differ in `tuned` settings alone: one of each group is kept."""
         groups: dict[str, list[dict[str, Any]]] = {}
-        for variant in self.variants():
+        for variant in variants:
             groups.setdefault(name_of({k: v for k, v in variant.items() if k not in self.tuned}), []).append(variant)
         return list(groups.values())
 
@@ -134,7 +134,7 @@ GRIDS: dict[str, Grid] = {
         "same embeddings.",
         [
             {},
-            {"clusters": [50, 1000, 3000]},
+            {"clusters": [50, 200, 1000, 3000]},
             {"algorithm": ["online", "agglomerative"]},
             {"algorithm": ["residual"], "clusters": [64]},
         ],

@@ -24,20 +24,21 @@ class Processes:
     """Context manager. Where it is left, be it by SIGTERM, the processes that still run are killed.
 
     What they had made by then stays, and the next experiment goes on from there. A process waits while there is too
-    little memory for it beside those that run, each taken for as large as the largest there was; how large the first
-    ones are is not known before they end.
+    little memory for it beside those that run, each taken for as large as the largest there was. Once one has failed,
+    none is started any more.
 
     Args:
         folder: of the experiment; locked until the end.
+        largest: peak memory that is known of earlier processes, GiB; 0 where nothing is.
 
     Raises:
         ExperimentError: another experiment has locked the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, largest: float = 0.0) -> None:
         self.folder, self._running = folder, set[subprocess.Popen]()
         self._ended, self._changed = False, threading.Condition()
-        self._free, self.largest = psutil.virtual_memory().available / 2**30, 0.0  # GiB.
+        self._free, self._largest = psutil.virtual_memory().available / 2**30, largest  # GiB.
 
     def __enter__(self) -> "Processes":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ class Processes:
             Its exit code, negative for a signal, and its peak memory in GiB.
 
         Raises:
-            ExperimentError: the experiment has ended meanwhile.
+            ExperimentError: the experiment has ended meanwhile, or another process has failed.
         """
         with self._changed, log.open("a") as file:
             self._changed.wait_for(lambda: self._ended or not self._running or self._fits())
@@ -84,12 +85,13 @@ class Processes:
         peak = resources.ru_maxrss / 2**20  # KiB to GiB.
         with self._changed:
             self._running.remove(process)
-            self.largest = max(self.largest, peak)
+            self._largest = max(self._largest, peak)
+            self._ended |= process.returncode != 0
             self._changed.notify_all()
         return process.returncode, peak
 
     def _fits(self) -> bool:
-        return (len(self._running) + 1) * self.largest <= self._free
+        return (len(self._running) + 1) * self._largest <= self._free
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

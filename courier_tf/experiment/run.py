@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 import courier_tf
-from courier_tf.artefacts import fingerprint_of, write_file
+from courier_tf.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file, write_file
 from courier_tf.experiment import encoders
 from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of
@@ -65,33 +65,35 @@ def experiment(
     from beam_jobs.ingest import fingerprint_of_raw
 
     workdir, store, data = workdir.resolve(), store.resolve(), fingerprint_of_raw(raw)
-    variants = {name_of(variant): variant for variant in grid.variants()}
+    # Equal ones under two names (the default, and its value) are one run.
+    different: dict[str, dict] = {}
+    for variant in grid.variants():
+        different.setdefault(grid.settings(base, variant, grid.seeds[0]).to_json(), variant)
+    variants = {name_of(variant): variant for variant in different.values()}
 
     def spec(name: str, seed: int, last: Until) -> Spec:
         own = workdir / RUNS_FOLDER / f"{name},seed={seed}"
         settings = grid.settings(base, variants[name], seed)
         return Spec(str(own), str(store), raw, final, settings.to_json(), last)
 
-    for name in variants:
-        spec(name, grid.seeds[0], until)  # Settings that make no sense are refused before anything is run.
     finished: dict[Key, Spec] = {}
     kept = []
-    with Processes(workdir) as processes:
+    with Processes(workdir, _largest(workdir)) as processes:
         run_all = functools.partial(
             _run_all,
             workdir=workdir,
-            shown={name: {**grid.fixed, **variant} for name, variant in variants.items()},
+            told={name: {**grid.fixed, **variant} for name, variant in variants.items()},
             data=data,
             finished=finished,
             parallel=parallel,
             processes=processes,
         )
-        for rivals in [[name_of(variant) for variant in group] for group in grid.rivals()]:
+        for rivals in [[name_of(variant) for variant in group] for group in grid.rivals(list(variants.values()))]:
             if len(rivals) > 1:
                 run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in rivals})
                 rivals = _best(1, [finished[name, grid.seeds[0]] for name in rivals], rivals)
             kept += rivals
-        if grid.confirmed and grid.seeds[1:]:
+        if grid.confirmed:
             run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in kept})
             rivals = kept[1:]
             kept = kept[:1] + _best(grid.confirmed, [finished[name, grid.seeds[0]] for name in rivals], rivals)
@@ -100,7 +102,7 @@ def experiment(
     directories = {key: Path(one.workdir) for key, one in finished.items()}
     text = f"{grid.about}\n\n"
     if until == "rank":
-        ranked = frame[frame["split"].notna()]
+        ranked = frame[frame["run"].isin(kept)]
         of_ranked = {key: directories[key] for key in zip(ranked["run"], ranked["seed"], strict=True)}
         text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n{gates_of(ranked)}"
         draw(ranked, workdir / PLOT_FILE)
@@ -113,7 +115,7 @@ def _run_all(
     specs: Mapping[Key, Spec],
     *,
     workdir: Path,
-    shown: Mapping[str, Mapping],
+    told: Mapping[str, Mapping],
     data: str,
     finished: dict[Key, Spec],
     parallel: int,
@@ -121,7 +123,7 @@ def _run_all(
 ) -> pd.DataFrame:
     """Runs what is not finished; renews `finished` and `results.csv` after each run.
 
-    `shown`: the settings of a run, by its name, that stand in its rows. `data`: fingerprint of the raw data.
+    `told`: the settings of a run, by its name, that stand in its rows. `data`: fingerprint of the raw data.
     """
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
@@ -130,7 +132,7 @@ def _run_all(
             for key, run in runs.items():
                 run.result()
                 finished[key] = specs[key]
-                rows = [rows_of(name, shown[name], seed, one.workdir) for (name, seed), one in finished.items()]
+                rows = [rows_of(name, told[name], seed, one.workdir) for (name, seed), one in finished.items()]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
         except BaseException as error:
@@ -146,6 +148,8 @@ def _best(number: int, specs: Sequence[Spec], names: Sequence[str]) -> list[str]
     """The runs whose encoders have the best held-out scores, in their order; of equal ones the first."""
     scores = [json.loads((Path(spec.workdir) / FOUND_FILE).read_text())["held_out"] for spec in specs]
     found = dict(zip(names, (score[encoders.CHOSEN_BY] for score in scores), strict=True))
+    if None in found.values():
+        raise ExperimentError(f"encoders cannot be compared: {encoders.CHOSEN_BY} is not defined on the valid span")
     print(f"[{encoders.CHOSEN_BY}] " + ", ".join(f"{name}: {score:.4f}" for name, score in found.items()), flush=True)
     best = sorted(names, key=lambda name: -found[name])[:number]
     return [name for name in names if name in best]
@@ -155,7 +159,8 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
     """Runs one cell, unless it is finished with the same settings, code and data; notes what it used."""
     own = Path(spec.workdir)
     own.mkdir(parents=True, exist_ok=True)
-    key, used = fingerprint_of([spec.settings, spec.final, data, courier_tf.__version__]), own / USED_FILE
+    made_of = [spec.settings, _formers(Settings.from_json(spec.settings)), spec.final, data, courier_tf.__version__]
+    key, used = fingerprint_of(made_of), own / USED_FILE
     before = json.loads(used.read_text()) if used.exists() else {}
     if before.get("key") == key and before.get("until") in (spec.until, "rank"):
         return
@@ -167,3 +172,16 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")
     write_file(used, json.dumps({"key": key, "until": spec.until, "peak_memory_gib": memory}))
     print(f"[{own.name}] done", flush=True)
+
+
+def _formers(settings: Settings) -> list[str]:
+    """Fingerprints of what the settings say to start from."""
+    places = (settings.pretrain.init, settings.cluster.previous, settings.rank.rank_init)
+    files = [Path(place) / ARTEFACT_FILE if Path(place).is_dir() else Path(place) for place in places if place]
+    return [fingerprint_of_file(file) for file in files if file.exists()]  # Where none is, the run says so.
+
+
+def _largest(workdir: Path) -> float:
+    """The peak memory of the largest run that has finished here, GiB; 0 where there is none."""
+    files = (workdir / RUNS_FOLDER).glob(f"*/{USED_FILE}")
+    return max((json.loads(file.read_text())["peak_memory_gib"] for file in files), default=0.0)

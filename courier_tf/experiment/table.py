@@ -106,10 +106,11 @@ class _Scored:
             loaded = [np.load(file) for file in files]
             if any(mode not in content for content in loaded):
                 return ""
-            both.append(np.concatenate([content[mode] for content in loaded]))
+            # [seeds, starts, impressions]: starts of one seed share its encoder, and are no repetitions of their own.
+            both.append(np.stack([content[mode] for content in loaded]))
         own = self.evaluation
         rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices[part]
-        found = paired_gain(own.users[rows], own.clicked[rows], both[0][:, rows], both[1][:, rows])
+        found = paired_gain(own.users[rows], own.clicked[rows], both[0][..., rows], both[1][..., rows])
         if found is None:
             return ""
         return f"{100 * found['gain']:+.2f} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"

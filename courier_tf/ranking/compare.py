@@ -49,8 +49,8 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
             name: paired_gain(
                 evaluation.users[rows],
                 evaluation.clicked[rows],
-                predictions[mode][:, rows],
-                predictions[NO_IMAGE_FEATURE][:, rows],
+                predictions[mode][:, None, rows],
+                predictions[NO_IMAGE_FEATURE][:, None, rows],
             )
             for name, rows in everywhere.items()
         }

@@ -44,7 +44,7 @@ def fit(
     """Trains one ranker and writes its best pass to `target`; an interrupted training goes on from its last checkpoint.
 
     After each pass the log loss on valid is measured. The first that is not lower than the best ends the training. A
-    ranker that starts from a former one is measured before its first pass, too: where no pass does better, it is kept
+    ranker that starts from a former one is measured before its first pass, too: where that does no better, it is kept
     as it began.
 
     Args:

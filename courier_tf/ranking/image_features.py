@@ -1,7 +1,7 @@
 """The image features of the ranker: each is one layer, and a mode is one of them, several, or none.
 
 A layer is given the looks of candidates [B, N] and histories [B, H], and gives `Seen`. A new feature is a new class
-with a line in `IMAGE_FEATURES` (and its name in `settings.ImageFeature`); the ranker itself knows none of them.
+with a line in `IMAGE_FEATURES` (and its name in `rank_modes.ImageFeature`); the ranker itself knows none of them.
 """
 
 from collections.abc import Sequence

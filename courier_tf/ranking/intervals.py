@@ -51,35 +51,37 @@ def paired_gain(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, float] | None:
-    """Mean AUC of `scores` less that of `baselines`, with a 95 % interval over users and starts.
+    """Mean AUC of `scores` less that of `baselines`, with a 95 % interval over users and repetitions.
 
     Args:
         users, clicked: [N].
-        scores, baselines: [S, N], a row for each start of the two rankers; what stands in the same row belongs
-            together. With one start the interval knows of the users alone: what another start would have changed is not
-            in it.
+        scores, baselines: [S, K, N], the predictions of K rankers in each of S repetitions that are independent of
+            each other, for both sides the same ones; K may differ. With one repetition the interval knows of the users
+            alone: what another start would have changed is not in it.
         draws: of the bootstrap.
         seed: of the bootstrap.
 
     Returns:
-        {"gain", "low", "high"}, or None where the AUC is not defined.
+        {"gain", "low", "high", "error": its standard error}, or None where the AUC is not defined.
     """
     if not 0 < clicked.sum() < len(clicked):
         return None
     _, user = np.unique(users, return_inverse=True)
-    pairs = [
-        (_WeightedAuc(user, clicked, ours), _WeightedAuc(user, clicked, theirs))
-        for ours, theirs in zip(scores, baselines, strict=True)
-    ]
+    ours, theirs = (
+        [[_WeightedAuc(user, clicked, one) for one in repetition] for repetition in side]
+        for side in (scores, baselines)
+    )
 
-    def gains(times: np.ndarray) -> list[float]:
-        return [ours(times) - theirs(times) for ours, theirs in pairs]
+    def gains(times: np.ndarray) -> np.ndarray:
+        means = ([np.mean([one(times) for one in repetition]) for repetition in side] for side in (ours, theirs))
+        return np.subtract(*map(np.array, means))
 
     count = user.max() + 1
     drawn = [np.mean(gains(times)) for times in _drawn(count, draws, seed)]
     found = gains(np.ones(count))
     low, high = _interval(found, drawn)
-    return {"gain": float(np.mean(found)), "low": low, "high": high}
+    error = float(np.hypot(np.nanstd(drawn), stats.sem(found) if len(found) > 1 else 0.0))
+    return {"gain": float(np.mean(found)), "low": low, "high": high, "error": error}
 
 
 def auc_intervals(

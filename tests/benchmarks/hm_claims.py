@@ -73,8 +73,11 @@ def _gains(rows: pd.DataFrame, claim: Claim) -> pd.Series:
     """What is claimed of, by seed."""
 
     def of(run: str, figure: str) -> pd.Series:
+        column = f"{figure} {claim.part}"
+        if column not in rows:
+            return pd.Series(dtype=float)  # Nothing has been ranked yet.
         chosen = rows[rows["run"].str.startswith(run) & (rows["mode"] == claim.mode)]
-        return chosen.set_index("seed")[f"{figure} {claim.part}"]
+        return chosen.set_index("seed", verify_integrity=True)[column]
 
     if claim.less:
         return (of(claim.run, "auc") - of(claim.less, "auc")).dropna()

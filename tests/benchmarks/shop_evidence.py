@@ -100,21 +100,20 @@ def table_of(rows: pd.DataFrame) -> str:
 def differences(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """The difference that a claim is about, for each seed: columns `difference` and `error` (of one shop's test span).
 
-    `error` is the standard error by bootstrap over that shop's users and ranker starts where the claim compares with
-    `none`, else 0.
+    `error` is the standard error over that shop's users and ranker starts where the claim compares with `none`, else 0.
     """
     own = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"]).sort_index()
     better, than = own.loc[claim.better], own.loc[claim.than]
-    error = (better["high"] - better["low"]) / (2 * 1.96) if claim.than[1] == "none" else 0 * better["auc"]
+    error = better["error"] if claim.than[1] == "none" else 0 * better["auc"]
     return pd.DataFrame({"difference": better["auc"] - than["auc"], "error": error}).dropna(subset="difference")
 
 
 def verdicts(rows: pd.DataFrame) -> tuple[str, bool]:
     """A table of the claims whose runs are there, and whether all of them hold.
 
-    Two intervals of the mean: over the users of these shops and the ranker starts (paired bootstrap, for comparisons
-    with `none`), and over shops and training seeds (Student's t, wide with three of them). That nothing is gained
-    without a signal is claimed of the whole first interval, everything else of the mean.
+    Two intervals of the mean: over the users of these shops and the ranker starts (for comparisons with `none`), and
+    over shops and training seeds (Student's t, wide with three of them). That nothing is gained without a signal is
+    claimed of the whole first interval, everything else of the mean.
     """
     lines = [
         "| visual signal | difference of test AUC | mean | 95 % over users | 95 % over shops | must lie in | holds |",

@@ -40,7 +40,7 @@ def test_shipped_grids_are_valid_and_start_from_what_the_others_are_compared_wit
     for preset in ("tiny", "demo"):
         for variant in grid.variants():
             assert grid.settings(PRESETS[preset], variant, 0).rank.rank_modes[0] == "none"
-    assert len(grid.seeds) >= 3 or name == "open-questions"
+    assert len(grid.seeds) >= 3
 
 
 def test_the_grids_of_the_benchmarks_are_valid():

@@ -47,3 +47,15 @@ def test_claims(workdir, monkeypatch, mode, low, high, less, holds):
     else:
         with pytest.raises(SystemExit, match="does not hold"):
             main(workdir)
+
+
+def test_a_grid_that_is_not_finished_shows_nothing(workdir, monkeypatch):
+    """No ranker has been run yet; or two runs are meant, and not one."""
+    pd.DataFrame([{"run": "a", "mode": None, "seed": 0}]).to_csv(workdir / "grid" / "results.csv")
+    for less in ("b", ""):
+        monkeypatch.setattr(hm_claims, "CLAIMS", (Claim("grid", "a", "cluster_id", "x", -np.inf, np.inf, less),))
+        assert not verdicts(workdir)[1]
+    twice = [{"run": run, "mode": "cluster_id", "seed": seed, "gain x": 1.0} for run in ("a1", "a2") for seed in (0, 1)]
+    pd.DataFrame(twice).to_csv(workdir / "grid" / "results.csv")
+    with pytest.raises(ValueError, match="duplicate"):
+        verdicts(workdir)

@@ -5,13 +5,8 @@ The runs here are stand-ins of a few lines; the real thing is `test_a_real_grid`
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +19,7 @@ from courier_tf.artefacts import MadeBy
 from courier_tf.experiment import run as running
 from courier_tf.experiment import table
 from courier_tf.experiment.grids import Grid
-from courier_tf.experiment.processes import ExperimentError, Processes
+from courier_tf.experiment.processes import ExperimentError
 from courier_tf.experiment.run import experiment
 from courier_tf.experiment.store import SharingChain
 from courier_tf.presets import PRESETS
@@ -78,7 +73,8 @@ with open(own.parent.parent / "calls.txt", "a") as calls:
 if os.environ.get("BREAK") == own.name:
     sys.exit("the disk is full")
 clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], settings["pretrain"]["temperature"]
-scores = {"best_without_repeats": 0.5, "mean_without_repeats": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0}
+scores = {"best_without_repeats": 0.5, "mean_without_repeats": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0,
+          "undefined": None}
 base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
         "ingest": "x", "code_version": "v1"}
 (own / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
@@ -197,16 +193,17 @@ def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
     assert len((work / "calls.txt").read_text().split()) == 5 + 3 * 3, "screened, then those kept with every seed"
 
 
-def test_a_run_waits_for_memory_that_the_others_leave(tmp_path):
-    """Three commands that note when they begin and end; room for two, as large as the largest was."""
-    with Processes(tmp_path) as processes:
-        processes.largest = processes._free / 2.5
-        note = f"echo + >> {tmp_path}/notes; sleep 0.3; echo - >> {tmp_path}/notes"
-        with ThreadPoolExecutor(3) as pool:
-            for code, _ in pool.map(lambda _: processes.run(["sh", "-c", note], tmp_path / "log.txt"), range(3)):
-                assert code == 0
-    running = np.cumsum([{"+": 1, "-": -1}[word] for word in (tmp_path / "notes").read_text().split()])
-    assert len(running) == 6 and running.max() == 2
+def test_equal_settings_under_two_names_are_one_run(tmp_path, stand_in):
+    grid = dataclasses.replace(GRID, blocks=[{}, {"clusters": [TINY.cluster.clusters, 9]}], seeds=[0])
+    frame = experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
+    assert set(frame["run"]) == {"default", "clusters=9"}
+
+
+def test_encoders_that_cannot_be_compared(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(running.encoders, "CHOSEN_BY", "undefined")
+    tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.1, 0.2]}], tuned=["temperature"])
+    with pytest.raises(ExperimentError, match="undefined is not defined on the valid span"):
+        experiment(tuned, "raw", tmp_path / "work", tmp_path / "stages", TINY)
 
 
 def test_without_rankers(tmp_path, stand_in):
@@ -232,33 +229,6 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     assert Counter(calls) == once | {"clusters=8,seed=0": 2}
     experiment(GRID, "other raw", work, work / "stages", TINY)
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
-
-
-def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
-    code = """
-import sys, pathlib
-from courier_tf.experiment import run
-from courier_tf.experiment.processes import Processes
-folder = pathlib.Path(sys.argv[1])
-run._run = lambda spec, data, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
-queue = {(name, 0): None for name in "abcdefgh"}
-with Processes(folder) as processes:
-    run._run_all(queue, workdir=folder, shown={}, data='', finished={}, parallel=1, processes=processes)
-"""
-    one = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    log = tmp_path / "log.txt"
-    while not (log.exists() and log.read_text().endswith("\n")):
-        assert one.poll() is None
-        time.sleep(0.05)
-    with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
-        pass
-    one.terminate()
-    assert one.wait(60) == 128 + signal.SIGTERM
-    (number,) = log.read_text().split()  # Of those that waited, none was started.
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(number), 0)
-    with Processes(tmp_path):
-        pass  # The folder is free again.
 
 
 @pytest.mark.slow

@@ -65,6 +65,53 @@ def killed_after(monkeypatch, place, name, times):
     monkeypatch.setattr(place, name, broken)
 
 
+@pytest.fixture(scope="module")
+def calm_from_former(ingest, evaluation, tmp_path_factory):
+    """The same from a former ranker."""
+    return train(ingest, tmp_path_factory.mktemp("calm") / "start_0", evaluation, start=former)
+
+
+def former(ranker):
+    """Other weights than new ones."""
+    for weight in ranker.trainable_weights:
+        weight.assign(0.9 * weight)
+
+
+@pytest.mark.parametrize(
+    "place, name, times",
+    [
+        (fitting, "_measure", 1),  # As it began.
+        (fitting, "save_ranker", 1),
+        (Checkpoints, "on_train_batch_end", 1),  # Before the first checkpoint.
+        (Checkpoints, "on_train_batch_end", 3),
+        (Checkpoints, "on_epoch_end", 1),
+    ],
+)
+def test_an_interrupted_training_from_a_former_ranker_ends_at_the_same_one(
+    monkeypatch, tmp_path, ingest, evaluation, calm_from_former, place, name, times
+):
+    with monkeypatch.context() as context:
+        killed_after(context, place, name, times)
+        with pytest.raises(Killed):
+            train(ingest, tmp_path / "start_0", evaluation, start=former)
+    again = train(ingest, tmp_path / "start_0", evaluation, start=former)
+    for weight, expected in zip(again.weights, calm_from_former.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_its_pass(monkeypatch, tmp_path, ingest, evaluation, calm):
+    """The newest is cut after its pass has been counted: the pass is made again, from the one before."""
+    with monkeypatch.context() as context:
+        killed_after(context, fitting, "write_file", 2)
+        with pytest.raises(Killed):
+            train(ingest, tmp_path / "start_0", evaluation)
+    newest = max((tmp_path / ".start_0.partial" / "checkpoints").glob("*.index"), key=lambda file: file.stat().st_mtime)
+    newest.write_bytes(newest.read_bytes()[:20])
+    again = train(ingest, tmp_path / "start_0", evaluation)
+    for weight, expected in zip(again.weights, calm.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
 @pytest.mark.parametrize(
     "place, name, times",
     [

@@ -11,26 +11,28 @@ from courier_tf.ranking import intervals
 def test_paired_gain_brackets_the_truth(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random(600)
-    found = intervals.paired_gain(users, clicked, score[None], noise[None])
+    found = intervals.paired_gain(users, clicked, score[None, None], noise[None, None])
     assert found["gain"] == pytest.approx(roc_auc_score(clicked, score) - roc_auc_score(clicked, noise))
     assert found["low"] < found["gain"] < found["high"]
-    same = intervals.paired_gain(users, clicked, score[None], score[None])
-    assert same == {"gain": 0, "low": 0, "high": 0}
-    assert intervals.paired_gain(users[:5], clicked[:5], score[None, :5], score[None, :5]) is None
+    same = intervals.paired_gain(users, clicked, score[None, None], score[None, None])
+    assert same == {"gain": 0, "low": 0, "high": 0, "error": 0}
+    assert intervals.paired_gain(users[:5], clicked[:5], score[None, None, :5], score[None, None, :5]) is None
 
 
 def test_starts_are_averaged_and_widen_the_interval(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random([3, 600])
     noise[0] = 1 - score  # One start is much worse than the others.
-    scores = np.stack([score] * 3)
+    scores, noise = np.stack([score] * 3)[:, None], noise[:, None]
     found = intervals.paired_gain(users, clicked, scores, noise)
-    gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, one) for one in noise]
+    gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, one) for one in noise[:, 0]]
     assert found["gain"] == pytest.approx(np.mean(gains))
     # Of the starts alone, where every impression is of the same user: the interval of a mean of three.
     of_starts = intervals.paired_gain(np.zeros(600), clicked, scores, noise)
     expected = ttest_1samp(gains, 0).confidence_interval(0.95)
     assert (of_starts["low"], of_starts["high"]) == pytest.approx((expected.low, expected.high))
+    assert of_starts["error"] == pytest.approx(np.std(gains, ddof=1) / np.sqrt(3))
+    assert found["error"] > of_starts["error"]
     # Both, of which each alone is narrower.
     of_users = [intervals.paired_gain(users, clicked, scores[:1], one[None]) for one in noise]
     own, half = found["high"] - found["gain"], expected.high - np.mean(gains)
@@ -43,8 +45,20 @@ def test_what_a_start_does_to_both_sides_is_no_doubt_about_the_gain(sample):
     noise = np.random.default_rng(1).random([3, 600])
     share = np.array([[0.0], [0.4], [0.8]])
     baselines = share * score + (1 - share) * noise
-    gain = intervals.paired_gain(users, clicked, baselines, baselines)
-    assert gain == {"gain": 0, "low": 0, "high": 0}
+    gain = intervals.paired_gain(users, clicked, baselines[:, None], baselines[:, None])
+    assert gain == {"gain": 0, "low": 0, "high": 0, "error": 0}
+
+
+def test_rankers_of_one_repetition_are_averaged_and_count_as_one(sample):
+    """Two repetitions of two rankers against one each: the interval is that of two means."""
+    users, _, clicked, score = sample
+    draw = np.random.default_rng(4)
+    ours, theirs = score + draw.random([2, 2, 600]), draw.random([2, 1, 600])
+    aucs = [[np.mean([roc_auc_score(clicked, one) for one in part]) for part in side] for side in (ours, theirs)]
+    gains = np.subtract(*aucs)
+    expected = ttest_1samp(gains, 0).confidence_interval(0.95)
+    found = intervals.paired_gain(np.zeros(600), clicked, ours, theirs)
+    assert (found["gain"], found["low"], found["high"]) == pytest.approx((np.mean(gains), expected.low, expected.high))
 
 
 def test_weighted_auc_equals_repeated_rows(sample):

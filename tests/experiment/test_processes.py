@@ -1,0 +1,67 @@
+"""The processes of the runs: how many at a time, and that none outlives its experiment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from courier_tf.experiment.processes import ExperimentError, Processes
+
+
+def test_a_run_waits_for_memory_that_the_others_leave(tmp_path):
+    """Three commands that note when they begin and end, none before two have begun; room for two."""
+    notes = tmp_path / "notes"
+    note = f"echo + >> {notes}; while [ $(grep -c + {notes}) -lt 2 ]; do sleep 0.05; done; echo - >> {notes}"
+    with Processes(tmp_path) as processes:
+        processes._largest = processes._free / 2.5
+        with ThreadPoolExecutor(3) as pool:
+            for code, _ in pool.map(lambda _: processes.run(["sh", "-c", note], tmp_path / "log.txt"), range(3)):
+                assert code == 0
+    running = np.cumsum([{"+": 1, "-": -1}[word] for word in notes.read_text().split()])
+    assert len(running) == 6 and running.max() == 2
+
+
+def test_what_waits_is_not_started_after_a_failure(tmp_path):
+    begun = tmp_path / "begun"
+    with Processes(tmp_path) as processes, ThreadPoolExecutor(2) as pool:
+        processes._largest = processes._free  # Room for one.
+        fails = f"echo >> {begun}; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 3"
+        runs = [pool.submit(processes.run, ["sh", "-c", fails], tmp_path / "log.txt") for _ in range(2)]
+        while not begun.exists():
+            time.sleep(0.05)
+        (tmp_path / "go").touch()
+        ends = [run.exception() or run.result()[0] for run in runs]
+    assert 3 in ends and any(isinstance(end, ExperimentError) for end in ends)
+    assert len(begun.read_text().splitlines()) == 1
+
+
+def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
+    code = """
+import sys, pathlib
+from courier_tf.experiment import run
+from courier_tf.experiment.processes import Processes
+folder = pathlib.Path(sys.argv[1])
+run._run = lambda spec, data, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
+queue = {(name, 0): None for name in "abcdefgh"}
+with Processes(folder) as processes:
+    run._run_all(queue, workdir=folder, told={}, data='', finished={}, parallel=1, processes=processes)
+"""
+    one = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    log = tmp_path / "log.txt"
+    while not (log.exists() and log.read_text().endswith("\n")):
+        assert one.poll() is None
+        time.sleep(0.05)
+    with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
+        pass
+    one.terminate()
+    assert one.wait(60) == 128 + signal.SIGTERM
+    (number,) = log.read_text().split()  # Of those that waited, none was started.
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number), 0)
+    with Processes(tmp_path):
+        pass  # The folder is free again.
