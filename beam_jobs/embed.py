@@ -115,7 +115,7 @@ def embed(
                     str(partial / schema.ITEMS_FOLDER), "embeddings", shards, _sortable, _write_parquet, "parquet"
                 )
             )
-        found |= {"encoder": encoder, "image_size": facts["image_size"]}
+        found |= {"encoder": encoder} | {name: facts[name] for name in ("image_size", "valid_from_seconds")}
 
 
 def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:

@@ -66,7 +66,7 @@ def cluster(
             "levels": len(codebook),
             "encoder": files.facts["encoder"],
             "image_size": files.facts["image_size"],
-            "valid_from_seconds": artefacts.read(ingest, "ingest").facts["valid_from_seconds"],
+            "valid_from_seconds": files.facts["valid_from_seconds"],
             "embedding_dim": codebook.shape[2],
             "items_without_photo": report.without_photo,
             "quality": report.figures(),

@@ -51,5 +51,5 @@ def write_embeddings(folder, points, label=None, bare=0, encoder="abc", files=2)
         for file, part in enumerate(np.array_split(np.arange(len(rows)), files)):
             table = pa.Table.from_pylist([rows[number] for number in part], EMBEDDING_SCHEMA)
             pq.write_table(table, partial / schema.ITEMS_FOLDER / f"embeddings-{file}.parquet")
-        facts |= {"encoder": "abc", "image_size": 16}
+        facts |= {"encoder": "abc", "image_size": 16, "valid_from_seconds": 1000}
     return folder
