@@ -86,7 +86,7 @@ class Chain:
             self._unless_current(
                 start, made_by, lambda target: train.warm_up(ingested.path, target, settings, seed, made_by)
             )
-        inputs["start"] = self._fingerprint_of_start(start, ingested)
+        inputs["start"] = self._fingerprint_of_start(start, ingested.facts["valid_from_seconds"])
         made_by = self._made_by("pretrain", settings, inputs)
         self._unless_current(
             self.directory("pretrain"),
@@ -94,12 +94,12 @@ class Chain:
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
 
-    def _fingerprint_of_start(self, start: Path, ingested: artefacts.Artefact) -> str:
+    def _fingerprint_of_start(self, start: Path, valid_from_seconds: int) -> str:
         """Of the encoder that pre-training starts from: a stage's directory, or a file with foreign weights."""
         if start.is_file():
             return artefacts.fingerprint_of_file(start)
         if self.settings.pretrain.init:
-            return artefacts.read_past(start, "pretrain", ingested.facts["valid_from_seconds"]).fingerprint
+            return artefacts.read_past(start, "pretrain", valid_from_seconds).fingerprint
         return artefacts.read(start, "warmup").fingerprint
 
     def embed(self) -> None:

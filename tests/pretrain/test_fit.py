@@ -32,9 +32,9 @@ def test_a_file_gives_the_backbone_and_leaves_the_head(tmp_path):
     assert np.abs(made.head.kernel.numpy() - source.head.kernel.numpy()).max() > 1e-3
 
     chain = Chain(tmp_path, dataclasses.replace(PRESETS["tiny"], pretrain=SETTINGS))
-    before = chain._fingerprint_of_start(file)
+    before = chain._fingerprint_of_start(file, 0)
     save_file({**state, "norm.bias": state["norm.bias"] + 1}, file)
-    assert chain._fingerprint_of_start(file) != before
+    assert chain._fingerprint_of_start(file, 0) != before
 
 
 def test_a_stage_gives_the_whole_encoder(tmp_path):
