@@ -99,7 +99,11 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
     if not (keep_partial and marker.exists() and marker.read_text() == description):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_file(marker, description)
+        try:
+            write_file(marker, description)
+        except OSError:  # Not even that fits on the disk: nobody knows of the folder yet who could remove it.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     facts: dict[str, Any] = {}
     yield partial, facts
     marker.unlink()

@@ -4,7 +4,6 @@ TF Serving's own request logging needs a collector that its open build does not 
 """
 
 import contextlib
-import itertools
 import logging
 import random
 import threading
@@ -133,12 +132,14 @@ def _read_file(file: Path) -> Iterator[Logged]:
 
 def _new_file(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
+    number = 1
+    while True:
         file = folder / _name(f"{number:05d}")
-        with contextlib.suppress(FileExistsError):  # Another process may be taking the same number.
+        try:
             file.touch(exist_ok=False)
             return file
-    raise AssertionError("numbers do not end")
+        except FileExistsError:  # Of an earlier log; or another process is taking the same number.
+            number += 1
 
 
 def _name(number: str) -> str:

@@ -37,7 +37,7 @@ class Processes:
 
     def __init__(self, folder: Path, largest: float = 0.0) -> None:
         self.folder, self._running = folder, set[subprocess.Popen]()
-        self._ended, self._changed = False, threading.Condition()
+        self._changed, self._why_ended = threading.Condition(), ""
         self._free, self._largest = psutil.virtual_memory().available / 2**30, largest  # GiB.
 
     def __enter__(self) -> "Processes":
@@ -59,7 +59,7 @@ class Processes:
     def kill(self) -> None:
         """Ends what is running now; nothing more is started."""
         with self._changed:
-            self._ended = True
+            self._why_ended = "the experiment has ended"
             self._changed.notify_all()
         for process in list(self._running):
             process.kill()
@@ -75,9 +75,9 @@ class Processes:
             ExperimentError: the experiment has ended meanwhile, or another process has failed.
         """
         with self._changed, log.open("a") as file:
-            self._changed.wait_for(lambda: self._ended or not self._running or self._fits())
-            if self._ended:
-                raise ExperimentError("the experiment has ended")
+            self._changed.wait_for(lambda: self._why_ended or not self._running or self._fits())
+            if self._why_ended:
+                raise ExperimentError(self._why_ended)
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
             self._running.add(process)
         _, status, resources = os.wait4(process.pid, 0)
@@ -86,7 +86,8 @@ class Processes:
         with self._changed:
             self._running.remove(process)
             self._largest = max(self._largest, peak)
-            self._ended |= process.returncode != 0
+            if process.returncode and not self._why_ended:
+                self._why_ended = f"another run has failed; its last words are in {log}"
             self._changed.notify_all()
         return process.returncode, peak
 

@@ -28,12 +28,17 @@ def logged_requests(log: Path) -> dict[str, list[Request]]:
     Raises:
         RequestLogError: it is missing, broken or empty, or has a request to no model of ours.
     """
+    too_large = 0
     newest: defaultdict[tuple[str, str], deque[Request]] = defaultdict(lambda: deque(maxlen=MOST_LOGGED))
     for logged in read_log(log):
         if logged.model not in schema.SERVED_MODELS:
             raise RequestLogError(f"{log} holds a request to {logged.model!r}, which is none of {schema.SERVED_MODELS}")
-        if logged.model not in JOINED_MODELS or _rows(logged.request) <= MOST_ROWS:
+        if logged.model in JOINED_MODELS and _rows(logged.request) > MOST_ROWS:
+            too_large += 1
+        else:
             newest[logged.model, logged.request.signature or schema.DEFAULT_SIGNATURE].append(logged.request)
+    if too_large:
+        print(f"[export] {too_large} requests of {log} have more than {MOST_ROWS} rows, and are left out", flush=True)
     if not newest:
         raise RequestLogError(f"{log} holds no request that a server could warm up with")
     found: defaultdict[str, list[Request]] = defaultdict(list)

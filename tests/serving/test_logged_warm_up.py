@@ -63,7 +63,7 @@ def test_what_was_asked_last_is_asked_first(workdir, tmp_path, monkeypatch):
     assert only["user_id"] == [b"u7"]
 
 
-def test_a_version_is_not_loaded_after_more_than_it_can_take(tmp_path, monkeypatch):
+def test_a_version_is_not_loaded_after_more_than_it_can_take(tmp_path, monkeypatch, capsys):
     """What a server that joins requests would refuse is left out; of the rest the newest, so many rows, or one."""
     monkeypatch.setattr(requests, "MOST_LOGGED_ROWS", 70)
     log = RequestLog(tmp_path, 1.0)
@@ -77,6 +77,7 @@ def test_a_version_is_not_loaded_after_more_than_it_can_take(tmp_path, monkeypat
     found = requests.logged_requests(tmp_path)
     rows = {model: [len(next(iter(one.inputs.values()))) for one in asked] for model, asked in found.items()}
     assert rows == {schema.IMAGE_EMBEDDER: [50, 20], schema.CTR_RANKER: [100]}
+    assert "1 requests of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
