@@ -47,7 +47,7 @@ HM := --valid-from 2020-09-20 --test-from 2020-09-21 --history-ties log_order --
 	--rank-min-item-events 100 --rank-min-user-page-views 10 --rank-epochs 2
 GRID ?= paper-methods
 
-evidence-hm: install  ## A grid of experiments on hm_fashion: RAW=folder of the data set, GRID=its name. Hours on two cores.
+evidence-hm: install  ## A grid of experiments on hm_fashion: RAW=folder of the data set, GRID=its name, OPTIONS=--final for the test span. Hours on two cores; fails where a claim does not hold.
 	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
 	$(BIN)/python -m tests.benchmarks.hm_claims $(WORK)/evidence-hm
 

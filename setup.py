@@ -41,6 +41,7 @@ setup(
         "scann>=1.3.2,<1.5",
         "scikit-learn",
         "scipy",
+        "typeguard>=4,<5",
         "tyro>=1.0,<2",
         "urllib3>=2",
     ],

@@ -30,7 +30,7 @@ from courier_tf.commands import (
 )
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
-from courier_tf.settings import Settings
+from courier_tf.settings import Settings, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from beam_jobs.options import split_beam_options
 
             arguments, beams = split_beam_options(arguments)
-        _run(_parse(arguments), beams)
+        command = _parse(arguments)
+        if isinstance(command, Experiment):
+            _run_experiment(command, _defaults(arguments))
+        else:
+            _run(command, beams)
     except (ValueError, RuntimeError) as error:
         # What the project raises on purpose says what to do; anything else deserves its traceback.
         if type(error).__module__.split(".")[0] not in ("courier_tf", "beam_jobs", "serving"):
@@ -99,8 +103,6 @@ def _run(command: object, beams: list[str]) -> None:
         from courier_tf.similar import similar
 
         similar(command.workdir, command.items, command.number, command.search)
-    elif isinstance(command, Experiment):
-        _run_experiment(command)
     elif isinstance(command, Serve):
         from serving.start import serve
 
@@ -120,16 +122,20 @@ def _run(command: object, beams: list[str]) -> None:
         _run_stage(command, beams)
 
 
-def _run_experiment(command: Experiment) -> None:
+def _run_experiment(command: Experiment, defaults: Settings) -> None:
     from courier_tf.experiment.grids import grid_of
     from courier_tf.experiment.run import TABLE_FILE, experiment
     from courier_tf.experiment.store import STORE_FOLDER
 
     grid = grid_of(command.grid)
+    given = {name for name, value in command.settings.by_name().items() if value != defaults.by_name()[name]}
+    if given & grid.named():
+        raise SettingsError(f"{sorted(given & grid.named())}: the grid names these itself; seeds are given by --seeds")
     if command.seeds:
         grid = dataclasses.replace(grid, seeds=command.seeds)
     options = {"final": command.final, "parallel": command.parallel, "until": command.until}
-    own = command.workdir / Path(command.grid).stem  # The stages beside it serve other grids, too.
+    # The stages beside it serve other grids, and both spans.
+    own = command.workdir / Path(command.grid).stem / ("test" if command.final else "valid")
     experiment(grid, command.raw, own, command.workdir / STORE_FOLDER, command.settings, **options)
     print((own / TABLE_FILE).read_text())
 

@@ -1,7 +1,8 @@
 """What an experiment varies, and the grids that are shipped.
 
 Every run of a grid has the same budget: what its settings do not name is that of the command line. All choices are
-made on the valid span; the test span is read with `--final` alone.
+made on the valid span; the test span is read with `--final` alone. The rankers know the category alone, the first of
+the two baselines, but for those of `paper-modes`, which has both.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings, SettingsError, with_values
 
 OBJECTIVES = ("courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip")
@@ -42,6 +44,15 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     tuned: Sequence[str] = ()
     confirmed: int = 0
+
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            if not isinstance(block, Mapping) or not all(isinstance(v, list | tuple) for v in block.values()):
+                raise SettingsError(f"a block of a grid maps settings to lists of values, but there is {block!r}")
+
+    def named(self) -> set[str]:
+        """The settings that the grid itself gives values to; the seed is one of them."""
+        return {"seed", *self.fixed}.union(*self.blocks)
 
     def variants(self) -> list[dict[str, Any]]:
         """The settings in which the runs differ, one dict per run, each once."""
@@ -79,6 +90,8 @@ def shown(value: Any) -> Any:
     return ("+".join(map(str, value)) or "default") if isinstance(value, list | tuple) else value
 
 
+WITH_CLUSTER_IDS = {"rank_columns": [CATEGORY], "rank_modes": ["none", "cluster_id"]}
+
 GRIDS: dict[str, Grid] = {
     "paper-methods": Grid(
         "Every objective from the same warmed-up encoder, with the same number of updates and the same tuning of the "
@@ -88,13 +101,13 @@ GRIDS: dict[str, Grid] = {
             {"objective": ["base", "supervised", "simsiam"]},
             {"objective": ["simclr", "simcse", "mil_nce", "clip"], "temperature": [0.05, 0.2]},
         ],
-        {"rank_modes": ["none", "cluster_id"]},
+        WITH_CLUSTER_IDS,
         tuned=("temperature",),
     ),
     "paper-modes": Grid(
         "Every way for the ranker to see the embeddings of courier, against both baselines: all catalogue columns, and "
         "the category alone.",
-        [{"rank_columns": [[], ["category"]]}],
+        [{"rank_columns": [[], [CATEGORY]]}],
         {
             "rank_modes": [
                 "none", "vector", "simscore", "cluster_id", "cluster_id+simscore", "cluster_id+vector",
@@ -114,7 +127,7 @@ GRIDS: dict[str, Grid] = {
             {"projection_head": [True]},
             {"temperature": [0.05, 0.1, 0.5]},
         ],
-        {"rank_modes": ["none", "cluster_id"]},
+        WITH_CLUSTER_IDS,
         confirmed=2,
     ),
     "open-questions": Grid(
@@ -126,7 +139,7 @@ GRIDS: dict[str, Grid] = {
             {"history_length": [3, 10, 20]},
             {"contrast_with": ["clicked_only", "popularity_corrected", "other_users", "other_times"]},
         ],
-        {"rank_modes": ["none", "cluster_id"]},
+        WITH_CLUSTER_IDS,
         confirmed=2,
     ),
     "clusters": Grid(
@@ -138,7 +151,7 @@ GRIDS: dict[str, Grid] = {
             {"algorithm": ["online", "agglomerative"]},
             {"algorithm": ["residual"], "clusters": [64]},
         ],
-        {"rank_modes": ["none", "cluster_id"]},
+        WITH_CLUSTER_IDS,
     ),
 }  # fmt: skip
 

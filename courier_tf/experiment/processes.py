@@ -24,11 +24,11 @@ class Processes:
     """Context manager. Where it is left, be it by SIGTERM, the processes that still run are killed.
 
     What they had made by then stays, and the next experiment goes on from there. A process waits while there is too
-    little memory for it beside those that run, each taken for as large as the largest there was. Once one has failed,
-    none is started any more.
+    little memory for it beside those that run, each taken for as large as the largest there was; where none has ended
+    yet, one runs alone. Once one has failed, none is started any more.
 
     Args:
-        folder: of the experiment; locked until the end.
+        folder: of the experiment; locked until the end, and longer by a process that outlives a SIGKILL.
         largest: peak memory that is known of earlier processes, GiB; 0 where nothing is.
 
     Raises:
@@ -78,7 +78,7 @@ class Processes:
             self._changed.wait_for(lambda: self._why_ended or not self._running or self._fits())
             if self._why_ended:
                 raise ExperimentError(self._why_ended)
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, pass_fds=[self._lock.fileno()])
             self._running.add(process)
         _, status, resources = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -92,7 +92,7 @@ class Processes:
         return process.returncode, peak
 
     def _fits(self) -> bool:
-        return (len(self._running) + 1) * self._largest <= self._free
+        return self._largest > 0 and (len(self._running) + 1) * self._largest <= self._free
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

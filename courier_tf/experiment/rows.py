@@ -1,34 +1,40 @@
 """What a run has found, as rows of `results.csv`."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from courier_tf.experiment.cell import FOUND_FILE
 from courier_tf.experiment.grids import shown
 from courier_tf.ranking.evaluation import COLD, HEADLINE, RARE, RARE_HEADLINE
+from courier_tf.settings import Settings
 
 USED_FILE = "used.json"
 SLICES = (HEADLINE, RARE_HEADLINE, COLD, RARE, "train_events/5+", "without_history")
 PARTS_OF_THE_LOSS = 3
 
 
-def rows_of(name: str, variant: Mapping[str, Any], seed: int, workdir: str) -> list[dict[str, Any]]:
-    """One row per rank mode, or one for a run without rankers: settings, seed, figures, time, memory.
+def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
+    """One row per rank mode, or one for a run without rankers: figures, time, memory, and every setting.
 
     Columns: `held_out_...` are of the encoder on the valid span (`pretrain.score`), `loss_1` to `loss_3` its mean loss
     in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`; `gates` is a JSON object,
-    how far the gate of each category is open. Settings that the grid does not name stand in the run's settings.json.
+    how far the gate of each category is open; `commit` is that of the code that ran it last.
+
+    Args:
+        name: of the run.
+        workdir: of the run.
+        settings: of the run, as JSON.
     """
-    found = json.loads((Path(workdir) / FOUND_FILE).read_text())
-    used = json.loads((Path(workdir) / USED_FILE).read_text())
-    settings = {key: shown(value) for key, value in variant.items()}
-    about = {"run": name, **settings, "seed": seed, "code_version": found["code_version"]}
+    found = json.loads((workdir / FOUND_FILE).read_text())
+    used = json.loads((workdir / USED_FILE).read_text())
+    values_of = {key: shown(value) for key, value in Settings.from_json(settings).by_name().items()}
+    about = {"run": name, "seed": values_of.pop("seed")}
     of_encoder = {f"loss_{part + 1}": loss for part, loss in enumerate(_thirds(found["losses"]))}
     of_encoder |= {f"held_out_{figure}": value for figure, value in found["held_out"].items()}
     costs = {f"seconds_{stage}": seconds for stage, seconds in found["seconds"].items()}
-    costs["peak_memory_gib"] = used["peak_memory_gib"]
+    costs |= {"peak_memory_gib": used["peak_memory_gib"], "commit": used["commit"]}
+    costs["code_version"] = found["code_version"]
     rows = []
     for mode, values in found.get("ranking", {}).items():
         figures = {metric: value for metric, value in values.items() if metric != "slices"}
@@ -38,8 +44,8 @@ def rows_of(name: str, variant: Mapping[str, Any], seed: int, workdir: str) -> l
         if mode in found["gates"]:
             figures["gates"] = json.dumps(found["gates"][mode])
         figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}
-        rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs})
-    return rows or [{**about, "mode": None, "split": None, **of_encoder, **costs}]
+        rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs, **values_of})
+    return rows or [{**about, "mode": None, "split": None, **of_encoder, **costs, **values_of}]
 
 
 def _thirds(losses: list[float]) -> list[float]:

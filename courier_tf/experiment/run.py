@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import json
+import shutil
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pandas as pd
 
 import courier_tf
 from courier_tf.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file, write_file
+from courier_tf.chain import READINGS_FILE
 from courier_tf.experiment import encoders
 from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of
@@ -82,7 +85,6 @@ def experiment(
         run_all = functools.partial(
             _run_all,
             workdir=workdir,
-            told={name: {**grid.fixed, **variant} for name, variant in variants.items()},
             data=data,
             finished=finished,
             parallel=parallel,
@@ -100,7 +102,7 @@ def experiment(
         # Of each variant all seeds: the first line of the table is complete as soon as possible.
         frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
     directories = {key: Path(one.workdir) for key, one in finished.items()}
-    text = f"{grid.about}\n\n"
+    text = f"{grid.about}\n\n{_readings(directories.values())}"
     if until == "rank":
         ranked = frame[frame["run"].isin(kept)]
         of_ranked = {key: directories[key] for key in zip(ranked["run"], ranked["seed"], strict=True)}
@@ -115,7 +117,6 @@ def _run_all(
     specs: Mapping[Key, Spec],
     *,
     workdir: Path,
-    told: Mapping[str, Mapping],
     data: str,
     finished: dict[Key, Spec],
     parallel: int,
@@ -123,7 +124,7 @@ def _run_all(
 ) -> pd.DataFrame:
     """Runs what is not finished; renews `finished` and `results.csv` after each run.
 
-    `told`: the settings of a run, by its name, that stand in its rows. `data`: fingerprint of the raw data.
+    `data`: fingerprint of the raw data.
     """
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
@@ -132,7 +133,7 @@ def _run_all(
             for key, run in runs.items():
                 run.result()
                 finished[key] = specs[key]
-                rows = [rows_of(name, told[name], seed, one.workdir) for (name, seed), one in finished.items()]
+                rows = [rows_of(name, Path(one.workdir), one.settings) for (name, _), one in finished.items()]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
         except BaseException as error:
@@ -161,17 +162,42 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
     own.mkdir(parents=True, exist_ok=True)
     made_of = [spec.settings, _formers(Settings.from_json(spec.settings)), spec.final, data, courier_tf.__version__]
     key, used = fingerprint_of(made_of), own / USED_FILE
-    before = json.loads(used.read_text()) if used.exists() else {}
-    if before.get("key") == key and before.get("until") in (spec.until, "rank"):
-        return
+    about = {"key": key, "until": None, "commit": _commit(), "peak_memory_gib": 0.0}
+    before = json.loads(used.read_text()) if used.exists() else about
+    if before["key"] == key:
+        if before["until"] in (spec.until, "rank"):
+            if before["commit"] != about["commit"]:
+                print(f"[{own.name}] is kept as the code of {before['commit']} made it, and not run again", flush=True)
+            return
+        about["peak_memory_gib"] = before["peak_memory_gib"]
+    write_file(used, json.dumps(about))  # What is there no longer counts as finished.
     write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
     print(f"[{own.name}] ...", flush=True)
     command = [sys.executable, "-m", "courier_tf.experiment.cell", str(own / SPEC_FILE)]
     code, memory = processes.run(command, own / LOG_FILE)
     if code:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")
-    write_file(used, json.dumps({"key": key, "until": spec.until, "peak_memory_gib": memory}))
+    about |= {"until": spec.until, "peak_memory_gib": max(memory, about["peak_memory_gib"])}
+    write_file(used, json.dumps(about))
     print(f"[{own.name}] done", flush=True)
+
+
+@functools.cache
+def _commit() -> str:
+    """Of the checkout that this code stands in, as git describes it; its version where there is none."""
+    folder, git = Path(courier_tf.__file__).parents[1], shutil.which("git")
+    if not git or not (folder / ".git").exists():
+        return courier_tf.__version__
+    command = [git, "-C", str(folder), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or courier_tf.__version__
+
+
+def _readings(workdirs: Iterable[Path]) -> str:
+    """How often these runs have looked at the test span; empty where none has."""
+    files = [workdir / READINGS_FILE for workdir in workdirs]
+    times = sum(len(json.loads(file.read_text())) for file in files if file.exists())
+    return f"The test span was read {times} times, by {len(files)} runs.\n\n" if times else ""
 
 
 def _formers(settings: Settings) -> list[str]:

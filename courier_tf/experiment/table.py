@@ -1,5 +1,6 @@
 """The rows of an experiment as a Markdown table with paired intervals, and as a plot."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,31 +10,32 @@ import numpy as np
 import pandas as pd
 
 from courier_tf import artefacts, records
+from courier_tf.chain import SETTINGS_FILE
 from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.experiment.encoders import spread
 from courier_tf.rank_modes import NO_IMAGE_FEATURE
-from courier_tf.ranking.evaluation import HEADLINE, RARE_HEADLINE, read_evaluation
+from courier_tf.ranking.evaluation import HEADLINE, RARE_HEADLINE, Evaluation, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 
 GATES_SHOWN = 3
 PARTS = {"all": "all", HEADLINE: "repeats left out", RARE_HEADLINE: "repeats left out, 0 to 4 events"}
+OF_CATEGORIES = f"{HEADLINE}+{CATEGORY}/"
 
 
 def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) -> str:
-    """Two tables: what each run and mode achieves, and what it gains, both in points.
+    """Tables of what each run and mode achieves, of what it gains, and of how modes of a run differ, all in points.
 
-    Figures are means (deviations over the seeds). The gains are paired, and their intervals over users and seeds: of
-    the gain over `none` of the same run, and of the difference from the first run with the same mode.
+    Figures are means (deviations over the seeds). All differences are paired, and their intervals over users and seeds:
+    the gain over `none` of the same run, the difference from the first run with the same mode, and from other modes.
 
     Args:
         rows: of `results.csv`.
         directories: workdir of each run, by (run, seed).
     """
-    split, first = rows["split"].iloc[0], rows["run"].iloc[0]
-    scored = _Scored(directories, split)
-    figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "ranking, s"]
+    first, scored = rows["run"].iloc[0], _Scored(directories, rows["split"].iloc[0])
+    figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "all its rankers, s"]
     gains = [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
     gains += [f"less the first run, {PARTS[HEADLINE]} (95 %)"]
     achieved, gained = ([_line(["run", "mode", *head]), "|" + "---|" * (2 + len(head))] for head in (figures, gains))
@@ -47,7 +49,21 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         cells += [scored.difference(HEADLINE, (run, mode), None if run == first else (first, mode), seeds)]
         if any(cells):
             gained.append(_line([run, mode, *cells]))
-    return "\n".join([*achieved, "", *gained]) + "\n"
+    return "\n".join([*achieved, "", *gained, *_between_modes(rows, scored)]) + "\n"
+
+
+def _between_modes(rows: pd.DataFrame, scored: "_Scored") -> list[str]:
+    """Lines of a table: each two modes with an image feature of a run; none where no run has two."""
+    parts = [HEADLINE, RARE_HEADLINE]
+    head = ["run", "mode", "less", *(f"{PARTS[part]} (95 %)" for part in parts)]
+    lines = ["", _line(head), "|" + "---|" * len(head)]
+    seeing = rows[rows["mode"] != NO_IMAGE_FEATURE]
+    for run, of_run in seeing.groupby("run", sort=False):
+        for one, other in itertools.combinations(of_run["mode"].unique(), 2):
+            seeds = of_run.loc[of_run["mode"] == one, "seed"].tolist()
+            cells = [scored.difference(part, (run, one), (run, other), seeds) for part in parts]
+            lines.append(_line([run, one, other, *cells]))
+    return lines if len(lines) > 3 else []
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -78,27 +94,32 @@ def gates_of(rows: pd.DataFrame) -> str:
 
 
 class _Scored:
-    """The impressions that all runs were measured on, and what each run predicted."""
+    """The impressions that the runs were measured on, and what each run predicted.
+
+    Args:
+        directories: workdir of each run, by (run, seed).
+        split: what they were measured on.
+    """
 
     def __init__(self, directories: Mapping[tuple[str, int], Path], split: str) -> None:
         self.directories = directories
-        ingests = {json.loads((path / FOUND_FILE).read_text())["ingest"] for path in directories.values()}
-        self.comparable = len(ingests) == 1  # Runs on different data have no impressions in common.
-        workdir = next(iter(directories.values()))
-        facts = artefacts.read(workdir / "ingest", "ingest").facts
-        rank = Settings.from_json((workdir / "settings.json").read_text()).rank
-        items = records.read_items(workdir / "ingest", facts["all_columns"])
-        self.evaluation = read_evaluation(
-            workdir / "ingest", split, items, facts["repeat_columns"], rank.rank_slice_columns
-        )
-        # There are many categories, and their gains stand in each run's metrics.json.
-        columns = [f"{column}/" for column in rank.rank_slice_columns if column != CATEGORY]
-        asked_for = [name for name in self.evaluation.slices if name.startswith(tuple(columns))]
-        self.parts = PARTS | {name: name for name in asked_for}
+        # Runs on different data have no impressions in common.
+        self.ingests = {
+            run: json.loads((path / FOUND_FILE).read_text())["ingest"] for (run, _), path in directories.items()
+        }
+        of_ingest = {self.ingests[run]: path for (run, _), path in directories.items()}
+        self.evaluations = {ingest: evaluation_of(path, split) for ingest, path in of_ingest.items()}
+        # Of categories there are many, and their gains stand in each run's metrics.json.
+        self.parts = PARTS | {
+            name: name.removeprefix(f"{HEADLINE}+")
+            for evaluation in self.evaluations.values()
+            for name in evaluation.slices
+            if name.startswith(f"{HEADLINE}+") and name != RARE_HEADLINE and not name.startswith(OF_CATEGORIES)
+        }
 
     def difference(self, part: str, side: tuple[str, str], base: tuple[str, str] | None, seeds: list[int]) -> str:
         """The difference of AUC between two (run, mode) on a slice; empty where there is no base."""
-        if base is None or (base[0] != side[0] and not self.comparable):
+        if base is None or self.ingests[base[0]] != self.ingests[side[0]]:
             return ""
         both = []
         for run, mode in (side, base):
@@ -108,12 +129,20 @@ class _Scored:
                 return ""
             # [seeds, starts, impressions]: starts of one seed share its encoder, and are no repetitions of their own.
             both.append(np.stack([content[mode] for content in loaded]))
-        own = self.evaluation
-        rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices[part]
-        found = paired_gain(own.users[rows], own.clicked[rows], both[0][..., rows], both[1][..., rows])
-        if found is None:
+        own = self.evaluations[self.ingests[side[0]]]
+        rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices.get(part, np.zeros(0, bool))
+        found = rows.any() and paired_gain(own.users[rows], own.clicked[rows], both[0][..., rows], both[1][..., rows])
+        if not found:
             return ""
         return f"{100 * found['gain']:+.2f} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"
+
+
+def evaluation_of(workdir: Path, split: str) -> Evaluation:
+    """The split that a run was measured on, with its slices."""
+    facts = artefacts.read(workdir / "ingest", "ingest").facts
+    columns = Settings.from_json((workdir / SETTINGS_FILE).read_text()).rank.rank_slice_columns
+    items = records.read_items(workdir / "ingest", facts["all_columns"])
+    return read_evaluation(workdir / "ingest", split, items, facts["repeat_columns"], columns)
 
 
 def draw(rows: pd.DataFrame, file: Path) -> None:

@@ -123,7 +123,7 @@ def slices_of(
     Returns:
         `repeats_left_out` (a history, and no repeat: the headline), `with_history`, `without_history`,
         `train_events/...` (cold and rare items; of the latter also what is in the headline), `history_length/...`,
-        `COLUMN/VALUE` (the most frequent ones; all others together).
+        `COLUMN/VALUE` (the most frequent ones; all others together; of each also what is in the headline).
     """
     headline = (length > 0) & ~repeat
     slices = {
@@ -140,7 +140,8 @@ def slices_of(
     for column, value_of in columns.items():
         values, counts = np.unique(value_of, return_counts=True)
         shown = sorted(values[np.argsort(-counts, kind="stable")][:MOST_VALUES])
-        slices |= {f"{column}/{value.decode() or '(unknown)'}": value_of == value for value in shown}
+        own = {f"{column}/{value.decode() or '(unknown)'}": value_of == value for value in shown}
         if len(values) > len(shown):
-            slices[f"{column}/(others)"] = ~np.isin(value_of, np.array(shown, object))
+            own[f"{column}/(others)"] = ~np.isin(value_of, np.array(shown, object))
+        slices |= own | {f"{HEADLINE}+{name}": headline & rows for name, rows in own.items()}
     return slices

@@ -59,14 +59,14 @@ def fit(
 
     Raises:
         RankingError: predictions are not finite.
-        TrainingError: the loss is no number any more.
+        TrainingError: the loss is no number any more, or there are fewer GPUs than replicas are asked for.
     """
     aside = target.with_name(f".{target.name}.partial")
     if (target / CONFIG_FILE).exists():
         shutil.rmtree(aside, ignore_errors=True)
         return
     keras.utils.set_random_seed(seed)
-    strategy = mirrored_strategy()
+    strategy = mirrored_strategy(settings.rank_replicas)
     rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
         ranker = new_ranker(plan, seed)

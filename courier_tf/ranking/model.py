@@ -1,6 +1,5 @@
 """The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.image_features import ImageFeatures
@@ -18,29 +18,6 @@ from courier_tf.ranking.repeats import repeat_numbers, same_values
 keras = tf.keras
 START_SEEDS = 65_536  # Replicas that each have draws of their own.
 DENSE_WEIGHTS = 2**24  # Of a table: up to 64 MiB, its gradient is dense.
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """How a ranker is built.
-
-    Attributes:
-        image_features: names of `image_features.IMAGE_FEATURES`; none of them: the ranker sees no photo.
-        dim: width of each ID embedding.
-        gated: put the image features behind a gate per category.
-        cross_layers: layers of DCN-v2 (arXiv 2008.13535) before the MLP.
-        user_buckets: rows that user ids are hashed into; 0 for a row of each.
-        unknown_rate: share of user and item ids that training hides, so that the embedding of the unknown is learned.
-        decay: L2 on the embeddings used by a batch.
-    """
-
-    image_features: tuple[str, ...] = ()
-    dim: int = 16
-    gated: bool = True
-    cross_layers: int = 0
-    user_buckets: int = 0
-    unknown_rate: float = 0.15
-    decay: float = 1e-4
 
 
 class Ranker(tfrs.models.Model):

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf.artefacts import write_file
+from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.model import Architecture, Ranker
+from courier_tf.ranking.model import Ranker
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
 FORMAT = 2  # Of these files; one more where a change makes former ones unreadable.

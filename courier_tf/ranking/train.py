@@ -10,6 +10,7 @@ import numpy as np
 from courier_tf import artefacts, records
 from courier_tf.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
 from courier_tf.ranking import data
+from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
 from courier_tf.ranking.compare import best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
@@ -18,7 +19,7 @@ from courier_tf.ranking.fit import PREDICT_BATCH, fit
 from courier_tf.ranking.image_features import IMAGE_FEATURES
 from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.model import Architecture, Ranker
+from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import Plan, load_plan, load_ranker
 from courier_tf.ranking.warm_start import rows_in_common, take_over
 from courier_tf.settings import RankSettings

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from courier_tf.settings.checked import SettingsError
 from courier_tf.settings.stages import (
@@ -43,6 +44,12 @@ class Settings:
     cluster: Annotated[ClusterSettings, tyro.conf.arg(name="")] = ClusterSettings()
     rank: Annotated[RankSettings, tyro.conf.arg(name="")] = RankSettings()
 
+    def by_name(self) -> dict[str, Any]:
+        """Every setting with its value, named without its stage."""
+        stages = [getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "seed"]
+        values = {field.name: getattr(own, field.name) for own in stages for field in dataclasses.fields(own)}
+        return {"seed": self.seed, **values}
+
     def to_json(self) -> str:
         """The settings as a JSON text that `from_json` reads back."""
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -73,7 +80,8 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     """The settings with some changed, each named without its stage.
 
     Raises:
-        SettingsError: there is no such setting, or a value makes no sense.
+        SettingsError: there is no such setting, or a value makes no sense. The command line checks the types of what it
+            is given; here they are checked, too.
     """
     stages = {
         field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "seed"
@@ -83,6 +91,12 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     if unknown:
         raise SettingsError(f"there are no settings {sorted(unknown)}")
     for name, value in values.items():
-        value = tuple(value) if isinstance(value, list) else value
-        stages[owner[name]] = dataclasses.replace(stages[owner[name]], **{name: value})
+        value, stage = tuple(value) if isinstance(value, list) else value, stages[owner[name]]
+        try:
+            check_type(
+                value, get_type_hints(type(stage))[name], collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS
+            )
+        except TypeCheckError as error:
+            raise SettingsError(f"{name}={value!r}: {error}") from error
+        stages[owner[name]] = dataclasses.replace(stage, **{name: value})
     return dataclasses.replace(settings, **stages)

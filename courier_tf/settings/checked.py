@@ -60,4 +60,5 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_min_item_events": _AT_LEAST_ONE,
     "rank_min_user_page_views": _AT_LEAST_ONE,
     "rank_checkpoint_every": _AT_LEAST_ONE,
+    "rank_replicas": (0, math.inf),
 }

@@ -106,7 +106,7 @@ class PretrainSettings(Checked):
     recompute: bool = False
     """Compute each block of the encoder again on the way back: less memory, more time."""
     replicas: int = 0
-    """GPUs to use; 0: all there are (the CPU if none)."""
+    """GPUs that pre-training uses; 0: all there are (the CPU if none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -204,6 +204,8 @@ class RankSettings(Checked):
     """Steps between checkpoints, from which an interrupted training goes on; one more after each pass."""
     rank_precision: Precision = "float32"
     """Keras mixed-precision policy."""
+    rank_replicas: int = 0
+    """GPUs that the rankers use; 0: all there are (the CPU if none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

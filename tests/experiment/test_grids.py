@@ -1,13 +1,22 @@
 """Grids: their combinations, names and settings; those that are shipped."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from courier_tf.experiment.grids import GRIDS, Grid, grid_of, name_of
+from courier_tf.experiment.grids import GRIDS, OBJECTIVES, Grid, grid_of, name_of
 from courier_tf.presets import PRESETS
-from courier_tf.settings import Settings, SettingsError, with_values
+from courier_tf.settings import (
+    IngestSettings,
+    PretrainSettings,
+    RankSettings,
+    Settings,
+    SettingsError,
+    with_values,
+)
 
 
 def test_a_block_stands_for_all_combinations_and_none_is_run_twice():
@@ -30,6 +39,58 @@ def test_settings_of_a_run():
         grid.settings(PRESETS["tiny"], {"clutsers": 9}, seed=4)
     with pytest.raises(SettingsError, match="clusters must lie between"):
         with_values(Settings(), {"clusters": 0})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("negatives", "popular"),
+        ("rank_gate", "false"),
+        ("clusters", 2.5),
+        ("temperature", "0.1"),
+        ("rank_modes", "none"),
+        ("rank_columns", ["category", 3]),
+        ("init", 4),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name, value):
+    with pytest.raises(SettingsError, match=f"{name}="):
+        with_values(Settings(), {name: value})
+
+
+def test_blocks_hold_lists(tmp_path):
+    file = tmp_path / "grid.json"
+    for block in ({"objective": "courier"}, ["objective"]):
+        file.write_text(json.dumps({"about": "", "blocks": [block]}))
+        with pytest.raises(SettingsError, match="maps settings to lists"):
+            grid_of(str(file))
+
+
+#: What may differ between runs of a grid whose encoders are compared: not how long they learn, nor from what.
+BUDGET = {
+    field.name
+    for stage in (IngestSettings, PretrainSettings, RankSettings)
+    for field in dataclasses.fields(stage)
+    if field.name.endswith(("_steps", "_epochs", "_learning_rate", "_starts", "valid_from", "test_from"))
+}
+
+
+def test_every_objective_has_the_same_updates_and_the_same_temperatures():
+    grid = GRIDS["paper-methods"]
+    assert {"warmup_steps", "pretrain_steps", "rank_epochs", "rank_starts"} < BUDGET and not BUDGET & grid.named()
+    assert grid.named() <= {"seed", "objective", "temperature", "rank_modes", "rank_columns"}
+    temperatures = {}
+    for variant in grid.variants():
+        temperatures.setdefault(variant["objective"], []).append(variant.get("temperature"))
+    assert set(temperatures) == set(OBJECTIVES) == set(get_args(get_type_hints(PretrainSettings)["objective"]))
+    without = {"base", "supervised", "simsiam"}  # Their losses have no temperature.
+    assert {tuple(found) for name, found in temperatures.items() if name not in without} == {(0.05, 0.2)}
+    assert all(temperatures[name] == [None] for name in without)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_run_of_a_shipped_grid_has_the_same_budget_and_the_same_modes(name):
+    assert not (BUDGET | {"rank_modes"}) & set().union(*GRIDS[name].blocks)
 
 
 @pytest.mark.parametrize("name", GRIDS)

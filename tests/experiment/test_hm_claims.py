@@ -18,8 +18,8 @@ def workdir(tmp_path):
         for mode, gains in GAINS.items()
         for seed, gain in enumerate(gains)
     ]
-    (tmp_path / "grid").mkdir()
-    pd.DataFrame(rows).to_csv(tmp_path / "grid" / "results.csv")
+    (tmp_path / "grid" / "test").mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(tmp_path / "grid" / "test" / "results.csv")
     return tmp_path
 
 
@@ -41,7 +41,7 @@ def test_claims(workdir, monkeypatch, mode, low, high, less, holds):
     one = Claim("grid", "a", mode, "x", low, high, less)
     monkeypatch.setattr(hm_claims, "CLAIMS", (one, one._replace(grid="not run")))
     table, found = verdicts(workdir)
-    assert found == holds and len(table.splitlines()) == 3
+    assert found == holds and len(table.splitlines()) == 3 and "| grid | test |" in table
     if holds:
         main(workdir)
     else:
@@ -51,11 +51,16 @@ def test_claims(workdir, monkeypatch, mode, low, high, less, holds):
 
 def test_a_grid_that_is_not_finished_shows_nothing(workdir, monkeypatch):
     """No ranker has been run yet; or two runs are meant, and not one."""
-    pd.DataFrame([{"run": "a", "mode": None, "seed": 0}]).to_csv(workdir / "grid" / "results.csv")
+    pd.DataFrame([{"run": "a", "mode": None, "seed": 0}]).to_csv(workdir / "grid" / "test" / "results.csv")
     for less in ("b", ""):
         monkeypatch.setattr(hm_claims, "CLAIMS", (Claim("grid", "a", "cluster_id", "x", -np.inf, np.inf, less),))
         assert not verdicts(workdir)[1]
     twice = [{"run": run, "mode": "cluster_id", "seed": seed, "gain x": 1.0} for run in ("a1", "a2") for seed in (0, 1)]
-    pd.DataFrame(twice).to_csv(workdir / "grid" / "results.csv")
+    pd.DataFrame(twice).to_csv(workdir / "grid" / "test" / "results.csv")
     with pytest.raises(ValueError, match="duplicate"):
         verdicts(workdir)
+
+
+def test_the_interval_of_the_seeds():
+    """Of 1, 2, 3: the deviation is 1, t of two degrees of freedom 4.303, so 4.303 / sqrt(3) either way."""
+    assert hm_claims._interval(pd.Series([1.0, 2.0, 3.0])) == "-0.48 to +4.48"

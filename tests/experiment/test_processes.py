@@ -40,8 +40,7 @@ def test_what_waits_is_not_started_after_a_failure(tmp_path):
     assert len(begun.read_text().splitlines()) == 1
 
 
-def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
-    code = """
+EXPERIMENT = """
 import sys, pathlib
 from courier_tf.experiment import run
 from courier_tf.experiment.processes import Processes
@@ -49,19 +48,52 @@ folder = pathlib.Path(sys.argv[1])
 run._run = lambda spec, data, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
 queue = {(name, 0): None for name in "abcdefgh"}
 with Processes(folder) as processes:
-    run._run_all(queue, workdir=folder, told={}, data='', finished={}, parallel=1, processes=processes)
+    run._run_all(queue, workdir=folder, data='', finished={}, parallel=1, processes=processes)
 """
-    one = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    log = tmp_path / "log.txt"
+
+
+def begun(folder):
+    """An experiment in a process of its own, and the number of the process that it has begun."""
+    one, log = subprocess.Popen([sys.executable, "-c", EXPERIMENT, str(folder)]), folder / "log.txt"
     while not (log.exists() and log.read_text().endswith("\n")):
         assert one.poll() is None
         time.sleep(0.05)
+    return one, int(log.read_text())
+
+
+def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
+    one, number = begun(tmp_path)
     with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
         pass
     one.terminate()
     assert one.wait(60) == 128 + signal.SIGTERM
-    (number,) = log.read_text().split()  # Of those that waited, none was started.
+    assert int((tmp_path / "log.txt").read_text()) == number, "of those that waited, none was started"
     with pytest.raises(ProcessLookupError):
-        os.kill(int(number), 0)
+        os.kill(number, 0)
     with Processes(tmp_path):
         pass  # The folder is free again.
+
+
+def test_a_process_that_outlives_a_sigkill_keeps_the_folder_locked(tmp_path):
+    one, number = begun(tmp_path)
+    one.kill()
+    one.wait(60)
+    with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
+        pass
+    os.kill(number, signal.SIGKILL)
+    for _ in range(200):
+        try:
+            with Processes(tmp_path):
+                return
+        except ExperimentError:
+            time.sleep(0.05)  # It has not gone yet.
+    pytest.fail("the folder stays locked")
+
+
+def test_as_long_as_nothing_is_known_one_runs_alone(tmp_path):
+    notes = tmp_path / "notes"
+    with Processes(tmp_path) as processes, ThreadPoolExecutor(3) as pool:
+        command = ["sh", "-c", f"echo + >> {notes}; sleep 0.2; echo - >> {notes}"]
+        for code, _ in pool.map(lambda _: processes.run(command, tmp_path / "log.txt"), range(3)):
+            assert code == 0
+    assert notes.read_text().split()[:2] == ["+", "-"]

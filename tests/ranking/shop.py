@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import records, schema
+from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.model import Architecture
 from courier_tf.ranking.saved import Plan
 from courier_tf.records import Items
 

@@ -34,6 +34,10 @@ def test_slices():
         "category/x": [0, 1, 5, 7],
         "category/y": [2, 4],
         "category/z": [6],
+        "repeats_left_out+category/(unknown)": [3],
+        "repeats_left_out+category/x": [1, 7],
+        "repeats_left_out+category/y": [4],
+        "repeats_left_out+category/z": [6],
     }
 
 

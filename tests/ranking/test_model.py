@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import load_ranker, new_ranker, save_ranker
+from courier_tf.training import precision_policy
 from tests.ranking.shop import catalogue, features, looks, plan
 
 MODES = [(), ("cluster_id",), ("vector",), ("simscore",), ("cluster_id", "simscore", "vector")]
@@ -24,6 +25,42 @@ def test_compiled_training_in_every_precision(precision):
     probability = ranker(batch)
     assert probability.dtype == tf.float32 and np.isfinite(probability).all()
     assert int(ranker.steps) == 80
+
+
+def test_a_scaled_loss_takes_the_same_step():
+    """The gradients are scaled back: in float32 a power of two changes no bit of them."""
+    batch, weights = features(np.random.default_rng(1)), []
+    for scale in (None, 1024):
+        optimizer = tf.keras.optimizers.SGD(0.05)
+        if scale:
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer, dynamic=False, initial_scale=scale)
+        tf.keras.utils.set_random_seed(0)
+        ranker = new_ranker(plan("cluster_id", unknown_rate=0.0))
+        start = [weight.numpy() for weight in ranker.trainable_variables]
+        ranker.compile(optimizer)
+        ranker.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
+        weights.append([weight.numpy() for weight in ranker.trainable_variables])
+    for plain, scaled in zip(*weights, strict=True):
+        np.testing.assert_allclose(scaled, plain, rtol=1e-6, atol=1e-8)
+    assert max(np.abs(plain - begin).max() for plain, begin in zip(weights[0], start, strict=True)) > 1e-3
+
+
+def test_float16_recovers_from_an_overflow():
+    """A loss scale far too high: steps are skipped, not taken with infinities, until it has come down."""
+    data = tf.data.Dataset.from_tensors(features(np.random.default_rng(1))).repeat()
+    with precision_policy("mixed_float16"):
+        ranker = new_ranker(plan("cluster_id"))
+        scaled = tf.keras.mixed_precision.LossScaleOptimizer(tf.keras.optimizers.SGD(0.1), initial_scale=2.0**40)
+        ranker.compile(scaled)
+        start = [weight.numpy() for weight in ranker.trainable_variables]
+        ranker.fit(data, steps_per_epoch=1, verbose=0)
+        for weight, before in zip(ranker.trainable_variables, start, strict=True):
+            np.testing.assert_array_equal(weight, before)
+        assert float(scaled.loss_scale) == 2.0**39 and int(ranker.steps) == 1
+        losses = ranker.fit(data, steps_per_epoch=10, epochs=8, verbose=0).history["loss"]
+    assert 1 < float(scaled.loss_scale) < 2.0**25
+    assert all(np.isfinite(weight).all() for weight in ranker.get_weights())
+    assert losses[-1] < losses[0] and int(ranker.steps) == 81
 
 
 def test_two_replicas_train_like_one(two_replicas):

@@ -23,9 +23,9 @@ from courier_tf.exporting.stages import Stages
 from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import Embedder
 from courier_tf.pretrain.encoder import Encoder, save_encoder
+from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.model import Architecture
 from courier_tf.ranking.saved import Plan, new_ranker, save_ranker
 from tests.serving.servers import SERVERS, running
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from courier_tf import artefacts, records
+from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.model import Architecture, Ranker
+from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.train import train_users
 
 HISTORY, DIM, RATE = 20, 16, 1e-3

@@ -1,0 +1,42 @@
+"""What runs have in common is made once."""
+
+from pathlib import Path
+
+from courier_tf import artefacts
+from courier_tf.artefacts import MadeBy
+from courier_tf.experiment.store import SharingChain
+from courier_tf.presets import PRESETS
+
+TINY = PRESETS["tiny"]
+
+
+def chain_of(folder: Path, name: str) -> SharingChain:
+    return SharingChain(folder / "runs" / name, TINY, store=folder / "stages")
+
+
+def test_equal_stages_are_made_once_and_others_apart(tmp_path):
+    made = []
+
+    def stage(chain, settings):
+        made_by = MadeBy("embed", settings, {})
+
+        def make(target):
+            made.append(target)
+            with artefacts.write_aside(target, made_by) as (partial, _):
+                (partial / "value").write_text(str(settings))
+
+        chain.workdir.mkdir(parents=True, exist_ok=True)
+        chain._unless_current(chain.directory("embed"), made_by, make)
+        return artefacts.read(chain.directory("embed"), "embed")
+
+    first, second, other = (chain_of(tmp_path, name) for name in "abc")
+    one = stage(first, {"n": 1})
+    assert stage(second, {"n": 1}).fingerprint == one.fingerprint and len(made) == 1
+    assert stage(other, {"n": 2}).fingerprint != one.fingerprint and len(made) == 2
+    assert (second.directory("embed") / "value").read_text() == "{'n': 1}"
+    assert second.seconds("embed") == first.seconds("embed") >= 0 and first.seconds("rank") is None
+    stage(second, {"n": 2})  # Other settings in the same workdir.
+    assert (second.directory("embed") / "value").read_text() == "{'n': 2}" and len(made) == 2
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    tmp_path.rename(moved)
+    assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"

@@ -1,0 +1,106 @@
+"""The tables and plots of a grid, their means and paired intervals."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from courier_tf.experiment import run as running
+from courier_tf.experiment import table
+from courier_tf.experiment.run import experiment
+from tests.experiment.conftest import GRID, TINY
+
+
+def test_rows_table_and_plot(tmp_path, stand_in):
+    work = tmp_path / "work"
+    frame = experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
+    assert len(frame) == 2 * 2 * 2 and set(frame["seed"]) == {0, 1} and set(frame["clusters"]) == {4, 8}
+    row = frame[(frame["clusters"] == 8) & (frame["seed"] == 1) & (frame["mode"] == "cluster_id")].iloc[0]
+    assert row["gain repeats_left_out"] == pytest.approx(0.08) and row["peak_memory_gib"] > 0.001
+    assert row["seconds_pretrain"] == 3 and row["code_version"] == "v1" and row["split"] == "valid"
+    read = pd.read_csv(work / "results.csv")
+    assert list(read.columns) == list(frame.columns) and len(read) == len(frame)
+    for name in ("run", "mode", "seed", "auc", "gain repeats_left_out", "clusters"):
+        assert read[name].tolist() == pytest.approx(frame[name].tolist(), nan_ok=True), name
+    text = (work / "results.md").read_text()
+    lines = text.splitlines()
+    assert (
+        lines[0] == "about it"
+        and lines[2].endswith("valid: 51.00.")
+        and len(lines) == 4 + (2 + 4) + 1 + (2 + 3) + 1 + (2 + 2) + 1 + (2 + 2)
+    )
+    assert lines[19:21] == [
+        f"| clusters={clusters} | cluster_id | 0.30 | c4 0.50, c3 0.40, c2 0.30 | c0 0.10, c1 0.20, c2 0.30 |"
+        for clusters in (4, 8)
+    ]
+    assert set(frame["rank_modes"]) == {"none+cluster_id"} and set(frame["image_size"]) == {TINY.ingest.image_size}
+    assert set(frame.columns) >= set(TINY.by_name()), "every setting is told, named by the grid or not"
+    assert set(frame["commit"]) == {running._commit()}
+    assert all((work / f"{plot}.png").stat().st_size > 1000 for plot in ("gains", "losses"))
+    assert row["loss_1"] == 4.5 and row["loss_3"] == 0.5 and row["held_out_alignment"] == 1
+    losses = "4.500 (0.000) | 2.500 (0.000) | 0.500 (0.000)"
+    assert lines[-1] == f"| clusters=8 | 2 | {losses} | 1.000 (0.000) | 50.00 (0.00) | 60.00 (0.00) | 3 (0) |"
+    of_ranker, gained = lines[4:10], lines[11:16]
+    # Seeds average out; what was predicted better by construction has its interval above 0.
+    assert "| clusters=8 | cluster_id | 2 | 60.00 (0.00) | 58.00 (0.00) |" in of_ranker[-1]
+    from sklearn.metrics import roc_auc_score
+
+    gains = []
+    for seed in (0, 1):
+        with np.load(work / "runs" / f"clusters=8,seed={seed}" / "predictions.npz") as found:
+            aucs = {mode: roc_auc_score(stand_in.clicked, found[mode][0]) for mode in found}
+        gains.append(100 * (aucs["cluster_id"] - aucs["none"]))
+    shown = float(gained[-1].split("|")[gained[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
+    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first run" in gained[0]
+    assert [line.split("|")[1:3] for line in gained[2:]] == [
+        [" clusters=4 ", " cluster_id "],
+        [" clusters=8 ", " none "],  # Against the first run.
+        [" clusters=8 ", " cluster_id "],
+    ]
+
+
+def test_runs_on_different_data_are_scored_each_on_its_own(tmp_path, stand_in, monkeypatch):
+    """Of the second ingest all labels are turned round: what gains on the first loses there."""
+    other = dataclasses.replace(stand_in, clicked=1 - stand_in.clicked)
+    seen = []
+
+    def evaluation_of(workdir, split):
+        seen.append((workdir.name, split))
+        return other if "uniform" in workdir.name else stand_in
+
+    monkeypatch.setattr(table, "evaluation_of", evaluation_of)
+    grid = dataclasses.replace(GRID, blocks=[{"negatives": ["popularity", "uniform"], "clusters": [8]}])
+    work = tmp_path / "work"
+    experiment(grid, "raw", work, work / "stages", TINY)
+    assert sorted(name.split(",")[0] for name, _ in seen) == ["negatives=popularity", "negatives=uniform"]
+    lines = [line.split("|") for line in (work / "results.md").read_text().splitlines()]
+    head = next(line for line in lines if "gain over none, all" in " ".join(line))
+    place, against = head.index(" gain over none, all (95 %) "), len(head) - 2
+    gains = {line[1].strip(): line for line in lines if len(line) == len(head) and line[2] == " cluster_id "}
+    popularity, uniform = (gains[f"negatives={name},clusters=8"] for name in ("popularity", "uniform"))
+    assert float(popularity[place].split()[0]) == -float(uniform[place].split()[0]) > 10
+    assert uniform[against].strip() == "", "they have no impressions in common"
+
+
+def test_modes_are_compared_with_each_other(tmp_path, stand_in):
+    from sklearn.metrics import roc_auc_score
+
+    grid = dataclasses.replace(GRID, blocks=[{"clusters": [4]}], fixed={"rank_modes": ["none", "cluster_id", "vector"]})
+    work = tmp_path / "work"
+    experiment(grid, "raw", work, work / "stages", TINY)
+    (line,) = (line for line in (work / "results.md").read_text().splitlines() if "| cluster_id | vector |" in line)
+    part, differences = stand_in.slices["repeats_left_out"], []
+    for seed in (0, 1):
+        with np.load(work / "runs" / f"clusters=4,seed={seed}" / "predictions.npz") as found:
+            aucs = [roc_auc_score(stand_in.clicked[part], found[mode][0, part]) for mode in ("cluster_id", "vector")]
+        differences.append(100 * (aucs[0] - aucs[1]))
+    assert np.mean(differences) < -5
+    assert float(line.split("|")[4].split()[0]) == pytest.approx(np.mean(differences), abs=0.006)
+
+
+def test_readings_of_the_test_span_are_told(tmp_path, stand_in):
+    work = tmp_path / "work"
+    frame = experiment(GRID, "raw", work, work / "stages", TINY, final=True)
+    assert set(frame["split"]) == {"test"}
+    assert "The test span was read 8 times, by 4 runs." in (work / "results.md").read_text()
