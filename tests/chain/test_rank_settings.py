@@ -1,0 +1,65 @@
+"""What the settings of the rank stage say reaches the rankers that it trains."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from courier_tf import artefacts
+from courier_tf.artefacts import MadeBy
+from courier_tf.ranking.architecture import Architecture
+from courier_tf.ranking.compare import start_directory
+from courier_tf.ranking.saved import load_plan
+from courier_tf.ranking.train import rank
+from courier_tf.records import read_items
+
+
+def plans(chain, target, **values):
+    """mode -> plan of the ranker that one short pass has made."""
+    modes = ("none", "cluster_id")
+    settings = dataclasses.replace(chain.settings.rank, rank_modes=modes, rank_starts=1, rank_epochs=1, **values)
+    directories = chain.directory("ingest"), chain.directory("cluster")
+    rank(*directories, None, target, settings, 0, MadeBy("rank", {}, {}))
+    return {mode: load_plan(start_directory(target, mode, 0)) for mode in modes}
+
+
+def test_columns_widths_and_whom_the_ranker_knows(finished, tmp_path):
+    shop, chain = finished
+    found = plans(
+        chain,
+        tmp_path / "rank",
+        rank_columns=("category",),
+        rank_dim=5,
+        rank_gate=False,
+        rank_cross_layers=2,
+        rank_min_item_events=3,
+        rank_min_user_page_views=4,
+    )
+    assert found["none"].architecture == Architecture((), 5, False, 2, 0)
+    assert found["cluster_id"].architecture == Architecture(("cluster_id",), 5, False, 2, 0)
+    facts = artefacts.read(chain.directory("ingest"), "ingest").facts
+    events = pd.read_csv(shop / "events.csv")
+    train = events[events["timestamp"] < facts["valid_from_seconds"]]
+    page_views = train.groupby("user_id")["request_id"].nunique()
+    clicks = train[train["clicked"] == 1]["item_id"].value_counts()
+    for plan in found.values():
+        assert set(plan.catalogue.names) == {"item", "column/category"}
+        sizes = dict(zip(plan.catalogue.names, plan.catalogue.sizes, strict=True))
+        assert sizes["item"] == 1 + (clicks >= 3).sum()
+        assert sorted(plan.users) == sorted(user.encode() for user in page_views[page_views >= 4].index)
+    assert (page_views < 4).sum() > 0 and (clicks < 3).sum() > 0, "there are some to leave out"
+
+
+def test_hashed_ids(finished, tmp_path):
+    _, chain = finished
+    found = plans(chain, tmp_path / "rank", rank_hash_buckets=16)["cluster_id"]
+    assert found.architecture.user_buckets == found.catalogue.hash_buckets == 16 and len(found.users) == 0
+    every = read_items(chain.directory("ingest"), ["category"]).columns
+    assert {f"column/{column}" for column in every} <= set(found.catalogue.names)
+
+
+def test_more_replicas_than_gpus_are_refused(finished, tmp_path):
+    with pytest.raises(RuntimeError, match="replicas=3, but this machine has 0 GPUs"):
+        plans(finished[1], tmp_path / "rank", rank_replicas=3)
+    assert not np.any([path.name == "rank" for path in tmp_path.iterdir()]), "nothing half-made is left as a result"
