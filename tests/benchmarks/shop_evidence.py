@@ -20,14 +20,12 @@ import tyro
 from scipy import stats
 
 from courier_tf import artefacts
-from courier_tf.chain import Chain
+from courier_tf.experiment.store import STORE_FOLDER, SharingChain
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
 from courier_tf.settings import Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
-from tests.benchmarks.sharing import share_stages
 
-SHARED = ("ingest", "warmup")  # Made once per shop, by the run that comes first.
 CONTROL = "cluster_id_permuted"
 
 
@@ -69,11 +67,10 @@ def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[di
         make_shop(shop, ShopSettings(visual_signal=visual_signal, shop_seed=seed))
     rows = []
     sides = {side for claim in CLAIMS if claim.signal == visual_signal for side in (claim.better, claim.than)}
-    for objective in sorted({side[0] for side in sides}, reverse=True):  # courier is first, and shares what it made.
+    for objective in sorted({side[0] for side in sides}, reverse=True):  # The second shares what they have in common.
         features = {"none"} | {side[1] for side in sides if side[0] == objective}
-        workdir = out / objective
-        share_stages(workdir, out / "courier", SHARED)
-        found = Chain(workdir, settings_of(seed, objective, features, starts)).run(str(shop), final=True)
+        own = settings_of(seed, objective, features, starts)
+        found = SharingChain(out / objective, own, store=out / STORE_FOLDER).run(str(shop), final=True)
         for mode, metrics in found["ranking"].items():
             gain = found["gain_over_none"]["test"].get(mode, {}).get("all", {})
             rows.append(

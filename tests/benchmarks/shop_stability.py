@@ -18,17 +18,15 @@ import tyro
 from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts
-from courier_tf.chain import Chain
 from courier_tf.clusters.files import TABLE_FILE
+from courier_tf.experiment.store import STORE_FOLDER, SharingChain
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
 from courier_tf.settings import Settings
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
-from tests.benchmarks.sharing import share_stages
 
 STEPS = (10, PRESETS["demo"].pretrain.pretrain_steps)  # The train span of the shop has about 15 days.
 ALGORITHMS = ("kmeans", "online", "residual")
-LEARNED = ("ingest", "warmup", "pretrain", "embed")  # What all clusterings of one day share.
 
 
 def changed(settings: Settings, **parts: dict) -> Settings:
@@ -42,11 +40,10 @@ def cluster_ids(cluster: Path) -> dict[str, int]:
     return dict(zip(table["item_id"].to_pylist(), table["cluster_id"].to_pylist(), strict=True))
 
 
-def run(raw: Path, workdir: Path, shared: Path, settings: Settings) -> artefacts.Artefact:
-    """The chain up to the cluster stage, with the stages before it made once for all workdirs of a day."""
-    # An encoder that goes on from another has no warm-up of its own.
-    share_stages(workdir, shared, [stage for stage in LEARNED if stage != "warmup" or not settings.pretrain.init])
-    chain = Chain(workdir, settings)
+def run(raw: Path, workdir: Path, settings: Settings) -> artefacts.Artefact:
+    """The chain up to the cluster stage, with the stages before it made once for all clusterings of a day."""
+    chain = SharingChain(workdir, settings, store=workdir.parent / STORE_FOLDER)
+    chain.write_settings()
     chain.ingest(str(raw))
     for stage in ("pretrain", "embed", "cluster"):
         getattr(chain, stage)()
@@ -70,7 +67,7 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
     ]
     for steps, algorithm in itertools.product(STEPS, ALGORITHMS):
         settings = changed(PRESETS["demo"], cluster={"clusters": clusters, "algorithm": algorithm})
-        first = run(raw, out / f"first-{algorithm}", out / f"first-{ALGORITHMS[0]}", settings)
+        first = run(raw, out / f"first-{algorithm}", settings)
         facts = artefacts.read(first.path.parent / "ingest", "ingest").facts
         later = {
             "valid_from": str(date.fromisoformat(facts["valid_from"]) + timedelta(days=1)),
@@ -79,7 +76,7 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
         retrain = {"init": str(out / f"first-{ALGORITHMS[0]}" / "pretrain"), "pretrain_steps": steps}
         for kind, previous in (("kept", str(first.path)), ("fresh", None)):
             again = changed(settings, ingest=later, pretrain=retrain, cluster={"previous": previous})
-            found = run(raw, out / f"{steps}-{kind}-{algorithm}", out / f"{steps}-kept-{ALGORITHMS[0]}", again)
+            found = run(raw, out / f"{steps}-{kind}-{algorithm}", again)
             old, new = cluster_ids(first.path), cluster_ids(found.path)
             pairs = np.array([(old[item], new[item]) for item in old if old[item] >= 0 and new.get(item, -1) >= 0])
             kept = 100 * (pairs[:, 0] == pairs[:, 1]).mean()
