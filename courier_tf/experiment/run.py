@@ -170,6 +170,8 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
                 print(f"[{own.name}] is kept as the code of {before['commit']} made it, and not run again", flush=True)
             return
         about["peak_memory_gib"] = before["peak_memory_gib"]
+    else:
+        print(f"[{own.name}] was made with other settings, data or code, and is replaced", flush=True)
     write_file(used, json.dumps(about))  # What is there no longer counts as finished.
     write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
     print(f"[{own.name}] ...", flush=True)

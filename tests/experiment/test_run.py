@@ -15,7 +15,7 @@ from courier_tf.shop import ShopSettings, make_shop
 from tests.experiment.conftest import GRID, TINY
 
 
-def test_a_run_that_is_broken_off_does_not_count_as_finished_and_its_peak_is_kept(tmp_path, stand_in, monkeypatch):
+def test_a_run_that_is_broken_off_is_not_finished_and_keeps_its_peak(tmp_path, stand_in, monkeypatch, capsys):
     work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
     experiment(grid, "raw", work, work / "stages", TINY, until="pretrain")
     used = work / "runs" / "clusters=4,seed=0" / "used.json"
@@ -28,8 +28,10 @@ def test_a_run_that_is_broken_off_does_not_count_as_finished_and_its_peak_is_kep
     monkeypatch.delenv("BREAK")
     frame = experiment(grid, "raw", work, work / "stages", TINY)
     assert set(frame["peak_memory_gib"]) == {7.5}
+    assert "is replaced" not in capsys.readouterr().out
     experiment(grid, "other raw", work, work / "stages", TINY)
     assert json.loads(used.read_text())["peak_memory_gib"] < 7.5, "that was another run"
+    assert "clusters=4,seed=0] was made with other settings, data or code, and is replaced" in capsys.readouterr().out
 
 
 def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, capsys):

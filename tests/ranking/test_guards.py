@@ -60,7 +60,7 @@ def write_shop(folder, items, looks, signal):
 
 @pytest.fixture(scope="module")
 def aucs(shop, tmp_path_factory):
-    """(signal, mode, labels shuffled) -> AUC on valid, in points, each ranker trained when it is first asked for."""
+    """(signal, mode) -> AUC on valid, in points, each ranker trained when it is first asked for."""
     items, looks = shop
     catalogue = Catalogue.of(items, [], NOW)
     users = np.array([f"u{n}".encode() for n in range(20)], object)
@@ -91,7 +91,7 @@ def test_permuted_looks_gain_nothing(aucs):
 
 
 def test_without_a_signal_looks_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
-    """Labels that depend on nothing are shuffled labels: whatever ranks them has seen them."""
+    """Labels that depend on nothing: whatever ranks them has seen them. (Shuffled ones: `test_shop_guards`.)"""
     assert abs(aucs(0.0, "cluster_id") - 50) < NOTHING
     assert abs(aucs(0.0, "none") - 50) < NOTHING
 
