@@ -123,7 +123,8 @@ class Experiment(Stage):
     seeds: tuple[int, ...] = ()
     """Seeds of each run. Default: the grid's."""
     parallel: int = 1
-    """Runs at a time, fewer where finished runs show that there is too little memory."""
+    """Runs at a time, fewer where there is too little memory: each is taken for as large as the largest that has
+    finished, and until one has, one runs alone."""
     final: bool = False
     """Measure on the test span; each run's reading is counted."""
     until: Until = "rank"

@@ -58,6 +58,7 @@ def run_cell(spec: Spec) -> None:
         "seconds": {stage: chain.seconds(stage) for stage in STAGES},
         "ingest": artefacts.read(chain.directory("ingest"), "ingest").fingerprint,
         "code_version": trained.made_by.code_version,
+        "commit": chain.commit(spec.until),
         **ranked,
     }
     artefacts.write_file(chain.workdir / FOUND_FILE, json.dumps(found, indent=2))

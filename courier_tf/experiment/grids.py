@@ -49,10 +49,14 @@ class Grid:
         for block in self.blocks:
             if not isinstance(block, Mapping) or not all(isinstance(v, list | tuple) for v in block.values()):
                 raise SettingsError(f"a block of a grid maps settings to lists of values, but there is {block!r}")
+        if not isinstance(self.fixed, Mapping):
+            raise SettingsError(f"`fixed` of a grid maps settings to values, but is {self.fixed!r}")
+        if not self.variants() or not self.seeds:
+            raise SettingsError("a grid needs a run, and a seed")
 
     def named(self) -> set[str]:
-        """The settings that the grid itself gives values to; the seed is one of them."""
-        return {"seed", *self.fixed}.union(*self.blocks)
+        """The settings that the grid gives a value to in every run, so that no other can count; the seed is one."""
+        return {"seed", *self.fixed} | set.intersection(*map(set, self.blocks))
 
     def variants(self) -> list[dict[str, Any]]:
         """The settings in which the runs differ, one dict per run, each once."""

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -65,8 +65,10 @@ class Processes:
             process.kill()
             process.wait()
 
-    def run(self, command: Sequence[str], log: Path) -> tuple[int, float]:
+    def run(self, command: Sequence[str], log: Path, begin: Callable[[], None] = lambda: None) -> tuple[int, float]:
         """Runs a command to its end, from any thread, as soon as there is memory; what it says is added to `log`.
+
+        `begin` is called just before it starts.
 
         Returns:
             Its exit code, negative for a signal, and its peak memory in GiB.
@@ -78,6 +80,7 @@ class Processes:
             self._changed.wait_for(lambda: self._why_ended or not self._running or self._fits())
             if self._why_ended:
                 raise ExperimentError(self._why_ended)
+            begin()
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, pass_fds=[self._lock.fileno()])
             self._running.add(process)
         _, status, resources = os.wait4(process.pid, 0)

@@ -19,7 +19,8 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
 
     Columns: `held_out_...` are of the encoder on the valid span (`pretrain.score`), `loss_1` to `loss_3` its mean loss
     in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`; `gates` is a JSON object,
-    how far the gate of each category is open; `commit` is that of the code that ran it last.
+    how far the gate of each category is open; `commit` is that of the code that made its last
+    stage.
 
     Args:
         name: of the run.
@@ -33,8 +34,8 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
     of_encoder = {f"loss_{part + 1}": loss for part, loss in enumerate(_thirds(found["losses"]))}
     of_encoder |= {f"held_out_{figure}": value for figure, value in found["held_out"].items()}
     costs = {f"seconds_{stage}": seconds for stage, seconds in found["seconds"].items()}
-    costs |= {"peak_memory_gib": used["peak_memory_gib"], "commit": used["commit"]}
-    costs["code_version"] = found["code_version"]
+    costs |= {"peak_memory_gib": used["peak_memory_gib"]}
+    costs |= {name: found[name] for name in ("code_version", "commit")}
     rows = []
     for mode, values in found.get("ranking", {}).items():
         figures = {metric: value for metric, value in values.items() if metric != "slices"}

@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of
 from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import USED_FILE, rows_of
+from courier_tf.experiment.store import commit
 from courier_tf.experiment.table import draw, gates_of, popularity, table_of
 from courier_tf.settings import Settings
 
@@ -102,9 +101,10 @@ def experiment(
         # Of each variant all seeds: the first line of the table is complete as soon as possible.
         frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
     directories = {key: Path(one.workdir) for key, one in finished.items()}
-    text = f"{grid.about}\n\n{_readings(directories.values())}"
-    if until == "rank":
-        ranked = frame[frame["run"].isin(kept)]
+    text = f"{grid.about}\n\n{_readings(workdir)}"
+    if frame.loc[frame["run"].isin(kept), "mode"].notna().any():  # Also where rankers were trained before.
+        # In the order of the grid: the others are compared with its first run.
+        ranked = pd.concat([frame[(frame["run"] == name) & frame["mode"].notna()] for name in kept])
         of_ranked = {key: directories[key] for key in zip(ranked["run"], ranked["seed"], strict=True)}
         text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n{gates_of(ranked)}"
         draw(ranked, workdir / PLOT_FILE)
@@ -162,7 +162,7 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
     own.mkdir(parents=True, exist_ok=True)
     made_of = [spec.settings, _formers(Settings.from_json(spec.settings)), spec.final, data, courier_tf.__version__]
     key, used = fingerprint_of(made_of), own / USED_FILE
-    about = {"key": key, "until": None, "commit": _commit(), "peak_memory_gib": 0.0}
+    about = {"key": key, "until": None, "commit": commit(), "peak_memory_gib": 0.0}
     before = json.loads(used.read_text()) if used.exists() else about
     if before["key"] == key:
         if before["until"] in (spec.until, "rank"):
@@ -172,11 +172,14 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
         about["peak_memory_gib"] = before["peak_memory_gib"]
     else:
         print(f"[{own.name}] was made with other settings, data or code, and is replaced", flush=True)
-    write_file(used, json.dumps(about))  # What is there no longer counts as finished.
-    write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
-    print(f"[{own.name}] ...", flush=True)
+
+    def begin() -> None:
+        write_file(used, json.dumps(about))  # What is there no longer counts as finished.
+        write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
+        print(f"[{own.name}] ...", flush=True)
+
     command = [sys.executable, "-m", "courier_tf.experiment.cell", str(own / SPEC_FILE)]
-    code, memory = processes.run(command, own / LOG_FILE)
+    code, memory = processes.run(command, own / LOG_FILE, begin)
     if code:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")
     about |= {"until": spec.until, "peak_memory_gib": max(memory, about["peak_memory_gib"])}
@@ -184,21 +187,10 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
     print(f"[{own.name}] done", flush=True)
 
 
-@functools.cache
-def _commit() -> str:
-    """Of the checkout that this code stands in, as git describes it; its version where there is none."""
-    folder, git = Path(courier_tf.__file__).parents[1], shutil.which("git")
-    if not git or not (folder / ".git").exists():
-        return courier_tf.__version__
-    command = [git, "-C", str(folder), "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or courier_tf.__version__
-
-
-def _readings(workdirs: Iterable[Path]) -> str:
-    """How often these runs have looked at the test span; empty where none has."""
-    files = [workdir / READINGS_FILE for workdir in workdirs]
-    times = sum(len(json.loads(file.read_text())) for file in files if file.exists())
+def _readings(workdir: Path) -> str:
+    """How often all runs that were ever made here have looked at the test span; empty where none has."""
+    files = list((workdir / RUNS_FOLDER).glob(f"*/{READINGS_FILE}"))
+    times = sum(len(json.loads(file.read_text())) for file in files)
     return f"The test span was read {times} times, by {len(files)} runs.\n\n" if times else ""
 
 
@@ -210,6 +202,6 @@ def _formers(settings: Settings) -> list[str]:
 
 
 def _largest(workdir: Path) -> float:
-    """The peak memory of the largest run that has finished here, GiB; 0 where there is none."""
-    files = (workdir / RUNS_FOLDER).glob(f"*/{USED_FILE}")
+    """The peak memory of the largest run of this grid that has finished, on either span, GiB; 0 where there is none."""
+    files = workdir.parent.glob(f"*/{RUNS_FOLDER}/*/{USED_FILE}")
     return max((json.loads(file.read_text())["peak_memory_gib"] for file in files), default=0.0)

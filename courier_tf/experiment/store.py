@@ -2,18 +2,23 @@
 
 import dataclasses
 import fcntl
+import functools
 import json
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import courier_tf
 from courier_tf import artefacts
-from courier_tf.artefacts import MadeBy, write_file
+from courier_tf.artefacts import ArtefactError, MadeBy, write_file
 from courier_tf.chain import Chain
 
 STORE_FOLDER = "stages"  # In the workdir of the experiments.
-SECONDS_FILE = "seconds.json"
+MADE_FILE = "made.json"  # Beside a stage: seconds that it took, commit of the code that finished it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,22 +36,43 @@ class SharingChain(Chain):
 
     def seconds(self, stage: str) -> float | None:
         """What making a stage took, whichever run made it; None for one that was not made here."""
-        file = self.directory(stage).resolve().with_suffix(f".{SECONDS_FILE}")
-        return json.loads(file.read_text()) if file.exists() else None
+        return self._made(stage).get("seconds")
+
+    def commit(self, stage: str) -> str | None:
+        """Of the code that made a stage, whichever run that was; None for one that was not made here."""
+        return self._made(stage).get("commit")
+
+    def _made(self, stage: str) -> dict[str, Any]:
+        file = self.directory(stage).resolve().with_suffix(f".{MADE_FILE}")
+        return json.loads(file.read_text()) if file.exists() else {}
 
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
+        if target.exists() and not target.is_symlink():
+            raise ArtefactError(f"{target} was made by itself, and not to be shared: remove it")
         self.store.mkdir(parents=True, exist_ok=True)
         shared = self.store / f"{made_by.stage}-{made_by.key}"
         with shared.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not artefacts.is_current(shared, made_by):
-                file, started = shared.with_suffix(f".{SECONDS_FILE}"), time.monotonic()
+                file, started = shared.with_suffix(f".{MADE_FILE}"), time.monotonic()
                 # A run that was interrupted has left what it had used by then.
-                before = json.loads(file.read_text()) if file.exists() else 0.0
+                before = json.loads(file.read_text())["seconds"] if file.exists() else 0.0
                 try:
                     super()._unless_current(shared, made_by, make)
                 finally:
-                    write_file(file, json.dumps(before + time.monotonic() - started))
+                    took = before + time.monotonic() - started
+                    write_file(file, json.dumps({"seconds": took, "commit": commit()}))
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))
+
+
+@functools.cache
+def commit() -> str:
+    """Of the checkout that this code stands in, as git describes it; its version where there is none."""
+    folder, git = Path(courier_tf.__file__).parents[1], shutil.which("git")
+    if not git or not (folder / ".git").exists():
+        return courier_tf.__version__
+    command = [git, "-C", str(folder), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or courier_tf.__version__

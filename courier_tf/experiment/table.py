@@ -111,7 +111,7 @@ class _Scored:
         self.evaluations = {ingest: evaluation_of(path, split) for ingest, path in of_ingest.items()}
         # Of categories there are many, and their gains stand in each run's metrics.json.
         self.parts = PARTS | {
-            name: name.removeprefix(f"{HEADLINE}+")
+            name: f"{PARTS[HEADLINE]}, {name.removeprefix(f'{HEADLINE}+')}"
             for evaluation in self.evaluations.values()
             for name in evaluation.slices
             if name.startswith(f"{HEADLINE}+") and name != RARE_HEADLINE and not name.startswith(OF_CATEGORIES)

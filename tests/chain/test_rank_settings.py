@@ -12,7 +12,6 @@ from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.compare import start_directory
 from courier_tf.ranking.saved import load_plan
 from courier_tf.ranking.train import rank
-from courier_tf.records import read_items
 
 
 def plans(chain, target, **values):
@@ -55,8 +54,8 @@ def test_hashed_ids(finished, tmp_path):
     _, chain = finished
     found = plans(chain, tmp_path / "rank", rank_hash_buckets=16)["cluster_id"]
     assert found.architecture.user_buckets == found.catalogue.hash_buckets == 16 and len(found.users) == 0
-    every = read_items(chain.directory("ingest"), ["category"]).columns
-    assert {f"column/{column}" for column in every} <= set(found.catalogue.names)
+    every = artefacts.read(chain.directory("ingest"), "ingest").facts["item_columns"]
+    assert len(every) > 1 and {"item", *(f"column/{column}" for column in every)} == set(found.catalogue.names)
 
 
 def test_more_replicas_than_gpus_are_refused(finished, tmp_path):

@@ -30,8 +30,8 @@ clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], setting
 scores = {"best_without_repeats": 0.5, "mean_without_repeats": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0,
           "undefined": None}
 base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
-        "ingest": settings["ingest"]["negatives"], "code_version": "v1"}
-if spec["final"]:
+        "ingest": settings["ingest"]["negatives"], "code_version": "v1", "commit": "c1"}
+if spec["final"] and spec["until"] == "rank":
     (own / "test_readings.json").write_text(json.dumps([{}, {}]))
 (own / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
 (own / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")

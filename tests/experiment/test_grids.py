@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -17,6 +18,8 @@ from courier_tf.settings import (
     SettingsError,
     with_values,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_block_stands_for_all_combinations_and_none_is_run_twice():
@@ -66,6 +69,24 @@ def test_blocks_hold_lists(tmp_path):
             grid_of(str(file))
 
 
+@pytest.mark.parametrize("wrong", [{"blocks": []}, {"blocks": [{"clusters": []}]}, {"seeds": []}, {"fixed": ["a"]}])
+def test_a_grid_without_runs_or_seeds_is_refused(tmp_path, wrong):
+    file = tmp_path / "grid.json"
+    file.write_text(json.dumps({"about": "", "blocks": [{}]} | wrong))
+    with pytest.raises(SettingsError, match=r"a grid needs a run|`fixed` of a grid"):
+        grid_of(str(file))
+
+
+def test_the_grids_go_together_with_the_options_of_the_makefile():
+    """`make evidence-hm` gives all of them."""
+    text = (ROOT / "Makefile").read_text()
+    (options,) = re.findall(r"^HM := ((?:.*\\\n)*.*)", text, re.MULTILINE)
+    given = {word[2:].replace("-", "_") for word in options.split() if word.startswith("--")}
+    assert len(given) > 8 and given < set(Settings().by_name())
+    for name in (*GRIDS, *(ROOT / "tests" / "benchmarks" / "grids").glob("hm_*.json")):
+        assert not given & grid_of(str(name)).named(), name
+
+
 #: What may differ between runs of a grid whose encoders are compared: not how long they learn, nor from what.
 BUDGET = {
     field.name
@@ -105,7 +126,7 @@ def test_shipped_grids_are_valid_and_start_from_what_the_others_are_compared_wit
 
 
 def test_the_grids_of_the_benchmarks_are_valid():
-    files = list((Path(__file__).parents[1] / "benchmarks" / "grids").glob("*.json"))
+    files = list((ROOT / "tests" / "benchmarks" / "grids").glob("*.json"))
     assert files
     for file in files:
         grid = grid_of(str(file))

@@ -40,13 +40,13 @@ def workdir(tmp_path):
 def test_claims(workdir, monkeypatch, mode, low, high, less, holds):
     one = Claim("grid", "a", mode, "x", low, high, less)
     monkeypatch.setattr(hm_claims, "CLAIMS", (one, one._replace(grid="not run")))
-    table, found = verdicts(workdir)
+    table, found = verdicts(workdir, "grid")
     assert found == holds and len(table.splitlines()) == 3 and "| grid | test |" in table
     if holds:
-        main(workdir)
+        main(workdir, "somewhere/grid.json")
     else:
         with pytest.raises(SystemExit, match="does not hold"):
-            main(workdir)
+            main(workdir, "somewhere/grid.json")
 
 
 def test_a_grid_that_is_not_finished_shows_nothing(workdir, monkeypatch):
@@ -54,13 +54,24 @@ def test_a_grid_that_is_not_finished_shows_nothing(workdir, monkeypatch):
     pd.DataFrame([{"run": "a", "mode": None, "seed": 0}]).to_csv(workdir / "grid" / "test" / "results.csv")
     for less in ("b", ""):
         monkeypatch.setattr(hm_claims, "CLAIMS", (Claim("grid", "a", "cluster_id", "x", -np.inf, np.inf, less),))
-        assert not verdicts(workdir)[1]
+        assert not verdicts(workdir, "grid")[1]
     twice = [{"run": run, "mode": "cluster_id", "seed": seed, "gain x": 1.0} for run in ("a1", "a2") for seed in (0, 1)]
     pd.DataFrame(twice).to_csv(workdir / "grid" / "test" / "results.csv")
     with pytest.raises(ValueError, match="duplicate"):
-        verdicts(workdir)
+        verdicts(workdir, "grid")
 
 
 def test_the_interval_of_the_seeds():
     """Of 1, 2, 3: the deviation is 1, t of two degrees of freedom 4.303, so 4.303 / sqrt(3) either way."""
     assert hm_claims._interval(pd.Series([1.0, 2.0, 3.0])) == "-0.48 to +4.48"
+
+
+def test_each_span_is_judged(workdir, monkeypatch):
+    """The same claim holds on test and not on valid."""
+    monkeypatch.setattr(hm_claims, "CLAIMS", (Claim("grid", "a", "cluster_id", "x", 1.0, np.inf),))
+    rows = pd.read_csv(workdir / "grid" / "test" / "results.csv")
+    (workdir / "grid" / "valid").mkdir()
+    rows.assign(**{"gain x": 0.0}).to_csv(workdir / "grid" / "valid" / "results.csv")
+    table, found = verdicts(workdir, "grid")
+    assert not found and [line.split("|")[2].strip() for line in table.splitlines()[2:]] == ["valid", "test"]
+    assert [line.split("|")[-2].strip() for line in table.splitlines()[2:]] == ["no", "yes"]

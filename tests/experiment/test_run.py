@@ -38,19 +38,26 @@ def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, ca
     work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
     experiment(grid, "raw", work, work / "stages", TINY)
     assert "is kept as" not in capsys.readouterr().out
-    monkeypatch.setattr(running, "_commit", lambda: "later")
+    monkeypatch.setattr(running, "commit", lambda: "later")
     frame = experiment(grid, "raw", work, work / "stages", TINY)
-    assert "is kept as the code of" in capsys.readouterr().out and set(frame["commit"]) != {"later"}
+    assert "is kept as the code of" in capsys.readouterr().out and set(frame["commit"]) == {"c1"}
 
 
-def test_what_the_grid_names_cannot_be_given_beside_it(tmp_path, stand_in):
-    words = ["experiment", "clusters", "--raw", "raw", "--workdir", str(tmp_path)]
-    for given in (["--seed", "3"], ["--clusters", "7"], ["--rank-modes", "none", "vector"]):
+def test_what_the_grid_names_in_every_run_cannot_be_given_beside_it(tmp_path, stand_in):
+    (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID) | {"blocks": [{}, {"temperature": [0.3]}]}))
+    words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path), "--preset", "tiny"]
+    for given in (["--seed", "3"], ["--rank-modes", "none", "vector"]):
         with pytest.raises(SystemExit, match=f"{given[0][2:].replace('-', '_')}.*the grid names these itself"):
             cli.main([*words, *given])
-    cli.main([*words, "--seeds", "3", "--image-size", "32", "--until", "pretrain"])
-    frame = pd.read_csv(tmp_path / "clusters" / "valid" / "results.csv")
-    assert set(frame["seed"]) == {3} and set(frame["image_size"]) == {32}
+    cli.main([*words, "--seeds", "3", "--temperature", "0.7"])
+    frame = pd.read_csv(tmp_path / "mine" / "valid" / "results.csv")
+    assert set(frame["seed"]) == {3} and set(frame["temperature"]) == {0.3, 0.7}, "it counts where no block names it"
+
+
+def test_rankers_of_before_stay_in_the_table(tmp_path, stand_in):
+    for until in ("rank", "pretrain"):
+        experiment(GRID, "raw", tmp_path / "work", tmp_path / "stages", TINY, until=until)
+        assert "| clusters=8 | cluster_id |" in (tmp_path / "work" / "results.md").read_text()
 
 
 def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in):

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.experiment.store import SharingChain
+from courier_tf.experiment.store import SharingChain, commit
 from courier_tf.presets import PRESETS
 
 TINY = PRESETS["tiny"]
@@ -35,8 +37,13 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     assert stage(other, {"n": 2}).fingerprint != one.fingerprint and len(made) == 2
     assert (second.directory("embed") / "value").read_text() == "{'n': 1}"
     assert second.seconds("embed") == first.seconds("embed") >= 0 and first.seconds("rank") is None
+    assert second.commit("embed") == commit() and first.commit("rank") is None
     stage(second, {"n": 2})  # Other settings in the same workdir.
     assert (second.directory("embed") / "value").read_text() == "{'n': 2}" and len(made) == 2
+    alone = chain_of(tmp_path, "alone")
+    alone.directory("embed").mkdir(parents=True)
+    with pytest.raises(artefacts.ArtefactError, match="made by itself"):
+        stage(alone, {"n": 1})
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     tmp_path.rename(moved)
     assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from courier_tf.experiment import run as running
 from courier_tf.experiment import table
 from courier_tf.experiment.run import experiment
 from tests.experiment.conftest import GRID, TINY
@@ -36,7 +35,7 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     ]
     assert set(frame["rank_modes"]) == {"none+cluster_id"} and set(frame["image_size"]) == {TINY.ingest.image_size}
     assert set(frame.columns) >= set(TINY.by_name()), "every setting is told, named by the grid or not"
-    assert set(frame["commit"]) == {running._commit()}
+    assert set(frame["commit"]) == {"c1"}
     assert all((work / f"{plot}.png").stat().st_size > 1000 for plot in ("gains", "losses"))
     assert row["loss_1"] == 4.5 and row["loss_3"] == 0.5 and row["held_out_alignment"] == 1
     losses = "4.500 (0.000) | 2.500 (0.000) | 0.500 (0.000)"
@@ -100,7 +99,21 @@ def test_modes_are_compared_with_each_other(tmp_path, stand_in):
 
 
 def test_readings_of_the_test_span_are_told(tmp_path, stand_in):
+    """Twice by each run that has rankers, as the stand-in says; those of other seeds are not forgotten."""
+    grid = dataclasses.replace(GRID, blocks=[{"clusters": [4], "temperature": [0.1, 0.2]}], tuned=["temperature"])
     work = tmp_path / "work"
-    frame = experiment(GRID, "raw", work, work / "stages", TINY, final=True)
-    assert set(frame["split"]) == {"test"}
-    assert "The test span was read 8 times, by 4 runs." in (work / "results.md").read_text()
+    for seeds, told in (([0, 1], "4 times, by 2 runs"), ([2], "6 times, by 3 runs")):
+        grid = dataclasses.replace(grid, seeds=seeds)
+        frame = experiment(grid, "raw", work, work / "stages", TINY, final=True)
+        assert set(frame["split"].dropna()) == {"test"}
+        assert f"The test span was read {told}." in (work / "results.md").read_text()
+
+
+def test_the_first_run_of_the_grid_is_compared_with_whichever_was_run_first(tmp_path, stand_in):
+    """The tuned ones are run before it."""
+    blocks = [{"clusters": [4]}, {"clusters": [8], "temperature": [0.1, 0.2]}]
+    grid = dataclasses.replace(GRID, blocks=blocks, tuned=["temperature"])
+    experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
+    lines = [line.split("|") for line in (tmp_path / "work" / "results.md").read_text().splitlines()]
+    against = {line[1].strip(): line[6].strip() for line in lines if len(line) == 8 and line[2] == " cluster_id "}
+    assert against["clusters=4"] == "" and against["clusters=8,temperature=0.2"][0] in "+-"
