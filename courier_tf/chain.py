@@ -6,17 +6,16 @@ alone: each is called with the directories of those before it.
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.settings import RankSettings, Settings
+from courier_tf.settings import Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
-SETTINGS_FILE, METRICS_FILE, READINGS_FILE = "settings.json", "metrics.json", "test_readings.json"
+SETTINGS_FILE = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,31 +181,12 @@ class Chain:
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""
-        from courier_tf.ranking.compare import measure
+        from courier_tf.metrics_file import write_metrics
 
         ingested, ranked = self._ingested_and("rank")
-        trained = artefacts.read(self.directory("pretrain"), "pretrain")
-        clustered = artefacts.read(self.directory("cluster"), "cluster")
-        results = {"valid": ranked.facts}
-        if final:
-            self._count_reading(ranked)
-            results["test"] = measure(ingested.path, ranked.path, rank_settings(ranked), "test")
-        modes = rank_settings(ranked).rank_modes
-        held_out = {"pretrain": trained.facts["held_out"]}
-        if not self.settings.pretrain.init:
-            held_out["warmup"] = artefacts.read(self.directory("warmup"), "warmup").facts["held_out"]
-        content = {
-            "ranking": {m: {split: found["metrics"][m] for split, found in results.items()} for m in modes},
-            "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
-            "popularity": {split: found["popularity"] for split, found in results.items()},
-            "gates": ranked.facts["gates"],
-            "held_out": held_out,
-            "clusters": clustered.facts,
-            "data": ingested.facts,
-            "made_by": dataclasses.asdict(ranked.made_by),
-        }
-        artefacts.write_file(self.workdir / METRICS_FILE, json.dumps(content, indent=2, default=str))
-        return content
+        names = ["pretrain", "cluster", *([] if self.settings.pretrain.init else ["warmup"])]
+        learned = {name: artefacts.read(self.directory(name), name) for name in names}
+        return write_metrics(self.workdir, ingested, learned, ranked, final)
 
     def _ingested_and(self, stage: str) -> tuple[artefacts.Artefact, artefacts.Artefact]:
         """The results of ingest and of another stage; the latter must come from the former."""
@@ -230,23 +210,9 @@ class Chain:
         make(target)
         print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
 
-    def _count_reading(self, ranked: artefacts.Artefact) -> None:
-        """Notes that the test span was looked at: choices made after many looks are worth less."""
-        file = self.workdir / READINGS_FILE
-        readings = json.loads(file.read_text()) if file.exists() else []
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        readings.append({"time": now, "rank": ranked.fingerprint})
-        artefacts.write_file(file, json.dumps(readings, indent=2))
-
 
 #: The pre-training settings that the warm-up depends on.
 WARMUP_SETTINGS = (
     "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
     "checkpoint_every", "replicas",
 )  # fmt: skip
-
-
-def rank_settings(ranked: artefacts.Artefact) -> RankSettings:
-    """The settings that a rank stage was run with, whatever is asked for now."""
-    values = {name: value for name, value in ranked.made_by.settings.items() if name != "seed"}
-    return RankSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

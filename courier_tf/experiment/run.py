@@ -12,7 +12,6 @@ import pandas as pd
 
 import courier_tf
 from courier_tf.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file, write_file
-from courier_tf.chain import READINGS_FILE
 from courier_tf.experiment import encoders
 from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of
@@ -20,6 +19,7 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import USED_FILE, rows_of
 from courier_tf.experiment.store import commit
 from courier_tf.experiment.table import draw, gates_of, popularity, table_of
+from courier_tf.metrics_file import READINGS_FILE
 from courier_tf.settings import Settings
 
 RUNS_FOLDER = "runs"

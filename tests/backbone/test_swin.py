@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from courier_tf.backbone import windows
 from courier_tf.backbone.attention import WindowAttention
-from courier_tf.backbone.swin import SIZES, PatchEmbedding, Survival, SwinBackbone
+from courier_tf.backbone.survival import Survival
+from courier_tf.backbone.swin import SIZES, PatchEmbedding, SwinBackbone
 
 SMALL = {"patch": 4, "dim": 8, "depths": (2, 2), "heads": (2, 4), "window": 4}
 
