@@ -143,7 +143,7 @@ def test_a_real_grid(tmp_path, capsys):
     assert sorted(stages) == ["cluster", "cluster", "embed", "ingest", "pretrain", "rank", "rank", "warmup"]
     shown = capsys.readouterr().out
     assert "| clusters=8 | cluster_id+simscore | 1 |" in shown
-    assert "gain over none, department/" in shown and "category/" not in shown
+    assert "gain over none, repeats left out, department/" in shown and "category/" not in shown
     assert "The test span was read 2 times, by 2 runs." in shown
     for split in ("valid", "test"):
         assert set(pd.read_csv(tmp_path / "work" / "grid" / split / "results.csv")["split"]) == {split}
