@@ -128,7 +128,8 @@ def _run_experiment(command: Experiment, defaults: Settings) -> None:
     from courier_tf.experiment.store import STORE_FOLDER
 
     grid = grid_of(command.grid)
-    given = {name for name, value in command.settings.by_name().items() if value != defaults.by_name()[name]}
+    usual = defaults.by_name()
+    given = {name for name, value in command.settings.by_name().items() if value != usual[name]}
     if given & grid.named():
         raise SettingsError(f"{sorted(given & grid.named())}: the grid names these itself; seeds are given by --seeds")
     if command.seeds:

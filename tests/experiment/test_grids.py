@@ -135,6 +135,20 @@ def test_the_grids_of_the_benchmarks_are_valid():
         )
 
 
+def test_warm_started_rankers_find_those_of_the_day_before():
+    """Where `courier experiment` puts them in the workdir of `make evidence-hm-daily`."""
+    before, after = (
+        grid_of(str(ROOT / "tests" / "benchmarks" / "grids" / f"hm_{name}.json"))
+        for name in ("previous_day", "warm_started")
+    )
+    own = "work/evidence-hm/hm_previous_day/valid/runs"
+    places = {
+        str(variant["rank_columns"]): f"{own}/{name_of(variant)},seed={before.seeds[0]}/rank"
+        for variant in before.variants()
+    }
+    assert {str(v["rank_columns"]): v["rank_init"] for v in after.variants()} == places
+
+
 def test_a_grid_of_ones_own(tmp_path):
     file = tmp_path / "grid.json"
     file.write_text(json.dumps({"about": "mine", "blocks": [{"rank_columns": [[], ["category"]]}], "seeds": [5]}))
