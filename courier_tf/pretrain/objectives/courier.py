@@ -79,7 +79,11 @@ class Courier(Objective):
         parts = [(self.reconstruction, [None, None, width])]
         if self.projection:
             self.project = keras.Sequential(
-                [keras.layers.Dense(width, activation="relu"), keras.layers.Dense(width)], name="projection"
+                [
+                    keras.layers.Dense(width, activation="relu", dtype="float32"),
+                    keras.layers.Dense(width, dtype="float32"),
+                ],
+                name="projection",
             )
             parts.append((self.project, [None, width]))
         if "click" in self.loss_names:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from courier_tf.training import precision_policy
 from tests.pretrain.objectives.batches import ITEMS, batch_of, raw_batch, store
 from tests.pretrain.objectives.models import OBJECTIVES, model_of
 
@@ -30,6 +31,26 @@ def test_trains_in_chunks_as_at_once(name):
         assert set(terms.gauges) == set(model.objective.gauges)
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5 * max(1.0, float(tf.reduce_max(tf.abs(one)))))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_losses_are_float32_under_every_policy(name):
+    rng = np.random.default_rng(8)
+    pixels, attributes = store(rng)
+    batch = batch_of(raw_batch(rng), pixels, attributes, user=np.arange(10))
+    vectors = rng.normal(size=[2 * len(batch["photo_items"]), 8]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    losses = []
+    for policy in ("float32", "mixed_bfloat16", "mixed_float16"):
+        tf.keras.utils.set_random_seed(2)
+        with precision_policy(policy):
+            objective = OBJECTIVES[name]()
+            objective.build([None, 8])
+            embeddings = tf.constant(vectors[: objective.views * len(batch["photo_items"])])
+            losses.append(float(objective(embeddings, batch).loss))
+            assert all(weight.dtype == tf.float32 for weight in objective.trainable_weights)
+    assert abs(losses[0]) > 1e-4
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", some_slow(SHARED_OUT, quick=("clip",)))
