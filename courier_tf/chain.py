@@ -165,8 +165,21 @@ class Chain:
         self._unless_current(
             self.directory("rank"),
             made_by,
-            lambda target: rank(ingested.path, clustered.path, embed, target, settings, self.settings.seed, made_by),
+            lambda target: rank(
+                ingested.path,
+                clustered.path,
+                embed,
+                target,
+                settings,
+                self.settings.seed,
+                made_by,
+                self._trained(made_by),
+            ),
         )
+
+    def _trained(self, made_by: MadeBy) -> dict[str, Path]:
+        """Rank stages by the modes whose rankers need not be trained again: a chain by itself knows none."""
+        return {}
 
     def export(self, scann: bool = False, server: str | None = None, warm_up_log: Path | None = None) -> None:
         """Trained models to versioned SavedModels below `models/`, and the bundle of the server below `serving/`.

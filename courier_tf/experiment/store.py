@@ -46,6 +46,17 @@ class SharingChain(Chain):
         file = self.directory(stage).resolve().with_suffix(f".{MADE_FILE}")
         return json.loads(file.read_text()) if file.exists() else {}
 
+    def _trained(self, made_by: MadeBy) -> dict[str, Path]:
+        """The modes of this rank stage that another in the store has: `none` of every objective is one ranker."""
+        from courier_tf.ranking.train import same_rankers
+
+        found = {}
+        for path in sorted(self.store.glob(f"{made_by.stage}-*/")):
+            other = artefacts.read(path, made_by.stage).made_by
+            modes = set(self.settings.rank.rank_modes) & set(other.settings["rank_modes"])
+            found |= {mode: path for mode in modes if same_rankers(mode, made_by, other)}
+        return found
+
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
         if target.exists() and not target.is_symlink():
             raise ArtefactError(f"{target} was made by itself, and not to be shared: remove it")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.ranking.looks import Looks
+from courier_tf.ranking.looks import Looks, usual_cosine, usual_embedding
 from courier_tf.ranking.repeats import history_share, same_values
 
 keras = tf.keras
@@ -39,8 +39,9 @@ class ClusterId(keras.layers.Layer):
     hundred IDs make twenty thousand pairs of them.
 
     Numbers: the share of the history in the candidate's cluster, and its root; with several levels that for codes that
-    agree up to each level, since a code of a finer level means something within the coarser ones alone. Then, of each
-    level, how much the ID's embedding is like those of the history: the largest cosine, and the mean.
+    agree up to each level, since a code of a finer level means something within the coarser ones alone. Then what
+    `SimScore` tells of embeddings, of what the codes say of them: the sum of their centroids, in full width, which
+    training does not move (cosines of the trained embeddings are worth less, LOG.md).
     """
 
     needs_embeddings = False
@@ -53,25 +54,36 @@ class ClusterId(keras.layers.Layer):
             start = np.concatenate([np.zeros([1, dim]), self.START_SIZE * centroids])  # Without a photo: at the centre.
             initial = keras.initializers.Constant(start)
             self.tables.append(keras.layers.Embedding(len(start), dim, initial, name=f"level_{level}"))
+        codebook = np.pad(looks.centroids, [(0, 0), (1, 0), (0, 0)])  # Row 0 of each level: without a photo.
+        self.codebook = _constant(self, "codebook", codebook)
+        self.usual = _constant(self, "usual", usual_cosine(looks.coded_sample()))
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
         agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
         share = history_share(agree, mask)
         own, others = self._embedded(candidate.codes), self._embedded(history.codes)
         comparable = (mask & (history.codes[..., 0] > 0))[:, None, :] & (candidate.codes[..., :1] > 0)
-        alike = [largest_and_mean(_cosine(mine, other), comparable) for mine, other in zip(own, others, strict=True)]
-        numbers = tf.concat([share, tf.sqrt(share), *alike], axis=2)
+        cosine = tf.einsum("bnd,bhd->bnh", self._coded(candidate.codes), self._coded(history.codes))
+        alike = largest_and_mean((cosine - self.usual[0]) / self.usual[1], comparable)
+        numbers = tf.concat([share, tf.sqrt(share), alike], axis=2)
         return Seen(tf.concat(own, axis=-1), tf.concat(others, axis=-1), numbers)
 
     def _embedded(self, codes: tf.Tensor) -> list[tf.Tensor]:
         """[B, R, levels] to the [B, R, dim] of each level."""
         return [table(codes[..., level]) for level, table in enumerate(self.tables)]
 
+    def _coded(self, codes: tf.Tensor) -> tf.Tensor:
+        """[B, R, levels] to [B, R, D] float32 of length 1, as `Looks.coded`; 0 without a photo."""
+        found = tf.add_n([tf.gather(level, codes[..., n]) for n, level in enumerate(tf.unstack(self.codebook))])
+        return tf.math.l2_normalize(found, axis=-1)
 
-def _cosine(own: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """[B, N, D] and [B, H, D] to [B, N, H] float32; 0 where one of them has no direction."""
-    own, others = (tf.math.l2_normalize(tf.cast(part, tf.float32), axis=-1) for part in (own, others))
-    return tf.einsum("bnd,bhd->bnh", own, others)
+
+def _constant(layer: keras.layers.Layer, name: str, value: Any) -> tf.Variable:
+    """A weight that training does not move, in float32 under every policy."""
+    return layer.add_weight(
+        name, np.shape(value), "float32", keras.initializers.Constant(value), trainable=False,
+        experimental_autocast=False,
+    )  # fmt: skip
 
 
 def largest_and_mean(cosine: tf.Tensor, comparable: tf.Tensor) -> tf.Tensor:
@@ -91,12 +103,8 @@ class Vector(keras.layers.Layer):
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs, autocast=False)  # Embeddings are centred before they are rounded.
         self.projection = keras.layers.Dense(dim, use_bias=False, name="projection")
-        for name, value in zip(("mean", "deviation"), looks.usual_embedding(), strict=True):
-            constant = self.add_weight(
-                name, np.shape(value), "float32", keras.initializers.Constant(value), trainable=False,
-                experimental_autocast=False,
-            )  # fmt: skip
-            setattr(self, name, constant)
+        mean, deviation = usual_embedding(looks.embedding_sample())
+        self.mean, self.deviation = _constant(self, "mean", mean), _constant(self, "deviation", deviation)
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
         own, others = self._projected(candidate.embeddings), self._projected(history.embeddings)
@@ -121,8 +129,7 @@ class SimScore(keras.layers.Layer):
 
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        usual = keras.initializers.Constant(looks.usual_cosine())
-        self.usual = self.add_weight("usual", [2], "float32", usual, trainable=False)
+        self.usual = _constant(self, "usual", usual_cosine(looks.embedding_sample()))
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
         own, others = candidate.embeddings, history.embeddings

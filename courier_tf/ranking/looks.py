@@ -11,6 +11,7 @@ from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE
 
 SAMPLE = 20_000  # Items, and pairs of them, that the usual embedding and the usual cosine are measured on.
+TINY = 1e-6  # What is less is rounding: no length, no deviation.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,23 +84,44 @@ class Looks:
             found[level, :, : own.shape[1]] = own / (size or 1.0)
         return found
 
-    def usual_embedding(self) -> tuple[np.ndarray, float]:
-        """([D] mean, deviation over all numbers) of embeddings of the train span, so that a model can centre them."""
-        sample = self._sample()
-        if not len(sample):
-            return np.zeros(self.embeddings.shape[1], np.float32), 1.0
-        mean = sample.mean(axis=0)
-        return mean, float(np.sqrt(np.square(sample - mean).mean())) or 1.0
+    def coded(self, rows: np.ndarray) -> np.ndarray:
+        """[n] rows -> [n, D] float32: what the codes say of each embedding, the sum of their centroids, of length 1.
 
-    def usual_cosine(self) -> tuple[float, float]:
-        """(Mean, deviation) of the cosine of two items of the train span drawn at random."""
-        sample = self._sample()
-        if not len(sample):
-            return 0.0, 1.0
-        pairs = np.random.default_rng(1).integers(len(sample), size=[2, SAMPLE])
-        cosine = np.einsum("nd,nd->n", sample[pairs[0]], sample[pairs[1]])[pairs[0] != pairs[1]]
-        return (float(cosine.mean()), float(cosine.std()) or 1.0) if len(cosine) else (0.0, 1.0)
+        0 for an item without a photo.
+        """
+        centroids = np.pad(self.centroids, [(0, 0), (1, 0), (0, 0)])  # Code 0: no photo.
+        found = sum(own[self.codes[rows, level]] for level, own in enumerate(centroids))
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), TINY)
 
-    def _sample(self) -> np.ndarray:
-        usable = np.flatnonzero(self.in_train_span & self.embeddings.any(axis=1))
-        return self.embeddings[np.random.default_rng(0).permutation(usable)[:SAMPLE]]
+    def _sample(self, known: np.ndarray) -> np.ndarray:
+        """At most `SAMPLE` rows of the train span, drawn at random of those that are `known` ([N + 1] bool)."""
+        return np.random.default_rng(0).permutation(np.flatnonzero(self.in_train_span & known))[:SAMPLE]
+
+    def coded_sample(self) -> np.ndarray:
+        """[n, D] of `coded`, for items drawn at random."""
+        return self.coded(self._sample(self.codes[:, 0] > 0))
+
+    def embedding_sample(self) -> np.ndarray:
+        """[n, D] embeddings of items drawn at random."""
+        return self.embeddings[self._sample(self.embeddings.any(axis=1))]
+
+
+def usual_embedding(sample: np.ndarray) -> tuple[np.ndarray, float]:
+    """[n, D] -> ([D] mean, deviation over all numbers), so that a model can centre embeddings."""
+    if not len(sample):
+        return np.zeros(sample.shape[1], np.float32), 1.0
+    mean = sample.mean(axis=0)
+    deviation = float(np.sqrt(np.square(sample - mean).mean()))
+    return mean, deviation if deviation > TINY else 1.0
+
+
+def usual_cosine(sample: np.ndarray) -> tuple[float, float]:
+    """(Mean, deviation) of the cosine of two of [n, D], of length 1, drawn at random."""
+    if not len(sample):
+        return 0.0, 1.0
+    pairs = np.random.default_rng(1).integers(len(sample), size=[2, SAMPLE])
+    cosine = np.einsum("nd,nd->n", sample[pairs[0]], sample[pairs[1]])[pairs[0] != pairs[1]]
+    if not len(cosine):
+        return 0.0, 1.0
+    deviation = float(cosine.std())
+    return float(cosine.mean()), deviation if deviation > TINY else 1.0

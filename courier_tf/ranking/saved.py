@@ -16,7 +16,7 @@ from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Ranker
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
-FORMAT = 2  # Of these files; one more where a change makes former ones unreadable.
+FORMAT = 3  # Of these files; one more where a change makes former ones unreadable.
 VOCABULARY = "vocabulary"  # Of code column i: the array `vocabulary_i`.
 
 
@@ -51,7 +51,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         repeats=catalogue.repeats,
         users=plan.users.astype("S"),
         **known,
-        **{f"looks_{name}": getattr(looks, name) for name in ("codes", "embeddings", "in_train_span")},
+        **{f"looks_{name}": getattr(looks, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
     ranker.reset_metrics()  # The mean loss of the last pass is no part of it.
     ranker.save_weights(str(directory / WEIGHTS_FILE))
@@ -60,7 +60,6 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "names": catalogue.names,
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
-        "levels_and_clusters": looks.centroids.shape[:2],
         "architecture": dataclasses.asdict(plan.architecture),
     }
     write_file(directory / CONFIG_FILE, json.dumps(config, indent=2))
@@ -88,7 +87,7 @@ def load_plan(directory: Path) -> Plan:
         )
         looks = Looks(
             tables["looks_codes"],
-            np.zeros([*config["levels_and_clusters"], 0], np.float32),  # What has come of them is in the weights.
+            tables["looks_centroids"],
             tables["looks_embeddings"],
             tables["looks_in_train_span"],
         )

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,25 @@ def needs_embeddings(modes: Iterable[str]) -> bool:
     return any(IMAGE_FEATURES[name].needs_embeddings for mode in modes for name in image_features(mode))
 
 
+def same_rankers(mode: str, one: artefacts.MadeBy, other: artefacts.MadeBy) -> bool:
+    """Whether two rank stages that have a mode train the same rankers for it.
+
+    They do with the same settings (other modes apart) from the same inputs; of these a mode without looks sees neither
+    cluster IDs nor embeddings, and many do not see the latter.
+    """
+    unseen = set() if image_features(mode) else {"cluster"}
+    unseen |= set() if needs_embeddings([mode]) else {"embed"}
+    seen = [
+        (
+            {name: value for name, value in made_by.settings.items() if name != "rank_modes"},
+            {name: value for name, value in made_by.inputs.items() if name not in unseen},
+            made_by.code_version,
+        )
+        for made_by in (one, other)
+    ]
+    return artefacts.fingerprint_of(seen[0]) == artefacts.fingerprint_of(seen[1])
+
+
 def rank(
     ingest: Path,
     cluster: Path,
@@ -41,6 +62,7 @@ def rank(
     settings: RankSettings,
     seed: int,
     made_by: artefacts.MadeBy,
+    trained: Mapping[str, Path] | None = None,
 ) -> None:
     """Trains and measures every mode of `settings.rank_modes`.
 
@@ -51,6 +73,8 @@ def rank(
         settings: those of this stage.
         seed: of weights and order.
         made_by: what determines the result.
+        trained: rank stages by the modes whose rankers are taken from them, not trained again: `same_rankers` must say
+            that they are the same.
 
     Raises:
         RankingError: fewer train impressions than a batch, an item column that does not exist, a history that holds
@@ -87,6 +111,10 @@ def rank(
             plan = plan_of(mode, catalogue, users, looks, settings, seed)
             sizes = dict(zip(catalogue.names, catalogue.sizes, strict=True))
             print(f"ranker '{mode}': {len(users) or settings.rank_hash_buckets} users, codes {sizes}", flush=True)
+            if trained and mode in trained and not (partial / mode).exists():
+                print(f"ranker '{mode}': that of {trained[mode].name}", flush=True)
+                with tempfile.TemporaryDirectory(dir=partial, prefix=".") as aside:
+                    shutil.copytree(trained[mode] / mode, Path(aside) / mode).rename(partial / mode)
             former = _Former.of(mode, cluster, settings)
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
@@ -119,6 +147,8 @@ def plan_of(
         looks = looks.permuted(seed)
     if not needs_embeddings([mode]):
         looks = dataclasses.replace(looks, embeddings=looks.embeddings[:, :0])
+    if "cluster_id" not in names:
+        looks = dataclasses.replace(looks, centroids=looks.centroids[..., :0])
     architecture = Architecture(
         names, settings.rank_dim, settings.rank_gate, settings.rank_cross_layers, settings.rank_hash_buckets
     )

@@ -11,7 +11,7 @@ from courier_tf.artefacts import MadeBy
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.compare import start_directory
 from courier_tf.ranking.saved import load_plan
-from courier_tf.ranking.train import rank
+from courier_tf.ranking.train import rank, same_rankers
 
 
 def plans(chain, target, **values):
@@ -62,3 +62,36 @@ def test_more_replicas_than_gpus_are_refused(finished, tmp_path):
     with pytest.raises(RuntimeError, match="replicas=3, but this machine has 0 GPUs"):
         plans(finished[1], tmp_path / "rank", rank_replicas=3)
     assert not np.any([path.name == "rank" for path in tmp_path.iterdir()]), "nothing half-made is left as a result"
+
+
+def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finished, tmp_path, capsys):
+    _, chain = finished
+    ingest, cluster, former = (chain.directory(stage) for stage in ("ingest", "cluster", "rank"))
+    settings = dataclasses.replace(chain.settings.rank, rank_modes=("none",))
+    rank(ingest, cluster, None, tmp_path / "rank", settings, 0, MadeBy("rank", {}, {}), {"none": former})
+    assert "pass 1" not in capsys.readouterr().out, "nothing is trained"
+    found, expected = (artefacts.read(path, "rank").facts["metrics"]["none"] for path in (tmp_path / "rank", former))
+    assert found == expected and expected["impressions"] > 0
+
+
+def test_which_rankers_are_the_same():
+    settings = {"rank_modes": ["none", "cluster_id", "simscore"], "rank_dim": 16, "seed": 0}
+    one = MadeBy("rank", settings, {"ingest": "i", "cluster": "c", "embed": "e"})
+    modes = ("none", "cluster_id", "simscore", "cluster_id+simscore", "cluster_id_permuted")
+
+    def same_as(other):
+        return [mode for mode in modes if same_rankers(mode, one, other)]
+
+    assert same_as(MadeBy("rank", {**settings, "rank_modes": ["none"]}, one.inputs)) == list(modes)
+    assert same_as(MadeBy("rank", settings, {"ingest": "i", "cluster": "c"})) == [
+        "none", "cluster_id", "cluster_id_permuted",
+    ]  # fmt: skip
+    assert same_as(MadeBy("rank", settings, {**one.inputs, "cluster": "other", "embed": "other"})) == ["none"]
+    for changed in (
+        MadeBy("rank", {**settings, "seed": 1}, one.inputs),
+        MadeBy("rank", {**settings, "rank_dim": 8}, one.inputs),
+        MadeBy("rank", settings, {**one.inputs, "ingest": "other"}),
+        MadeBy("rank", settings, {**one.inputs, "init": "former"}),
+        dataclasses.replace(one, code_version="other"),
+    ):
+        assert same_as(changed) == []

@@ -23,6 +23,7 @@ from courier_tf.ranking.train import train_users
 from courier_tf.records import read_items
 from courier_tf.settings import RankSettings
 from courier_tf.shop import TRUTH_FILE, ShopSettings, make_shop
+from courier_tf.shop.photos import HUES, TONES
 from tests.chain.conftest import tiny
 from tests.ranking.shop import plan
 
@@ -39,10 +40,15 @@ def shuffle_labels(shop):
 
 
 def true_looks(shop, items):
+    """Looks as cluster IDs; the centroids say what they look like: how dark the fabric is, and the angle of the hue."""
     names = pd.read_csv(shop / TRUTH_FILE).set_index("item_id")["look"][[item.decode() for item in items.ids]]
-    codes = np.append(pd.factorize(names)[0] + 1, 0).astype(np.int32)[:, None]
-    nothing = np.zeros([1, codes.max(), 0], np.float32), np.zeros([len(codes), 0], np.float32)
-    return Looks(codes, *nothing, np.ones(len(codes), bool))
+    codes, looks = pd.factorize(names)
+    tone, hue = pd.factorize(looks.str.split("-").str[0])[0], looks.str.split("-").str[1].astype(int)
+    angle = 2 * np.pi * hue.to_numpy() / HUES
+    centroids = np.column_stack([np.cos(angle), np.sin(angle), np.eye(len(TONES))[tone]])[None] / np.sqrt(2)
+    no_embeddings = np.zeros([len(codes) + 1, 0], np.float32)
+    codes = np.append(codes + 1, 0).astype(np.int32)[:, None]
+    return Looks(codes, centroids.astype(np.float32), no_embeddings, np.ones(len(codes), bool))
 
 
 @pytest.fixture(scope="module", params=["signal", "no signal", "shuffled labels"])

@@ -47,3 +47,17 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     tmp_path.rename(moved)
     assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"
+
+
+def test_rankers_that_another_run_has_trained_are_found(tmp_path):
+    chain = chain_of(tmp_path, "a")
+    inputs = {"ingest": "i", "cluster": "c"}
+    assert chain.settings.rank.rank_modes == ("none", "cluster_id")
+    made_by = MadeBy("rank", {"rank_modes": ["none", "cluster_id"]}, inputs)
+    assert chain._trained(made_by) == {}, "there is no store yet"
+    former = MadeBy("rank", {"rank_modes": ["none", "cluster_id", "simscore"]}, {**inputs, "cluster": "other"})
+    with artefacts.write_aside(chain.store / f"rank-{former.key}", former) as (partial, _):
+        assert chain._trained(made_by) == {}, "it is not finished"
+        (partial / "none").mkdir()
+    # Cluster IDs of another encoder are other cluster IDs.
+    assert chain._trained(made_by) == {"none": chain.store / f"rank-{former.key}"}

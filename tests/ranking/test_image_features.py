@@ -17,7 +17,7 @@ from courier_tf.ranking.image_features import (
     SimScore,
     Vector,
 )
-from courier_tf.ranking.looks import Looks
+from courier_tf.ranking.looks import Looks, usual_cosine, usual_embedding
 from tests.ranking.shop import looks
 
 #: Rows of candidates and histories in `looks()`: 3 has no photo, 4 is unknown or padding.
@@ -44,18 +44,25 @@ def test_every_setting_has_its_layer():
     assert set(IMAGE_FEATURES) == set(get_args(ImageFeature))
 
 
-def test_cluster_id_of_all_levels():
+def test_cluster_id_of_all_levels(precision):
     made = looks(levels=3, clusters=2)
     layer = ClusterId(made, 4)
     candidate, history, numbers = seen_by(layer, made)
     tables = [table.embeddings.numpy() for table in layer.tables]
     assert len(tables) == 3 and tables[0].shape == (3, 4)
+    usual = layer.usual.numpy()
+    rounding = 1e-6 if precision == "float32" else 0.01  # Of the embeddings; the numbers are float32 under any policy.
     for row, codes in enumerate(made.codes[CANDIDATE]):
-        np.testing.assert_allclose(candidate[row], np.concatenate([t[c] for t, c in zip(tables, codes, strict=True)]))
+        np.testing.assert_allclose(
+            candidate[row], np.concatenate([t[c] for t, c in zip(tables, codes, strict=True)]), rtol=rounding, atol=1e-6
+        )
         others = made.codes[HISTORY[row]]
         for place, other in enumerate(others):
             np.testing.assert_allclose(
-                history[row, place], np.concatenate([t[c] for t, c in zip(tables, other, strict=True)])
+                history[row, place],
+                np.concatenate([t[c] for t, c in zip(tables, other, strict=True)]),
+                rtol=rounding,
+                atol=1e-6,
             )
         for level in range(3):
             same = [
@@ -65,13 +72,14 @@ def test_cluster_id_of_all_levels():
             ]
             share = np.mean(same) if same else 0.0
             np.testing.assert_allclose(numbers[row, [level, 3 + level]], [share, np.sqrt(share)], rtol=1e-6)
-            cosines = [
-                cosine(tables[level][codes[level]], tables[level][other[level]])
-                for other, real in zip(others, MASK[row], strict=True)
-                if real and other[0] > 0 and codes[0] > 0
-            ]
-            expected = [max(cosines), np.mean(cosines)] if cosines else [0, 0]
-            np.testing.assert_allclose(numbers[row, 6 + 2 * level : 8 + 2 * level], expected, rtol=1e-5)
+        coded = [sum(made.centroids[level][code - 1] for level, code in enumerate(own)) for own in (codes, *others)]
+        cosines = [
+            (cosine(coded[0], past) - usual[0]) / usual[1]
+            for past, other, real in zip(coded[1:], others, MASK[row], strict=True)
+            if real and other[0] > 0 and codes[0] > 0
+        ]
+        expected = [max(cosines), np.mean(cosines)] if cosines else [0, 0]
+        np.testing.assert_allclose(numbers[row, 6:], expected, rtol=1e-4)
 
 
 def test_the_embedding_of_a_cluster_starts_from_its_centroid():
@@ -137,11 +145,24 @@ def test_the_usual_is_measured_on_the_train_span_alone():
     made = looks()
     later = dataclasses.replace(made, in_train_span=np.array([True, True, False, False, False]))
     known = made.embeddings[:2].astype(float)
-    np.testing.assert_allclose(later.usual_embedding()[0], known.mean(axis=0), rtol=1e-5)
-    mean, deviation = later.usual_cosine()
-    assert mean == pytest.approx(known[0] @ known[1], rel=1e-5) and deviation < 1e-6 or deviation == 1.0
-    nothing = dataclasses.replace(made, in_train_span=np.zeros(5, bool))
-    assert nothing.usual_cosine() == (0.0, 1.0) and nothing.usual_embedding()[1] == 1.0
+    np.testing.assert_allclose(usual_embedding(later.embedding_sample())[0], known.mean(axis=0), rtol=1e-5)
+    # Of two items there is one cosine, and rounding is no deviation.
+    mean, deviation = usual_cosine(later.embedding_sample())
+    assert mean == pytest.approx(known[0] @ known[1], rel=1e-5) and deviation == 1.0
+    nothing = dataclasses.replace(made, in_train_span=np.zeros(5, bool)).embedding_sample()
+    assert usual_cosine(nothing) == (0.0, 1.0) and usual_embedding(nothing)[1] == 1.0
+
+
+def test_what_codes_say_is_the_sum_of_their_centroids():
+    made = dataclasses.replace(looks(levels=2, clusters=3), in_train_span=np.array([True, True, False, False, False]))
+    found = made.coded(np.arange(5))
+    for row, codes in enumerate(made.codes):
+        expected = sum(made.centroids[level][code - 1] for level, code in enumerate(codes)) if codes[0] else np.zeros(6)
+        np.testing.assert_allclose(found[row], expected / (np.linalg.norm(expected) or 1), rtol=1e-5)
+    mean, _ = usual_cosine(made.coded_sample())
+    assert mean == pytest.approx(found[0] @ found[1], rel=1e-5)
+    layer = ClusterId(made, 4)
+    assert layer.usual.numpy()[0] == pytest.approx(mean) and layer.codebook.dtype == tf.float32
 
 
 def test_gates_switch_image_features_off_for_a_category():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import load_ranker, new_ranker, save_ranker
+from courier_tf.ranking.saved import FORMAT, load_ranker, new_ranker, save_ranker
 from courier_tf.training import precision_policy
 from tests.ranking.shop import catalogue, features, looks, plan
 
@@ -173,7 +173,7 @@ def test_saved_ranker_gives_the_same(tmp_path, mode):
     with pytest.raises(ValueError, match="holds no ranker"):
         load_ranker(tmp_path / "nowhere")
     config = tmp_path / "ranker" / "ranker.json"
-    config.write_text(config.read_text().replace('"format": 2', '"format": 1'))
+    config.write_text(config.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
     with pytest.raises(ValueError, match="format of another version"):
         load_ranker(tmp_path / "ranker")
 

@@ -30,7 +30,11 @@ class TorchRanker(nn.Module):
             self.register_buffer(name, torch.from_numpy(table.numpy()).long())
         self.users = nn.Embedding(ranker.user_codes.size, dim)
         self.tables = nn.ModuleList(nn.Embedding(table.input_dim, dim) for table in ranker.embeddings)
-        self.of_cluster = nn.Embedding(ranker.image.features[0].tables[0].input_dim, dim)
+        feature = ranker.image.features[0]
+        self.of_cluster = nn.Embedding(feature.tables[0].input_dim, dim)
+        # Of one level: its rows can be made unit vectors once.
+        self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()[0]), dim=-1))
+        self.usual = feature.usual.numpy().tolist()
         self.gate = nn.Parameter(torch.tensor(ranker.image.gate.switch.numpy()))
         self.factor = ranker.image.gate.FACTOR
         width, hidden = dim * (len(self.tables) + 1), ranker.attention.of_candidate.units
@@ -69,7 +73,8 @@ class TorchRanker(nn.Module):
         cluster, clusters = self.clusters[row, 0], self.clusters[history][..., 0]
         looks, past_looks = self.of_cluster(cluster), self.of_cluster(clusters)
         comparable = mask & (clusters > 0) & (cluster > 0)[:, None]
-        cosine = (normalize(looks, dim=-1)[:, None] * normalize(past_looks, dim=-1)).sum(2)
+        cosine = (self.codebook[cluster][:, None] * self.codebook[clusters]).sum(2)
+        cosine = (cosine - self.usual[0]) / self.usual[1]
         largest = cosine.masked_fill(~comparable, -torch.inf).amax(1, keepdim=True)
         largest = torch.where(comparable.any(1, keepdim=True), largest, 0.0)
         mean = (cosine * comparable).sum(1, keepdim=True) / comparable.sum(1, keepdim=True).clamp(min=1)
