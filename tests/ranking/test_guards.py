@@ -3,6 +3,8 @@
 A small shop in which a user clicks what looks like the history: looks must help there, and only there.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,7 +45,8 @@ def shop():
 
 
 def write_shop(folder, items, looks, signal):
-    """Impressions whose click depends, with this strength, on whether the candidate looks like the history."""
+    """Impressions whose click depends, with this strength ([ITEMS] or of all), on whether the candidate looks like the
+    history."""
     rng = np.random.default_rng(1)
     for split, rows in (("train", TRAIN), ("valid", VALID)):
         item, history = rng.integers(ITEMS, size=rows), rng.integers(ITEMS, size=[rows, 2])
@@ -52,7 +55,7 @@ def write_shop(folder, items, looks, signal):
             "user_id": np.array([f"u{n}" for n in rng.integers(20, size=rows)], object),
             "history_item_ids": items.ids[history],
             "item_id": items.ids[item],
-            "clicked": (rng.random(rows) < 0.3 + signal * 0.5 * like).astype(int),
+            "clicked": (rng.random(rows) < 0.3 + np.broadcast_to(signal, ITEMS)[item] * 0.5 * like).astype(int),
         }
         write_impressions(folder, split, {name: tf.constant(value) for name, value in batch.items()})
     return folder
@@ -94,6 +97,21 @@ def test_without_a_signal_looks_gain_nothing_and_labels_of_chance_cannot_be_rank
     """Labels that depend on nothing: whatever ranks them has seen them. (Shuffled ones: `test_shop_guards`.)"""
     assert abs(aucs(0.0, "cluster_id") - 50) < NOTHING
     assert abs(aucs(0.0, "none") - 50) < NOTHING
+
+
+def test_a_gate_shuts_where_looks_mislead(shop, tmp_path):
+    """What the looks of one category tell says nothing about the other."""
+    items, looks = shop
+    two = np.array([b"x", b"y"] * (ITEMS // 2), object)
+    items = dataclasses.replace(items, columns={"category": two})
+    write_shop(tmp_path, items, looks, np.where(two == b"x", 1.0, 0.0))
+    users = np.array([f"u{n}".encode() for n in range(20)], object)
+    made = plan("cluster_id", own=Catalogue.of(items, ["category"], NOW), users=users, of=looks)
+    evaluation, target = read_evaluation(tmp_path, "valid", items, []), tmp_path / "ranker" / "start_0"
+    fit(tmp_path, target, made, None, evaluation, SETTINGS, TRAIN // 256, seed=0)
+    unknown, helpful, misleading = load_ranker(target).image.gate.values()
+    assert unknown == pytest.approx(0.881, abs=0.001), "no item of it was seen: as it began"
+    assert helpful > 0.92 and misleading < 0.75
 
 
 def write_log(folder, events):
