@@ -55,7 +55,9 @@ class ClusterId(keras.layers.Layer):
             initial = keras.initializers.Constant(start)
             self.tables.append(keras.layers.Embedding(len(start), dim, initial, name=f"level_{level}"))
         codebook = np.pad(looks.centroids, [(0, 0), (1, 0), (0, 0)])  # Row 0 of each level: without a photo.
-        self.codebook = _constant(self, "codebook", codebook)
+        # One table of all levels: its rows are gathered without a copy of it.
+        self.codebook = _constant(self, "codebook", np.concatenate(codebook))
+        self.first_row = len(codebook[0]) * np.arange(len(codebook), dtype=np.int32)
         self.usual = _constant(self, "usual", usual_cosine(looks.coded_sample()))
 
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
@@ -74,8 +76,8 @@ class ClusterId(keras.layers.Layer):
 
     def _coded(self, codes: tf.Tensor) -> tf.Tensor:
         """[B, R, levels] to [B, R, D] float32 of length 1, as `Looks.coded`; 0 without a photo."""
-        found = tf.add_n([tf.gather(level, codes[..., n]) for n, level in enumerate(tf.unstack(self.codebook))])
-        return tf.math.l2_normalize(found, axis=-1)
+        centroids = tf.gather(self.codebook, codes + self.first_row)  # [B, R, levels, D]
+        return tf.math.l2_normalize(tf.reduce_sum(centroids, axis=2), axis=-1)
 
 
 def _constant(layer: keras.layers.Layer, name: str, value: Any) -> tf.Variable:

@@ -35,6 +35,7 @@ from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import FrozenEncoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.process import prepare
+from courier_tf.ranking.image_features import ClusterId
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import Settings
@@ -67,7 +68,8 @@ def flops_of_rank(ranker: Ranker, history: int, candidates: int) -> int:
     hidden = ranker.attention.of_candidate.units
     dense = sum(int(np.prod(layer.kernel.shape)) for layer in (*ranker.mlp.layers, ranker.logit))
     attention = width * history * hidden + history * hidden + history * width
-    return 2 * (candidates * (attention + dense) + history * width * hidden)
+    compared = history * sum(f.codebook.shape[1] for f in ranker.image.features if isinstance(f, ClusterId))
+    return 2 * (candidates * (attention + compared + dense) + history * width * hidden)
 
 
 def flops_per_second() -> float:

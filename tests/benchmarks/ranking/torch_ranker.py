@@ -33,7 +33,7 @@ class TorchRanker(nn.Module):
         feature = ranker.image.features[0]
         self.of_cluster = nn.Embedding(feature.tables[0].input_dim, dim)
         # Of one level: its rows can be made unit vectors once.
-        self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()[0]), dim=-1))
+        self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()), dim=-1))
         self.usual = feature.usual.numpy().tolist()
         self.gate = nn.Parameter(torch.tensor(ranker.image.gate.switch.numpy()))
         self.factor = ranker.image.gate.FACTOR
