@@ -35,7 +35,10 @@ class SharingChain(Chain):
     store: Path = Path()
 
     def seconds(self, stage: str) -> float | None:
-        """What making a stage took, whichever run made it; None for one that was not made here."""
+        """What making a stage took, whichever run made it; None for one that was not made here.
+
+        Of the rank stage: what it trained itself. Rankers that it took over from another took their time there.
+        """
         return self._made(stage).get("seconds")
 
     def commit(self, stage: str) -> str | None:
@@ -47,12 +50,15 @@ class SharingChain(Chain):
         return json.loads(file.read_text()) if file.exists() else {}
 
     def _trained(self, made_by: MadeBy) -> dict[str, Path]:
-        """The modes of this rank stage that another in the store has: `none` of every objective is one ranker."""
+        """The modes of this rank stage that a finished one has: `none` of every objective is one ranker."""
         from courier_tf.ranking.train import same_rankers
 
         found = {}
         for path in sorted(self.store.glob(f"{made_by.stage}-*/")):
-            other = artefacts.read(path, made_by.stage).made_by
+            try:
+                other = artefacts.read(path, made_by.stage).made_by
+            except ArtefactError:  # Broken: whoever needs it makes it anew.
+                continue
             modes = set(self.settings.rank.rank_modes) & set(other.settings["rank_modes"])
             found |= {mode: path for mode in modes if same_rankers(mode, made_by, other)}
         return found

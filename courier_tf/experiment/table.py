@@ -35,7 +35,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         directories: workdir of each run, by (run, seed).
     """
     first, scored = rows["run"].iloc[0], _Scored(directories, rows["split"].iloc[0])
-    figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "all its rankers, s"]
+    figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "rankers that it trained, s"]
     gains = [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
     gains += [f"less the first run, {PARTS[HEADLINE]} (95 %)"]
     achieved, gained = ([_line(["run", "mode", *head]), "|" + "---|" * (2 + len(head))] for head in (figures, gains))

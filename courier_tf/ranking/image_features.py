@@ -39,9 +39,10 @@ class ClusterId(keras.layers.Layer):
     hundred IDs make twenty thousand pairs of them.
 
     Numbers: the share of the history in the candidate's cluster, and its root; with several levels that for codes that
-    agree up to each level, since a code of a finer level means something within the coarser ones alone. Then what
-    `SimScore` tells of embeddings, of what the codes say of them: the sum of their centroids, in full width, which
-    training does not move (cosines of the trained embeddings are worth less, LOG.md).
+    agree up to each level, since a code of a finer level means something within the coarser ones alone. Then the
+    largest and the mean cosine of what the codes say of embeddings, as deviations from what is usual: of the sums of
+    their centroids, in full width, which training does not move (cosines of the trained embeddings are worth less,
+    LOG.md).
     """
 
     needs_embeddings = False
@@ -76,8 +77,11 @@ class ClusterId(keras.layers.Layer):
 
     def _coded(self, codes: tf.Tensor) -> tf.Tensor:
         """[B, R, levels] to [B, R, D] float32 of length 1, as `Looks.coded`; 0 without a photo."""
-        centroids = tf.gather(self.codebook, codes + self.first_row)  # [B, R, levels, D]
-        return tf.math.l2_normalize(tf.reduce_sum(centroids, axis=2), axis=-1)
+        rows = tf.unstack(codes + self.first_row, axis=2)
+        found = tf.gather(self.codebook, rows[0])
+        for finer in rows[1:]:  # One after the other: together they would take the memory of all levels.
+            found += tf.gather(self.codebook, finer)
+        return tf.math.l2_normalize(found, axis=-1)
 
 
 def _constant(layer: keras.layers.Layer, name: str, value: Any) -> tf.Variable:

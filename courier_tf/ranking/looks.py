@@ -20,7 +20,7 @@ class Looks:
 
     Attributes:
         codes: [N + 1, levels] int32, coarse to fine: one more than the code; 0 for an item without a photo.
-        centroids: [levels, clusters, D] float32, the codebook; D is 0 where it is not known.
+        centroids: [levels, clusters, D] float32, the codebook; none of them where nobody wants it.
         embeddings: [N + 1, D] float32 of length 1, or 0 for an item without a photo; D is 0 where nobody wants them.
         in_train_span: [N + 1] bool: items from which constants may be measured.
     """

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,13 +34,17 @@ def needs_embeddings(modes: Iterable[str]) -> bool:
     return any(IMAGE_FEATURES[name].needs_embeddings for mode in modes for name in image_features(mode))
 
 
+def sees_codes(mode: str) -> bool:
+    """Whether a rank mode looks at cluster IDs; a control deals looks out over the items that have a code."""
+    return "cluster_id" in image_features(mode) or is_control(mode)
+
+
 def same_rankers(mode: str, one: artefacts.MadeBy, other: artefacts.MadeBy) -> bool:
     """Whether two rank stages that have a mode train the same rankers for it.
 
-    They do with the same settings (other modes apart) from the same inputs; of these a mode without looks sees neither
-    cluster IDs nor embeddings, and many do not see the latter.
+    They do with the same settings (other modes apart) from the same inputs, as far as the mode sees them.
     """
-    unseen = set() if image_features(mode) else {"cluster"}
+    unseen = set() if sees_codes(mode) else {"cluster"}
     unseen |= set() if needs_embeddings([mode]) else {"embed"}
     seen = [
         (
@@ -111,10 +114,8 @@ def rank(
             plan = plan_of(mode, catalogue, users, looks, settings, seed)
             sizes = dict(zip(catalogue.names, catalogue.sizes, strict=True))
             print(f"ranker '{mode}': {len(users) or settings.rank_hash_buckets} users, codes {sizes}", flush=True)
-            if trained and mode in trained and not (partial / mode).exists():
-                print(f"ranker '{mode}': that of {trained[mode].name}", flush=True)
-                with tempfile.TemporaryDirectory(dir=partial, prefix=".") as aside:
-                    shutil.copytree(trained[mode] / mode, Path(aside) / mode).rename(partial / mode)
+            if trained and mode in trained:
+                _copy_once(trained[mode] / mode, partial / mode)
             former = _Former.of(mode, cluster, settings)
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
@@ -138,6 +139,15 @@ def rank(
             found["taken_over"] = taken
 
 
+def _copy_once(source: Path, target: Path) -> None:
+    """A whole copy, or none: what a copy that was interrupted has left is removed."""
+    aside = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    if not target.exists():
+        print(f"ranker '{target.name}': that of {source.parent.name}", flush=True)
+        shutil.copytree(source, aside).rename(target)
+
+
 def plan_of(
     mode: str, catalogue: Catalogue, users: np.ndarray, looks: Looks, settings: RankSettings, seed: int
 ) -> Plan:
@@ -148,7 +158,9 @@ def plan_of(
     if not needs_embeddings([mode]):
         looks = dataclasses.replace(looks, embeddings=looks.embeddings[:, :0])
     if "cluster_id" not in names:
-        looks = dataclasses.replace(looks, centroids=looks.centroids[..., :0])
+        looks = dataclasses.replace(
+            looks, codes=np.zeros_like(looks.codes[:, :1]), centroids=looks.centroids[:1, :0, :0]
+        )
     architecture = Architecture(
         names, settings.rank_dim, settings.rank_gate, settings.rank_cross_layers, settings.rank_hash_buckets
     )

@@ -35,7 +35,7 @@ from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import FrozenEncoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.process import prepare
-from courier_tf.ranking.image_features import ClusterId
+from courier_tf.ranking.image_features import ClusterId, SimScore
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import Settings
@@ -68,7 +68,11 @@ def flops_of_rank(ranker: Ranker, history: int, candidates: int) -> int:
     hidden = ranker.attention.of_candidate.units
     dense = sum(int(np.prod(layer.kernel.shape)) for layer in (*ranker.mlp.layers, ranker.logit))
     attention = width * history * hidden + history * hidden + history * width
-    compared = history * sum(f.codebook.shape[1] for f in ranker.image.features if isinstance(f, ClusterId))
+    widths = {
+        ClusterId: lambda feature: feature.codebook.shape[1],
+        SimScore: lambda _: ranker.image.embeddings.shape[1],
+    }
+    compared = history * sum(widths[type(f)](f) for f in ranker.image.features if type(f) in widths)
     return 2 * (candidates * (attention + compared + dense) + history * width * hidden)
 
 

@@ -68,8 +68,17 @@ def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finishe
     _, chain = finished
     ingest, cluster, former = (chain.directory(stage) for stage in ("ingest", "cluster", "rank"))
     settings = dataclasses.replace(chain.settings.rank, rank_modes=("none",))
-    rank(ingest, cluster, None, tmp_path / "rank", settings, 0, MadeBy("rank", {}, {}), {"none": former})
+    made_by = MadeBy("rank", {}, {})
+    left = pytest.raises(KeyboardInterrupt)
+    with left, artefacts.write_aside(tmp_path / "rank", made_by, keep_partial=True) as (partial, _):
+        (partial / ".none.partial").mkdir()
+        (partial / ".none.partial" / "half").write_text("")  # A copy was interrupted.
+        raise KeyboardInterrupt
+    rank(ingest, cluster, None, tmp_path / "rank", settings, 0, made_by, {"none": former})
     assert "pass 1" not in capsys.readouterr().out, "nothing is trained"
+    assert not (tmp_path / "rank" / ".none.partial").exists()
+    one, other = (path / "none" / "start_0" / "ranker.weights.h5" for path in (tmp_path / "rank", former))
+    assert one.read_bytes() == other.read_bytes()
     found, expected = (artefacts.read(path, "rank").facts["metrics"]["none"] for path in (tmp_path / "rank", former))
     assert found == expected and expected["impressions"] > 0
 
@@ -87,6 +96,7 @@ def test_which_rankers_are_the_same():
         "none", "cluster_id", "cluster_id_permuted",
     ]  # fmt: skip
     assert same_as(MadeBy("rank", settings, {**one.inputs, "cluster": "other", "embed": "other"})) == ["none"]
+    assert same_as(MadeBy("rank", settings, {**one.inputs, "cluster": "other"})) == ["none", "simscore"]
     for changed in (
         MadeBy("rank", {**settings, "seed": 1}, one.inputs),
         MadeBy("rank", {**settings, "rank_dim": 8}, one.inputs),

@@ -59,5 +59,6 @@ def test_rankers_that_another_run_has_trained_are_found(tmp_path):
     with artefacts.write_aside(chain.store / f"rank-{former.key}", former) as (partial, _):
         assert chain._trained(made_by) == {}, "it is not finished"
         (partial / "none").mkdir()
+    (chain.store / "rank-broken").mkdir()
     # Cluster IDs of another encoder are other cluster IDs.
     assert chain._trained(made_by) == {"none": chain.store / f"rank-{former.key}"}
