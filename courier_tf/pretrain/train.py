@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import artefacts, records
+from courier_tf.leakage import require_past_histories, require_past_page_views
 from courier_tf.pretrain import data
 from courier_tf.pretrain.embedder import export_embedder
 from courier_tf.pretrain.encoder import Encoder, save_encoder
@@ -85,7 +86,11 @@ def pretrain(
     Raises:
         TrainingError: fewer page views with a click (that fulfils `pretrain_where`) and a history than a batch, or
             `pretrain_where` names a column that items do not have.
+        LeakageError: a history holds what comes later.
     """
+    ties = artefacts.read(ingest, "ingest").made_by.settings.get("history_ties")
+    require_past_page_views(ingest, log_order=ties == "log_order")
+    require_past_histories(ingest, ("train", "valid"))  # Of valid the encoder is scored on impressions.
     column = (settings.pretrain_where or "").partition("=")[0]
     catalogue = _Catalogue.read(ingest, {column} if column else set())
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):

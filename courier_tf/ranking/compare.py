@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf import artefacts, records
+from courier_tf.leakage import require_past_histories
 from courier_tf.rank_modes import NO_IMAGE_FEATURE
 from courier_tf.ranking.evaluation import HEADLINE, Evaluation, read_evaluation
 from courier_tf.ranking.fit import predict
 from courier_tf.ranking.intervals import auc_intervals, paired_gain
-from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.metrics import logloss, mean_of
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.schema import SPLITS
@@ -20,7 +20,7 @@ def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> d
     """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them.
 
     Raises:
-        RankingError: a history of the split holds what comes later.
+        LeakageError: a history of the split holds what comes later.
     """
     facts = artefacts.read(ingest, "ingest").facts
     require_past_histories(ingest, SPLITS[: SPLITS.index(split) + 1])

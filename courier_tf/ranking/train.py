@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf import artefacts, records
+from courier_tf.leakage import require_past_histories
 from courier_tf.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
 from courier_tf.ranking import data
 from courier_tf.ranking.architecture import Architecture
@@ -18,7 +19,6 @@ from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import PREDICT_BATCH, fit
 from courier_tf.ranking.image_features import IMAGE_FEATURES
-from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.saved import Plan, load_plan, load_ranker
@@ -80,8 +80,9 @@ def rank(
             that they are the same.
 
     Raises:
-        RankingError: fewer train impressions than a batch, an item column that does not exist, a history that holds
-            what comes later, or a former stage to start from that does not fit.
+        RankingError: fewer train impressions than a batch, an item column that does not exist, or a former stage to
+            start from that does not fit.
+        LeakageError: a history holds what comes later.
     """
     facts = artefacts.read(ingest, "ingest").facts
     rows = facts["counts"].get("impressions_train", 0)

@@ -14,6 +14,8 @@ from courier_tf import artefacts
 from courier_tf.chain import Chain
 from courier_tf.exporting.versions import newest_version
 from courier_tf.graph_model import GraphModel
+from courier_tf.leakage import LeakageError
+from courier_tf.pretrain.train import pretrain
 from courier_tf.ranking.compare import measure
 from courier_tf.ranking.data import RankingError
 from courier_tf.records import read_items
@@ -110,11 +112,32 @@ def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(
                 writer.write(record)
         for stage in ("warmup", "pretrain", "embed", "cluster"):
             (other.workdir / stage).symlink_to(chain.directory(stage))
-        with pytest.raises(RankingError, match=f"split {split}.*somebody new had not clicked"):
+        with pytest.raises(LeakageError, match=f"split {split}.*somebody new had not clicked"):
             if split == "valid":
                 other.rank()
             else:
                 measure(other.directory("ingest"), chain.directory("rank"), chain.settings.rank, "test")
+
+
+def test_a_page_view_that_holds_the_future_is_refused_before_pre_training(finished, tmp_path):
+    _, chain = finished
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, seed=9))
+    shutil.copytree(chain.directory("ingest"), other.directory("ingest"))
+    file = next((other.directory("ingest") / "page_views").glob("train-00000-*"))
+    page_views = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    example = tf.train.Example.FromString(page_views[0])
+    shown = example.features.feature["page_view_item_ids"].bytes_list.value[:]
+    example.features.feature["user_id"].bytes_list.value[0] = b"somebody new"
+    example.features.feature["history_item_ids"].bytes_list.value[:] = shown
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in [*page_views, example.SerializeToString()]:
+            writer.write(record)
+    made_by, out = artefacts.MadeBy("pretrain", {}, {}), tmp_path / "out"
+    with pytest.raises(LeakageError, match=r"page_views, split train.*somebody new had not clicked"):
+        pretrain(
+            other.directory("ingest"), chain.directory("warmup"), tmp_path / "out", other.settings.pretrain, 9, made_by
+        )
+    assert not out.exists()
 
 
 def test_a_log_too_small_for_a_batch_is_told_so(finished, tmp_path):

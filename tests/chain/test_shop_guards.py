@@ -13,10 +13,10 @@ from sklearn.metrics import roc_auc_score
 from beam_jobs.ingest import ingest
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
+from courier_tf.leakage import require_past_histories
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, predict
-from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.ranking.train import train_users

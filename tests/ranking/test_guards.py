@@ -11,11 +11,10 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import records, schema
+from courier_tf.leakage import LeakageError, require_past_histories, require_past_page_views
 from courier_tf.ranking.catalogue import Catalogue
-from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, predict
-from courier_tf.ranking.leakage import require_past_histories
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.records import Items
@@ -114,17 +113,27 @@ def test_a_gate_shuts_where_looks_mislead(shop, tmp_path):
     assert helpful > 0.92 and misleading < 0.75
 
 
-def write_log(folder, events):
-    """(split, user, item, timestamp, clicked, history) as impressions."""
-    for split in {event[0] for event in events}:
-        file = folder / schema.IMPRESSIONS_FOLDER / f"{split}-00000-of-00001.tfrecord"
+def write_log(folder, events, page_views=()):
+    """Impressions (split, user, item, timestamp, clicked, history); page views (user, clicked item, time, history)."""
+    rows = {(schema.PAGE_VIEWS_FOLDER, "train"): []}
+    for place, (split, user, item, time, clicked, history) in enumerate(events):
+        record = {"user_id": user, "page_view_id": f"v{place}", "timestamp": time, "history_item_ids": history}
+        rows.setdefault((schema.IMPRESSIONS_FOLDER, split), []).append(
+            records.serialise({**record, "item_id": item, "clicked": clicked}, schema.IMPRESSION_FEATURES)
+        )
+    for place, (user, item, time, history) in enumerate(page_views):
+        record = {"user_id": user, "page_view_id": f"p{place}", "timestamp": time, "history_item_ids": history}
+        rows[schema.PAGE_VIEWS_FOLDER, "train"].append(
+            records.serialise(
+                {**record, "page_view_item_ids": [item], "page_view_clicked": [1]}, schema.PAGE_VIEW_FEATURES
+            )
+        )
+    for (kind, split), written in rows.items():
+        file = folder / kind / f"{split}-00000-of-00001.tfrecord"
         file.parent.mkdir(parents=True, exist_ok=True)
         with tf.io.TFRecordWriter(str(file)) as writer:
-            for place, (own, user, item, timestamp, clicked, history) in enumerate(events):
-                if own == split:
-                    record = {"user_id": user, "page_view_id": f"v{place}", "timestamp": timestamp}
-                    record |= {"item_id": item, "clicked": clicked, "history_item_ids": history}
-                    writer.write(records.serialise(record, schema.IMPRESSION_FEATURES))
+            for record in written:
+                writer.write(record)
 
 
 LOG = [
@@ -153,14 +162,28 @@ def test_histories_of_the_past_are_fine(tmp_path):
 def test_an_event_of_the_future_in_a_history_is_refused(tmp_path, place, history, wrong):
     log = [(*event[:5], history) if number == place else event for number, event in enumerate(LOG)]
     write_log(tmp_path, log)
-    with pytest.raises(RankingError, match=rf"page view v{place}.*") as error:
+    with pytest.raises(LeakageError, match=rf"page view v{place}.*") as error:
         require_past_histories(tmp_path, ("train", "valid"))
     assert all(part in str(error.value) for part in wrong.split(".*"))
+
+
+def test_an_event_of_the_future_in_a_page_view_is_refused(tmp_path):
+    """What pre-training learns from. Of the time of the page view itself only where the order of the log counts."""
+    write_log(tmp_path, LOG, [("u1", "b", 20, ["a"]), ("u1", "c", 40, ["a", "b"])])
+    require_past_page_views(tmp_path, log_order=False)
+    for history, wrong in ((["a", "c"], "c"), (["d"], "d"), (["a", "b"], "b")):
+        write_log(tmp_path, LOG, [("u1", "b", 20, ["a"]), ("u1", "b", 20, history)])
+        for log_order in (False, True):
+            if log_order and wrong == "b":
+                require_past_page_views(tmp_path, log_order)
+                continue
+            with pytest.raises(LeakageError, match=rf"page_views, split train: .* p1 holds item {wrong}, .*user u1"):
+                require_past_page_views(tmp_path, log_order)
 
 
 def test_a_log_without_clicks_and_histories_is_fine(tmp_path):
     write_log(tmp_path, [("train", "u", "a", 1, 0, []), ("valid", "u", "a", 1, 0, [])])
     require_past_histories(tmp_path, ("train", "valid"))
     write_log(tmp_path, [("train", "u", "a", 1, 0, ["b"]), ("valid", "u", "a", 1, 0, [])])
-    with pytest.raises(RankingError, match="holds item b"):
+    with pytest.raises(LeakageError, match="holds item b"):
         require_past_histories(tmp_path, ("train",))
