@@ -118,7 +118,7 @@ class _Scored:
         }
 
     def difference(self, part: str, side: tuple[str, str], base: tuple[str, str] | None, seeds: list[int]) -> str:
-        """The difference of AUC between two (run, mode) on a slice; empty where there is no base."""
+        """The difference of AUC between two (run, mode) on a slice; empty where there is nothing to compare."""
         if base is None or self.ingests[base[0]] != self.ingests[side[0]]:
             return ""
         both = []
@@ -129,6 +129,8 @@ class _Scored:
                 return ""
             # [seeds, starts, impressions]: starts of one seed share its encoder, and are no repetitions of their own.
             both.append(np.stack([content[mode] for content in loaded]))
+        if np.array_equal(*both):
+            return ""  # The same rankers: `none` of two objectives.
         own = self.evaluations[self.ingests[side[0]]]
         rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices.get(part, np.zeros(0, bool))
         found = rows.any() and paired_gain(own.users[rows], own.clicked[rows], both[0][..., rows], both[1][..., rows])
