@@ -48,6 +48,7 @@ CLAIMS = (
     Claim("paper-modes", CATEGORY, "cluster_id_permuted", HEADLINE, -np.inf, 0.5),
     Claim("paper-modes", CATEGORY, "simscore", RARE_HEADLINE, 1.0, np.inf),
     Claim("paper-modes", ALL, "simscore", HEADLINE, 0.5, np.inf),
+    Claim("paper-modes", ALL, "cluster_id", HEADLINE, 0.0, np.inf),
     Claim("paper-modes", ALL, "cluster_id_permuted", HEADLINE, -np.inf, 0.5),
     *(
         Claim("paper-methods", "objective=courier", "cluster_id", HEADLINE, 0.0, np.inf, f"objective={other}")
