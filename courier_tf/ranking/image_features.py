@@ -45,7 +45,7 @@ class ClusterId(keras.layers.Layer):
     LOG.md).
     """
 
-    needs_embeddings = False
+    needs_codes, needs_embeddings = True, False
     START_SIZE = 0.1  # Of the numbers an embedding starts with (root of the mean square).
 
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
@@ -104,7 +104,7 @@ def largest_and_mean(cosine: tf.Tensor, comparable: tf.Tensor) -> tf.Tensor:
 class Vector(keras.layers.Layer):
     """The embedding itself, centred and scaled by what is usual in the train span, then projected to `dim`."""
 
-    needs_embeddings = True
+    needs_codes, needs_embeddings = False, True
 
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs, autocast=False)  # Embeddings are centred before they are rounded.
@@ -131,7 +131,7 @@ class SimScore(keras.layers.Layer):
     A third number tells whether there is anything to compare; without it the others are 0.
     """
 
-    needs_embeddings = True
+    needs_codes, needs_embeddings = False, True
 
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})

@@ -34,9 +34,9 @@ def needs_embeddings(modes: Iterable[str]) -> bool:
     return any(IMAGE_FEATURES[name].needs_embeddings for mode in modes for name in image_features(mode))
 
 
-def sees_codes(mode: str) -> bool:
-    """Whether a rank mode looks at cluster IDs; a control deals looks out over the items that have a code."""
-    return "cluster_id" in image_features(mode) or is_control(mode)
+def needs_codes(mode: str) -> bool:
+    """Whether a rank mode looks at cluster IDs."""
+    return any(IMAGE_FEATURES[name].needs_codes for name in image_features(mode))
 
 
 def same_rankers(mode: str, one: artefacts.MadeBy, other: artefacts.MadeBy) -> bool:
@@ -44,7 +44,8 @@ def same_rankers(mode: str, one: artefacts.MadeBy, other: artefacts.MadeBy) -> b
 
     They do with the same settings (other modes apart) from the same inputs, as far as the mode sees them.
     """
-    unseen = set() if sees_codes(mode) else {"cluster"}
+    # A control deals looks out over the items that have a code.
+    unseen = set() if needs_codes(mode) or is_control(mode) else {"cluster"}
     unseen |= set() if needs_embeddings([mode]) else {"embed"}
     seen = [
         (
@@ -158,7 +159,7 @@ def plan_of(
         looks = looks.permuted(seed)
     if not needs_embeddings([mode]):
         looks = dataclasses.replace(looks, embeddings=looks.embeddings[:, :0])
-    if "cluster_id" not in names:
+    if not needs_codes(mode):
         looks = dataclasses.replace(
             looks, codes=np.zeros_like(looks.codes[:, :1]), centroids=looks.centroids[:1, :0, :0]
         )
