@@ -26,6 +26,7 @@ from courier_tf.ranking.warm_start import rows_in_common, take_over
 from courier_tf.settings import RankSettings
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
+COPY_SUFFIX = ".partial"
 PREDICTIONS_FILE = "valid.npy"  # Of a mode: [starts, impressions] float32, in the order of the split's files.
 
 
@@ -111,6 +112,8 @@ def rank(
     evaluation = read_evaluation(ingest, "valid", items, facts["repeat_columns"], settings.rank_slice_columns)
     starts = range(settings.rank_starts)
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+        for begun in partial.glob(f".*{COPY_SUFFIX}"):  # By a copy that was interrupted.
+            shutil.rmtree(begun)
         predictions, gates, taken = {}, {}, {}
         for mode in settings.rank_modes:
             plan = plan_of(mode, catalogue, users, looks, settings, seed)
@@ -142,9 +145,8 @@ def rank(
 
 
 def _copy_once(source: Path, target: Path) -> None:
-    """A whole copy, or none: what a copy that was interrupted has left is removed."""
-    aside = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
+    """A whole copy, or none: `rank` removes what one that was interrupted has left."""
+    aside = target.with_name(f".{target.name}{COPY_SUFFIX}")
     if not target.exists():
         print(f"ranker '{target.name}': that of {source.parent.name}", flush=True)
         shutil.copytree(source, aside).rename(target)

@@ -71,12 +71,13 @@ def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finishe
     made_by = MadeBy("rank", {}, {})
     left = pytest.raises(KeyboardInterrupt)
     with left, artefacts.write_aside(tmp_path / "rank", made_by, keep_partial=True) as (partial, _):
-        (partial / ".none.partial").mkdir()
-        (partial / ".none.partial" / "half").write_text("")  # A copy was interrupted.
+        for mode in ("none", "cluster_id"):  # A copy was interrupted, the source of another is gone since.
+            (partial / f".{mode}.partial").mkdir()
+            (partial / f".{mode}.partial" / "half").write_text("")
         raise KeyboardInterrupt
     rank(ingest, cluster, None, tmp_path / "rank", settings, 0, made_by, {"none": former})
     assert "pass 1" not in capsys.readouterr().out, "nothing is trained"
-    assert not (tmp_path / "rank" / ".none.partial").exists()
+    assert {path.name for path in (tmp_path / "rank").iterdir()} == {"artefact.json", "none"}
     one, other = (path / "none" / "start_0" / "ranker.weights.h5" for path in (tmp_path / "rank", former))
     assert one.read_bytes() == other.read_bytes()
     found, expected = (artefacts.read(path, "rank").facts["metrics"]["none"] for path in (tmp_path / "rank", former))
