@@ -29,6 +29,7 @@ class PageView(NamedTuple):
     Attributes:
         items, clicked: what was shown (or sampled), in the order of the log, and its labels.
         history: clicked items strictly before, oldest first; the same for every item.
+        click_times: of each clicked item; the first event of a page view may be older.
         tie_histories: for each clicked item, what precedes it by (timestamp, place in the log).
     """
 
@@ -38,6 +39,7 @@ class PageView(NamedTuple):
     items: list[str]
     clicked: list[int]
     history: list[str]
+    click_times: dict[str, int]
     tie_histories: dict[str, list[str]]
 
 
@@ -110,6 +112,7 @@ class BuildPageViews(beam.DoFn):
                 [event.item_id for event in group],
                 [event.clicked for event in group],
                 self._last(clicks, bisect.bisect_left(times, first.timestamp)),
+                {event.item_id: event.timestamp for event in group if event.clicked},
                 {
                     event.item_id: self._last(clicks, bisect.bisect_left(orders, (event.timestamp, event.place)))
                     for event in group
@@ -172,14 +175,16 @@ class PretrainingRows(beam.DoFn):
             rows, dropped = split_rows(clicked, others, self.size)
         self.dropped.inc(dropped)
         for number, (positive, negative) in enumerate(rows):
-            history = view.tie_histories[positive[0]] if self.log_order else view.history
+            history, timestamp = view.history, view.timestamp
+            if self.log_order:
+                history, timestamp = view.tie_histories[positive[0]], view.click_times[positive[0]]
             if not history:
                 self.without_history.inc()
                 continue
             values = {
                 "user_id": view.user_id,
                 "page_view_id": view.page_view_id,
-                "timestamp": view.timestamp,
+                "timestamp": timestamp,
                 "history_item_ids": history,
                 "page_view_item_ids": positive + negative,
                 "page_view_clicked": [1] * len(positive) + [0] * len(negative),

@@ -17,10 +17,10 @@ class LeakageError(ValueError):
 
 
 def require_past_histories(ingest: Path, splits: Sequence[str]) -> None:
-    """Refuses impressions with an item in their history that the same user had not clicked strictly before.
+    """Refuses impressions whose history holds an item more often than the same user had clicked it strictly before.
 
-    Every click is an impression, too, so the first click of each user on each item is known from the records alone.
-    Users and items are compared by a hash of 63 bits.
+    Every click is an impression, too, so all clicks of each user on each item are known from the records alone. Users
+    and items are compared by a hash of 63 bits.
 
     Args:
         ingest: directory of the ingest stage.
@@ -54,15 +54,20 @@ def require_past_page_views(ingest: Path, log_order: bool) -> None:
 
 
 class _Clicks(NamedTuple):
-    """The first click of each user on each item.
+    """The clicks of each user on each item, so that those before a time can be counted.
 
     Attributes:
         pairs: [K] int64, sorted: of user and item.
-        seconds: [K] int64, when.
+        begins: [K] int: the place of a pair's first click.
+        keys: [C] int64, sorted: of each click, `span` times the number of its pair, and seconds since `start`.
+        start, span: when the first click was, seconds, and how many seconds there are up to the last one, with it.
     """
 
     pairs: np.ndarray
-    seconds: np.ndarray
+    begins: np.ndarray
+    keys: np.ndarray
+    start: int
+    span: int
 
     @classmethod
     def of(cls, ingest: Path, splits: Sequence[str]) -> "_Clicks":
@@ -73,28 +78,35 @@ class _Clicks(NamedTuple):
                 pairs.append(_pairs(row["user_id"], row["item_id"])[clicked])
                 times.append(row["timestamp"].numpy()[clicked])
         pair, time = np.concatenate(pairs), np.concatenate(times)
-        order = np.lexsort((time, pair))
-        known, first = np.unique(pair[order], return_index=True)
-        return cls(known, time[order][first])
+        start, span = (int(time.min()), int(np.ptp(time)) + 1) if len(time) else (0, 1)
+        known, number = np.unique(pair, return_inverse=True)
+        keys = np.sort(span * number + time - start)
+        return cls(known, np.searchsorted(keys, span * np.arange(len(known))), keys, start, span)
 
     def require(self, row: Mapping[str, tf.Tensor], allowance: int, where: str) -> None:
-        """Refuses rows whose history holds an item that was not clicked before their time and `allowance` seconds."""
+        """Refuses rows whose history holds an item more often than it was clicked before their time and `allowance`
+        seconds."""
         history = row["history_item_ids"]
-        owner = history.value_rowids().numpy()
+        owner = history.value_rowids().numpy().astype(np.int64)  # int32 is too small for pairs of a row and an item.
         asked = _pairs(tf.gather(row["user_id"], owner), history.flat_values)
         if not len(asked):
             return
-        past = np.zeros(len(asked), bool)
-        if len(self.pairs):
-            place = np.minimum(np.searchsorted(self.pairs, asked), len(self.pairs) - 1)
-            past = (self.pairs[place] == asked) & (self.seconds[place] < row["timestamp"].numpy()[owner] + allowance)
-        if not past.all():
-            wrong = int(np.argmin(past))
-            names = {name: row[name].numpy()[owner[wrong]].decode() for name in ("page_view_id", "user_id")}
-            item = history.flat_values.numpy()[wrong].decode()
+        copies, clicks = np.ones(len(asked), int), np.zeros(len(asked), int)
+        place = np.searchsorted(self.pairs, asked)
+        known = np.isin(asked, self.pairs)
+        place, own = place[known], owner[known]
+        time = np.clip(row["timestamp"].numpy()[own] + allowance - self.start, 0, self.span)
+        clicks[known] = np.searchsorted(self.keys, self.span * place + time) - self.begins[place]
+        _, same, count = np.unique(own * len(self.pairs) + place, return_inverse=True, return_counts=True)
+        copies[known] = count[same]
+        wrong = np.flatnonzero(copies > clicks)
+        if len(wrong):
+            first = wrong[0]
+            names = {name: row[name].numpy()[owner[first]].decode() for name in ("page_view_id", "user_id")}
+            item = history.flat_values.numpy()[first].decode()
             raise LeakageError(
-                f"{where}: the history of page view {names['page_view_id']} holds item {item}, "
-                f"which user {names['user_id']} had not clicked before it ({(~past).sum()} such)"
+                f"{where}: the history of page view {names['page_view_id']} holds item {item} more often than user "
+                f"{names['user_id']} had clicked it before: {copies[first]} > {clicks[first]} ({len(wrong)} such)"
             )
 
 

@@ -43,7 +43,7 @@ ITEM_FEATURES: dict[str, FeatureKind] = {
 PAGE_VIEW_FEATURES: dict[str, FeatureKind] = {
     "user_id": "bytes",
     "page_view_id": "bytes",  # Unique over all users and days.
-    "timestamp": "int",
+    "timestamp": "int",  # Of its first event; of the click, where ties are broken by the order of the log.
     "history_item_ids": "bytes_list",  # Clicked items, oldest first, newest last; at most history_kept.
     "page_view_item_ids": "bytes_list",  # At most page_view_size.
     "page_view_clicked": "int_list",  # 0 or 1 for each of page_view_item_ids.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from courier_tf import records, schema
+from courier_tf.leakage import require_past_page_views
 
 from .conftest import DAY, FIRST, impression_log, positives_log, view_of
 
@@ -112,6 +113,27 @@ def test_log_order_breaks_ties_in_pretraining_rows_alone(raw, tmp_path):
     assert len(rows) == len(train) - len({r["user_id"] for r in train}), "each purchase but a user's first"
     as_text = [sorted(map(str, found.rows("impressions", "train"))) for found in (strict, tied)]
     assert as_text[0] == as_text[1]
+
+
+def test_by_log_order_a_click_knows_those_in_other_page_views_since_its_own_began(raw, tmp_path):
+    """Page view p is 30 seconds old when item3 is clicked in it; meanwhile item5 is clicked in page view q."""
+    shown = [("p", 1, 0, 0), ("q", 5, 20, 1), ("p", 3, 30, 1)]
+    log = impression_log() + [
+        {
+            "user_id": "u0",
+            "item_id": f"item{item}",
+            "timestamp": FIRST + DAY + time,
+            "request_id": view,
+            "clicked": label,
+        }
+        for view, item, time, label in shown
+    ]
+    raw.write("items", raw.items())
+    raw.write("events", log)
+    found = raw.ingest(tmp_path / "out", history_ties="log_order")
+    require_past_page_views(found.target, log_order=True)
+    own = [r for r in found.rows("page_views", "train") if r["page_view_id"].startswith('["u0", "p"')]
+    assert [(r["timestamp"], r["history_item_ids"][-1]) for r in own] == [(FIRST + DAY + 30, "item5")]
 
 
 def test_items_carry_what_training_may_know(raw, tmp_path):

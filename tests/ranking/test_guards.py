@@ -141,7 +141,8 @@ LOG = [
     ("train", "u1", "b", 20, 1, ["a"]),
     ("train", "u2", "c", 30, 0, []),
     ("train", "u1", "c", 40, 1, ["a", "b"]),
-    ("valid", "u1", "d", 50, 0, ["a", "b", "c"]),
+    ("train", "u1", "a", 45, 1, ["a", "b", "c"]),
+    ("valid", "u1", "d", 50, 0, ["a", "b", "c", "a"]),
 ]
 
 
@@ -155,8 +156,11 @@ def test_histories_of_the_past_are_fine(tmp_path):
     [
         (1, ["a", "c"], "holds item c"),  # Clicked later.
         (1, ["a", "b"], "holds item b"),  # Clicked at the same time: the label itself.
-        (2, ["a"], "user u2 had not clicked"),  # By another user.
-        (4, ["a", "b", "c", "never"], "split valid.*holds item never"),
+        (2, ["a"], "more often than user u2 had clicked it before: 1 > 0"),  # By another user.
+        (3, ["a", "b", "a"], "holds item a.*user u1 had clicked it before: 2 > 1 (2 such)"),  # Once more, later.
+        (4, ["a", "b", "c", "a"], "holds item a.*2 > 1"),  # Once more, at the same time: the label itself.
+        (5, ["a", "b", "c", "never"], "split valid.*holds item never"),
+        (5, ["a", "a", "a", "b"], "split valid.*holds item a.*3 > 2"),
     ],
 )
 def test_an_event_of_the_future_in_a_history_is_refused(tmp_path, place, history, wrong):
@@ -171,13 +175,13 @@ def test_an_event_of_the_future_in_a_page_view_is_refused(tmp_path):
     """What pre-training learns from. Of the time of the page view itself only where the order of the log counts."""
     write_log(tmp_path, LOG, [("u1", "b", 20, ["a"]), ("u1", "c", 40, ["a", "b"])])
     require_past_page_views(tmp_path, log_order=False)
-    for history, wrong in ((["a", "c"], "c"), (["d"], "d"), (["a", "b"], "b")):
+    for history, wrong in ((["a", "c"], "c"), (["d"], "d"), (["a", "a"], "a"), (["a", "b"], "b")):
         write_log(tmp_path, LOG, [("u1", "b", 20, ["a"]), ("u1", "b", 20, history)])
         for log_order in (False, True):
             if log_order and wrong == "b":
                 require_past_page_views(tmp_path, log_order)
                 continue
-            with pytest.raises(LeakageError, match=rf"page_views, split train: .* p1 holds item {wrong}, .*user u1"):
+            with pytest.raises(LeakageError, match=rf"page_views, split train: .* p1 holds item {wrong} .*user u1"):
                 require_past_page_views(tmp_path, log_order)
 
 
