@@ -18,7 +18,9 @@ from typing import Any
 import courier_tf
 
 ARTEFACT_FILE = "artefact.json"
-NOT_FINGERPRINTED = ("logs", ARTEFACT_FILE, "checkpoints")  # Times of day and event files differ from run to run.
+MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
+# Times of day and event files differ from run to run; the rest is there only while a folder is sealed.
+NOT_FINGERPRINTED = ("logs", "checkpoints", ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
 
 
 class ArtefactError(ValueError):
@@ -94,7 +96,7 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
     keep checkpoints use it to go on. Otherwise the folder starts empty.
     """
     partial = target.with_name(f".{target.name}.partial")
-    marker = partial / "made_by.json"
+    marker = partial / MARKER_FILE
     description = json.dumps(dataclasses.asdict(made_by), sort_keys=True, default=str)
     if not (keep_partial and marker.exists() and marker.read_text() == description):
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,7 +108,6 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
             raise
     facts: dict[str, Any] = {}
     yield partial, facts
-    marker.unlink()
     content = {
         "made_by": dataclasses.asdict(made_by),
         "key": made_by.key,
@@ -114,6 +115,7 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
         "facts": facts,
     }
     write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
+    marker.unlink()  # Last: who is killed before it goes on with what is there.
 
 
 def replace_directory(new: Path, target: Path) -> None:
@@ -211,26 +213,46 @@ def require_input(artefact: Artefact, name: str, fingerprint: str) -> None:
         )
 
 
-def read_past(directory: Path, stage: str, valid_from_seconds: int) -> Artefact:
-    """Reads the artefact of an earlier run, which must not know what comes after the train span at hand.
+def require_encoder(artefact: Artefact, pretrained: Artefact) -> None:
+    """Refuses embeddings or clusters of another encoder than that of a pre-training.
+
+    Raises:
+        ArtefactError: they belong to another one.
+    """
+    own, wanted = artefact.facts["encoder"], pretrained.facts["encoder"]
+    if own != wanted:
+        raise ArtefactError(
+            f"{artefact.path} belongs to the encoder {own}, but {pretrained.path} holds {wanted}. "
+            "Run 'courier embed' and 'courier cluster' again."
+        )
+
+
+#: Where a span ends, by the fact that tells it.
+SPAN_OF = {"valid_from_seconds": "train", "test_from_seconds": "valid"}
+
+
+def read_past(directory: Path, stage: str, **ends: int) -> Artefact:
+    """Reads the artefact of an earlier run, which must not know what comes after the spans at hand.
 
     Args:
         directory, stage: as for `read`.
-        valid_from_seconds: end of the train span at hand.
+        ends: where spans end at hand, by the name of the fact: `valid_from_seconds`, and of a stage that has chosen
+            something on its valid span `test_from_seconds`.
 
     Raises:
-        ArtefactError: as `read`; or its own train span, of which its facts tell, ended later.
+        ArtefactError: as `read`; or one of its own spans, of which its facts tell, ended later.
     """
     former = read(directory, stage)
-    ended = former.facts.get("valid_from_seconds")
-    if ended is None:
-        raise ArtefactError(
-            f"{directory} does not tell where its train span ends. Version {former.made_by.code_version} of the code "
-            "made it: make it anew."
-        )
-    if ended > valid_from_seconds:
-        raise ArtefactError(
-            f"{directory} cannot be started from: its train span ends at {ended}, that of this run at "
-            f"{valid_from_seconds} (seconds since 1970), and what comes later must not be known."
-        )
+    for name, end in ends.items():
+        ended = former.facts.get(name)
+        if ended is None:
+            raise ArtefactError(
+                f"{directory} does not tell where its {SPAN_OF[name]} span ends. Version "
+                f"{former.made_by.code_version} of the code made it: make it anew."
+            )
+        if ended > end:
+            raise ArtefactError(
+                f"{directory} cannot be started from: its {SPAN_OF[name]} span ends at {ended}, that of this run at "
+                f"{end} (seconds since 1970), and what comes later must not be known."
+            )
     return former

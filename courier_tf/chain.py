@@ -98,7 +98,7 @@ class Chain:
         if start.is_file():
             return artefacts.fingerprint_of_file(start)
         if self.settings.pretrain.init:
-            return artefacts.read_past(start, "pretrain", valid_from_seconds).fingerprint
+            return artefacts.read_past(start, "pretrain", valid_from_seconds=valid_from_seconds).fingerprint
         return artefacts.read(start, "warmup").fingerprint
 
     def embed(self) -> None:
@@ -134,10 +134,8 @@ class Chain:
         ingested, embedded = self._ingested_and("embed")
         inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
         if self.settings.cluster.previous:
-            previous = Path(self.settings.cluster.previous)
-            inputs["previous"] = artefacts.read_past(
-                previous, "cluster", ingested.facts["valid_from_seconds"]
-            ).fingerprint
+            place, end = Path(self.settings.cluster.previous), ingested.facts["valid_from_seconds"]
+            inputs["previous"] = artefacts.read_past(place, "cluster", valid_from_seconds=end).fingerprint
         made_by = self._made_by("cluster", self.settings.cluster, inputs)
         self._unless_current(
             self.directory("cluster"),
@@ -159,7 +157,9 @@ class Chain:
             artefacts.require_input(clustered, "embed", embedded.fingerprint)
             inputs["embed"], embed = embedded.fingerprint, embedded.path
         if settings.rank_init:
-            former = artefacts.read_past(Path(settings.rank_init), "rank", ingested.facts["valid_from_seconds"])
+            # Its passes and the best of its starts were chosen on valid.
+            ends = {name: ingested.facts[name] for name in ("valid_from_seconds", "test_from_seconds")}
+            former = artefacts.read_past(Path(settings.rank_init), "rank", **ends)
             inputs["init"] = former.fingerprint
         made_by = self._made_by("rank", settings, inputs)
         self._unless_current(
@@ -193,12 +193,18 @@ class Chain:
         export(Stages.read(self.workdir), self.workdir, scann, server, warm_up_log)
 
     def report(self, final: bool = False) -> dict[str, Any]:
-        """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span."""
+        """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span.
+
+        Raises:
+            ArtefactError: stages are missing, or do not belong together.
+        """
         from courier_tf.metrics_file import write_metrics
 
         ingested, ranked = self._ingested_and("rank")
         names = ["pretrain", "cluster", *([] if self.settings.pretrain.init else ["warmup"])]
         learned = {name: artefacts.read(self.directory(name), name) for name in names}
+        artefacts.require_input(ranked, "cluster", learned["cluster"].fingerprint)
+        artefacts.require_encoder(learned["cluster"], learned["pretrain"])
         return write_metrics(self.workdir, ingested, learned, ranked, final)
 
     def _ingested_and(self, stage: str) -> tuple[artefacts.Artefact, artefacts.Artefact]:

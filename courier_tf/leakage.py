@@ -19,8 +19,9 @@ class LeakageError(ValueError):
 def require_past_histories(ingest: Path, splits: Sequence[str]) -> None:
     """Refuses impressions whose history holds an item more often than the same user had clicked it strictly before.
 
-    Every click is an impression, too, so all clicks of each user on each item are known from the records alone. Users
-    and items are compared by a hash of 63 bits.
+    Every click is an impression, too, so all clicks of each user on each item are known from the records alone. Their
+    time is that of their page view, which may have begun a while before the click. Users and items are compared by a
+    hash of 63 bits.
 
     Args:
         ingest: directory of the ingest stage.
@@ -89,11 +90,9 @@ class _Clicks(NamedTuple):
         history = row["history_item_ids"]
         owner = history.value_rowids().numpy().astype(np.int64)  # int32 is too small for pairs of a row and an item.
         asked = _pairs(tf.gather(row["user_id"], owner), history.flat_values)
-        if not len(asked):
-            return
-        copies, clicks = np.ones(len(asked), int), np.zeros(len(asked), int)
         place = np.searchsorted(self.pairs, asked)
-        known = np.isin(asked, self.pairs)
+        known = np.append(self.pairs, -1)[place] == asked
+        copies, clicks = np.ones(len(asked), int), np.zeros(len(asked), int)
         place, own = place[known], owner[known]
         time = np.clip(row["timestamp"].numpy()[own] + allowance - self.start, 0, self.span)
         clicks[known] = np.searchsorted(self.keys, self.span * place + time) - self.begins[place]

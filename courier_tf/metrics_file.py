@@ -36,6 +36,7 @@ def write_metrics(
     content = {
         "ranking": {m: {split: found["metrics"][m] for split, found in results.items()} for m in settings.rank_modes},
         "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
+        "gauc_gain_over_none": {split: found["gauc_gain_over_none"] for split, found in results.items()},
         "popularity": {split: found["popularity"] for split, found in results.items()},
         "gates": ranked.facts["gates"],
         "held_out": {name: learned[name].facts["held_out"] for name in ("pretrain", "warmup") if name in learned},

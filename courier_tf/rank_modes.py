@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-ImageFeature = Literal["vector", "simscore", "cluster_id"]
+ImageFeature = Literal["vector", "simscore", "cluster_id", "plain_cluster_id"]
 NO_IMAGE_FEATURE, PERMUTED = "none", "_permuted"
 
 

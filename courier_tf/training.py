@@ -19,18 +19,19 @@ class TrainingError(RuntimeError):
     """Training cannot go on: the loss is no number, or fewer GPUs are there than asked for."""
 
 
-def mirrored_strategy(replicas: int = 0) -> tf.distribute.MirroredStrategy:
+def mirrored_strategy(replicas: int = 0, setting: str = "replicas") -> tf.distribute.MirroredStrategy:
     """One replica per GPU, or one on the CPU where there is none.
 
     Args:
         replicas: GPUs to use; 0 for all.
+        setting: what `replicas` is called.
 
     Raises:
         TrainingError: more replicas than GPUs are asked for.
     """
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     if replicas > max(len(gpus), 1):
-        raise TrainingError(f"replicas={replicas}, but this machine has {len(gpus)} GPUs")
+        raise TrainingError(f"{setting}={replicas}, but this machine has {len(gpus)} GPUs")
     return tf.distribute.MirroredStrategy(gpus[: replicas or None] or ["CPU:0"])
 
 

@@ -65,6 +65,43 @@ def test_partial_work_is_kept_for_the_same_maker_alone(tmp_path):
     assert interrupted(MadeBy("cluster", {"clusters": 9}, {}), False) == []
 
 
+def test_who_is_killed_while_a_folder_is_sealed_goes_on_with_it(tmp_path, monkeypatch):
+    def seal(value):
+        with artefacts.write_aside(tmp_path / "a", MADE_BY, keep_partial=True) as (partial, _):
+            before = sorted(path.name for path in partial.iterdir() if path.name.startswith("table"))
+            (partial / "table").write_text(value)
+        return before
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    write(tmp_path / "whole", "same")
+    for step in ("fingerprint_of_tree", "write_file"):
+        with monkeypatch.context() as patch:
+            if step == "write_file":  # Half of the description is written.
+                (tmp_path / ".a.partial" / ".artefact.json.partial").write_text("{")
+            patch.setattr(artefacts, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                seal("same")
+    assert seal("same") == ["table"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"artefact.json", "table"}
+    own, whole = (artefacts.read(tmp_path / name, "cluster").fingerprint for name in ("a", "whole"))
+    assert own == whole == artefacts.fingerprint_of_tree(tmp_path / "a")
+
+
+def test_a_former_result_must_not_know_what_is_later_now(tmp_path):
+    with artefacts.write_aside(tmp_path / "a", MADE_BY) as (_, facts):
+        facts |= {"valid_from_seconds": 10, "test_from_seconds": 30}
+    ends = {"valid_from_seconds": 10, "test_from_seconds": 30}
+    assert artefacts.read_past(tmp_path / "a", "cluster", **ends).facts == ends
+    for name, span in (("valid_from_seconds", "train"), ("test_from_seconds", "valid")):
+        with pytest.raises(ArtefactError, match=f"its {span} span ends at {ends[name]}, that of this run at 9 "):
+            artefacts.read_past(tmp_path / "a", "cluster", **ends | {name: 9})
+    write(tmp_path / "b")
+    with pytest.raises(ArtefactError, match="does not tell where its train span ends"):
+        artefacts.read_past(tmp_path / "b", "cluster", valid_from_seconds=10)
+
+
 def test_fingerprint_is_of_the_content(tmp_path):
     for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
         write(tmp_path / name, text)

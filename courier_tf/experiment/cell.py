@@ -78,6 +78,7 @@ def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
         "split": split,
         "ranking": {mode: splits[split] for mode, splits in metrics["ranking"].items()},
         "gain_over_none": metrics["gain_over_none"][split],
+        "gauc_gain_over_none": metrics["gauc_gain_over_none"][split],
         "popularity": metrics["popularity"][split],
         "gates": metrics["gates"],
     }

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from courier_tf.schema import CATEGORY
-from courier_tf.settings import Settings, SettingsError, with_values
+from courier_tf.settings import PretrainSettings, Settings, SettingsError, with_values
 
 OBJECTIVES = ("courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip")
+
+PRETRAIN_SETTINGS = {field.name for field in dataclasses.fields(PretrainSettings)}
 
 #: How far a run goes: `pretrain` is enough for the held-out score of its encoder.
 Until = Literal["pretrain", "rank"]
@@ -53,6 +55,13 @@ class Grid:
             raise SettingsError(f"`fixed` of a grid maps settings to values, but is {self.fixed!r}")
         if not self.variants() or not self.seeds:
             raise SettingsError("a grid needs a run, and a seed")
+        names = [name_of(variant) for variant in self.variants()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SettingsError(f"different runs of a grid would have the same name: {', '.join(twice)}")
+        strange = set(self.tuned) - PRETRAIN_SETTINGS
+        if strange:
+            raise SettingsError(f"`tuned` of a grid names settings of pre-training, but {sorted(strange)} are none")
 
     def named(self) -> set[str]:
         """The settings that the grid gives a value to in every run, so that no other can count; the seed is one."""
@@ -115,7 +124,7 @@ GRIDS: dict[str, Grid] = {
         {
             "rank_modes": [
                 "none", "vector", "simscore", "cluster_id", "cluster_id+simscore", "cluster_id+vector",
-                "cluster_id_permuted",
+                "plain_cluster_id", "cluster_id_permuted",
             ]
         },
     ),

@@ -42,6 +42,8 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
         figures |= {f"auc {part}": values["slices"][part]["auc"] for part in SLICES}
         gain = found["gain_over_none"].get(mode, {})
         figures |= {f"gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", *SLICES)}
+        gain = found["gauc_gain_over_none"].get(mode, {})
+        figures |= {f"gauc_gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", HEADLINE)}
         if mode in found["gates"]:
             figures["gates"] = json.dumps(found["gates"][mode])
         figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}

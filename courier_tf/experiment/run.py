@@ -5,7 +5,7 @@ import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
@@ -129,10 +129,13 @@ def _run_all(
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
         try:
-            runs = {key: pool.submit(_run, spec, data, processes) for key, spec in specs.items()}
-            for key, run in runs.items():
+            runs = {pool.submit(_run, spec, data, processes): key for key, spec in specs.items()}
+            before = dict(finished)
+            for run in as_completed(runs):
                 run.result()
-                finished[key] = specs[key]
+                ended = {runs[run], *finished}
+                finished.clear()  # In the order of the grid, whichever ends first.
+                finished |= before | {key: spec for key, spec in specs.items() if key in ended}
                 rows = [rows_of(name, Path(one.workdir), one.settings) for (name, _), one in finished.items()]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))

@@ -14,13 +14,18 @@ from courier_tf.chain import SETTINGS_FILE
 from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.experiment.encoders import spread
 from courier_tf.rank_modes import NO_IMAGE_FEATURE
-from courier_tf.ranking.evaluation import HEADLINE, RARE_HEADLINE, Evaluation, read_evaluation
+from courier_tf.ranking.evaluation import HEADLINE, RARE, RARE_HEADLINE, Evaluation, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 
 GATES_SHOWN = 3
-PARTS = {"all": "all", HEADLINE: "repeats left out", RARE_HEADLINE: "repeats left out, 0 to 4 events"}
+PARTS = {
+    "all": "all",
+    HEADLINE: "repeats left out",
+    RARE_HEADLINE: "repeats left out, 0 to 4 events",
+    RARE: "0 to 4 events",
+}
 OF_CATEGORIES = f"{HEADLINE}+{CATEGORY}/"
 
 
@@ -37,7 +42,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
     first, scored = rows["run"].iloc[0], _Scored(directories, rows["split"].iloc[0])
     figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "rankers that it trained, s"]
     gains = [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
-    gains += [f"less the first run, {PARTS[HEADLINE]} (95 %)"]
+    gains += ["GAUC gain over none, all (95 %)", f"less the first run, {PARTS[HEADLINE]} (95 %)"]
     achieved, gained = ([_line(["run", "mode", *head]), "|" + "---|" * (2 + len(head))] for head in (figures, gains))
     for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
         seeds = part["seed"].tolist()
@@ -46,6 +51,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         achieved.append(_line([run, mode, *cells]))
         base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
         cells = [scored.difference(name, (run, mode), base, seeds) for name in scored.parts]
+        cells += [scored.difference("all", (run, mode), base, seeds, "gauc")]
         cells += [scored.difference(HEADLINE, (run, mode), None if run == first else (first, mode), seeds)]
         if any(cells):
             gained.append(_line([run, mode, *cells]))
@@ -117,9 +123,17 @@ class _Scored:
             if name.startswith(f"{HEADLINE}+") and name != RARE_HEADLINE and not name.startswith(OF_CATEGORIES)
         }
 
-    def difference(self, part: str, side: tuple[str, str], base: tuple[str, str] | None, seeds: list[int]) -> str:
-        """The difference of AUC between two (run, mode) on a slice; empty where there is nothing to compare."""
+    def difference(
+        self, part: str, side: tuple[str, str], base: tuple[str, str] | None, seeds: list[int], figure: str = "auc"
+    ) -> str:
+        """The difference of AUC, or of another of `FIGURES`, between two (run, mode) on a slice.
+
+        Of the seeds that both have; empty where there is nothing to compare.
+        """
         if base is None or self.ingests[base[0]] != self.ingests[side[0]]:
+            return ""
+        seeds = [seed for seed in seeds if (base[0], seed) in self.directories]
+        if not seeds:
             return ""
         both = []
         for run, mode in (side, base):
@@ -133,7 +147,8 @@ class _Scored:
             return ""  # The same rankers: `none` of two objectives.
         own = self.evaluations[self.ingests[side[0]]]
         rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices.get(part, np.zeros(0, bool))
-        found = rows.any() and paired_gain(own.users[rows], own.clicked[rows], both[0][..., rows], both[1][..., rows])
+        sides = (side[..., rows] for side in both)
+        found = rows.any() and paired_gain(own.users[rows], own.clicked[rows], *sides, figure=figure)
         if not found:
             return ""
         return f"{100 * found['gain']:+.2f} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from courier_tf.artefacts import Artefact, ArtefactError, read, require_input
+from courier_tf.artefacts import Artefact, read, require_encoder, require_input
 from courier_tf.rank_modes import is_control
 from courier_tf.ranking.compare import start_directory
 
@@ -54,9 +54,5 @@ class Stages(NamedTuple):
             ArtefactError: the embeddings, the codebook or the ranker come from something else than is exported.
         """
         for stage in (self.embed, self.cluster):
-            if stage.facts["encoder"] != self.encoder:
-                raise ArtefactError(
-                    f"{stage.path} belongs to the encoder {stage.facts['encoder']}, but {self.pretrain.path} holds "
-                    f"{self.encoder}. Run 'courier embed' and 'courier cluster' again."
-                )
+            require_encoder(stage, self.pretrain)
         require_input(self.rank, "cluster", self.cluster.fingerprint)

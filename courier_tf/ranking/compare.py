@@ -40,29 +40,36 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
 
     Returns:
         {"metrics": {mode: means over the starts; of AUC and GAUC, overall and in the headline, with intervals},
-        "gain_over_none": {mode: {slice: gain with interval}}, "popularity": the guard}.
+        "gain_over_none": {mode: {slice: gain with interval}}, "gauc_gain_over_none": the same of GAUC, overall and in
+        the headline, "popularity": the guard}.
     """
-    gains = {}
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
-    for mode in [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else ():
-        gains[mode] = {
+    main = {name: everywhere[name] for name in ("all", HEADLINE)}
+    others = [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else []
+
+    def gains(mode: str, parts: dict[str, np.ndarray], figure: str) -> dict[str, dict[str, float] | None]:
+        sides = [predictions[side][:, None] for side in (mode, NO_IMAGE_FEATURE)]
+        return {
             name: paired_gain(
-                evaluation.users[rows],
-                evaluation.clicked[rows],
-                predictions[mode][:, None, rows],
-                predictions[NO_IMAGE_FEATURE][:, None, rows],
+                evaluation.users[rows], evaluation.clicked[rows], *(side[..., rows] for side in sides), figure=figure
             )
-            for name, rows in everywhere.items()
+            for name, rows in parts.items()
         }
+
     metrics = {
         mode: mean_of([evaluation.metrics(probability) for probability in starts])
         for mode, starts in predictions.items()
     }
     for mode, starts in predictions.items():
-        for name, rows in {"all": everywhere["all"], HEADLINE: evaluation.slices[HEADLINE]}.items():
+        for name, rows in main.items():
             part = metrics[mode] if name == "all" else metrics[mode]["slices"][name]
             part |= auc_intervals(evaluation.users[rows], evaluation.clicked[rows], starts[:, rows])
-    return {"metrics": metrics, "gain_over_none": gains, "popularity": evaluation.popularity_guard()}
+    return {
+        "metrics": metrics,
+        "gain_over_none": {mode: gains(mode, everywhere, "auc") for mode in others},
+        "gauc_gain_over_none": {mode: gains(mode, main, "gauc") for mode in others},
+        "popularity": evaluation.popularity_guard(),
+    }
 
 
 def predictions_of(ingest: Path, ranked: Path, mode: str, settings: RankSettings, split: str) -> np.ndarray:

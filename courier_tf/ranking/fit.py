@@ -66,7 +66,7 @@ def fit(
         shutil.rmtree(aside, ignore_errors=True)
         return
     keras.utils.set_random_seed(seed)
-    strategy = mirrored_strategy(settings.rank_replicas)
+    strategy = mirrored_strategy(settings.rank_replicas, "rank_replicas")
     rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
         ranker = new_ranker(plan, seed)

@@ -31,49 +31,71 @@ class Seen(NamedTuple):
     numbers: tf.Tensor  # [B, N, M]: figures about a candidate and the whole history
 
 
-class ClusterId(keras.layers.Layer):
-    """The cluster ID as one more ID feature; of residual codes one embedding table per level.
+class PlainClusterId(keras.layers.Layer):
+    """The cluster ID as one more ID feature, as in the paper; of residual codes one embedding table per level.
+
+    Numbers: the share of the history in the candidate's cluster, and its root, as of any column; with several levels
+    that for codes that agree up to each level, since a code of a finer level means something within the coarser ones
+    alone.
+    """
+
+    needs_codes, needs_embeddings = True, False
+
+    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tables = [
+            keras.layers.Embedding(looks.clusters + 1, dim, start, name=f"level_{level}")
+            for level, start in enumerate(self._starts(looks, dim))
+        ]
+
+    def _starts(self, looks: Looks, dim: int) -> list[Any]:
+        """The initializer of each level's table, whose row 0 is that of items without a photo."""
+        return ["uniform"] * len(looks.centroids)
+
+    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
+        agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
+        share = history_share(agree, mask)
+        own, others = self._embedded(candidate.codes), self._embedded(history.codes)
+        return Seen(own, others, tf.concat([share, tf.sqrt(share)], axis=2))
+
+    def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
+        """[B, R, levels] to [B, R, levels * dim]."""
+        return tf.concat([table(codes[..., level]) for level, table in enumerate(self.tables)], axis=-1)
+
+
+class ClusterId(PlainClusterId):
+    """The cluster ID, with what its centroid says of it.
 
     The embedding of an ID starts from its centroid, projected to `dim`. It is trained like that of any other ID, but
     need not learn from clicks which clusters look alike, for which a shop's own log is too short (LOG.md): two
     hundred IDs make twenty thousand pairs of them.
 
-    Numbers: the share of the history in the candidate's cluster, and its root; with several levels that for codes that
-    agree up to each level, since a code of a finer level means something within the coarser ones alone. Then the
-    largest and the mean cosine of what the codes say of embeddings, as deviations from what is usual: of the sums of
-    their centroids, in full width, which training does not move (cosines of the trained embeddings are worth less,
-    LOG.md).
+    Further numbers: the largest and the mean cosine of what the codes say of embeddings, as deviations from what is
+    usual: of the sums of their centroids, in full width, which training does not move (cosines of the trained
+    embeddings are worth less, LOG.md).
     """
 
-    needs_codes, needs_embeddings = True, False
     START_SIZE = 0.1  # Of the numbers an embedding starts with (root of the mean square).
 
     def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.tables = []
-        for level, centroids in enumerate(looks.centroids_in(dim)):
-            start = np.concatenate([np.zeros([1, dim]), self.START_SIZE * centroids])  # Without a photo: at the centre.
-            initial = keras.initializers.Constant(start)
-            self.tables.append(keras.layers.Embedding(len(start), dim, initial, name=f"level_{level}"))
+        super().__init__(looks, dim, **kwargs)
         codebook = np.pad(looks.centroids, [(0, 0), (1, 0), (0, 0)])  # Row 0 of each level: without a photo.
         # One table of all levels: its rows are gathered without a copy of it.
         self.codebook = _constant(self, "codebook", np.concatenate(codebook))
         self.first_row = len(codebook[0]) * np.arange(len(codebook), dtype=np.int32)
         self.usual = _constant(self, "usual", usual_cosine(looks.coded_sample()))
 
+    def _starts(self, looks: Looks, dim: int) -> list[Any]:
+        scaled = self.START_SIZE * looks.centroids_in(dim)
+        # Without a photo: at the centre.
+        return [keras.initializers.Constant(np.pad(level, [(1, 0), (0, 0)])) for level in scaled]
+
     def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
-        agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
-        share = history_share(agree, mask)
-        own, others = self._embedded(candidate.codes), self._embedded(history.codes)
+        plain = super().call(candidate, history, mask)
         comparable = (mask & (history.codes[..., 0] > 0))[:, None, :] & (candidate.codes[..., :1] > 0)
         cosine = tf.einsum("bnd,bhd->bnh", self._coded(candidate.codes), self._coded(history.codes))
         alike = largest_and_mean((cosine - self.usual[0]) / self.usual[1], comparable)
-        numbers = tf.concat([share, tf.sqrt(share), alike], axis=2)
-        return Seen(tf.concat(own, axis=-1), tf.concat(others, axis=-1), numbers)
-
-    def _embedded(self, codes: tf.Tensor) -> list[tf.Tensor]:
-        """[B, R, levels] to the [B, R, dim] of each level."""
-        return [table(codes[..., level]) for level, table in enumerate(self.tables)]
+        return plain._replace(numbers=tf.concat([plain.numbers, alike], axis=2))
 
     def _coded(self, codes: tf.Tensor) -> tf.Tensor:
         """[B, R, levels] to [B, R, D] float32 of length 1, as `Looks.coded`; 0 without a photo."""
@@ -147,7 +169,12 @@ class SimScore(keras.layers.Layer):
         return Seen(own[..., :0], others[..., :0], numbers)
 
 
-IMAGE_FEATURES = {"cluster_id": ClusterId, "vector": Vector, "simscore": SimScore}
+IMAGE_FEATURES = {
+    "cluster_id": ClusterId,
+    "plain_cluster_id": PlainClusterId,
+    "vector": Vector,
+    "simscore": SimScore,
+}
 
 
 class CategoryGate(keras.layers.Layer):

@@ -42,12 +42,30 @@ class _WeightedAuc:
         return float(won / pairs) if pairs else np.nan
 
 
+class _WeightedGauc:
+    """GAUC in the same way; the arguments are those of `_WeightedAuc`."""
+
+    def __init__(self, user: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> None:
+        self.aucs, size = auc_per_user(user, clicked, score)
+        self.both = ~np.isnan(self.aucs)
+        self.aucs, self.size = self.aucs[self.both], size[self.both]
+
+    def __call__(self, times: np.ndarray) -> float:
+        """With `times` [users] float; NaN where no user with both classes is left."""
+        weights = times[self.both] * self.size
+        return float(np.average(self.aucs, weights=weights)) if weights.any() else np.nan
+
+
+FIGURES = {"auc": _WeightedAuc, "gauc": _WeightedGauc}
+
+
 def paired_gain(
     users: np.ndarray,
     clicked: np.ndarray,
     scores: np.ndarray,
     baselines: np.ndarray,
     *,
+    figure: str = "auc",
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, float] | None:
@@ -58,27 +76,29 @@ def paired_gain(
         scores, baselines: [S, K, N], the predictions of K rankers in each of S repetitions that are independent of
             each other, for both sides the same ones; K may differ. With one repetition the interval knows of the users
             alone: what another start would have changed is not in it.
+        figure: of `FIGURES`; "gauc" in place of the AUC.
         draws: of the bootstrap.
         seed: of the bootstrap.
 
     Returns:
-        {"gain", "low", "high", "error": its standard error}, or None where the AUC is not defined.
+        {"gain", "low", "high", "error": its standard error}, or None where the figure is not defined, or one user alone
+        and one repetition tell nothing of an interval.
     """
-    if not 0 < clicked.sum() < len(clicked):
-        return None
     _, user = np.unique(users, return_inverse=True)
-    ours, theirs = (
-        [[_WeightedAuc(user, clicked, one) for one in repetition] for repetition in side]
-        for side in (scores, baselines)
-    )
+    count = user.max(initial=-1) + 1
+    if not 0 < clicked.sum() < len(clicked) or count == len(scores) == 1:
+        return None
+    kind = FIGURES[figure]
+    ours, theirs = ([[kind(user, clicked, one) for one in part] for part in side] for side in (scores, baselines))
 
     def gains(times: np.ndarray) -> np.ndarray:
         means = ([np.mean([one(times) for one in repetition]) for repetition in side] for side in (ours, theirs))
         return np.subtract(*map(np.array, means))
 
-    count = user.max() + 1
-    drawn = [np.mean(gains(times)) for times in _drawn(count, draws, seed)]
     found = gains(np.ones(count))
+    if np.isnan(found).any():
+        return None
+    drawn = [np.mean(gains(times)) for times in _drawn(count, draws, seed)]
     low, high = _interval(found, drawn)
     error = float(np.hypot(np.nanstd(drawn), stats.sem(found) if len(found) > 1 else 0.0))
     return {"gain": float(np.mean(found)), "low": low, "high": high, "error": error}
@@ -95,25 +115,20 @@ def auc_intervals(
         draws, seed: of the bootstrap.
 
     Returns:
-        {"auc_low", "auc_high", "gauc_low", "gauc_high"}; empty where the AUC is not defined.
+        {"auc_low", "auc_high", "gauc_low", "gauc_high"}, as far as they are defined; none of one user and one start.
     """
-    if not 0 < clicked.sum() < len(clicked):
-        return {}
     _, user = np.unique(users, return_inverse=True)
-    rankings = [_WeightedAuc(user, clicked, score) for score in scores]
-    grouped = np.array([auc_per_user(users, clicked, score)[0] for score in scores])
-    both = ~np.isnan(grouped[0])
-    grouped, size = grouped[:, both], np.bincount(user)[both].astype(float)
-    count, drawn = user.max() + 1, {"auc": [], "gauc": []}
-    found = {"auc": [ranking(np.ones(count)) for ranking in rankings]}
-    if both.any():
-        found["gauc"] = np.average(grouped, axis=1, weights=size)
-    for times in _drawn(count, draws, seed):
-        drawn["auc"].append(np.mean([ranking(times) for ranking in rankings]))
-        if (times[both] * size).any():
-            drawn["gauc"].append(np.average(grouped.mean(axis=0), weights=times[both] * size))
-    ends = {name: _interval(values, drawn[name]) for name, values in found.items()}
-    return {f"{name}_{end}": v for name, pair in ends.items() for end, v in zip(("low", "high"), pair, strict=True)}
+    count = user.max(initial=-1) + 1
+    if not 0 < clicked.sum() < len(clicked) or count == len(scores) == 1:
+        return {}
+    ends = {}
+    for name, kind in FIGURES.items():
+        rankings = [kind(user, clicked, score) for score in scores]
+        found = [ranking(np.ones(count)) for ranking in rankings]
+        if not np.isnan(found).any():
+            drawn = [np.mean([ranking(times) for ranking in rankings]) for times in _drawn(count, draws, seed)]
+            ends[f"{name}_low"], ends[f"{name}_high"] = _interval(found, drawn)
+    return ends
 
 
 def _drawn(users: int, draws: int, seed: int) -> Iterator[np.ndarray]:

@@ -26,7 +26,7 @@ from courier_tf.ranking.warm_start import rows_in_common, take_over
 from courier_tf.settings import RankSettings
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
-COPY_SUFFIX = ".partial"
+COPY_SUFFIX = ".copying"
 PREDICTIONS_FILE = "valid.npy"  # Of a mode: [starts, impressions] float32, in the order of the split's files.
 
 
@@ -138,7 +138,7 @@ def rank(
         found["split"] = "valid"
         found["best_start"] = {mode: best_start(evaluation, scores) for mode, scores in predictions.items()}
         found["gates"] = gates
-        found["valid_from_seconds"] = facts["valid_from_seconds"]
+        found |= {name: facts[name] for name in ("valid_from_seconds", "test_from_seconds")}
         found["encoder"] = artefacts.read(cluster, "cluster").facts["encoder"]
         if settings.rank_init:
             found["taken_over"] = taken
@@ -198,8 +198,10 @@ class _Former:
         numbers = [start if start < starts else best[source] for start in range(settings.rank_starts)]
         clustered = artefacts.read(cluster, "cluster")
         known = (clustered.fingerprint, clustered.made_by.inputs.get("previous"))
+        same_clusters = former.made_by.inputs["cluster"] in known
         same = {
-            "cluster_id": former.made_by.inputs["cluster"] in known,
+            "cluster_id": same_clusters,
+            "plain_cluster_id": same_clusters,
             "vector": former.facts.get("encoder") == clustered.facts["encoder"],
             "simscore": True,  # How alike two items are is told in the same measure, whichever encoder sees it.
         }

@@ -48,7 +48,7 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, sam
             for weight, source in zip(layer.trainable_weights, other.trainable_weights, strict=True):
                 if weight.shape == source.shape:
                     weight.assign(source)
-    if ranker.image.gate and former.image.gate:
+    if same_looks and ranker.image.gate and former.image.gate:
         values = _values(plan, CATEGORY_CODE), _values(former_plan, CATEGORY_CODE)
         ranker.image.gate.switch.assign(
             _mapped(ranker.image.gate.switch.numpy(), former.image.gate.switch.numpy(), [values])

@@ -11,7 +11,7 @@ from courier_tf.artefacts import MadeBy
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.compare import start_directory
 from courier_tf.ranking.saved import load_plan
-from courier_tf.ranking.train import rank, same_rankers
+from courier_tf.ranking.train import COPY_SUFFIX, rank, same_rankers
 
 
 def plans(chain, target, **values):
@@ -59,7 +59,7 @@ def test_hashed_ids(finished, tmp_path):
 
 
 def test_more_replicas_than_gpus_are_refused(finished, tmp_path):
-    with pytest.raises(RuntimeError, match="replicas=3, but this machine has 0 GPUs"):
+    with pytest.raises(RuntimeError, match="rank_replicas=3, but this machine has 0 GPUs"):
         plans(finished[1], tmp_path / "rank", rank_replicas=3)
     assert not np.any([path.name == "rank" for path in tmp_path.iterdir()]), "nothing half-made is left as a result"
 
@@ -72,8 +72,8 @@ def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finishe
     left = pytest.raises(KeyboardInterrupt)
     with left, artefacts.write_aside(tmp_path / "rank", made_by, keep_partial=True) as (partial, _):
         for mode in ("none", "cluster_id"):  # A copy was interrupted, the source of another is gone since.
-            (partial / f".{mode}.partial").mkdir()
-            (partial / f".{mode}.partial" / "half").write_text("")
+            (partial / f".{mode}{COPY_SUFFIX}").mkdir()
+            (partial / f".{mode}{COPY_SUFFIX}" / "half").write_text("")
         raise KeyboardInterrupt
     rank(ingest, cluster, None, tmp_path / "rank", settings, 0, made_by, {"none": former})
     assert "pass 1" not in capsys.readouterr().out, "nothing is trained"

@@ -1,6 +1,7 @@
 """What does not fit is refused, and nothing that comes after the train span is known to what is trained."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 
@@ -90,8 +91,24 @@ def test_what_is_exported_is_what_was_trained(finished, tmp_path):
     (tmp_path / "cluster").unlink()
     other = Chain(tmp_path, dataclasses.replace(chain.settings, seed=9))
     other.cluster()
-    with pytest.raises(artefacts.ArtefactError, match="was made from cluster"):
-        other.export()
+    for what in (other.export, other.report):
+        with pytest.raises(artefacts.ArtefactError, match="was made from cluster"):
+            what()
+
+
+def test_scores_of_one_encoder_do_not_stand_beside_rankers_of_another(finished, tmp_path):
+    _, chain = finished
+    for stage in ("ingest", "warmup", "cluster", "rank"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    shutil.copytree(chain.directory("pretrain"), tmp_path / "pretrain")
+    file = tmp_path / "pretrain" / artefacts.ARTEFACT_FILE
+    content = json.loads(file.read_text())
+    content["facts"]["encoder"] = "another"
+    file.write_text(json.dumps(content))
+    with pytest.raises(
+        artefacts.ArtefactError, match="cluster belongs to the encoder .*, but .*pretrain holds another"
+    ):
+        Chain(tmp_path, chain.settings).report()
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])

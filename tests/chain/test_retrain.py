@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,19 @@ def test_a_former_run_that_knows_what_comes_later_is_refused(finished, tmp_path)
     ):
         with pytest.raises(artefacts.ArtefactError, match="what comes later must not be known"):
             getattr(with_settings(first, tmp_path, **settings), stage)()
+
+
+def test_a_former_ranker_that_was_chosen_on_what_is_the_test_span_now_is_refused(finished, tmp_path):
+    _, chain = finished
+    former = tmp_path / "former"
+    shutil.copytree(chain.directory("rank"), former)
+    content = json.loads((former / artefacts.ARTEFACT_FILE).read_text())
+    content["facts"]["test_from_seconds"] += 86_400
+    (former / artefacts.ARTEFACT_FILE).write_text(json.dumps(content))
+    for stage in ("ingest", "cluster"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    with pytest.raises(artefacts.ArtefactError, match=r"former cannot be started from: its valid span ends at"):
+        with_settings(chain, tmp_path, rank={"rank_init": str(former)}).rank()
 
 
 def with_settings(chain: Chain, workdir: Path, **stages: dict) -> Chain:

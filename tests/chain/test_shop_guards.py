@@ -17,19 +17,20 @@ from courier_tf.leakage import require_past_histories
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, predict
+from courier_tf.ranking.intervals import paired_gain
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.saved import load_ranker
-from courier_tf.ranking.train import train_users
+from courier_tf.ranking.train import plan_of, train_users
 from courier_tf.records import read_items
 from courier_tf.settings import RankSettings
 from courier_tf.shop import TRUTH_FILE, ShopSettings, make_shop
 from courier_tf.shop.photos import HUES, TONES
 from tests.chain.conftest import tiny
-from tests.ranking.shop import plan
 
 SHOP = ShopSettings(items=200, users=300, days=12, page_views=5000, photo_size=32)
 SETTINGS = RankSettings(rank_batch_size=512, rank_epochs=2, rank_history_length=5, rank_learning_rate=0.005)
 NOTHING = 4.0  # Points of AUC: three standard errors of a figure from the 5,000 impressions of the valid span.
+SURE = 2.5  # Points: a gain as large would be seen, as its interval reaches no further. True looks gain 8.
 
 
 def shuffle_labels(shop):
@@ -53,7 +54,8 @@ def true_looks(shop, items):
 
 @pytest.fixture(scope="module", params=["signal", "no signal", "shuffled labels"])
 def measured(request, tmp_path_factory):
-    """(what the shop is like, AUC on valid of the rankers without and with the true looks, in points)."""
+    """(What the shop is like; AUC on valid by mode of the rankers, which are given the true looks, in points; the gain
+    over none of the modes that have one, with its interval)."""
     folder = tmp_path_factory.mktemp("guards")
     shop, target = folder / "shop", folder / "ingest"
     make_shop(shop, dataclasses.replace(SHOP, visual_signal=float(request.param != "no signal")))
@@ -65,20 +67,30 @@ def measured(request, tmp_path_factory):
     items = read_items(target, facts["all_columns"])
     catalogue = Catalogue.of(items, ["category", "brand"], facts["valid_from_seconds"])
     evaluation, users = read_evaluation(target, "valid", items, []), train_users(target)
-    steps, aucs = facts["counts"]["impressions_train"] // SETTINGS.rank_batch_size, []
-    for features in ([], ["cluster_id"]):
-        made = plan(*features, own=catalogue, users=users, of=true_looks(shop, items))
-        own = folder / f"ranker{len(features)}" / "start_0"
+    steps, scores = facts["counts"]["impressions_train"] // SETTINGS.rank_batch_size, {}
+    modes = ["none", "cluster_id", *(["cluster_id_permuted"] if request.param == "signal" else [])]
+    for mode in modes:
+        made = plan_of(mode, catalogue, users, true_looks(shop, items), SETTINGS, seed=0)
+        own = folder / mode / "start_0"
         fit(target, own, made, None, evaluation, SETTINGS, steps, seed=0)
-        aucs.append(100 * roc_auc_score(evaluation.clicked, predict(load_ranker(own), target, "valid", 5)))
-    return request.param, *aucs
+        scores[mode] = predict(load_ranker(own), target, "valid", 5)
+    sides = {mode: score[None, None] for mode, score in scores.items()}
+    gains = {mode: paired_gain(evaluation.users, evaluation.clicked, sides[mode], sides["none"]) for mode in modes[1:]}
+    return request.param, {mode: 100 * roc_auc_score(evaluation.clicked, scores[mode]) for mode in modes}, gains
 
 
 def test_the_true_looks_help_only_where_they_drive_clicks_and_chance_cannot_be_ranked(measured):
-    kind, none, looks = measured
+    kind, auc, gains = measured
     if kind == "signal":
-        assert none > 50 + NOTHING and looks > none + NOTHING
+        assert auc["none"] > 50 + NOTHING and auc["cluster_id"] > auc["none"] + NOTHING
+        require_nothing(gains["cluster_id_permuted"])
     if kind == "no signal":
-        assert none > 50 + NOTHING and abs(looks - none) < NOTHING / 2, "one set of labels: half the error"
+        assert auc["none"] > 50 + NOTHING
+        require_nothing(gains["cluster_id"])
     if kind == "shuffled labels":
-        assert abs(none - 50) < NOTHING and abs(looks - 50) < NOTHING
+        assert all(abs(found - 50) < NOTHING for found in auc.values())
+
+
+def require_nothing(gain):
+    """No gain is shown, and one of `SURE` would be."""
+    assert gain["low"] < 0 and 100 * gain["high"] < SURE, gain

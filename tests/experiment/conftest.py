@@ -49,6 +49,7 @@ gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 modes = settings["rank"]["rank_modes"]
 (own / "found.json").write_text(json.dumps({"split": "test" if spec["final"] else "valid",
     "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]}, **base,
+    "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "repeats_left_out": None} for mode in modes[1:]},
     "popularity": {"auc": 0.51},
     "gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}))
 """

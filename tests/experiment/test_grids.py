@@ -77,6 +77,22 @@ def test_a_grid_without_runs_or_seeds_is_refused(tmp_path, wrong):
         grid_of(str(file))
 
 
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"blocks": [{"rank_columns": [["a+b"], ["a", "b"]]}]}, r"the same name: rank_columns=a\+b"),
+        ({"blocks": [{"init": ["x/y", "x_y"]}]}, "the same name: init=x_y"),
+        ({"tuned": ["temprature"]}, r"\['temprature'\] are none"),
+        ({"tuned": ["clusters"]}, r"\['clusters'\] are none"),
+    ],
+)
+def test_runs_that_cannot_be_told_apart_and_what_cannot_be_tuned_are_refused(tmp_path, wrong, told):
+    file = tmp_path / "grid.json"
+    file.write_text(json.dumps({"about": "", "blocks": [{}]} | wrong))
+    with pytest.raises(SettingsError, match=told):
+        grid_of(str(file))
+
+
 def test_the_grids_go_together_with_the_options_of_the_makefile():
     """`make evidence-hm` gives all of them."""
     text = (ROOT / "Makefile").read_text()

@@ -115,5 +115,5 @@ def test_the_first_run_of_the_grid_is_compared_with_whichever_was_run_first(tmp_
     grid = dataclasses.replace(GRID, blocks=blocks, tuned=["temperature"])
     experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
     lines = [line.split("|") for line in (tmp_path / "work" / "results.md").read_text().splitlines()]
-    against = {line[1].strip(): line[6].strip() for line in lines if len(line) == 8 and line[2] == " cluster_id "}
+    against = {line[1].strip(): line[8].strip() for line in lines if len(line) == 10 and line[2] == " cluster_id "}
     assert against["clusters=4"] == "" and against["clusters=8,temperature=0.2"][0] in "+-"

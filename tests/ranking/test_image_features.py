@@ -14,6 +14,7 @@ from courier_tf.ranking.image_features import (
     ClusterId,
     ImageFeatures,
     ItemLooks,
+    PlainClusterId,
     SimScore,
     Vector,
 )
@@ -80,6 +81,22 @@ def test_cluster_id_of_all_levels(precision):
         ]
         expected = [max(cosines), np.mean(cosines)] if cosines else [0, 0]
         np.testing.assert_allclose(numbers[row, 6:], expected, rtol=1e-4)
+
+
+def test_a_plain_cluster_id_is_one_more_id(precision):
+    """It tells which codes are equal, by its embedding and by the shares, and nothing of which are alike."""
+    made = looks(levels=2, clusters=3)
+    layer = PlainClusterId(made, 4)
+    candidate, history, numbers = seen_by(layer, made)
+    full = ClusterId(made, 4)
+    np.testing.assert_array_equal(numbers, seen_by(full, made)[2][:, :4])
+    assert candidate.shape == (6, 8) and history.shape == (6, 2, 8)
+    tables = [table.embeddings.numpy() for table in layer.tables]
+    assert [len(table) for table in tables] == [4, 4] and all(table.std() > 0.01 for table in tables)
+    expected = np.concatenate([table[made.codes[CANDIDATE, level]] for level, table in enumerate(tables)], axis=1)
+    np.testing.assert_allclose(candidate, expected, rtol=1e-6 if precision == "float32" else 0.01)
+    assert not layer.non_trainable_weights, "no centroid is in it"
+    assert [len(full.non_trainable_weights), len(full.trainable_weights)] == [2, 2]
 
 
 def test_the_embedding_of_a_cluster_starts_from_its_centroid():

@@ -19,6 +19,33 @@ def test_paired_gain_brackets_the_truth(sample):
     assert intervals.paired_gain(users[:5], clicked[:5], score[None, None, :5], score[None, None, :5]) is None
 
 
+def test_a_paired_gain_of_gauc(sample):
+    users, _, clicked, score = sample
+    noise = np.random.default_rng(1).random(600)
+
+    def gauc(score):
+        parts = [users == user for user in np.unique(users)]
+        parts = [part for part in parts if 0 < clicked[part].sum() < part.sum()]
+        aucs = [roc_auc_score(clicked[part], score[part]) for part in parts]
+        return np.average(aucs, weights=[part.sum() for part in parts])
+
+    found = intervals.paired_gain(users, clicked, score[None, None], noise[None, None], figure="gauc")
+    assert found["gain"] == pytest.approx(gauc(score) - gauc(noise))
+    assert found["low"] < found["gain"] < found["high"]
+    alone = np.arange(600)  # Each impression is of a user of its own: there is an AUC, and no GAUC.
+    assert intervals.paired_gain(alone, clicked, score[None, None], noise[None, None], figure="gauc") is None
+    assert set(intervals.auc_intervals(alone, clicked, score[None])) == {"auc_low", "auc_high"}
+
+
+def test_one_user_and_one_start_tell_nothing_of_an_interval(sample):
+    _, _, clicked, score = sample
+    one = np.zeros(600)
+    assert intervals.paired_gain(one, clicked, score[None, None], 1 - score[None, None]) is None
+    assert intervals.auc_intervals(one, clicked, score[None]) == {}
+    nobody = np.zeros(0)
+    assert intervals.paired_gain(nobody, nobody, np.zeros([3, 1, 0]), np.zeros([3, 1, 0])) is None
+
+
 def test_starts_are_averaged_and_widen_the_interval(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random([3, 600])

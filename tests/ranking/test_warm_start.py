@@ -54,7 +54,9 @@ def test_what_is_known_of_old_ids_stays_whatever_row_they_have_now(mode, cross_l
     take_over(ranker, made, former, old_plan, same_looks=True)
     for feature in ranker.image.features:  # Measured from the looks, of which there is one more now.
         for weight, source in zip(
-            feature.weights, former.image.features[ranker.image.features.index(feature)].weights, strict=True
+            feature.non_trainable_weights,
+            former.image.features[ranker.image.features.index(feature)].non_trainable_weights,
+            strict=True,
         ):
             weight.assign(source)
     batch = features(np.random.default_rng(0), 64)
@@ -86,8 +88,10 @@ def test_looks_that_mean_something_else_start_anew():
     made = plan("cluster_id")
     former, ranker, none = ranker_of(made, 0), ranker_of(made), ranker_of(plan())
     table = ranker.image.features[0].tables[0].embeddings.numpy()
+    former.image.gate.switch.assign(-tf.ones_like(former.image.gate.switch))
     take_over(ranker, made, former, made, same_looks=False)
     np.testing.assert_array_equal(ranker.image.features[0].tables[0].embeddings, table)
+    np.testing.assert_allclose(ranker.image.gate.values(), 1 / (1 + np.exp(-2)), rtol=1e-5)
     known = 2 * 4  # Of an item: its own and its category's embedding.
     assert not ranker.attention.of_item.kernel.numpy()[known:].any()
     np.testing.assert_array_equal(ranker.attention.of_item.kernel[:known], former.attention.of_item.kernel[:known])
