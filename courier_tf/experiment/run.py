@@ -18,7 +18,7 @@ from courier_tf.experiment.grids import Grid, Until, name_of
 from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import USED_FILE, rows_of
 from courier_tf.experiment.store import commit
-from courier_tf.experiment.table import draw, gates_of, popularity, table_of
+from courier_tf.experiment.table import draw, gates_by_column, gates_of, popularity, table_of
 from courier_tf.metrics_file import READINGS_FILE
 from courier_tf.settings import Settings
 
@@ -106,7 +106,8 @@ def experiment(
         # In the order of the grid: the others are compared with its first run.
         ranked = pd.concat([frame[(frame["run"] == name) & frame["mode"].notna()] for name in kept])
         of_ranked = {key: directories[key] for key in zip(ranked["run"], ranked["seed"], strict=True)}
-        text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n{gates_of(ranked)}"
+        text += f"{popularity(ranked)}\n\n{table_of(ranked, of_ranked)}\n"
+        text += gates_of(ranked) + gates_by_column(ranked, of_ranked)
         draw(ranked, workdir / PLOT_FILE)
     write_file(workdir / TABLE_FILE, text + encoders.table_of(frame))
     encoders.draw(directories, workdir / LOSSES_FILE)

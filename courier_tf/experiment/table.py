@@ -99,6 +99,28 @@ def gates_of(rows: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n\n"
 
 
+def gates_by_column(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) -> str:
+    """A table of how far the gates are open for the items of each value of `rank_slice_columns`, but for the category.
+
+    Means over the items and the seeds. Empty where there are no gates, or no such columns.
+    """
+    lines = [_line(["run", "mode", "column", "gates, mean over the items of each value"]), "|" + "---|" * 4]
+    for (run, mode), part in (
+        rows[rows["gates"].notna()].groupby(["run", "mode"], sort=False) if "gates" in rows else ()
+    ):
+        workdir = directories[run, part["seed"].iloc[0]]
+        columns = set(_slice_columns(workdir)) - {CATEGORY}
+        if columns:
+            items = _items(workdir)
+            gate_of = pd.DataFrame([json.loads(gates) for gates in part["gates"]]).mean()
+            gates = np.array([gate_of.get(value.decode(), np.nan) for value in items.columns[CATEGORY]])
+            for column in sorted(columns):
+                means = pd.Series(gates).groupby([value.decode() for value in items.columns[column]]).mean().dropna()
+                shown = ", ".join(f"{value} {gate:.2f}" for value, gate in means.items())
+                lines.append(_line([run, mode, column, shown]))
+    return "\n".join(lines) + "\n\n" if len(lines) > 2 else ""
+
+
 class _Scored:
     """The impressions that the runs were measured on, and what each run predicted.
 
@@ -157,9 +179,15 @@ class _Scored:
 def evaluation_of(workdir: Path, split: str) -> Evaluation:
     """The split that a run was measured on, with its slices."""
     facts = artefacts.read(workdir / "ingest", "ingest").facts
-    columns = Settings.from_json((workdir / SETTINGS_FILE).read_text()).rank.rank_slice_columns
-    items = records.read_items(workdir / "ingest", facts["all_columns"])
-    return read_evaluation(workdir / "ingest", split, items, facts["repeat_columns"], columns)
+    return read_evaluation(workdir / "ingest", split, _items(workdir), facts["repeat_columns"], _slice_columns(workdir))
+
+
+def _items(workdir: Path) -> records.Items:
+    return records.read_items(workdir / "ingest", artefacts.read(workdir / "ingest", "ingest").facts["all_columns"])
+
+
+def _slice_columns(workdir: Path) -> tuple[str, ...]:
+    return Settings.from_json((workdir / SETTINGS_FILE).read_text()).rank.rank_slice_columns
 
 
 def draw(rows: pd.DataFrame, file: Path) -> None:

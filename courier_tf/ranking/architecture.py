@@ -14,7 +14,8 @@ class Architecture:
         cross_layers: layers of DCN-v2 (arXiv 2008.13535) before the MLP.
         user_buckets: rows that user ids are hashed into; 0 for a row of each.
         unknown_rate: share of user and item ids that training hides, so that the embedding of the unknown is learned.
-        decay: L2 on the embeddings used by a batch.
+        decay: L2 on what stands for users and candidates in a batch: their embeddings, and what the gate lets through
+            of image features.
     """
 
     image_features: tuple[str, ...] = ()

@@ -41,7 +41,8 @@ def impression_batches(
         split: train, valid or test.
         history_length: most recent history items; None for all that ingest kept.
         batch_size: impressions per batch, over all replicas.
-        seed: of the order, and drops the last, smaller batch; None keeps the order of the files.
+        seed: of the order, and drops the last, smaller batch; None reads the files in turns, always in the same
+            order.
         skip_batches: left out at the start, because an interrupted training has had them.
     """
     files = tf.data.Dataset.from_tensor_slices(records.files(ingest / schema.IMPRESSIONS_FOLDER, split))

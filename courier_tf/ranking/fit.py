@@ -127,7 +127,7 @@ def _measure(ranker: Ranker, ingest: Path, evaluation: Evaluation, settings: Ran
 
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
-    """[N] float32 probabilities of a split's impressions, in the order of its files."""
+    """[N] float32 probabilities of a split's impressions, in the order of `impression_batches`."""
     batches = data.impression_batches(ingest, split, history_length=history_length, batch_size=PREDICT_BATCH)
     names = ("user_id", "history_item_ids", "item_id")
     return np.concatenate([ranker.answer({name: batch[name] for name in names}).numpy() for batch in batches])

@@ -106,7 +106,7 @@ class Ranker(tfrs.models.Model):
         return tf.sigmoid(self._logit_and_norm(features, many=True)[0])
 
     def _of_pairs(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B] float32 log odds of a click, L2 norm of the embeddings used).
+        """([B] float32 log odds of a click, sum of squares that `decay` is of).
 
         Pairs without a history are computed apart from the others, whose padding is cut off: in a log most histories
         are shorter than the longest, and many users have none.
@@ -134,7 +134,7 @@ class Ranker(tfrs.models.Model):
     def _logit_and_norm(
         self, features: dict[str, tf.Tensor], keep: tf.Tensor | None = None, many: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B, N] float32 log odds, L2 norm of the embeddings used); N is 1 but for `many`. `keep` as of `_kept`."""
+        """([B, N] float32 log odds, sum of squares that `decay` is of); N is 1 but for `many`. `keep` as of `_kept`."""
         mask = features["history_item_ids"] != ""
         row, history_rows = self.lookup(features["item_id"]), self.lookup(features["history_item_ids"])
         codes, history_codes = (tf.gather(self.lookup.codes, rows) for rows in (row, history_rows))

@@ -27,7 +27,7 @@ from courier_tf.settings import RankSettings
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 COPY_SUFFIX = ".copying"
-PREDICTIONS_FILE = "valid.npy"  # Of a mode: [starts, impressions] float32, in the order of the split's files.
+PREDICTIONS_FILE = "valid.npy"  # Of a mode: [starts, impressions] float32, in the order of `impression_batches`.
 
 
 def needs_embeddings(modes: Iterable[str]) -> bool:

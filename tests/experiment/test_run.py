@@ -144,6 +144,7 @@ def test_a_real_grid(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| clusters=8 | cluster_id+simscore | 1 |" in shown
     assert "gain over none, repeats left out, department/" in shown and "category/" not in shown
+    assert "| clusters=8 | cluster_id+simscore | department | " in shown
     assert "The test span was read 2 times, by 2 runs." in shown
     for split in ("valid", "test"):
         assert set(pd.read_csv(tmp_path / "work" / "grid" / split / "results.csv")["split"]) == {split}

@@ -35,6 +35,10 @@ def test_evaluate_equals_the_offline_functions(replicas, two_replicas):
     own = [np.concatenate(part) for part in zip(*ranker.ranking_metrics.batches, strict=True)]
     np.testing.assert_allclose(np.sort(own[3]), np.sort(ranker(batch)), atol=1e-6)
     np.testing.assert_array_equal(np.sort(own[1]), np.sort(arrays["page_view_id"]))
+    if replicas == 1:  # Row by row.
+        for found_part, name in zip(own, ("user_id", "page_view_id", "clicked"), strict=False):
+            np.testing.assert_array_equal(found_part, arrays[name])
+        np.testing.assert_allclose(own[3], ranker(batch), atol=1e-6)
     clicked, probability = own[2:]
     assert found["auc"] == pytest.approx(roc_auc_score(clicked, probability))
     assert found["logloss"] == pytest.approx(log_loss(clicked, probability), rel=1e-5)

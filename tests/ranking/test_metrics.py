@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from courier_tf.ranking import metrics
 
@@ -36,6 +36,16 @@ def test_ndcg_equals_a_loop_with_ties_against_the_ranker(sample):
     perfect = metrics.ndcg(views, clicked, clicked.astype(float))
     assert perfect == pytest.approx(1.0)
     assert metrics.ndcg(views, clicked, np.zeros(600)) < 0.9
+
+
+def test_ndcg_without_ties_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    label, score = rng.random([50, 15]) < 0.3, rng.permutation(750).reshape(50, 15) / 750.0
+    views = np.repeat(np.arange(50), 15)
+    clicked = label.any(axis=1)
+    assert metrics.ndcg(views, label.ravel().astype(int), score.ravel()) == pytest.approx(
+        ndcg_score(label[clicked].astype(int), score[clicked], k=10)
+    )
 
 
 def test_evaluate_agrees_with_scikit_learn(sample):
