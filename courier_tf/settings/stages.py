@@ -166,8 +166,9 @@ class RankSettings(Checked):
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
     """Image features to compare, each in a ranker of its own: none; vector (the embedding), simscore (its cosine with
-    the history), cluster_id (of residual codes all levels), or several of them joined by +. The same with _permuted is
-    a control: looks dealt out anew over the items. The last one that is no control is exported."""
+    the history), cluster_id (of residual codes all levels, with what their centroids say), plain_cluster_id (the bare
+    ID, as in the paper), or several of them joined by +. The same with _permuted is a control: looks dealt out anew
+    over the items. The last one that is no control is exported."""
     rank_columns: tuple[str, ...] = ()
     """Catalogue columns the ranker uses, beside the category, which it always does. Default: those of the ingest."""
     rank_gate: bool = True
