@@ -95,7 +95,7 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
     With `keep_partial`, what an interrupted run with the same `made_by` left in the folder is still there: stages that
     keep checkpoints use it to go on. Otherwise the folder starts empty.
     """
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial_of(target)
     marker = partial / MARKER_FILE
     description = json.dumps(dataclasses.asdict(made_by), sort_keys=True, default=str)
     if not (keep_partial and marker.exists() and marker.read_text() == description):
@@ -116,6 +116,11 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
     }
     write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
     marker.unlink()  # Last: who is killed before it goes on with what is there.
+
+
+def partial_of(target: Path) -> Path:
+    """The folder in which an artefact is filled."""
+    return target.with_name(f".{target.name}.partial")
 
 
 def replace_directory(new: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ python -m courier_tf.experiment.cell SPEC, called by `run.py`.
 
 import dataclasses
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,5 +86,7 @@ def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    # So that what its stages have used until then is noted.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     prepare()
     run_cell(Spec(**json.loads(Path(sys.argv[1]).read_text())))

@@ -1,5 +1,6 @@
 """The processes of the runs: one experiment at a time in a folder, and none of its processes outlives it."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import NoReturn
 import psutil
 
 LOCK_FILE = ".lock"
+GRACE_SECONDS = 10.0  # For a process that is ended to note what it has used.
 
 
 class ExperimentError(RuntimeError):
@@ -21,7 +23,7 @@ class ExperimentError(RuntimeError):
 
 
 class Processes:
-    """Context manager. Where it is left, be it by SIGTERM, the processes that still run are killed.
+    """Context manager. Where it is left, be it by SIGTERM, the processes that still run are ended, too.
 
     What they had made by then stays, and the next experiment goes on from there. A process waits while there is too
     little memory for it beside those that run, each taken for as large as the largest there was; where none has ended
@@ -57,13 +59,15 @@ class Processes:
         self._lock.close()
 
     def kill(self) -> None:
-        """Ends what is running now; nothing more is started."""
+        """Ends what is running now, by SIGTERM, then by SIGKILL; nothing more is started."""
         with self._changed:
             self._why_ended = "the experiment has ended"
             self._changed.notify_all()
-        for process in list(self._running):
-            process.kill()
-            process.wait()
+            for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+                for process in self._running:
+                    with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+                        os.kill(process.pid, number)
+                self._changed.wait_for(lambda: not self._running, seconds)
 
     def run(self, command: Sequence[str], log: Path, begin: Callable[[], None] = lambda: None) -> tuple[int, float]:
         """Runs a command to its end, from any thread, as soon as there is memory; what it says is added to `log`.

@@ -72,8 +72,9 @@ class SharingChain(Chain):
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not artefacts.is_current(shared, made_by):
                 file, started = shared.with_suffix(f".{MADE_FILE}"), time.monotonic()
-                # A run that was interrupted has left what it had used by then.
-                before = json.loads(file.read_text())["seconds"] if file.exists() else 0.0
+                # A run that was interrupted has left its work, and what it had used by then.
+                goes_on = file.exists() and artefacts.partial_of(shared).exists()
+                before = json.loads(file.read_text())["seconds"] if goes_on else 0.0
                 try:
                     super()._unless_current(shared, made_by, make)
                 finally:

@@ -90,6 +90,21 @@ def test_a_process_that_outlives_a_sigkill_keeps_the_folder_locked(tmp_path):
     pytest.fail("the folder stays locked")
 
 
+@pytest.mark.parametrize("trap, noted", [("echo used", ["used"]), ("", [])])
+def test_a_process_may_note_what_it_has_used_before_it_ends_and_must_end(tmp_path, monkeypatch, trap, noted):
+    monkeypatch.setattr("courier_tf.experiment.processes.GRACE_SECONDS", 10.0 if trap else 0.2)
+    ended = f"trap '{trap}; exit 1' TERM" if trap else "trap '' TERM"
+    command = ["sh", "-c", f"{ended}; echo begun; while true; do sleep 0.05; done"]
+    log = tmp_path / "log.txt"
+    with Processes(tmp_path) as processes, ThreadPoolExecutor(1) as pool:
+        run = pool.submit(processes.run, command, log)
+        while not (log.exists() and log.read_text()):
+            time.sleep(0.05)
+        processes.kill()
+        assert run.result()[0] == (1 if trap else -signal.SIGKILL)
+    assert log.read_text().split() == ["begun", *noted]
+
+
 def test_as_long_as_nothing_is_known_one_runs_alone(tmp_path):
     notes = tmp_path / "notes"
     with Processes(tmp_path) as processes, ThreadPoolExecutor(3) as pool:

@@ -1,11 +1,15 @@
 """What runs have in common is made once."""
 
+import itertools
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
+from courier_tf.experiment import store
 from courier_tf.experiment.store import SharingChain, commit
 from courier_tf.presets import PRESETS
 
@@ -47,6 +51,28 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     tmp_path.rename(moved)
     assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"
+
+
+def test_seconds_are_those_of_all_attempts_and_of_no_former_result(tmp_path, monkeypatch):
+    clock = itertools.count(0, 5)  # Each attempt takes five seconds.
+    monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    chain, made_by = chain_of(tmp_path, "a"), MadeBy("embed", {}, {})
+    chain.workdir.mkdir(parents=True)
+
+    def attempt(interrupted=False):
+        def make(target):
+            with artefacts.write_aside(target, made_by, keep_partial=True):
+                if interrupted:
+                    raise KeyboardInterrupt
+
+        chain._unless_current(chain.directory("embed"), made_by, make)
+        return chain.seconds("embed")
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(interrupted=True)
+    assert attempt() == 10
+    shutil.rmtree(chain.directory("embed").resolve())
+    assert attempt() == 5
 
 
 def test_rankers_that_another_run_has_trained_are_found(tmp_path):
