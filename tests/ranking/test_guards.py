@@ -98,7 +98,7 @@ def test_without_a_signal_looks_gain_nothing_and_labels_of_chance_cannot_be_rank
     assert abs(aucs(0.0, "none") - 50) < NOTHING
 
 
-def test_a_gate_shuts_where_looks_mislead(shop, tmp_path):
+def test_a_gate_narrows_where_looks_mislead(shop, tmp_path):
     """What the looks of one category tell says nothing about the other."""
     items, looks = shop
     two = np.array([b"x", b"y"] * (ITEMS // 2), object)
