@@ -50,5 +50,5 @@ setup(
         "parity": ["keras-hub"],
         "dev": ["cryptography", "pytest", "pytest-xdist", "ruff", "import-linter", "nbclient", "nbformat", "ipykernel"],
     },
-    entry_points={"console_scripts": ["courier = courier_tf.cli:main"]},
+    entry_points={"console_scripts": ["courier = courier_tf.__main__:main"]},
 )

@@ -29,13 +29,11 @@ from courier_tf.commands import (
     command_name,
 )
 from courier_tf.presets import PRESETS
-from courier_tf.process import prepare
 from courier_tf.settings import Settings, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `courier`."""
-    prepare()
+    """Runs one command; without `arguments`, that of this process."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     beams: list[str] = []
     try:
@@ -179,7 +177,3 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
             promote(command.workdir, command.gate, command.server, command.promote_withdrawn)
         if isinstance(command, Rank):
             summary.report(chain.report(command.final), command.workdir)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
 
 
 def prepare() -> None:
-    """To be called before TensorFlow starts its threads."""
+    """To be called before anything else is imported: NumPy already starts threads, each with its own pool of memory."""
     _silence()
     _keep_freed_memory()
     if not sys.stdout.isatty():  # Else rich folds the tables of a log to the 80 columns of a narrow terminal.

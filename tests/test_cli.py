@@ -28,7 +28,7 @@ from courier_tf.settings import Settings
     ],
 )
 def test_wrong_words_get_an_answer_and_no_traceback(tmp_path, words, answer):
-    command = [sys.executable, "-m", "courier_tf.cli", *(word.format(tmp_path / "w") for word in words)]
+    command = [sys.executable, "-m", "courier_tf", *(word.format(tmp_path / "w") for word in words)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0 and answer in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

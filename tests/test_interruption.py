@@ -29,7 +29,7 @@ CHECKPOINTED = ("warmup", "pretrain")
 
 
 def command(shop, work):
-    run = [sys.executable, "-m", "courier_tf.cli", "run", "--raw", str(shop), "--workdir", str(work)]
+    run = [sys.executable, "-m", "courier_tf", "run", "--raw", str(shop), "--workdir", str(work)]
     return [*run, "--preset", "tiny", "--checkpoint-every", "2", "--rank-epochs", "1"]
 
 

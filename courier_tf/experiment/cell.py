@@ -1,12 +1,7 @@
-"""One run of a grid, in a process of its own: its memory can be measured, and nothing of it stays behind.
-
-python -m courier_tf.experiment.cell SPEC, called by `run.py`.
-"""
+"""One run of a grid, in a process of its own: its memory can be measured, and nothing of it stays behind."""
 
 import dataclasses
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,6 @@ import pandas as pd
 from courier_tf import artefacts
 from courier_tf.experiment.grids import Until
 from courier_tf.experiment.store import SharingChain
-from courier_tf.process import prepare
 from courier_tf.settings import Settings
 
 FOUND_FILE, PREDICTIONS_FILE = "found.json", "predictions.npz"
@@ -83,10 +77,3 @@ def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
         "popularity": metrics["popularity"][split],
         "gates": metrics["gates"],
     }
-
-
-if __name__ == "__main__":
-    # So that what its stages have used until then is noted.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    prepare()
-    run_cell(Spec(**json.loads(Path(sys.argv[1]).read_text())))

@@ -182,7 +182,7 @@ def _run(spec: Spec, data: str, processes: Processes) -> None:
         write_file(own / SPEC_FILE, json.dumps(dataclasses.asdict(spec), indent=2))
         print(f"[{own.name}] ...", flush=True)
 
-    command = [sys.executable, "-m", "courier_tf.experiment.cell", str(own / SPEC_FILE)]
+    command = [sys.executable, "-m", "courier_tf.experiment", str(own / SPEC_FILE)]
     code, memory = processes.run(command, own / LOG_FILE, begin)
     if code:
         raise ExperimentError(f"the run {own.name} failed; its last words are in {own / LOG_FILE}")

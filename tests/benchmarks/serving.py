@@ -131,7 +131,7 @@ def server_part(chain: Chain, history_length: int) -> dict:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "courier_tf.cli", "serve", "--workdir", str(chain.workdir), "--server", "local"]
+    command = [sys.executable, "-m", "courier_tf", "serve", "--workdir", str(chain.workdir), "--server", "local"]
     os.sched_setaffinity(0, {CORES[-1]})  # Inherited by the server.
     server = subprocess.Popen([*command, "--port", str(port), "--rest-port", "0"], stdout=subprocess.PIPE, text=True)
     os.sched_setaffinity(0, {CORES[0]})

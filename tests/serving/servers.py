@@ -94,7 +94,7 @@ def running(kind: str, workdir: Path, folder: Path) -> Iterator[Ports]:
         environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
         environment["PYTHONPATH"] = os.getcwd()
     ports = Ports(free_port(), free_port())
-    command = [sys.executable, "-m", "courier_tf.cli", "serve", "--workdir", str(workdir), "--server", BINARY]
+    command = [sys.executable, "-m", "courier_tf", "serve", "--workdir", str(workdir), "--server", BINARY]
     command += ["--port", str(ports.port), "--rest-port", str(ports.rest_port)]
     process = subprocess.Popen(command, env=environment)
     try:

@@ -189,7 +189,7 @@ def test_fuzzed_requests(server, model, signature, number):
 def test_a_server_that_is_killed_under_load_and_started_again(shop):
     """Calls are on their way when it is killed, and retries bring them to their answer, by gRPC and REST."""
     port, rest_port = free_port(), free_port()
-    command = [sys.executable, "-m", "courier_tf.cli", "serve", "--workdir", str(shop.workdir)]
+    command = [sys.executable, "-m", "courier_tf", "serve", "--workdir", str(shop.workdir)]
     command += ["--port", str(port), "--rest-port", str(rest_port)]
     targets, stopped = [f"localhost:{port}", f"http://localhost:{rest_port}"] * 2, threading.Event()
     calls, candidates = [[] for _ in targets], [IDS[number % 60] for number in range(2000)]
