@@ -9,13 +9,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import courier_tf
+from courier_tf.atomic import replace_directory, write_file
 
 ARTEFACT_FILE = "artefact.json"
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
@@ -121,58 +121,6 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
 def partial_of(target: Path) -> Path:
     """The folder in which an artefact is filled."""
     return target.with_name(f".{target.name}.partial")
-
-
-def replace_directory(new: Path, target: Path) -> None:
-    """Renames `new` to `target`; a reader sees the old content or the new, never a mixture."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def rename_together(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Renames finished folders to targets that are not there yet: all of them, or after an error none.
-
-    All bytes are on the disk before the first rename, so that a disk that is full is noticed in time. Only where not
-    even a rename can be taken back, or the process is killed between two of them, does a part of them stay, each whole.
-    """
-    for new, _ in pairs:
-        for path in (new, *new.rglob("*")):
-            _flush(path)
-    try:
-        for new, target in pairs:
-            new.rename(target)
-        for folder in {target.parent for _, target in pairs}:
-            _flush(folder)
-    except BaseException as error:
-        for new, target in reversed(pairs):
-            if not new.exists():
-                try:
-                    target.rename(new)
-                except OSError as stuck:
-                    error.add_note(f"{target} stays: {stuck}")
-        raise
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_file(path: Path, text: str) -> None:
-    """Writes a small text file aside and renames it."""
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
 
 
 def read(directory: Path, stage: str) -> Artefact:

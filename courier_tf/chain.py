@@ -12,6 +12,7 @@ from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
+from courier_tf.atomic import write_file
 from courier_tf.settings import Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
@@ -39,7 +40,7 @@ class Chain:
     def write_settings(self) -> None:
         """Writes the resolved settings into the workdir."""
         self.workdir.mkdir(parents=True, exist_ok=True)
-        artefacts.write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
+        write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
 
     def run(self, raw: str, final: bool = False) -> dict[str, Any]:
         """Runs every stage that is not current, then measures.

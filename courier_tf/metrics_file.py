@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from courier_tf.artefacts import Artefact, write_file
+from courier_tf.artefacts import Artefact
+from courier_tf.atomic import write_file
 from courier_tf.ranking.compare import measure
 from courier_tf.settings import RankSettings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from courier_tf import schema
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from serving.server_config_pb2 import BatchingParameters
 
 PARAMETERS_FILE = "batching_params.pbtxt"  # The name is TensorFlow Serving's.

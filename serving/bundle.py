@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from courier_tf import schema
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from serving.batching import threads
 from serving.releases import Releases
 from serving.roll_out import roll_out

@@ -23,7 +23,7 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from serving import warmup
 from serving.messages import model_spec, predict_request
 from serving.request_log import read_log

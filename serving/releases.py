@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 
 RELEASES_FILE = "releases.json"
 

@@ -14,7 +14,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, 
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from serving.messages import model_spec
 
 ASK_SECONDS = 2.0

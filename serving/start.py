@@ -14,7 +14,7 @@ from typing import Literal
 
 from google.protobuf import text_format
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from serving.bundle import (
     BATCHING_CONFIG,
     COMPOSE_FILE,

@@ -6,6 +6,7 @@ import pytest
 
 from courier_tf import artefacts
 from courier_tf.artefacts import ArtefactError, MadeBy
+from courier_tf.atomic import write_file
 
 MADE_BY = MadeBy("cluster", {"clusters": 3}, {"embed": "aa"})
 
@@ -121,6 +122,6 @@ def test_broken_description_is_an_error_that_names_the_file(tmp_path):
 
 
 def test_small_files_are_replaced_whole(tmp_path):
-    artefacts.write_file(tmp_path / "f", "one")
-    artefacts.write_file(tmp_path / "f", "two")
+    write_file(tmp_path / "f", "one")
+    write_file(tmp_path / "f", "two")
     assert (tmp_path / "f").read_text() == "two" and len(list(tmp_path.iterdir())) == 1

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from courier_tf import artefacts
+from courier_tf.atomic import write_file
 from courier_tf.experiment.grids import Until
 from courier_tf.experiment.store import SharingChain
 from courier_tf.settings import Settings
@@ -56,7 +57,7 @@ def run_cell(spec: Spec) -> None:
         "commit": chain.commit(spec.until),
         **ranked,
     }
-    artefacts.write_file(chain.workdir / FOUND_FILE, json.dumps(found, indent=2))
+    write_file(chain.workdir / FOUND_FILE, json.dumps(found, indent=2))
 
 
 def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 import courier_tf
-from courier_tf.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file, write_file
+from courier_tf.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file
+from courier_tf.atomic import write_file
 from courier_tf.experiment import encoders
 from courier_tf.experiment.cell import FOUND_FILE, Spec
 from courier_tf.experiment.grids import Grid, Until, name_of

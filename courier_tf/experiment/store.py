@@ -14,7 +14,8 @@ from typing import Any
 
 import courier_tf
 from courier_tf import artefacts
-from courier_tf.artefacts import ArtefactError, MadeBy, write_file
+from courier_tf.artefacts import ArtefactError, MadeBy
+from courier_tf.atomic import write_file
 from courier_tf.chain import Chain
 
 STORE_FOLDER = "stages"  # In the workdir of the experiments.

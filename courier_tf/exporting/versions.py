@@ -11,6 +11,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from courier_tf import artefacts, schema
+from courier_tf.atomic import rename_together
 from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import save_module
 from serving import batching, warmup
@@ -107,7 +108,7 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
                 if WARM_UP_LOG in version.made_by.inputs:
                     _replay(partial, version.model)
         require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])
-        artefacts.rename_together(list(zip(partials, targets, strict=True)))
+        rename_together(list(zip(partials, targets, strict=True)))
     except BaseException:
         # On a full disk what is left behind would be in the way of the next attempt.
         for partial in partials:

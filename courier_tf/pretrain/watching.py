@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.training import UNIFORMITY
 

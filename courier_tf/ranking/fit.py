@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.artefacts import write_file
+from courier_tf.atomic import write_file
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError

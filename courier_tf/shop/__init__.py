@@ -10,7 +10,7 @@ import pandas as pd
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from courier_tf.artefacts import replace_directory
+from courier_tf.atomic import replace_directory
 from courier_tf.shop.photos import COLOURS, DEPARTMENTS, HUES, SILHOUETTES, TONES, Photo, draw
 from courier_tf.shop.simulate import (
     MATERIALS,

@@ -19,7 +19,7 @@ import pandas as pd
 import tyro
 from scipy import stats
 
-from courier_tf import artefacts
+from courier_tf.atomic import write_file
 from courier_tf.experiment.store import STORE_FOLDER, SharingChain
 from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
@@ -159,9 +159,9 @@ def main(
         for seed in seeds:
             rows += run_shop(out / f"signal-{signal:g}" / f"seed-{seed}", signal, seed, starts)
             frame = pd.DataFrame(rows)
-            artefacts.write_file(out / "evidence.csv", frame.to_csv(index=False))
+            write_file(out / "evidence.csv", frame.to_csv(index=False))
             table, all_hold = verdicts(frame)
-            artefacts.write_file(out / "evidence.md", f"{table_of(frame)}\n{table}")
+            write_file(out / "evidence.md", f"{table_of(frame)}\n{table}")
     print(f"{table_of(frame)}\n{table}")
     if not all_hold:
         sys.exit("a claim does not hold")

@@ -18,6 +18,7 @@ import tyro
 from sklearn.metrics import adjusted_rand_score
 
 from courier_tf import artefacts
+from courier_tf.atomic import write_file
 from courier_tf.clusters.files import TABLE_FILE
 from courier_tf.experiment.store import STORE_FOLDER, SharingChain
 from courier_tf.presets import PRESETS
@@ -84,7 +85,7 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
                 f"| {steps} | {algorithm} | {'at hand' if previous else 'unknown'} | {kept:.1f} "
                 f"| {adjusted_rand_score(*pairs.T):.3f} | {found.facts['quality']['distortion']:.4f} |"
             )
-            artefacts.write_file(out / "stability.md", "\n".join(lines) + "\n")
+            write_file(out / "stability.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

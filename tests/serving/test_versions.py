@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
+from courier_tf.atomic import rename_together, write_file
 from courier_tf.exporting import versions
 from courier_tf.exporting.versions import NewVersion, exclusive, newest_versions, write_versions
 from serving import warmup
@@ -108,14 +109,14 @@ def test_what_cannot_be_taken_back_is_told_and_the_rest_is_taken_back(tmp_path, 
 
     monkeypatch.setattr(Path, "rename", fails)
     with pytest.raises(OSError, match=r"no \.c") as failed:
-        artefacts.rename_together(pairs)
+        rename_together(pairs)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a", ".c", "b"]
     assert failed.value.__notes__ == [f"{tmp_path / 'b'} stays: [Errno 5] no b"]
 
 
 def test_a_description_that_does_not_fit_on_the_disk(tmp_path, unchecked, monkeypatch):
     """The last file of the last model: what was written before it does not appear."""
-    write_file, described = artefacts.write_file, []
+    described = []
 
     def full(path, text):
         if path.name == artefacts.ARTEFACT_FILE:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from courier_tf import artefacts
+from courier_tf.atomic import write_file
 from tests.benchmarks.child import run
 
 
@@ -87,7 +87,7 @@ def main(embed: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> 
     for line in parts(embed, out):
         print(line, flush=True)
         lines.append(line)
-        artefacts.write_file(out / "clusters.md", "\n".join(lines) + "\n")
+        write_file(out / "clusters.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import tyro
 
 from courier_tf import artefacts
+from courier_tf.atomic import write_file
 from tests.benchmarks.child import in_turn, run
 
 SWIN_BATCH = {("64", "forward"): 64, ("64", "train"): 32, ("224", "forward"): 8, ("224", "train"): 4}
@@ -71,7 +72,7 @@ def main(ingest: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) ->
         for line in part:
             print(line, flush=True)
             lines.append(line)
-            artefacts.write_file(out / "pretrain.md", "\n".join(lines) + "\n")
+            write_file(out / "pretrain.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

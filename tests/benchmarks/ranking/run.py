@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from courier_tf import artefacts
+from courier_tf.atomic import write_file
 from tests.benchmarks.child import in_turn, run
 
 PARTS = {
@@ -37,7 +37,7 @@ def main(workdir: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], r
     for part, about in PARTS.items():
         ours, theirs = in_turn("ranking.speed", ("ours", "torch"), part, workdir, rows)
         lines.append(f"| {about} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} |")
-        artefacts.write_file(out / "ranking.md", "\n".join(lines) + "\n")
+        write_file(out / "ranking.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
