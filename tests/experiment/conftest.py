@@ -33,6 +33,7 @@ base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds":
         "ingest": settings["ingest"]["negatives"], "code_version": "v1", "commit": "c1"}
 if spec["final"] and spec["until"] == "rank":
     (own / "test_readings.json").write_text(json.dumps([{}, {}]))
+(own / "settings.json").write_text(spec["settings"])
 (own / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
 (own / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")
 if spec["until"] == "pretrain":

@@ -1,6 +1,7 @@
 """The tables and plots of a grid, their means and paired intervals."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -96,6 +97,19 @@ def test_modes_are_compared_with_each_other(tmp_path, stand_in):
         differences.append(100 * (aucs[0] - aucs[1]))
     assert np.mean(differences) < -5
     assert float(line.split("|")[4].split()[0]) == pytest.approx(np.mean(differences), abs=0.006)
+
+
+def test_gates_are_told_by_the_values_of_slice_columns(tmp_path, stand_in, monkeypatch):
+    """Over the seeds the gate of c0 is 0.1 and that of c4 0.5; a category that has none does not count."""
+    columns = {"category": [b"c0", b"c0", b"c4", b"new"], "department": [b"a", b"b", b"b", b"a"]}
+    items = SimpleNamespace(columns={name: np.array(values, object) for name, values in columns.items()})
+    monkeypatch.setattr(table, "_items", lambda workdir: items)
+    grid = dataclasses.replace(
+        GRID, blocks=[{"clusters": [4]}], fixed=GRID.fixed | {"rank_slice_columns": ["category", "department"]}
+    )
+    experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
+    lines = (tmp_path / "work" / "results.md").read_text().splitlines()
+    assert "| clusters=4 | cluster_id | department | a 0.10, b 0.30 |" in lines
 
 
 def test_readings_of_the_test_span_are_told(tmp_path, stand_in):
