@@ -6,7 +6,7 @@ WORK := work
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
+.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
 
 install: $(VENV)/.installed
 
@@ -56,6 +56,10 @@ DAY_BEFORE := --valid-from 2020-09-19 --test-from 2020-09-20 --warmup-steps 1
 evidence-hm-daily: install  ## Looks for rankers that start from the day before's, which knows none: RAW=folder of the data set.
 	$(BIN)/courier experiment tests/benchmarks/grids/hm_previous_day.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(DAY_BEFORE)
 	$(BIN)/courier experiment tests/benchmarks/grids/hm_warm_started.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
+
+evidence-negatives: install  ## Which page-view slots teach, where they were really shown: the simulated shop. Hours on two cores.
+	$(BIN)/courier shop $(WORK)/shop
+	$(BIN)/courier experiment tests/benchmarks/grids/shop_negatives.json --raw $(WORK)/shop --preset demo --workdir $(WORK)/evidence-negatives $(OPTIONS)
 
 evidence-stability: install  ## Do cluster IDs survive a retrain on one more day? Half an hour on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_stability $(WORK)/evidence-stability
