@@ -90,7 +90,7 @@ def test_killed_at_every_stage(tmp_path, seconds):
     assert done.returncode == 0, done.stderr
     assert not [path for path in work.rglob("*") if path.name.endswith((".partial", ".old"))]
     for model in ("ctr_ranker", "image_embedder"):
-        assert GraphModel(work / "models" / model / "1").outputs
+        assert GraphModel(work / "models" / model / "1").signatures["serving_default"].outputs
     # An undisturbed run of the same settings ends at the same figures.
     subprocess.run(command(shop, calm), check=True, capture_output=True)
     found, expected = (json.loads((w / "metrics.json").read_text()) for w in (work, calm))
