@@ -101,7 +101,8 @@ def experiment(
             kept = kept[:1] + _best(grid.confirmed, [finished[name, grid.seeds[0]] for name in rivals], rivals)
         # Of each variant all seeds: the first line of the table is complete as soon as possible.
         frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
-    directories = {key: Path(one.workdir) for key, one in finished.items()}
+    keys = zip(frame["run"], frame["seed"], strict=True)
+    directories = {key: Path(finished[key].workdir) for key in keys}
     text = f"{grid.about}\n\n{_readings(workdir)}"
     if frame.loc[frame["run"].isin(kept), "mode"].notna().any():  # Also where rankers were trained before.
         # In the order of the grid: the others are compared with its first run.
@@ -132,13 +133,12 @@ def _run_all(
     with ThreadPoolExecutor(parallel) as pool:
         try:
             runs = {pool.submit(_run, spec, data, processes): key for key, spec in specs.items()}
-            before = dict(finished)
+            order = dict.fromkeys([*finished, *specs])  # That of the grid, whichever ends first.
             for run in as_completed(runs):
                 run.result()
-                ended = {runs[run], *finished}
-                finished.clear()  # In the order of the grid, whichever ends first.
-                finished |= before | {key: spec for key, spec in specs.items() if key in ended}
-                rows = [rows_of(name, Path(one.workdir), one.settings) for (name, _), one in finished.items()]
+                finished[runs[run]] = specs[runs[run]]
+                ended = [(name, finished[name, seed]) for name, seed in order if (name, seed) in finished]
+                rows = [rows_of(name, Path(one.workdir), one.settings) for name, one in ended]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
         except BaseException as error:

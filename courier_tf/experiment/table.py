@@ -104,10 +104,10 @@ def gates_by_column(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Pa
 
     Means over the items and the seeds. Empty where there are no gates, or no such columns.
     """
+    if "gates" not in rows:
+        return ""
     lines = [_line(["run", "mode", "column", "gates, mean over the items of each value"]), "|" + "---|" * 4]
-    for (run, mode), part in (
-        rows[rows["gates"].notna()].groupby(["run", "mode"], sort=False) if "gates" in rows else ()
-    ):
+    for (run, mode), part in rows[rows["gates"].notna()].groupby(["run", "mode"], sort=False):
         workdir = directories[run, part["seed"].iloc[0]]
         columns = set(_slice_columns(workdir)) - {CATEGORY}
         if columns:
@@ -169,7 +169,7 @@ class _Scored:
             return ""  # The same rankers: `none` of two objectives.
         own = self.evaluations[self.ingests[side[0]]]
         rows = np.ones(len(own.clicked), bool) if part == "all" else own.slices.get(part, np.zeros(0, bool))
-        sides = (side[..., rows] for side in both)
+        sides = (scores[..., rows] for scores in both)
         found = rows.any() and paired_gain(own.users[rows], own.clicked[rows], *sides, figure=figure)
         if not found:
             return ""

@@ -17,7 +17,7 @@ GRID = Grid("about it", [{"clusters": [4, 8]}], {"rank_modes": ["none", "cluster
 
 
 STAND_IN = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 import numpy as np
 spec = json.loads(Path(sys.argv[1]).read_text())
@@ -25,6 +25,7 @@ own, settings = Path(spec["workdir"]), json.loads(spec["settings"])
 with open(own.parent.parent / "calls.txt", "a") as calls:
     calls.write(own.name + "\\n")
 if os.environ.get("BREAK") == own.name:
+    time.sleep(float(os.environ.get("BREAK_AFTER", "0")))
     sys.exit("the disk is full")
 clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], settings["pretrain"]["temperature"]
 scores = {"best_without_repeats": 0.5, "mean_without_repeats": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0,

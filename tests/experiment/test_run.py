@@ -129,6 +129,18 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
 
 
+def test_what_ends_beside_a_run_that_fails_later_stands_in_the_results(tmp_path, stand_in, monkeypatch):
+    work = tmp_path / "work"
+    experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")  # How large they are is known from here on.
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")
+    monkeypatch.setenv("BREAK_AFTER", "5")
+    with pytest.raises(ExperimentError, match="clusters=4,seed=0 failed"):
+        experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
+    found = pd.read_csv(work / "results.csv")
+    assert found["mode"].notna().all() and "clusters=4" in set(found["run"]) and set(found["seed"]) <= {0, 1}
+    assert not ((found["run"] == "clusters=4") & (found["seed"] == 0)).any()
+
+
 @pytest.mark.slow
 def test_a_real_grid(tmp_path, capsys):
     make_shop(tmp_path / "shop", ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32))
