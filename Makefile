@@ -44,7 +44,7 @@ evidence: install  ## Does looking help on the shop? Three seeds, with controls:
 # ranker without looks (LOG.md).
 HM := --valid-from 2020-09-20 --test-from 2020-09-21 --history-ties log_order --repeat-columns product_code \
 	--clusters 1000 --warmup-steps 800 --warmup-learning-rate 1e-3 --precision mixed_bfloat16 \
-	--rank-min-item-events 100 --rank-min-user-page-views 10 --rank-epochs 2
+	--rank-min-item-impressions 100 --rank-min-user-page-views 10 --rank-epochs 2
 GRID ?= paper-methods
 
 evidence-hm: install  ## A grid of experiments on hm_fashion: RAW=folder of the data set, GRID=its name, OPTIONS=--final for the test span. Hours on two cores; fails where a claim does not hold.
@@ -55,7 +55,8 @@ DAY_BEFORE := --valid-from 2020-09-19 --test-from 2020-09-20 --warmup-steps 1
 
 evidence-hm-daily: install  ## Looks for rankers that start from the day before's, which knows none: RAW=folder of the data set.
 	$(BIN)/courier experiment tests/benchmarks/grids/hm_previous_day.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(DAY_BEFORE)
-	$(BIN)/courier experiment tests/benchmarks/grids/hm_warm_started.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
+	sed 's|work/evidence-hm|$(WORK)/evidence-hm|' tests/benchmarks/grids/hm_warm_started.json > $(WORK)/hm_warm_started.json
+	$(BIN)/courier experiment $(WORK)/hm_warm_started.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
 
 evidence-negatives: install  ## Which page-view slots teach, where they were really shown: the simulated shop. Hours on two cores.
 	$(BIN)/courier shop $(WORK)/shop

@@ -15,7 +15,7 @@ from courier_tf import images, records, schema
 
 _LOGGER = logging.getLogger(__name__)
 
-#: Per day and item of the log: (events, positives, first timestamp).
+#: Per day and item of the log: (impressions, positives, first timestamp); each positive is an impression.
 DayStatistics = tuple[int, int, int]
 
 
@@ -48,12 +48,14 @@ class BuildItems(beam.DoFn):
             if reject:
                 yield beam.pvalue.TaggedOutput(REJECTS, reject)
             seen = [statistics[2] for _, statistics in days] + [item.available_from or schema.NEVER]
+            train = [statistics for start, statistics in days if start < splits.valid_from]
             values = {
                 "item_id": item_id,
                 "image": photo,
                 "title": item.title,
                 "available_from": min(seen),
-                "train_events": sum(statistics[1] for start, statistics in days if start < splits.valid_from),
+                "train_impressions": sum(impressions for impressions, _, _ in train),
+                "train_events": sum(positives for _, positives, _ in train),
                 **{schema.column_feature(column): value for column, value in item.columns.items()},
             }
             yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))

@@ -81,7 +81,8 @@ class Items:
         columns: column name -> [N] bytes, category among them.
         titles: [N] bytes.
         available_from: [N] int64 seconds.
-        train_events: [N] int64, positives in the train span.
+        train_impressions: [N] int64, times shown in the train span, sampled negatives left out.
+        train_events: [N] int64, positives among these.
         photos: [N] bytes, PNG; b"" where there is none.
     """
 
@@ -89,6 +90,7 @@ class Items:
     columns: dict[str, np.ndarray]
     titles: np.ndarray
     available_from: np.ndarray
+    train_impressions: np.ndarray
     train_events: np.ndarray
     photos: np.ndarray
 
@@ -133,6 +135,7 @@ def read_items(ingest: Path, columns: Sequence[str]) -> Items:
         columns={column: joined[schema.column_feature(column)] for column in columns},
         titles=joined["title"],
         available_from=joined["available_from"],
+        train_impressions=joined["train_impressions"],
         train_events=joined["train_events"],
         photos=joined["image"],
     )

@@ -36,6 +36,7 @@ ITEM_FEATURES: dict[str, FeatureKind] = {
     "image": "bytes",  # PNG, image_size x image_size x 3; empty where the shop has no usable photo.
     "title": "bytes",
     "available_from": "int",  # Seconds, UTC: the earlier of the declared date and the first event; else NEVER.
+    "train_impressions": "int",  # Times that the log shows this item in the train span; sampled negatives do not count.
     "train_events": "int",  # Positives (clicks or purchases) of this item in the train span.
 }
 

@@ -1,15 +1,18 @@
 """Two logical CPU devices for the whole session, so that every test can compare one replica with two."""
 
-import courier_tf  # noqa: F401  (chooses the legacy Keras before TensorFlow is imported)
+from courier_tf.process import prepare
+
+prepare()
 
 # isort: split
+import fcntl
+import os
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 
 from courier_tf.backbone.swin import SIZES
-from courier_tf.process import prepare
-
-prepare()
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -32,3 +35,22 @@ def precision(request):
 def two_replicas():
     """A MirroredStrategy over two logical CPU devices, the same for all tests: two disturb each other's collectives."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """`made_once(name, make)`: a folder that `make(folder)` has filled, by one process of tests for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name: str, make) -> Path:
+        folder, finished = shared / name, shared / f"{name}.finished"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not finished.exists():
+                folder.mkdir()
+                make(folder)
+                finished.touch()
+        return folder
+
+    return folder_of

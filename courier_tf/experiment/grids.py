@@ -10,7 +10,9 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import PretrainSettings, Settings, SettingsError, with_values
@@ -41,20 +43,25 @@ class Grid:
     """
 
     about: str
-    blocks: Sequence[Mapping[str, Sequence[Any]]]
+    blocks: list[Mapping[str, list]]
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seeds: Sequence[int] = (0, 1, 2)
-    tuned: Sequence[str] = ()
+    seeds: list[int] | tuple[int, ...] = (0, 1, 2)
+    tuned: list[str] | tuple[str, ...] = ()
     confirmed: int = 0
 
     def __post_init__(self) -> None:
-        for block in self.blocks:
-            if not isinstance(block, Mapping) or not all(isinstance(v, list | tuple) for v in block.values()):
-                raise SettingsError(f"a block of a grid maps settings to lists of values, but there is {block!r}")
-        if not isinstance(self.fixed, Mapping):
-            raise SettingsError(f"`fixed` of a grid maps settings to values, but is {self.fixed!r}")
-        if not self.variants() or not self.seeds:
+        for name, kind in get_type_hints(Grid).items():
+            try:
+                check_type(getattr(self, name), kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+            except TypeCheckError as error:
+                raise SettingsError(f"`{name}` of a grid: {error}") from error
+        empty = sorted({name for block in self.blocks for name, values in block.items() if not values})
+        if empty:
+            raise SettingsError(f"a block of a grid gives no value to {', '.join(empty)}")
+        if not self.blocks or not self.seeds:
             raise SettingsError("a grid needs a run, and a seed")
+        if self.confirmed < 0:
+            raise SettingsError(f"`confirmed` of a grid is a number of runs, not {self.confirmed}")
         names = [name_of(variant) for variant in self.variants()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -182,5 +189,5 @@ def grid_of(name: str) -> Grid:
         raise SettingsError(f"there is no grid '{name}': neither a file nor one of {', '.join(GRIDS)}")
     try:
         return Grid(**json.loads(file.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # No text, no JSON, other attributes, or values that make no sense.
         raise SettingsError(f"{file} is no grid: {error}") from error

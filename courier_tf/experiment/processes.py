@@ -15,6 +15,7 @@ from typing import NoReturn
 import psutil
 
 LOCK_FILE = ".lock"
+CGROUP = Path("/sys/fs/cgroup")  # What limits a container's memory.
 GRACE_SECONDS = 10.0  # For a process that is ended to note what it has used.
 
 
@@ -40,7 +41,7 @@ class Processes:
     def __init__(self, folder: Path, largest: float = 0.0) -> None:
         self.folder, self._running = folder, set[subprocess.Popen]()
         self._changed, self._why_ended = threading.Condition(), ""
-        self._free, self._largest = psutil.virtual_memory().available / 2**30, largest  # GiB.
+        self._free, self._largest = _available() / 2**30, largest  # GiB.
 
     def __enter__(self) -> "Processes":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,18 @@ class Processes:
 
     def _fits(self) -> bool:
         return self._largest > 0 and (len(self._running) + 1) * self._largest <= self._free
+
+
+def _available() -> int:
+    """Bytes that can be had: of the machine, and of the container where it has a limit of its own."""
+    machine = psutil.virtual_memory().available
+    limit = CGROUP / "memory.max"
+    if not limit.exists() or limit.read_text().strip() == "max":
+        return machine
+    numbers = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    # Files that were read count as used, but the kernel gives them up.
+    used = int((CGROUP / "memory.current").read_text()) - int(numbers["inactive_file"])
+    return min(machine, int(limit.read_text()) - used)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

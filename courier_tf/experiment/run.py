@@ -21,7 +21,7 @@ from courier_tf.experiment.rows import USED_FILE, rows_of
 from courier_tf.experiment.store import commit
 from courier_tf.experiment.table import draw, gates_by_column, gates_of, popularity, table_of
 from courier_tf.metrics_file import READINGS_FILE
-from courier_tf.settings import Settings
+from courier_tf.settings import Settings, SettingsError
 
 RUNS_FOLDER = "runs"
 RESULTS_FILE, TABLE_FILE, PLOT_FILE, LOSSES_FILE = "results.csv", "results.md", "gains.png", "losses.png"
@@ -63,10 +63,12 @@ def experiment(
     Raises:
         ExperimentError: a run failed; names it and its log. What is finished is kept. Or another experiment is going on
             in the same workdir.
-        SettingsError: the grid names a setting that does not exist.
+        SettingsError: the grid names a setting that does not exist, or no run may be made at a time.
     """
     from beam_jobs.ingest import fingerprint_of_raw
 
+    if parallel < 1:
+        raise SettingsError(f"parallel={parallel}: at least one run is made at a time")
     workdir, store, data = workdir.resolve(), store.resolve(), fingerprint_of_raw(raw)
     # Equal ones under two names (the default, and its value) are one run.
     different: dict[str, dict] = {}
@@ -79,30 +81,30 @@ def experiment(
         settings = grid.settings(base, variants[name], seed)
         return Spec(str(own), str(store), raw, final, settings.to_json(), last)
 
-    finished: dict[Key, Spec] = {}
+    every = {(name, seed): spec(name, seed, until) for name in variants for seed in grid.seeds}
     kept = []
     with Processes(workdir, _largest(workdir)) as processes:
         run_all = functools.partial(
             _run_all,
             workdir=workdir,
             data=data,
-            finished=finished,
+            every=every,
             parallel=parallel,
             processes=processes,
         )
         for rivals in [[name_of(variant) for variant in group] for group in grid.rivals(list(variants.values()))]:
             if len(rivals) > 1:
                 run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in rivals})
-                rivals = _best(1, [finished[name, grid.seeds[0]] for name in rivals], rivals)
+                rivals = _best(1, [every[name, grid.seeds[0]] for name in rivals], rivals)
             kept += rivals
         if grid.confirmed:
             run_all({(name, grid.seeds[0]): spec(name, grid.seeds[0], "pretrain") for name in kept})
             rivals = kept[1:]
-            kept = kept[:1] + _best(grid.confirmed, [finished[name, grid.seeds[0]] for name in rivals], rivals)
+            kept = kept[:1] + _best(grid.confirmed, [every[name, grid.seeds[0]] for name in rivals], rivals)
         # Of each variant all seeds: the first line of the table is complete as soon as possible.
         frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
     keys = zip(frame["run"], frame["seed"], strict=True)
-    directories = {key: Path(finished[key].workdir) for key in keys}
+    directories = {key: Path(every[key].workdir) for key in keys}
     text = f"{grid.about}\n\n{_readings(workdir)}"
     if frame.loc[frame["run"].isin(kept), "mode"].notna().any():  # Also where rankers were trained before.
         # In the order of the grid: the others are compared with its first run.
@@ -121,23 +123,22 @@ def _run_all(
     *,
     workdir: Path,
     data: str,
-    finished: dict[Key, Spec],
+    every: Mapping[Key, Spec],
     parallel: int,
     processes: Processes,
 ) -> pd.DataFrame:
-    """Runs what is not finished; renews `finished` and `results.csv` after each run.
+    """Runs what is not finished; renews `results.csv` after each run.
 
+    `every`: run of the grid that may have rows there, in their order, also from earlier calls, whose turn comes later;
     `data`: fingerprint of the raw data.
     """
     frame = pd.DataFrame()
     with ThreadPoolExecutor(parallel) as pool:
         try:
-            runs = {pool.submit(_run, spec, data, processes): key for key, spec in specs.items()}
-            order = dict.fromkeys([*finished, *specs])  # That of the grid, whichever ends first.
+            runs = [pool.submit(_run, spec, data, processes) for spec in specs.values()]
             for run in as_completed(runs):
                 run.result()
-                finished[runs[run]] = specs[runs[run]]
-                ended = [(name, finished[name, seed]) for name, seed in order if (name, seed) in finished]
+                ended = [(name, one) for (name, _), one in every.items() if _is_finished(one, data)]
                 rows = [rows_of(name, Path(one.workdir), one.settings) for name, one in ended]
                 frame = pd.DataFrame(sum(rows, []))
                 write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
@@ -161,12 +162,26 @@ def _best(number: int, specs: Sequence[Spec], names: Sequence[str]) -> list[str]
     return [name for name in names if name in best]
 
 
+def _key(spec: Spec, data: str) -> str:
+    """Fingerprint of what the figures of a run depend on: settings, what they start from, span, data and code."""
+    formers = _formers(Settings.from_json(spec.settings))
+    return fingerprint_of([spec.settings, formers, spec.final, data, courier_tf.__version__])
+
+
+def _is_finished(spec: Spec, data: str) -> bool:
+    """Whether the figures of a run are there, at least those of its encoder."""
+    used = Path(spec.workdir) / USED_FILE
+    if not used.exists():
+        return False
+    before = json.loads(used.read_text())
+    return before["until"] is not None and before["key"] == _key(spec, data)
+
+
 def _run(spec: Spec, data: str, processes: Processes) -> None:
     """Runs one cell, unless it is finished with the same settings, code and data; notes what it used."""
     own = Path(spec.workdir)
     own.mkdir(parents=True, exist_ok=True)
-    made_of = [spec.settings, _formers(Settings.from_json(spec.settings)), spec.final, data, courier_tf.__version__]
-    key, used = fingerprint_of(made_of), own / USED_FILE
+    key, used = _key(spec, data), own / USED_FILE
     about = {"key": key, "until": None, "commit": commit(), "peak_memory_gib": 0.0}
     before = json.loads(used.read_text()) if used.exists() else about
     if before["key"] == key:

@@ -57,7 +57,7 @@ class Catalogue:
         valid_from_seconds: int,
         repeat_columns: Sequence[str] = (),
         hash_buckets: int = 0,
-        min_events: int = 1,
+        min_impressions: int = 1,
     ) -> "Catalogue":
         """Builds the codes. Vocabularies hold what the train span knows; a later item keeps its columns.
 
@@ -67,10 +67,12 @@ class Catalogue:
             valid_from_seconds: end of the train span.
             repeat_columns: as above.
             hash_buckets: rows to hash item ids into; 0 for a row of each item that has an embedding of its own.
-            min_events: an item with fewer positives in the train span has none.
+            min_impressions: an item that was shown less often in the train span has none. Positives would not do:
+                training rows of items that nobody clicked are all negative, and would teach the row that new items
+                share that these are never clicked.
         """
         train = items.in_train_span(valid_from_seconds)
-        trained = items.train_events >= min_events
+        trained = items.train_impressions >= min_impressions
         vocabularies = {ITEM: items.ids[trained]}
         coded = [np.where(trained, np.cumsum(trained), 0)]
         if hash_buckets:

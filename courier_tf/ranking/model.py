@@ -34,7 +34,7 @@ class Ranker(tfrs.models.Model):
     -> [B] float32 probability. Training also needs "clicked": [B], and `evaluate`, which gives all metrics of
     `metrics.evaluate`, "page_view_id": [B].
 
-    An item without a positive in the train span has no embedding of its own, but its columns and its looks; of one that
+    An item that the train span does not show has no embedding of its own, but its columns and its looks; of one that
     the catalogue does not know the ranker sees whether it stands in the history.
     """
 
@@ -75,6 +75,22 @@ class Ranker(tfrs.models.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self.loss_tracker]
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Of what `evaluate` returns, in its order."""
+        return ["loss", *self.ranking_metrics.result()]
+
+    def compile(self, optimizer: Any = "rmsprop", **named: Any) -> None:
+        """As in Keras, but that the loss and the metrics are the ranker's own.
+
+        Raises:
+            ValueError: others are given.
+        """
+        own = {name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if named.get(name)}
+        if own:
+            raise ValueError(f"the ranker has its own loss and metrics: compile it without {', '.join(sorted(own))}")
+        super().compile(optimizer, **named)
 
     @tf.autograph.experimental.do_not_convert
     def call(self, features: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:

@@ -86,6 +86,8 @@ def rank(
             start from that does not fit.
         LeakageError: a history holds what comes later.
     """
+    if settings.rank_init and Path(settings.rank_init).resolve() == target.resolve():
+        raise RankingError(f"rank_init={settings.rank_init} is what this stage writes: copy it somewhere else first")
     facts = artefacts.read(ingest, "ingest").facts
     rows = facts["counts"].get("impressions_train", 0)
     if rows < settings.rank_batch_size:
@@ -105,7 +107,7 @@ def rank(
         facts["valid_from_seconds"],
         facts["repeat_columns"],
         settings.rank_hash_buckets,
-        settings.rank_min_item_events,
+        settings.rank_min_item_impressions,
     )
     hashes = settings.rank_hash_buckets > 0
     users = np.array([], object) if hashes else train_users(ingest, settings.rank_min_user_page_views)

@@ -57,7 +57,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_learning_rate": _POSITIVE,
     "rank_cross_layers": (0, 16),
     "rank_hash_buckets": (0, math.inf),
-    "rank_min_item_events": _AT_LEAST_ONE,
+    "rank_min_item_impressions": _AT_LEAST_ONE,
     "rank_min_user_page_views": _AT_LEAST_ONE,
     "rank_checkpoint_every": _AT_LEAST_ONE,
     "rank_replicas": (0, math.inf),

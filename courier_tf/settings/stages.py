@@ -177,9 +177,10 @@ class RankSettings(Checked):
     """Layers of DCN-v2 before the MLP."""
     rank_hash_buckets: int = 0
     """Rows that the ids of users, and of items, are hashed into where there are too many to keep; 0: a row of each."""
-    rank_min_item_events: int = 1
-    """Items with fewer positives in the train span have no embedding of their own, and are known by their columns and
-    looks. Raise it where negatives are drawn by popularity: then an item's own clicks tell little beyond chance."""
+    rank_min_item_impressions: int = 1
+    """Items that the log shows less often in the train span have no embedding of their own, and are known by their
+    columns and looks (in a positives-only log: items with fewer positives). Raise it where negatives are drawn by
+    popularity: then an item's own clicks tell little beyond chance."""
     rank_min_user_page_views: int = 2
     """Users with fewer page views in the train span share the embedding of the unknown user: what one page view alone
     tells of a user helps to predict that page view and no other. Users whose ids are hashed are not counted."""

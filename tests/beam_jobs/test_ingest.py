@@ -155,8 +155,11 @@ def test_items_carry_what_training_may_know(raw, tmp_path):
     assert (counts["photos_missing"], counts["items_without_image_named"], counts["rejected_photos"]) == (1, 1, 0)
     first = [min(r["timestamp"] for r in log if r["item_id"] == f"item{n}") for n in range(7)]
     assert list(table.available_from) == [FIRST - 5, *first[1:], schema.NEVER]
-    train = Counter(r["item_id"] for r in log if r["clicked"] and r["timestamp"] < FIRST + 8 * DAY)
-    assert list(table.train_events) == [train[f"item{n}"] for n in range(8)]
+    train = [r for r in log if r["timestamp"] < FIRST + 8 * DAY]
+    shown, clicked = (Counter(r["item_id"] for r in train if r["clicked"] >= least) for least in (0, 1))
+    assert list(table.train_impressions) == [shown[f"item{n}"] for n in range(8)]
+    assert list(table.train_events) == [clicked[f"item{n}"] for n in range(8)]
+    assert clicked.total() < shown.total()
     assert list(table.in_train_span(FIRST + 8 * DAY)) == [True] * 7 + [False]
     assert list(table.columns["brand"]) == [b"a", b"a", b"b", b"b", b"a", b"a", b"b", b"b"]
 

@@ -1,6 +1,8 @@
-"""A small shop and a finished chain on it, made once per process of tests."""
+"""A small shop and a finished chain on it, made once."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -24,10 +26,14 @@ def tiny() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A shop, and a finished chain on it."""
-    folder = tmp_path_factory.mktemp("chain")
-    make_shop(folder / "shop", SHOP)
-    chain = Chain(folder / "work", tiny())
-    chain.run(str(folder / "shop"))
-    return folder / "shop", chain
+def finished(made_once, tmp_path_factory):
+    """A shop, and a finished chain on it: a copy of the workdir for each process, as some tests add to it."""
+
+    def make(folder: Path) -> None:
+        make_shop(folder / "shop", SHOP)
+        Chain(folder / "work", tiny()).run(str(folder / "shop"))
+
+    made = made_once("chain", make)
+    workdir = tmp_path_factory.mktemp("chain") / "work"
+    shutil.copytree(made / "work", workdir)
+    return made / "shop", Chain(workdir, tiny())

@@ -32,7 +32,7 @@ def test_columns_widths_and_whom_the_ranker_knows(finished, tmp_path):
         rank_dim=5,
         rank_gate=False,
         rank_cross_layers=2,
-        rank_min_item_events=3,
+        rank_min_item_impressions=3,
         rank_min_user_page_views=4,
     )
     assert found["none"].architecture == Architecture((), 5, False, 2, 0)

@@ -12,6 +12,7 @@ import pytest
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
+from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.saved import load_ranker
 from tests.chain.encoder_files import weights
 
@@ -124,6 +125,17 @@ def test_a_former_ranker_that_was_chosen_on_what_is_the_test_span_now_is_refused
         (tmp_path / stage).symlink_to(chain.directory(stage))
     with pytest.raises(artefacts.ArtefactError, match=r"former cannot be started from: its valid span ends at"):
         with_settings(chain, tmp_path, rank={"rank_init": str(former)}).rank()
+
+
+def test_rankers_do_not_begin_from_what_they_replace(finished, tmp_path):
+    _, chain = finished
+    shutil.copytree(chain.directory("rank"), tmp_path / "rank")
+    for stage in ("ingest", "cluster"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    before = (tmp_path / "rank" / artefacts.ARTEFACT_FILE).read_text()
+    with pytest.raises(RankingError, match="rank is what this stage writes: copy it somewhere else first"):
+        with_settings(chain, tmp_path, rank={"rank_init": str(tmp_path / "rank")}).rank()
+    assert (tmp_path / "rank" / artefacts.ARTEFACT_FILE).read_text() == before
 
 
 def with_settings(chain: Chain, workdir: Path, **stages: dict) -> Chain:

@@ -65,15 +65,35 @@ def test_blocks_hold_lists(tmp_path):
     file = tmp_path / "grid.json"
     for block in ({"objective": "courier"}, ["objective"]):
         file.write_text(json.dumps({"about": "", "blocks": [block]}))
-        with pytest.raises(SettingsError, match="maps settings to lists"):
+        with pytest.raises(SettingsError, match=r"grid.json is no grid: `blocks` of a grid: .*item 0 of"):
             grid_of(str(file))
 
 
-@pytest.mark.parametrize("wrong", [{"blocks": []}, {"blocks": [{"clusters": []}]}, {"seeds": []}, {"fixed": ["a"]}])
-def test_a_grid_without_runs_or_seeds_is_refused(tmp_path, wrong):
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"blocks": []}, "a grid needs a run"),
+        ({"seeds": []}, "a grid needs a run"),
+        ({"blocks": [{}, {"clusters": []}]}, "no value to clusters"),
+        ({"fixed": ["a"]}, "`fixed` of a grid: list is not"),
+        ({"seeds": ["0"]}, "`seeds` of a grid: "),
+        ({"seeds": "012"}, "`seeds` of a grid: str"),
+        ({"tuned": "temperature"}, "`tuned` of a grid: str"),
+        ({"confirmed": "2"}, "`confirmed` of a grid: str"),
+        ({"confirmed": -1}, "a number of runs, not -1"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused_with_the_name_of_its_file(tmp_path, wrong, told):
     file = tmp_path / "grid.json"
     file.write_text(json.dumps({"about": "", "blocks": [{}]} | wrong))
-    with pytest.raises(SettingsError, match=r"a grid needs a run|`fixed` of a grid"):
+    with pytest.raises(SettingsError, match=f"grid.json is no grid: .*{told}"):
+        grid_of(str(file))
+
+
+def test_a_file_that_is_no_text_is_no_grid(tmp_path):
+    file = tmp_path / "grid.json"
+    file.write_bytes(b"\xff\xfe{")
+    with pytest.raises(SettingsError, match="grid.json is no grid"):
         grid_of(str(file))
 
 

@@ -129,6 +129,18 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
 
 
+def test_what_is_finished_stays_in_the_results_of_a_call_that_fails_before_its_turn(tmp_path, stand_in, monkeypatch):
+    work = tmp_path / "work"
+    experiment(dataclasses.replace(GRID, seeds=[1]), "raw", work, work / "stages", TINY)
+    experiment(dataclasses.replace(GRID, blocks=[{"clusters": [8]}]), "raw", work, work / "stages", TINY)
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")
+    with pytest.raises(ExperimentError):
+        experiment(dataclasses.replace(GRID, blocks=[{"clusters": [8, 4]}]), "raw", work, work / "stages", TINY)
+    found = pd.read_csv(work / "results.csv")[["run", "seed", "mode"]].values.tolist()
+    runs = [("clusters=8", 0), ("clusters=8", 1), ("clusters=4", 1)]
+    assert found == [[*run, mode] for run in runs for mode in ("none", "cluster_id")]
+
+
 def test_what_ends_beside_a_run_that_fails_later_stands_in_the_results(tmp_path, stand_in, monkeypatch):
     work = tmp_path / "work"
     experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")  # How large they are is known from here on.

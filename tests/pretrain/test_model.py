@@ -226,7 +226,7 @@ def test_photo_store_numbers():
 
     png = tf.io.encode_png(np.zeros([4, 4, 3], np.uint8)).numpy()
     items = Items(
-        np.array([b"a", b"b", b"c"], object), {}, np.array([b""] * 3, object), np.zeros(3), np.zeros(3),
+        np.array([b"a", b"b", b"c"], object), {}, np.array([b""] * 3, object), np.zeros(3), np.zeros(3), np.zeros(3),
         np.array([png, b"", png], object),
     )  # fmt: skip
     store = PhotoStore.of(items, 4)

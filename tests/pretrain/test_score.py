@@ -22,7 +22,7 @@ def catalogue():
     photos[3] = b""
     columns = {"colour": np.array([b"red", b"blue", b"", b"red"] * 3, object)}
     zeros = np.zeros(ITEMS, np.int64)
-    return records.Items(ids, columns, np.array([b""] * ITEMS, object), zeros, zeros, np.array(photos, object))
+    return records.Items(ids, columns, np.array([b""] * ITEMS, object), zeros, zeros, zeros, np.array(photos, object))
 
 
 @pytest.fixture(scope="module")

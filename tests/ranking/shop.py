@@ -27,6 +27,7 @@ def items(**changes) -> Items:
         },
         "titles": np.array([b""] * 4, object),
         "available_from": np.array([1, 2, 3, NOW + 1]),
+        "train_impressions": np.array([9, 3, 2, 0]),
         "train_events": np.array([5, 1, 0, 0]),
         "photos": np.array([b"p", b"p", b"p", b""], object),
     }

@@ -34,6 +34,7 @@ def shop():
         columns={"category": np.array([b"x"] * ITEMS, object)},
         titles=np.array([b""] * ITEMS, object),
         available_from=np.zeros(ITEMS, int),
+        train_impressions=np.ones(ITEMS, int),
         train_events=np.ones(ITEMS, int),
         photos=np.array([b"p"] * ITEMS, object),
     )

@@ -49,6 +49,21 @@ def test_evaluate_equals_the_offline_functions(replicas, two_replicas):
         assert found[name] == pytest.approx(value, rel=1e-5), name
 
 
+def test_its_names_are_those_of_what_evaluate_returns():
+    ranker = new_ranker(plan())
+    ranker.compile()
+    data = tf.data.Dataset.from_tensors(impressions())
+    named = dict(zip(ranker.metrics_names, ranker.evaluate(data, verbose=0), strict=True))
+    assert named == pytest.approx(ranker.evaluate(data, return_dict=True, verbose=0), nan_ok=True)
+    assert len(named) > 5 and all(isinstance(value, float) for value in named.values())
+
+
+@pytest.mark.parametrize("own", ["loss", "metrics", "loss_weights"])
+def test_another_loss_or_metric_is_refused_and_not_left_out_silently(own):
+    with pytest.raises(ValueError, match=f"compile it without {own}"):
+        new_ranker(plan()).compile(tf.keras.optimizers.Adam(), **{own: ["mse"]})
+
+
 def test_fit_reports_them_for_its_validation_data():
     ranker = new_ranker(plan())
     ranker.compile(tf.keras.optimizers.Adam(0.01))

@@ -30,6 +30,7 @@ def shuffled(**changes) -> Catalogue:
         "columns": {name: np.concatenate([[b"a new value"], values]) for name, values in old.columns.items()},
         "titles": np.array([b""] * 5, object),
         "available_from": np.concatenate([[1], old.available_from]),
+        "train_impressions": np.concatenate([[9], old.train_impressions]),
         "train_events": np.concatenate([[9], old.train_events]),
         "photos": np.concatenate([[b"p"], old.photos]),
     }

@@ -85,7 +85,11 @@ def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:
         with tf.io.TFRecordWriter(str(partial / schema.ITEMS_FOLDER / "items-00000-of-00001.tfrecord")) as writer:
             for number, item in enumerate(IDS):
                 values = {"item_id": item, "image": photos[item], "title": "", "available_from": number}
-                values |= {"train_events": 1, schema.column_feature(schema.CATEGORY): f"c{number % 3}"}
+                values |= {
+                    "train_impressions": 1,
+                    "train_events": 1,
+                    schema.column_feature(schema.CATEGORY): f"c{number % 3}",
+                }
                 writer.write(records.serialise(values, records.item_features([schema.CATEGORY])))
         file = partial / schema.IMPRESSIONS_FOLDER / "valid-00000-of-00001.tfrecord"
         with tf.io.TFRecordWriter(str(file)) as writer:
