@@ -205,7 +205,7 @@ class RankSettings(Checked):
     rank_checkpoint_every: int = 1000
     """Steps between checkpoints, from which an interrupted training goes on; one more after each pass."""
     rank_precision: Precision = "float32"
-    """Keras mixed-precision policy."""
+    """Keras mixed-precision policy. On a CPU TensorFlow adds up the gradients of biases in it, too: float32 there."""
     rank_replicas: int = 0
     """GPUs that the rankers use; 0: all there are (the CPU if none)."""
 

@@ -18,7 +18,7 @@ USERS = np.array([b"u1", b"u2"], object)
 
 
 def items(**changes) -> Items:
-    """a and b are known in training, c is shown there but never clicked, d comes later and has no photo."""
+    """a and b are known in training, c is for sale there but never shown, d comes later and has no photo."""
     values = {
         "ids": np.array(IDS, object),
         "columns": {
@@ -27,7 +27,7 @@ def items(**changes) -> Items:
         },
         "titles": np.array([b""] * 4, object),
         "available_from": np.array([1, 2, 3, NOW + 1]),
-        "train_impressions": np.array([9, 3, 2, 0]),
+        "train_impressions": np.array([9, 3, 0, 0]),
         "train_events": np.array([5, 1, 0, 0]),
         "photos": np.array([b"p", b"p", b"p", b""], object),
     }

@@ -191,7 +191,7 @@ def score(ranker, item, history=(b"a", b"b"), user=b"u1"):
 
 
 def test_a_cold_item_has_no_embedding_of_its_own_but_its_looks():
-    """a is known, c was never clicked in the train span, d came later and has no photo; nobody knows the last."""
+    """a is known, c was never shown in the train span, d came later and has no photo; nobody knows the last."""
     ranker = new_ranker(plan("cluster_id"))
     items = (b"a", b"c", b"d", b"unknown")
 
