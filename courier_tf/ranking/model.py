@@ -82,11 +82,7 @@ class Ranker(tfrs.models.Model):
         return ["loss", *self.ranking_metrics.result()]
 
     def compile(self, optimizer: Any = "rmsprop", **named: Any) -> None:
-        """As in Keras, but that the loss and the metrics are the ranker's own.
-
-        Raises:
-            ValueError: others are given.
-        """
+        """As in Keras; a ValueError where a loss or metrics are given, as the ranker has its own."""
         own = {name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if named.get(name)}
         if own:
             raise ValueError(f"the ranker has its own loss and metrics: compile it without {', '.join(sorted(own))}")

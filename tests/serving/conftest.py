@@ -140,11 +140,14 @@ def make_workdir(workdir: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory) -> Shop:
+def shop(made_once) -> Shop:
     """Read it, copy it, do not change it."""
-    workdir = tmp_path_factory.mktemp("serving") / "work"
-    make_workdir(workdir)
-    export_again(workdir)
+
+    def make(folder: Path) -> None:
+        make_workdir(folder / "work")
+        export_again(folder / "work")
+
+    workdir = made_once("serving", make) / "work"
     return Shop(workdir, Stages.read(workdir))
 
 
