@@ -99,8 +99,14 @@ class Chain:
         if start.is_file():
             return artefacts.fingerprint_of_file(start)
         if self.settings.pretrain.init:
-            return artefacts.read_past(start, "pretrain", valid_from_seconds=valid_from_seconds).fingerprint
+            return self._former("pretrain", "init", start, valid_from_seconds=valid_from_seconds).fingerprint
         return artefacts.read(start, "warmup").fingerprint
+
+    def _former(self, stage: str, option: str, place: Path, **ends: int) -> artefacts.Artefact:
+        """The former result of a stage that an option names to start from; refused where it knows what comes later."""
+        if place.resolve() == self.directory(stage).resolve():
+            raise artefacts.ArtefactError(f"{option}={place} is what this stage writes: copy it somewhere else first")
+        return artefacts.read_past(place, stage, **ends)
 
     def embed(self) -> None:
         """Items to embeddings."""
@@ -136,7 +142,7 @@ class Chain:
         inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
         if self.settings.cluster.previous:
             place, end = Path(self.settings.cluster.previous), ingested.facts["valid_from_seconds"]
-            inputs["previous"] = artefacts.read_past(place, "cluster", valid_from_seconds=end).fingerprint
+            inputs["previous"] = self._former("cluster", "previous", place, valid_from_seconds=end).fingerprint
         made_by = self._made_by("cluster", self.settings.cluster, inputs)
         self._unless_current(
             self.directory("cluster"),
@@ -160,8 +166,7 @@ class Chain:
         if settings.rank_init:
             # Its passes and the best of its starts were chosen on valid.
             ends = {name: ingested.facts[name] for name in ("valid_from_seconds", "test_from_seconds")}
-            former = artefacts.read_past(Path(settings.rank_init), "rank", **ends)
-            inputs["init"] = former.fingerprint
+            inputs["init"] = self._former("rank", "rank_init", Path(settings.rank_init), **ends).fingerprint
         made_by = self._made_by("rank", settings, inputs)
         self._unless_current(
             self.directory("rank"),

@@ -123,10 +123,18 @@ class Items:
 
 
 def read_items(ingest: Path, columns: Sequence[str]) -> Items:
-    """Reads the item records of an ingest directory, with the item columns named (those of its facts)."""
+    """Reads the item records of an ingest directory, with the item columns named (those of its facts).
+
+    Raises:
+        RecordError: there are none, or they do not fit the schema: those of another version may not.
+    """
     features = item_features(columns)
     dataset = tf.data.TFRecordDataset(files(ingest / schema.ITEMS_FOLDER, "items")).batch(1024)
-    batches = [{name: value.numpy() for name, value in parse(batch, features).items()} for batch in dataset]
+    try:
+        batches = [{name: value.numpy() for name, value in parse(batch, features).items()} for batch in dataset]
+    except tf.errors.InvalidArgumentError as error:
+        reason = f"do not fit the schema, so the ingest must be run again: {error.message}"
+        raise RecordError(f"the items of {ingest} {reason}") from error
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in features}
     order = np.argsort(joined["item_id"])
     joined = {name: value[order] for name, value in joined.items()}

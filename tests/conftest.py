@@ -7,6 +7,7 @@ prepare()
 # isort: split
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def made_once(tmp_path_factory):
         with (shared / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # What a process has left in which the making failed.
                 folder.mkdir()
                 make(folder)
                 finished.touch()

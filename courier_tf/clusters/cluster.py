@@ -17,7 +17,6 @@ from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.previous import Previous
 from courier_tf.clusters.report import Report
 from courier_tf.clusters.saved import Saved
-from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
 
@@ -43,7 +42,7 @@ def cluster(
             encoders, a previous codebook of another shape, or, in incremental mode, of another encoder.
     """
     files = EmbeddingFiles(embed)
-    previous = _previous(settings, target)
+    previous = Previous(Path(settings.previous)) if settings.previous else None
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         stay = settings.stay
         if settings.algorithm == "incremental":
@@ -72,14 +71,6 @@ def cluster(
             "quality": report.figures(),
             **report.kept(),
         }
-
-
-def _previous(settings: ClusterSettings, target: Path) -> Previous | None:
-    if not settings.previous:
-        return None
-    if Path(settings.previous).resolve() == target.resolve():
-        raise ClusterError(f"previous={settings.previous} is what this stage writes: copy it somewhere else first")
-    return Previous(Path(settings.previous))
 
 
 def _assigned(

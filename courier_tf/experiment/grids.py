@@ -43,9 +43,9 @@ class Grid:
     """
 
     about: str
-    blocks: list[Mapping[str, list]]
+    blocks: Sequence[Mapping[str, list | tuple]]
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seeds: list[int] | tuple[int, ...] = (0, 1, 2)
+    seeds: Sequence[int] = (0, 1, 2)
     tuned: list[str] | tuple[str, ...] = ()
     confirmed: int = 0
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 import psutil
 
 LOCK_FILE = ".lock"
-CGROUP = Path("/sys/fs/cgroup")  # What limits a container's memory.
+CGROUP = Path("/sys/fs/cgroup")  # Limits a container's memory (version 2).
 GRACE_SECONDS = 10.0  # For a process that is ended to note what it has used.
 
 
@@ -111,7 +111,8 @@ def _available() -> int:
         return machine
     numbers = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
     # Files that were read count as used, but the kernel gives them up.
-    used = int((CGROUP / "memory.current").read_text()) - int(numbers["inactive_file"])
+    files = int(numbers["active_file"]) + int(numbers["inactive_file"])
+    used = int((CGROUP / "memory.current").read_text()) - files
     return min(machine, int(limit.read_text()) - used)
 
 

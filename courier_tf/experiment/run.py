@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -82,12 +83,13 @@ def experiment(
         return Spec(str(own), str(store), raw, final, settings.to_json(), last)
 
     every = {(name, seed): spec(name, seed, until) for name in variants for seed in grid.seeds}
+    fingerprints = {key: _fingerprint(one, data) for key, one in every.items()}
     kept = []
     with Processes(workdir, _largest(workdir)) as processes:
         run_all = functools.partial(
             _run_all,
             workdir=workdir,
-            data=data,
+            fingerprints=fingerprints,
             every=every,
             parallel=parallel,
             processes=processes,
@@ -102,7 +104,10 @@ def experiment(
             rivals = kept[1:]
             kept = kept[:1] + _best(grid.confirmed, [every[name, grid.seeds[0]] for name in rivals], rivals)
         # Of each variant all seeds: the first line of the table is complete as soon as possible.
-        frame = run_all({(name, seed): spec(name, seed, until) for name in kept for seed in grid.seeds})
+        chosen = {key: run for key, run in every.items() if key[0] in kept}
+        # Of the others, what they were compared by.
+        every = {key: run for key, run in every.items() if key in chosen or key[1] == grid.seeds[0]}
+        frame = run_all(chosen, every=every)
     keys = zip(frame["run"], frame["seed"], strict=True)
     directories = {key: Path(every[key].workdir) for key in keys}
     text = f"{grid.about}\n\n{_readings(workdir)}"
@@ -122,7 +127,7 @@ def _run_all(
     specs: Mapping[Key, Spec],
     *,
     workdir: Path,
-    data: str,
+    fingerprints: Mapping[Key, str],
     every: Mapping[Key, Spec],
     parallel: int,
     processes: Processes,
@@ -130,24 +135,36 @@ def _run_all(
     """Runs what is not finished; renews `results.csv` after each run.
 
     `every`: run of the grid that may have rows there, in their order, also from earlier calls, whose turn comes later;
-    `data`: fingerprint of the raw data.
+    `fingerprints`: of what the figures of each depend on.
     """
-    frame = pd.DataFrame()
+    frame = _renewed(workdir / RESULTS_FILE, every, fingerprints)
     with ThreadPoolExecutor(parallel) as pool:
         try:
-            runs = [pool.submit(_run, spec, data, processes) for spec in specs.values()]
+            runs = [pool.submit(_run, spec, fingerprints[key], processes) for key, spec in specs.items()]
             for run in as_completed(runs):
                 run.result()
-                ended = [(name, one) for (name, _), one in every.items() if _is_finished(one, data)]
-                rows = [rows_of(name, Path(one.workdir), one.settings) for name, one in ended]
-                frame = pd.DataFrame(sum(rows, []))
-                write_file(workdir / RESULTS_FILE, frame.to_csv(index=False))
+                frame = _renewed(workdir / RESULTS_FILE, every, fingerprints)
         except BaseException as error:
             # First, as a worker whose run has ended takes the next one at once.
             pool.shutdown(wait=False, cancel_futures=True)
             if not isinstance(error, ExperimentError):
                 processes.kill()  # Else the pool waits for what is running.
             raise
+    return frame
+
+
+def _renewed(file: Path, every: Mapping[Key, Spec], fingerprints: Mapping[Key, str]) -> pd.DataFrame:
+    """Writes the rows of the runs that are finished, be it only their encoder; the file goes where there is none."""
+    rows = []
+    for key, spec in every.items():
+        used = _used(spec)
+        if used and used["until"] is not None and used["key"] == fingerprints[key]:
+            rows += rows_of(key[0], Path(spec.workdir), spec.settings)
+    frame = pd.DataFrame(rows)
+    if rows:
+        write_file(file, frame.to_csv(index=False))
+    else:
+        file.unlink(missing_ok=True)
     return frame
 
 
@@ -162,28 +179,25 @@ def _best(number: int, specs: Sequence[Spec], names: Sequence[str]) -> list[str]
     return [name for name in names if name in best]
 
 
-def _key(spec: Spec, data: str) -> str:
+def _fingerprint(spec: Spec, data: str) -> str:
     """Fingerprint of what the figures of a run depend on: settings, what they start from, span, data and code."""
     formers = _formers(Settings.from_json(spec.settings))
     return fingerprint_of([spec.settings, formers, spec.final, data, courier_tf.__version__])
 
 
-def _is_finished(spec: Spec, data: str) -> bool:
-    """Whether the figures of a run are there, at least those of its encoder."""
-    used = Path(spec.workdir) / USED_FILE
-    if not used.exists():
-        return False
-    before = json.loads(used.read_text())
-    return before["until"] is not None and before["key"] == _key(spec, data)
+def _used(spec: Spec) -> dict[str, Any] | None:
+    """What a run has noted: the fingerprint (`key`) it was made with, how far it came (`until`), and what it used."""
+    file = Path(spec.workdir) / USED_FILE
+    return json.loads(file.read_text()) if file.exists() else None
 
 
-def _run(spec: Spec, data: str, processes: Processes) -> None:
-    """Runs one cell, unless it is finished with the same settings, code and data; notes what it used."""
+def _run(spec: Spec, key: str, processes: Processes) -> None:
+    """Runs one cell, unless it is finished with the same settings, code and data (`key`); notes what it used."""
     own = Path(spec.workdir)
     own.mkdir(parents=True, exist_ok=True)
-    key, used = _key(spec, data), own / USED_FILE
+    used = own / USED_FILE
     about = {"key": key, "until": None, "commit": commit(), "peak_memory_gib": 0.0}
-    before = json.loads(used.read_text()) if used.exists() else about
+    before = _used(spec) or about
     if before["key"] == key:
         if before["until"] in (spec.until, "rank"):
             if before["commit"] != about["commit"]:

@@ -79,7 +79,7 @@ class Ranker(tfrs.models.Model):
     @property
     def metrics_names(self) -> list[str]:
         """Of what `evaluate` returns, in its order."""
-        return ["loss", *self.ranking_metrics.result()]
+        return ["loss", *RankingMetrics().result()]
 
     def compile(self, optimizer: Any = "rmsprop", **named: Any) -> None:
         """As in Keras; a ValueError where a loss or metrics are given, as the ranker has its own."""

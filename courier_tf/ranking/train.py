@@ -86,8 +86,6 @@ def rank(
             start from that does not fit.
         LeakageError: a history holds what comes later.
     """
-    if settings.rank_init and Path(settings.rank_init).resolve() == target.resolve():
-        raise RankingError(f"rank_init={settings.rank_init} is what this stage writes: copy it somewhere else first")
     facts = artefacts.read(ingest, "ingest").facts
     rows = facts["counts"].get("impressions_train", 0)
     if rows < settings.rank_batch_size:

@@ -180,7 +180,8 @@ class RankSettings(Checked):
     rank_min_item_impressions: int = 1
     """Items that the log shows less often in the train span have no embedding of their own, and are known by their
     columns and looks (in a positives-only log: items with fewer positives). Raise it where negatives are drawn by
-    popularity: then an item's own clicks tell little beyond chance."""
+    popularity: then an item's own clicks tell little beyond chance. Negatives that were sampled do not count: with
+    `negatives=uniform` all training rows of an item that nobody has taken are negative, and new items seem so, too."""
     rank_min_user_page_views: int = 2
     """Users with fewer page views in the train span share the embedding of the unknown user: what one page view alone
     tells of a user helps to predict that page view and no other. Users whose ids are hashed are not counted."""

@@ -12,7 +12,6 @@ import pytest
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
-from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.saved import load_ranker
 from tests.chain.encoder_files import weights
 
@@ -127,15 +126,16 @@ def test_a_former_ranker_that_was_chosen_on_what_is_the_test_span_now_is_refused
         with_settings(chain, tmp_path, rank={"rank_init": str(former)}).rank()
 
 
-def test_rankers_do_not_begin_from_what_they_replace(finished, tmp_path):
+@pytest.mark.parametrize("stage, option", [("pretrain", "init"), ("cluster", "previous"), ("rank", "rank_init")])
+def test_a_stage_does_not_begin_from_what_it_replaces(finished, tmp_path, stage, option):
     _, chain = finished
-    shutil.copytree(chain.directory("rank"), tmp_path / "rank")
-    for stage in ("ingest", "cluster"):
-        (tmp_path / stage).symlink_to(chain.directory(stage))
-    before = (tmp_path / "rank" / artefacts.ARTEFACT_FILE).read_text()
-    with pytest.raises(RankingError, match="rank is what this stage writes: copy it somewhere else first"):
-        with_settings(chain, tmp_path, rank={"rank_init": str(tmp_path / "rank")}).rank()
-    assert (tmp_path / "rank" / artefacts.ARTEFACT_FILE).read_text() == before
+    for directory in ("ingest", "embed", "pretrain", "cluster", "rank"):
+        (tmp_path / directory).symlink_to(chain.directory(directory))
+    before = (chain.directory(stage) / artefacts.ARTEFACT_FILE).read_text()
+    for place in (tmp_path / stage, chain.directory(stage)):  # By any name.
+        with pytest.raises(artefacts.ArtefactError, match=f"^{option}=.* is what this stage writes: copy it"):
+            getattr(with_settings(chain, tmp_path, **{stage: {option: str(place)}}), stage)()
+    assert (chain.directory(stage) / artefacts.ARTEFACT_FILE).read_text() == before
 
 
 def with_settings(chain: Chain, workdir: Path, **stages: dict) -> Chain:

@@ -77,7 +77,7 @@ def test_blocks_hold_lists(tmp_path):
         ({"blocks": [{}, {"clusters": []}]}, "no value to clusters"),
         ({"fixed": ["a"]}, "`fixed` of a grid: list is not"),
         ({"seeds": ["0"]}, "`seeds` of a grid: "),
-        ({"seeds": "012"}, "`seeds` of a grid: str"),
+        ({"seeds": "012"}, "`seeds` of a grid: item 0 of str"),
         ({"tuned": "temperature"}, "`tuned` of a grid: str"),
         ({"confirmed": "2"}, "`confirmed` of a grid: str"),
         ({"confirmed": -1}, "a number of runs, not -1"),

@@ -36,7 +36,7 @@ def test_the_memory_of_a_container_is_what_its_limit_leaves(tmp_path, monkeypatc
     assert running._available() == 900, "one without a limit"
     (tmp_path / "memory.max").write_text("800\n")
     (tmp_path / "memory.current").write_text("500\n")
-    (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 150\n")
+    (tmp_path / "memory.stat").write_text("anon 300\nactive_file 100\ninactive_file 50\n")
     assert running._available() == 450, "files that were read can be given up"
     (tmp_path / "memory.max").write_text("4000\n")
     assert running._available() == 900, "more than the machine has"
@@ -61,10 +61,11 @@ import sys, pathlib
 from courier_tf.experiment import run
 from courier_tf.experiment.processes import Processes
 folder = pathlib.Path(sys.argv[1])
-run._run = lambda spec, data, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
+run._run = lambda spec, key, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
 queue = {(name, 0): None for name in "abcdefgh"}
 with Processes(folder) as processes:
-    run._run_all(queue, workdir=folder, data='', every={}, parallel=1, processes=processes)
+    given = {"workdir": folder, "fingerprints": dict.fromkeys(queue, ""), "every": {}, "processes": processes}
+    run._run_all(queue, parallel=1, **given)
 """
 
 

@@ -78,6 +78,18 @@ def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in
     assert "| clusters=4,temperature=0.9 | 1 |" in text and "| clusters=4,temperature=0.9 | none" not in text
 
 
+def test_what_was_kept_by_an_earlier_call_and_is_not_any_more_has_no_rows_but_that_it_is_compared_by(
+    tmp_path, stand_in, monkeypatch
+):
+    tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.05, 0.2]}], tuned=["temperature"])
+    work = tmp_path / "work"
+    experiment(dataclasses.replace(tuned, seeds=[1]), "raw", work, work / "stages", TINY)  # Keeps 0.2.
+    monkeypatch.setattr(running.encoders, "CHOSEN_BY", "best_without_repeats")  # All equal: the first is kept.
+    frame = experiment(tuned, "raw", work, work / "stages", TINY)
+    found = [tuple(row) for row in frame[["temperature", "seed", "mode"]].fillna("").values]
+    assert found == [(0.05, s, m) for s in (0, 1) for m in ("none", "cluster_id")] + [(0.2, 0, "")]
+
+
 def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
     grid = dataclasses.replace(
         GRID, blocks=[{"temperature": [0.9]}, {"temperature": [0.05, 0.1, 0.2, 0.5]}], confirmed=2, seeds=[0, 1, 2]
@@ -133,11 +145,11 @@ def test_what_is_finished_stays_in_the_results_of_a_call_that_fails_before_its_t
     work = tmp_path / "work"
     experiment(dataclasses.replace(GRID, seeds=[1]), "raw", work, work / "stages", TINY)
     experiment(dataclasses.replace(GRID, blocks=[{"clusters": [8]}]), "raw", work, work / "stages", TINY)
-    monkeypatch.setenv("BREAK", "clusters=4,seed=0")
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")  # The first of all.
     with pytest.raises(ExperimentError):
-        experiment(dataclasses.replace(GRID, blocks=[{"clusters": [8, 4]}]), "raw", work, work / "stages", TINY)
+        experiment(GRID, "raw", work, work / "stages", TINY)
     found = pd.read_csv(work / "results.csv")[["run", "seed", "mode"]].values.tolist()
-    runs = [("clusters=8", 0), ("clusters=8", 1), ("clusters=4", 1)]
+    runs = [("clusters=4", 1), ("clusters=8", 0), ("clusters=8", 1)]
     assert found == [[*run, mode] for run in runs for mode in ("none", "cluster_id")]
 
 
