@@ -27,7 +27,8 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, sam
         same_looks: whether cluster IDs and embeddings mean the same to both; if not, the image feature starts anew.
 
     Raises:
-        RankingError: the two are of different widths or depths, or the former has other image features.
+        RankingError: the two are of different widths or depths, or the former has other image features, or has learned
+            from them with a gate where the new one has none, or the other way round.
     """
     new, old = plan.architecture, former_plan.architecture
     if old.image_features not in ((), new.image_features):
@@ -37,6 +38,8 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, sam
             f"a ranker with rank_dim={new.dim}, rank_cross_layers={new.cross_layers} cannot start from one with "
             f"rank_dim={old.dim}, rank_cross_layers={old.cross_layers}"
         )
+    if old.image_features and new.gated != old.gated:
+        raise RankingError(f"a ranker with rank_gate={new.gated} cannot start from one with rank_gate={old.gated}")
     _take_rows(ranker.user_embedding, former.user_embedding, _users(plan), _users(former_plan))
     tables = dict(zip(former_plan.catalogue.names, former.embeddings, strict=True))
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
