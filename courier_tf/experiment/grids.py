@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
-
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import PretrainSettings, Settings, SettingsError, with_values
+from courier_tf.settings.checked import require_type
 
 OBJECTIVES = ("courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip")
 
@@ -51,10 +50,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Grid).items():
-            try:
-                check_type(getattr(self, name), kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-            except TypeCheckError as error:
-                raise SettingsError(f"`{name}` of a grid: {error}") from error
+            require_type(f"`{name}` of a grid", getattr(self, name), kind)
         empty = sorted({name for block in self.blocks for name, values in block.items() if not values})
         if empty:
             raise SettingsError(f"a block of a grid gives no value to {', '.join(empty)}")

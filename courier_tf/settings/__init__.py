@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, get_type_hints
 
 import tyro
-from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from courier_tf.settings.checked import SettingsError
+from courier_tf.settings.checked import SettingsError, require_type
 from courier_tf.settings.stages import (
     ClusterSettings,
     EmbedSettings,
@@ -92,11 +91,6 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"there are no settings {sorted(unknown)}")
     for name, value in values.items():
         value, stage = tuple(value) if isinstance(value, list) else value, stages[owner[name]]
-        try:
-            check_type(
-                value, get_type_hints(type(stage))[name], collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS
-            )
-        except TypeCheckError as error:
-            raise SettingsError(f"{name}={value!r}: {error}") from error
+        require_type(f"{name}={value!r}", value, get_type_hints(type(stage))[name])
         stages[owner[name]] = dataclasses.replace(stage, **{name: value})
     return dataclasses.replace(settings, **stages)

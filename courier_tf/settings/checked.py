@@ -1,10 +1,25 @@
 """Settings that make no sense are refused."""
 
 import math
+from typing import Any
+
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 
 class SettingsError(ValueError):
     """A setting has a value that makes no sense; the message names both."""
+
+
+def require_type(what: str, value: Any, kind: Any) -> None:
+    """Refuses a value, named `what`, of another type than `kind`, with all that it holds.
+
+    Raises:
+        SettingsError: it is of another.
+    """
+    try:
+        check_type(value, kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError as error:
+        raise SettingsError(f"{what}: {error}") from error
 
 
 class Checked:

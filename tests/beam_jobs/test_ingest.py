@@ -81,6 +81,10 @@ def test_sampled_negatives(raw, tmp_path):
         # The window widens to earlier days only: 1,000 events are more than this log has.
         earlier = {r["item_id"] for r in log if r["timestamp"] <= timestamp}
         assert set(negatives) <= earlier
+    # What was drawn was not shown.
+    items = records.read_items(found.target, [])
+    bought = Counter(r["item_id"] for r in log if r["timestamp"] < found.facts["valid_from_seconds"])
+    assert items.train_impressions.tolist() == items.train_events.tolist() == [bought[i.decode()] for i in items.ids]
 
 
 def test_negatives_do_not_depend_on_the_run_or_its_shards(raw, tmp_path):
