@@ -40,6 +40,7 @@ def write_metrics(
         "gauc_gain_over_none": {split: found["gauc_gain_over_none"] for split, found in results.items()},
         "popularity": {split: found["popularity"] for split, found in results.items()},
         "gates": ranked.facts["gates"],
+        "learning_rates": ranked.facts["learning_rates"],
         "held_out": {name: learned[name].facts["held_out"] for name in ("pretrain", "warmup") if name in learned},
         "clusters": learned["cluster"].facts,
         "data": ingested.facts,

@@ -77,4 +77,5 @@ def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
         "gauc_gain_over_none": metrics["gauc_gain_over_none"][split],
         "popularity": metrics["popularity"][split],
         "gates": metrics["gates"],
+        "learning_rates": metrics["learning_rates"],
     }

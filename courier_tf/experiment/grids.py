@@ -121,14 +121,15 @@ GRIDS: dict[str, Grid] = {
         tuned=("temperature",),
     ),
     "paper-modes": Grid(
-        "Every way for the ranker to see the embeddings of courier, against both baselines: all catalogue columns, and "
-        "the category alone.",
+        "Every way for the ranker to see the embeddings of courier, each with the same tuning of its learning rate, "
+        "against both baselines: all catalogue columns, and the category alone.",
         [{"rank_columns": [[], [CATEGORY]]}],
         {
             "rank_modes": [
                 "none", "vector", "simscore", "cluster_id", "cluster_id+simscore", "cluster_id+vector",
                 "plain_cluster_id", "cluster_id_permuted",
-            ]
+            ],
+            "rank_learning_rates": [1e-3, 2e-3],
         },
     ),
     "paper-ablations": Grid(

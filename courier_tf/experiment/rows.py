@@ -19,7 +19,8 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
 
     Columns: `held_out_...` are of the encoder on the valid span (`pretrain.score`), `loss_1` to `loss_3` its mean loss
     in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`; `gates` is a JSON object,
-    how far the gate of each category is open; `seconds_rank` is what it trained itself, without rankers that another
+    how far the gate of each category is open; `learning_rates` those of its starts, of the ones that were tried
+    (`rank_learning_rates`); `seconds_rank` is what it trained itself, without rankers that another
     run had trained; `commit` is that of the code that made its last stage.
 
     Args:
@@ -46,6 +47,7 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
         figures |= {f"gauc_gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", HEADLINE)}
         if mode in found["gates"]:
             figures["gates"] = json.dumps(found["gates"][mode])
+        figures["learning_rates"] = shown(found["learning_rates"][mode])
         figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}
         rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs, **values_of})
     return rows or [{**about, "mode": None, "split": None, **of_encoder, **costs, **values_of}]

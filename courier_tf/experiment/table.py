@@ -40,14 +40,22 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         directories: workdir of each run, by (run, seed).
     """
     first, scored = rows["run"].iloc[0], _Scored(directories, rows["split"].iloc[0])
-    figures = ["seeds", *(f"AUC {name}" for name in PARTS.values()), "GAUC", "log loss", "rankers that it trained, s"]
+    figures = [
+        "seeds",
+        *(f"AUC {name}" for name in PARTS.values()),
+        "GAUC",
+        "log loss",
+        "learning rates",
+        "rankers that it trained, s",
+    ]
     gains = [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
     gains += ["GAUC gain over none, all (95 %)", f"less the first run, {PARTS[HEADLINE]} (95 %)"]
     achieved, gained = ([_line(["run", "mode", *head]), "|" + "---|" * (2 + len(head))] for head in (figures, gains))
     for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
         seeds = part["seed"].tolist()
         cells = [str(len(part)), *(spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS)]
-        cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), f"{part['seconds_rank'].mean():.0f}"]
+        cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), ", ".join(part["learning_rates"].astype(str))]
+        cells += [f"{part['seconds_rank'].mean():.0f}"]
         achieved.append(_line([run, mode, *cells]))
         base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
         cells = [scored.difference(name, (run, mode), base, seeds) for name in scored.parts]

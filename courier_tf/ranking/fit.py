@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,8 +28,40 @@ from courier_tf.training import (
 
 keras = tf.keras
 PREDICT_BATCH = 8192
-PASSES_FILE = "passes.json"  # Of an unfinished training: log loss on valid after each pass.
+PASSES_FILE = (
+    "passes.json"  # Of a training, also of a finished one: its learning rate, log loss on valid after each pass.
+)
 LOGS_FOLDER = "logs"
+
+
+def fit_best(
+    ingest: Path,
+    target: Path,
+    plan: Plan,
+    start: Callable[[Ranker], None] | None,
+    evaluation: Evaluation,
+    settings: RankSettings,
+    pass_steps: int,
+    seed: int,
+) -> None:
+    """Trains a ranker with each of `settings.rank_learning_rates`, and keeps the one that is best on valid.
+
+    Arguments and what is raised are those of `fit`, as is the log loss by which they are compared. An interrupted
+    training goes on.
+    """
+    places = {rate: target.with_name(f".{target.name}.rate_{rate:g}") for rate in settings.rank_learning_rates}
+    if not (target / CONFIG_FILE).exists():
+        for rate, place in places.items():
+            print(f"learning rate {rate:g}", flush=True)
+            fit(ingest, place, plan, start, evaluation, settings, rate, pass_steps, seed)
+        min(places.values(), key=lambda place: min(passes_of(place)["logloss"])).rename(target)
+    for place in places.values():
+        shutil.rmtree(place, ignore_errors=True)  # The best one is gone.
+
+
+def passes_of(directory: Path) -> dict[str, Any]:
+    """Of a training: `learning_rate`, and `logloss` on valid by pass (from a former ranker: and before them)."""
+    return json.loads((directory / PASSES_FILE).read_text())
 
 
 def fit(
@@ -38,6 +71,7 @@ def fit(
     start: Callable[[Ranker], None] | None,
     evaluation: Evaluation,
     settings: RankSettings,
+    learning_rate: float,
     pass_steps: int,
     seed: int,
 ) -> None:
@@ -54,6 +88,7 @@ def fit(
         start: gives a new ranker the weights of a former one; None for random ones.
         evaluation: the valid split.
         settings: those of the rank stage.
+        learning_rate: of Adam.
         pass_steps: batches of one pass.
         seed: of weights and order.
 
@@ -70,11 +105,11 @@ def fit(
     rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
         ranker = new_ranker(plan, seed)
-        compile_with_adam(ranker, settings.rank_learning_rate)
+        compile_with_adam(ranker, learning_rate)
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
     made = checkpoints.restore()
     file = aside / PASSES_FILE
-    losses: list[float] = json.loads(file.read_text()) if file.exists() else []
+    losses: list[float] = passes_of(aside)["logloss"] if file.exists() else []
     before = 1 if start else 0  # Measurements that no pass has led to.
     # The newest checkpoint may be unreadable, and the one before it know nothing of passes that are counted.
     losses = losses[: before + made // pass_steps]
@@ -83,13 +118,15 @@ def fit(
         losses.append(_measure(ranker, ingest, evaluation, settings, len(losses) + 1 - before))
         if losses[-1] == min(losses):
             save_ranker(ranker, plan, aside / f"pass_{len(losses) - 1}")
-        write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
+        write_file(
+            file, json.dumps({"learning_rate": learning_rate, "logloss": losses})
+        )  # Only now does the pass count: a kill before this measures it again.
 
     if start and not made:
         start(ranker)
         if not losses:
             count_pass()
-    logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name), write_graph=False)
+    logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name.lstrip(".")), write_graph=False)
     while len(losses) - before < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
         number = len(losses) - before
         made = int(ranker.steps.numpy()) - number * pass_steps
@@ -112,7 +149,9 @@ def fit(
                 verbose=progress(),
             )
         count_pass()
-    (aside / f"pass_{int(np.argmin(losses))}").rename(target)
+    best = aside / f"pass_{int(np.argmin(losses))}"
+    shutil.copy(file, best)
+    best.rename(target)
     shutil.rmtree(aside)
 
 

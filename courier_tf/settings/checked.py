@@ -28,13 +28,14 @@ class Checked:
     def __post_init__(self) -> None:
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name, None)
-            if value is not None and not low <= value <= high:
-                raise SettingsError(f"{name} must lie between {low} and {high}, but is {value}")
+            for one in value if isinstance(value, tuple) else (value,):
+                if one is not None and not low <= one <= high:
+                    raise SettingsError(f"{name} must lie between {low} and {high}, but is {one}")
 
 
 _AT_LEAST_ONE, _POSITIVE, _SHARE = (1, math.inf), (1e-12, math.inf), (0.0, 1.0)
 
-#: Setting -> the lowest and the highest value that makes sense.
+#: Setting -> the lowest and the highest value that makes sense, be it of each of several.
 BOUNDS: dict[str, tuple[float, float]] = {
     "negatives_per_positive": _AT_LEAST_ONE,
     "image_size": (8, 1024),
@@ -69,7 +70,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_epochs": _AT_LEAST_ONE,
     "rank_batch_size": _AT_LEAST_ONE,
     "rank_starts": _AT_LEAST_ONE,
-    "rank_learning_rate": _POSITIVE,
+    "rank_learning_rates": _POSITIVE,
     "rank_cross_layers": (0, 16),
     "rank_hash_buckets": (0, math.inf),
     "rank_min_item_impressions": _AT_LEAST_ONE,

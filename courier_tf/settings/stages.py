@@ -198,8 +198,9 @@ class RankSettings(Checked):
     """Most passes over the train impressions; the best on valid is kept."""
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
-    rank_learning_rate: float = 1e-3
-    """Learning rate of Adam."""
+    rank_learning_rates: tuple[float, ...] = (1e-3,)
+    """Learning rates of Adam to try, a training for each: every image feature keeps its best on valid, so that all are
+    tuned alike."""
     rank_starts: int = 1
     """Rankers trained per image feature, from different random weights: metrics are their means, the best on valid is
     exported. One alone cannot show gains below half a point."""
@@ -221,6 +222,8 @@ class RankSettings(Checked):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):
             raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
+        if not self.rank_learning_rates or len(set(self.rank_learning_rates)) < len(self.rank_learning_rates):
+            raise SettingsError(f"rank_learning_rates must name each rate once, but is {self.rank_learning_rates}")
 
 
 @dataclasses.dataclass(frozen=True)

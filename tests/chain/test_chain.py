@@ -31,6 +31,7 @@ def test_metrics_file(finished):
     assert set(MAIN_SLICES) | {"history_length/1", "category/dress"} <= set(found["valid"]["slices"])
     assert {"auc", "gauc", "ndcg@10", "logloss", "gauc_skipped_share"} <= set(found["valid"])
     assert set(content["gates"]) == {"cluster_id", "cluster_id_permuted"}, "none has no image feature to switch off"
+    assert content["learning_rates"] == {mode: [0.001, 0.001] for mode in content["ranking"]}, "one for each start"
     assert "dress" in content["gates"]["cluster_id"] and all(0 < g < 1 for g in content["gates"]["cluster_id"].values())
     assert 0 < found["valid"]["logloss"] < 1
     assert not (chain.workdir / "test_readings.json").exists()

@@ -47,7 +47,7 @@ def test_rankers_begin_as_the_former_ones_did(finished, tmp_path):
     """With a learning rate at which every pass does harm, each is kept as it began."""
     _, chain = finished
     modes = ("none", "cluster_id", "cluster_id_permuted", "vector")
-    rank = {"rank_init": str(chain.directory("rank")), "rank_learning_rate": 3.0, "rank_modes": modes}
+    rank = {"rank_init": str(chain.directory("rank")), "rank_learning_rates": (3.0,), "rank_modes": modes}
     other = with_settings(chain, tmp_path, rank=rank)
     for stage in ("ingest", "embed", "cluster"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
@@ -75,7 +75,7 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finishe
             "rank_modes": ("vector",),
             "rank_starts": 1,
             "rank_init": str(first.directory("rank")),
-            "rank_learning_rate": 3.0,
+            "rank_learning_rates": (3.0,),
         },
     )
     for run, stages in ((first, ("ingest", "embed", "cluster")), (other, ("ingest", "warmup"))):

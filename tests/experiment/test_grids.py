@@ -40,6 +40,11 @@ def test_settings_of_a_run():
     assert found.pretrain == PRESETS["tiny"].pretrain
     with pytest.raises(SettingsError, match=r"no settings \['clutsers'\]"):
         grid.settings(PRESETS["tiny"], {"clutsers": 9}, seed=4)
+    with pytest.raises(SettingsError, match="rank_learning_rates must lie between 1e-12 and inf, but is 0.0"):
+        with_values(Settings(), {"rank_learning_rates": [1e-3, 0.0]})
+    for rates in ([], [0.1, 0.1]):
+        with pytest.raises(SettingsError, match="rank_learning_rates must name each rate once"):
+            with_values(Settings(), {"rank_learning_rates": rates})
     with pytest.raises(SettingsError, match="clusters must lie between"):
         with_values(Settings(), {"clusters": 0})
 
@@ -128,7 +133,9 @@ BUDGET = {
     field.name
     for stage in (IngestSettings, PretrainSettings, RankSettings)
     for field in dataclasses.fields(stage)
-    if field.name.endswith(("_steps", "_epochs", "_learning_rate", "_starts", "valid_from", "test_from"))
+    if field.name.endswith(
+        ("_steps", "_epochs", "_learning_rate", "_learning_rates", "_starts", "valid_from", "test_from")
+    )
 }
 
 

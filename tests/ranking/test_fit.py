@@ -1,22 +1,25 @@
 """One ranker's training: early stopping, the best pass, and interruptions that leave no trace."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import log_loss
 
 from courier_tf.ranking import fit as fitting
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit, predict
+from courier_tf.ranking.fit import fit, fit_best, passes_of, predict
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints
 from tests.ranking.shop import features, items, plan, write_impressions
 
 SETTINGS = RankSettings(
-    rank_batch_size=32, rank_epochs=2, rank_checkpoint_every=2, rank_history_length=3, rank_learning_rate=0.01
+    rank_batch_size=32, rank_epochs=2, rank_checkpoint_every=2, rank_history_length=3, rank_learning_rates=(0.01, 0.3)
 )
+RATE = 0.01
 STEPS = 4
 
 
@@ -37,7 +40,7 @@ def evaluation(ingest):
 
 
 def train(ingest, target, evaluation, settings=SETTINGS, start=None):
-    fit(ingest, target, plan("cluster_id"), start, evaluation, settings, STEPS, seed=3)
+    fit(ingest, target, plan("cluster_id"), start, evaluation, settings, RATE, STEPS, seed=3)
     return load_ranker(target)
 
 
@@ -140,6 +143,65 @@ def test_the_first_rise_ends_the_training_and_the_best_pass_is_kept(monkeypatch,
     monkeypatch.setattr(fitting, "_measure", lambda *_: next(losses))
     kept = train(ingest, tmp_path / "start_0", evaluation, dataclasses.replace(SETTINGS, rank_epochs=4))
     assert next(losses) == 0.1 and int(kept.steps) == 2 * STEPS
+
+
+def tuned(ingest, target, evaluation):
+    """The best of two learning rates."""
+    fit_best(ingest, target, plan("cluster_id"), None, evaluation, SETTINGS, STEPS, seed=3)
+    return load_ranker(target)
+
+
+@pytest.fixture(scope="module")
+def calmly_tuned(ingest, evaluation, tmp_path_factory):
+    """The folder of an undisturbed choice."""
+    folder = tmp_path_factory.mktemp("tuned")
+    tuned(ingest, folder / "start_0", evaluation)
+    return folder
+
+
+def test_the_learning_rate_that_is_best_on_valid_is_kept(tmp_path, ingest, evaluation, calmly_tuned):
+    alone = {}
+    for rate in SETTINGS.rank_learning_rates:
+        fit(ingest, tmp_path / str(rate), plan("cluster_id"), None, evaluation, SETTINGS, rate, STEPS, seed=3)
+        alone[rate] = load_ranker(tmp_path / str(rate))
+    losses = {rate: log_loss(evaluation.clicked, predict(one, ingest, "valid", 3)) for rate, one in alone.items()}
+    assert abs(losses[0.3] - losses[0.01]) > 0.01, "the two differ too little to tell which was kept"
+    best = min(losses, key=losses.get)
+    kept = load_ranker(calmly_tuned / "start_0")
+    for weight, expected in zip(kept.weights, alone[best].weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    found = passes_of(calmly_tuned / "start_0")
+    assert found["learning_rate"] == best
+    np.testing.assert_allclose(min(found["logloss"]), losses[best], rtol=1e-5)
+    assert sorted(path.name for path in calmly_tuned.iterdir()) == ["logs", "start_0"]
+
+
+@pytest.mark.parametrize("kept_first", [True, False])
+def test_each_learning_rate_is_judged_by_its_best_pass(monkeypatch, tmp_path, ingest, evaluation, kept_first):
+    losses = iter([0.4, 0.2, 0.3, 0.35] if kept_first else [0.3, 0.35, 0.5, 0.2])
+    monkeypatch.setattr(fitting, "_measure", lambda *_: next(losses))
+    kept = tuned(ingest, tmp_path / "start_0", evaluation)
+    assert passes_of(tmp_path / "start_0")["learning_rate"] == (0.01 if kept_first else 0.3)
+    assert int(kept.steps) == 2 * STEPS
+
+
+@pytest.mark.parametrize("place, name, times", [(fitting, "fit", 1), (fitting, "fit", 2), (Path, "rename", 3)])
+def test_what_an_interrupted_choice_has_trained_is_not_trained_again(
+    monkeypatch, tmp_path, ingest, evaluation, calmly_tuned, place, name, times
+):
+    """After the first learning rate, after the second, and after the best one has been moved to its place."""
+    whole = load_ranker(calmly_tuned / "start_0")
+    with monkeypatch.context() as context:
+        killed_after(context, place, name, times)
+        with pytest.raises(Killed):
+            tuned(ingest, tmp_path / "start_0", evaluation)
+    trained, keras_fit = [], fitting.Ranker.fit
+    monkeypatch.setattr(fitting.Ranker, "fit", lambda *a, **k: trained.append(1) or keras_fit(*a, **k))
+    again = tuned(ingest, tmp_path / "start_0", evaluation)
+    for weight, expected in zip(again.weights, whole.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert bool(trained) == ((name, times) == ("fit", 1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "start_0"]
 
 
 def test_predictions_stand_in_the_order_of_the_files(ingest, evaluation, calm):
