@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             arguments, beams = split_beam_options(arguments)
         command = _parse(arguments)
         if isinstance(command, Experiment):
-            _run_experiment(command, _defaults(arguments))
+            _run_experiment(command, arguments)
         else:
             _run(command, beams)
     except (ValueError, RuntimeError) as error:
@@ -120,14 +120,15 @@ def _run(command: object, beams: list[str]) -> None:
         _run_stage(command, beams)
 
 
-def _run_experiment(command: Experiment, defaults: Settings) -> None:
+def _run_experiment(command: Experiment, arguments: Sequence[str]) -> None:
     from courier_tf.experiment.grids import grid_of
     from courier_tf.experiment.run import TABLE_FILE, experiment
     from courier_tf.experiment.store import STORE_FOLDER
 
     grid = grid_of(command.grid)
-    usual = defaults.by_name()
-    given = {name for name, value in command.settings.by_name().items() if value != usual[name]}
+    # By their words: a value that is the default is given, too.
+    words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
+    given = {name for name in command.settings.by_name() if words & {name, f"no_{name}"}}
     if given & grid.named():
         raise SettingsError(f"{sorted(given & grid.named())}: the grid names these itself; seeds are given by --seeds")
     if command.seeds:

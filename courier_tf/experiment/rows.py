@@ -1,6 +1,7 @@
 """What a run has found, as rows of `results.csv`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
 
     Columns: `held_out_...` are of the encoder on the valid span (`pretrain.score`), `loss_1` to `loss_3` its mean loss
     in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`; `gates` is a JSON object,
-    how far the gate of each category is open; `learning_rates` those of its starts, of the ones that were tried
-    (`rank_learning_rates`); `seconds_rank` is what it trained itself, without rankers that another
+    how far the gate of each category is open; `learning_rates` which one each start has kept (of a ranker
+    that was kept as it began, the first); `seconds_rank` is what it trained itself, without rankers that another
     run had trained; `commit` is that of the code that made its last stage.
 
     Args:
@@ -47,10 +48,16 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
         figures |= {f"gauc_gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", HEADLINE)}
         if mode in found["gates"]:
             figures["gates"] = json.dumps(found["gates"][mode])
-        figures["learning_rates"] = shown(found["learning_rates"][mode])
+        figures["learning_rates"] = shown([_kept(tried) for tried in found["learning_rates"][mode]])
         figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}
         rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs, **values_of})
     return rows or [{**about, "mode": None, "split": None, **of_encoder, **costs, **values_of}]
+
+
+def _kept(tried: Mapping[str, float | None]) -> str:
+    """The learning rate with the lowest log loss, of equal ones the first; one that failed has none."""
+    losses = {rate: loss for rate, loss in tried.items() if loss is not None}
+    return min(losses, key=losses.__getitem__)
 
 
 def _thirds(losses: list[float]) -> list[float]:

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +18,7 @@ from courier_tf.ranking.saved import CONFIG_FILE, Plan, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
+    TrainingError,
     compile_with_adam,
     mirrored_strategy,
     precision_policy,
@@ -28,9 +28,8 @@ from courier_tf.training import (
 
 keras = tf.keras
 PREDICT_BATCH = 8192
-PASSES_FILE = (
-    "passes.json"  # Of a training, also of a finished one: its learning rate, log loss on valid after each pass.
-)
+PASSES_FILE = "passes.json"  # Of a training, finished or not: the log loss on valid of each measurement.
+RATES_FILE = "learning_rates.json"  # Of a ranker: learning rate -> its lowest log loss on valid, null where it failed.
 LOGS_FOLDER = "logs"
 
 
@@ -46,22 +45,37 @@ def fit_best(
 ) -> None:
     """Trains a ranker with each of `settings.rank_learning_rates`, and keeps the one that is best on valid.
 
-    Arguments and what is raised are those of `fit`, as is the log loss by which they are compared. An interrupted
-    training goes on.
+    Arguments and what is raised are those of `fit`, as is the log loss by which they are compared; of equal ones the
+    first is kept. One that fails is told and left out, unless all do. An interrupted training goes on.
     """
-    places = {rate: target.with_name(f".{target.name}.rate_{rate:g}") for rate in settings.rank_learning_rates}
+    places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in settings.rank_learning_rates}
     if not (target / CONFIG_FILE).exists():
+        losses: dict[float, float] = {}
         for rate, place in places.items():
-            print(f"learning rate {rate:g}", flush=True)
-            fit(ingest, place, plan, start, evaluation, settings, rate, pass_steps, seed)
-        min(places.values(), key=lambda place: min(passes_of(place)["logloss"])).rename(target)
+            print(f"learning rate {rate!r}", flush=True)
+            try:
+                fit(ingest, place, plan, start, evaluation, settings, rate, pass_steps, seed)
+            except (RankingError, TrainingError) as error:
+                if rate == settings.rank_learning_rates[-1] and not losses:
+                    raise
+                print(f"learning rate {rate!r} is left out: {error}", flush=True)
+            else:
+                losses[rate] = min(json.loads((place / PASSES_FILE).read_text()))
+        best = places[min(losses, key=losses.__getitem__)]
+        write_file(best / RATES_FILE, json.dumps({repr(rate): losses.get(rate) for rate in places}))
+        best.rename(target)
     for place in places.values():
-        shutil.rmtree(place, ignore_errors=True)  # The best one is gone.
+        for left in (place, _aside(place)):  # The best one is gone.
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def passes_of(directory: Path) -> dict[str, Any]:
-    """Of a training: `learning_rate`, and `logloss` on valid by pass (from a former ranker: and before them)."""
-    return json.loads((directory / PASSES_FILE).read_text())
+def rates_of(directory: Path) -> dict[str, float | None]:
+    """Of a finished ranker: each learning rate that was tried, and its lowest log loss on valid; None: it failed."""
+    return json.loads((directory / RATES_FILE).read_text())
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
 
 
 def fit(
@@ -96,7 +110,7 @@ def fit(
         RankingError: predictions are not finite.
         TrainingError: the loss is no number any more, or there are fewer GPUs than replicas are asked for.
     """
-    aside = target.with_name(f".{target.name}.partial")
+    aside = _aside(target)
     if (target / CONFIG_FILE).exists():
         shutil.rmtree(aside, ignore_errors=True)
         return
@@ -109,7 +123,7 @@ def fit(
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
     made = checkpoints.restore()
     file = aside / PASSES_FILE
-    losses: list[float] = passes_of(aside)["logloss"] if file.exists() else []
+    losses: list[float] = json.loads(file.read_text()) if file.exists() else []
     before = 1 if start else 0  # Measurements that no pass has led to.
     # The newest checkpoint may be unreadable, and the one before it know nothing of passes that are counted.
     losses = losses[: before + made // pass_steps]
@@ -118,9 +132,7 @@ def fit(
         losses.append(_measure(ranker, ingest, evaluation, settings, len(losses) + 1 - before))
         if losses[-1] == min(losses):
             save_ranker(ranker, plan, aside / f"pass_{len(losses) - 1}")
-        write_file(
-            file, json.dumps({"learning_rate": learning_rate, "logloss": losses})
-        )  # Only now does the pass count: a kill before this measures it again.
+        write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
 
     if start and not made:
         start(ranker)

@@ -17,7 +17,7 @@ from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
 from courier_tf.ranking.compare import best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import PREDICT_BATCH, fit_best, passes_of
+from courier_tf.ranking.fit import PREDICT_BATCH, fit_best, rates_of
 from courier_tf.ranking.image_features import IMAGE_FEATURES
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Ranker
@@ -140,8 +140,7 @@ def rank(
         found["best_start"] = {mode: best_start(evaluation, scores) for mode, scores in predictions.items()}
         found["gates"] = gates
         found["learning_rates"] = {
-            mode: [passes_of(start_directory(partial, mode, start))["learning_rate"] for start in starts]
-            for mode in settings.rank_modes
+            mode: [rates_of(start_directory(partial, mode, start)) for start in starts] for mode in settings.rank_modes
         }
         found |= {name: facts[name] for name in ("valid_from_seconds", "test_from_seconds")}
         found["encoder"] = artefacts.read(cluster, "cluster").facts["encoder"]

@@ -199,8 +199,8 @@ class RankSettings(Checked):
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
     rank_learning_rates: tuple[float, ...] = (1e-3,)
-    """Learning rates of Adam to try, a training for each: every image feature keeps its best on valid, so that all are
-    tuned alike."""
+    """Learning rates of Adam to try: each ranker is trained with each, and the best on valid is kept, so that all image
+    features are tuned alike."""
     rank_starts: int = 1
     """Rankers trained per image feature, from different random weights: metrics are their means, the best on valid is
     exported. One alone cannot show gains below half a point."""

@@ -52,7 +52,8 @@ modes = settings["rank"]["rank_modes"]
 (own / "found.json").write_text(json.dumps({"split": "test" if spec["final"] else "valid",
     "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]}, **base,
     "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "repeats_left_out": None} for mode in modes[1:]},
-    "popularity": {"auc": 0.51}, "learning_rates": {mode: [0.001 * (seed + 1), 0.5] for mode in modes},
+    "popularity": {"auc": 0.51}, "learning_rates":
+    {mode: [{"0.1": None, "0.2": 0.5 + 0.1 * seed, "0.3": 0.55}, {"0.3": 0.1}] for mode in modes},
     "gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}))
 """
 

@@ -10,6 +10,8 @@ import pytest
 
 from courier_tf.experiment.grids import GRIDS, OBJECTIVES, Grid, grid_of, name_of
 from courier_tf.presets import PRESETS
+from courier_tf.rank_modes import image_features
+from courier_tf.ranking.image_features import IMAGE_FEATURES
 from courier_tf.settings import (
     IngestSettings,
     PretrainSettings,
@@ -155,6 +157,13 @@ def test_every_objective_has_the_same_updates_and_the_same_temperatures():
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_run_of_a_shipped_grid_has_the_same_budget_and_the_same_modes(name):
     assert not (BUDGET | {"rank_modes"}) & set().union(*GRIDS[name].blocks)
+
+
+def test_every_mode_of_the_paper_has_the_same_tuning():
+    grid = GRIDS["paper-modes"]
+    assert len(set(grid.fixed["rank_learning_rates"])) >= 2
+    features = {name for mode in grid.fixed["rank_modes"] for name in image_features(mode)}
+    assert features == set(IMAGE_FEATURES), "every image feature is in it"
 
 
 @pytest.mark.parametrize("name", GRIDS)

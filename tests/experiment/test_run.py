@@ -46,8 +46,9 @@ def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, ca
 def test_what_the_grid_names_in_every_run_cannot_be_given_beside_it(tmp_path, stand_in):
     (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID) | {"blocks": [{}, {"temperature": [0.3]}]}))
     words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path), "--preset", "tiny"]
-    for given in (["--seed", "3"], ["--rank-modes", "none", "vector"]):
-        with pytest.raises(SystemExit, match=f"{given[0][2:].replace('-', '_')}.*the grid names these itself"):
+    for given in (["--seed", "3"], ["--seed=0"], ["--rank-modes", "none", "vector"], ["--rank_modes", "none"]):
+        name = given[0][2:].partition("=")[0].replace("-", "_")
+        with pytest.raises(SystemExit, match=f"'{name}'.*the grid names these itself"):
             cli.main([*words, *given])
     cli.main([*words, "--seeds", "3", "--temperature", "0.7"])
     frame = pd.read_csv(tmp_path / "mine" / "valid" / "results.csv")

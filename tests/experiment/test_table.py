@@ -44,7 +44,7 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     of_ranker, gained = lines[4:10], lines[11:15]
     # Seeds average out; what was predicted better by construction has its interval above 0.
     assert "| clusters=8 | cluster_id | 2 | 60.00 (0.00) | 58.00 (0.00) |" in of_ranker[-1]
-    assert of_ranker[-1].endswith("| 0.001+0.5, 0.002+0.5 | 2 |") and row["learning_rates"] == "0.002+0.5"
+    assert of_ranker[-1].endswith("| 0.2+0.3, 0.3+0.3 | 2 |") and row["learning_rates"] == "0.3+0.3"
     from sklearn.metrics import roc_auc_score
 
     gains = []

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 
 from courier_tf.ranking import fit as fitting
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit, fit_best, passes_of, predict
+from courier_tf.ranking.fit import fit, fit_best, predict, rates_of
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints
@@ -145,9 +145,9 @@ def test_the_first_rise_ends_the_training_and_the_best_pass_is_kept(monkeypatch,
     assert next(losses) == 0.1 and int(kept.steps) == 2 * STEPS
 
 
-def tuned(ingest, target, evaluation):
+def tuned(ingest, target, evaluation, start=None):
     """The best of two learning rates."""
-    fit_best(ingest, target, plan("cluster_id"), None, evaluation, SETTINGS, STEPS, seed=3)
+    fit_best(ingest, target, plan("cluster_id"), start, evaluation, SETTINGS, STEPS, seed=3)
     return load_ranker(target)
 
 
@@ -170,19 +170,53 @@ def test_the_learning_rate_that_is_best_on_valid_is_kept(tmp_path, ingest, evalu
     kept = load_ranker(calmly_tuned / "start_0")
     for weight, expected in zip(kept.weights, alone[best].weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
-    found = passes_of(calmly_tuned / "start_0")
-    assert found["learning_rate"] == best
-    np.testing.assert_allclose(min(found["logloss"]), losses[best], rtol=1e-5)
+    found = rates_of(calmly_tuned / "start_0")
+    assert {float(rate): pytest.approx(loss, rel=1e-5) for rate, loss in found.items()} == losses
     assert sorted(path.name for path in calmly_tuned.iterdir()) == ["logs", "start_0"]
 
 
-@pytest.mark.parametrize("kept_first", [True, False])
-def test_each_learning_rate_is_judged_by_its_best_pass(monkeypatch, tmp_path, ingest, evaluation, kept_first):
-    losses = iter([0.4, 0.2, 0.3, 0.35] if kept_first else [0.3, 0.35, 0.5, 0.2])
-    monkeypatch.setattr(fitting, "_measure", lambda *_: next(losses))
+def measured_as(monkeypatch, *losses):
+    """What is measured on valid, in turn; None: no number."""
+    turn = iter(losses)
+
+    def measure(*_):
+        found = next(turn)
+        if found is None:
+            raise fitting.RankingError("the predictions are not finite")
+        return found
+
+    monkeypatch.setattr(fitting, "_measure", measure)
+
+
+@pytest.mark.parametrize(
+    "losses, found, steps",
+    [
+        ([0.4, 0.2, 0.3, 0.35], {"0.01": 0.2, "0.3": 0.3}, 2 * STEPS),
+        ([0.3, 0.35, 0.5, 0.2], {"0.01": 0.3, "0.3": 0.2}, 2 * STEPS),
+        ([0.3, 0.35, None], {"0.01": 0.3, "0.3": None}, STEPS),
+        ([None, 0.4, 0.5], {"0.01": None, "0.3": 0.4}, STEPS),
+    ],
+)
+def test_each_learning_rate_is_judged_by_its_best_pass(
+    monkeypatch, tmp_path, ingest, evaluation, capsys, losses, found, steps
+):
+    measured_as(monkeypatch, *losses)
     kept = tuned(ingest, tmp_path / "start_0", evaluation)
-    assert passes_of(tmp_path / "start_0")["learning_rate"] == (0.01 if kept_first else 0.3)
-    assert int(kept.steps) == 2 * STEPS
+    assert rates_of(tmp_path / "start_0") == found and int(kept.steps) == steps
+    assert ("is left out: the predictions are not finite" in capsys.readouterr().out) == (None in losses)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "start_0"]
+
+
+def test_where_every_learning_rate_fails_the_stage_does(monkeypatch, tmp_path, ingest, evaluation):
+    measured_as(monkeypatch, None, None)
+    with pytest.raises(fitting.RankingError, match="not finite"):
+        tuned(ingest, tmp_path / "start_0", evaluation)
+
+
+def test_a_former_ranker_that_no_learning_rate_improves_is_kept_as_it_began(monkeypatch, tmp_path, ingest, evaluation):
+    measured_as(monkeypatch, 0.2, 0.3, 0.2, 0.25)
+    kept = tuned(ingest, tmp_path / "start_0", evaluation, start=former)
+    assert rates_of(tmp_path / "start_0") == {"0.01": 0.2, "0.3": 0.2} and int(kept.steps) == 0
 
 
 @pytest.mark.parametrize("place, name, times", [(fitting, "fit", 1), (fitting, "fit", 2), (Path, "rename", 3)])
