@@ -99,6 +99,11 @@ class CheckEvents(beam.DoFn):
         user, item = _identifier(fields, "user_id"), _identifier(fields, "item_id")
         timestamp = seconds(fields["timestamp"], "timestamp", self.now)
         request, clicked = "", "1"
+        if self.log_kind == "positives":
+            # Of a JSON line: the first line of its file has neither.
+            strange = next((name for name in schema.IMPRESSION_LOG_COLUMNS if name in fields), None)
+            if strange:
+                raise _Bad(strange, "does not stand in the first line of the file, which is one of clicks alone")
         if self.log_kind == "impressions":
             _require(fields, schema.IMPRESSION_LOG_COLUMNS)
             request, clicked = _identifier(fields, "request_id"), fields["clicked"].strip()
@@ -111,7 +116,7 @@ class CheckItems(beam.DoFn):
     """RawRow to Item.
 
     Args:
-        columns: category and the further columns that every item file has.
+        columns: category and the further columns; what a row lacks is empty.
     """
 
     def __init__(self, columns: list[str]) -> None:

@@ -103,7 +103,7 @@ def embed(
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
             items = (
                 pipeline
-                | beam.io.ReadFromTFRecord(f"{ingest / schema.ITEMS_FOLDER}/items-*")
+                | beam.io.ReadFromTFRecord(f"{ingest / schema.ITEMS_FOLDER}/items-*-of-*.tfrecord")
                 | beam.ParDo(_ParseItem(facts["valid_from_seconds"])).with_outputs("bare", main="main")
             )
             rows = (items.main | RunInference(handler), items["bare"]) | beam.Flatten()

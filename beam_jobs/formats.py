@@ -9,7 +9,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -25,8 +25,12 @@ class _NoRow(ValueError):
     """A line is no row; the message is the reason."""
 
 
-def columns_of(file: str) -> list[str]:
-    """The columns of a raw file (of a .jsonl file: those of its first line).
+def columns_of(file: str, every_line: bool = False) -> list[str]:
+    """The columns of a raw file, in the order in which they first come.
+
+    Args:
+        file: its path.
+        every_line: read a .jsonl file to its end, for what its first line leaves out.
 
     Raises:
         RawDataError: the file is empty or unreadable.
@@ -35,16 +39,25 @@ def columns_of(file: str) -> list[str]:
         if file.endswith(".parquet"):
             with _naming(file):
                 return pq.read_schema(io.BytesIO(stream.read())).names
-        first = next(_lines(stream), "")
-    if not first.strip():
-        raise RawDataError(f"{file} is empty")
-    try:
-        columns = _csv_fields(first) if file.endswith(".csv") else list(_json_object(first))
-    except _NoRow as error:
-        raise RawDataError(f"{file}, its first line {error}") from error
+        lines = _lines(stream)
+        first = next(lines, "")
+        if not first.strip():
+            raise RawDataError(f"{file} is empty")
+        try:
+            columns = _csv_fields(first) if file.endswith(".csv") else list(_json_object(first))
+        except _NoRow as error:
+            raise RawDataError(f"{file}, its first line {error}") from error
+        if every_line and file.endswith(".jsonl"):
+            columns = list(dict.fromkeys([*columns, *_further_columns(lines)]))
     if not all(map(is_unicode, columns)):
         raise RawDataError(f"{file}, its column names are not UTF-8")
     return columns
+
+
+def _further_columns(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        with contextlib.suppress(_NoRow):  # A reject, once the rows are read.
+            yield from filter(is_unicode, _json_object(line))
 
 
 def rows_of(file: str, stream: BinaryIO) -> Iterator[dict[str, str] | str]:

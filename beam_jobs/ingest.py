@@ -8,6 +8,7 @@ import difflib
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -78,7 +79,10 @@ def ingest(
         summary = json.loads((partial / SUMMARY_FILE).read_text())
         (partial / SUMMARY_FILE).unlink()
         rejected = summary["rejects"]
-        counts = {counter.key.metric.name: counter.result for counter in counters} | summary["counts"]
+        counted: Counter[str] = Counter()
+        for counter in counters:
+            counted[counter.key.metric.name] += counter.result  # Several steps count under one name.
+        counts = {**counted, **summary["counts"]}
         counts |= {"photos_missing": rejected.pop("missing_photo")}
         counts |= {f"rejected_{kind}s": number for kind, number in rejected.items()}
         # A file half read makes rejects (unknown items), and rejects leave days without events: the cause comes first.

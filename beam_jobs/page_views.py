@@ -28,8 +28,9 @@ class PageView(NamedTuple):
 
     Attributes:
         items, clicked: what was shown (or sampled), in the order of the log, and its labels.
+        timestamp: of its first row, be it a click or not.
         history: clicked items strictly before, oldest first; the same for every item.
-        click_times: of each clicked item; the first event of a page view may be older.
+        click_times: of each clicked item.
         tie_histories: for each clicked item, what precedes it by (timestamp, place in the log).
     """
 
@@ -91,8 +92,14 @@ class BuildPageViews(beam.DoFn):
         self.cut = Metrics.counter(NAMESPACE, "page_views_cut_at_midnight")
 
     def process(self, element: tuple[str, Iterable[Event]]) -> Iterator:
-        user, rows = element
+        user, rows = element[0], list(element[1])
         events, duplicates, conflicts = merged(rows)
+        # Of all rows, as a click that takes the place of its impression comes later: what the user has clicked in
+        # between would be history where the item was clicked, and not where it was not.
+        starts: dict[tuple[str, int], int] = {}
+        for event in rows:
+            key = view_key(event)
+            starts[key] = min(event.timestamp, starts.get(key, event.timestamp))
         self.duplicates.inc(duplicates)
         self.conflicts.inc(conflicts)
         yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in events)
@@ -103,15 +110,14 @@ class BuildPageViews(beam.DoFn):
             groups.setdefault(view_key(event), []).append(event)
         days = Counter(request for request, _ in groups if request)
         self.cut.inc(sum(number > 1 for number in days.values()))
-        for group in groups.values():
-            first = group[0]
+        for key, group in groups.items():
             yield PageView(
                 user,
-                view_id(first),
-                first.timestamp,
+                view_id(group[0]),
+                starts[key],
                 [event.item_id for event in group],
                 [event.clicked for event in group],
-                self._last(clicks, bisect.bisect_left(times, first.timestamp)),
+                self._last(clicks, bisect.bisect_left(times, starts[key])),
                 {event.item_id: event.timestamp for event in group if event.clicked},
                 {
                     event.item_id: self._last(clicks, bisect.bisect_left(orders, (event.timestamp, event.place)))

@@ -49,20 +49,41 @@ def find_files(raw: str, table: str) -> list[str]:
     return next(iter(found.values()))
 
 
-def require_columns(files: list[str], required: tuple[str, ...]) -> list[str]:
-    """The columns that all files share.
+def require_columns(files: list[str], required: tuple[str, ...], every_line: bool = False) -> dict[str, list[str]]:
+    """The columns of each file; `every_line` as in `columns_of`.
 
     Raises:
         RawDataError: a file lacks one of the required columns.
     """
-    shared: list[str] | None = None
-    for file in files:
-        columns = columns_of(file)
+    found = {file: columns_of(file, every_line) for file in files}
+    for file, columns in found.items():
         missing = [column for column in required if column not in columns]
         if missing:
             raise RawDataError(f"{file} has no column '{missing[0]}'; its columns are {', '.join(columns)}")
-        shared = columns if shared is None else [column for column in shared if column in columns]
-    return shared or []
+    return found
+
+
+def _log_kind(columns: dict[str, list[str]]) -> schema.LogKind:
+    """What the event files are, all of them.
+
+    Raises:
+        RawDataError: they have one of the columns of an impression log alone, or not all of them have both.
+    """
+    present = {file: [name for name in schema.IMPRESSION_LOG_COLUMNS if name in own] for file, own in columns.items()}
+    for file, names in present.items():
+        if len(names) == 1:
+            raise RawDataError(
+                f"{file} has '{names[0]}' alone: an impression log needs both of "
+                f"{', '.join(schema.IMPRESSION_LOG_COLUMNS)}, a positives-only log has neither"
+            )
+    without = [file for file, names in present.items() if not names]
+    if without and len(without) < len(present):
+        other = next(file for file, names in present.items() if names)
+        raise RawDataError(
+            f"{without[0]} has neither of {', '.join(schema.IMPRESSION_LOG_COLUMNS)}, but {other} has both: its "
+            "impressions that were not clicked would count as clicks"
+        )
+    return "positives" if without else "impressions"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +94,7 @@ class RawFolder:
     item_files: list[str]
     event_files: list[str]
     log_kind: schema.LogKind
-    columns: list[str]  # Category first, then the further item columns.
+    columns: list[str]  # Category first, then the further item columns, whichever file has them.
 
     @classmethod
     def inspect(cls, raw: str) -> "RawFolder":
@@ -83,17 +104,10 @@ class RawFolder:
             RawDataError: files or columns are missing, or do not go together.
         """
         item_files, event_files = find_files(raw, schema.RAW_ITEMS), find_files(raw, schema.RAW_EVENTS)
-        columns = require_columns(item_files, schema.ITEM_REQUIRED_COLUMNS)
-        event_columns = require_columns(event_files, schema.EVENT_REQUIRED_COLUMNS)
-        present = [column for column in schema.IMPRESSION_LOG_COLUMNS if column in event_columns]
-        if len(present) == 1:
-            raise RawDataError(
-                f"{event_files[0]} has '{present[0]}' alone: an impression log needs both of "
-                f"{', '.join(schema.IMPRESSION_LOG_COLUMNS)}, a positives-only log has neither"
-            )
+        columns = require_columns(item_files, schema.ITEM_REQUIRED_COLUMNS, every_line=True)
+        kind = _log_kind(require_columns(event_files, schema.EVENT_REQUIRED_COLUMNS))
         own = {*schema.ITEM_REQUIRED_COLUMNS, *schema.ITEM_OPTIONAL_COLUMNS}
-        further = [column for column in columns if column not in own]
-        kind = "impressions" if present else "positives"
+        further = dict.fromkeys(column for names in columns.values() for column in names if column not in own)
         return cls(raw, item_files, event_files, kind, [schema.CATEGORY, *further])
 
 

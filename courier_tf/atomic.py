@@ -1,9 +1,29 @@
-"""Files and folders that appear whole, or not at all: written aside, then renamed."""
+"""Files and folders that appear whole, or not at all: written aside, then renamed, by one process at a time."""
 
+import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def exclusive(lock: Path, waiting: str) -> Iterator[None]:
+    """One process at a time; another says why it waits, and does. A killed process holds nothing.
+
+    Args:
+        lock: file that is locked; it stays.
+        waiting: what to print where another process holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(waiting, flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def replace_directory(new: Path, target: Path) -> None:

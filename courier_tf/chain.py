@@ -12,7 +12,7 @@ from typing import Any
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
-from courier_tf.atomic import write_file
+from courier_tf.atomic import exclusive, write_file
 from courier_tf.settings import Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
@@ -227,13 +227,15 @@ class Chain:
 
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
         name = made_by.stage
-        if artefacts.is_current(target, made_by):
-            print(f"[{name}] unchanged, skipped", flush=True)
-            return
-        started = datetime.datetime.now()
-        print(f"[{name}] ...", flush=True)
-        make(target)
-        print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
+        waiting = f"[{name}] another process is making {target}: waiting for it"
+        with exclusive(target.with_name(f".{target.name}.lock"), waiting):
+            if artefacts.is_current(target, made_by):
+                print(f"[{name}] unchanged, skipped", flush=True)
+                return
+            started = datetime.datetime.now()
+            print(f"[{name}] ...", flush=True)
+            make(target)
+            print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
 
 
 #: The pre-training settings that the warm-up depends on.

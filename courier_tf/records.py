@@ -54,11 +54,14 @@ def files(folder: Path | str, prefix: str) -> list[str]:
     """The TFRecord files `prefix-*-of-*.tfrecord` of a folder, sorted.
 
     Raises:
-        RecordError: there are none.
+        RecordError: there are none, or some of them are missing.
     """
     found = sorted(tf.io.gfile.glob(f"{folder}/{prefix}-*-of-*.tfrecord"))
     if not found:
         raise RecordError(f"{folder} holds no files {prefix}-*.tfrecord")
+    number = int(found[0].removesuffix(".tfrecord").rpartition("-of-")[2])
+    if len(found) != number:
+        raise RecordError(f"{folder} holds {len(found)} of the {number} files {prefix}-*.tfrecord")
     return found
 
 

@@ -16,7 +16,11 @@ COLLAPSED = -0.001  # Uniformity at which embeddings are, on average, within 0.0
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: the loss is no number, or fewer GPUs are there than asked for."""
+    """Training cannot go on, or not as it was asked for."""
+
+
+class DivergenceError(TrainingError):
+    """The loss, the weights or the predictions are no numbers any more."""
 
 
 def mirrored_strategy(replicas: int = 0, setting: str = "replicas") -> tf.distribute.MirroredStrategy:
@@ -85,8 +89,10 @@ class Checkpoints(keras.callbacks.Callback):
         every: save each time so many steps are done, too.
 
     Raises (from fit):
-        TrainingError: the loss of an epoch is not finite, or the embeddings have collapsed (where a callback before
-            this one has put UNIFORMITY into the logs); the checkpoint before it is kept.
+        DivergenceError: the loss of an epoch is not finite, or the weights after it are not; the checkpoint before it
+            is kept.
+        TrainingError: the embeddings have collapsed (where a callback before this one has put UNIFORMITY into the
+            logs); so is it then.
     """
 
     def __init__(self, model: keras.Model, directory: Path, every: int | None = None) -> None:
@@ -115,16 +121,16 @@ class Checkpoints(keras.callbacks.Callback):
         return 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.every and int(self.trained.steps.numpy()) % self.every == 0 and math.isfinite((logs or {})["loss"]):
+        if self.every and int(self.trained.steps.numpy()) % self.every == 0 and self._finite((logs or {})["loss"]):
             self.manager.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         kept = f"the last good weights are in {self.manager.latest_checkpoint}"
-        if not math.isfinite(logs.get("loss", math.nan)):
-            raise TrainingError(
-                f"the loss of epoch {epoch + 1} is {logs.get('loss')}; {kept}. A lower learning rate or another "
-                "precision may help."
+        if not self._finite(logs.get("loss", math.nan)):
+            raise DivergenceError(
+                f"the loss of epoch {epoch + 1} is {logs.get('loss')}, or weights after it are no numbers; {kept}. A "
+                "lower learning rate or another precision may help."
             )
         if logs.get(UNIFORMITY, -math.inf) > COLLAPSED:
             raise TrainingError(
@@ -132,6 +138,11 @@ class Checkpoints(keras.callbacks.Callback):
                 f"{kept}. A lower learning rate or a longer warm-up may help."
             )
         self.manager.save()
+
+    def _finite(self, loss: float) -> bool:
+        """Also of the weights: the loss of a step is that of the weights before it."""
+        weights = self.trained.trainable_weights
+        return math.isfinite(loss) and all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in weights)
 
 
 class StopAfter(keras.callbacks.Callback):

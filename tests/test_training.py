@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.training import Checkpoints, StopAfter, TrainingError, mirrored_strategy, rows_per_replica
+from courier_tf.training import (
+    Checkpoints,
+    DivergenceError,
+    StopAfter,
+    TrainingError,
+    mirrored_strategy,
+    rows_per_replica,
+)
 
 keras = tf.keras
 
@@ -28,9 +35,9 @@ class Line(keras.Model):
         return super().train_step(data)
 
 
-def trained(directory, model, epochs, callbacks=(), label=1.0):
+def trained(directory, model, epochs, callbacks=(), label=1.0, every=None):
     data = tf.data.Dataset.from_tensors((tf.ones([4, 1]), tf.fill([4, 1], label))).repeat()
-    checkpoints = Checkpoints(model, directory)
+    checkpoints = Checkpoints(model, directory, every)
     checkpoints.restore()
     model.fit(data, epochs=epochs, steps_per_epoch=3, callbacks=[*callbacks, checkpoints], verbose=0)
     return checkpoints
@@ -80,8 +87,28 @@ def test_a_loss_that_is_no_number_keeps_the_checkpoint_before(tmp_path):
     model = Line()
     trained(tmp_path, model, 1)
     good = model.dense.kernel.numpy().copy()
-    with pytest.raises(TrainingError, match="the loss of epoch 1 is nan"):
+    with pytest.raises(DivergenceError, match="the loss of epoch 1 is nan"):
         trained(tmp_path, model, 1, label=np.nan)
+    again = Line()
+    assert Checkpoints(again, tmp_path).restore() == 3
+    np.testing.assert_array_equal(again.dense.kernel, good)
+
+
+class Spoil(keras.callbacks.Callback):
+    """The last update of an epoch overflows, and only the weights show it."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2:
+            self.model.dense.kernel.assign([[np.nan]])
+
+
+@pytest.mark.parametrize("every", [None, 3])
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path, every):
+    model = Line()
+    trained(tmp_path, model, 1)
+    good = model.dense.kernel.numpy().copy()
+    with pytest.raises(DivergenceError, match="or weights after it are no numbers"):
+        trained(tmp_path, model, 1, [Spoil()], every=every)
     again = Line()
     assert Checkpoints(again, tmp_path).restore() == 3
     np.testing.assert_array_equal(again.dense.kernel, good)

@@ -61,14 +61,17 @@ def run_cell(spec: Spec) -> None:
 
 
 def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
-    from courier_tf.ranking.compare import predictions_of
+    from courier_tf.ranking.compare import VALID_FILE, predictions_of
 
     for stage in ("embed", "cluster", "rank"):
         getattr(chain, stage)()
     metrics = chain.report(final)
     split, rank = "test" if final else "valid", chain.settings.rank
     directories = chain.directory("ingest"), chain.directory("rank")
-    predictions = {mode: predictions_of(*directories, mode, rank, split) for mode in rank.rank_modes}
+    if final:
+        predictions = {mode: predictions_of(*directories, mode, rank, split) for mode in rank.rank_modes}
+    else:
+        predictions = {mode: np.load(directories[1] / mode / VALID_FILE) for mode in rank.rank_modes}
     np.savez(chain.workdir / PREDICTIONS_FILE, **predictions)
     return {
         "split": split,

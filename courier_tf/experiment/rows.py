@@ -55,7 +55,7 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
 
 
 def _kept(tried: Mapping[str, float | None]) -> str:
-    """The learning rate with the lowest log loss, of equal ones the first; one that failed has none."""
+    """The learning rate with the lowest log loss, of equal ones the first; one that diverged has none."""
     losses = {rate: loss for rate, loss in tried.items() if loss is not None}
     return min(losses, key=losses.__getitem__)
 

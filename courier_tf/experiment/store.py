@@ -1,7 +1,6 @@
 """Stages that several runs have in common are made once."""
 
 import dataclasses
-import fcntl
 import functools
 import json
 import os
@@ -67,20 +66,20 @@ class SharingChain(Chain):
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
         if target.exists() and not target.is_symlink():
             raise ArtefactError(f"{target} was made by itself, and not to be shared: remove it")
-        self.store.mkdir(parents=True, exist_ok=True)
         shared = self.store / f"{made_by.stage}-{made_by.key}"
-        with shared.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not artefacts.is_current(shared, made_by):
-                file, started = shared.with_suffix(f".{MADE_FILE}"), time.monotonic()
-                # A run that was interrupted has left its work, and what it had used by then.
-                goes_on = file.exists() and artefacts.partial_of(shared).exists()
-                before = json.loads(file.read_text())["seconds"] if goes_on else 0.0
-                try:
-                    super()._unless_current(shared, made_by, make)
-                finally:
-                    took = before + time.monotonic() - started
-                    write_file(file, json.dumps({"seconds": took, "commit": commit()}))
+
+        def timed(place: Path) -> None:
+            file, started = shared.with_suffix(f".{MADE_FILE}"), time.monotonic()
+            # A run that was interrupted has left its work, and what it had used by then.
+            goes_on = file.exists() and artefacts.partial_of(shared).exists()
+            before = json.loads(file.read_text())["seconds"] if goes_on else 0.0
+            try:
+                make(place)
+            finally:
+                took = before + time.monotonic() - started
+                write_file(file, json.dumps({"seconds": took, "commit": commit()}))
+
+        super()._unless_current(shared, made_by, timed)
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from courier_tf import artefacts, schema
-from courier_tf.atomic import rename_together
+from courier_tf import artefacts, atomic, schema
 from courier_tf.graph_model import GraphModel
 from courier_tf.pretrain.embedder import save_module
 from serving import batching, warmup
@@ -67,14 +65,9 @@ def newest_versions(models: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def exclusive(models: Path) -> Iterator[None]:
-    """One export at a time; another waits. A killed process holds nothing."""
-    models.mkdir(parents=True, exist_ok=True)
-    with (models / LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"[export] another export into {models} is running: waiting for it", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    """One export at a time; another waits."""
+    waiting = f"[export] another export into {models} is running: waiting for it"
+    with atomic.exclusive(models / LOCK_FILE, waiting):
         yield
 
 
@@ -108,7 +101,7 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
                 if WARM_UP_LOG in version.made_by.inputs:
                     _replay(partial, version.model)
         require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])
-        rename_together(list(zip(partials, targets, strict=True)))
+        atomic.rename_together(list(zip(partials, targets, strict=True)))
     except BaseException:
         # On a full disk what is left behind would be in the way of the next attempt.
         for partial in partials:

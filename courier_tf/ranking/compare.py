@@ -15,6 +15,8 @@ from courier_tf.ranking.saved import load_ranker
 from courier_tf.schema import SPLITS
 from courier_tf.settings import RankSettings
 
+VALID_FILE = "valid.npy"  # Predictions of a mode on valid, as of `predictions_of`; the rank stage writes it.
+
 
 def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> dict:
     """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them.

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from courier_tf.atomic import write_file
 from courier_tf.ranking import data
-from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation
 from courier_tf.ranking.metrics import auc, logloss
 from courier_tf.ranking.model import Ranker
@@ -18,7 +17,7 @@ from courier_tf.ranking.saved import CONFIG_FILE, Plan, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
-    TrainingError,
+    DivergenceError,
     compile_with_adam,
     mirrored_strategy,
     precision_policy,
@@ -29,7 +28,7 @@ from courier_tf.training import (
 keras = tf.keras
 PREDICT_BATCH = 8192
 PASSES_FILE = "passes.json"  # Of a training, finished or not: the log loss on valid of each measurement.
-RATES_FILE = "learning_rates.json"  # Of a ranker: learning rate -> its lowest log loss on valid, null where it failed.
+RATES_FILE = "learning_rates.json"  # Of a ranker: learning rate -> its lowest log loss on valid, or null.
 LOGS_FOLDER = "logs"
 
 
@@ -46,7 +45,7 @@ def fit_best(
     """Trains a ranker with each of `settings.rank_learning_rates`, and keeps the one that is best on valid.
 
     Arguments and what is raised are those of `fit`, as is the log loss by which they are compared; of equal ones the
-    first is kept. One that fails is told and left out, unless all do. An interrupted training goes on.
+    first is kept. One that diverges is told and left out, unless all do. An interrupted training goes on.
     """
     places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in settings.rank_learning_rates}
     if not (target / CONFIG_FILE).exists():
@@ -55,7 +54,7 @@ def fit_best(
             print(f"learning rate {rate!r}", flush=True)
             try:
                 fit(ingest, place, plan, start, evaluation, settings, rate, pass_steps, seed)
-            except (RankingError, TrainingError) as error:
+            except DivergenceError as error:
                 if rate == settings.rank_learning_rates[-1] and not losses:
                     raise
                 print(f"learning rate {rate!r} is left out: {error}", flush=True)
@@ -70,7 +69,7 @@ def fit_best(
 
 
 def rates_of(directory: Path) -> dict[str, float | None]:
-    """Of a finished ranker: each learning rate that was tried, and its lowest log loss on valid; None: it failed."""
+    """Of a finished ranker: each learning rate that was tried, and its lowest log loss on valid; None: it diverged."""
     return json.loads((directory / RATES_FILE).read_text())
 
 
@@ -91,9 +90,9 @@ def fit(
 ) -> None:
     """Trains one ranker and writes its best pass to `target`; an interrupted training goes on from its last checkpoint.
 
-    After each pass the log loss on valid is measured. The first that is not lower than the best ends the training. A
-    ranker that starts from a former one is measured before its first pass, too: where that does no better, it is kept
-    as it began.
+    After each pass the log loss on valid is measured. The first that is not lower than the best ends the training, as
+    does one that diverges, where there is something before it. A ranker that starts from a former one is measured
+    before its first pass, too: where that does no better, it is kept as it began.
 
     Args:
         ingest: directory of the ingest stage.
@@ -107,8 +106,8 @@ def fit(
         seed: of weights and order.
 
     Raises:
-        RankingError: predictions are not finite.
-        TrainingError: the loss is no number any more, or there are fewer GPUs than replicas are asked for.
+        DivergenceError: loss, weights or predictions are no numbers any more, from the first pass on.
+        TrainingError: there are fewer GPUs than replicas are asked for, or no checkpoint can be read.
     """
     aside = _aside(target)
     if (target / CONFIG_FILE).exists():
@@ -142,25 +141,31 @@ def fit(
     while len(losses) - before < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
         number = len(losses) - before
         made = int(ranker.steps.numpy()) - number * pass_steps
-        if made < pass_steps:  # Else it was killed between the last step of the pass and its measurement.
-            batches = data.impression_batches(
-                ingest,
-                "train",
-                history_length=settings.rank_history_length,
-                batch_size=settings.rank_batch_size,
-                seed=seed + number,
-                skip_batches=made,
-            )
-            ranker.fit(
-                batches,
-                initial_epoch=number,
-                epochs=number + 1,
-                # Said, so that no step is begun at the end of the data: under a strategy it would be counted.
-                steps_per_epoch=pass_steps - made,
-                callbacks=[logs, checkpoints],
-                verbose=progress(),
-            )
-        count_pass()
+        try:
+            if made < pass_steps:  # Else it was killed between the last step of the pass and its measurement.
+                batches = data.impression_batches(
+                    ingest,
+                    "train",
+                    history_length=settings.rank_history_length,
+                    batch_size=settings.rank_batch_size,
+                    seed=seed + number,
+                    skip_batches=made,
+                )
+                ranker.fit(
+                    batches,
+                    initial_epoch=number,
+                    epochs=number + 1,
+                    # Said, so that no step is begun at the end of the data: under a strategy it would be counted.
+                    steps_per_epoch=pass_steps - made,
+                    callbacks=[logs, checkpoints],
+                    verbose=progress(),
+                )
+            count_pass()
+        except DivergenceError as error:
+            if not losses:
+                raise
+            print(f"pass {number + 1} diverges, and ends the training: {error}", flush=True)
+            break
     best = aside / f"pass_{int(np.argmin(losses))}"
     shutil.copy(file, best)
     best.rename(target)
@@ -171,7 +176,7 @@ def _measure(ranker: Ranker, ingest: Path, evaluation: Evaluation, settings: Ran
     """The log loss on valid after so many passes."""
     probability = predict(ranker, ingest, "valid", settings.rank_history_length)
     if not np.isfinite(probability).all():
-        raise RankingError(f"the predictions after pass {number} are not finite")
+        raise DivergenceError(f"the predictions after pass {number} are not finite")
     found, area = logloss(evaluation.clicked, probability), auc(evaluation.clicked, probability)
     print(f"pass {number}: valid log loss {found:.5f}, AUC {np.nan if area is None else area:.5f}", flush=True)
     return found

@@ -14,7 +14,7 @@ from courier_tf.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
 from courier_tf.ranking import data
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
-from courier_tf.ranking.compare import best_start, compare, predictions_of, start_directory
+from courier_tf.ranking.compare import VALID_FILE, best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import PREDICT_BATCH, fit_best, rates_of
@@ -27,7 +27,6 @@ from courier_tf.settings import RankSettings
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 COPY_SUFFIX = ".copying"
-PREDICTIONS_FILE = "valid.npy"  # Of a mode: [starts, impressions] float32, in the order of `impression_batches`.
 
 
 def needs_embeddings(modes: Iterable[str]) -> bool:
@@ -132,7 +131,7 @@ def rank(
                 place = start_directory(partial, mode, start)
                 fit_best(ingest, place, plan, begin, evaluation, settings, steps, own_seed)
             predictions[mode] = predictions_of(ingest, partial, mode, settings, "valid")
-            np.save(partial / mode / PREDICTIONS_FILE, predictions[mode])
+            np.save(partial / mode / VALID_FILE, predictions[mode])
             if plan.architecture.gated and plan.architecture.image_features:
                 gates[mode] = _mean_gates([start_directory(partial, mode, start) for start in starts])
         found |= compare(evaluation, predictions)

@@ -89,8 +89,10 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     unknown = set(values) - set(owner)
     if unknown:
         raise SettingsError(f"there are no settings {sorted(unknown)}")
+    changes: dict[str, dict[str, Any]] = {}  # Of a stage all at once, as one may make sense only with another.
     for name, value in values.items():
-        value, stage = tuple(value) if isinstance(value, list) else value, stages[owner[name]]
-        require_type(f"{name}={value!r}", value, get_type_hints(type(stage))[name])
-        stages[owner[name]] = dataclasses.replace(stage, **{name: value})
-    return dataclasses.replace(settings, **stages)
+        value = tuple(value) if isinstance(value, list) else value
+        require_type(f"{name}={value!r}", value, get_type_hints(type(stages[owner[name]]))[name])
+        changes.setdefault(owner[name], {})[name] = value
+    changed = {name: dataclasses.replace(stages[name], **own) for name, own in changes.items()}
+    return dataclasses.replace(settings, **changed)

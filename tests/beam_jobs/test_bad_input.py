@@ -41,6 +41,41 @@ def test_clicked_without_request_id(raw, tmp_path):
         raw.ingest(tmp_path / "out")
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_log_of_which_one_file_has_no_impressions(raw, tmp_path, ending):
+    log = impression_log()
+    raw.write("items", raw.items())
+    raw.write("events-1", log[:200], ending)
+    raw.write("events-2", [{k: row[k] for k in ("user_id", "item_id", "timestamp")} for row in log[200:]], ending)
+    with pytest.raises(RawDataError, match=rf"events-2.{ending} has neither of .*, but .*events-1.{ending} has both"):
+        raw.ingest(tmp_path / "out")
+
+
+def test_json_lines_of_which_the_first_has_no_impression(raw, tmp_path):
+    log = impression_log()
+    first = {k: log[0][k] for k in ("user_id", "item_id", "timestamp")}
+    raw.write("items", raw.items())
+    raw.write("events", [first, *log[1:]], "jsonl")
+    with pytest.raises(RawDataError, match=f"(?s){len(log) - 1} of {len(log)} events .*request_id"):
+        raw.ingest(tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_item_columns_that_only_some_rows_have(raw, tmp_path, ending):
+    items = raw.items(brand=[f"b{number}" for number in range(8)])
+    plain = [{k: v for k, v in item.items() if k != "brand"} for item in items]
+    if ending == "csv":
+        raw.write("items-1", plain[:3])
+        raw.write("items-2", items[3:])
+    else:
+        raw.write("items", [*plain[:3], *items[3:]], ending)
+    raw.write("events", impression_log())
+    found = raw.ingest(tmp_path / "out")
+    assert found.facts["all_columns"] == ["category", "brand"]
+    read = records.read_items(tmp_path / "out", ["category", "brand"])
+    assert read.columns["brand"].tolist() == [b"", b"", b"", *(f"b{number}".encode() for number in range(3, 8))]
+
+
 def test_no_files_and_two_formats(raw, tmp_path):
     with pytest.raises(RawDataError, match=r"holds none of items.csv"):
         raw.ingest(tmp_path / "out")

@@ -60,6 +60,12 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
         assert {i for i, c in labels.items() if c} == {i for i, c in shown if c}, "every click is kept"
         dropped += len(labels) - len(shown)
     assert dropped > 0
+    # Of train and valid together: a page view of six makes two rows of three, but with one click one.
+    clicks = Counter({view_of(r): 0 for r in log if r["timestamp"] < FIRST + 9 * DAY})
+    clicks.update(view_of(r) for r in log if r["clicked"] and r["timestamp"] < FIRST + 9 * DAY)
+    numbers, counts = list(clicks.values()), found.facts["counts"]
+    assert counts["page_views_without_click_not_pretrained"] == numbers.count(0) > 0
+    assert counts["unclicked_items_dropped_from_pretraining_rows"] == 3 * numbers.count(1) > dropped
 
 
 def test_sampled_negatives(raw, tmp_path):

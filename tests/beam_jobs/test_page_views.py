@@ -4,7 +4,7 @@ import itertools
 from collections import defaultdict
 
 from beam_jobs.checks import Event
-from beam_jobs.page_views import merged, view_id
+from beam_jobs.page_views import BuildPageViews, PageView, merged, view_id
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, impression_log, view_of
@@ -40,6 +40,20 @@ def test_duplicates_are_merged_within_a_day_only():
     again, clicked = event(DAY - 1, 0, 3), event(DAY + 5, 1, 4)
     assert merged([late, next_day]) == ([late, next_day], 0, 0)
     assert merged([late, next_day, again, clicked]) == ([late, next_day], 1, 1)
+
+
+def test_what_was_known_when_a_page_view_was_shown_does_not_depend_on_its_click():
+    """Impressions and clicks are rows of their own: another item is clicked between the two rows of one."""
+
+    def event(item: str, request: str, second: int, clicked: int, row: int) -> Event:
+        return Event("u", item, FIRST + second, request, clicked, ("f", row))
+
+    rows = [event("i", "r", 100, 0, 1), event("j", "q", 120, 1, 2), event("old", "p", 7, 1, 3)]
+    for last in ([], [event("i", "r", 150, 1, 4)]):
+        found = [view for view in BuildPageViews(5).process(("u", [*last, *rows])) if isinstance(view, PageView)]
+        (shown,) = (view for view in found if view.items == ["i"])
+        assert (shown.timestamp, shown.history, shown.clicked) == (FIRST + 100, ["old"], [len(last)])
+        assert shown.click_times == ({"i": FIRST + 150} if last else {})
 
 
 def test_names_of_page_views_differ_whatever_the_ids_hold():

@@ -49,6 +49,10 @@ def test_settings_of_a_run():
             with_values(Settings(), {"rank_learning_rates": rates})
     with pytest.raises(SettingsError, match="clusters must lie between"):
         with_values(Settings(), {"clusters": 0})
+    # One makes sense with the other only, whichever stands first.
+    for names in (["algorithm", "previous"], ["previous", "algorithm"]):
+        values = {"algorithm": "incremental", "previous": "former/cluster"}
+        assert with_values(Settings(), {name: values[name] for name in names}).cluster.previous == "former/cluster"
 
 
 @pytest.mark.parametrize(

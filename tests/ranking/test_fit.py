@@ -13,7 +13,7 @@ from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, fit_best, predict, rates_of
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import RankSettings
-from courier_tf.training import Checkpoints
+from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 from tests.ranking.shop import features, items, plan, write_impressions
 
 SETTINGS = RankSettings(
@@ -182,7 +182,7 @@ def measured_as(monkeypatch, *losses):
     def measure(*_):
         found = next(turn)
         if found is None:
-            raise fitting.RankingError("the predictions are not finite")
+            raise DivergenceError("the predictions are not finite")
         return found
 
     monkeypatch.setattr(fitting, "_measure", measure)
@@ -194,6 +194,7 @@ def measured_as(monkeypatch, *losses):
         ([0.4, 0.2, 0.3, 0.35], {"0.01": 0.2, "0.3": 0.3}, 2 * STEPS),
         ([0.3, 0.35, 0.5, 0.2], {"0.01": 0.3, "0.3": 0.2}, 2 * STEPS),
         ([0.3, 0.35, None], {"0.01": 0.3, "0.3": None}, STEPS),
+        ([0.3, None, 0.4, 0.45], {"0.01": 0.3, "0.3": 0.4}, STEPS),  # A second pass that diverges is like a rise.
         ([None, 0.4, 0.5], {"0.01": None, "0.3": 0.4}, STEPS),
     ],
 )
@@ -203,13 +204,24 @@ def test_each_learning_rate_is_judged_by_its_best_pass(
     measured_as(monkeypatch, *losses)
     kept = tuned(ingest, tmp_path / "start_0", evaluation)
     assert rates_of(tmp_path / "start_0") == found and int(kept.steps) == steps
-    assert ("is left out: the predictions are not finite" in capsys.readouterr().out) == (None in losses)
+    out = capsys.readouterr().out
+    assert ("is left out: the predictions are not finite" in out) == (None in found.values())
+    assert ("pass 2 diverges, and ends the training: the predictions" in out) == (losses[:2] == [0.3, None])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "start_0"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_no_failure_of_a_learning_rate(monkeypatch, tmp_path, ingest, evaluation):
+    def unreadable(*_):
+        raise TrainingError("no checkpoint can be read")
+
+    monkeypatch.setattr(Checkpoints, "restore", unreadable)
+    with pytest.raises(TrainingError, match="no checkpoint can be read"):
+        tuned(ingest, tmp_path / "start_0", evaluation)
 
 
 def test_where_every_learning_rate_fails_the_stage_does(monkeypatch, tmp_path, ingest, evaluation):
     measured_as(monkeypatch, None, None)
-    with pytest.raises(fitting.RankingError, match="not finite"):
+    with pytest.raises(DivergenceError, match="not finite"):
         tuned(ingest, tmp_path / "start_0", evaluation)
 
 
@@ -247,16 +259,27 @@ def test_predictions_stand_in_the_order_of_the_files(ingest, evaluation, calm):
 
 def test_predictions_that_are_no_numbers_are_refused(monkeypatch, tmp_path, ingest, evaluation):
     monkeypatch.setattr(fitting, "predict", lambda *_: np.full(60, np.nan))
-    with pytest.raises(fitting.RankingError, match="after pass 1 are not finite"):
+    with pytest.raises(DivergenceError, match="after pass 1 are not finite"):
         train(ingest, tmp_path / "start_0", evaluation)
 
 
 @pytest.mark.slow
 def test_half_precision_scales_its_loss_and_survives_an_interruption(monkeypatch, tmp_path, ingest, evaluation):
+    """Restored or not, the scale is that of an undisturbed training: else other steps would be left out."""
     settings = dataclasses.replace(SETTINGS, rank_precision="mixed_float16")
+    made, compiled = [], fitting.compile_with_adam
+
+    def seen(model, rate):
+        compiled(model, rate)
+        made.append(model)
+
+    monkeypatch.setattr(fitting, "compile_with_adam", seen)
     with monkeypatch.context() as context:
         killed_after(context, Checkpoints, "on_train_batch_end", 3)
         with pytest.raises(Killed):
             train(ingest, tmp_path / "start_0", evaluation, settings)
     ranker = train(ingest, tmp_path / "start_0", evaluation, settings)
-    assert np.isfinite(ranker(features(np.random.default_rng(1)))).all() and int(ranker.steps) > 0
+    calm = train(ingest, tmp_path / "calm" / "start_0", evaluation, settings)
+    for weight, expected in zip(ranker.weights, calm.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert all(isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer) for model in made)

@@ -9,7 +9,7 @@ from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.saved import new_ranker
 from courier_tf.ranking.warm_start import rows_in_common, take_over
-from tests.ranking.shop import NOW, USERS, catalogue, features, items, looks, plan
+from tests.ranking.shop import NOW, catalogue, features, items, looks, plan
 
 
 def ranker_of(made, seed=None):
@@ -82,7 +82,10 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
         loss = ranker.compute_loss(batch)
     gradient = tape.gradient(loss, ranker.mlp.layers[0].kernel).numpy()
     width = ranker.mlp.layers[0].kernel.shape[0] - former.mlp.layers[0].kernel.shape[0]
-    assert width == 3 * 2 * 4 + 4 + 3 and (np.abs(gradient).sum(axis=1) > 0).sum() > gradient.shape[0] / 2
+    new = ~ranker.mlp.layers[0].kernel.numpy().any(axis=1)
+    assert width == 3 * 2 * 4 + 4 + 3 == new.sum(), "the weights of new inputs, and no others, are 0"
+    # Of the four directions of an ID's embedding so few centroids fill one; each stands in three places.
+    assert (np.abs(gradient[new]).sum(axis=1) > 1e-9).sum() == width - 3 * 3
 
 
 def test_looks_that_mean_something_else_start_anew():
@@ -118,4 +121,3 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(RankingError, match="rank_gate=True cannot start from one with rank_gate=False"):
         take_over(ranker, plan("cluster_id"), ranker_of(bare), bare, same_looks=True)
     take_over(ranker, plan("cluster_id"), ranker_of(plan(gated=False)), plan(gated=False), same_looks=True)
-    assert len(USERS) == 2
