@@ -129,7 +129,7 @@ GRIDS: dict[str, Grid] = {
                 "none", "vector", "simscore", "cluster_id", "cluster_id+simscore", "cluster_id+vector",
                 "plain_cluster_id", "cluster_id_permuted",
             ],
-            "rank_learning_rates": [1e-3, 2e-3],
+            "rank_learning_rates": [5e-4, 1e-3, 2e-3],
         },
     ),
     "paper-ablations": Grid(

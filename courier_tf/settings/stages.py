@@ -15,13 +15,16 @@ class IngestSettings(Checked):
     """Raw logs and photos to TFRecords."""
 
     valid_from: str | None = None
-    """First day of the valid span, YYYY-MM-DD (UTC). Default: the day after the first 80 % of the events."""
+    """First day of the valid span, YYYY-MM-DD (UTC). Default: that before which there are most nearly 80 % of the
+    events."""
     test_from: str | None = None
-    """First day of the test span. Default: the day after the first 90 % of the events."""
+    """First day of the test span. Default: the same with 90 %."""
     history_ties: Literal["strict", "log_order"] = "strict"
-    """Pre-training rows only: may an event of the same timestamp that stands earlier in the log be history?"""
+    """log_order: in pre-training rows an event of the same timestamp that stands earlier in the log is history, too;
+    strict: it is not. Impressions are always strict."""
     negatives: Literal["popularity", "uniform"] = "popularity"
-    """Positives-only logs: negatives are drawn from the same day's events, or from all items there are by then."""
+    """Positives-only logs. popularity: negatives are drawn from the events of the same day (where these are fewer than
+    1,000, of the days before, too); uniform: from all items there are by then."""
     negatives_per_positive: int = 4
     """Positives-only logs: negatives drawn for each positive."""
     negatives_seed: int = 17
@@ -92,11 +95,11 @@ class PretrainSettings(Checked):
     warmup_learning_rate: float = 2e-3
     """Peak learning rate of the warm-up."""
     pretrain_steps: int = 150
-    """Steps of the courier objective."""
+    """Steps of the objective."""
     pretrain_batch_rows: int = 128
     """Page views per step, over all replicas."""
     pretrain_learning_rate: float = 2e-4
-    """Peak learning rate of the courier objective."""
+    """Peak learning rate of the objective."""
     weight_decay: float = 1e-6
     """L2 added to the gradient, as in the paper's Adam."""
     checkpoint_every: int = 50
