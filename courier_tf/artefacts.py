@@ -136,12 +136,13 @@ def read(directory: Path, stage: str) -> Artefact:
         )
     try:
         content = json.loads(file.read_text())
-        made_by = MadeBy(**content["made_by"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        found = Artefact(directory, MadeBy(**content["made_by"]), content["fingerprint"], content["facts"])
+    except (ValueError, KeyError, TypeError) as error:  # No text, no JSON, or something else.
         raise ArtefactError(f"{file} is not an artefact description: {error!r}") from error
+    made_by = found.made_by
     if made_by.stage != stage:
         raise ArtefactError(f"{directory} was made by the stage '{made_by.stage}', but '{stage}' is needed here.")
-    return Artefact(directory, made_by, content["fingerprint"], content["facts"])
+    return found
 
 
 def is_current(directory: Path, made_by: MadeBy) -> bool:

@@ -115,8 +115,14 @@ def test_fingerprint_is_of_the_content(tmp_path):
 
 def test_broken_description_is_an_error_that_names_the_file(tmp_path):
     write(tmp_path / "a")
-    for content in ("{", json.dumps({"made_by": {"stage": "cluster", "colour": "red"}})):
-        (tmp_path / "a" / artefacts.ARTEFACT_FILE).write_text(content)
+    whole = json.loads((tmp_path / "a" / artefacts.ARTEFACT_FILE).read_text())
+    for content in (
+        b"{",
+        b"\xff",
+        json.dumps({"made_by": {"stage": "cluster", "colour": "red"}}).encode(),
+        json.dumps({name: value for name, value in whole.items() if name != "facts"}).encode(),
+    ):
+        (tmp_path / "a" / artefacts.ARTEFACT_FILE).write_bytes(content)
         with pytest.raises(ArtefactError, match=r"a/artefact\.json is not an artefact description"):
             artefacts.read(tmp_path / "a", "cluster")
 
