@@ -15,7 +15,7 @@ from rich.console import Console
 from beam_jobs.options import pipeline_options
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled
-from courier_tf import artefacts, schema
+from courier_tf import artefacts, records, schema
 from courier_tf.settings import EmbedSettings
 
 #: One row per item, in a mixed order that depends on the ids alone; the embedding is null where there is no photo.
@@ -97,13 +97,15 @@ def embed(
         beam_options: Beam's own command-line options.
     """
     ingested = artefacts.read(ingest, "ingest")
+    items_files = records.files(ingest / schema.ITEMS_FOLDER, "items")  # None is missing, none half-written.
     facts, shards = ingested.facts, ingested.made_by.settings["shards"]
     handler = KeyedModelHandler(EmbedderHandler(str(embedder), settings.embed_batch_size))
     with artefacts.write_aside(target, made_by) as (partial, found), Console(stderr=True).status("Embedding items"):
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
             items = (
                 pipeline
-                | beam.io.ReadFromTFRecord(f"{ingest / schema.ITEMS_FOLDER}/items-*-of-*.tfrecord")
+                | beam.Create(items_files)
+                | beam.io.ReadAllFromTFRecord()
                 | beam.ParDo(_ParseItem(facts["valid_from_seconds"])).with_outputs("bare", main="main")
             )
             rows = (items.main | RunInference(handler), items["bare"]) | beam.Flatten()

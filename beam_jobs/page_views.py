@@ -31,7 +31,7 @@ class PageView(NamedTuple):
         timestamp: of its first row, be it a click or not.
         history: clicked items strictly before, oldest first; the same for every item.
         click_times: of each clicked item.
-        tie_histories: for each clicked item, what precedes it by (timestamp, place in the log).
+        tie_histories: for each clicked item, the clicks before its own by (timestamp, place in the log).
     """
 
     user_id: str

@@ -1,11 +1,14 @@
 """Files and folders that appear whole, or not at all: written aside, then renamed, by one process at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # What flock says where there are none.
 
 
 @contextlib.contextmanager
@@ -23,6 +26,10 @@ def exclusive(lock: Path, waiting: str) -> Iterator[None]:
         except BlockingIOError:
             print(waiting, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"{lock.parent} is on a file system without locks: run one command at a time there", flush=True)
         yield
 
 

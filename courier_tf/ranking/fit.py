@@ -45,7 +45,8 @@ def fit_best(
     """Trains a ranker with each of `settings.rank_learning_rates`, and keeps the one that is best on valid.
 
     Arguments and what is raised are those of `fit`, as is the log loss by which they are compared; of equal ones the
-    first is kept. One that diverges is told and left out, unless all do. An interrupted training goes on.
+    first is kept. One that diverges in its first pass is reported and left out; if all do, the error is raised. An
+    interrupted training goes on.
     """
     places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in settings.rank_learning_rates}
     if not (target / CONFIG_FILE).exists():
@@ -69,7 +70,7 @@ def fit_best(
 
 
 def rates_of(directory: Path) -> dict[str, float | None]:
-    """Of a finished ranker: each learning rate that was tried, and its lowest log loss on valid; None: it diverged."""
+    """Of a finished ranker: each learning rate that was tried, and its lowest log loss on valid, or None."""
     return json.loads((directory / RATES_FILE).read_text())
 
 

@@ -124,6 +124,8 @@ def rank(
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
                 print(f"starts from {former.directories[0].parent}, rows in common: {taken[mode]}", flush=True)
+                if image_features(mode) and not former.same_looks:
+                    print("looks mean something else to it: what it learned of them starts anew", flush=True)
             for start in starts:
                 begin = functools.partial(former.give, plan=plan, start=start) if former else None
                 own_seed = seed + start * START_STRIDE

@@ -20,8 +20,8 @@ class IngestSettings(Checked):
     test_from: str | None = None
     """First day of the test span. Default: the same with 90 %."""
     history_ties: Literal["strict", "log_order"] = "strict"
-    """log_order: in pre-training rows an event of the same timestamp that stands earlier in the log is history, too;
-    strict: it is not. Impressions are always strict."""
+    """log_order: in pre-training rows the history of a click holds all clicks before it by time and place in the log, also
+    those of the same timestamp; strict: those before its page view. Impressions are always strict."""
     negatives: Literal["popularity", "uniform"] = "popularity"
     """Positives-only logs. popularity: negatives are drawn from the events of the same day (where these are fewer than
     1,000, of the days before, too); uniform: from all items there are by then."""
@@ -135,8 +135,8 @@ class ClusterSettings(Checked):
 
     clusters: int = 32
     """Number of centroids. More of them see finer (colour and cut rather than kind), but each then has fewer clicks to
-    learn from, and IDs stay less well after a retrain. Good places to start: the square root of the number of items, or
-    as many as leave each 20 items and 1000 train impressions, whichever is less; choose by the gain on valid."""
+    learn from, and IDs stay less well after a retrain. A good place to start: as many as leave each 20 items or more;
+    choose by the gain on valid."""
     algorithm: Literal["kmeans", "online", "residual", "incremental", "agglomerative", "hdbscan"] = "kmeans"
     """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
     (the paper's choice); residual: kmeans, again on what is left over, `levels` times; incremental: nothing is learned,
