@@ -20,8 +20,8 @@ class IngestSettings(Checked):
     test_from: str | None = None
     """First day of the test span. Default: the same with 90 %."""
     history_ties: Literal["strict", "log_order"] = "strict"
-    """log_order: in pre-training rows the history of a click holds all clicks before it by time and place in the log, also
-    those of the same timestamp; strict: those before its page view. Impressions are always strict."""
+    """log_order: in pre-training rows the history of a click holds all clicks before it by time and place in the log,
+    also those of the same timestamp; strict: those before its page view. Impressions are always strict."""
     negatives: Literal["popularity", "uniform"] = "popularity"
     """Positives-only logs. popularity: negatives are drawn from the events of the same day (where these are fewer than
     1,000, of the days before, too); uniform: from all items there are by then."""
