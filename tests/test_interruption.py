@@ -36,7 +36,7 @@ def command(shop, work):
 def run_until_killed(shop, work, stage, seconds):
     """Runs the chain, and kills the whole process group so many seconds after `stage` began.
 
-    Where a machine is fast the kill before has come after this stage, too: then it is whole, and the run goes to its end.
+    Where a machine is fast the kill before came after this stage, too: then it is whole, and the run goes to its end.
     """
     running = subprocess.Popen(
         command(shop, work), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
