@@ -99,16 +99,13 @@ class CheckEvents(beam.DoFn):
         user, item = _identifier(fields, "user_id"), _identifier(fields, "item_id")
         timestamp = seconds(fields["timestamp"], "timestamp", self.now)
         request, clicked = "", "1"
-        if self.log_kind == "positives":
-            # Of a JSON line: the first line of its file has neither.
-            strange = next((name for name in schema.IMPRESSION_LOG_COLUMNS if name in fields), None)
-            if strange:
-                raise _Bad(strange, "does not stand in the first line of the file, which is one of clicks alone")
         if self.log_kind == "impressions":
             _require(fields, schema.IMPRESSION_LOG_COLUMNS)
             request, clicked = _identifier(fields, "request_id"), fields["clicked"].strip()
             if clicked not in ("0", "1"):
                 raise _Bad("clicked", f"{clicked!r} is neither 0 nor 1")
+        elif strange := [name for name in schema.IMPRESSION_LOG_COLUMNS if name in fields]:  # Of a JSON line.
+            raise _Bad(strange[0], "does not stand in the first line of the file, which is one of clicks alone")
         return Event(user, item, timestamp, request, int(clicked), (row.file, row.row))
 
 

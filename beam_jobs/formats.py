@@ -49,19 +49,18 @@ def columns_of(file: str, every_line: bool = False) -> list[str]:
         except _NoRow as error:
             raise RawDataError(f"{file}, its first line {error}") from error
         if every_line and file.endswith(".jsonl"):
-            columns = list(dict.fromkeys(itertools.chain(columns, _further_columns(lines, set(columns)))))
+            columns = list(dict.fromkeys(itertools.chain(columns, _further_columns(lines))))
     if not all(map(is_unicode, columns)):
         raise RawDataError(f"{file}, its column names are not UTF-8")
     return columns
 
 
-def _further_columns(lines: Iterable[str], known: set[str]) -> Iterator[str]:
+def _further_columns(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):  # A reject, once the rows are read.
             fields = json.loads(line)
             if isinstance(fields, dict):
-                yield from (name for name in fields.keys() - known if is_unicode(name))
-                known |= fields.keys()
+                yield from filter(is_unicode, fields)
 
 
 def rows_of(file: str, stream: BinaryIO) -> Iterator[dict[str, str] | str]:

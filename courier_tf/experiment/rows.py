@@ -20,9 +20,9 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
 
     Columns: `held_out_...` are of the encoder on the valid span (`pretrain.score`), `loss_1` to `loss_3` its mean loss
     in the first, second and last third of the steps; `auc`, ... are of the ranker on `split`; `gates` is a JSON object,
-    how far the gate of each category is open; `learning_rates` which one each start has kept (of a ranker
-    that was kept as it began, the first); `seconds_rank` is what it trained itself, without rankers that another
-    run had trained; `commit` is that of the code that made its last stage.
+    how far the gate of each category is open; `learning_rates` which one each start has kept (the first, of a ranker
+    that was kept as it began); `seconds_rank` is what it trained itself, without rankers that another run had trained;
+    `commit` is that of the code that made its last stage.
 
     Args:
         name: of the run.

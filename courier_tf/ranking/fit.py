@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,31 +32,26 @@ RATES_FILE = "learning_rates.json"  # Of a ranker: learning rate -> its lowest l
 LOGS_FOLDER = "logs"
 
 
-def fit_best(
-    ingest: Path,
-    target: Path,
-    plan: Plan,
-    start: Callable[[Ranker], None] | None,
-    evaluation: Evaluation,
-    settings: RankSettings,
-    pass_steps: int,
-    seed: int,
-) -> None:
-    """Trains a ranker with each of `settings.rank_learning_rates`, and keeps the one that is best on valid.
+def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float], None]) -> None:
+    """Trains a ranker with each of several learning rates, and keeps the one with the lowest log loss on valid.
 
-    Arguments and what is raised are those of `fit`, as is the log loss by which they are compared; of equal ones the
-    first is kept. One that diverges in its first pass is reported and left out; if all do, the error is raised. An
-    interrupted training goes on.
+    Of equal ones the first is kept. One that diverges in its first pass is reported and left out; if all do, the error
+    is raised. An interrupted training goes on.
+
+    Args:
+        target: directory to write, aside and renamed.
+        rates: learning rates, each once.
+        train: writes the ranker of a rate to a directory: `fit`, with all else given.
     """
-    places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in settings.rank_learning_rates}
+    places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in rates}
     if not (target / CONFIG_FILE).exists():
         losses: dict[float, float] = {}
         for rate, place in places.items():
             print(f"learning rate {rate!r}", flush=True)
             try:
-                fit(ingest, place, plan, start, evaluation, settings, rate, pass_steps, seed)
+                train(place, rate)
             except DivergenceError as error:
-                if rate == settings.rank_learning_rates[-1] and not losses:
+                if rate == rates[-1] and not losses:
                     raise
                 print(f"learning rate {rate!r} is left out: {error}", flush=True)
             else:
@@ -79,13 +74,14 @@ def _aside(target: Path) -> Path:
 
 
 def fit(
-    ingest: Path,
     target: Path,
+    learning_rate: float,
+    *,
+    ingest: Path,
     plan: Plan,
     start: Callable[[Ranker], None] | None,
     evaluation: Evaluation,
     settings: RankSettings,
-    learning_rate: float,
     pass_steps: int,
     seed: int,
 ) -> None:
@@ -96,13 +92,13 @@ def fit(
     before its first pass, too: where that does no better, it is kept as it began.
 
     Args:
-        ingest: directory of the ingest stage.
         target: directory to write, aside and renamed.
+        learning_rate: of Adam.
+        ingest: directory of the ingest stage.
         plan: what the ranker is made of.
         start: gives a new ranker the weights of a former one; None for random ones.
         evaluation: the valid split.
         settings: those of the rank stage.
-        learning_rate: of Adam.
         pass_steps: batches of one pass.
         seed: of weights and order.
 

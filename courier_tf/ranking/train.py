@@ -17,7 +17,7 @@ from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
 from courier_tf.ranking.compare import VALID_FILE, best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import PREDICT_BATCH, fit_best, rates_of
+from courier_tf.ranking.fit import PREDICT_BATCH, fit, fit_best, rates_of
 from courier_tf.ranking.image_features import IMAGE_FEATURES
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Ranker
@@ -83,6 +83,7 @@ def rank(
     Raises:
         RankingError: fewer train impressions than a batch, an item column that does not exist, or a former stage to
             start from that does not fit.
+        DivergenceError: rankers of an image feature diverge in their first pass, at every learning rate.
         LeakageError: a history holds what comes later.
     """
     facts = artefacts.read(ingest, "ingest").facts
@@ -128,10 +129,17 @@ def rank(
                     print("looks mean something else to it: what it learned of them starts anew", flush=True)
             for start in starts:
                 begin = functools.partial(former.give, plan=plan, start=start) if former else None
-                own_seed = seed + start * START_STRIDE
-                steps = rows // settings.rank_batch_size
-                place = start_directory(partial, mode, start)
-                fit_best(ingest, place, plan, begin, evaluation, settings, steps, own_seed)
+                train = functools.partial(
+                    fit,
+                    ingest=ingest,
+                    plan=plan,
+                    start=begin,
+                    evaluation=evaluation,
+                    settings=settings,
+                    pass_steps=rows // settings.rank_batch_size,
+                    seed=seed + start * START_STRIDE,
+                )
+                fit_best(start_directory(partial, mode, start), settings.rank_learning_rates, train)
             predictions[mode] = predictions_of(ingest, partial, mode, settings, "valid")
             np.save(partial / mode / VALID_FILE, predictions[mode])
             if plan.architecture.gated and plan.architecture.image_features:

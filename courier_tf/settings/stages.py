@@ -135,8 +135,8 @@ class ClusterSettings(Checked):
 
     clusters: int = 32
     """Number of centroids. More of them see finer (colour and cut rather than kind), but each then has fewer clicks to
-    learn from, and IDs stay less well after a retrain. A good place to start: as many as leave each 20 items or more;
-    choose by the gain on valid."""
+    learn from, and IDs stay less well after a retrain. Try numbers between the square root of that of the items and a
+    twentieth of it; choose by the gain on valid."""
     algorithm: Literal["kmeans", "online", "residual", "incremental", "agglomerative", "hdbscan"] = "kmeans"
     """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
     (the paper's choice); residual: kmeans, again on what is left over, `levels` times; incremental: nothing is learned,

@@ -16,7 +16,7 @@ from courier_tf.artefacts import MadeBy
 from courier_tf.leakage import require_past_histories
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit_best, predict
+from courier_tf.ranking.fit import fit, predict
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.saved import load_ranker
@@ -28,7 +28,7 @@ from courier_tf.shop.photos import HUES, TONES
 from tests.chain.conftest import tiny
 
 SHOP = ShopSettings(items=200, users=300, days=12, page_views=5000, photo_size=32)
-SETTINGS = RankSettings(rank_batch_size=512, rank_epochs=2, rank_history_length=5, rank_learning_rates=(0.005,))
+SETTINGS = RankSettings(rank_batch_size=512, rank_epochs=2, rank_history_length=5)
 NOTHING = 4.0  # Points of AUC: three standard errors of a figure from the 5,000 impressions of the valid span.
 SURE = 2.5  # Points: a gain as large would be seen, as its interval reaches no further. True looks gain 8.
 
@@ -72,7 +72,8 @@ def measured(request, tmp_path_factory):
     for mode in modes:
         made = plan_of(mode, catalogue, users, true_looks(shop, items), SETTINGS, seed=0)
         own = folder / mode / "start_0"
-        fit_best(target, own, made, None, evaluation, SETTINGS, steps, seed=0)
+        options = {"start": None, "evaluation": evaluation, "settings": SETTINGS, "pass_steps": steps, "seed": 0}
+        fit(own, 0.005, ingest=target, plan=made, **options)
         scores[mode] = predict(load_ranker(own), target, "valid", 5)
     sides = {mode: score[None, None] for mode, score in scores.items()}
     gains = {mode: paired_gain(evaluation.users, evaluation.clicked, sides[mode], sides["none"]) for mode in modes[1:]}

@@ -10,16 +10,14 @@ from sklearn.metrics import log_loss
 
 from courier_tf.ranking import fit as fitting
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit, fit_best, predict, rates_of
+from courier_tf.ranking.fit import fit_best, predict, rates_of
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 from tests.ranking.shop import features, items, plan, write_impressions
 
-SETTINGS = RankSettings(
-    rank_batch_size=32, rank_epochs=2, rank_checkpoint_every=2, rank_history_length=3, rank_learning_rates=(0.01, 0.3)
-)
-RATE = 0.01
+SETTINGS = RankSettings(rank_batch_size=32, rank_epochs=2, rank_checkpoint_every=2, rank_history_length=3)
+RATE, RATES = 0.01, (0.01, 0.3)
 STEPS = 4
 
 
@@ -39,8 +37,16 @@ def evaluation(ingest):
     return read_evaluation(ingest, "valid", items(), ["product"])
 
 
+def trainer(ingest, evaluation, settings=SETTINGS, start=None):
+    """`fit` as it is when it is called, so that a test can break it off."""
+    options = {"evaluation": evaluation, "settings": settings, "pass_steps": STEPS, "seed": 3}
+    return lambda target, rate: fitting.fit(
+        target, rate, ingest=ingest, plan=plan("cluster_id"), start=start, **options
+    )
+
+
 def train(ingest, target, evaluation, settings=SETTINGS, start=None):
-    fit(ingest, target, plan("cluster_id"), start, evaluation, settings, RATE, STEPS, seed=3)
+    trainer(ingest, evaluation, settings, start)(target, RATE)
     return load_ranker(target)
 
 
@@ -147,7 +153,7 @@ def test_the_first_rise_ends_the_training_and_the_best_pass_is_kept(monkeypatch,
 
 def tuned(ingest, target, evaluation, start=None):
     """The best of two learning rates."""
-    fit_best(ingest, target, plan("cluster_id"), start, evaluation, SETTINGS, STEPS, seed=3)
+    fit_best(target, RATES, trainer(ingest, evaluation, start=start))
     return load_ranker(target)
 
 
@@ -161,8 +167,8 @@ def calmly_tuned(ingest, evaluation, tmp_path_factory):
 
 def test_the_learning_rate_that_is_best_on_valid_is_kept(tmp_path, ingest, evaluation, calmly_tuned):
     alone = {}
-    for rate in SETTINGS.rank_learning_rates:
-        fit(ingest, tmp_path / str(rate), plan("cluster_id"), None, evaluation, SETTINGS, rate, STEPS, seed=3)
+    for rate in RATES:
+        trainer(ingest, evaluation)(tmp_path / str(rate), rate)
         alone[rate] = load_ranker(tmp_path / str(rate))
     losses = {rate: log_loss(evaluation.clicked, predict(one, ingest, "valid", 3)) for rate, one in alone.items()}
     assert abs(losses[0.3] - losses[0.01]) > 0.01, "the two differ too little to tell which was kept"

@@ -14,7 +14,7 @@ from courier_tf import records, schema
 from courier_tf.leakage import LeakageError, require_past_histories, require_past_page_views
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit_best, predict
+from courier_tf.ranking.fit import fit, predict
 from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.saved import load_ranker
 from courier_tf.records import Items
@@ -22,7 +22,7 @@ from courier_tf.settings import RankSettings
 from tests.ranking.shop import NOW, plan, write_impressions
 
 ITEMS, CLUSTERS, TRAIN, VALID = 120, 6, 6144, 3000
-SETTINGS = RankSettings(rank_batch_size=256, rank_epochs=2, rank_history_length=2, rank_learning_rates=(0.005,))
+SETTINGS = RankSettings(rank_batch_size=256, rank_epochs=2, rank_history_length=2)
 NOTHING = 3.5  # Points of AUC: three standard errors of one figure with VALID impressions.
 
 
@@ -61,6 +61,11 @@ def write_shop(folder, items, looks, signal):
     return folder
 
 
+def train(ingest, target, made, evaluation):
+    options = {"start": None, "evaluation": evaluation, "settings": SETTINGS, "pass_steps": TRAIN // 256, "seed": 0}
+    fit(target, 0.005, ingest=ingest, plan=made, **options)
+
+
 @pytest.fixture(scope="module")
 def aucs(shop, tmp_path_factory):
     """(signal, mode) -> AUC on valid, in points, each ranker trained when it is first asked for."""
@@ -77,7 +82,7 @@ def aucs(shop, tmp_path_factory):
             evaluation = read_evaluation(folders[signal], "valid", items, [])
             target = tmp_path_factory.mktemp("ranker") / "start_0"
             made = plan(*features, own=catalogue, users=users, of=of)
-            fit_best(folders[signal], target, made, None, evaluation, SETTINGS, TRAIN // 256, seed=0)
+            train(folders[signal], target, made, evaluation)
             probability = predict(load_ranker(target), folders[signal], "valid", 2)
             found[signal, mode] = 100 * roc_auc_score(evaluation.clicked, probability)
         return found[signal, mode]
@@ -108,7 +113,7 @@ def test_a_gate_narrows_where_looks_mislead(shop, tmp_path):
     users = np.array([f"u{n}".encode() for n in range(20)], object)
     made = plan("cluster_id", own=Catalogue.of(items, ["category"], NOW), users=users, of=looks)
     evaluation, target = read_evaluation(tmp_path, "valid", items, []), tmp_path / "ranker" / "start_0"
-    fit_best(tmp_path, target, made, None, evaluation, SETTINGS, TRAIN // 256, seed=0)
+    train(tmp_path, target, made, evaluation)
     unknown, helpful, misleading = load_ranker(target).image.gate.values()
     assert unknown == pytest.approx(0.881, abs=0.001), "no item of it was seen: as it began"
     assert helpful > 0.92 and misleading < 0.75
