@@ -170,6 +170,12 @@ GRIDS: dict[str, Grid] = {
         ],
         WITH_CLUSTER_IDS,
     ),
+    "categories": Grid(
+        "Other categories than those trained on: the encoder learns from the clicks on one department alone, all "
+        "rankers from all; gains by department. Its column and names are those of hm_fashion.",
+        [{}, {"pretrain_where": ["index_name=Ladieswear", "index_name=Divided", "index_name=Menswear"]}],
+        {**WITH_CLUSTER_IDS, "rank_slice_columns": [CATEGORY, "index_name"]},
+    ),
 }  # fmt: skip
 
 
