@@ -48,9 +48,9 @@ class Ranker(tfrs.models.Model):
         self.item_place, self.category_place = catalogue.names.index(ITEM), catalogue.names.index(CATEGORY_CODE)
         dim = architecture.dim
         self.user_embedding = keras.layers.Embedding(self.user_codes.size, dim, name="user")
+        # By number: TensorFlow takes few characters in a name, shops any in that of a column.
         self.embeddings = [
-            keras.layers.Embedding(size, dim, name=f"{name.replace('/', '_')}_ids")
-            for name, size in zip(catalogue.names, catalogue.sizes, strict=True)
+            keras.layers.Embedding(size, dim, name=f"codes_{place}") for place, size in enumerate(catalogue.sizes)
         ]
         categories = catalogue.sizes[self.category_place] if architecture.gated else 0
         self.image = ImageFeatures(architecture.image_features, looks, dim, categories, name="image")
