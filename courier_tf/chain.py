@@ -42,20 +42,22 @@ class Chain:
         self.workdir.mkdir(parents=True, exist_ok=True)
         write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
 
-    def run(self, raw: str, final: bool = False) -> dict[str, Any]:
+    def run(self, raw: str, final: bool = False, server: str | None = None) -> dict[str, Any]:
         """Runs every stage that is not current, then measures.
 
         Args:
             raw: folder or URI in the raw format.
             final: read the test span too; each reading is counted in the workdir.
+            server: as of `export`.
 
         Returns:
             What stands in `metrics.json`.
         """
         self.write_settings()
         self.ingest(raw)
-        for stage in STAGES[1:]:
+        for stage in STAGES[1:-1]:
             getattr(self, stage)()
+        self.export(server=server)
         return self.report(final)
 
     def ingest(self, raw: str) -> None:

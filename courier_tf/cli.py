@@ -165,7 +165,7 @@ def _run_stage(command: Stage, beams: list[str]) -> None:
     chain.write_settings()
     stage = type(command).__name__.lower()
     if isinstance(command, Run):
-        summary.report(chain.run(command.raw, command.final), command.workdir)
+        summary.report(chain.run(command.raw, command.final, command.server), command.workdir)
     elif isinstance(command, Ingest):
         chain.ingest(command.raw)
     else:

@@ -45,6 +45,8 @@ class Run(Stage):
     """Folder or URI in the raw format."""
     final: bool = False
     """Read the test span too; each reading is counted."""
+    server: str | None = None
+    """As of `courier export`."""
 
 
 @dataclasses.dataclass(frozen=True)

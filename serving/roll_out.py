@@ -1,7 +1,8 @@
 """How a running TensorFlow Serving gets to a new configuration: versions first, labels once these are loaded.
 
 A label that is in use may move to a version that is loaded, and to no other: TensorFlow Serving refuses the whole file
-otherwise, whatever its flags, and does so again each time it looks.
+otherwise, whatever its flags, and does so again each time it looks. A file that it has refused does not tell which labels
+it has; so a label that stands there waits at the newest version that is loaded.
 """
 
 import time
@@ -30,16 +31,21 @@ def next_step(target: ModelServerConfig, now: ModelServerConfig, loaded: Mapping
 
     Args:
         target: where to.
-        now: what the server was given last.
-        loaded: model -> versions that it can answer with.
+        now: what the server was given last, whether or not it took it.
+        loaded: model -> versions that it can answer with; none of one that is not up, which takes every label.
     """
     step, before = ModelServerConfig(), {one.name: one.version_labels for one in now.model_config_list.config}
     step.CopyFrom(target)
     for one in step.model_config_list.config:
         labels = before.get(one.name, {})
+        there = loaded.get(one.name, frozenset())
         for label, version in list(one.version_labels.items()):
-            if labels.get(label, version) != version and version not in loaded.get(one.name, ()):
+            if version in there:
+                continue
+            if labels.get(label, version) != version:
                 one.version_labels[label] = labels[label]
+            elif there:
+                one.version_labels[label] = max(there)
         versions = one.model_version_policy.specific.versions
         versions[:] = sorted({*versions, *one.version_labels.values()})
     return step

@@ -38,7 +38,10 @@ ONE, TWO = {"stable": 1, "canary": 1}, {"stable": 1, "canary": 2}
         (([1, 2], TWO), ([1, 2], ONE), {1, 2}, ([1, 2], TWO)),  # and does not any more.
         # A version is kept for as long as a label has not left it.
         (([2, 3], {"stable": 3}), ([1, 2], {"stable": 1}), {1, 2}, ([1, 2, 3], {"stable": 1})),
-        (([1, 2], TWO), ([1], {"stable": 1}), {1}, ([1, 2], TWO)),  # A new label need not wait.
+        (([1, 2], TWO), ([1], {"stable": 1}), {1}, ([1, 2], ONE)),  # A new label waits, too.
+        # The file names a version that the server has not: it refused the file, and would again.
+        (([1, 2], TWO), ([1, 2], TWO), {1}, ([1, 2], ONE)),
+        (([1, 2], TWO), ([1, 2], TWO), set(), ([1, 2], TWO)),  # Or is about to start with it.
     ],
 )
 def test_a_step(target, now, loaded, step):
@@ -82,6 +85,22 @@ def test_a_server_that_reads_the_bundle_by_itself(workdir):
         assert server.refused == 0
         promote(workdir, LENIENT, target, withdrawn=True)
         wait_for({"stable": 3, "canary": 3}, target)
+
+
+def test_a_server_that_has_refused_a_file(workdir):
+    """An export that named no server: its file moves the label of the canary at once."""
+    promote(workdir, LENIENT)
+    with StrictServer(workdir / "serving", workdir / "models", warm_up=False) as server:
+        target = f"localhost:{server.port}"
+        write_rank(workdir, seed=2)
+        export_again(workdir)
+        end = time.monotonic() + 60
+        while not server.refused:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert versions_of(target) == {"stable": 1, "canary": 1}
+        promote(workdir, LENIENT, target)
+        wait_for({"stable": 2, "canary": 2}, target)
 
 
 def test_a_server_that_does_not_load_them(workdir, monkeypatch):
