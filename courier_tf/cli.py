@@ -121,6 +121,7 @@ def _run(command: object, beams: list[str]) -> None:
 
 
 def _run_experiment(command: Experiment, arguments: Sequence[str]) -> None:
+    from courier_tf.chain import Chain
     from courier_tf.experiment.grids import grid_of
     from courier_tf.experiment.run import TABLE_FILE, experiment
     from courier_tf.experiment.store import STORE_FOLDER
@@ -131,6 +132,7 @@ def _run_experiment(command: Experiment, arguments: Sequence[str]) -> None:
     given = {name for name in command.settings.by_name() if words & {name, f"no_{name}"}}
     if given & grid.named():
         raise SettingsError(f"{sorted(given & grid.named())}: the grid names these itself; seeds are given by --seeds")
+    Chain(command.workdir, command.settings).write_settings()
     if command.seeds:
         grid = dataclasses.replace(grid, seeds=command.seeds)
     options = {"final": command.final, "parallel": command.parallel, "until": command.until}

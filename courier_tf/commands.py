@@ -119,7 +119,8 @@ class Experiment(Stage):
     """Run a grid of settings and seeds that share what they can; a table with paired intervals, and plots."""
 
     grid: tyro.conf.Positional[str] = tyro.MISSING
-    """A grid: paper-methods, paper-modes, paper-ablations, open-questions, clusters, or a JSON file with one."""
+    """A grid: paper-methods, paper-modes, paper-ablations, open-questions, clusters, categories, or a JSON file with
+    one."""
     raw: str = tyro.MISSING
     """Folder or URI in the raw format."""
     seeds: tuple[int, ...] = ()

@@ -1,8 +1,8 @@
 """How a running TensorFlow Serving gets to a new configuration: versions first, labels once these are loaded.
 
 A label that is in use may move to a version that is loaded, and to no other: TensorFlow Serving refuses the whole file
-otherwise, whatever its flags, and does so again each time it looks. A file that it has refused does not tell which labels
-it has; so a label that stands there waits at the newest version that is loaded.
+otherwise, whatever its flags, and does so again each time it looks. A file that it has refused does not tell which
+labels it has; so one that stands there waits at the newest version that is loaded.
 """
 
 import time

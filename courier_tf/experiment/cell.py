@@ -42,6 +42,9 @@ class Spec:
 def run_cell(spec: Spec) -> None:
     """Runs the chain; writes what was measured, times, and the rankers' predictions for paired comparisons."""
     chain = SharingChain(Path(spec.workdir), Settings.from_json(spec.settings), store=Path(spec.store))
+    for stage in STAGES:  # Of former settings of this run.
+        if chain.directory(stage).is_symlink():
+            chain.directory(stage).unlink()
     chain.write_settings()
     chain.ingest(spec.raw)
     chain.pretrain()

@@ -86,6 +86,8 @@ def experiment(
     fingerprints = {key: _fingerprint(one, data) for key, one in every.items()}
     kept = []
     with Processes(workdir, _largest(workdir)) as processes:
+        for name in (TABLE_FILE, PLOT_FILE, LOSSES_FILE):  # Of former runs they would stand beside new rows.
+            (workdir / name).unlink(missing_ok=True)
         run_all = functools.partial(
             _run_all,
             workdir=workdir,

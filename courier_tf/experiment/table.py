@@ -171,8 +171,10 @@ class _Scored:
             loaded = [np.load(file) for file in files]
             if any(mode not in content for content in loaded):
                 return ""
-            # [seeds, starts, impressions]: starts of one seed share its encoder, and are no repetitions of their own.
+            # [seeds, starts, impressions]: starts of one seed share its encoder, and are no repetitions of their own,
             both.append(np.stack([content[mode] for content in loaded]))
+        if len(seeds) == 1 and both[0].shape == both[1].shape:  # unless they are all that there is.
+            both = [scores.swapaxes(0, 1) for scores in both]
         if np.array_equal(*both):
             return ""  # The same rankers: `none` of two objectives.
         own = self.evaluations[self.ingests[side[0]]]

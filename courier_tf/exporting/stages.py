@@ -45,7 +45,7 @@ class Stages(NamedTuple):
     @property
     def history_length(self) -> int:
         """Most recent history items that it was trained on."""
-        return self.rank.made_by.settings["rank_history_length"]
+        return min(self.rank.made_by.settings["rank_history_length"], self.ingest.facts["history_kept"])
 
     def require_fit(self) -> None:
         """Refuses results of different runs.
@@ -53,6 +53,8 @@ class Stages(NamedTuple):
         Raises:
             ArtefactError: the embeddings, the codebook or the ranker come from something else than is exported.
         """
+        for stage in (self.pretrain, self.embed, self.cluster, self.rank):
+            require_input(stage, "ingest", self.ingest.fingerprint)
         for stage in (self.embed, self.cluster):
             require_encoder(stage, self.pretrain)
         require_input(self.rank, "cluster", self.cluster.fingerprint)

@@ -32,7 +32,11 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Raises:
+        SettingsError: a stage asks for longer histories than ingest keeps.
+    """
 
     seed: int = 0
     """Seed of weights, shuffling, clustering; negatives have one of their own."""
@@ -42,6 +46,13 @@ class Settings:
     embed: Annotated[EmbedSettings, tyro.conf.arg(name="")] = EmbedSettings()
     cluster: Annotated[ClusterSettings, tyro.conf.arg(name="")] = ClusterSettings()
     rank: Annotated[RankSettings, tyro.conf.arg(name="")] = RankSettings()
+
+    def __post_init__(self) -> None:
+        kept = self.ingest.history_kept
+        for name in ("history_length", "rank_history_length"):
+            asked = self.by_name()[name]
+            if asked > kept:
+                raise SettingsError(f"{name}={asked}, but histories are cut at ingest: history_kept={kept}")
 
     def by_name(self) -> dict[str, Any]:
         """Every setting with its value, named without its stage."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from PIL import Image
 
 from courier_tf import artefacts
 from courier_tf.chain import Chain
+from courier_tf.exporting.stages import Stages
 from courier_tf.exporting.versions import newest_version
 from courier_tf.graph_model import GraphModel
 from courier_tf.leakage import LeakageError
@@ -65,12 +67,12 @@ def test_other_results_are_refused(finished, tmp_path):
 def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
     """Centroids of a later train span would know the future of an earlier one."""
     shop, chain = finished
-    settings = dataclasses.replace(chain.settings, ingest=dataclasses.replace(chain.settings.ingest, history_kept=3))
+    settings = dataclasses.replace(chain.settings, ingest=dataclasses.replace(chain.settings.ingest, history_kept=30))
     other = Chain(tmp_path, settings)
     other.ingest(str(shop))
     for stage in ("warmup", "pretrain", "embed", "cluster", "rank"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
-    for stage in ("embed", "cluster", "rank", "report"):
+    for stage in ("embed", "cluster", "rank", "export", "report"):
         with pytest.raises(artefacts.ArtefactError, match="was made from ingest"):
             getattr(other, stage)()
 
@@ -94,6 +96,15 @@ def test_what_is_exported_is_what_was_trained(finished, tmp_path):
     for what in (other.export, other.report):
         with pytest.raises(artefacts.ArtefactError, match="was made from cluster"):
             what()
+
+
+@pytest.mark.parametrize("kept, asked, length", [(5, 20, 5), (20, 5, 5)])
+def test_a_served_history_is_no_longer_than_those_of_training(kept, asked, length):
+    ingest, rank = (
+        SimpleNamespace(facts={"history_kept": kept}),
+        SimpleNamespace(made_by=SimpleNamespace(settings={"rank_history_length": asked})),
+    )
+    assert Stages(ingest, None, None, None, rank).history_length == length
 
 
 def test_scores_of_one_encoder_do_not_stand_beside_rankers_of_another(finished, tmp_path):

@@ -49,6 +49,9 @@ def test_settings_of_a_run():
             with_values(Settings(), {"rank_learning_rates": rates})
     with pytest.raises(SettingsError, match="clusters must lie between"):
         with_values(Settings(), {"clusters": 0})
+    with pytest.raises(SettingsError, match="history_length=21, but histories are cut at ingest: history_kept=20"):
+        with_values(Settings(), {"rank_history_length": 21})
+    assert with_values(Settings(), {"rank_history_length": 21, "history_kept": 30}).rank.rank_history_length == 21
     # One makes sense with the other only, whichever stands first.
     for names in (["algorithm", "previous"], ["previous", "algorithm"]):
         values = {"algorithm": "incremental", "previous": "former/cluster"}

@@ -55,6 +55,17 @@ def test_what_the_grid_names_in_every_run_cannot_be_given_beside_it(tmp_path, st
     assert set(frame["seed"]) == {3} and set(frame["temperature"]) == {0.3, 0.7}, "it counts where no block names it"
 
 
+def test_a_workdir_knows_the_settings_of_its_last_experiment(tmp_path, stand_in):
+    """Else `--final` would read the test span of what nobody chose."""
+    (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID)))
+    words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path)]
+    cli.main([*words, "--preset", "tiny", "--temperature", "0.7"])
+    cli.main([*words, "--final"])
+    for span in ("valid", "test"):
+        frame = pd.read_csv(tmp_path / "mine" / span / "results.csv")
+        assert set(frame["temperature"]) == {0.7} and set(frame["image_size"]) == {TINY.ingest.image_size}
+
+
 def test_rankers_of_before_stay_in_the_table(tmp_path, stand_in):
     for until in ("rank", "pretrain"):
         experiment(GRID, "raw", tmp_path / "work", tmp_path / "stages", TINY, until=until)
@@ -140,6 +151,12 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     assert Counter(calls) == once | {"clusters=8,seed=0": 2}
     experiment(GRID, "other raw", work, work / "stages", TINY)
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
+    reports = [work / name for name in ("results.md", "gains.png", "losses.png")]
+    assert all(report.exists() for report in reports)
+    monkeypatch.setenv("BREAK", "clusters=8,seed=0")
+    with pytest.raises(ExperimentError):
+        experiment(GRID, "raw", work, work / "stages", TINY)
+    assert not any(report.exists() for report in reports), "nor do reports of these stand beside rows of those"
 
 
 def test_what_is_finished_stays_in_the_results_of_a_call_that_fails_before_its_turn(tmp_path, stand_in, monkeypatch):

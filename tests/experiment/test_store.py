@@ -10,6 +10,7 @@ import pytest
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
 from courier_tf.experiment import store
+from courier_tf.experiment.cell import Spec, run_cell
 from courier_tf.experiment.store import SharingChain, commit
 from courier_tf.presets import PRESETS
 
@@ -88,3 +89,21 @@ def test_rankers_that_another_run_has_trained_are_found(tmp_path):
     (chain.store / "rank-broken").mkdir()
     # Cluster IDs of another encoder are other cluster IDs.
     assert chain._trained(made_by) == {"none": chain.store / f"rank-{former.key}"}
+
+
+def test_a_run_in_the_folder_of_another_does_not_count_its_stages(tmp_path, monkeypatch):
+    """`seconds_rank` of a run that goes no further than its encoder would be those of the former rankers."""
+    chain = chain_of(tmp_path, "a")
+    chain.workdir.mkdir(parents=True)
+    (tmp_path / "stages" / "rank-1").mkdir(parents=True)
+    (tmp_path / "stages" / "rank-1.made.json").write_text('{"seconds": 9.0}')
+    chain.directory("rank").symlink_to(tmp_path / "stages" / "rank-1")
+    assert chain.seconds("rank") == 9
+
+    def ingest(own, raw):
+        assert own.seconds("rank") is None and own.workdir == chain.workdir
+        raise InterruptedError
+
+    monkeypatch.setattr(SharingChain, "ingest", ingest)
+    with pytest.raises(InterruptedError):
+        run_cell(Spec(str(chain.workdir), str(chain.store), "raw", False, TINY.to_json(), "pretrain"))

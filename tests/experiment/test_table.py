@@ -61,6 +61,27 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     assert gained[2].split("|")[-2] == "  " and gained[3].split("|")[-2] not in ("  ", " +0.00 (+0.00 to +0.00) ")
 
 
+def test_starts_count_where_there_is_one_seed(tmp_path, stand_in):
+    """Student's t of two starts: the interval is more than twelve times as wide as they are apart."""
+    from sklearn.metrics import roc_auc_score
+
+    work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
+    experiment(grid, "raw", work, work / "stages", TINY)
+    rng = np.random.default_rng(3)
+    modes = {"none": rng.random([2, 200]), "cluster_id": rng.random([2, 200]) + [[0.1], [0.6]] * stand_in.clicked}
+    np.savez(work / "runs" / "clusters=4,seed=0" / "predictions.npz", **modes)
+    experiment(grid, "raw", work, work / "stages", TINY)
+    lines = (work / "results.md").read_text().splitlines()
+    place = next(line for line in lines if "gain over none" in line).split("|").index(" gain over none, all (95 %) ")
+    row = next(line for line in lines[::-1] if line.startswith("| clusters=4 | cluster_id |") and "to" in line)
+    gain, low, _, high = row.split("|")[place].strip(" )").replace("(", "").split()
+    aucs = {mode: [100 * roc_auc_score(stand_in.clicked, scores) for scores in found] for mode, found in modes.items()}
+    of_starts = np.subtract(aucs["cluster_id"], aucs["none"])
+    way = 12.706 * abs(of_starts[0] - of_starts[1]) / 2
+    assert float(gain) == pytest.approx(of_starts.mean(), abs=0.006) and way > 20
+    assert way < float(high) - float(gain) < way + 5 and way < float(gain) - float(low) < way + 5
+
+
 def test_runs_on_different_data_are_scored_each_on_its_own(tmp_path, stand_in, monkeypatch):
     """Of the second ingest all labels are turned round: what gains on the first loses there."""
     other = dataclasses.replace(stand_in, clicked=1 - stand_in.clicked)
