@@ -10,6 +10,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -149,7 +150,7 @@ def _naming(file: str) -> Iterator[None]:
 
 def _text(value: object) -> str:
     """A typed value as a CSV file would hold it: numbers that are whole without a point, nothing as an empty text."""
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # As pandas writes what is missing.
         return ""
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")

@@ -29,7 +29,7 @@ from beam_jobs.write import REJECTS_FILE
 from courier_tf import artefacts, images, records, schema
 from courier_tf.settings import IngestSettings
 
-MOST_VALUES = 1000  # A column with more values is an identifier, not something to learn a class of.
+MOST_VALUES = 1000  # A column with more values is an identifier, or a text, not something to learn a class of.
 
 
 def fingerprint_of_raw(raw: str) -> str:
@@ -45,7 +45,7 @@ def fingerprint_of_raw(raw: str) -> str:
     if not found:
         raise RawDataError(f"{raw} is empty or does not exist")
     return artefacts.fingerprint_of(
-        sorted((f.path[len(raw) :], f.size_in_bytes, f.last_updated_in_seconds) for f in found)
+        sorted((f.path[len(raw) :].lstrip("/"), f.size_in_bytes, f.last_updated_in_seconds) for f in found)
     )
 
 
@@ -138,17 +138,21 @@ def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kep
 
 
 def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: int) -> list[str]:
-    """Category, and each further column with 2 to MOST_VALUES values among the train span's items."""
+    """Category, and each further column with 2 to MOST_VALUES values among the train span's items, shared by two items
+    or more on average."""
     names = {column: schema.column_feature(column) for column in columns}
     specs = {name: tf.io.FixedLenFeature([], tf.string) for name in names.values()}
     specs["available_from"] = tf.io.FixedLenFeature([], tf.int64)
     values: dict[str, set[bytes]] = {column: set() for column in columns}
+    items = 0
     for batch in tf.data.TFRecordDataset(records.files(ingested / schema.ITEMS_FOLDER, "items")).batch(4096):
         row = tf.io.parse_example(batch, specs)
         train = row["available_from"].numpy() < valid_from_seconds
+        items += int(train.sum())
         for column, name in names.items():
             values[column].update(row[name].numpy()[train].tolist())
-    return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= MOST_VALUES]
+    most = min(MOST_VALUES, items // 2)
+    return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= most]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,5 +31,5 @@ def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequen
     table = Table("item", "click probability", title=f"{CTR_RANKER} version {version.name}, user {user}")
     for place in np.argsort(-probability):
         table.add_row(candidates[place], f"{probability[place]:.6f}")
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # Ids are the words of the shop.
     return probability

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from courier_tf import records
+from courier_tf import artefacts, records
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import PHOTOS, page
@@ -26,7 +26,10 @@ def similar(
 
     Raises:
         ClusterError: an item is not in the catalogue or has no photo, or there are fewer with one than asked for.
+        ArtefactError: the embeddings are missing, or of another ingest than the photos.
     """
+    ingested = artefacts.read(workdir / "ingest", "ingest")
+    artefacts.require_input(artefacts.read(workdir / "embed", "embed"), "ingest", ingested.fingerprint)
     names, embeddings = EmbeddingFiles(workdir / "embed").all_items()
     if number >= len(names):
         raise ClusterError(f"{number} similar items are asked for, but the catalogue has {len(names)} with a photo")
@@ -45,7 +48,7 @@ def similar(
         for other, value in pairs:
             table.add_row(item, other, f"{value:.4f}")
         table.add_section()
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # Ids are the words of the shop.
     _write_page(workdir, answer)
     return answer
 

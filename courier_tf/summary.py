@@ -17,7 +17,7 @@ def percent(value: float | None) -> str:
 
 def report(metrics: dict[str, Any], workdir: Path) -> None:
     """Prints the tables of a run."""
-    console = Console()
+    console = Console(markup=False, emoji=False)  # Categories are the words of the shop.
     split = "test" if "test" in metrics["gain_over_none"] else "valid"
     table = Table(title=f"Click prediction, {split} span (AUC, GAUC and NDCG in points)")
     for column in ("image feature", "slice", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)"):

@@ -172,7 +172,7 @@ def _show(found: dict[str, Any]) -> None:
         table.add_row(
             name.replace("_", " "), *(f"{one:,.4f}" if isinstance(one, float) else f"{one:,}" for one in both)
         )
-    console, scores = Console(), found["scores"]
+    console, scores = Console(markup=False, emoji=False), found["scores"]
     console.print(table)
     console.print(
         f"scores compared with the trained ranker: {scores['compared']:,}, largest difference "

@@ -56,6 +56,16 @@ def test_json_lines_that_python_cannot_hold():
     assert found[1].startswith("is not JSON") and found[2].startswith("is not JSON")
 
 
+def test_what_pandas_writes_for_a_missing_value_is_none(tmp_path):
+    """Else all users without an id would be one, whose name is "nan"."""
+    found = list(rows_of("t.jsonl", io.BytesIO(b'{"a": NaN, "b": "nan", "c": null, "d": 0.5}')))
+    assert found == [{"a": "", "b": "nan", "c": "", "d": "0.5"}]
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": pa.array([7.0, float("nan"), None])}), file)
+    with file.open("rb") as stream:
+        assert list(rows_of(str(file), stream)) == [{"a": "7"}, {"a": ""}, {"a": ""}]
+
+
 @pytest.mark.parametrize("kind", [pa.binary(), pa.string(), pa.large_string()])
 def test_texts_of_parquet_files(tmp_path, kind):
     texts = [b"abc", "caf\u00e9".encode(), b"\xff", None]

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from beam_jobs.ingest import fingerprint_of_raw
 from courier_tf import records, schema
 from courier_tf.leakage import require_past_page_views
 
@@ -183,6 +184,24 @@ def test_injected_future_click_stays_out_of_earlier_histories(raw, tmp_path):
     for split in schema.SPLITS:
         for row in found.rows("impressions", split):
             assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"])[-20:]
+
+
+def test_columns_whose_values_no_two_items_share_are_identifiers(raw, tmp_path):
+    colours, numbers = ["red", "blue", "red", "", "blue", "red", "blue", "red"], range(8)
+    raw.write("items", raw.items(sku=[f"s{number}" for number in numbers], colour=colours, season=["all"] * 8))
+    raw.write("events", impression_log())
+    facts = raw.ingest(tmp_path / "out").facts
+    assert facts["all_columns"] == ["category", "sku", "colour", "season"]
+    assert facts["item_columns"] == ["category", "colour"]
+
+
+def test_a_slash_at_the_end_is_no_other_folder(raw):
+    raw.write("items", raw.items())
+    raw.write("events", impression_log())
+    folder = str(raw.folder)
+    assert fingerprint_of_raw(folder) == fingerprint_of_raw(f"{folder}/")
+    (raw.folder / "items.csv").write_text("")
+    assert fingerprint_of_raw(folder) == fingerprint_of_raw(f"{folder}/") != fingerprint_of_raw(f"{folder}/images")
 
 
 @pytest.mark.slow

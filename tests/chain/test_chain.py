@@ -128,6 +128,10 @@ def test_predict_command(finished, capsys):
     found = predict(chain.workdir, "u1", ids[:2], [ids[2]])
     printed = capsys.readouterr().out
     assert all(item in printed for item in ids[:2]) and found.shape == (2,)
+    names = ["[a1]", "[/x]", ":dress:"]  # Unknown ones are defined, too.
+    predict(chain.workdir, "[sale]", names, [])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in [*names, "[sale]"]), "they mean nothing but themselves"
 
 
 def test_similar_command(finished, capsys):

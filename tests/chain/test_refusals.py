@@ -22,6 +22,7 @@ from courier_tf.pretrain.train import pretrain
 from courier_tf.ranking.compare import measure
 from courier_tf.ranking.data import RankingError
 from courier_tf.records import read_items
+from courier_tf.similar import similar
 from courier_tf.training import TrainingError
 from tests.chain.encoder_files import weights
 
@@ -75,6 +76,8 @@ def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
     for stage in ("embed", "cluster", "rank", "export", "report"):
         with pytest.raises(artefacts.ArtefactError, match="was made from ingest"):
             getattr(other, stage)()
+    with pytest.raises(artefacts.ArtefactError, match="was made from ingest"):
+        similar(tmp_path, ["i1"], 3)
 
 
 def test_what_is_exported_is_what_was_trained(finished, tmp_path):
