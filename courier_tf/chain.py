@@ -13,7 +13,7 @@ from typing import Any
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
 from courier_tf.atomic import exclusive, write_file
-from courier_tf.settings import Settings
+from courier_tf.settings import Settings, SettingsError
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE = "settings.json"
@@ -61,7 +61,11 @@ class Chain:
         return self.report(final)
 
     def ingest(self, raw: str) -> None:
-        """Raw logs and photos to TFRecords."""
+        """Raw logs and photos to TFRecords.
+
+        Raises:
+            SettingsError: a later stage is to use a column that items do not have. It would find out hours later.
+        """
         from beam_jobs.ingest import fingerprint_of_raw, ingest
 
         made_by = self._made_by("ingest", self.settings.ingest, {"raw": fingerprint_of_raw(raw)}, seeded=False)
@@ -70,8 +74,17 @@ class Chain:
             made_by,
             lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
         )
-        counts = artefacts.read(self.directory("ingest"), "ingest").facts["counts"]
+        facts, rank = artefacts.read(self.directory("ingest"), "ingest").facts, self.settings.rank
+        counts = facts["counts"]
         print("[ingest] " + ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items() if n), flush=True)
+        asked = {name: getattr(rank, name) for name in ("rank_columns", "rank_slice_columns")}
+        asked["pretrain_where"] = [
+            word for word in (self.settings.pretrain.pretrain_where or "").split("=")[:1] if word
+        ]
+        for name, columns in asked.items():
+            missing = set(columns) - set(facts["all_columns"])
+            if missing:
+                raise SettingsError(f"{name}: items have no columns {sorted(missing)}, but {facts['all_columns']}")
 
     def pretrain(self) -> None:
         """The warm-up on the catalogue's columns (unless `init` names an encoder), then the objective."""

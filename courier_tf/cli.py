@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             arguments, beams = split_beam_options(arguments)
         command = _parse(arguments)
+        if isinstance(command, Run | Ingest | Experiment):
+            _require_apart(command.raw, command.workdir)
         if isinstance(command, Experiment):
             _run_experiment(command, arguments)
         else:
@@ -51,6 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__module__.split(".")[0] not in ("courier_tf", "beam_jobs", "serving"):
             raise
         sys.exit(f"courier: {error}")
+
+
+def _require_apart(raw: str, workdir: Path) -> None:
+    """What is written below the raw folder would be other data, to be read anew at each run."""
+    if Path(raw).resolve() in [workdir.resolve(), *workdir.resolve().parents]:
+        raise SettingsError(f"the workdir {workdir} lies in the raw folder {raw}: choose one outside")
 
 
 def _parse(arguments: list[str]) -> object:

@@ -8,10 +8,12 @@ import pytest
 
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
+from courier_tf.chain import Chain
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.compare import start_directory
 from courier_tf.ranking.saved import load_plan
 from courier_tf.ranking.train import COPY_SUFFIX, rank, same_rankers
+from courier_tf.settings import SettingsError
 
 
 def plans(chain, target, **values):
@@ -48,6 +50,22 @@ def test_columns_widths_and_whom_the_ranker_knows(finished, tmp_path):
         assert sizes["item"] == 1 + (shown >= 20).sum()
         assert sorted(plan.users) == sorted(user.encode() for user in page_views[page_views >= 4].index)
     assert (page_views < 4).sum() > 0 and (shown < 20).sum() > 0, "there are some to leave out"
+
+
+@pytest.mark.parametrize(
+    "stage, name, value",
+    [
+        ("rank", "rank_columns", ("categroy",)),
+        ("rank", "rank_slice_columns", ("category", "categroy")),
+        ("pretrain", "pretrain_where", "categroy=c1"),
+    ],
+)
+def test_a_column_that_does_not_exist_is_told_before_anything_is_trained(finished, tmp_path, stage, name, value):
+    shop, chain = finished
+    own = dataclasses.replace(getattr(chain.settings, stage), **{name: value})
+    (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
+    with pytest.raises(SettingsError, match=rf"{name}: items have no columns \['categroy'\], but \['category'"):
+        Chain(tmp_path, dataclasses.replace(chain.settings, **{stage: own})).run(str(shop))
 
 
 def test_hashed_ids(finished, tmp_path):
