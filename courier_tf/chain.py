@@ -52,8 +52,13 @@ class Chain:
 
         Returns:
             What stands in `metrics.json`.
+
+        Raises:
+            SettingsError: what a stage is to start from does not exist. It would find out hours later.
         """
         self.write_settings()
+        for option, place in self.settings.formers().items():
+            _require_there(option, place)
         self.ingest(raw)
         for stage in STAGES[1:-1]:
             getattr(self, stage)()
@@ -119,6 +124,7 @@ class Chain:
 
     def _former(self, stage: str, option: str, place: Path, **ends: int) -> artefacts.Artefact:
         """The former result of a stage that an option names to start from; refused where it knows what comes later."""
+        _require_there(option, place)
         if place.resolve() == self.directory(stage).resolve():
             raise artefacts.ArtefactError(f"{option}={place} is what this stage writes: copy it somewhere else first")
         return artefacts.read_past(place, stage, **ends)
@@ -251,6 +257,11 @@ class Chain:
             print(f"[{name}] ...", flush=True)
             make(target)
             print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
+
+
+def _require_there(option: str, place: Path) -> None:
+    if not place.exists():
+        raise SettingsError(f"{option}={place} does not exist")
 
 
 #: The pre-training settings that the warm-up depends on.

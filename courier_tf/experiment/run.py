@@ -232,8 +232,7 @@ def _readings(workdir: Path) -> str:
 
 def _formers(settings: Settings) -> list[str]:
     """Fingerprints of what the settings say to start from."""
-    places = (settings.pretrain.init, settings.cluster.previous, settings.rank.rank_init)
-    files = [Path(place) / ARTEFACT_FILE if Path(place).is_dir() else Path(place) for place in places if place]
+    files = [place / ARTEFACT_FILE if place.is_dir() else place for place in settings.formers().values()]
     return [fingerprint_of_file(file) for file in files if file.exists()]  # Where none is, the run says so.
 
 

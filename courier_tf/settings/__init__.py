@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -59,6 +60,15 @@ class Settings:
         stages = [getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "seed"]
         values = {field.name: getattr(own, field.name) for own in stages for field in dataclasses.fields(own)}
         return {"seed": self.seed, **values}
+
+    def formers(self) -> dict[str, Path]:
+        """Option -> the former result that its stage is to start from, where one is named."""
+        places = {
+            "init": self.pretrain.init,
+            "previous": self.cluster.previous,
+            "rank_init": self.rank.rank_init,
+        }
+        return {option: Path(place) for option, place in places.items() if place}
 
     def to_json(self) -> str:
         """The settings as a JSON text that `from_json` reads back."""

@@ -22,6 +22,7 @@ from courier_tf.pretrain.train import pretrain
 from courier_tf.ranking.compare import measure
 from courier_tf.ranking.data import RankingError
 from courier_tf.records import read_items
+from courier_tf.settings import SettingsError, with_values
 from courier_tf.similar import similar
 from courier_tf.training import TrainingError
 from tests.chain.encoder_files import weights
@@ -63,6 +64,27 @@ def test_other_results_are_refused(finished, tmp_path):
         artefacts.require_input(made_by, "embed", "0123")
     with pytest.raises(artefacts.ArtefactError, match="was made by the stage 'rank'"):
         artefacts.read(chain.directory("rank"), "cluster")
+
+
+@pytest.mark.parametrize(
+    "stage, options",
+    [
+        ("pretrain", {"init": "former/pretrain"}),
+        ("cluster", {"algorithm": "incremental", "previous": "former/cluster"}),
+        ("rank", {"rank_init": "former/rank"}),
+    ],
+)
+def test_what_is_not_there_to_start_from_is_told_first_of_all(finished, tmp_path, stage, options):
+    shop, chain = finished
+    other = Chain(tmp_path, with_values(chain.settings, options))
+    option, place = list(options.items())[-1]
+    with pytest.raises(SettingsError, match=f"{option}={place} does not exist"):
+        other.run(str(shop))
+    assert not other.directory("ingest").exists()
+    for made in ("ingest", "warmup", "pretrain", "embed", "cluster"):
+        (tmp_path / made).symlink_to(chain.directory(made))
+    with pytest.raises(SettingsError, match=f"{option}={place} does not exist"):
+        getattr(other, stage)()
 
 
 def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
