@@ -39,8 +39,9 @@ class TargetAttention(keras.layers.Layer):
     ) -> tf.Tensor:
         """The same for many candidates per history, each of which sees a part of the history through its gate.
 
-        Before the activation the MLP is linear in the candidate. So the history becomes one matrix per row, [D, H *
-        hidden], which all candidates of the row share.
+        Before the activation the MLP is linear in the candidate c: of a history item h it is U c + V h + W (c * h), and
+        W (c * h) = (W * h) c. So the history becomes one matrix per row, [D, H * hidden], which all candidates of the
+        row share.
 
         Args:
             candidates: [B, N, D].

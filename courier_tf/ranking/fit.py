@@ -117,12 +117,12 @@ def fit(
         ranker = new_ranker(plan, seed)
         compile_with_adam(ranker, learning_rate)
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
-    made = checkpoints.restore()
+    steps = checkpoints.restore()
     file = aside / PASSES_FILE
     losses: list[float] = json.loads(file.read_text()) if file.exists() else []
     before = 1 if start else 0  # Measurements that no pass has led to.
     # The newest checkpoint may be unreadable, and the one before it know nothing of passes that are counted.
-    losses = losses[: before + made // pass_steps]
+    losses = losses[: before + steps // pass_steps]
 
     def count_pass() -> None:
         losses.append(_measure(ranker, ingest, evaluation, settings, len(losses) + 1 - before))
@@ -130,14 +130,14 @@ def fit(
             save_ranker(ranker, plan, aside / f"pass_{len(losses) - 1}")
         write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
 
-    if start and not made:
+    if start and not steps:
         start(ranker)
         if not losses:
             count_pass()
     logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name.lstrip(".")), write_graph=False)
     while len(losses) - before < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
         number = len(losses) - before
-        made = int(ranker.steps.numpy()) - number * pass_steps
+        made = int(ranker.steps.numpy()) - number * pass_steps  # Of this pass, before an interruption.
         try:
             if made < pass_steps:  # Else it was killed between the last step of the pass and its measurement.
                 batches = data.impression_batches(
