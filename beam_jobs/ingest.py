@@ -5,6 +5,7 @@ python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g.
 
 import dataclasses
 import difflib
+import glob
 import json
 import shutil
 import sys
@@ -39,7 +40,7 @@ def fingerprint_of_raw(raw: str) -> str:
         RawDataError: there is no such folder, or nobody here can open such an address.
     """
     try:
-        found = FileSystems.match([FileSystems.join(raw, "**")])[0].metadata_list
+        found = FileSystems.match([FileSystems.join(glob.escape(raw), "**")])[0].metadata_list
     except (ValueError, OSError) as error:  # Beam's words for an unknown scheme, a missing extra, no permission.
         raise RawDataError(f"{raw} cannot be read: {error}") from error
     if not found:
@@ -150,7 +151,8 @@ def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: 
         train = row["available_from"].numpy() < valid_from_seconds
         items += int(train.sum())
         for column, name in names.items():
-            values[column].update(row[name].numpy()[train].tolist())
+            if len(values[column]) <= MOST_VALUES + 1:  # Else it is out already; "" is one of them.
+                values[column].update(row[name].numpy()[train].tolist())
     most = min(MOST_VALUES, items // 2)
     return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= most]
 

@@ -23,7 +23,7 @@ class Pool(NamedTuple):
     Only items whose sum is at most `total` can be drawn, so that days may share the arrays.
     """
 
-    items: np.ndarray  # [n] str
+    items: np.ndarray  # [n] str objects: in an array of texts each would be as wide as the longest.
     cumulative: np.ndarray  # [n] int64
     total: int
 
@@ -46,7 +46,7 @@ def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Poo
             for item, number in days[order[earlier]].items():
                 window[item] = window.get(item, 0) + number
         cumulative = np.cumsum(list(window.values()))
-        pools[day] = Pool(np.array(list(window)), cumulative, int(cumulative[-1]))
+        pools[day] = Pool(np.array(list(window), object), cumulative, int(cumulative[-1]))
     return pools
 
 
@@ -64,7 +64,11 @@ def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dic
     for (day, item), _ in counts:
         first_day[item] = min(day, first_day.get(item, day))
     items = sorted(first_day, key=lambda item: (first_day[item], item))
-    first_days, array, cumulative = [first_day[item] for item in items], np.array(items), np.arange(1, len(items) + 1)
+    first_days, array, cumulative = (
+        [first_day[item] for item in items],
+        np.array(items, object),
+        np.arange(1, len(items) + 1),
+    )
     days = {day for (day, _), _ in counts}
     return {day: Pool(array, cumulative, bisect.bisect_right(first_days, day)) for day in days}
 

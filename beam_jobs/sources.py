@@ -5,6 +5,7 @@ files (`events-*.csv` or a folder `events/`), which are read in parallel.
 """
 
 import dataclasses
+import glob
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -35,9 +36,10 @@ def find_files(raw: str, table: str) -> list[str]:
         RawDataError: there are none, or files of several extensions.
     """
     found: dict[str, list[str]] = {}
+    folder = glob.escape(raw)
     for extension in schema.RAW_EXTENSIONS:
-        patterns = [FileSystems.join(raw, f"{table}{middle}.{extension}") for middle in ("", "-*")]
-        patterns.append(FileSystems.join(raw, table, f"*.{extension}"))
+        patterns = [FileSystems.join(folder, f"{table}{middle}.{extension}") for middle in ("", "-*")]
+        patterns.append(FileSystems.join(folder, table, f"*.{extension}"))
         paths = [file.path for match in FileSystems.match(patterns) for file in match.metadata_list]
         if paths:
             found[extension] = sorted(set(paths))

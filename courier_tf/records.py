@@ -56,7 +56,7 @@ def files(folder: Path | str, prefix: str) -> list[str]:
     Raises:
         RecordError: there are none, or some of them are missing.
     """
-    found = sorted(tf.io.gfile.glob(f"{folder}/{prefix}-*-of-*.tfrecord"))
+    found = sorted(str(file) for file in Path(folder).glob(f"{prefix}-*-of-*.tfrecord"))
     if not found:
         raise RecordError(f"{folder} holds no files {prefix}-*.tfrecord")
     number = int(found[0].removesuffix(".tfrecord").rpartition("-of-")[2])

@@ -13,10 +13,10 @@ def agglomerative(sample: np.ndarray, clusters: int) -> np.ndarray:
     """Ward's tree, cut at a number of clusters: [N, D] to the means [clusters, D] float32.
 
     Raises:
-        ClusterError: fewer embeddings than clusters.
+        ClusterError: fewer embeddings than clusters, or than two.
     """
-    if len(sample) < clusters:
-        raise ClusterError(f"clusters={clusters}, but there are only {len(sample)} embeddings")
+    if len(sample) < max(clusters, 2):
+        raise ClusterError(f"clusters={clusters}, but there are only {len(sample)} embeddings; agglomerative needs two")
     return _means(sample, AgglomerativeClustering(clusters).fit_predict(sample))
 
 
@@ -26,6 +26,8 @@ def hdbscan(sample: np.ndarray) -> np.ndarray:
     Raises:
         ClusterError: there is no dense region.
     """
+    if len(sample) < FEWEST_MEMBERS:
+        raise ClusterError(f"hdbscan needs {FEWEST_MEMBERS} embeddings, but there are only {len(sample)}")
     found = HDBSCAN(min_cluster_size=FEWEST_MEMBERS, copy=True).fit_predict(sample)
     if found.max() < 0:
         raise ClusterError(f"hdbscan finds no {FEWEST_MEMBERS} embeddings that lie close together: try kmeans")

@@ -39,10 +39,12 @@ def agreement(cluster: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """
     _, label = np.unique(label, return_inverse=True)
     _, cluster = np.unique(cluster, return_inverse=True)
-    counts = np.bincount(cluster * (label.max() + 1) + label, minlength=(cluster.max() + 1) * (label.max() + 1))
-    table = counts.reshape(-1, label.max() + 1)
+    # Of the pairs that occur alone: a table of all would be as large as the product of both numbers.
+    pairs, counts = np.unique(np.stack([cluster, label]), axis=1, return_counts=True)
+    most = np.zeros(cluster.max() + 1, int)
+    np.maximum.at(most, pairs[0], counts)
     return {
-        "purity": float(table.max(axis=1).sum() / len(label)),
+        "purity": float(most.sum() / len(label)),
         "nmi": float(normalized_mutual_info_score(label, cluster)),
     }
 

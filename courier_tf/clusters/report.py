@@ -9,6 +9,7 @@ from courier_tf.clusters import quality
 from courier_tf.clusters.embedding_files import Block
 from courier_tf.clusters.files import NO_CLUSTER
 from courier_tf.clusters.previous import Previous
+from courier_tf.clusters.seeding import ClusterError
 
 SAMPLE = 50_000  # Items of the train span of which agreement, neighbours and collisions are measured.
 NEIGHBOUR_QUERIES = 1000  # Items whose neighbours are looked up.
@@ -59,7 +60,13 @@ class Report:
             self._sampled += len(rows)
 
     def sample(self) -> Sample:
-        """The items on which the report rests."""
+        """The items on which the report rests.
+
+        Raises:
+            ClusterError: there are none.
+        """
+        if not self._parts:
+            raise ClusterError("no item of the train span has an embedding")
         return Sample(*(np.concatenate(parts) for parts in zip(*self._parts, strict=True)))
 
     def figures(self) -> dict[str, float | None]:

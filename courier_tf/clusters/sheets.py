@@ -34,14 +34,14 @@ def chosen_items(cluster: np.ndarray, clusters: int, rng: np.random.Generator) -
 
 
 def write_sheets(photos: dict[int, list[bytes]], sizes: np.ndarray, folder: Path) -> None:
-    """Writes `sheet-1.png` and so on, at most `SHEETS`, into a new folder.
+    """Writes `sheet-1.png` and so on, at most `SHEETS`, over those of an attempt that was interrupted.
 
     Args:
         photos: cluster -> encoded photos of some of its items, in the order of the pages.
         sizes: [K] all items of each cluster.
         folder: where to write.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rows = [(f"cluster {cluster}\n{sizes[cluster]:,} items", encoded) for cluster, encoded in photos.items()]
     for start in range(0, len(rows), ROWS):
         page(rows[start : start + ROWS]).save(folder / f"sheet-{start // ROWS + 1}.png")

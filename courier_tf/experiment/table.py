@@ -81,7 +81,9 @@ def _between_modes(rows: pd.DataFrame, scored: "_Scored") -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    # Categories and columns are the words of the shop.
+    words = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {' | '.join(words)} |"
 
 
 def popularity(rows: pd.DataFrame) -> str:

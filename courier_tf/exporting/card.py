@@ -46,6 +46,7 @@ def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
     ]
     measured = stages.rank.facts["metrics"][stages.mode]
     for name, part in {"all": measured, **measured["slices"]}.items():
+        name = " ".join(name.split()).replace("|", "\\|")  # Categories are the words of the shop.
         figures = (_figure(part[key]) for key in ("auc", "gauc", "logloss"))
         lines.append(f"| {name} | {part['impressions']:,} | {' | '.join(figures)} |")
     lines += [

@@ -53,11 +53,13 @@ def differences(served: Mapping[str, GraphModel], stages: Stages) -> list[str]:
 
 
 def valid_batches(
-    stages: Stages, take_clicked: Callable[[np.ndarray], object] = lambda _: None
+    stages: Stages, history_length: int | None, take_clicked: Callable[[np.ndarray], object] = lambda _: None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of impressions of the valid span, as the ranker takes them; `clicked` is handed over beside them."""
-    ingest, length = stages.ingest.path, stages.history_length
-    for batch in impression_batches(ingest, "valid", history_length=length, batch_size=BATCH):
+    """Batches of impressions of the valid span, as a ranker takes them; `clicked` is handed over beside them.
+
+    `history_length`: most recent history items; None for all: a served ranker looks at as many as it was trained on.
+    """
+    for batch in impression_batches(stages.ingest.path, "valid", history_length=history_length, batch_size=BATCH):
         take_clicked(batch["clicked"].numpy())
         yield {name: batch[name].numpy() for name in schema.EXAMPLE_FEATURES}
 
@@ -68,7 +70,7 @@ def _ranker(served: GraphModel, stages: Stages) -> list[str]:
     def trained(features: Mapping[str, np.ndarray]) -> np.ndarray:
         return ranker({name: tf.constant(value) for name, value in features.items()}, training=False).numpy()
 
-    for batch in itertools.islice(valid_batches(stages), COMPARED_BATCHES):
+    for batch in itertools.islice(valid_batches(stages, stages.history_length), COMPARED_BATCHES):
         # The first users, each with some of the batch's candidates.
         some = {name: value[:MOST_ROWS] for name, value in batch.items()}
         candidates = np.stack([np.roll(batch["item_id"], shift)[:MOST_ROWS] for shift in range(RANKED)], axis=1)

@@ -110,7 +110,7 @@ def _foreign_parts(stages: Stages, directories: Mapping[str, Path]) -> list[str]
 
 def _quality(served: GraphModel, stages: Stages) -> dict[str, float]:
     clicked, probability = [], []
-    for batch in itertools.islice(valid_batches(stages, clicked.append), MOST_BATCHES):
+    for batch in itertools.islice(valid_batches(stages, None, clicked.append), MOST_BATCHES):
         probability.append(served(**batch)["probability"])
     every, score = np.concatenate(clicked), np.concatenate(probability)
     calibration = float(score.mean() / max(every.mean(), 1e-9))

@@ -32,7 +32,7 @@ class Budget(NamedTuple):
     """How much one model is trained."""
 
     steps: int  # Of the optimiser.
-    learning_rate: float  # The peak: a tenth of the steps rises to it, the rest falls by a cosine.
+    learning_rate: float  # The peak: a tenth of the steps rises to it, then a cosine of as many as all steps falls.
     rows: int  # Of the global batch.
     rows_setting: str  # Name of the setting that `rows` comes from, for messages.
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from courier_tf.settings.stages import ATTENTION_HEADS
+
 keras = tf.keras
 
 
@@ -60,7 +62,7 @@ class MultiHead(keras.layers.Layer):
     Call: as `WeightedSum`.
     """
 
-    def __init__(self, heads: int = 4, **kwargs: Any) -> None:
+    def __init__(self, heads: int = ATTENTION_HEADS, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.heads = heads
 

@@ -18,7 +18,12 @@ def uniformity(embeddings: np.ndarray) -> float:
 
 
 def effective_rank(embeddings: np.ndarray) -> float:
-    """Exponential of the entropy of the singular values (Roy and Vetterli, EUSIPCO 2007): 1 to D."""
+    """Exponential of the entropy of the singular values (Roy and Vetterli, EUSIPCO 2007): 1 to D.
+
+    NaN where an embedding is not finite, as of a training that diverges.
+    """
+    if not np.isfinite(embeddings).all():
+        return float("nan")
     values = np.linalg.svd(embeddings, compute_uv=False)
     share = values / values.sum()
     share = share[share > 0]

@@ -115,6 +115,9 @@ def _learn(
             f"the train span has {rows} page views with {clicked} and a history, fewer than "
             f"pretrain_batch_rows={settings.pretrain_batch_rows}"
         )
+    photos = int((catalogue.train & catalogue.items.has_photo).sum())
+    if photos < 2:
+        raise TrainingError(f"of the items of the train span {photos} have a photo: there is nothing to learn from")
     attributes = _attributes(ingest, catalogue, settings)
 
     def build(encoder: Encoder) -> CourierModel:

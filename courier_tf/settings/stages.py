@@ -7,6 +7,8 @@ from courier_tf import schema
 from courier_tf.rank_modes import NO_IMAGE_FEATURE, RankModeError, image_features, is_control
 from courier_tf.settings.checked import Checked, SettingsError
 
+ATTENTION_HEADS = 4  # Of the reconstruction multi_head.
+
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -39,7 +41,7 @@ class IngestSettings(Checked):
     history_kept: int = 20
     """Most recent clicked items kept in a history."""
     shards: int = 4
-    """TFRecord files per split."""
+    """TFRecord files per split. A worker holds one in memory while it writes: take more for a large log."""
     max_reject_fraction: float = 0.01
     """More rejected records than this (of the items, the events or the photos) fail the job."""
     item_columns: tuple[str, ...] = ()
@@ -117,6 +119,8 @@ class PretrainSettings(Checked):
             raise SettingsError(f"courier_losses must name each loss once, but is {self.courier_losses}")
         if self.pretrain_where and not self.pretrain_where.partition("=")[2]:
             raise SettingsError(f"pretrain_where must be COLUMN=VALUE, but is {self.pretrain_where!r}")
+        if self.reconstruction == "multi_head" and self.embedding_dim % ATTENTION_HEADS:
+            raise SettingsError(f"embedding_dim={self.embedding_dim} is no multiple of the {ATTENTION_HEADS} heads")
         if self.objective == "simcse" and not self.drop_path:
             raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
 

@@ -9,7 +9,7 @@ from beam_jobs.ingest import fingerprint_of_raw
 from courier_tf import records, schema
 from courier_tf.leakage import require_past_page_views
 
-from .conftest import DAY, FIRST, impression_log, positives_log, view_of
+from .conftest import DAY, FIRST, Raw, impression_log, positives_log, view_of
 
 
 def clicks_before(log: list[dict], user: str, timestamp: int) -> list[str]:
@@ -193,6 +193,15 @@ def test_columns_whose_values_no_two_items_share_are_identifiers(raw, tmp_path):
     facts = raw.ingest(tmp_path / "out").facts
     assert facts["all_columns"] == ["category", "sku", "colour", "season"]
     assert facts["item_columns"] == ["category", "colour"]
+
+
+def test_folders_whose_names_would_be_patterns(tmp_path):
+    raw = Raw(tmp_path / "shop [1]*")
+    raw.write("items", raw.items())
+    raw.write("events-1", impression_log())
+    found = raw.ingest(tmp_path / "work [2]?")
+    assert found.facts["counts"]["items_items"] == 8 and len(fingerprint_of_raw(str(raw.folder))) == 16
+    assert sum(len(found.rows("impressions", split)) for split in schema.SPLITS) == len(impression_log())
 
 
 def test_a_slash_at_the_end_is_no_other_folder(raw):

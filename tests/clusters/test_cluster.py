@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from courier_tf import records, schema
 from courier_tf.artefacts import ARTEFACT_FILE, MadeBy
@@ -137,6 +138,31 @@ def test_what_cannot_be_kept_is_refused(stages, tmp_path):
         run(folder, "foreign", algorithm="incremental", previous=str(folder / "former"))
     with pytest.raises(SettingsError, match="algorithm=incremental"):
         ClusterSettings(algorithm="incremental")
+
+
+def test_an_interrupted_writing_of_the_sheets_goes_on(stages, monkeypatch):
+    folder, _, _ = stages
+    save, pages = Image.Image.save, iter([KeyboardInterrupt])
+
+    def interrupted(page, file):
+        save(page, file)
+        for error in pages:
+            raise error
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "interrupted")
+    ids, _, _ = run(folder, "interrupted")
+    np.testing.assert_array_equal(ids, run(folder, "whole")[0])
+
+
+def test_a_day_without_a_photo_is_told(stages, tmp_path):
+    """`incremental` looks at no embedding before the report does."""
+    folder, points, label = stages
+    run(folder, "before")
+    bare = write_stages(tmp_path, points[:0], label[:0], bare=3)
+    with pytest.raises(ClusterError, match="no item of the train span has an embedding"):
+        run(bare, algorithm="incremental", previous=str(folder / "before"))
 
 
 def test_states_of_learning_are_gone_at_the_end(stages):

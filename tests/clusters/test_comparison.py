@@ -26,3 +26,7 @@ def test_what_cannot_be_clustered_is_refused():
         agglomerative(np.eye(3, dtype=np.float32), 9)
     with pytest.raises(ClusterError, match="hdbscan finds no 5 embeddings"):
         hdbscan(np.eye(6, dtype=np.float32))
+    with pytest.raises(ClusterError, match="hdbscan needs 5 embeddings, but there are only 4"):
+        hdbscan(np.eye(4, dtype=np.float32))
+    with pytest.raises(ClusterError, match="there are only 1 embeddings; agglomerative needs two"):
+        agglomerative(np.eye(1, dtype=np.float32), 1)

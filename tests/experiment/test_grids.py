@@ -52,6 +52,8 @@ def test_settings_of_a_run():
     with pytest.raises(SettingsError, match="history_length=21, but histories are cut at ingest: history_kept=20"):
         with_values(Settings(), {"rank_history_length": 21})
     assert with_values(Settings(), {"rank_history_length": 21, "history_kept": 30}).rank.rank_history_length == 21
+    with pytest.raises(SettingsError, match="embedding_dim=30 is no multiple of the 4 heads"):
+        with_values(Settings(), {"embedding_dim": 30, "reconstruction": "multi_head"})
     # One makes sense with the other only, whichever stands first.
     for names in (["algorithm", "previous"], ["previous", "algorithm"]):
         values = {"algorithm": "incremental", "previous": "former/cluster"}

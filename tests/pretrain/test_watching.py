@@ -12,7 +12,7 @@ from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
-from courier_tf.training import Checkpoints, TrainingError
+from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 
 PHOTOS = np.random.default_rng(0).integers(0, 255, [9, 16, 16, 3], dtype=np.uint8)
 
@@ -30,6 +30,15 @@ def test_effective_rank_of_known_matrices():
     assert effective_rank(np.tile([[0.6, 0.8]], [5, 1])) == pytest.approx(1, abs=1e-3)
     share = np.array([3, 1]) / 4
     assert effective_rank(np.diag([3.0, 1, 0])) == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
+def test_a_divergence_is_told_as_such(tmp_path):
+    """Not as what fails of it: the singular values of embeddings that are no numbers."""
+    assert np.isnan(effective_rank(np.array([[1.0, np.nan], [0.0, 1.0]])))
+    model, data = model_and_data()
+    model.optimizer.learning_rate.assign(np.inf)
+    with pytest.raises(DivergenceError, match="A lower learning rate"):
+        model.fit(data, steps_per_epoch=2, callbacks=[Spread(PHOTOS), Checkpoints(model, tmp_path)], verbose=0)
 
 
 def model_and_data():

@@ -100,7 +100,7 @@ def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:
                 writer.write(records.serialise(values, schema.IMPRESSION_FEATURES))
         facts |= {"valid_from": "2020-01-01", "test_from": "2020-01-02", "valid_from_seconds": VALID_FROM}
         facts |= {"negatives": None, "all_columns": [schema.CATEGORY], "item_columns": [schema.CATEGORY]}
-        facts |= {"repeat_columns": []}
+        facts |= {"repeat_columns": [], "history_kept": 20}
     return photos
 
 

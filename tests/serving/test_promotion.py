@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from courier_tf import artefacts, records, schema
 from courier_tf.exporting import gate
 from courier_tf.exporting.gate import GateError
 from courier_tf.exporting.promotion import promote, roll_back
-from courier_tf.exporting.versions import newest_versions
+from courier_tf.exporting.stages import Stages
+from courier_tf.exporting.versions import newest_version, newest_versions
 from courier_tf.graph_model import GraphModel
 from courier_tf.settings import GateSettings
 from serving import warmup
@@ -89,6 +91,26 @@ def test_a_worse_version_is_refused(workdir, monkeypatch):
     assert "AUC 0.6900, but the stable version has 0.7000" in message
     assert "calibration 1.220, but the stable version has 1.000" in message
     promoted(workdir, GateSettings(auc_tolerance=0.02, calibration_tolerance=0.3))
+
+
+def test_every_version_is_measured_on_whole_histories(workdir):
+    """As clients send them: each cuts them by itself, however long those of the newest are."""
+    stages = Stages.read(workdir)
+    served = GraphModel(newest_version(workdir / "models" / schema.CTR_RANKER))
+    rows = [records.parse(tf.constant([one]), schema.IMPRESSION_FEATURES) for one in impressions(workdir)]
+    scores = [
+        served(
+            user_id=row["user_id"].numpy(),
+            history_item_ids=row["history_item_ids"].to_tensor("").numpy(),
+            item_id=row["item_id"].numpy(),
+        )["probability"][0]
+        for row in rows
+    ]
+    expected = roc_auc_score([int(row["clicked"][0]) for row in rows], scores)
+    assert gate._quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
+    shorter = SimpleNamespace(made_by=SimpleNamespace(settings={"rank_history_length": 1}))
+    assert stages._replace(rank=shorter).history_length == 1
+    assert gate._quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_answers_that_are_not_the_trained_models(workdir):

@@ -16,7 +16,7 @@ WORDS = 16  # First words of a title that are read.
 
 def title_words(titles: np.ndarray) -> np.ndarray:
     """[N] bytes to [N, WORDS] int32: the hash of each lower-case word, 1 to BUCKETS; 0 where there is none."""
-    words = tf.strings.split(tf.strings.regex_replace(tf.strings.lower(titles), r"[^\pL\pN]+", " "))
+    words = tf.strings.split(tf.strings.regex_replace(tf.strings.lower(titles, "utf-8"), r"[^\pL\pN]+", " "))
     hashed = tf.ragged.map_flat_values(lambda word: tf.strings.to_hash_bucket_fast(word, BUCKETS) + 1, words)
     return tf.cast(hashed.to_tensor(0, shape=[None, WORDS]), tf.int32).numpy()
 

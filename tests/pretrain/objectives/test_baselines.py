@@ -103,6 +103,8 @@ def test_words_of_titles():
     assert found.shape == (4, WORDS) and found.max() <= BUCKETS
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(np.count_nonzero(found, axis=1), [2, 2, 0, WORDS])
+    small, large = title_words(np.array(["été красное".encode(), "ÉTÉ Красное".encode()], object))
+    np.testing.assert_array_equal(small, large)
 
 
 def test_supervised_equals_numpy():
