@@ -21,7 +21,7 @@ from courier_tf.leakage import LeakageError
 from courier_tf.pretrain.train import pretrain
 from courier_tf.ranking.compare import measure
 from courier_tf.ranking.data import RankingError
-from courier_tf.records import read_items
+from courier_tf.records import Items, read_items
 from courier_tf.settings import SettingsError, with_values
 from courier_tf.similar import similar
 from courier_tf.training import TrainingError
@@ -210,3 +210,14 @@ def test_a_log_too_small_for_a_batch_is_told_so(finished, tmp_path):
         other.pretrain()
     with pytest.raises(RankingError, match="impressions, fewer than rank_batch_size=100000"):
         other.rank()
+
+
+def test_a_day_without_photos_is_told_so(finished, tmp_path, monkeypatch):
+    _, chain = finished
+    own = dataclasses.replace(chain.settings.pretrain, temperature=0.3)
+    other = Chain(tmp_path, dataclasses.replace(chain.settings, pretrain=own))
+    for stage in ("ingest", "warmup"):
+        (tmp_path / stage).symlink_to(chain.directory(stage))
+    monkeypatch.setattr(Items, "has_photo", property(lambda items: np.zeros(len(items.ids), bool)))
+    with pytest.raises(TrainingError, match="of the items of the train span 0 have a photo"):
+        other.pretrain()
