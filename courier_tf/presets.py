@@ -24,6 +24,8 @@ _PAPER = Settings(
         pretrain_batch_rows=3072,
         pretrain_learning_rate=1e-4,
         checkpoint_every=1000,
+        # 3072 rows are up to 30,720 photos: of all at once a GPU cannot keep what the way back needs.
+        encode_chunk=128,
         precision="mixed_float16",
     ),
     cluster=ClusterSettings(clusters=20_000),

@@ -14,8 +14,18 @@ def prepare() -> None:
     """To be called before anything else is imported: NumPy already starts threads, each with its own pool of memory."""
     _silence()
     _keep_freed_memory()
+    _share_gpus()
     if not sys.stdout.isatty():  # Else rich folds the tables of a log to the 80 columns of a narrow terminal.
         os.environ.setdefault("COLUMNS", COLUMNS_OF_A_LOG)
+
+
+def _share_gpus() -> None:
+    """Before TensorFlow looks at them; what the user has set counts."""
+    # Else the first process takes all the memory, and runs of an experiment or Beam's workers find none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    # Else float32 is multiplied with the ten bits of TF32, and a server on CPUs gives other cluster IDs. Mixed
+    # precision, which says what it does, is as fast.
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def _silence() -> None:

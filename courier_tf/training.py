@@ -1,6 +1,7 @@
 """What both trainers share: replicas, mixed precision, and checkpoints that let an interrupted run go on."""
 
 import contextlib
+import functools
 import math
 import sys
 from collections.abc import Iterator
@@ -24,11 +25,14 @@ class DivergenceError(TrainingError):
 
 
 def mirrored_strategy(replicas: int = 0, setting: str = "replicas") -> tf.distribute.MirroredStrategy:
-    """One replica per GPU, or one on the CPU where there is none.
+    """One replica per GPU, or one on the CPU where there is none; says which devices these are.
 
     Args:
         replicas: GPUs to use; 0 for all.
         setting: what `replicas` is called.
+
+    Returns:
+        The same strategy each time it is asked for as many.
 
     Raises:
         TrainingError: more replicas than GPUs are asked for.
@@ -36,7 +40,18 @@ def mirrored_strategy(replicas: int = 0, setting: str = "replicas") -> tf.distri
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     if replicas > max(len(gpus), 1):
         raise TrainingError(f"{setting}={replicas}, but this machine has {len(gpus)} GPUs")
-    return tf.distribute.MirroredStrategy(gpus[: replicas or None] or ["CPU:0"])
+    devices = tuple(gpus[: replicas or None] or ["CPU:0"])
+    print(f"trains on {', '.join(device.removeprefix('/device:') for device in devices)}", flush=True)
+    return _strategy_over(devices)
+
+
+@functools.cache
+def _strategy_over(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One per process: TensorFlow finds collectives by numbers in a table of the process, and each strategy begins at
+    the same ones, so that a second would meet the shapes of the first. Those of another number of devices, which are
+    a group of their own, get a range of numbers of their own."""
+    own = {"_collective_key_base": 100_000 * len(devices)}
+    return type("Mirrored", (tf.distribute.MirroredStrategy,), own)(list(devices))
 
 
 def rows_per_replica(global_rows: int, strategy: tf.distribute.Strategy, setting: str) -> int:

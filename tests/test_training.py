@@ -1,5 +1,8 @@
 """Checkpoints that are whole, broken or somebody else's; the end of a training in the middle of an epoch."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -120,3 +123,35 @@ def test_shares_of_a_batch(two_replicas):
         rows_per_replica(7, two_replicas, "rows")
     with pytest.raises(TrainingError, match="replicas=5, but this machine has"):
         mirrored_strategy(5)
+
+
+RANKERS = """
+import courier_tf
+import numpy as np
+import tensorflow as tf
+from courier_tf.ranking.model import Ranker
+from courier_tf.training import mirrored_strategy
+from tests.ranking.shop import features, plan
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 3 * [tf.config.LogicalDeviceConfiguration()])
+devices = tf.config.list_logical_devices("CPU")
+tf.config.list_logical_devices = lambda kind: devices
+batch = features(np.random.default_rng(0), 6)
+for replicas, dim in ((2, 4), (2, 6), (3, 4), (2, 4)):
+    strategy = mirrored_strategy(replicas)
+    with strategy.scope():
+        ranker = Ranker(*plan("cluster_id", dim=dim))
+        ranker({name: value[:1] for name, value in batch.items()}, training=False)
+        ranker.compile(tf.keras.optimizers.SGD(0.1))
+    ranker.fit(tf.data.Dataset.from_tensor_slices(batch).batch(6).repeat(), steps_per_epoch=2, verbose=0)
+    print(strategy.num_replicas_in_sync, int(ranker.steps.numpy()))
+"""
+
+
+def test_one_training_follows_another_in_a_process():
+    """Of other shapes, on as many replicas and on more: what `courier run` does on several GPUs."""
+    done = subprocess.run([sys.executable, "-c", RANKERS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = "trains on CPU:0, CPU:1\n2 2\n"
+    assert done.stdout == 2 * words + "trains on CPU:0, CPU:1, CPU:2\n3 2\n" + words

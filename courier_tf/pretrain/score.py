@@ -20,7 +20,7 @@ ROWS = 8192  # Impressions at a time.
 SPREAD_PHOTOS = 2000  # Photos over which uniformity and effective rank are measured.
 
 
-def embed_photos(encoder: Encoder, pixels: np.ndarray, batch_size: int = 512) -> np.ndarray:
+def embed_photos(encoder: Encoder, pixels: np.ndarray, batch_size: int = 128) -> np.ndarray:
     """[N, S, S, 3] uint8 to [N, D] float32 unit vectors."""
     run = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True, autograph=False)
     parts = [run(pixels[start : start + batch_size]).numpy() for start in range(0, len(pixels), batch_size)]
