@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             arguments, beams = split_beam_options(arguments)
         command = _parse(arguments)
-        if isinstance(command, Run | Ingest | Experiment):
-            _require_apart(command.raw, command.workdir)
+        if isinstance(command, Stage):
+            _require_usable(command.workdir, getattr(command, "raw", None))
         if isinstance(command, Experiment):
             _run_experiment(command, arguments)
         else:
@@ -55,9 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"courier: {error}")
 
 
-def _require_apart(raw: str, workdir: Path) -> None:
-    """What is written below the raw folder would be other data, to be read anew at each run."""
-    if Path(raw).resolve() in [workdir.resolve(), *workdir.resolve().parents]:
+def _require_usable(workdir: Path, raw: str | None) -> None:
+    workdir = workdir.resolve()
+    if set(str(workdir)) & set("*?[]"):
+        raise SettingsError(f"the workdir {workdir}: TensorFlow takes *, ?, [ and ] in a path for a pattern")
+    # What is written below the raw folder would be other data, to be read anew at each run.
+    if raw is not None and Path(raw).resolve() in [workdir, *workdir.parents]:
         raise SettingsError(f"the workdir {workdir} lies in the raw folder {raw}: choose one outside")
 
 

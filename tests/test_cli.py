@@ -18,6 +18,7 @@ from courier_tf.settings import Settings
         (["run", "--raw", "nowhere", "--workdir", "{}"], "nowhere is empty or does not exist"),
         (["run", "--raw", "{}/..", "--workdir", "{}"], "lies in the raw folder"),
         (["ingest", "--raw", "{}", "--workdir", "{}"], "lies in the raw folder"),
+        (["rank", "--workdir", "{}[1]"], "in a path for a pattern"),
         (["run", "--raw", "x", "--workdir", "{}", "--history-kept", "9"], "rank_history_length=20, but histories are"),
         (["cluster", "--workdir", "{}"], "Run 'courier ingest' first"),
         (["shop", "{}", "--visual-signal", "7"], "visual_signal must lie between 0 and 1"),
