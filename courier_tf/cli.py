@@ -123,10 +123,13 @@ def _run(command: object, beams: list[str]) -> None:
         from courier_tf.exporting.skew import skew
 
         skew(command.workdir, command.log)
-    elif isinstance(command, Export) and command.roll_back:
-        from courier_tf.exporting.promotion import roll_back
+    elif isinstance(command, Export) and (command.roll_back or command.withdraw):
+        from courier_tf.exporting import promotion
 
-        roll_back(command.workdir, command.server)
+        if command.roll_back:
+            promotion.roll_back(command.workdir, command.server)
+        if command.withdraw:
+            promotion.withdraw(command.workdir, command.server)
     elif isinstance(command, Stage):
         _run_stage(command, beams)
 

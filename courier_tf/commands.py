@@ -88,8 +88,10 @@ class Export(Stage):
     """Make the newest versions the stable ones, if they pass the gate."""
     roll_back: bool = False
     """Export nothing: make the versions before the stable ones the stable ones again."""
+    withdraw: bool = False
+    """Export nothing: make the newest versions, the canary, no canary any more."""
     promote_withdrawn: bool = False
-    """Let --promote take versions that were rolled back."""
+    """Let --promote take versions that were rolled back or withdrawn."""
     server: str | None = None
     """host:port of the gRPC of a running server that reads the bundle by itself (Docker Compose, Kubernetes): labels
     move once it has loaded what they name. Not needed for a tensorflow_model_server that `courier serve` started."""

@@ -24,6 +24,10 @@ from serving.transport import CallError, GrpcTransport, Transport
 
 #: What may go well at the next attempt: the server is starting, stopping, or its queue is full.
 RETRYABLE = (grpc.StatusCode.UNAVAILABLE,)
+#: Tokens of a client per attempt of a call. As gRPC's own throttling has it, a failure takes one and a success gives a
+#: tenth of one, and where half are gone nothing is tried again: retries must not multiply the load of a server that has
+#: too much already.
+TOKENS_PER_ATTEMPT = 2.5
 Result = TypeVar("Result")
 
 
@@ -76,7 +80,7 @@ class CourierClient:
         target: host:port for gRPC; a URL (http://host:port) for REST.
         label: of the versions to ask: stable or canary; None for the highest version that is loaded.
         timeout_seconds: of a call, all its attempts together; each attempt gets what is left as its deadline.
-        retries: of UNAVAILABLE alone.
+        retries: of UNAVAILABLE alone, and none while most calls fail.
         credentials: for TLS over gRPC.
         log: that gets a sample of what is asked and answered.
 
@@ -98,6 +102,7 @@ class CourierClient:
         is_url = target.startswith(("http://", "https://"))
         self._transport: Transport = RestTransport(target) if is_url else GrpcTransport(target, credentials)
         self.label, self.timeout_seconds, self.retries, self.log = label, timeout_seconds, retries, log
+        self._most_tokens = self._tokens = TOKENS_PER_ATTEMPT * retries.attempts
 
     def __enter__(self) -> "CourierClient":
         return self
@@ -205,13 +210,19 @@ class CourierClient:
     def _retried(self, attempt_once: Callable[[float, str], Result], request_id: str, deadline: float) -> Result:
         for attempt in range(self.retries.attempts):
             try:
-                return attempt_once(max(0.001, deadline - time.monotonic()), request_id)
+                found = attempt_once(max(0.001, deadline - time.monotonic()), request_id)
             except CallError as error:
+                if error.code not in RETRYABLE:
+                    raise
+                self._tokens = max(0.0, self._tokens - 1)
                 wait = self.retries.wait_seconds(attempt)
                 last = attempt + 1 == self.retries.attempts or time.monotonic() + wait >= deadline
-                if error.code not in RETRYABLE or last:
+                if last or self._tokens <= self._most_tokens / 2:
                     raise
                 time.sleep(wait)
+            else:
+                self._tokens = min(self._most_tokens, self._tokens + 0.1)
+                return found
         raise ValueError(f"retries.attempts must be at least 1, but is {self.retries.attempts}")
 
 

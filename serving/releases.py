@@ -37,7 +37,8 @@ class Releases:
 
     Attributes:
         promoted: the last one is `stable`.
-        withdrawn: rolled back; none of their versions becomes the canary unless it is promoted again.
+        withdrawn: rolled back, or never promoted; none of their versions becomes the canary unless it is promoted
+            again.
     """
 
     promoted: tuple[Release, ...] = ()
@@ -93,12 +94,25 @@ class Releases:
             raise ReleaseError("there is no release before the stable one to roll back to")
         return Releases(self.promoted[:-1], (*self.withdrawn, self.promoted[-1]))
 
+    def withdraw(self, release: Release) -> "Releases":
+        """Without a canary that is not to be tried any more.
+
+        Raises:
+            ReleaseError: nothing is stable, to stand in for it, or it is what is stable.
+        """
+        if not self.stable or self.stable.versions == release.versions:
+            raise ReleaseError("there is no canary beside what is stable")
+        return dataclasses.replace(self, withdrawn=(*self.withdrawn, release))
+
+    def refused(self, model: str) -> set[int]:
+        """The versions of a model that were withdrawn and not promoted again."""
+        again = {release.versions.get(model) for release in self.promoted}
+        return {release.versions[model] for release in self.withdrawn if model in release.versions} - again
+
     def labels(self, model: str, newest: int) -> dict[str, int]:
         """Label -> version of a model. `stable` is missing before the model's first promotion."""
         labels = {"stable": self.stable.versions[model]} if self.stable and model in self.stable.versions else {}
-        again = {release.versions.get(model) for release in self.promoted}
-        refused = {release.versions.get(model) for release in self.withdrawn} - again
-        labels["canary"] = labels["stable"] if "stable" in labels and newest in refused else newest
+        labels["canary"] = labels["stable"] if "stable" in labels and newest in self.refused(model) else newest
         return labels
 
     def loaded(self, model: str, newest: int) -> list[int]:

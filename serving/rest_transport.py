@@ -98,7 +98,7 @@ def _code_of(error: Exception) -> grpc.StatusCode:
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in causes)
 
-    if has(requests.Timeout, urllib3.exceptions.ReadTimeoutError):
+    if has(requests.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         return grpc.StatusCode.DEADLINE_EXCEEDED
     # A certificate does not get better by waiting; a connection that ends within TLS does.
     if has(requests.exceptions.SSLError) and not has(ssl.SSLEOFError, ConnectionError):

@@ -26,34 +26,44 @@ class RollOutError(RuntimeError):
     """A server has not loaded what it was told to."""
 
 
-def next_step(target: ModelServerConfig, now: ModelServerConfig, loaded: Mapping[str, Set[int]]) -> ModelServerConfig:
-    """What a server takes that has `now`: the versions of `target`, and of its labels those that may move.
+def next_step(
+    target: ModelServerConfig, now: ModelServerConfig, states: Mapping[str, Mapping[int, bool]]
+) -> ModelServerConfig:
+    """What a server takes that has `now`: the versions of `target`, and its labels once all that they name is loaded.
+
+    All labels of all models move together: encoder and codebook, ranker and cluster IDs belong to each other.
 
     Args:
         target: where to.
         now: what the server was given last, whether or not it took it.
-        loaded: model -> versions that it can answer with; none of one that is not up, which takes every label.
+        states: as `states_of` has it; nothing of a server that is not up, which takes every label.
     """
     step, before = ModelServerConfig(), {one.name: one.version_labels for one in now.model_config_list.config}
     step.CopyFrom(target)
+    ready = all(
+        states.get(one.name, {}).get(version, False)
+        for one in target.model_config_list.config
+        for version in one.version_labels.values()
+    )
     for one in step.model_config_list.config:
-        labels = before.get(one.name, {})
-        there = loaded.get(one.name, frozenset())
+        known, labels = states.get(one.name, {}), before.get(one.name, {})
         for label, version in list(one.version_labels.items()):
-            if version in there:
-                continue
-            if labels.get(label, version) != version:
-                one.version_labels[label] = labels[label]
-            elif there:
-                one.version_labels[label] = max(there)
+            if not ready:
+                former = labels.get(label, version)
+                loaded = [number for number, is_loaded in known.items() if is_loaded]
+                one.version_labels[label] = former if former in known or not loaded else max(loaded)
         versions = one.model_version_policy.specific.versions
         versions[:] = sorted({*versions, *one.version_labels.values()})
     return step
 
 
-def loaded_versions(server: str, models: Set[str]) -> dict[str, set[int]]:
-    """Model -> versions that the server at host:port can answer with; none of a server that does not answer."""
-    found: dict[str, set[int]] = {}
+def states_of(server: str, models: Set[str]) -> dict[str, dict[int, bool]]:
+    """Model -> version -> whether the server at host:port can answer with it, or is still loading it.
+
+    Nothing of a server that does not answer, nor of versions that it has not, or could not load.
+    """
+    found: dict[str, dict[int, bool]] = {}
+    state = ModelVersionStatus.State
     with grpc.insecure_channel(server) as channel:
         for model in models:
             request = GetModelStatusRequest(model_spec=model_spec(model))
@@ -61,7 +71,8 @@ def loaded_versions(server: str, models: Set[str]) -> dict[str, set[int]]:
                 states = ModelServiceStub(channel).GetModelStatus(request, timeout=ASK_SECONDS).model_version_status
             except grpc.RpcError:  # Not up yet, or a model that it does not know yet: asked again.
                 continue
-            found[model] = {one.version for one in states if one.state == ModelVersionStatus.AVAILABLE}
+            coming = (state.START, state.LOADING, state.AVAILABLE)
+            found[model] = {one.version: one.state == state.AVAILABLE for one in states if one.state in coming}
     return found
 
 
@@ -75,17 +86,20 @@ def roll_out(file: Path, target: ModelServerConfig, comment: str, server: str | 
         server: host:port of the gRPC of a server that follows the file; None if none does.
 
     Raises:
-        RollOutError: the server has not loaded the versions in time. They stay in the file, the labels where they were.
+        RollOutError: the server has not loaded the versions in time. They stay in the file, all labels where they were.
     """
     now = text_format.Parse(file.read_text(), ModelServerConfig()) if file.exists() and server else ModelServerConfig()
     models, end = {one.name for one in target.model_config_list.config}, time.monotonic() + PATIENCE_SECONDS
     while True:
-        step = next_step(target, now, loaded_versions(server, models) if server else {})
+        step = next_step(target, now, states_of(server, models) if server else {})
         if step != now:
             write_file(file, comment + text_format.MessageToString(step))
             now = step
         if step == target:
             return
         if time.monotonic() > end:
-            raise RollOutError(f"{server} has not loaded the versions in {file} within {PATIENCE_SECONDS:.0f} s")
+            raise RollOutError(
+                f"{server} has not loaded the versions in {file} within {PATIENCE_SECONDS:.0f} s. If it is down, do "
+                "without --server: a server that starts takes the file as it is."
+            )
         time.sleep(0.2)

@@ -23,7 +23,7 @@ from serving.bundle import (
     BundleError,
     read_models_config,
 )
-from serving.roll_out import loaded_versions, next_step
+from serving.roll_out import next_step, states_of
 
 BINARY = "tensorflow_model_server"
 #: What a server ends with that was told to: by itself, by the signal, or in the words of a shell and of Docker.
@@ -104,7 +104,7 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
             if target == given:
                 return
             names = {one.name for one in target.model_config_list.config}
-            step = next_step(target, given, loaded_versions(f"localhost:{port}", names))
+            step = next_step(target, given, states_of(f"localhost:{port}", names))
             if step != given:
                 write_file(config, text_format.MessageToString(step))
                 given.CopyFrom(step)

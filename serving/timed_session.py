@@ -11,12 +11,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+THREADS = 128  # That may ask at once without connections being closed and opened all the time.
+
 
 def timed_session() -> requests.Session:
     """A session to which timeouts are given as `urllib3.Timeout(total=seconds)`: of a request up to its last byte."""
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter())
+        session.mount(scheme, _Adapter(pool_maxsize=THREADS))
     return session
 
 

@@ -50,11 +50,17 @@ class GrpcTransport:
     """gRPC. `target` is host:port; `credentials` for TLS."""
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        # Retries are the client's, which knows the deadline; messages of any size, as the server takes them.
+        # Retries are the client's, which knows the deadline; messages of any size, as the server takes them. A server
+        # that was away is tried again within a second (by default it is up to two minutes), and a connection whose
+        # other end has vanished is given up.
         options = [
             ("grpc.enable_retries", 0),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+            ("grpc.keepalive_time_ms", 300_000),  # More often than every five minutes a server takes for an attack.
+            ("grpc.keepalive_timeout_ms", 5_000),
         ]
         if credentials:
             self._channel = grpc.secure_channel(target, credentials, options)

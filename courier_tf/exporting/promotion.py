@@ -26,15 +26,16 @@ def promote(workdir: Path, tolerances: GateSettings, server: str | None = None, 
 
     Raises:
         GateError: with every reason against it; nothing has changed.
-        ReleaseError: these versions were rolled back; nothing has changed.
+        ReleaseError: some of these versions were rolled back or withdrawn; nothing has changed.
         RollOutError: the server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with exclusive(models):
         releases, newest = Releases.read(bundle), newest_versions(models)
         stable = releases.stable.versions if releases.stable else None
-        if newest != stable and not withdrawn and any(newest == one.versions for one in releases.withdrawn):
-            raise ReleaseError(f"{newest} were rolled back; --promote-withdrawn takes them all the same")
+        refused = {model: version for model, version in newest.items() if version in releases.refused(model)}
+        if refused and not withdrawn:
+            raise ReleaseError(f"{refused} were rolled back or withdrawn; --promote-withdrawn takes them all the same")
         measured = measure(Stages.read(workdir), models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
@@ -54,6 +55,20 @@ def roll_back(workdir: Path, server: str | None = None) -> Release:
             if not (models / model / str(version)).is_dir():
                 raise ReleaseError(f"{models / model / str(version)} is gone: there is nothing to roll back to")
         return _switch(bundle, newest_versions(models), releases, server)
+
+
+def withdraw(workdir: Path, server: str | None = None) -> Release:
+    """Makes the newest versions no canary any more; returns what is stable, and the canary now.
+
+    Raises:
+        ReleaseError: nothing is stable, or the newest versions are; nothing has changed.
+        RollOutError: the server does not load the versions.
+    """
+    models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
+    with exclusive(models):
+        newest = newest_versions(models)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return _switch(bundle, newest, Releases.read(bundle).withdraw(Release(newest, now)), server)
 
 
 def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: str | None) -> Release:

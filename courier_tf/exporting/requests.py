@@ -36,7 +36,7 @@ def logged_requests(log: Path) -> dict[str, list[Request]]:
         if logged.model in JOINED_MODELS and _rows(logged.request) > MOST_ROWS:
             too_large += 1
         else:
-            newest[logged.model, logged.request.signature or schema.DEFAULT_SIGNATURE].append(logged.request)
+            newest[logged.model, logged.request.signature].append(logged.request)
     if too_large:
         print(f"[export] {too_large} requests of {log} have more than {MOST_ROWS} rows, and are left out", flush=True)
     if not newest:

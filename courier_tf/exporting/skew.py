@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,20 +53,22 @@ def skew(workdir: Path, log: Path) -> dict[str, Any]:
     trained = load_ranker(stages.ranker)
     versions = {
         int(path.name)
-        for path in (workdir / schema.MODELS_FOLDER / schema.CTR_RANKER).glob("[0-9]*")
-        if artefacts.read(path, "export").made_by.inputs["rank"] == stages.rank.fingerprint
+        for path in (workdir / schema.MODELS_FOLDER / schema.CTR_RANKER).iterdir()
+        if path.name.isdigit() and artefacts.read(path, "export").made_by.inputs["rank"] == stages.rank.fingerprint
     }
-    differences, pairs = [], []
+    category = _categories(stages)
+    differences, asked_for = [], _Features(category)  # Of a long log the pairs themselves would fill the memory.
     for logged in read_log(log):
         if logged.model != schema.CTR_RANKER or "item_id" not in logged.request.inputs:
             continue
         asked, served = _pairs(logged)
-        pairs.append(_cut(asked, stages.history_length))
+        pairs = _cut(asked, stages.history_length)
+        asked_for.add(pairs)
         if int(logged.outputs["model_version"][0]) in versions:
-            differences.append(np.abs(served - _probability(trained, pairs[-1])))
+            differences.append(np.abs(served - _probability(trained, pairs)))
         else:
             of_others += len(served)
-    if not pairs:
+    if not asked_for.pairs:
         raise SkewError(f"{log} holds no request to {schema.CTR_RANKER} with its features")
     difference = np.concatenate(differences) if differences else np.zeros(0)
     scores = {
@@ -75,7 +77,7 @@ def skew(workdir: Path, log: Path) -> dict[str, Any]:
         "largest_difference": float(difference.max(initial=0.0)),
         "share_that_differs": float(np.mean(~(difference <= LARGEST_DIFFERENCE))) if len(difference) else 0.0,
     }
-    found = {"scores": scores, "features": _compare(stages, pairs)}
+    found = {"scores": scores, "features": _compare(stages, asked_for, category)}
     _show(found)
     if scores["share_that_differs"]:
         raise SkewError(
@@ -105,15 +107,15 @@ def _probability(ranker: Ranker, pairs: Pairs) -> np.ndarray:
     return ranker(features, training=False).numpy()
 
 
-def _compare(stages: Stages, logged: Iterable[Pairs]) -> dict[str, dict[str, float]]:
-    ingest, columns = stages.ingest.path, stages.ingest.facts["all_columns"]
-    items = records.read_items(ingest, columns)
-    category = dict(zip(items.ids, items.columns[schema.CATEGORY], strict=True))
-    seen = [_Features(category), _Features(category)]
-    for pairs in _of_train(ingest, stages.history_length):
+def _categories(stages: Stages) -> dict[bytes, bytes]:
+    items = records.read_items(stages.ingest.path, stages.ingest.facts["all_columns"])
+    return dict(zip(items.ids, items.columns[schema.CATEGORY], strict=True))
+
+
+def _compare(stages: Stages, logged: "_Features", category: dict[bytes, bytes]) -> dict[str, dict[str, float]]:
+    seen = [logged, _Features(category)]
+    for pairs in _of_train(stages.ingest.path, stages.history_length):
         seen[1].add(pairs)
-    for pairs in logged:
-        seen[0].add(pairs)
     plan = load_plan(stages.ranker)
     # Of ids that are hashed nobody knows which ones training had.
     users = None if plan.architecture.user_buckets else set(plan.users.tolist())

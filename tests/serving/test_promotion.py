@@ -12,14 +12,14 @@ from sklearn.metrics import roc_auc_score
 from courier_tf import artefacts, records, schema
 from courier_tf.exporting import gate
 from courier_tf.exporting.gate import GateError
-from courier_tf.exporting.promotion import promote, roll_back
+from courier_tf.exporting.promotion import promote, roll_back, withdraw
 from courier_tf.exporting.stages import Stages
 from courier_tf.exporting.versions import newest_version, newest_versions
 from courier_tf.graph_model import GraphModel
 from courier_tf.settings import GateSettings
 from serving import warmup
 from serving.bundle import read_models_config
-from serving.releases import ReleaseError, Releases
+from serving.releases import Release, ReleaseError, Releases
 from serving.stock_ops import require_stock_ops
 from tests.serving.conftest import export_again, write_rank
 
@@ -73,6 +73,34 @@ def test_promote_a_second_version_and_roll_back(workdir, capsys):
     with pytest.raises(ReleaseError, match="no release before"):
         roll_back(workdir)
     assert "version 1 is stable (labels: stable 1, canary 1)" in capsys.readouterr().out
+
+
+def test_a_canary_is_withdrawn(workdir):
+    """One that keeps a server from coming up, say: what is stable stands in for it."""
+    with pytest.raises(ReleaseError, match="no canary beside"):
+        withdraw(workdir)
+    promoted(workdir)
+    with pytest.raises(ReleaseError, match="no canary beside"):
+        withdraw(workdir)
+    write_rank(workdir, seed=2)
+    export_again(workdir)
+    assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 2}
+    assert withdraw(workdir).versions["ctr_ranker"] == 1
+    assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 1}
+    with pytest.raises(ReleaseError, match=r"{'ctr_ranker': 2} were rolled back or withdrawn"):
+        promoted(workdir)
+    write_rank(workdir, seed=3)
+    export_again(workdir)
+    assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 3}
+    promoted(workdir)
+    assert labels(workdir)["ctr_ranker"] == {"stable": 3, "canary": 3}
+
+
+def test_each_withdrawn_version_is_refused_whatever_stands_beside_it():
+    releases = Releases().promote(Release({"a": 1, "b": 1}, "")).promote(Release({"a": 2, "b": 2}, "")).roll_back()
+    assert releases.refused("a") == releases.refused("b") == {2} and releases.refused("c") == set()
+    again = releases.promote(Release({"a": 3, "b": 2}, ""))
+    assert again.refused("a") == {2} and again.refused("b") == set()
 
 
 def impressions(workdir):

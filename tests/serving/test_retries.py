@@ -138,6 +138,21 @@ def test_attempts_and_time_are_limited(scripted, monkeypatch):
     assert len(script.seen) == 1
 
 
+def test_retries_do_not_multiply_an_overload(scripted):
+    """Of four calls that fail, only the first is tried again; so are those after a recovery."""
+    script, client = scripted(*[grpc.StatusCode.UNAVAILABLE] * 100, retries=Retries(first_wait_seconds=0))
+    for _ in range(4):
+        with pytest.raises(CallError, match="UNAVAILABLE"):
+            client.predict("m", "s", {})
+    assert len(script.seen) == 4 + 1 + 1 + 1
+    script.codes.clear()
+    for _ in range(40):
+        client.predict("m", "s", {})
+    script.codes.append(grpc.StatusCode.UNAVAILABLE)
+    client.predict("m", "s", {})
+    assert len(script.seen) == 7 + 40 + 2
+
+
 def test_waits_grow_and_are_bounded(monkeypatch):
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     waits = [Retries(first_wait_seconds=0.1, longest_wait_seconds=0.5).wait_seconds(attempt) for attempt in range(5)]

@@ -42,10 +42,36 @@ ONE, TWO = {"stable": 1, "canary": 1}, {"stable": 1, "canary": 2}
         # The file names a version that the server has not: it refused the file, and would again.
         (([1, 2], TWO), ([1, 2], TWO), {1}, ([1, 2], ONE)),
         (([1, 2], TWO), ([1, 2], TWO), set(), ([1, 2], TWO)),  # Or is about to start with it.
+        # The next day, another version: the label that the server has is not the one in the file.
+        (([1, 3], {"stable": 1, "canary": 3}), ([1, 2], TWO), {1}, ([1, 3], ONE)),
     ],
 )
 def test_a_step(target, now, loaded, step):
-    assert next_step(config(*target), config(*now), {"m": loaded}) == config(*step)
+    assert next_step(config(*target), config(*now), {"m": dict.fromkeys(loaded, True)}) == config(*step)
+
+
+def test_labels_wait_where_versions_are_still_being_loaded():
+    """A server that starts is asked before its stable version is there: that label does not go to the canary."""
+    states = {"m": {1: False, 2: True}}
+    assert next_step(config([1, 2], TWO), config([1, 2], TWO), states) == config([1, 2], TWO)
+    assert next_step(config([1, 2, 3], {"stable": 3}), config([1, 2], TWO), states) == config([1, 2, 3], {"stable": 1})
+
+
+def test_labels_of_all_models_move_together():
+    """Else a ranker would be asked with cluster IDs of another encoder, for good where one model never loads."""
+
+    def both(stable, versions):
+        made = ModelServerConfig()
+        for name in ("m", "n"):
+            made.model_config_list.config.add().CopyFrom(
+                config(versions, {"stable": stable}).model_config_list.config[0]
+            )
+            made.model_config_list.config[-1].name = name
+        return made
+
+    half, whole = {"m": {1: True, 2: True}, "n": {1: True}}, {"m": {1: True, 2: True}, "n": {1: True, 2: True}}
+    assert next_step(both(2, [2]), both(1, [1]), half) == both(1, [1, 2])
+    assert next_step(both(2, [2]), both(1, [1, 2]), whole) == both(2, [2])
 
 
 def versions_of(target):
@@ -107,9 +133,9 @@ def test_a_server_that_does_not_load_them(workdir, monkeypatch):
     promote(workdir, LENIENT)
     before = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
     monkeypatch.setattr(rolling, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(rolling, "loaded_versions", lambda server, models: {})
+    monkeypatch.setattr(rolling, "states_of", lambda server, models: {})
     write_rank(workdir, seed=2)
-    with pytest.raises(RollOutError, match="localhost:1 has not loaded"):
+    with pytest.raises(RollOutError, match="localhost:1 has not loaded.*If it is down, do without --server"):
         export_again(workdir, "localhost:1")
     after = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
     ranker, former = after.model_config_list.config[0], before.model_config_list.config[0]
