@@ -13,7 +13,7 @@ from typing import Any
 from courier_tf import artefacts
 from courier_tf.artefacts import MadeBy
 from courier_tf.atomic import exclusive, write_file
-from courier_tf.settings import Settings, SettingsError
+from courier_tf.settings import WARMUP_SETTINGS, Settings
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE = "settings.json"
@@ -57,8 +57,7 @@ class Chain:
             SettingsError: what a stage is to start from does not exist. It would find out hours later.
         """
         self.write_settings()
-        for option, place in self.settings.formers().items():
-            _require_there(option, place)
+        self.settings.require_formers()
         self.ingest(raw)
         for stage in STAGES[1:-1]:
             getattr(self, stage)()
@@ -79,17 +78,10 @@ class Chain:
             made_by,
             lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
         )
-        facts, rank = artefacts.read(self.directory("ingest"), "ingest").facts, self.settings.rank
-        counts = facts["counts"]
-        print("[ingest] " + ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in counts.items() if n), flush=True)
-        asked = {name: getattr(rank, name) for name in ("rank_columns", "rank_slice_columns")}
-        asked["pretrain_where"] = [
-            word for word in (self.settings.pretrain.pretrain_where or "").split("=")[:1] if word
-        ]
-        for name, columns in asked.items():
-            missing = set(columns) - set(facts["all_columns"])
-            if missing:
-                raise SettingsError(f"{name}: items have no columns {sorted(missing)}, but {facts['all_columns']}")
+        facts = artefacts.read(self.directory("ingest"), "ingest").facts
+        counts = {name.replace("_", " "): number for name, number in facts["counts"].items() if number}
+        print("[ingest] " + ", ".join(f"{name} {number:,}" for name, number in counts.items()), flush=True)
+        self.settings.require_columns(facts["all_columns"])
 
     def pretrain(self) -> None:
         """The warm-up on the catalogue's columns (unless `init` names an encoder), then the objective."""
@@ -124,7 +116,7 @@ class Chain:
 
     def _former(self, stage: str, option: str, place: Path, **ends: int) -> artefacts.Artefact:
         """The former result of a stage that an option names to start from; refused where it knows what comes later."""
-        _require_there(option, place)
+        self.settings.require_formers()
         if place.resolve() == self.directory(stage).resolve():
             raise artefacts.ArtefactError(f"{option}={place} is what this stage writes: copy it somewhere else first")
         return artefacts.read_past(place, stage, **ends)
@@ -135,12 +127,8 @@ class Chain:
         from courier_tf.pretrain.train import EMBEDDER_FOLDER
 
         ingested, trained = self._ingested_and("pretrain")
-        made_by = self._made_by(
-            "embed",
-            self.settings.embed,
-            {"ingest": ingested.fingerprint, "encoder": trained.facts["encoder"]},
-            seeded=False,
-        )
+        inputs = {"ingest": ingested.fingerprint, "encoder": trained.facts["encoder"]}
+        made_by = self._made_by("embed", self.settings.embed, inputs, seeded=False)
         self._unless_current(
             self.directory("embed"),
             made_by,
@@ -257,15 +245,3 @@ class Chain:
             print(f"[{name}] ...", flush=True)
             make(target)
             print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
-
-
-def _require_there(option: str, place: Path) -> None:
-    if not place.exists():
-        raise SettingsError(f"{option}={place} does not exist")
-
-
-#: The pre-training settings that the warm-up depends on.
-WARMUP_SETTINGS = (
-    "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
-    "checkpoint_every", "replicas",
-)  # fmt: skip

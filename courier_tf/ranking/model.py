@@ -166,9 +166,8 @@ class Ranker(tfrs.models.Model):
         who = self.user_embedding(user)
         norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
         who = tf.repeat(who[:, None], tf.shape(row)[1], axis=1)
-        # A warm start matches them one by one: the order is that of `warm_start._joined_labels`.
         parts = [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.numbers]
-        joined = tf.concat(parts, axis=2)
+        joined = tf.concat(parts, axis=2)  # In the order of `warm_start._joined_labels`.
         joined = tf.reshape(joined, [tf.size(row), joined.shape[-1]])
         crossed = joined
         for cross in self.crosses:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -10,6 +10,7 @@ import tyro
 
 from courier_tf.settings.checked import SettingsError, require_type
 from courier_tf.settings.stages import (
+    WARMUP_SETTINGS,
     ClusterSettings,
     EmbedSettings,
     GateSettings,
@@ -19,6 +20,7 @@ from courier_tf.settings.stages import (
 )
 
 __all__ = [
+    "WARMUP_SETTINGS",
     "ClusterSettings",
     "EmbedSettings",
     "GateSettings",
@@ -69,6 +71,36 @@ class Settings:
             "rank_init": self.rank.rank_init,
         }
         return {option: Path(place) for option, place in places.items() if place}
+
+    def require_formers(self) -> None:
+        """Refuses to start from what is not there, before any stage finds out.
+
+        Raises:
+            SettingsError: names it.
+        """
+        for option, place in self.formers().items():
+            if not place.exists():
+                raise SettingsError(f"{option}={place} does not exist")
+
+    def require_columns(self, columns: Sequence[str]) -> None:
+        """Refuses item columns that the catalogue does not have, before any stage finds out.
+
+        Args:
+            columns: those that it has.
+
+        Raises:
+            SettingsError: names the option and those that are missing.
+        """
+        where = self.pretrain.pretrain_where
+        asked = {
+            "pretrain_where": [where.partition("=")[0]] if where else [],
+            "rank_columns": self.rank.rank_columns,
+            "rank_slice_columns": self.rank.rank_slice_columns,
+        }
+        for name, own in asked.items():
+            missing = set(own) - set(columns)
+            if missing:
+                raise SettingsError(f"{name}: items have no columns {sorted(missing)}, but {list(columns)}")
 
     def to_json(self) -> str:
         """The settings as a JSON text that `from_json` reads back."""

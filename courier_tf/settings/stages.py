@@ -125,6 +125,13 @@ class PretrainSettings(Checked):
             raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
 
 
+#: The pre-training settings that the warm-up depends on.
+WARMUP_SETTINGS = (
+    "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
+    "checkpoint_every", "replicas",
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class EmbedSettings(Checked):
     """Items to embeddings."""
