@@ -17,7 +17,7 @@ $(VENV)/.installed: requirements.lock setup.py
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-demo: install  ## The whole chain on the simulated shop: 7 to 10 minutes on two cores.
+demo: install  ## The whole chain on the simulated shop: 6 to 10 minutes on two cores.
 	$(BIN)/courier shop $(WORK)/shop
 	$(BIN)/courier run --raw $(WORK)/shop --preset demo --workdir $(WORK)/demo --final
 
