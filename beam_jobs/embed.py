@@ -1,6 +1,5 @@
 """The embed job: items to embeddings (Parquet), with the exported embedder, by Beam's RunInference."""
 
-import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ def embed(
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
             items = (
                 pipeline
-                | beam.Create([glob.escape(file) for file in items_files])  # It takes patterns.
+                | beam.Create(items_files)
                 | beam.io.ReadAllFromTFRecord()
                 | beam.ParDo(_ParseItem(facts["valid_from_seconds"])).with_outputs("bare", main="main")
             )

@@ -64,11 +64,8 @@ def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dic
     for (day, item), _ in counts:
         first_day[item] = min(day, first_day.get(item, day))
     items = sorted(first_day, key=lambda item: (first_day[item], item))
-    first_days, array, cumulative = (
-        [first_day[item] for item in items],
-        np.array(items, object),
-        np.arange(1, len(items) + 1),
-    )
+    first_days = [first_day[item] for item in items]
+    array, cumulative = np.array(items, object), np.arange(1, len(items) + 1)
     days = {day for (day, _), _ in counts}
     return {day: Pool(array, cumulative, bisect.bisect_right(first_days, day)) for day in days}
 
