@@ -84,10 +84,10 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-protos:  ## Renews serving/server_config_pb2.py. The generator is old on purpose: its code runs on every protobuf since.
+protos:  ## Renews serving/bundle/server_config_pb2.py. The generator is old on purpose: its code runs on every protobuf since.
 	$(PYTHON) -m venv $(WORK)/protos
 	$(WORK)/protos/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
-	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. serving/server_config.proto
+	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. serving/bundle/server_config.proto
 
 lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
 	$(PYTHON) -m venv $(WORK)/lock

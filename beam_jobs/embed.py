@@ -15,8 +15,9 @@ from rich.console import Console
 from beam_jobs.options import pipeline_options
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled
-from courier_tf import artefacts, records, schema
+from courier_tf import schema
 from courier_tf.settings import EmbedSettings
+from courier_tf.workdir import artefacts, records
 
 #: One row per item, in a mixed order that depends on the ids alone; the embedding is null where there is no photo.
 EMBEDDING_SCHEMA = pa.schema(

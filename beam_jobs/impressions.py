@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from beam_jobs.page_views import PageView
 from beam_jobs.stable import stable_hash
-from courier_tf import records, schema
+from courier_tf import schema
+from courier_tf.workdir import records
 
 
 def impressions(view: PageView, seed: int) -> Iterator[tuple[int, bytes]]:

@@ -27,8 +27,9 @@ from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.options import pipeline_options, split_beam_options
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
-from courier_tf import artefacts, images, records, schema
+from courier_tf import images, schema
 from courier_tf.settings import IngestSettings
+from courier_tf.workdir import artefacts, records
 
 MOST_VALUES = 1000  # A column with more values is an identifier, or a text, not something to learn a class of.
 

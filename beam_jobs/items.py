@@ -11,7 +11,8 @@ from beam_jobs.checks import Item
 from beam_jobs.sources import NAMESPACE, REJECTS
 from beam_jobs.splits import Splits
 from beam_jobs.stable import stable_hash
-from courier_tf import images, records, schema
+from courier_tf import images, schema
+from courier_tf.workdir import records
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from beam_jobs.checks import DAY, Event
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.splits import date_of
 from beam_jobs.stable import stable_hash, stable_rng
-from courier_tf import records, schema
+from courier_tf import schema
+from courier_tf.workdir import records
 
 EVENTS = "events"  # Tag: the user's events, each once.
 

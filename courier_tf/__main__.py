@@ -6,7 +6,7 @@ from courier_tf.process import prepare
 def main() -> None:
     """Entry point of `courier`."""
     prepare()
-    from courier_tf.cli import main as run
+    from courier_tf.commands.program import main as run
 
     run()
 

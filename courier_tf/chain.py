@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from courier_tf import artefacts
-from courier_tf.artefacts import MadeBy
-from courier_tf.atomic import exclusive, write_file
 from courier_tf.settings import WARMUP_SETTINGS, Settings
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.atomic import exclusive, write_file
 
 STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE = "settings.json"
@@ -202,8 +202,8 @@ class Chain:
         With `scann`, similar items by ScaNN below `models_scann/`, too; with `server` (host:port), labels move as that
         one loads what they name; with `warm_up_log`, new versions warm up with logged requests.
         """
-        from courier_tf.export import export
-        from courier_tf.exporting.stages import Stages
+        from courier_tf.exporting.export import export
+        from courier_tf.exporting.finished_stages import Stages
 
         export(Stages.read(self.workdir), self.workdir, scann, server, warm_up_log)
 
@@ -213,7 +213,7 @@ class Chain:
         Raises:
             ArtefactError: stages are missing, or do not belong together.
         """
-        from courier_tf.metrics_file import write_metrics
+        from courier_tf.ranking.metrics_file import write_metrics
 
         ingested, ranked = self._ingested_and("rank")
         names = ["pretrain", "cluster", *([] if self.settings.pretrain.init else ["warmup"])]

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from courier_tf.artefacts import ARTEFACT_FILE
-from courier_tf.graph_model import GraphModel
 from courier_tf.shop import ShopSettings, make_shop
+from courier_tf.workdir.artefacts import ARTEFACT_FILE
+from serving.bundle.graph_model import GraphModel
 
 #: What `courier run` says when a stage begins, and where that stage's result will lie.
 STAGES = {

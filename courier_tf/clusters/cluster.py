@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from courier_tf import artefacts, records
 from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import Block, EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, SHEETS_FOLDER, TABLE_FILE, TABLE_SCHEMA
 from courier_tf.clusters.learn import learn
+from courier_tf.clusters.learning_states import Saved
 from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.previous import Previous
 from courier_tf.clusters.report import Report
-from courier_tf.clusters.saved import Saved
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
+from courier_tf.workdir import artefacts, records
 
 LEARNING_FOLDER = "learning"  # States to go on from, while the stage is not finished.
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from courier_tf import artefacts, schema
+from courier_tf import schema
 from courier_tf.clusters.seeding import ClusterError
+from courier_tf.workdir import artefacts
 
 BLOCK = 65_536  # Rows read at once.
 

@@ -11,13 +11,13 @@ from typing import TypeVar
 import numpy as np
 from rich.progress import Progress
 
-from courier_tf.clusters.comparison import LARGEST_SAMPLE, agglomerative, hdbscan
+from courier_tf.clusters.baselines import LARGEST_SAMPLE, agglomerative, hdbscan
 from courier_tf.clusters.embedding_files import EmbeddingFiles, TrainBlock
 from courier_tf.clusters.kmeans import KMeans, begin, lloyd
+from courier_tf.clusters.learning_states import Saved
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
 from courier_tf.clusters.previous import Previous, stayed, where_coarser_stayed
-from courier_tf.clusters.saved import Saved
 from courier_tf.settings import ClusterSettings
 
 SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.

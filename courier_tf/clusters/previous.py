@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from courier_tf import artefacts
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE
 from courier_tf.clusters.seeding import ClusterError
+from courier_tf.workdir import artefacts
 
 
 def stayed(

@@ -13,7 +13,7 @@ def main() -> None:
     # So that what its stages have used until then is noted.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     prepare()
-    from courier_tf.experiment.cell import Spec, run_cell
+    from courier_tf.experiment.grid_run import Spec, run_cell
 
     run_cell(Spec(**json.loads(Path(sys.argv[1]).read_text())))
 

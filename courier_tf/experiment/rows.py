@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from courier_tf.experiment.cell import FOUND_FILE
+from courier_tf.experiment.grid_run import FOUND_FILE
 from courier_tf.experiment.grids import shown
 from courier_tf.ranking.evaluation import COLD, HEADLINE, RARE, RARE_HEADLINE
 from courier_tf.settings import Settings

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import courier_tf
-from courier_tf import artefacts
-from courier_tf.artefacts import ArtefactError, MadeBy
-from courier_tf.atomic import write_file
 from courier_tf.chain import Chain
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.atomic import write_file
 
 STORE_FOLDER = "stages"  # In the workdir of the experiments.
 MADE_FILE = "made.json"  # Beside a stage: seconds that it took, commit of the code that finished it.

@@ -9,15 +9,15 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from courier_tf import artefacts, records
 from courier_tf.chain import SETTINGS_FILE
-from courier_tf.experiment.cell import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.experiment.encoders import spread
-from courier_tf.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.experiment.grid_run import FOUND_FILE, PREDICTIONS_FILE
 from courier_tf.ranking.evaluation import HEADLINE, RARE, RARE_HEADLINE, Evaluation, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.workdir import artefacts, records
 
 GATES_SHOWN = 3
 PARTS = {

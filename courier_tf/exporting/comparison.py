@@ -9,15 +9,15 @@ import tensorflow as tf
 from courier_tf import images, schema
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE
-from courier_tf.exporting import requests
-from courier_tf.exporting.stages import Stages
-from courier_tf.graph_model import GraphModel
-from courier_tf.pretrain.embedder import Embedder
+from courier_tf.exporting import warm_up_requests
+from courier_tf.exporting.finished_stages import Stages
 from courier_tf.pretrain.fit import ENCODER_FOLDER
+from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.data import impression_batches
-from courier_tf.ranking.saved import load_ranker
+from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.schema import RowStatus
-from serving.batching import MOST_ROWS
+from serving.bundle.batching import MOST_ROWS
+from serving.bundle.graph_model import GraphModel
 
 LARGEST_DIFFERENCE = 1e-5  # Between what is served and what was trained.
 BATCH = 4096
@@ -35,7 +35,7 @@ def differences(served: Mapping[str, GraphModel], stages: Stages) -> list[str]:
     Returns:
         A reason for each signature whose answers differ by more than LARGEST_DIFFERENCE, or that has none.
     """
-    photos = requests.photo_requests(stages.ingest.path, schema.DEFAULT_SIGNATURE)[-1].inputs["photos"]
+    photos = warm_up_requests.photo_requests(stages.ingest.path, schema.DEFAULT_SIGNATURE)[-1].inputs["photos"]
     encoder = Embedder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
     embedded = encoder.embed(tf.constant(photos))["embedding"].numpy()
     comparisons: dict[str, Callable[[GraphModel], list[str]]] = {
@@ -78,7 +78,7 @@ def _ranker(served: GraphModel, stages: Stages) -> list[str]:
             "item_id": candidates.ravel()
         }
         rows = zip(*(some[name] for name in schema.EXAMPLE_FEATURES), strict=True)
-        examples = {"inputs": np.array([requests.serialised_example(*row) for row in rows], object)}
+        examples = {"inputs": np.array([warm_up_requests.serialised_example(*row) for row in rows], object)}
         alone = trained(some)
         for name, difference in {
             "pairs": served(**batch)["probability"] - trained(batch),

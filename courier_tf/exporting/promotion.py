@@ -4,12 +4,12 @@ import datetime
 from pathlib import Path
 
 from courier_tf import schema
-from courier_tf.exporting.gate import measure
-from courier_tf.exporting.stages import Stages
+from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.promotion_checks import measure
 from courier_tf.exporting.versions import exclusive, newest_versions
 from courier_tf.settings import GateSettings
-from serving.bundle import write_models_config
-from serving.releases import Release, ReleaseError, Releases
+from serving.bundle.configuration import write_models_config
+from serving.bundle.releases import Release, ReleaseError, Releases
 
 
 def promote(workdir: Path, tolerances: GateSettings, server: str | None = None, withdrawn: bool = False) -> Release:

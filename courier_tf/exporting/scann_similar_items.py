@@ -3,11 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+from courier_tf.clusters.item_search import CANDIDATES, FEWEST_ITEMS, RECALL, TUNED_ON, SimilarItems
 from courier_tf.clusters.scann_index import ScannIndex
 from courier_tf.clusters.seeding import ClusterError
-from courier_tf.clusters.similar_items import CANDIDATES, FEWEST_ITEMS, RECALL, TUNED_ON, SimilarItems
 from courier_tf.exporting.similar_items import NEIGHBOURS, ServedSimilarItems
-from courier_tf.pretrain.embedder import FrozenEncoder
+from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 
 
 class ServedScannSimilarItems(ServedSimilarItems):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import images, schema
-from courier_tf.pretrain.embedder import FrozenEncoder
+from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.schema import RowStatus
 
 NEIGHBOURS = 50  # Of each answer; a client that wants fewer takes the first.

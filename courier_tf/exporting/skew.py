@@ -11,12 +11,13 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from courier_tf import artefacts, records, schema
-from courier_tf.exporting.stages import Stages
+from courier_tf import schema
+from courier_tf.exporting.finished_stages import Stages
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import load_plan, load_ranker
-from serving.request_log import Logged, read_log
+from courier_tf.ranking.ranker_files import load_plan, load_ranker
+from courier_tf.workdir import artefacts, records
+from serving.client.request_log import Logged, read_log
 
 LARGEST_DIFFERENCE = 1e-5
 TRAIN_BATCHES = 32  # Of 4096 impressions, to compare the features with.

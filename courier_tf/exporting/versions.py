@@ -9,13 +9,14 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from courier_tf import artefacts, atomic, schema
-from courier_tf.graph_model import GraphModel
-from courier_tf.pretrain.embedder import save_module
-from serving import batching, warmup
-from serving.messages import Request
-from serving.stock_ops import require_stock_ops
-from serving.warmup import WarmUpError
+from courier_tf import schema
+from courier_tf.pretrain.frozen_encoder import save_module
+from courier_tf.workdir import artefacts, atomic
+from serving.bundle import batching, warmup
+from serving.bundle.graph_model import GraphModel
+from serving.bundle.messages import Request
+from serving.bundle.stock_ops import require_stock_ops
+from serving.bundle.warmup import WarmUpError
 
 LOCK_FILE = ".export.lock"
 WARM_UP_LOG = "warm_up_log"  # Input of a version that warms up with logged requests.

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from courier_tf import records, schema
+from courier_tf import schema
 from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.workdir import records
 
 SHUFFLE_ROWS = 16_384
 DAY = 86_400  # Seconds.

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from courier_tf import records
+from courier_tf.workdir import records
 
 
 @dataclasses.dataclass(frozen=True)

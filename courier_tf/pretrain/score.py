@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from courier_tf import records, schema
+from courier_tf import schema
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.pretrain.spread import effective_rank, uniformity
+from courier_tf.workdir import records
 
 HISTORY = 10  # Most recent history items that a candidate is compared with.
 ROWS = 8192  # Impressions at a time.

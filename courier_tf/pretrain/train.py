@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from courier_tf import artefacts, records
-from courier_tf.leakage import require_past_histories, require_past_page_views
 from courier_tf.pretrain import data
-from courier_tf.pretrain.embedder import export_embedder
 from courier_tf.pretrain.encoder import Encoder, save_encoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder
+from courier_tf.pretrain.frozen_encoder import export_embedder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.clip import Clip, title_words
 from courier_tf.pretrain.objectives.courier import Courier
@@ -26,6 +24,8 @@ from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.pretrain.score import held_out_score
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import TrainingError, precision_policy
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.leakage import require_past_histories, require_past_page_views
 
 EMBEDDER_FOLDER = "embedder"  # SavedModel, for the embed stage.
 WATCHED_PHOTOS = 512

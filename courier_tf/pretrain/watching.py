@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.atomic import write_file
 from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.training import UNIFORMITY
+from courier_tf.workdir.atomic import write_file
 
 keras = tf.keras
 

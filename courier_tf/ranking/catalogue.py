@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.records import Items
 from courier_tf.schema import CATEGORY, column_feature
+from courier_tf.workdir.records import Items
 
 ITEM = "item"  # Name of the one code column that is no item column.
 CATEGORY_CODE = column_feature(CATEGORY)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from courier_tf import records, schema
+from courier_tf import schema
+from courier_tf.workdir import records
 
 SHUFFLE_ROWS = 65_536
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from courier_tf import records
 from courier_tf.ranking.data import RankingError, impression_batches
 from courier_tf.ranking.metrics import auc, evaluate_slices
+from courier_tf.workdir import records
 
 HEADLINE = "repeats_left_out"
 COLD, RARE = "train_events/0", "train_events/0-4"

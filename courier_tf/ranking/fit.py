@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.atomic import write_file
 from courier_tf.ranking import data
 from courier_tf.ranking.evaluation import Evaluation
 from courier_tf.ranking.metrics import auc, logloss
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import CONFIG_FILE, Plan, new_ranker, save_ranker
+from courier_tf.ranking.ranker_files import CONFIG_FILE, Plan, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
@@ -24,6 +23,7 @@ from courier_tf.training import (
     progress,
     rows_per_replica,
 )
+from courier_tf.workdir.atomic import write_file
 
 keras = tf.keras
 PREDICT_BATCH = 8192

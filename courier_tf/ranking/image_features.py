@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.ranking.looks import Looks, usual_cosine, usual_embedding
 from courier_tf.ranking.repeats import history_share, same_values
+from courier_tf.ranking.visual_features import Looks, usual_cosine, usual_embedding
 
 keras = tf.keras
 

@@ -12,8 +12,8 @@ from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.image_features import ImageFeatures
 from courier_tf.ranking.keras_metrics import RankingMetrics
-from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.repeats import repeat_numbers, same_values
+from courier_tf.ranking.visual_features import Looks
 
 keras = tf.keras
 START_SEEDS = 65_536  # Replicas that each have draws of their own.

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from courier_tf import artefacts, records
-from courier_tf.leakage import require_past_histories
-from courier_tf.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
 from courier_tf.ranking import data
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
-from courier_tf.ranking.compare import VALID_FILE, best_start, compare, predictions_of, start_directory
+from courier_tf.ranking.comparison import VALID_FILE, best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import PREDICT_BATCH, fit, fit_best, rates_of
 from courier_tf.ranking.image_features import IMAGE_FEATURES
-from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import Plan, load_plan, load_ranker
+from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker
+from courier_tf.ranking.visual_features import Looks
 from courier_tf.ranking.warm_start import rows_in_common, take_over
 from courier_tf.settings import RankSettings
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.leakage import require_past_histories
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 COPY_SUFFIX = ".copying"

@@ -13,7 +13,7 @@ import tensorflow as tf
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import Plan
+from courier_tf.ranking.ranker_files import Plan
 
 UNKNOWN = ("unknown",)  # The label of row 0 of each embedding table.
 

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Literal
 
 from courier_tf import schema
-from courier_tf.rank_modes import NO_IMAGE_FEATURE, RankModeError, image_features, is_control
 from courier_tf.settings.checked import Checked, SettingsError
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, RankModeError, image_features, is_control
 
 ATTENTION_HEADS = 4  # Of the reconstruction multi_head.
 

@@ -10,7 +10,6 @@ import pandas as pd
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
-from courier_tf.atomic import replace_directory
 from courier_tf.shop.photos import COLOURS, DEPARTMENTS, HUES, SILHOUETTES, TONES, Photo, draw
 from courier_tf.shop.simulate import (
     MATERIALS,
@@ -20,6 +19,7 @@ from courier_tf.shop.simulate import (
     simulate_impressions,
     simulate_tastes,
 )
+from courier_tf.workdir.atomic import replace_directory
 
 SHOP_FILE = "shop.json"  # What made the shop; also the mark of a folder that may be overwritten.
 TRUTH_FILE = "truth.csv"  # item_id -> look: for tests alone, no part of the raw format.

@@ -14,9 +14,10 @@ import tensorflow as tf
 from PIL import Image
 
 from beam_jobs.ingest import ingest
-from courier_tf import records, schema
-from courier_tf.artefacts import MadeBy
+from courier_tf import schema
 from courier_tf.settings import IngestSettings
+from courier_tf.workdir import records
+from courier_tf.workdir.artefacts import MadeBy
 
 DAY = 86_400
 FIRST = 1_600_000_000 // DAY * DAY  # Midnight of the first day.

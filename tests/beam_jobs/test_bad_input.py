@@ -12,7 +12,8 @@ from PIL import Image
 
 from beam_jobs.photos import normalise
 from beam_jobs.sources import RawDataError
-from courier_tf import images, records
+from courier_tf import images
+from courier_tf.workdir import records
 
 from .conftest import FIRST, impression_log, photo, view_of
 

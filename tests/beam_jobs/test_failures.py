@@ -10,8 +10,9 @@ from beam_jobs.formats import RawDataError
 from beam_jobs.ingest import main
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.sources import RawFolder
-from courier_tf import records, schema
+from courier_tf import schema
 from courier_tf.settings import IngestSettings
+from courier_tf.workdir import records
 
 from .conftest import impression_log, positives_log
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from beam_jobs.ingest import fingerprint_of_raw
-from courier_tf import records, schema
-from courier_tf.leakage import require_past_page_views
+from courier_tf import schema
+from courier_tf.workdir import records
+from courier_tf.workdir.leakage import require_past_page_views
 
 from .conftest import DAY, FIRST, Raw, impression_log, positives_log, view_of
 

@@ -17,8 +17,8 @@ import pandas as pd
 import tyro
 from scipy import stats
 
+from courier_tf.experiment.experiment import RESULTS_FILE
 from courier_tf.experiment.grids import OBJECTIVES
-from courier_tf.experiment.run import RESULTS_FILE
 from courier_tf.ranking.evaluation import HEADLINE, RARE_HEADLINE
 
 CATEGORY, ALL = "rank_columns=category", "rank_columns=default"

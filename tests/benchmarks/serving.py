@@ -28,19 +28,19 @@ from rich.table import Table
 
 from courier_tf import schema
 from courier_tf.chain import Chain
-from courier_tf.exporting.requests import photo_requests, ranker_requests
-from courier_tf.exporting.stages import Stages
+from courier_tf.commands.load_test import load_test, summarise
+from courier_tf.exporting.finished_stages import Stages
 from courier_tf.exporting.versions import newest_version
-from courier_tf.graph_model import GraphModel
-from courier_tf.pretrain.embedder import FrozenEncoder
+from courier_tf.exporting.warm_up_requests import photo_requests, ranker_requests
 from courier_tf.pretrain.fit import ENCODER_FOLDER
+from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.process import prepare
 from courier_tf.ranking.image_features import ClusterId, SimScore
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import load_ranker
+from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import Settings
-from serving.load_test import load_test, summarise
-from serving.messages import model_spec, predict_request
+from serving.bundle.graph_model import GraphModel
+from serving.bundle.messages import model_spec, predict_request
 
 REPEATS, WARM = 60, 5
 RANK_REPEATS = 1000  # One call in a hundred is above the 99th percentile: there must be some of them.

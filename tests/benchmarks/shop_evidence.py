@@ -19,12 +19,12 @@ import pandas as pd
 import tyro
 from scipy import stats
 
-from courier_tf.atomic import write_file
 from courier_tf.experiment.store import STORE_FOLDER, SharingChain
-from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
 from courier_tf.settings import Settings
+from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
+from courier_tf.workdir.atomic import write_file
 
 CONTROL = "cluster_id_permuted"
 

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import tyro
 from sklearn.metrics import adjusted_rand_score
 
-from courier_tf import artefacts
-from courier_tf.atomic import write_file
 from courier_tf.clusters.files import TABLE_FILE
 from courier_tf.experiment.store import STORE_FOLDER, SharingChain
-from courier_tf.presets import PRESETS
 from courier_tf.process import prepare
 from courier_tf.settings import Settings
+from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.atomic import write_file
 
 STEPS = (10, PRESETS["demo"].pretrain.pretrain_steps)  # The train span of the shop has about 15 days.
 ALGORITHMS = ("kmeans", "online", "residual")

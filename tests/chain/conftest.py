@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from courier_tf.chain import Chain
-from courier_tf.presets import PRESETS
 from courier_tf.settings import Settings
+from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop
 
 SHOP = ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32)

@@ -10,16 +10,16 @@ from sklearn.metrics import log_loss
 
 from beam_jobs.stable import stable_hash
 from courier_tf.clusters.seeding import ClusterError
+from courier_tf.commands.predict import predict
+from courier_tf.commands.similar import similar
 from courier_tf.exporting.versions import newest_version
-from courier_tf.graph_model import GraphModel
-from courier_tf.predict import predict
 from courier_tf.ranking import data
 from courier_tf.ranking.evaluation import MAIN_SLICES, read_evaluation
 from courier_tf.ranking.fit import predict as predict_split
-from courier_tf.ranking.saved import load_ranker
-from courier_tf.records import read_items
+from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import Settings
-from courier_tf.similar import similar
+from courier_tf.workdir.records import read_items
+from serving.bundle.graph_model import GraphModel
 
 
 def test_metrics_file(finished):

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from courier_tf import artefacts
-from courier_tf.artefacts import MadeBy
 from courier_tf.chain import Chain
 from courier_tf.ranking.architecture import Architecture
-from courier_tf.ranking.compare import start_directory
-from courier_tf.ranking.saved import load_plan
+from courier_tf.ranking.comparison import start_directory
+from courier_tf.ranking.ranker_files import load_plan
 from courier_tf.ranking.train import COPY_SUFFIX, rank, same_rankers
 from courier_tf.settings import SettingsError
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import MadeBy
 
 
 def plans(chain, target, **values):

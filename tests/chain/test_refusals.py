@@ -12,19 +12,19 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from courier_tf import artefacts
 from courier_tf.chain import Chain
-from courier_tf.exporting.stages import Stages
+from courier_tf.commands.similar import similar
+from courier_tf.exporting.finished_stages import Stages
 from courier_tf.exporting.versions import newest_version
-from courier_tf.graph_model import GraphModel
-from courier_tf.leakage import LeakageError
 from courier_tf.pretrain.train import pretrain
-from courier_tf.ranking.compare import measure
+from courier_tf.ranking.comparison import measure
 from courier_tf.ranking.data import RankingError
-from courier_tf.records import Items, read_items
 from courier_tf.settings import SettingsError, with_values
-from courier_tf.similar import similar
 from courier_tf.training import TrainingError
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.leakage import LeakageError
+from courier_tf.workdir.records import Items, read_items
+from serving.bundle.graph_model import GraphModel
 from tests.chain.encoder_files import weights
 
 

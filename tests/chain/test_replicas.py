@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 import courier_tf
 import tensorflow as tf
-from courier_tf.cli import main
+from courier_tf.commands.program import main
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from courier_tf import artefacts
 from courier_tf.chain import Chain
-from courier_tf.ranking.saved import load_ranker
+from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.workdir import artefacts
 from tests.chain.encoder_files import weights
 
 

@@ -11,20 +11,20 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from beam_jobs.ingest import ingest
-from courier_tf import artefacts
-from courier_tf.artefacts import MadeBy
-from courier_tf.leakage import require_past_histories
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, predict
 from courier_tf.ranking.intervals import paired_gain
-from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.saved import load_ranker
+from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.ranking.train import plan_of, train_users
-from courier_tf.records import read_items
+from courier_tf.ranking.visual_features import Looks
 from courier_tf.settings import RankSettings
 from courier_tf.shop import TRUTH_FILE, ShopSettings, make_shop
 from courier_tf.shop.photos import HUES, TONES
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.leakage import require_past_histories
+from courier_tf.workdir.records import read_items
 from tests.chain.conftest import tiny
 
 SHOP = ShopSettings(items=200, users=300, days=12, page_views=5000, photo_size=32)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import schema
-from courier_tf.artefacts import MadeBy, write_aside
+from courier_tf.workdir.artefacts import MadeBy, write_aside
 
 
 def planted(clusters=12, each=60, dim=16, seed=0):

@@ -9,13 +9,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from courier_tf import records, schema
-from courier_tf.artefacts import ARTEFACT_FILE, MadeBy
+from courier_tf import schema
 from courier_tf.clusters.cluster import cluster
 from courier_tf.clusters.files import CODEBOOK_FILE, SHEETS_FOLDER, TABLE_FILE
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings, SettingsError
+from courier_tf.workdir import records
+from courier_tf.workdir.artefacts import ARTEFACT_FILE, MadeBy
 
 from .planted import photo_of, planted, write_embeddings
 

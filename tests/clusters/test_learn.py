@@ -6,8 +6,8 @@ import pytest
 from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.learn import learn
+from courier_tf.clusters.learning_states import Saved
 from courier_tf.clusters.online import Online
-from courier_tf.clusters.saved import Saved
 from courier_tf.settings import ClusterSettings
 
 from .planted import planted, write_embeddings

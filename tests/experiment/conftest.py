@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from beam_jobs import ingest
-from courier_tf.experiment import run as running
+from courier_tf.experiment import experiment as running
 from courier_tf.experiment import table
 from courier_tf.experiment.grids import Grid
-from courier_tf.presets import PRESETS
 from courier_tf.ranking.evaluation import Evaluation, slices_of
+from courier_tf.settings.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 GRID = Grid("about it", [{"clusters": [4, 8]}], {"rank_modes": ["none", "cluster_id"]}, seeds=[0, 1])

@@ -9,8 +9,6 @@ from typing import get_args, get_type_hints
 import pytest
 
 from courier_tf.experiment.grids import GRIDS, OBJECTIVES, Grid, grid_of, name_of
-from courier_tf.presets import PRESETS
-from courier_tf.rank_modes import image_features
 from courier_tf.ranking.image_features import IMAGE_FEATURES
 from courier_tf.settings import (
     IngestSettings,
@@ -20,6 +18,8 @@ from courier_tf.settings import (
     SettingsError,
     with_values,
 )
+from courier_tf.settings.presets import PRESETS
+from courier_tf.settings.rank_modes import image_features
 
 ROOT = Path(__file__).parents[2]
 

@@ -58,14 +58,15 @@ def test_what_waits_is_not_started_after_a_failure(tmp_path):
 
 EXPERIMENT = """
 import sys, pathlib
-from courier_tf.experiment import run
+from courier_tf.experiment import experiment
 from courier_tf.experiment.processes import Processes
 folder = pathlib.Path(sys.argv[1])
-run._run = lambda spec, key, processes: processes.run(["sh", "-c", "echo $$; exec sleep 600"], folder / "log.txt")
+command = ["sh", "-c", "echo $$; exec sleep 600"]
+experiment._run = lambda spec, key, processes: processes.run(command, folder / "log.txt")
 queue = {(name, 0): None for name in "abcdefgh"}
 with Processes(folder) as processes:
     given = {"workdir": folder, "fingerprints": dict.fromkeys(queue, ""), "every": {}, "processes": processes}
-    run._run_all(queue, parallel=1, **given)
+    experiment._run_all(queue, parallel=1, **given)
 """
 
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from courier_tf import artefacts
-from courier_tf.artefacts import MadeBy
 from courier_tf.experiment import store
-from courier_tf.experiment.cell import Spec, run_cell
+from courier_tf.experiment.grid_run import Spec, run_cell
 from courier_tf.experiment.store import SharingChain, commit
-from courier_tf.presets import PRESETS
+from courier_tf.settings.presets import PRESETS
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import MadeBy
 
 TINY = PRESETS["tiny"]
 

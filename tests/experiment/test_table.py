@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from courier_tf.experiment import table
-from courier_tf.experiment.run import experiment
+from courier_tf.experiment.experiment import experiment
 from tests.experiment.conftest import GRID, TINY
 
 

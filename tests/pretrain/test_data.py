@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 
 from beam_jobs.ingest import ingest
-from courier_tf import artefacts, records, schema
-from courier_tf.artefacts import MadeBy
-from courier_tf.presets import PRESETS
+from courier_tf import schema
 from courier_tf.pretrain import data
 from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.artefacts import MadeBy
 
 ROWS, HISTORY = 16, 3
 

@@ -8,9 +8,9 @@ from safetensors.numpy import save_file
 
 from courier_tf.backbone.checkpoints import weights_of
 from courier_tf.chain import Chain
-from courier_tf.presets import PRESETS
 from courier_tf.pretrain.encoder import Encoder, EncoderError, save_encoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER, new_encoder
+from courier_tf.settings.presets import PRESETS
 
 SETTINGS = dataclasses.replace(PRESETS["tiny"].pretrain, backbone="micro", embedding_dim=16)
 PHOTOS = np.random.default_rng(0).integers(0, 255, [3, 32, 32, 3], dtype=np.uint8)

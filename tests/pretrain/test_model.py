@@ -222,7 +222,7 @@ def test_encoder_files(tmp_path, pixels):
 
 
 def test_photo_store_numbers():
-    from courier_tf.records import Items
+    from courier_tf.workdir.records import Items
 
     png = tf.io.encode_png(np.zeros([4, 4, 3], np.uint8)).numpy()
     items = Items(

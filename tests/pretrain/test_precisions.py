@@ -7,15 +7,15 @@ import pytest
 import tensorflow as tf
 
 from beam_jobs.ingest import ingest
-from courier_tf import artefacts, records
-from courier_tf.artefacts import MadeBy
-from courier_tf.presets import PRESETS
 from courier_tf.pretrain.data import page_view_batches
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.training import precision_policy
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.artefacts import MadeBy
 
 STEPS, LAST = 200, 50
 

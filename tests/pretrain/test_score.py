@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from courier_tf import records, schema
+from courier_tf import schema
 from courier_tf.pretrain.encoder import DEVIATION, MEAN, Encoder
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.pretrain.score import held_out_score
+from courier_tf.workdir import records
 
 ITEMS = 12
 

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from courier_tf import records, schema
+from courier_tf import schema
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
-from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.saved import Plan
-from courier_tf.records import Items
+from courier_tf.ranking.ranker_files import Plan
+from courier_tf.ranking.visual_features import Looks
+from courier_tf.workdir import records
+from courier_tf.workdir.records import Items
 
 NOW = 1000
 IDS = [b"a", b"b", b"c", b"d"]

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from courier_tf.ranking.catalogue import ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import new_ranker
+from courier_tf.ranking.ranker_files import new_ranker
 from courier_tf.ranking.train import train_users
 from tests.ranking.shop import NOW, catalogue, features, items, plan, write_impressions
 

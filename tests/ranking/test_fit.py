@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from courier_tf.ranking import fit as fitting
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit_best, predict, rates_of
-from courier_tf.ranking.saved import load_ranker
+from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 from tests.ranking.shop import features, items, plan, write_impressions

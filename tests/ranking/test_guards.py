@@ -10,15 +10,16 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from courier_tf import records, schema
-from courier_tf.leakage import LeakageError, require_past_histories, require_past_page_views
+from courier_tf import schema
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, predict
-from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.saved import load_ranker
-from courier_tf.records import Items
+from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.ranking.visual_features import Looks
 from courier_tf.settings import RankSettings
+from courier_tf.workdir import records
+from courier_tf.workdir.leakage import LeakageError, require_past_histories, require_past_page_views
+from courier_tf.workdir.records import Items
 from tests.ranking.shop import NOW, plan, write_impressions
 
 ITEMS, CLUSTERS, TRAIN, VALID = 120, 6, 6144, 3000

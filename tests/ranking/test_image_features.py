@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.rank_modes import ImageFeature
 from courier_tf.ranking.image_features import (
     IMAGE_FEATURES,
     CategoryGate,
@@ -18,7 +17,8 @@ from courier_tf.ranking.image_features import (
     SimScore,
     Vector,
 )
-from courier_tf.ranking.looks import Looks, usual_cosine, usual_embedding
+from courier_tf.ranking.visual_features import Looks, usual_cosine, usual_embedding
+from courier_tf.settings.rank_modes import ImageFeature
 from tests.ranking.shop import looks
 
 #: Rows of candidates and histories in `looks()`: 3 has no photo, 4 is unknown or padding.

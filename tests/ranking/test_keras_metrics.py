@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from courier_tf.ranking import metrics
 from courier_tf.ranking.keras_metrics import RankingMetrics
-from courier_tf.ranking.saved import new_ranker
+from courier_tf.ranking.ranker_files import new_ranker
 from tests.ranking.shop import features, plan
 
 ROWS = 52

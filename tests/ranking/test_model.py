@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.saved import FORMAT, load_ranker, new_ranker, save_ranker
+from courier_tf.ranking.ranker_files import FORMAT, load_ranker, new_ranker, save_ranker
 from courier_tf.training import precision_policy
 from tests.ranking.shop import NOW, catalogue, features, items, looks, plan
 

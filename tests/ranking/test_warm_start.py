@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError
-from courier_tf.ranking.looks import Looks
-from courier_tf.ranking.saved import new_ranker
+from courier_tf.ranking.ranker_files import new_ranker
+from courier_tf.ranking.visual_features import Looks
 from courier_tf.ranking.warm_start import rows_in_common, take_over
 from tests.ranking.shop import NOW, catalogue, features, items, looks, plan
 

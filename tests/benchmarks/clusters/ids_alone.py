@@ -15,10 +15,10 @@ import tyro
 from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 
-from courier_tf import artefacts, records
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.pretrain.score import HISTORY
 from courier_tf.ranking.data import impression_batches
+from courier_tf.workdir import artefacts, records
 
 
 class Impressions(NamedTuple):

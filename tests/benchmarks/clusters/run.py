@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from courier_tf.atomic import write_file
+from courier_tf.workdir.atomic import write_file
 from tests.benchmarks.child import run
 
 

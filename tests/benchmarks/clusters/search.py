@@ -23,7 +23,7 @@ def ours(way: str, points: np.ndarray, number: int):
 
         assign = Assigner(points[None], "exact" if way == "exact" else "scann")
         return lambda queries: assign(queries)[0]
-    from courier_tf.clusters.similar_items import SimilarItems
+    from courier_tf.clusters.item_search import SimilarItems
 
     index = SimilarItems(points, "exact" if way == "exact" else "scann")
     return lambda queries: index(queries, number)[0]

@@ -11,9 +11,9 @@ from tests.benchmarks.child import answer, repeated
 
 
 def main(photos: str, ingest: str, rows: str) -> None:
-    from courier_tf import artefacts, records
     from courier_tf.pretrain.data import page_view_batches
     from courier_tf.pretrain.photo_store import PhotoStore
+    from courier_tf.workdir import artefacts, records
 
     facts = artefacts.read(Path(ingest), "ingest").facts
     store = PhotoStore.of(records.read_items(Path(ingest), facts["item_columns"]), facts["image_size"])

@@ -19,9 +19,9 @@ HISTORY, PAGE_VIEW, DIM, HEADS, TEMPERATURE, RATE, BATCHES = 5, 5, 256, 4, 0.05,
 
 def batches(ingest: Path, rows: int) -> list[dict]:
     """Some batches of the train span, as `CourierModel` takes them."""
-    from courier_tf import artefacts, records
     from courier_tf.pretrain.data import page_view_batches
     from courier_tf.pretrain.photo_store import PhotoStore
+    from courier_tf.workdir import artefacts, records
 
     facts = artefacts.read(ingest, "ingest").facts
     store = PhotoStore.of(records.read_items(ingest, facts["item_columns"]), facts["image_size"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import tyro
 
-from courier_tf import artefacts
-from courier_tf.atomic import write_file
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.atomic import write_file
 from tests.benchmarks.child import in_turn, run
 
 SWIN_BATCH = {("64", "forward"): 64, ("64", "train"): 32, ("224", "forward"): 8, ("224", "train"): 4}

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from courier_tf import artefacts, records
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
-from courier_tf.ranking.looks import Looks
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.train import train_users
+from courier_tf.ranking.visual_features import Looks
+from courier_tf.workdir import artefacts, records
 
 HISTORY, DIM, RATE = 20, 16, 1e-3
 INPUTS = ("user_id", "history_item_ids", "item_id")

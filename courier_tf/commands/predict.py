@@ -1,0 +1,35 @@
+"""`courier predict`: asks an exported ranker for click probabilities, as a server would."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from courier_tf.exporting.versions import newest_version
+from courier_tf.schema import CTR_RANKER
+from courier_tf.workdir.artefacts import ArtefactError
+from serving.bundle.graph_model import GraphModel
+
+
+def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequence[str]) -> np.ndarray:
+    """Prints and returns the click probability of each candidate, [N] float32.
+
+    Raises:
+        ArtefactError: the workdir holds no exported ranker.
+    """
+    version = newest_version(workdir / "models" / CTR_RANKER)
+    if version is None:
+        raise ArtefactError(f"{workdir} holds no exported {CTR_RANKER}. Run 'courier export' first.")
+    rows = len(candidates)
+    probability = GraphModel(version)(
+        user_id=np.array([user.encode()] * rows, object),
+        history_item_ids=np.array([[item.encode() for item in history] or [b""]] * rows, object),
+        item_id=np.array([item.encode() for item in candidates], object),
+    )["probability"]
+    table = Table("item", "click probability", title=f"{CTR_RANKER} version {version.name}, user {user}")
+    for place in np.argsort(-probability):
+        table.add_row(candidates[place], f"{probability[place]:.6f}")
+    Console(markup=False, emoji=False).print(table)  # Ids are the words of the shop.
+    return probability

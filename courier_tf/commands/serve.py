@@ -1,0 +1,169 @@
+"""`courier serve`: TF Serving on the bundle where there is one, else the local server."""
+
+import contextlib
+import logging
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from google.protobuf import text_format
+
+from courier_tf.workdir.atomic import write_file
+from serving.bundle.configuration import (
+    BATCHING_CONFIG,
+    COMPOSE_FILE,
+    MODELS_CONFIG,
+    MONITORING_CONFIG,
+    BundleError,
+    read_models_config,
+)
+from serving.bundle.roll_out import next_step, states_of
+
+BINARY = "tensorflow_model_server"
+#: What a server ends with that was told to: by itself, by the signal, or in the words of a shell and of Docker.
+ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+Server = Literal["auto", "tensorflow_model_server", "docker", "local"]
+
+
+def serve(bundle: Path, models: Path, port: int, rest_port: int, server: Server = "auto") -> None:
+    """Serves until it is interrupted or terminated.
+
+    Args:
+        bundle, models: folders of the bundle and of the models.
+        port, rest_port: of gRPC and REST.
+        server: which one; "auto" takes the first of `tensorflow_model_server`, Docker, the local server that is here.
+
+    Raises:
+        BundleError: the bundle is missing or broken, or the server asked for is not here, or it failed.
+    """
+    read_models_config(bundle / MODELS_CONFIG, models)  # Fails early.
+    chosen = available() if server == "auto" else server
+    print(f"Serving {models}: gRPC localhost:{port}, REST http://localhost:{rest_port}", flush=True)
+    if chosen == BINARY:
+        print(f"by TensorFlow Serving ({shutil.which(BINARY)})", flush=True)
+        _run_binary(bundle, models, port, rest_port)
+    elif chosen == "docker":
+        print("by TensorFlow Serving in Docker", flush=True)
+        ports = {"GRPC_PORT": str(port), "REST_PORT": str(rest_port)}
+        _run(["docker", "compose", "--file", str(bundle / COMPOSE_FILE), "up"], ports)
+    else:
+        print(
+            "by the LOCAL SERVER: the API of TensorFlow Serving in Python, for laptops and tests. It does not join "
+            f"requests into batches; measure nothing with it that is meant for production. ({BINARY} on the PATH or a "
+            "running Docker would be used instead.)",
+            flush=True,
+        )
+        _run_local(bundle, models, port, rest_port)
+
+
+def available() -> Server:
+    """The best server that this machine has."""
+    if shutil.which(BINARY):
+        return "tensorflow_model_server"
+    if shutil.which("docker"):
+        try:
+            if subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0:
+                return "docker"
+        except subprocess.TimeoutExpired:
+            pass  # A client without an engine.
+    return "local"
+
+
+def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> list[str]:
+    """Command line of TF Serving, as in the compose file."""
+    return [
+        BINARY,
+        f"--port={port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=10",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--enable_grpc_healthcheck_service=true",
+        "--enable_batching=true",
+        "--enable_per_model_batching_parameters=true",
+        f"--batching_parameters_file={bundle / BATCHING_CONFIG}",
+        f"--monitoring_config_file={bundle / MONITORING_CONFIG}",
+    ]
+
+
+def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / MODELS_CONFIG
+        given = read_models_config(bundle / MODELS_CONFIG, models)
+        write_file(config, text_format.MessageToString(given))
+
+        def follow() -> None:
+            """The bundle names the models' place in a container; here they lie elsewhere. Labels move when they may."""
+            target = read_models_config(bundle / MODELS_CONFIG, models)
+            if target == given:
+                return
+            names = {one.name for one in target.model_config_list.config}
+            step = next_step(target, given, states_of(f"localhost:{port}", names))
+            if step != given:
+                write_file(config, text_format.MessageToString(step))
+                given.CopyFrom(step)
+
+        def follow_if_possible() -> None:
+            try:
+                follow()
+            except (BundleError, OSError) as error:  # What is served is served on.
+                print(f"not followed: {error}", flush=True)
+
+        _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow_if_possible)
+
+
+def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:
+    # In a session of its own: from a terminal Ctrl-C would come twice, which Docker takes for "at once".
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    with _stopped_by(process.terminate):
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    every_second()
+                    process.wait(1)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode not in ENDED:
+        raise BundleError(f"{command[0]} ended with code {process.returncode}")
+
+
+def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("serving").setLevel(logging.INFO)  # What is served from when on.
+    stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # An Event must not be set by a handler of signals.
+    with _stopped_by(lambda: stopped.put(None)):
+        from serving.local.local_server import LocalServer  # TensorFlow only where it is needed.
+
+        try:
+            server = LocalServer(bundle, models, port, rest_port)
+        except (OSError, RuntimeError) as error:
+            raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
+        with server:
+            for model, loaded in server.models.summary.items():
+                print(f"{model}: {loaded}", flush=True)
+            print("ready", flush=True)
+            stopped.get()
+
+
+@contextlib.contextmanager
+def _stopped_by(stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` when we are told to end, also where a shell has started us in the background with SIGINT ignored."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Else it is `nohup`, and meant.
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""The results of the chain that an export is made of."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from courier_tf.ranking.comparison import start_directory
+from courier_tf.settings.rank_modes import is_control
+from courier_tf.workdir.artefacts import Artefact, read, require_encoder, require_input
+
+
+class Stages(NamedTuple):
+    """The finished stages that are exported."""
+
+    ingest: Artefact
+    pretrain: Artefact
+    embed: Artefact
+    cluster: Artefact
+    rank: Artefact
+
+    @classmethod
+    def read(cls, workdir: Path) -> "Stages":
+        """Those of a workdir.
+
+        Raises:
+            ArtefactError: one of them is not finished.
+        """
+        return cls(*(read(workdir / stage, stage) for stage in cls._fields))
+
+    @property
+    def encoder(self) -> str:
+        """Fingerprint of the encoder."""
+        return self.pretrain.facts["encoder"]
+
+    @property
+    def mode(self) -> str:
+        """Image-feature mode of the ranker that is served: the last one that is no control."""
+        modes = self.rank.made_by.settings["rank_modes"]
+        return next(mode for mode in reversed(modes) if not is_control(mode))
+
+    @property
+    def ranker(self) -> Path:
+        """Directory of that ranker: of its starts the best one."""
+        return start_directory(self.rank.path, self.mode, self.rank.facts["best_start"][self.mode])
+
+    @property
+    def history_length(self) -> int:
+        """Most recent history items that it was trained on."""
+        return min(self.rank.made_by.settings["rank_history_length"], self.ingest.facts["history_kept"])
+
+    def require_fit(self) -> None:
+        """Refuses results of different runs.
+
+        Raises:
+            ArtefactError: the embeddings, the codebook or the ranker come from something else than is exported.
+        """
+        for stage in (self.pretrain, self.embed, self.cluster, self.rank):
+            require_input(stage, "ingest", self.ingest.fingerprint)
+        for stage in (self.embed, self.cluster):
+            require_encoder(stage, self.pretrain)
+        require_input(self.rank, "cluster", self.cluster.fingerprint)

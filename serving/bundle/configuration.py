@@ -1,0 +1,103 @@
+"""The folder that a server is started with: configurations for TensorFlow Serving, compose file, model card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from courier_tf import schema
+from courier_tf.workdir.atomic import write_file
+from serving.bundle.batching import threads
+from serving.bundle.releases import Releases
+from serving.bundle.roll_out import roll_out
+from serving.bundle.server_config_pb2 import MonitoringConfig
+
+MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
+SCANN_CONFIG, COMPOSE_FILE = "models_scann.config", "docker-compose.yml"
+MODELS_IN_CONTAINER, SCANN_MODELS_IN_CONTAINER = "/models", "/models_scann"
+COMMENT = """# Written by `courier export`. A request without a version or a label goes to the highest version loaded,
+# which may be the canary: name the label.
+"""
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+class BundleError(ValueError):
+    """A file of the bundle is missing or broken."""
+
+
+def write_bundle(
+    bundle: Path, newest: Mapping[str, int], releases: Releases, model_card: str, server: str | None = None
+) -> None:
+    """Writes the whole bundle; the file that a running server follows comes last.
+
+    Args:
+        bundle: folder to write, beside the folder of the models.
+        newest: model -> highest version.
+        releases: what was promoted.
+        model_card: its text.
+        server: as of `write_models_config`.
+    """
+    bundle.mkdir(parents=True, exist_ok=True)
+    write_file(bundle / COMPOSE_FILE, Path(__file__).with_name(COMPOSE_FILE).read_text())
+    write_file(bundle / schema.MODEL_CARD, model_card)
+    write_file(bundle / BATCHING_CONFIG, threads())
+    monitoring = MonitoringConfig()
+    monitoring.prometheus_config.enable, monitoring.prometheus_config.path = True, METRICS_PATH
+    write_file(bundle / MONITORING_CONFIG, text_format.MessageToString(monitoring))
+    write_models_config(bundle, newest, releases, server)
+
+
+def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Releases, server: str | None = None) -> None:
+    """Writes which versions are loaded, and which of them is `stable` and which the `canary`.
+
+    Args:
+        bundle, newest, releases: as of `write_bundle`.
+        server: host:port of the gRPC of a server that follows the file by itself: labels move once it has loaded what
+            they name. None where none does, or where `courier serve` sees to it.
+
+    Raises:
+        RollOutError: the server does not load the versions.
+    """
+    config = ModelServerConfig()
+    for model, version in newest.items():
+        one = config.model_config_list.config.add()
+        one.name, one.base_path, one.model_platform = model, f"{MODELS_IN_CONTAINER}/{model}", "tensorflow"
+        one.model_version_policy.specific.versions.extend(releases.loaded(model, version))
+        for label, labelled in releases.labels(model, version).items():
+            one.version_labels[label] = labelled
+    roll_out(bundle / MODELS_CONFIG, config, COMMENT, server)
+
+
+def write_scann_config(bundle: Path, newest: Mapping[str, int]) -> None:
+    """Writes the configuration of a second server, one that is built with ScaNN's ops."""
+    config = ModelServerConfig()
+    for model, version in newest.items():
+        one = config.model_config_list.config.add()
+        one.name, one.model_platform = model, "tensorflow"
+        one.base_path = f"{SCANN_MODELS_IN_CONTAINER}/{model}"
+        one.model_version_policy.specific.versions.append(version)
+    write_file(
+        bundle / SCANN_CONFIG,
+        "# Needs a build of TensorFlow Serving with ScaNN's ops: the stock server of models.config cannot load these.\n"
+        + text_format.MessageToString(config),
+    )
+
+
+def read_models_config(file: Path, models: Path) -> ModelServerConfig:
+    """The configuration in `file`, with the models looked for in `models`, as a server outside a container needs it.
+
+    Raises:
+        BundleError: it is missing or broken.
+    """
+    if not file.exists():
+        raise BundleError(f"{file} is missing. Run 'courier export' first.")
+    try:
+        config = text_format.Parse(file.read_text(), ModelServerConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file}: {error}") from error
+    if not config.model_config_list.config:  # A file that is cut may still be a configuration, of nothing.
+        raise BundleError(f"{file} names no model")
+    for one in config.model_config_list.config:
+        one.base_path = str(models.resolve() / one.name)
+    return config

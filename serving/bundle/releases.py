@@ -1,0 +1,121 @@
+"""Which versions are served under which label: releases, one version of every model each, in the order of promotion."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from courier_tf.workdir.atomic import write_file
+
+RELEASES_FILE = "releases.json"
+
+
+class ReleaseError(ValueError):
+    """There is no release to go to, or the list of releases is broken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """What was promoted together.
+
+    Attributes:
+        versions: model -> version.
+        time: of the promotion, ISO 8601, UTC.
+        measured: what the gate found.
+    """
+
+    versions: dict[str, int]
+    time: str
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Releases:
+    """All releases of a bundle.
+
+    Attributes:
+        promoted: the last one is `stable`.
+        withdrawn: rolled back, or never promoted; none of their versions becomes the canary unless it is promoted
+            again.
+    """
+
+    promoted: tuple[Release, ...] = ()
+    withdrawn: tuple[Release, ...] = ()
+
+    @classmethod
+    def read(cls, bundle: Path) -> "Releases":
+        """The releases of a bundle; none if nothing was promoted yet.
+
+        Raises:
+            ReleaseError: the file is broken.
+        """
+        file = bundle / RELEASES_FILE
+        if not file.exists():
+            return cls()
+        try:
+            content = json.loads(file.read_text())
+            return cls(**{kind: tuple(Release(**one) for one in content[kind]) for kind in ("promoted", "withdrawn")})
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ReleaseError(f"{file} is not a list of releases: {error!r}") from error
+
+    @contextlib.contextmanager
+    def written_after(self, bundle: Path) -> Iterator[None]:
+        """Writes the file once what is done inside has succeeded: it lies ready before, so that no full disk is in the
+        way of a change that the server has seen already."""
+        bundle.mkdir(parents=True, exist_ok=True)
+        ready = bundle / f".{RELEASES_FILE}.next"
+        try:
+            write_file(ready, json.dumps(dataclasses.asdict(self), indent=2))
+            yield
+            ready.replace(bundle / RELEASES_FILE)
+        finally:
+            ready.unlink(missing_ok=True)
+
+    @property
+    def stable(self) -> Release | None:
+        """What is served under that label."""
+        return self.promoted[-1] if self.promoted else None
+
+    def promote(self, release: Release) -> "Releases":
+        """With one more release; promoting what is stable already changes nothing."""
+        if self.stable and self.stable.versions == release.versions:
+            return self
+        return dataclasses.replace(self, promoted=(*self.promoted, release))
+
+    def roll_back(self) -> "Releases":
+        """With the release before as the stable one.
+
+        Raises:
+            ReleaseError: there is none.
+        """
+        if len(self.promoted) < 2:
+            raise ReleaseError("there is no release before the stable one to roll back to")
+        return Releases(self.promoted[:-1], (*self.withdrawn, self.promoted[-1]))
+
+    def withdraw(self, release: Release) -> "Releases":
+        """Without a canary that is not to be tried any more.
+
+        Raises:
+            ReleaseError: nothing is stable, to stand in for it, or it is what is stable.
+        """
+        if not self.stable or self.stable.versions == release.versions:
+            raise ReleaseError("there is no canary beside what is stable")
+        return dataclasses.replace(self, withdrawn=(*self.withdrawn, release))
+
+    def refused(self, model: str) -> set[int]:
+        """The versions of a model that were withdrawn and not promoted again."""
+        again = {release.versions.get(model) for release in self.promoted}
+        return {release.versions[model] for release in self.withdrawn if model in release.versions} - again
+
+    def labels(self, model: str, newest: int) -> dict[str, int]:
+        """Label -> version of a model. `stable` is missing before the model's first promotion."""
+        labels = {"stable": self.stable.versions[model]} if self.stable and model in self.stable.versions else {}
+        labels["canary"] = labels["stable"] if "stable" in labels and newest in self.refused(model) else newest
+        return labels
+
+    def loaded(self, model: str, newest: int) -> list[int]:
+        """The versions a server keeps: those with a label, and the one that a roll back would go to."""
+        former: Mapping[str, int] = self.promoted[-2].versions if len(self.promoted) > 1 else {}
+        return sorted({*self.labels(model, newest).values(), *([former[model]] if model in former else [])})

@@ -1,0 +1,148 @@
+"""How a request travels by REST."""
+
+import base64
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import requests
+import urllib3
+
+from serving.bundle.messages import REQUEST_ID, TIMEOUT_HEADER
+from serving.client.timed_session import timed_session
+from serving.client.transport import CallError
+
+_LONGEST_MESSAGE = 500
+_CODES = {
+    **dict.fromkeys((301, 302, 303, 307, 308), grpc.StatusCode.FAILED_PRECONDITION),
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.ABORTED,
+    411: grpc.StatusCode.INVALID_ARGUMENT,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    499: grpc.StatusCode.CANCELLED,
+    500: grpc.StatusCode.INTERNAL,
+    501: grpc.StatusCode.UNIMPLEMENTED,
+    502: grpc.StatusCode.UNAVAILABLE,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+class RestTransport:
+    """REST. `target` is a URL such as http://localhost:8501."""
+
+    def __init__(self, target: str) -> None:
+        self._url, self._session = target.rstrip("/"), timed_session()
+
+    def predict(self, model, label, signature, inputs, timeout_seconds, request_id) -> dict[str, np.ndarray]:
+        body = {"signature_name": signature, "inputs": {name: _to_json(value) for name, value in inputs.items()}}
+        place = f"{model}/labels/{label}" if label else model
+        content = self._call("POST", f"{place}:predict", body, timeout_seconds, request_id)
+        try:
+            outputs = content["outputs"]
+            if not isinstance(outputs, dict):  # A single output comes without its name.
+                outputs = {"outputs": outputs}
+            return {name: _from_json(value) for name, value in outputs.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(error, content, request_id) from error
+
+    def versions(self, model: str, timeout_seconds: float, request_id: str) -> dict[int, str]:
+        content = self._call("GET", model, None, timeout_seconds, request_id)
+        try:
+            return {int(one["version"]): one["state"] for one in content["model_version_status"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(error, content, request_id) from error
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout_seconds: float, request_id: str
+    ) -> Any:
+        headers = {REQUEST_ID: request_id, TIMEOUT_HEADER: f"{timeout_seconds:.3f}"}
+        timeout = urllib3.Timeout(total=timeout_seconds)
+        try:
+            answer = self._session.request(
+                method,
+                f"{self._url}/v1/models/{path}",
+                json=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,  # Each would begin the deadline anew, and TF Serving has none.
+            )
+        except (requests.RequestException, ValueError) as error:
+            raise CallError(_code_of(error), str(error), request_id) from error
+        try:
+            content = answer.json()
+        except ValueError as error:
+            if answer.status_code == 200:
+                raise _unreadable(error, answer.text, request_id) from error
+            content = answer.text[:_LONGEST_MESSAGE]
+        if answer.status_code != 200:
+            code = _CODES.get(answer.status_code, grpc.StatusCode.UNKNOWN)
+            message = content.get("error", content) if isinstance(content, dict) else content
+            raise CallError(code, str(message), request_id)
+        return content
+
+
+def _code_of(error: Exception) -> grpc.StatusCode:
+    """The code of a request that got no answer, or a part of one."""
+    causes = list(_causes(error))
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(one, kinds) for one in causes)
+
+    if has(requests.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    # A certificate does not get better by waiting; a connection that ends within TLS does.
+    if has(requests.exceptions.SSLError) and not has(ssl.SSLEOFError, ConnectionError):
+        return grpc.StatusCode.FAILED_PRECONDITION
+    if has(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        return grpc.StatusCode.UNAVAILABLE
+    if has(requests.exceptions.ContentDecodingError):
+        return grpc.StatusCode.INTERNAL
+    return grpc.StatusCode.INVALID_ARGUMENT
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What the libraries hold inside an error. Not its context, in which what the caller is at stands, too."""
+    yield error
+    for inner in (*error.args, getattr(error, "reason", None)):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def _unreadable(error: Exception, content: Any, request_id: str) -> CallError:
+    message = f"the answer cannot be read ({error!r}): {str(content)[:_LONGEST_MESSAGE]}"
+    return CallError(grpc.StatusCode.INTERNAL, message, request_id)
+
+
+def _to_json(value: np.ndarray) -> Any:
+    if value.dtype != object:
+        return value.tolist()
+    leaves = np.empty(value.size, object)
+    # Ids are text, photos are not: base64 carries both, text is shorter.
+    leaves[:] = [_text(leaf) for leaf in value.ravel()]
+    return leaves.reshape(value.shape).tolist()
+
+
+def _text(leaf: bytes) -> Any:
+    try:
+        return leaf.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(leaf).decode()}
+
+
+def _from_json(value: Any) -> np.ndarray:
+    found = np.array(value)
+    if found.dtype.kind == "U":
+        return np.char.encode(found).astype(object)
+    if found.dtype.kind not in "biuf":
+        raise ValueError("neither numbers nor text")
+    return found.astype(np.float32) if found.dtype.kind == "f" else found

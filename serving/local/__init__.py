@@ -1,0 +1,1 @@
+"""The local server, which stands in for TensorFlow Serving on laptops and in tests."""

@@ -1,0 +1,249 @@
+"""Load tests against a server that stalls, their figures by NumPy; the request log, and skew that was put in."""
+
+import dataclasses
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
+)
+
+from courier_tf import schema
+from courier_tf.commands.load_test import (
+    LoadTestError,
+    Sent,
+    kind_of,
+    load_test,
+    logged_requests,
+    report,
+    server_at,
+    summarise,
+    warm_up_requests,
+)
+from courier_tf.exporting import skew as skews
+from courier_tf.exporting.skew import SkewError
+from courier_tf.workdir.artefacts import ArtefactError
+from serving.bundle.graph_model import GraphModel
+from serving.bundle.messages import model_spec, predict_request
+from serving.client.client import CourierClient
+from serving.client.request_log import RequestLog, RequestLogError, read_log
+from serving.local.local_server import LocalServer
+from tests.served_shop import IDS
+
+
+def test_figures_by_numpy():
+    rng = np.random.default_rng(0)
+    latency = rng.exponential(0.01, 200)
+    sent = [Sent("ab"[n % 2], n / 100, value, "OK" if n % 10 else "UNAVAILABLE") for n, value in enumerate(latency)]
+    found = summarise(sent, 2.0)
+    good = np.array([n % 10 != 0 for n in range(200)])
+    for p in (50, 95, 99):
+        assert found["all"][f"p{p}_ms"] == pytest.approx(1000 * np.percentile(latency[good], p))
+    assert found["all"]["errors"] == {"UNAVAILABLE": 20} and found["all"]["requests"] == 200
+    assert found["all"]["answers_per_second"] == pytest.approx(90)  # Of two seconds.
+    assert found["a"]["requests"] == 100 and found["b"]["errors"] == {}
+    assert summarise([Sent("a", 0, 1, "INTERNAL")], 1.0)["a"]["p50_ms"] is None
+    behind = summarise([Sent("a", 0, 0.1, "OK"), Sent("a", 1, 3, "OK")], 2.0)
+    assert behind["a"]["answers_per_second"] == pytest.approx(2 / 4)  # The last answer came after four seconds.
+
+
+class Stalling(PredictionServiceServicer):
+    """Stands still for half a second at its tenth request, refuses the twentieth; notes the deadlines it is told."""
+
+    def __init__(self):
+        self.number, self.left = 0, []
+
+    def Predict(self, request, context):
+        self.number += 1
+        self.left.append(context.time_remaining())
+        if self.number == 10:
+            time.sleep(0.5)
+        if self.number == 20:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "full")
+        return PredictResponse()
+
+
+def test_a_stall_is_charged_to_every_request_that_waited():
+    server, stalling = grpc.server(ThreadPoolExecutor(1)), Stalling()
+    add_PredictionServiceServicer_to_server(stalling, server)
+    target = f"localhost:{server.add_insecure_port('localhost:0')}"
+    server.start()
+    request = predict_request(model_spec("m", "s"), {"x": np.zeros([3, 2], np.float32)})
+    sent = load_test(target, [request], rate=100, seconds=1, timeout_seconds=5)
+    server.stop(0)
+    assert len(sent) == 100 and {one.kind for one in sent} == {"m s 3x2"}
+    dues = np.array([one.due for one in sent])
+    assert (np.diff(dues) >= 0).all() and dues[0] >= 0 and 0.9 < dues[-1] <= 1
+    assert 0 < max(stalling.left) <= 5 * 1.03  # gRPC sends times up to 3 % too long.
+    waited = [one.latency for one in sent if dues[9] < one.due < dues[9] + 0.4]
+    assert len(waited) > 20 and min(waited) > 0.05
+    assert [one.code for one in sent].count("UNAVAILABLE") == 1
+    with pytest.raises(LoadTestError, match="no requests"):
+        load_test(target, [], 1, 1, 1)
+
+
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr("courier_tf.commands.load_test.READY_SECONDS", 0.2)
+    with pytest.raises(LoadTestError, match="nobody answers at localhost:1"):
+        load_test("localhost:1", [predict_request(model_spec("m", "s"), {"x": np.zeros(1)})], 1, 1, 1)
+    with pytest.raises(LoadTestError, match="nobody answers at localhost:1"):  # It is no TensorFlow Serving.
+        server_at("localhost:1")
+
+
+def test_what_is_not_answered_in_time_is_an_error():
+    ended = threading.Event()
+
+    class Silent(PredictionServiceServicer):
+        def Predict(self, request, context):
+            ended.wait(60)
+            return PredictResponse()
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    add_PredictionServiceServicer_to_server(Silent(), server)
+    target = f"localhost:{server.add_insecure_port('localhost:0')}"
+    server.start()
+    request = predict_request(model_spec("m", "s"), {"x": np.zeros(1)})
+    sent = load_test(target, [request], rate=10, seconds=0.3, timeout_seconds=0.2)
+    ended.set()
+    server.stop(0)
+    assert [one.code for one in sent] == ["DEADLINE_EXCEEDED"] * 3 and min(one.latency for one in sent) > 0.1
+
+
+@pytest.fixture(scope="module")
+def server(shop):
+    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
+        yield running
+
+
+def test_all_models_under_load(shop, server, tmp_path, capsys):
+    versions = [shop.workdir / "models" / model / "1" for model in schema.SERVED_MODELS]
+    requests = warm_up_requests(versions, "canary")
+    assert len({kind_of(request) for request in requests}) == len(requests) == 32 - 6  # Less classify and regress.
+    target = f"localhost:{server.port}"
+    sent = load_test(target, requests, rate=40, seconds=1.5, timeout_seconds=30)
+    found = report(sent, target, server_at(target), 40, 1.5, tmp_path)
+    assert found["kinds"]["all"]["errors"] == {} and found["kinds"]["all"]["requests"] == 60
+    assert "courier local server, not TensorFlow Serving" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "load_test.json").exists() and (tmp_path / "load_test.png").stat().st_size > 10_000
+
+
+def test_a_log_is_sent_again(shop, server, tmp_path):
+    """By the command: of the models asked for, under the label asked for, what stands in the log."""
+    from courier_tf.commands import program
+
+    log, again = logged(shop, server, tmp_path / "log"), []
+    asked = logged_requests(log, schema.SERVED_MODELS, "canary")
+    assert len(asked) == 8 and {request.model_spec.version_label for request in asked} == {"canary"}
+    first = next(iter(read_log(log))).request
+    assert asked[0] == predict_request(model_spec("ctr_ranker", "rank", label="canary"), first.inputs)
+    assert len(logged_requests(log, ["similar_items"], "canary")) == 1
+    with pytest.raises(LoadTestError, match="holds no request to image_embedder"):
+        logged_requests(log, ["image_embedder"], "canary")
+    run = server.models._served["ctr_ranker"].versions[1].run
+
+    def noting(signature, values, *others):
+        again.append((signature, values["item_id"].tolist()))
+        return run(signature, values, *others)
+
+    words = ["load-test", "--workdir", str(shop.workdir), "--log", str(log), "--target", f"localhost:{server.port}"]
+    words += ["--label", "canary", "--models", "ctr_ranker", "--rate", "40", "--seconds", "1", "--out", str(tmp_path)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server.models._served["ctr_ranker"].versions[1], "run", noting)
+        program.main([*words, "--timeout-seconds", "60"])
+    kinds = json.loads((tmp_path / "load_test.json").read_text())["kinds"]
+    assert kinds["all"]["requests"] == 40 and kinds["all"]["errors"] == {}
+    assert set(kinds) == {"all", "ctr_ranker rank", "ctr_ranker serving_default"}
+    sent = {(one.request.signature, str(one.request.inputs["item_id"].tolist())) for one in list(read_log(log))[:7]}
+    assert len(again) == 40 and {(signature, str(items)) for signature, items in again} == sent
+
+
+def logged(shop, server, folder, share=1.0):
+    """A log of requests with known and unknown ids, padding and parts."""
+    log = RequestLog(folder, share)
+    with CourierClient(f"localhost:{server.port}", label="canary", timeout_seconds=20, log=log) as client:
+        for user in range(6):
+            client.rank(f"u{user}", IDS[:user], IDS[user : user + 5])
+        client.score(["u1", "stranger"], [[], IDS[:7]], ["i001", "no item"])
+        client.similar_to_items(["i001"])
+    log.close()
+    return folder
+
+
+def test_a_log_holds_what_was_asked_and_answered(shop, server, tmp_path):
+    records = list(read_log(logged(shop, server, tmp_path / "log")))
+    assert [record.model for record in records] == [schema.CTR_RANKER] * 7 + [schema.SIMILAR_ITEMS]
+    again = GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+    for record in records[:7]:
+        expected = again.run(record.request.signature, record.request.inputs)["probability"]
+        np.testing.assert_allclose(record.outputs["probability"], expected, atol=1e-6)
+    some = list(read_log(logged(shop, server, tmp_path / "some", share=0.5)))
+    assert 0 < len(some) < 8
+    with pytest.raises(RequestLogError, match="between 0 and 1"):
+        RequestLog(tmp_path / "x", 2)
+    with pytest.raises(RequestLogError, match="does not exist"):
+        list(read_log(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def train_like_valid(monkeypatch):
+    """The small shop has valid impressions alone."""
+    batches = skews.impression_batches
+    monkeypatch.setattr(skews, "impression_batches", lambda ingest, _, **words: batches(ingest, "valid", **words))
+
+
+def test_no_skew_where_nothing_was_changed(shop, server, tmp_path, train_like_valid, capsys):
+    found = skews.skew(shop.workdir, logged(shop, server, tmp_path / "log"))
+    assert found["scores"] == {
+        "compared": 32,
+        "of_other_versions": 0,
+        "largest_difference": pytest.approx(0, abs=1e-5),
+        "share_that_differs": 0.0,
+    }
+    log = found["features"]["log"]
+    assert log["pairs"] == 32 and log["users_that_the_ranker_does_not_know"] == pytest.approx(1 / 32)
+    assert log["items_not_in_the_catalogue"] == pytest.approx(1 / 32)
+    assert log["without_history"] == pytest.approx(6 / 32)
+    assert log["mean_history_length"] == pytest.approx((5 * (1 + 2 + 3 + 4 + 4) + 4) / 32)
+    assert "scores compared" in capsys.readouterr().out
+
+
+def test_skew_of_parts_that_do_not_belong_together(workdir):
+    file = workdir / "cluster" / "artefact.json"
+    content = json.loads(file.read_text())
+    former, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match=f"cluster belongs to the encoder another, but .*pretrain holds {former}"):
+        skews.skew(workdir, workdir / "log")
+
+
+def test_of_hashed_users_nobody_knows_which_are_unknown(shop, server, tmp_path, train_like_valid, monkeypatch):
+    plan = skews.load_plan(shop.stages.ranker)
+    hashed = plan._replace(architecture=dataclasses.replace(plan.architecture, user_buckets=7))
+    monkeypatch.setattr(skews, "load_plan", lambda _: hashed)
+    found = skews.skew(shop.workdir, logged(shop, server, tmp_path / "log"))
+    for side in found["features"].values():
+        assert "users_that_the_ranker_does_not_know" not in side and side["items_not_in_the_catalogue"] <= 1 / 32
+
+
+def test_skew_of_scores_is_told(shop, server, tmp_path, train_like_valid):
+    """One logged history lacks what the server was asked with: as if features were built otherwise there."""
+    log = RequestLog(tmp_path / "log", 1.0)
+    for number, record in enumerate(read_log(logged(shop, server, tmp_path / "true"))):
+        inputs = dict(record.request.inputs)
+        if number == 5:
+            inputs["history_item_ids"] = np.full_like(inputs["history_item_ids"], b"")
+        log.add(record.model, record.request.signature, inputs, record.outputs)
+    log.close()
+    with pytest.raises(SkewError, match=r"15\.6 % of the 32 scores of version \[1\] differ"):
+        skews.skew(shop.workdir, tmp_path / "log")
+    empty = RequestLog(tmp_path / "empty", 0.0)
+    empty.close()
+    with pytest.raises(SkewError, match="holds no request to ctr_ranker"):
+        skews.skew(shop.workdir, tmp_path / "empty")

@@ -1,0 +1,204 @@
+"""Running a grid: what is run, what a second call does, what is tuned and confirmed, how a failure is told."""
+
+import dataclasses
+import json
+from collections import Counter
+
+import pandas as pd
+import pytest
+
+from courier_tf.commands import program
+from courier_tf.experiment import experiment as running
+from courier_tf.experiment.experiment import experiment
+from courier_tf.experiment.processes import ExperimentError
+from courier_tf.shop import ShopSettings, make_shop
+from tests.experiment.conftest import GRID, TINY
+
+
+def test_a_run_that_is_broken_off_is_not_finished_and_keeps_its_peak(tmp_path, stand_in, monkeypatch, capsys):
+    work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
+    experiment(grid, "raw", work, work / "stages", TINY, until="pretrain")
+    used = work / "runs" / "clusters=4,seed=0" / "used.json"
+    about = json.loads(used.read_text())
+    used.write_text(json.dumps(about | {"peak_memory_gib": 7.5}))  # As if pre-training had needed more than rankers.
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")
+    with pytest.raises(ExperimentError):
+        experiment(grid, "raw", work, work / "stages", TINY)
+    assert json.loads(used.read_text())["until"] is None
+    monkeypatch.delenv("BREAK")
+    frame = experiment(grid, "raw", work, work / "stages", TINY)
+    assert set(frame["peak_memory_gib"]) == {7.5}
+    assert "is replaced" not in capsys.readouterr().out
+    experiment(grid, "other raw", work, work / "stages", TINY)
+    assert json.loads(used.read_text())["peak_memory_gib"] < 7.5, "that was another run"
+    assert "clusters=4,seed=0] was made with other settings, data or code, and is replaced" in capsys.readouterr().out
+
+
+def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, capsys):
+    work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
+    experiment(grid, "raw", work, work / "stages", TINY)
+    assert "is kept as" not in capsys.readouterr().out
+    monkeypatch.setattr(running, "commit", lambda: "later")
+    frame = experiment(grid, "raw", work, work / "stages", TINY)
+    assert "is kept as the code of" in capsys.readouterr().out and set(frame["commit"]) == {"c1"}
+
+
+def test_what_the_grid_names_in_every_run_cannot_be_given_beside_it(tmp_path, stand_in):
+    (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID) | {"blocks": [{}, {"temperature": [0.3]}]}))
+    words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path), "--preset", "tiny"]
+    for given in (["--seed", "3"], ["--seed=0"], ["--rank-modes", "none", "vector"], ["--rank_modes", "none"]):
+        name = given[0][2:].partition("=")[0].replace("-", "_")
+        with pytest.raises(SystemExit, match=f"'{name}'.*the grid names these itself"):
+            program.main([*words, *given])
+    program.main([*words, "--seeds", "3", "--temperature", "0.7"])
+    frame = pd.read_csv(tmp_path / "mine" / "valid" / "results.csv")
+    assert set(frame["seed"]) == {3} and set(frame["temperature"]) == {0.3, 0.7}, "it counts where no block names it"
+
+
+def test_a_workdir_knows_the_settings_of_its_last_experiment(tmp_path, stand_in):
+    """Else `--final` would read the test span of what nobody chose."""
+    (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID)))
+    words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path)]
+    program.main([*words, "--preset", "tiny", "--temperature", "0.7"])
+    program.main([*words, "--final"])
+    for span in ("valid", "test"):
+        frame = pd.read_csv(tmp_path / "mine" / span / "results.csv")
+        assert set(frame["temperature"]) == {0.7} and set(frame["image_size"]) == {TINY.ingest.image_size}
+
+
+def test_rankers_of_before_stay_in_the_table(tmp_path, stand_in):
+    for until in ("rank", "pretrain"):
+        experiment(GRID, "raw", tmp_path / "work", tmp_path / "stages", TINY, until=until)
+        assert "| clusters=8 | cluster_id |" in (tmp_path / "work" / "results.md").read_text()
+
+
+def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in):
+    tuned = dataclasses.replace(
+        GRID, blocks=[{"clusters": [4, 8], "temperature": [0.05, 0.3, 0.9]}, {"clusters": [2]}], tuned=["temperature"]
+    )
+    work = tmp_path / "work"
+    for _ in range(2):
+        frame = experiment(tuned, "raw", work, work / "stages", TINY)
+        ranked = frame[frame["mode"] == "cluster_id"]
+        assert set(ranked["run"]) == {"clusters=4,temperature=0.3", "clusters=8,temperature=0.3", "clusters=2"}
+        assert len(ranked) == 2 * 3, "both seeds"
+        screened = frame[frame["mode"].isna()]
+        assert set(screened["temperature"]) == {0.05, 0.9} and set(screened["seed"]) == {0} and len(screened) == 4
+        calls = Counter((work / "calls.txt").read_text().split())
+        assert calls.total() == 2 * 3 + 2 * 2 + 2, "screened, then those kept with every seed; each once"
+    text = (work / "results.md").read_text()
+    assert "| clusters=4,temperature=0.9 | 1 |" in text and "| clusters=4,temperature=0.9 | none" not in text
+
+
+def test_what_was_kept_by_an_earlier_call_and_is_not_any_more_has_no_rows_but_that_it_is_compared_by(
+    tmp_path, stand_in, monkeypatch
+):
+    tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.05, 0.2]}], tuned=["temperature"])
+    work = tmp_path / "work"
+    experiment(dataclasses.replace(tuned, seeds=[1]), "raw", work, work / "stages", TINY)  # Keeps 0.2.
+    monkeypatch.setattr(running.encoders, "CHOSEN_BY", "best_without_repeats")  # All equal: the first is kept.
+    frame = experiment(tuned, "raw", work, work / "stages", TINY)
+    found = [tuple(row) for row in frame[["temperature", "seed", "mode"]].fillna("").values]
+    assert found == [(0.05, s, m) for s in (0, 1) for m in ("none", "cluster_id")] + [(0.2, 0, "")]
+
+
+def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
+    grid = dataclasses.replace(
+        GRID, blocks=[{"temperature": [0.9]}, {"temperature": [0.05, 0.1, 0.2, 0.5]}], confirmed=2, seeds=[0, 1, 2]
+    )
+    work = tmp_path / "work"
+    for _ in range(2):
+        frame = experiment(grid, "raw", work, work / "stages", TINY)
+        ranked = frame[frame["mode"] == "cluster_id"]
+        assert ranked.groupby("temperature")["seed"].apply(sorted).to_dict() == {t: [0, 1, 2] for t in (0.9, 0.1, 0.2)}
+        assert set(frame[frame["mode"].isna()]["temperature"]) == {0.05, 0.5}
+    assert len((work / "calls.txt").read_text().split()) == 5 + 3 * 3, "screened, then those kept with every seed"
+
+
+def test_equal_settings_under_two_names_are_one_run(tmp_path, stand_in):
+    grid = dataclasses.replace(GRID, blocks=[{}, {"clusters": [TINY.cluster.clusters, 9]}], seeds=[0])
+    frame = experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
+    assert set(frame["run"]) == {"default", "clusters=9"}
+
+
+def test_encoders_that_cannot_be_compared(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(running.encoders, "CHOSEN_BY", "undefined")
+    tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.1, 0.2]}], tuned=["temperature"])
+    with pytest.raises(ExperimentError, match="undefined is not defined on the valid span"):
+        experiment(tuned, "raw", tmp_path / "work", tmp_path / "stages", TINY)
+
+
+def test_without_rankers(tmp_path, stand_in):
+    work = tmp_path / "work"
+    frame = experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")
+    assert len(frame) == 4 and "auc" not in frame and not (work / "gains.png").exists()
+    assert "SimScore" in (work / "results.md").read_text()
+    assert len(experiment(GRID, "raw", work, work / "stages", TINY)) == 8, "and with them"
+
+
+def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path, stand_in, monkeypatch):
+    work = tmp_path / "work"
+    monkeypatch.setenv("BREAK", "clusters=8,seed=0")
+    with pytest.raises(ExperimentError, match=r"clusters=8,seed=0 failed.*log\.txt"):
+        experiment(GRID, "raw", work, work / "stages", TINY)
+    assert "the disk is full" in (work / "runs" / "clusters=8,seed=0" / "log.txt").read_text()
+    assert len(pd.read_csv(work / "results.csv")) == 2 * 2, "what is finished stands in the results"
+    monkeypatch.delenv("BREAK")
+    experiment(GRID, "raw", work, work / "stages", TINY)
+    assert len(experiment(GRID, "raw", work, work / "stages", TINY)) == 8
+    calls = (work / "calls.txt").read_text().split()
+    once = {f"clusters={clusters},seed={seed}": 1 for clusters in (4, 8) for seed in (0, 1)}
+    assert Counter(calls) == once | {"clusters=8,seed=0": 2}
+    experiment(GRID, "other raw", work, work / "stages", TINY)
+    assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
+    reports = [work / name for name in ("results.md", "gains.png", "losses.png")]
+    assert all(report.exists() for report in reports)
+    monkeypatch.setenv("BREAK", "clusters=8,seed=0")
+    with pytest.raises(ExperimentError):
+        experiment(GRID, "raw", work, work / "stages", TINY)
+    assert not any(report.exists() for report in reports), "nor do reports of these stand beside rows of those"
+
+
+def test_what_is_finished_stays_in_the_results_of_a_call_that_fails_before_its_turn(tmp_path, stand_in, monkeypatch):
+    work = tmp_path / "work"
+    experiment(dataclasses.replace(GRID, seeds=[1]), "raw", work, work / "stages", TINY)
+    experiment(dataclasses.replace(GRID, blocks=[{"clusters": [8]}]), "raw", work, work / "stages", TINY)
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")  # The first of all.
+    with pytest.raises(ExperimentError):
+        experiment(GRID, "raw", work, work / "stages", TINY)
+    found = pd.read_csv(work / "results.csv")[["run", "seed", "mode"]].values.tolist()
+    runs = [("clusters=4", 1), ("clusters=8", 0), ("clusters=8", 1)]
+    assert found == [[*run, mode] for run in runs for mode in ("none", "cluster_id")]
+
+
+def test_what_ends_beside_a_run_that_fails_later_stands_in_the_results(tmp_path, stand_in, monkeypatch):
+    work = tmp_path / "work"
+    experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")  # How large they are is known from here on.
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")
+    monkeypatch.setenv("BREAK_AFTER", "5")
+    with pytest.raises(ExperimentError, match="clusters=4,seed=0 failed"):
+        experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
+    found = pd.read_csv(work / "results.csv")
+    assert found["mode"].notna().all() and "clusters=4" in set(found["run"]) and set(found["seed"]) <= {0, 1}
+    assert not ((found["run"] == "clusters=4") & (found["seed"] == 0)).any()
+
+
+@pytest.mark.slow
+def test_a_real_grid(tmp_path, capsys):
+    make_shop(tmp_path / "shop", ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32))
+    grid = {"about": "tiny", "blocks": [{"clusters": [4, 8]}], "seeds": [0]}
+    grid["fixed"] = {"rank_modes": ["none", "cluster_id+simscore"], "warmup_steps": 2, "pretrain_steps": 2}
+    grid["fixed"] |= {"pretrain_where": "department=tops", "rank_slice_columns": ["category", "department"]}
+    (tmp_path / "grid.json").write_text(json.dumps(grid))
+    words = ["experiment", str(tmp_path / "grid.json"), "--raw", str(tmp_path / "shop"), "--preset", "tiny"]
+    for final in ([], ["--final"]):
+        program.main([*words, "--workdir", str(tmp_path / "work"), *final])
+    stages = [path.name.split("-")[0] for path in (tmp_path / "work" / "stages").iterdir() if path.is_dir()]
+    assert sorted(stages) == ["cluster", "cluster", "embed", "ingest", "pretrain", "rank", "rank", "warmup"]
+    shown = capsys.readouterr().out
+    assert "| clusters=8 | cluster_id+simscore | 1 |" in shown
+    assert "gain over none, repeats left out, department/" in shown and "category/" not in shown
+    assert "| clusters=8 | cluster_id+simscore | department | " in shown
+    assert "The test span was read 2 times, by 2 runs." in shown
+    for split in ("valid", "test"):
+        assert set(pd.read_csv(tmp_path / "work" / "grid" / split / "results.csv")["split"]) == {split}

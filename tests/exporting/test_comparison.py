@@ -1,0 +1,116 @@
+"""Answers that are not the trained models': each signature of each model is tampered with, and the gate sees it."""
+
+import numpy as np
+import pytest
+
+from courier_tf import schema
+from courier_tf.exporting import promotion_checks
+from courier_tf.exporting.comparison import differences
+from courier_tf.exporting.promotion_checks import GateError, measure
+from courier_tf.settings import GateSettings
+
+LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+
+
+class Tampered:
+    """A served model of which one signature answers otherwise."""
+
+    def __init__(self, model, signature, change):
+        self.model, self.signature, self.change = model, signature, change
+
+    def __call__(self, **values):
+        return self.run(schema.DEFAULT_SIGNATURE, values)
+
+    def run(self, signature, values):
+        found = self.model.run(signature, values)
+        return {**found, **self.change(found)} if signature == self.signature else found
+
+
+def shifted(name, by=3e-5):
+    """The last row of an output is a little off."""
+
+    def change(found):
+        changed = found[name].copy()
+        changed[-1] += by
+        return {name: changed}
+
+    return change
+
+
+def rolled(name):
+    """Right answers in the wrong rows."""
+    return lambda found: {name: np.roll(found[name], 1, axis=0)}
+
+
+def other_code(found):
+    codes = found["codes"].copy()
+    codes[-1, 1] = 1 - codes[-1, 1].clip(0, 1)
+    return {"codes": codes}
+
+
+def nothing(found):
+    return {"item_ids": np.full_like(found["item_ids"], b""), "similarity": np.zeros_like(found["similarity"])}
+
+
+RANKER, EMBEDDER, SIMILAR = schema.SERVED_MODELS
+CASES = [
+    (RANKER, "serving_default", shifted("probability"), "the ranker's pairs are served with a difference of"),
+    (RANKER, "serving_default", lambda f: {"probability": f["probability"] * np.nan}, "a difference of nan"),
+    (RANKER, "rank", shifted("probability"), "the ranker's rank are served with a difference of"),
+    (RANKER, "rank", lambda f: {"probability": f["probability"] * np.nan}, "a difference of nan"),
+    (RANKER, "examples", shifted("probability"), "the ranker's examples are served with a difference of"),
+    (RANKER, "classify", shifted("scores"), "the ranker's classify are served with a difference of"),
+    (RANKER, "regress", shifted("outputs"), "the ranker's regress are served with a difference of"),
+    (EMBEDDER, "serving_default", shifted("embedding"), "embeddings of photos are served with a difference of"),
+    (EMBEDDER, "pixels", shifted("embedding"), "embeddings of pixels are served with a difference of"),
+    (EMBEDDER, "pixels", other_code, "codes of level 1 of pixels are not those"),
+    (EMBEDDER, "pixels", shifted("cluster_id", 1), "codes of level 0 of pixels are not those"),
+    (EMBEDDER, "pixels", shifted("codes", -100), "codes of level 0 of pixels are not those"),
+]
+CASES += [
+    (SIMILAR, signature, change, f"similar items by {by} are served with a difference of")
+    for signature, by in (("serving_default", "item"), ("by_photo", "photo"), ("by_embedding", "embedding"))
+    for change in (shifted("similarity"), rolled("item_ids"), shifted("status", 3), nothing)
+]
+
+
+@pytest.fixture(scope="module")
+def exported(shop, loaded_once):
+    """The models as they were exported."""
+    return {model: loaded_once["GraphModel"](shop.workdir / "models" / model / "1") for model in schema.SERVED_MODELS}
+
+
+def test_what_was_exported_is_what_was_trained(shop, exported):
+    assert differences(exported, shop.stages) == []
+
+
+@pytest.mark.parametrize(("model", "signature", "change", "reason"), CASES)
+def test_one_signature_that_answers_otherwise(shop, exported, model, signature, change, reason):
+    (found,) = differences({**exported, model: Tampered(exported[model], signature, change)}, shop.stages)
+    assert reason in found
+
+
+def test_a_signature_that_is_missing(shop, exported):
+    class Without(Tampered):
+        def run(self, signature, values):
+            if signature == schema.BY_PHOTO:
+                raise KeyError(signature)
+            return self.model.run(signature, values)
+
+    (found,) = differences({**exported, SIMILAR: Without(exported[SIMILAR], "", None)}, shop.stages)
+    assert found == "similar_items cannot be compared with what was trained: KeyError('by_photo')"
+
+
+def test_the_gate_refuses_with_all_of_them(shop, exported, monkeypatch):
+    tampered = {
+        EMBEDDER: Tampered(exported[EMBEDDER], "pixels", shifted("embedding")),
+        RANKER: Tampered(exported[RANKER], "examples", shifted("probability")),
+        SIMILAR: Tampered(exported[SIMILAR], "by_photo", shifted("similarity")),
+    }
+    monkeypatch.setattr(promotion_checks, "GraphModel", lambda directory: tampered[directory.parent.name])
+    monkeypatch.setattr(promotion_checks, "require_stock_ops", lambda paths: None)
+    with pytest.raises(GateError) as refused:
+        measure(shop.stages, shop.workdir / "models", dict.fromkeys(schema.SERVED_MODELS, 1), None, LENIENT)
+    for text in ("the ranker's examples", "embeddings of pixels", "similar items by photo"):
+        assert text in str(refused.value)
+    assert str(refused.value).count("\n- ") == 3

@@ -1,0 +1,213 @@
+"""A workdir as the chain leaves it, made in a second: random weights, three clusters, a few logs."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from beam_jobs.embed import EMBEDDING_SCHEMA
+from courier_tf import schema
+from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE, TABLE_SCHEMA
+from courier_tf.exporting.export import export
+from courier_tf.exporting.finished_stages import Stages
+from courier_tf.pretrain.encoder import Encoder, save_encoder
+from courier_tf.pretrain.frozen_encoder import Embedder
+from courier_tf.ranking.architecture import Architecture
+from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.ranker_files import Plan, new_ranker, save_ranker
+from courier_tf.ranking.visual_features import Looks
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.artefacts import MadeBy, fingerprint_of_file, fingerprint_of_tree
+from serving.bundle.graph_model import GraphModel
+from tests.servers import SERVERS, running
+
+SIZE, DIM, HISTORY, ITEMS, MODE = 16, 8, 4, 60, "cluster_id"
+VALID_FROM = 1000
+USERS = np.array([f"u{number}".encode() for number in range(9)], object)
+IDS = [f"i{number:03d}" for number in range(ITEMS)]
+BARE = IDS[-1]  # The item without a photo.
+
+
+class Shop(NamedTuple):
+    """A workdir with an exported version of each model, and what it was made from."""
+
+    workdir: Path
+    stages: Stages
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 as a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
+
+
+def export_again(workdir: Path, server: str | None = None) -> list[Path]:
+    """Exports the models of a workdir that have changed."""
+    return export(Stages.read(workdir), workdir, server=server)
+
+
+def write_rank(workdir: Path, seed: int) -> None:
+    """The rank stage: a ranker with random weights of that seed."""
+    items = records.read_items(workdir / "ingest", [schema.CATEGORY])
+    catalogue = Catalogue.of(items, [schema.CATEGORY], VALID_FROM)
+    looks = Looks.read(workdir / "cluster", None, items.ids, items.in_train_span(VALID_FROM))
+    plan = Plan(catalogue, USERS, looks, Architecture(("cluster_id",), 4))
+    made_from = {name: artefacts.read(workdir / name, name).fingerprint for name in ("ingest", "cluster")}
+    tf.keras.utils.set_random_seed(seed)
+    with artefacts.write_aside(
+        workdir / "rank",
+        MadeBy("rank", {"rank_history_length": HISTORY, "rank_modes": ["none", MODE], "seed": seed}, made_from),
+    ) as (partial, facts):
+        ranker = new_ranker(plan)
+        for weight in ranker.trainable_variables:  # Wide, so that answers differ from row to row.
+            weight.assign(np.random.default_rng(seed).normal(size=weight.shape, scale=0.4))
+        save_ranker(ranker, plan, partial / MODE / "start_0")
+        slices = {"cold": {"impressions": 7, "auc": None, "gauc": None, "logloss": 0.5}}
+        measured = {"impressions": 90, "auc": 0.6, "gauc": 0.6, "logloss": 0.5, "slices": slices}
+        facts |= {"metrics": {MODE: measured}, "best_start": {MODE: 0}, "popularity": {"auc": 0.5}}
+
+
+def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:
+    photos = {item: png(rng.integers(0, 256, [SIZE, SIZE, 3], np.uint8)) for item in IDS}
+    photos[BARE] = b""
+    with artefacts.write_aside(workdir / "ingest", MadeBy("ingest", {"shards": 1}, {})) as (partial, facts):
+        for folder in (schema.ITEMS_FOLDER, schema.IMPRESSIONS_FOLDER):
+            (partial / folder).mkdir()
+        with tf.io.TFRecordWriter(str(partial / schema.ITEMS_FOLDER / "items-00000-of-00001.tfrecord")) as writer:
+            for number, item in enumerate(IDS):
+                values = {"item_id": item, "image": photos[item], "title": "", "available_from": number}
+                values |= {
+                    "train_impressions": 1,
+                    "train_events": 1,
+                    schema.column_feature(schema.CATEGORY): f"c{number % 3}",
+                }
+                writer.write(records.serialise(values, records.item_features([schema.CATEGORY])))
+        file = partial / schema.IMPRESSIONS_FOLDER / "valid-00000-of-00001.tfrecord"
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for number in range(300):
+                history = list(rng.choice(IDS, rng.integers(0, 7)))
+                values = {"user_id": f"u{number % 12}", "page_view_id": f"p{number // 3}", "timestamp": VALID_FROM}
+                values |= {"history_item_ids": history, "item_id": rng.choice(IDS), "clicked": int(number % 3 == 0)}
+                writer.write(records.serialise(values, schema.IMPRESSION_FEATURES))
+        facts |= {"valid_from": "2020-01-01", "test_from": "2020-01-02", "valid_from_seconds": VALID_FROM}
+        facts |= {"negatives": None, "all_columns": [schema.CATEGORY], "item_columns": [schema.CATEGORY]}
+        facts |= {"repeat_columns": [], "history_kept": 20}
+    return photos
+
+
+def make_workdir(workdir: Path) -> None:
+    """All stages before the export."""
+    rng = np.random.default_rng(0)
+    photos = _write_ingest(workdir, rng)
+    made_from = {"ingest": artefacts.read(workdir / "ingest", "ingest").fingerprint}
+    tf.keras.utils.set_random_seed(0)
+    with artefacts.write_aside(workdir / "pretrain", MadeBy("pretrain", {}, made_from)) as (partial, facts):
+        save_encoder(Encoder("micro", DIM), partial / "encoder")
+        encoder = fingerprint_of_tree(partial / "encoder")
+        facts |= {"image_size": SIZE, "encoder": encoder}
+    seen = [item for item in IDS if photos[item]]
+    embedder = Embedder(workdir / "pretrain" / "encoder", SIZE)
+    vectors = embedder.embed(tf.constant([photos[item] for item in seen]))["embedding"].numpy()
+    with artefacts.write_aside(workdir / "embed", MadeBy("embed", {}, made_from)) as (partial, facts):
+        (partial / schema.ITEMS_FOLDER).mkdir()
+        rows = [
+            {"item_id": item, "category": "c", "embedding": vector, "in_train_span": True, "encoder": encoder}
+            for item, vector in [*zip(seen, vectors.tolist(), strict=True), (BARE, None)]
+        ]
+        order = rng.permutation(len(rows))
+        table = pa.Table.from_pylist([rows[place] for place in order], EMBEDDING_SCHEMA)
+        pq.write_table(table, partial / schema.ITEMS_FOLDER / "embeddings-00000-of-00001.parquet")
+        facts |= {"encoder": encoder, "image_size": SIZE}
+    with artefacts.write_aside(workdir / "cluster", MadeBy("cluster", {}, made_from)) as (partial, facts):
+        codebook = np.stack([vectors[:3], 0.1 * vectors[3:6]])
+        np.save(partial / CODEBOOK_FILE, codebook)
+        nearest = ((vectors[:, None] - codebook[0]) ** 2).sum(axis=2).argmin(axis=1)
+        left = vectors - codebook[0][nearest]
+        finer = ((left[:, None] - codebook[1]) ** 2).sum(axis=2).argmin(axis=1)
+        table = {"item_id": seen, "cluster_id": nearest, "codes": np.stack([nearest, finer], axis=1).tolist()}
+        pq.write_table(pa.table(table, TABLE_SCHEMA), partial / TABLE_FILE)
+        facts |= {"encoder": encoder, "clusters": 3, "levels": 2, "embedding_dim": DIM}
+    write_rank(workdir, seed=1)
+
+
+@pytest.fixture(scope="session")
+def shop(made_once) -> Shop:
+    """Read it, copy it, do not change it."""
+
+    def make(folder: Path) -> None:
+        make_workdir(folder / "work")
+        export_again(folder / "work")
+
+    workdir = made_once("serving", make) / "work"
+    return Shop(workdir, Stages.read(workdir))
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def any_server(shop, request, tmp_path_factory):
+    """Where a server listens that has the models of `shop`."""
+    with running(request.param, shop.workdir, tmp_path_factory.mktemp("server")) as ports:
+        yield ports
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    """To the `server` of the module that asks."""
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel):
+    return PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return f"http://localhost:{server.rest_port}/v1/models"
+
+
+@pytest.fixture(scope="module")
+def ranker(shop):
+    """What a server must answer."""
+    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+
+
+@pytest.fixture(scope="session")
+def loaded_once():
+    """What the gate loads, by name; equal files are loaded once: copies of a workdir hold the same models."""
+    graphs, embedders = {}, {}
+
+    def graph_model(directory: Path) -> GraphModel:
+        files = fingerprint_of_file(directory / "saved_model.pb"), fingerprint_of_tree(directory / "variables")
+        if files not in graphs:
+            graphs[files] = GraphModel(directory)
+        return graphs[files]
+
+    def embedder(directory: Path, image_size: int) -> Embedder:
+        files = fingerprint_of_tree(directory)
+        if files not in embedders:
+            embedders[files] = Embedder(directory, image_size)
+        return embedders[files]
+
+    return {"GraphModel": graph_model, "Embedder": embedder}
+
+
+@pytest.fixture
+def workdir(shop, loaded_once, tmp_path, monkeypatch):
+    """A copy to change. What has tests of its own is left out: the process that checks the ops."""
+    for module in ("courier_tf.exporting.promotion_checks", "courier_tf.exporting.versions"):
+        monkeypatch.setattr(f"{module}.require_stock_ops", lambda paths: None)
+    monkeypatch.setattr("courier_tf.exporting.promotion_checks.GraphModel", loaded_once["GraphModel"])
+    monkeypatch.setattr("courier_tf.exporting.comparison.Embedder", loaded_once["Embedder"])
+    shutil.copytree(shop.workdir, tmp_path / "work")
+    return tmp_path / "work"

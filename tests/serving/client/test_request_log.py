@@ -1,0 +1,94 @@
+"""Logs of requests: no call fails for them, no log before is lost, and what a crash has cut costs one record."""
+
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from serving.client.request_log import RequestLog, RequestLogError, read_log
+
+
+def asked(log, *numbers, size=1):
+    for number in numbers:
+        log.add("model", "signature", {"x": np.full(size, number, np.int64)}, {"y": np.full(size, -number, np.int64)})
+
+
+def numbers_in(path):
+    found = list(read_log(path))
+    assert all((record.request.inputs["x"] == -record.outputs["y"]).all() for record in found)
+    return [int(record.request.inputs["x"][0]) for record in found]
+
+
+@pytest.fixture
+def small_disk():
+    """Files may have 20 kB, as if the disk were full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_the_log_and_no_call(tmp_path, small_disk, caplog):
+    log = RequestLog(tmp_path, 1.0)
+    asked(log, *range(10), size=300)  # About 5 kB each.
+    log.close()
+    kept = numbers_in(tmp_path)
+    assert kept == list(range(len(kept))) and 0 < len(kept) < 10 and log.dropped == 10 - len(kept)
+    assert caplog.text.count("ends here") == 1 and f"lacks {log.dropped} requests" in caplog.text
+    assert f"number {len(kept) + 1}, is cut" in caplog.text
+
+
+def test_a_new_log_leaves_those_before(tmp_path):
+    logs = [RequestLog(tmp_path, 1.0), RequestLog(tmp_path, 1.0)]
+    for number in range(4):
+        asked(logs[number % 2], number)
+    for log in logs:
+        log.close()
+    again = RequestLog(tmp_path, 1.0)
+    asked(again, 4)
+    again.close()
+    assert numbers_in(tmp_path) == [0, 2, 1, 3, 4] and numbers_in(again.file) == [4]
+
+
+def test_a_process_that_is_killed_has_written_what_it_noted(tmp_path):
+    script = (
+        "import os, pathlib, sys\n"
+        "from serving.client.request_log import RequestLog\n"
+        "from tests.serving.client.test_request_log import asked\n"
+        "asked(RequestLog(pathlib.Path(sys.argv[1]), 1.0), 1, 2, 3)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == -9
+    assert numbers_in(tmp_path) == [1, 2, 3]
+
+
+def test_a_cut_record_is_left_out_wherever_it_is_cut(tmp_path, caplog):
+    log = RequestLog(tmp_path, 1.0)
+    asked(log, 1, 2)
+    whole = len(log.file.read_bytes())
+    asked(log, 3)
+    log.close()
+    content = log.file.read_bytes()
+    for length in range(whole, len(content) + 1):
+        caplog.clear()
+        log.file.write_bytes(content[:length])
+        assert numbers_in(tmp_path) == [1, 2, 3][: 2 + (length == len(content))]
+        assert ("number 3, is cut" in caplog.text) == (whole < length < len(content))
+
+
+def test_a_record_that_is_changed_is_an_error(tmp_path):
+    log = RequestLog(tmp_path, 1.0)
+    asked(log, 1, 2)
+    log.close()
+    content = log.file.read_bytes()
+    for place in (0, 9, 20, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        log.file.write_bytes(changed)
+        with pytest.raises(RequestLogError, match="is broken"):
+            numbers_in(tmp_path)
+    log.file.unlink()
+    with pytest.raises(RequestLogError, match="holds no requests-"):
+        numbers_in(tmp_path)

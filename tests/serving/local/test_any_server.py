@@ -1,0 +1,116 @@
+"""What holds of every server, by gRPC and by REST: answers, status, metadata. See `servers.py` for which there are."""
+
+import base64
+
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    regression_pb2,
+)
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+
+from courier_tf import schema
+from serving.bundle.messages import model_spec, outputs_of, predict_request
+from tests.served_shop import SIZE, png
+from tests.servers import FEATURES
+
+
+@pytest.fixture(scope="module")
+def server(any_server):
+    return any_server
+
+
+EXAMPLES = [
+    tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=np.atleast_1d(value[row])))
+                for name, value in FEATURES.items()
+            }
+        )
+    )
+    for row in range(3)
+]
+
+
+def test_predict_by_grpc(stub, ranker):
+    response = stub.Predict(predict_request(model_spec(schema.CTR_RANKER), FEATURES))
+    assert response.model_spec.version.value == 1 and response.model_spec.signature_name == "serving_default"
+    expected = ranker(**FEATURES)
+    for name, value in outputs_of(response).items():
+        np.testing.assert_array_equal(value, expected[name])
+    filtered = predict_request(model_spec(schema.CTR_RANKER, label="canary"), FEATURES)
+    filtered.output_filter.append("probability")
+    assert list(stub.Predict(filtered).outputs) == ["probability"]
+
+
+def test_predict_by_rest_in_rows_and_in_columns(url, ranker):
+    expected = ranker(**FEATURES)["probability"]
+    text = {
+        "user_id": ["u1", "u2", "nobody"],
+        "history_item_ids": [["i001", "i002"], ["", ""], ["i003", ""]],
+        "item_id": ["i004", "i005", {"b64": base64.b64encode(b"\xff\x00").decode()}],
+    }
+    columns = requests.post(f"{url}/ctr_ranker:predict", json={"inputs": text}).json()["outputs"]
+    rows = [dict(zip(text, row, strict=True)) for row in zip(*text.values(), strict=True)]
+    by_row = requests.post(f"{url}/ctr_ranker/versions/1:predict", json={"instances": rows}).json()["predictions"]
+    np.testing.assert_allclose(columns["probability"], expected, rtol=1e-6)
+    np.testing.assert_allclose([row["probability"] for row in by_row], expected, rtol=1e-6)
+    assert columns["model_version"] == [1, 1, 1] == [row["model_version"] for row in by_row]
+
+
+def test_classify_and_regress_by_both(stub, url, ranker):
+    expected = ranker(**FEATURES)["probability"]
+    asked = classification_pb2.ClassificationRequest(model_spec=model_spec(schema.CTR_RANKER, schema.CLASSIFY))
+    asked.input.example_list.examples.extend(EXAMPLES)
+    found = stub.Classify(asked).result.classifications
+    assert [[one.label for one in row.classes] for row in found] == [["0", "1"]] * 3
+    np.testing.assert_allclose([row.classes[1].score for row in found], expected, atol=1e-6)
+    shared = regression_pb2.RegressionRequest(model_spec=model_spec(schema.CTR_RANKER, schema.REGRESS))
+    shared.input.example_list_with_context.context.CopyFrom(EXAMPLES[0])
+    for item in (b"i004", b"i009"):
+        one = shared.input.example_list_with_context.examples.add()
+        one.features.feature["item_id"].bytes_list.value.append(item)
+    values = [one.value for one in stub.Regress(shared).result.regressions]
+    first = {name: np.repeat(value[:1], 2, axis=0) for name, value in FEATURES.items()}
+    pair = ranker(**{**first, "item_id": np.array([b"i004", b"i009"], object)})["probability"]
+    np.testing.assert_allclose(values, pair, atol=1e-6)
+    context = {"user_id": "u1", "history_item_ids": ["i001", "i002"]}
+    body = {"context": context, "examples": [{"item_id": "i004"}, {"item_id": "i009"}]}
+    by_rest = requests.post(f"{url}/ctr_ranker:regress", json={**body, "signature_name": "regress"}).json()
+    np.testing.assert_allclose(by_rest["results"], pair, atol=1e-6)
+    by_rest = requests.post(f"{url}/ctr_ranker:classify", json={**body, "signature_name": "classify"}).json()
+    assert [row[1][0] for row in by_rest["results"]] == ["1", "1"]
+    np.testing.assert_allclose([row[1][1] for row in by_rest["results"]], pair, atol=1e-6)
+
+
+def test_photos_and_pixels_by_rest(url):
+    pixels = np.random.default_rng(0).integers(0, 256, [2, SIZE, SIZE, 3], np.uint8)
+    photos = [{"b64": base64.b64encode(png(one)).decode()} for one in pixels]
+    # The only input needs no name.
+    by_photo = requests.post(f"{url}/image_embedder:predict", json={"instances": photos}).json()["predictions"]
+    body = {"signature_name": "pixels", "inputs": pixels.tolist()}
+    by_pixels = requests.post(f"{url}/image_embedder:predict", json=body).json()["outputs"]
+    np.testing.assert_allclose([row["embedding"] for row in by_photo], by_pixels["embedding"], atol=1e-5)
+
+
+def test_status_and_metadata(channel, stub, url):
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(schema.CTR_RANKER))
+    (state,) = ModelServiceStub(channel).GetModelStatus(request).model_version_status
+    assert state.version == 1 and state.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    by_rest = requests.get(f"{url}/ctr_ranker").json()["model_version_status"]
+    assert by_rest == [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(schema.CTR_RANKER))
+    asked.metadata_field.append("signature_def")
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert stub.GetModelMetadata(asked).metadata["signature_def"].Unpack(signatures)
+    assert set(signatures.signature_def) == {"serving_default", "rank", "examples", "classify", "regress"}
+    found = requests.get(f"{url}/ctr_ranker/versions/1/metadata").json()
+    assert found["model_spec"]["version"] == "1"
+    signature = found["metadata"]["signature_def"]["signature_def"]["rank"]
+    assert signature["inputs"]["item_id"]["dtype"] == "DT_STRING"

@@ -1,0 +1,187 @@
+"""The same questions by gRPC and by REST, against the session; status, metadata, health; what is refused, and how."""
+
+import json
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from courier_tf import schema
+from serving.bundle.messages import model_spec, predict_request
+from serving.local.local_server import LocalServer
+from tests.served_shop import IDS, SIZE
+from tests.servers import FEATURES
+
+
+@pytest.fixture(scope="module")
+def server(shop):
+    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
+        yield running
+
+
+def refused(call):
+    """(code, message) of a call that fails."""
+    with pytest.raises(grpc.RpcError) as failed:
+        call()
+    return failed.value.code(), failed.value.details()
+
+
+def test_health(channel):
+    health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_pixel_that_is_none(url):
+    body = {"signature_name": "pixels", "inputs": np.full([1, SIZE, SIZE, 3], 256).tolist()}
+    answer = requests.post(f"{url}/image_embedder:predict", json=body)
+    assert answer.status_code == 400 and "must be uint8, but holds 256 to 256" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "text"),
+    [
+        (model_spec("ranker"), grpc.StatusCode.NOT_FOUND, "'ranker'"),
+        (model_spec("ctr_ranker", version=7), grpc.StatusCode.NOT_FOUND, "version 7"),
+        (model_spec("ctr_ranker", label="stable"), grpc.StatusCode.INVALID_ARGUMENT, "label 'stable'"),
+        (model_spec("ctr_ranker", "best"), grpc.StatusCode.FAILED_PRECONDITION, "'best' not found"),
+    ],
+)
+def test_what_is_not_there(stub, spec, code, text):
+    found, message = refused(lambda: stub.Predict(predict_request(spec, FEATURES)))
+    assert found == code and text in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"item_id": np.array([1, 2, 3])}, "'item_id' must be string, but is int64"),
+        ({"item_id": FEATURES["item_id"][None]}, "'item_id' must have the shape"),
+        ({"extra": np.zeros(3)}, "sent extra ['extra']"),
+        ({"item_id": None}, "missing ['item_id']"),
+        ({"item_id": FEATURES["item_id"][:2]}, "number of rows"),
+        ({"history_item_ids": np.zeros([0, 0], object)}, "number of rows"),
+        ({"history_item_ids": np.full([9, 1], b"", object)}, "number of rows"),
+        ({"user_id": np.full([9], b"u1", object)}, "number of rows"),
+    ],
+)
+def test_wrong_names_dtypes_and_shapes(stub, changes, text):
+    inputs = {name: value for name, value in {**FEATURES, **changes}.items() if value is not None}
+    code, message = refused(lambda: stub.Predict(predict_request(model_spec("ctr_ranker"), inputs)))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and text in message
+
+
+def test_tensors_that_lie_about_their_shape(stub):
+    request = predict_request(
+        model_spec("similar_items", schema.BY_EMBEDDING), {"embedding": np.ones([1, 8], np.float32)}
+    )
+    request.inputs["embedding"].tensor_shape.dim[0].size = 3
+    code, message = refused(lambda: stub.Predict(request))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "'embedding' is not a tensor" in message
+    request.inputs["embedding"].dtype = 99
+    assert refused(lambda: stub.Predict(request))[0] == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_malformed_protos(channel):
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    assert refused(lambda: call(b"\xff\xff\xff no proto"))[0] == grpc.StatusCode.INTERNAL
+    assert refused(lambda: call(b""))[0] == grpc.StatusCode.NOT_FOUND  # An empty request is a proto.
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "JSON Parse Error"),
+        (b"{", "JSON Parse Error"),
+        (b"[" * 100_000, "JSON Parse Error"),
+        (b"[1]", "must be an object"),
+        (b"{}", "either 'instances' or 'inputs'"),
+        (b'{"instances": []}', "at least one row"),
+        (b'{"instances": ["a"]}', "must be named"),
+        (b'{"instances": [{"user_id": "u"}, {"item_id": "i"}]}', "same inputs in every row"),
+        (
+            b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"], ["b", "c"]], "item_id": ["i"]}}',
+            "differ in length",
+        ),
+        (b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"]], "item_id": [7]}}', "must hold strings"),
+        (b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"]], "item_id": [{"b64": "?"}]}}', "no base64"),
+        (b'{"inputs": {"user": ["u"]}}', "no input ['user']"),
+        (b'{"inputs": {"user_id": ["u"]}}', "missing ['history_item_ids', 'item_id']"),
+        (b'{"inputs": 3, "signature_name": 3}', "must be a string"),
+        (b'{"inputs": 3, "signature_name": "x"}', "'x' not found"),
+        (b'{"inputs": "\xff"}', "JSON Parse Error"),
+    ],
+)
+def test_malformed_json(url, body, text):
+    answer = requests.post(f"{url}/ctr_ranker:predict", data=body)
+    assert answer.status_code == 400 and text in answer.json()["error"]
+
+
+def test_embeddings_that_are_no_numbers(url):
+    asked = {"signature_name": "by_embedding", "inputs": [[float("nan")] + [1.0] * 7]}
+    body = json.dumps(asked)
+    outputs = requests.post(f"{url}/similar_items:predict", data=body).json()["outputs"]
+    assert outputs["status"] == [schema.RowStatus.NO_DIRECTION]
+    for value, text in ((["x"] * 8, "something else"), ([True] * 8, "booleans")):
+        answer = requests.post(f"{url}/similar_items:predict", json={**asked, "inputs": [value]})
+        assert answer.status_code == 400 and text in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "", 400),
+        ("GET", "/ctr_ranker:predict", 400),
+        ("POST", "/ctr_ranker", 400),
+        ("GET", "/nothing", 404),
+        ("GET", "/ctr_ranker/versions/9", 404),
+        ("GET", "/ctr_ranker/labels/none/metadata", 400),
+        ("GET", "/ctr_ranker/versions/99999999999999999999", 400),
+        ("POST", "/nothing:predict", 404),
+        ("POST", "/ctr_ranker:explain", 400),
+    ],
+)
+def test_paths_that_lead_nowhere(url, method, path, code):
+    assert requests.request(method, f"{url}{path}", json={"inputs": []}).status_code == code
+
+
+def test_deadlines(url):
+    """By REST, where the client has none: it is the server that gives up, before it begins or while it computes."""
+    body = {"inputs": {name: [["u"]] if name == "history_item_ids" else ["u"] for name in FEATURES}}
+    many = {"user_id": ["u1"], "history_item_ids": [["i1"]], "item_id": [[IDS[n % 60] for n in range(10_000)]]}
+    long = {"signature_name": schema.RANK, "inputs": many}
+    for asked, text, code in ((body, "0", 504), (long, "0.001", 504), (body, "soon", 400), (body, "60", 200)):
+        headers = {"x-request-timeout-seconds": text, "x-request-id": "seen"}
+        answer = requests.post(f"{url}/ctr_ranker:predict", json=asked, headers=headers)
+        assert answer.status_code == code and answer.headers["x-request-id"] == "seen"
+
+
+def test_a_deadline_by_grpc_reaches_the_model(stub, server, monkeypatch):
+    _, model = server.models.find(model_spec("ctr_ranker"))
+    run, told = model.run, []
+
+    def noting(signature, values, outputs, timeout_seconds):
+        told.append(timeout_seconds)
+        return run(signature, values, outputs, timeout_seconds)
+
+    monkeypatch.setattr(model, "run", noting)
+    stub.Predict(predict_request(model_spec("ctr_ranker"), FEATURES), timeout=30)
+    assert 0 < told[0] <= 30 * 1.03  # gRPC sends times up to 3 % too long.
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "\U0001f600", "\n"])
+def test_long_messages_keep_their_code(stub, letter):
+    """Longer than the headers in which gRPC sends it, which hold 8 KiB: written with escapes."""
+    code, message = refused(lambda: stub.Predict(predict_request(model_spec(100_000 * letter), FEATURES)))
+    assert code == grpc.StatusCode.NOT_FOUND and "Servable not found" in message and message.endswith("...")
+
+
+def test_a_fault_of_the_server_is_internal_however_long_the_request_id(stub, server, monkeypatch):
+    def fails(spec):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(server.models, "find", fails)
+    request = predict_request(model_spec("ctr_ranker"), FEATURES)
+    code, message = refused(lambda: stub.Predict(request, metadata=[("x-request-id", 5000 * "%")]))
+    assert code == grpc.StatusCode.INTERNAL and "its log has request %%" in message

@@ -1,0 +1,133 @@
+"""Artefacts: written aside, sealed, refused where they do not fit."""
+
+import json
+
+import pytest
+
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.atomic import write_file
+
+MADE_BY = MadeBy("cluster", {"clusters": 3}, {"embed": "aa"})
+
+
+def write(target, text="content", made_by=MADE_BY, **options):
+    with artefacts.write_aside(target, made_by, **options) as (partial, facts):
+        (partial / "table").write_text(text)
+        facts["rows"] = 7
+
+
+def test_a_finished_artefact_says_what_made_it(tmp_path):
+    write(tmp_path / "a")
+    found = artefacts.read(tmp_path / "a", "cluster")
+    assert found.made_by == MADE_BY and found.facts == {"rows": 7}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+    assert artefacts.is_current(tmp_path / "a", MADE_BY)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        MadeBy("cluster", {"clusters": 4}, {"embed": "aa"}),
+        MadeBy("cluster", {"clusters": 3}, {"embed": "bb"}),
+        MadeBy("cluster", {"clusters": 3}, {"embed": "aa"}, "9.9.9"),
+        MadeBy("embed", {"clusters": 3}, {"embed": "aa"}),
+    ],
+)
+def test_anything_that_made_it_otherwise_makes_it_stale(tmp_path, other):
+    write(tmp_path / "a")
+    assert not artefacts.is_current(tmp_path / "a", other)
+
+
+def test_after_an_exception_the_former_result_stands(tmp_path):
+    write(tmp_path / "a", "old")
+    with pytest.raises(ZeroDivisionError), artefacts.write_aside(tmp_path / "a", MADE_BY) as (partial, _):
+        (partial / "table").write_text("new")
+        raise ZeroDivisionError
+    assert (tmp_path / "a" / "table").read_text() == "old"
+    write(tmp_path / "a", "newer")
+    assert (tmp_path / "a" / "table").read_text() == "newer"
+
+
+def test_partial_work_is_kept_for_the_same_maker_alone(tmp_path):
+    def interrupted(made_by, keep_partial):
+        seen = []
+        try:
+            with artefacts.write_aside(tmp_path / "a", made_by, keep_partial=keep_partial) as (partial, _):
+                seen += [p.name for p in partial.iterdir() if p.name.startswith("checkpoint")]
+                (partial / "checkpoint-1").write_text("half")
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            return seen
+
+    assert interrupted(MADE_BY, True) == []
+    assert interrupted(MADE_BY, True) == ["checkpoint-1"]
+    assert interrupted(MadeBy("cluster", {"clusters": 9}, {}), True) == []
+    assert interrupted(MadeBy("cluster", {"clusters": 9}, {}), False) == []
+
+
+def test_who_is_killed_while_a_folder_is_sealed_goes_on_with_it(tmp_path, monkeypatch):
+    def seal(value):
+        with artefacts.write_aside(tmp_path / "a", MADE_BY, keep_partial=True) as (partial, _):
+            before = sorted(path.name for path in partial.iterdir() if path.name.startswith("table"))
+            (partial / "table").write_text(value)
+        return before
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    write(tmp_path / "whole", "same")
+    for step in ("fingerprint_of_tree", "write_file"):
+        with monkeypatch.context() as patch:
+            if step == "write_file":  # Half of the description is written.
+                (tmp_path / ".a.partial" / ".artefact.json.partial").write_text("{")
+            patch.setattr(artefacts, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                seal("same")
+    assert seal("same") == ["table"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"artefact.json", "table"}
+    own, whole = (artefacts.read(tmp_path / name, "cluster").fingerprint for name in ("a", "whole"))
+    assert own == whole == artefacts.fingerprint_of_tree(tmp_path / "a")
+
+
+def test_a_former_result_must_not_know_what_is_later_now(tmp_path):
+    with artefacts.write_aside(tmp_path / "a", MADE_BY) as (_, facts):
+        facts |= {"valid_from_seconds": 10, "test_from_seconds": 30}
+    ends = {"valid_from_seconds": 10, "test_from_seconds": 30}
+    assert artefacts.read_past(tmp_path / "a", "cluster", **ends).facts == ends
+    for name, span in (("valid_from_seconds", "train"), ("test_from_seconds", "valid")):
+        with pytest.raises(ArtefactError, match=f"its {span} span ends at {ends[name]}, that of this run at 9 "):
+            artefacts.read_past(tmp_path / "a", "cluster", **ends | {name: 9})
+    write(tmp_path / "b")
+    with pytest.raises(ArtefactError, match="does not tell where its train span ends"):
+        artefacts.read_past(tmp_path / "b", "cluster", valid_from_seconds=10)
+
+
+def test_fingerprint_is_of_the_content(tmp_path):
+    for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
+        write(tmp_path / name, text)
+    first, same, other = (artefacts.read(tmp_path / name, "cluster").fingerprint for name in "abc")
+    assert first == same != other
+    (tmp_path / "a" / "logs").mkdir()
+    (tmp_path / "a" / "logs" / "events").write_text("time of day")
+    assert artefacts.fingerprint_of_tree(tmp_path / "a") == first
+
+
+def test_broken_description_is_an_error_that_names_the_file(tmp_path):
+    write(tmp_path / "a")
+    whole = json.loads((tmp_path / "a" / artefacts.ARTEFACT_FILE).read_text())
+    for content in (
+        b"{",
+        b"\xff",
+        json.dumps({"made_by": {"stage": "cluster", "colour": "red"}}).encode(),
+        json.dumps({name: value for name, value in whole.items() if name != "facts"}).encode(),
+    ):
+        (tmp_path / "a" / artefacts.ARTEFACT_FILE).write_bytes(content)
+        with pytest.raises(ArtefactError, match=r"a/artefact\.json is not an artefact description"):
+            artefacts.read(tmp_path / "a", "cluster")
+
+
+def test_small_files_are_replaced_whole(tmp_path):
+    write_file(tmp_path / "f", "one")
+    write_file(tmp_path / "f", "two")
+    assert (tmp_path / "f").read_text() == "two" and len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,71 @@
+"""Locks: one process at a time, and the work is not done twice."""
+
+import errno
+import fcntl
+import subprocess
+import sys
+import threading
+
+from courier_tf.chain import Chain
+from courier_tf.settings.presets import PRESETS
+from courier_tf.workdir import artefacts, atomic
+from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.atomic import exclusive
+
+
+def test_of_two_commands_in_one_workdir_one_makes_the_stage_and_the_other_finds_it(tmp_path, monkeypatch):
+    made_by, made, said = MadeBy("ingest", {}, {}), [], []
+    begun, waits = threading.Event(), threading.Event()
+
+    def say(text, **_):
+        said.append(text)
+        if "another process is making" in text:
+            waits.set()
+
+    monkeypatch.setattr(atomic, "print", say, raising=False)
+
+    def make(target):
+        with artefacts.write_aside(target, made_by) as (partial, _):
+            (partial / "first").write_text("1")
+            begun.set()
+            assert waits.wait(60)  # The other one would begin anew here, and remove what is there.
+            (partial / "second").write_text("2")
+        made.append(target)
+
+    def run():
+        Chain(tmp_path, PRESETS["tiny"])._unless_current(tmp_path / "ingest", made_by, make)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == len(said) == 1
+    assert {path.name for path in (tmp_path / "ingest").iterdir()} == {"artefact.json", "first", "second"}
+
+
+def test_a_killed_process_holds_no_lock(tmp_path, capsys):
+    script = f"""
+import pathlib, time
+from courier_tf.workdir.atomic import exclusive
+with exclusive(pathlib.Path({str(tmp_path / "lock")!r}), ""):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        threading.Timer(0.5, holder.kill).start()
+        with exclusive(tmp_path / "lock", "waiting for it"):
+            pass
+    assert holder.returncode == -9 and "waiting for it" in capsys.readouterr().out
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with exclusive(tmp_path / "lock", "waiting"):
+        pass
+    assert "is on a file system without locks" in capsys.readouterr().out
