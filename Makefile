@@ -43,7 +43,7 @@ evidence: install  ## Does looking help on the shop? Three seeds, with controls:
 # valid. Items and users with few purchases have no embedding of their own: the choice that is best on valid for the
 # ranker without looks (LOG.md).
 HM := --valid-from 2020-09-20 --test-from 2020-09-21 --history-ties log_order --repeat-columns product_code \
-	--clusters 1000 --warmup-steps 800 --warmup-learning-rate 1e-3 --precision mixed_bfloat16 \
+	--clusters 1000 --supervised-steps 800 --supervised-learning-rate 1e-3 --precision mixed_bfloat16 \
 	--rank-min-item-impressions 100 --rank-min-user-page-views 10 --rank-epochs 2
 GRID ?= paper-methods
 
@@ -51,7 +51,7 @@ evidence-hm: install  ## A grid of experiments on hm_fashion: RAW=folder of the 
 	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
 	$(BIN)/python -m tests.benchmarks.hm_claims $(WORK)/evidence-hm $(GRID)
 
-DAY_BEFORE := --valid-from 2020-09-19 --test-from 2020-09-20 --warmup-steps 1
+DAY_BEFORE := --valid-from 2020-09-19 --test-from 2020-09-20 --supervised-steps 1
 
 evidence-hm-daily: install  ## Looks for rankers that start from the day before's, which knows none: RAW=folder of the data set.
 	$(BIN)/courier experiment tests/benchmarks/grids/hm_previous_day.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(DAY_BEFORE)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from courier_tf.settings import WARMUP_SETTINGS, Settings
+from courier_tf.settings import SUPERVISED_SETTINGS, Settings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.atomic import exclusive, write_file
@@ -84,19 +84,19 @@ class Chain:
         self.settings.require_columns(facts["all_columns"])
 
     def pretrain(self) -> None:
-        """The warm-up on the catalogue's columns (unless `init` names an encoder), then the objective."""
+        """Supervised pre-training on the catalogue's columns (unless `init` names an encoder), then the objective."""
         from courier_tf.pretrain import train
 
         settings, seed = self.settings.pretrain, self.settings.seed
         ingested = artefacts.read(self.directory("ingest"), "ingest")
         inputs = {"ingest": ingested.fingerprint}
-        start = Path(settings.init) if settings.init else self.directory("warmup")
+        start = Path(settings.init) if settings.init else self.directory("supervised")
         if not settings.init:
-            # Settings of the objective do not touch the warm-up: all objectives start from the same encoder.
-            own = {k: v for k, v in dataclasses.asdict(settings).items() if k in WARMUP_SETTINGS}
-            made_by = self._made_by("warmup", own, inputs)
+            # Settings of the objective do not touch it: all objectives start from the same encoder.
+            own = {k: v for k, v in dataclasses.asdict(settings).items() if k in SUPERVISED_SETTINGS}
+            made_by = self._made_by("supervised", own, inputs)
             self._unless_current(
-                start, made_by, lambda target: train.warm_up(ingested.path, target, settings, seed, made_by)
+                start, made_by, lambda target: train.pretrain_supervised(ingested.path, target, settings, seed, made_by)
             )
         inputs["start"] = self._fingerprint_of_start(start, ingested.facts["valid_from_seconds"])
         made_by = self._made_by("pretrain", settings, inputs)
@@ -112,7 +112,7 @@ class Chain:
             return artefacts.fingerprint_of_file(start)
         if self.settings.pretrain.init:
             return self._former("pretrain", "init", start, valid_from_seconds=valid_from_seconds).fingerprint
-        return artefacts.read(start, "warmup").fingerprint
+        return artefacts.read(start, "supervised").fingerprint
 
     def _former(self, stage: str, option: str, place: Path, **ends: int) -> artefacts.Artefact:
         """The former result of a stage that an option names to start from; refused where it knows what comes later."""
@@ -216,7 +216,7 @@ class Chain:
         from courier_tf.ranking.metrics_file import write_metrics
 
         ingested, ranked = self._ingested_and("rank")
-        names = ["pretrain", "cluster", *([] if self.settings.pretrain.init else ["warmup"])]
+        names = ["pretrain", "cluster", *([] if self.settings.pretrain.init else ["supervised"])]
         learned = {name: artefacts.read(self.directory(name), name) for name in names}
         artefacts.require_input(ranked, "cluster", learned["cluster"].fingerprint)
         artefacts.require_encoder(learned["cluster"], learned["pretrain"])

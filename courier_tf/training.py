@@ -150,7 +150,7 @@ class Checkpoints(keras.callbacks.Callback):
         if logs.get(UNIFORMITY, -math.inf) > COLLAPSED:
             raise TrainingError(
                 f"after epoch {epoch + 1} all photos have the same embedding ({UNIFORMITY} {logs[UNIFORMITY]:.4f}); "
-                f"{kept}. A lower learning rate or a longer warm-up may help."
+                f"{kept}. A lower learning rate or a longer supervised pre-training may help."
             )
         self.manager.save()
 

@@ -16,7 +16,7 @@ from serving.bundle.graph_model import GraphModel
 #: What `courier run` says when a stage begins, and where that stage's result will lie.
 STAGES = {
     "ingest": "ingest",
-    "warmup": "warmup",
+    "supervised": "supervised",
     "pretrain": "pretrain",
     "embed": "embed",
     "cluster": "cluster",
@@ -25,7 +25,7 @@ STAGES = {
     "export image_embedder": "models/image_embedder/1",
 }
 SECONDS = (0.0, 2.5)  # After the beginning of a stage: at once, and in the middle of most.
-CHECKPOINTED = ("warmup", "pretrain")
+CHECKPOINTED = ("supervised", "pretrain")
 
 
 def command(shop, work):

@@ -9,7 +9,7 @@ import tyro
 
 from courier_tf import schema
 from courier_tf.experiment.grids import Until
-from courier_tf.settings import GateSettings, Settings
+from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings
 
@@ -59,7 +59,7 @@ class Ingest(Stage):
 
 @dataclasses.dataclass(frozen=True)
 class Pretrain(Stage):
-    """TFRecords to an image encoder: the warm-up, then COURIER."""
+    """TFRecords to an image encoder: supervised pre-training, then COURIER."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Export(Stage):
     """Write similar_items by ScaNN, too, into models_scann/: needs a build of TensorFlow Serving with ScaNN's ops."""
     warm_up_log: Path | None = None
     """A log of requests (serving/request_log.py), a file or folder: new versions warm up with what was asked last."""
-    gate: Annotated[GateSettings, Flat] = dataclasses.field(default_factory=GateSettings)
+    gate: Annotated[PromotionSettings, Flat] = dataclasses.field(default_factory=PromotionSettings)
 
 
 @dataclasses.dataclass(frozen=True)

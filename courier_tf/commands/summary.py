@@ -31,13 +31,13 @@ def report(metrics: dict[str, Any], workdir: Path) -> None:
             values = [percent(part[key]) + _ends(part, key) for key in ("auc", "gauc", "ndcg@10")]
             table.add_row(mode, name, *values, loss, interval)
     console.print(table)
-    for mode, gates in metrics["gates"].items():
+    for mode, gates in metrics["category_gates"].items():
         ordered = sorted(gates, key=gates.__getitem__)
         ends = ordered if len(ordered) <= 4 else [*ordered[:2], *ordered[-2:]]
         shown = ", ".join(f"{category} {gates[category]:.2f}" for category in ends)
         console.print(f"gate of {mode}, 0 shut to 1 open, the extreme categories of {len(gates)}: {shown}")
     for stage, found in metrics["held_out"].items():
-        best, mean = found["best_without_repeats"], found["mean_without_repeats"]
+        best, mean = found["best_new_to_user"], found["mean_new_to_user"]
         console.print(f"similarity to the history alone, {stage}: AUC {percent(best)} (best) {percent(mean)} (mean)")
     console.print(f"popularity in the train span alone: AUC {percent(metrics['popularity'][split]['auc'])}")
     console.print(f"Rankers, embeddings and clusters: {workdir}; SavedModels for TF Serving: {workdir / 'models'}")

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-CHOSEN_BY = "mean_without_repeats"  # The held-out score by which encoders are chosen.
+CHOSEN_BY = "mean_new_to_user"  # The held-out score by which encoders are chosen.
 #: Column -> heading, factor, digits.
 FIGURES = {
     "loss_1": ("loss, first third", 1, 3),
@@ -18,9 +18,9 @@ FIGURES = {
     "held_out_effective_rank": ("effective rank", 1, 1),
     "held_out_best": ("SimScore best", 100, 2),
     "held_out_mean": ("SimScore mean", 100, 2),
-    "held_out_best_without_repeats": ("SimScore best, repeats left out", 100, 2),
-    "held_out_mean_without_repeats": ("SimScore mean, repeats left out", 100, 2),
-    "held_out_reconstruction_without_repeats": ("cos(e_j, r_j), repeats left out", 100, 2),
+    "held_out_best_new_to_user": ("SimScore best, repeats left out", 100, 2),
+    "held_out_mean_new_to_user": ("SimScore mean, repeats left out", 100, 2),
+    "held_out_reconstruction_new_to_user": ("cos(e_j, r_j), repeats left out", 100, 2),
     "seconds_pretrain": ("pre-training, s", 1, 0),
 }
 

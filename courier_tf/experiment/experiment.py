@@ -44,9 +44,9 @@ def experiment(
 ) -> pd.DataFrame:
     """Runs a grid: each combination of settings and seed in a process of its own.
 
-    Runs share the stages in which they agree: one ingest, one warm-up per seed, and so on. A run that is finished, with
-    the same settings, code and data, is not run again. Writes, after every run, `results.csv`, and at the end
-    `results.md`, `losses.png` and `gains.png` into the workdir.
+    Runs share the stages in which they agree, such as one ingest for all and one supervised pre-training per seed. A
+    run that is finished, with the same settings, code and data, is not run again. Writes `results.csv` after every run,
+    and `results.md`, `losses.png` and `gains.png` at the end, into the workdir.
 
     Args:
         grid: what is run.

@@ -15,7 +15,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import write_file
 
 FOUND_FILE, PREDICTIONS_FILE = "found.json", "predictions.npz"
-STAGES = ("ingest", "warmup", "pretrain", "embed", "cluster", "rank")
+STAGES = ("ingest", "supervised", "pretrain", "embed", "cluster", "rank")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +82,6 @@ def _rank(chain: SharingChain, final: bool) -> dict[str, Any]:
         "gain_over_none": metrics["gain_over_none"][split],
         "gauc_gain_over_none": metrics["gauc_gain_over_none"][split],
         "popularity": metrics["popularity"][split],
-        "gates": metrics["gates"],
+        "category_gates": metrics["category_gates"],
         "learning_rates": metrics["learning_rates"],
     }

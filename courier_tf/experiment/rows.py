@@ -7,11 +7,11 @@ from typing import Any
 
 from courier_tf.experiment.grid_run import FOUND_FILE
 from courier_tf.experiment.grids import shown
-from courier_tf.ranking.evaluation import COLD, HEADLINE, RARE, RARE_HEADLINE
+from courier_tf.ranking.evaluation import COLD, NEW_TO_USER, NEW_TO_USER_RARE, RARE
 from courier_tf.settings import Settings
 
 USED_FILE = "used.json"
-SLICES = (HEADLINE, RARE_HEADLINE, COLD, RARE, "train_events/5+", "without_history")
+SLICES = (NEW_TO_USER, NEW_TO_USER_RARE, COLD, RARE, "train_events/5+", "without_history")
 PARTS_OF_THE_LOSS = 3
 
 
@@ -45,9 +45,9 @@ def rows_of(name: str, workdir: Path, settings: str) -> list[dict[str, Any]]:
         gain = found["gain_over_none"].get(mode, {})
         figures |= {f"gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", *SLICES)}
         gain = found["gauc_gain_over_none"].get(mode, {})
-        figures |= {f"gauc_gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", HEADLINE)}
-        if mode in found["gates"]:
-            figures["gates"] = json.dumps(found["gates"][mode])
+        figures |= {f"gauc_gain {part}": (gain.get(part) or {}).get("gain") for part in ("all", NEW_TO_USER)}
+        if mode in found["category_gates"]:
+            figures["category_gates"] = json.dumps(found["category_gates"][mode])
         figures["learning_rates"] = shown([_kept(tried) for tried in found["learning_rates"][mode]])
         figures |= {f"popularity_{figure}": value for figure, value in found["popularity"].items()}
         rows.append({**about, "mode": mode, "split": found["split"], **figures, **of_encoder, **costs, **values_of})

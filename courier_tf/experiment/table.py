@@ -12,7 +12,7 @@ import pandas as pd
 from courier_tf.chain import SETTINGS_FILE
 from courier_tf.experiment.encoders import spread
 from courier_tf.experiment.grid_run import FOUND_FILE, PREDICTIONS_FILE
-from courier_tf.ranking.evaluation import HEADLINE, RARE, RARE_HEADLINE, Evaluation, read_evaluation
+from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE, RARE, Evaluation, read_evaluation
 from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
@@ -22,11 +22,11 @@ from courier_tf.workdir import artefacts, records
 GATES_SHOWN = 3
 PARTS = {
     "all": "all",
-    HEADLINE: "repeats left out",
-    RARE_HEADLINE: "repeats left out, 0 to 4 events",
+    NEW_TO_USER: "repeats left out",
+    NEW_TO_USER_RARE: "repeats left out, 0 to 4 events",
     RARE: "0 to 4 events",
 }
-OF_CATEGORIES = f"{HEADLINE}+{CATEGORY}/"
+OF_CATEGORIES = f"{NEW_TO_USER}+{CATEGORY}/"
 
 
 def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) -> str:
@@ -49,7 +49,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         "rankers that it trained, s",
     ]
     gains = [f"gain over none, {name} (95 %)" for name in scored.parts.values()]
-    gains += ["GAUC gain over none, all (95 %)", f"less the first run, {PARTS[HEADLINE]} (95 %)"]
+    gains += ["GAUC gain over none, all (95 %)", f"less the first run, {PARTS[NEW_TO_USER]} (95 %)"]
     achieved, gained = ([_line(["run", "mode", *head]), "|" + "---|" * (2 + len(head))] for head in (figures, gains))
     for (run, mode), part in rows.groupby(["run", "mode"], sort=False):
         seeds = part["seed"].tolist()
@@ -60,7 +60,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
         base = None if mode == NO_IMAGE_FEATURE else (run, NO_IMAGE_FEATURE)
         cells = [scored.difference(name, (run, mode), base, seeds) for name in scored.parts]
         cells += [scored.difference("all", (run, mode), base, seeds, "gauc")]
-        cells += [scored.difference(HEADLINE, (run, mode), None if run == first else (first, mode), seeds)]
+        cells += [scored.difference(NEW_TO_USER, (run, mode), None if run == first else (first, mode), seeds)]
         if any(cells):
             gained.append(_line([run, mode, *cells]))
     return "\n".join([*achieved, "", *gained, *_between_modes(rows, scored)]) + "\n"
@@ -68,7 +68,7 @@ def table_of(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Path]) ->
 
 def _between_modes(rows: pd.DataFrame, scored: "_Scored") -> list[str]:
     """Lines of a table: each two modes with an image feature of a run; none where no run has two."""
-    parts = [HEADLINE, RARE_HEADLINE]
+    parts = [NEW_TO_USER, NEW_TO_USER_RARE]
     head = ["run", "mode", "less", *(f"{PARTS[part]} (95 %)" for part in parts)]
     lines = ["", _line(head), "|" + "---|" * len(head)]
     seeing = rows[rows["mode"] != NO_IMAGE_FEATURE]
@@ -98,11 +98,11 @@ def gates_of(rows: pd.DataFrame) -> str:
 
     A gate of 0 switches the image feature off, one of 1 lets it through. Empty where there are no gates.
     """
-    if "gates" not in rows or rows["gates"].isna().all():
+    if "category_gates" not in rows or rows["category_gates"].isna().all():
         return ""
     lines = [_line(["run", "mode", "gates, mean", "most open", "least open"]), "|" + "---|" * 5]
-    for (run, mode), part in rows[rows["gates"].notna()].groupby(["run", "mode"], sort=False):
-        means = pd.DataFrame([json.loads(gates) for gates in part["gates"]]).mean().sort_values(kind="stable")
+    for (run, mode), part in rows[rows["category_gates"].notna()].groupby(["run", "mode"], sort=False):
+        means = pd.DataFrame([json.loads(gates) for gates in part["category_gates"]]).mean().sort_values(kind="stable")
         ends = means[::-1][:GATES_SHOWN], means[:GATES_SHOWN]
         shown = (", ".join(f"{category} {gate:.2f}" for category, gate in end.items()) for end in ends)
         lines.append(_line([run, mode, f"{means.mean():.2f}", *shown]))
@@ -114,15 +114,15 @@ def gates_by_column(rows: pd.DataFrame, directories: Mapping[tuple[str, int], Pa
 
     Means over the items and the seeds. Empty where there are no gates, or no such columns.
     """
-    if "gates" not in rows:
+    if "category_gates" not in rows:
         return ""
     lines = [_line(["run", "mode", "column", "gates, mean over the items of each value"]), "|" + "---|" * 4]
-    for (run, mode), part in rows[rows["gates"].notna()].groupby(["run", "mode"], sort=False):
+    for (run, mode), part in rows[rows["category_gates"].notna()].groupby(["run", "mode"], sort=False):
         workdir = directories[run, part["seed"].iloc[0]]
         columns = set(_slice_columns(workdir)) - {CATEGORY}
         if columns:
             items = _items(workdir)
-            gate_of = pd.DataFrame([json.loads(gates) for gates in part["gates"]]).mean()
+            gate_of = pd.DataFrame([json.loads(gates) for gates in part["category_gates"]]).mean()
             gates = np.array([gate_of.get(value.decode(), np.nan) for value in items.columns[CATEGORY]])
             for column in sorted(columns):
                 means = pd.Series(gates).groupby([value.decode() for value in items.columns[column]]).mean().dropna()
@@ -149,10 +149,10 @@ class _Scored:
         self.evaluations = {ingest: evaluation_of(path, split) for ingest, path in of_ingest.items()}
         # Of categories there are many, and their gains stand in each run's metrics.json.
         self.parts = PARTS | {
-            name: f"{PARTS[HEADLINE]}, {name.removeprefix(f'{HEADLINE}+')}"
+            name: f"{PARTS[NEW_TO_USER]}, {name.removeprefix(f'{NEW_TO_USER}+')}"
             for evaluation in self.evaluations.values()
             for name in evaluation.slices
-            if name.startswith(f"{HEADLINE}+") and name != RARE_HEADLINE and not name.startswith(OF_CATEGORIES)
+            if name.startswith(f"{NEW_TO_USER}+") and name != NEW_TO_USER_RARE and not name.startswith(OF_CATEGORIES)
         }
 
     def difference(
@@ -210,7 +210,7 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
     gained = rows[rows["mode"] != NO_IMAGE_FEATURE]
     labels = list(dict.fromkeys(zip(gained["run"], gained["mode"], strict=True)))
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 1 + 0.35 * len(labels)), sharey=True, layout="constrained")
-    for axis, part in zip(axes, (HEADLINE, RARE_HEADLINE), strict=True):
+    for axis, part in zip(axes, (NEW_TO_USER, NEW_TO_USER_RARE), strict=True):
         for place, (run, mode) in enumerate(labels):
             own = gained[(gained["run"] == run) & (gained["mode"] == mode)]
             values = 100 * own[f"gain {part}"].astype(float)

@@ -7,12 +7,14 @@ from courier_tf import schema
 from courier_tf.exporting.finished_stages import Stages
 from courier_tf.exporting.promotion_checks import measure
 from courier_tf.exporting.versions import exclusive, newest_versions
-from courier_tf.settings import GateSettings
+from courier_tf.settings import PromotionSettings
 from serving.bundle.configuration import write_models_config
 from serving.bundle.releases import Release, ReleaseError, Releases
 
 
-def promote(workdir: Path, tolerances: GateSettings, server: str | None = None, withdrawn: bool = False) -> Release:
+def promote(
+    workdir: Path, tolerances: PromotionSettings, server: str | None = None, withdrawn: bool = False
+) -> Release:
     """Makes the newest versions the stable ones, if they pass the gate.
 
     Args:
@@ -25,7 +27,7 @@ def promote(workdir: Path, tolerances: GateSettings, server: str | None = None, 
         The release that is stable now.
 
     Raises:
-        GateError: with every reason against it; nothing has changed.
+        PromotionError: with every reason against it; nothing has changed.
         ReleaseError: some of these versions were rolled back or withdrawn; nothing has changed.
         RollOutError: the server does not load them.
     """

@@ -11,7 +11,7 @@ from courier_tf import schema
 from courier_tf.exporting.comparison import differences, valid_batches
 from courier_tf.exporting.finished_stages import Stages
 from courier_tf.ranking.metrics import auc
-from courier_tf.settings import GateSettings
+from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import artefacts
 from serving.bundle import warmup
 from serving.bundle.graph_model import GraphModel
@@ -21,7 +21,7 @@ from serving.bundle.warmup import WarmUpError
 MOST_BATCHES = 64  # Of impressions, for AUC and calibration.
 
 
-class GateError(ValueError):
+class PromotionError(ValueError):
     """The newest versions must not be promoted; the message lists every reason."""
 
 
@@ -30,7 +30,7 @@ def measure(
     models: Path,
     newest: Mapping[str, int],
     stable: Mapping[str, int] | None,
-    tolerances: GateSettings,
+    tolerances: PromotionSettings,
 ) -> dict[str, float]:
     """Checks the newest versions against what was trained and against the stable ones.
 
@@ -45,18 +45,18 @@ def measure(
         What was measured: AUC and calibration, and those of the stable version.
 
     Raises:
-        GateError: with all reasons.
+        PromotionError: with all reasons.
     """
     directories = {model: models / model / str(newest[model]) for model in schema.SERVED_MODELS if model in newest}
     missing = sorted(set(schema.SERVED_MODELS) - set(directories))
     if missing:
-        raise GateError(f"{models} holds no version of {', '.join(missing)}. Run 'courier export' first.")
+        raise PromotionError(f"{models} holds no version of {', '.join(missing)}. Run 'courier export' first.")
     reasons = [*_foreign_parts(stages, directories)]
     try:
         require_stock_ops(list(directories.values()))
     except StockOpsError as error:
         # What cannot be loaded cannot be measured.
-        raise GateError("\n- ".join(["not promoted:", *reasons, str(error)])) from error
+        raise PromotionError("\n- ".join(["not promoted:", *reasons, str(error)])) from error
     loaded = {model: GraphModel(directory) for model, directory in directories.items()}
     for model, directory in directories.items():
         try:
@@ -77,7 +77,7 @@ def measure(
             )
         found |= {f"stable_{name}": value for name, value in before.items()}
     if reasons:
-        raise GateError("\n- ".join(["not promoted:", *reasons]))
+        raise PromotionError("\n- ".join(["not promoted:", *reasons]))
     return found
 
 

@@ -216,7 +216,7 @@ def photo_batches(
     seed: int,
     skip_batches: int = 0,
 ) -> tf.data.Dataset:
-    """An endless, seeded stream of photos with their attributes, for the warm-up.
+    """An endless, seeded stream of photos with their attributes, for supervised pre-training.
 
     Args:
         store: photos.

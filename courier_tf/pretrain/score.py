@@ -51,7 +51,7 @@ def held_out_score(
 
     Returns:
         "best", "mean": AUC of the largest and of the mean cosine between the candidate and the user's last history
-        items; "reconstruction": AUC of cos(e_j, r_j), where an objective is given; each also "..._without_repeats";
+        items; "reconstruction": AUC of cos(e_j, r_j), where an objective is given; each also "..._new_to_user";
         "alignment": mean squared distance of clicked candidates from their history items, repeats left out;
         "uniformity", "effective_rank": of the embeddings; "impressions".
     """
@@ -80,7 +80,7 @@ def held_out_score(
     sample = embedding[np.random.default_rng(0).permutation(photos)[:SPREAD_PHOTOS]]
     return {
         **{name: auc(score, everything) for name, score in scores.items()},
-        **{f"{name}_without_repeats": auc(score, fresh) for name, score in scores.items()},
+        **{f"{name}_new_to_user": auc(score, fresh) for name, score in scores.items()},
         "alignment": float(2 - 2 * scores["mean"][clicked].mean()) if clicked.any() else None,
         "uniformity": uniformity(sample) if len(sample) > 1 else None,
         "effective_rank": effective_rank(sample) if len(sample) else None,

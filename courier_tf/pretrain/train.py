@@ -1,4 +1,4 @@
-"""The two pre-training stages: the warm-up on catalogue columns, and the objective on page views."""
+"""The two pre-training stages: supervised pre-training on catalogue columns, and the objective on page views."""
 
 import dataclasses
 from collections.abc import Set
@@ -31,7 +31,9 @@ EMBEDDER_FOLDER = "embedder"  # SavedModel, for the embed stage.
 WATCHED_PHOTOS = 512
 
 
-def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy) -> None:
+def pretrain_supervised(
+    ingest: Path, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy
+) -> None:
     """Trains a new encoder on the catalogue's columns (objective `supervised`), with train-span items only.
 
     Args:
@@ -47,9 +49,10 @@ def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, m
     catalogue = _Catalogue.read(ingest)
     sizes, codes = _column_codes(catalogue)
     numbers = np.flatnonzero(catalogue.train & catalogue.items.has_photo) + 1
-    if len(numbers) < settings.warmup_batch_size:
+    if len(numbers) < settings.supervised_batch_size:
         raise TrainingError(
-            f"the train span has {len(numbers)} photos, fewer than warmup_batch_size={settings.warmup_batch_size}"
+            f"the train span has {len(numbers)} photos, fewer than "
+            f"supervised_batch_size={settings.supervised_batch_size}"
         )
 
     def build(encoder: Encoder) -> CourierModel:
@@ -64,7 +67,10 @@ def warm_up(ingest: Path, target: Path, settings: PretrainSettings, seed: int, m
 
     with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
         budget = Budget(
-            settings.warmup_steps, settings.warmup_learning_rate, settings.warmup_batch_size, "warmup_batch_size"
+            settings.supervised_steps,
+            settings.supervised_learning_rate,
+            settings.supervised_batch_size,
+            "supervised_batch_size",
         )
         model = fit(partial, settings, seed, None, build, batches, budget, catalogue.sample())
         found["columns"] = sizes
@@ -80,8 +86,9 @@ def pretrain(
 
     Args:
         ingest: directory of the ingest stage.
-        start: directory of a warm-up or of a former pre-training, or a file with weights of a Swin backbone.
-        target, settings, seed, made_by: as in `warm_up`.
+        start: directory of supervised pre-training or of a former pre-training, or a file with weights of a Swin
+            backbone.
+        target, settings, seed, made_by: as in `pretrain_supervised`.
 
     Raises:
         TrainingError: fewer page views with a click (that fulfils `pretrain_where`) and a history than a batch, or

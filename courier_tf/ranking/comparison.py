@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from courier_tf.ranking.evaluation import HEADLINE, Evaluation, read_evaluation
+from courier_tf.ranking.evaluation import NEW_TO_USER, Evaluation, read_evaluation
 from courier_tf.ranking.fit import predict
 from courier_tf.ranking.intervals import auc_intervals, paired_gain
 from courier_tf.ranking.metrics import logloss, mean_of
@@ -46,7 +46,7 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
         the headline, "popularity": the guard}.
     """
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
-    main = {name: everywhere[name] for name in ("all", HEADLINE)}
+    main = {name: everywhere[name] for name in ("all", NEW_TO_USER)}
     others = [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else []
 
     def gains(mode: str, parts: dict[str, np.ndarray], figure: str) -> dict[str, dict[str, float] | None]:

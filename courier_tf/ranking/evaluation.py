@@ -10,11 +10,11 @@ from courier_tf.ranking.data import RankingError, impression_batches
 from courier_tf.ranking.metrics import auc, evaluate_slices
 from courier_tf.workdir import records
 
-HEADLINE = "repeats_left_out"
+NEW_TO_USER = "new_to_user"
 COLD, RARE = "train_events/0", "train_events/0-4"
-RARE_HEADLINE = f"{HEADLINE}+{RARE}"  # Of rare items what looks can tell: without a history they tell nothing.
+NEW_TO_USER_RARE = f"{NEW_TO_USER}+{RARE}"  # Of rare items what looks can tell: without a history they tell nothing.
 #: Shown at the end of a run.
-MAIN_SLICES = (HEADLINE, RARE_HEADLINE, "with_history", "without_history", COLD, RARE, "train_events/5+")
+MAIN_SLICES = (NEW_TO_USER, NEW_TO_USER_RARE, "with_history", "without_history", COLD, RARE, "train_events/5+")
 #: Last and first length of each slice by history length.
 HISTORY_LENGTHS = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)}
 MOST_VALUES = 30  # Slices by a column, its most frequent values; all others are one more slice.
@@ -121,14 +121,14 @@ def slices_of(
         columns: name -> [N] bytes, the candidate's value; b"" where it is not known.
 
     Returns:
-        `repeats_left_out` (a history, and no repeat: the headline), `with_history`, `without_history`,
+        `new_to_user` (a history, and no repeat: the headline), `with_history`, `without_history`,
         `train_events/...` (cold and rare items; of the latter also what is in the headline), `history_length/...`,
         `COLUMN/VALUE` (the most frequent ones; all others together; of each also what is in the headline).
     """
     headline = (length > 0) & ~repeat
     slices = {
-        HEADLINE: headline,
-        RARE_HEADLINE: headline & (popularity < 5),
+        NEW_TO_USER: headline,
+        NEW_TO_USER_RARE: headline & (popularity < 5),
         "with_history": length > 0,
         "without_history": length == 0,
         COLD: popularity == 0,
@@ -143,5 +143,5 @@ def slices_of(
         own = {f"{column}/{value.decode() or '(unknown)'}": value_of == value for value in shown}
         if len(values) > len(shown):
             own[f"{column}/(others)"] = ~np.isin(value_of, np.array(shown, object))
-        slices |= own | {f"{HEADLINE}+{name}": headline & rows for name, rows in own.items()}
+        slices |= own | {f"{NEW_TO_USER}+{name}": headline & rows for name, rows in own.items()}
     return slices

@@ -23,7 +23,7 @@ def write_metrics(
     Args:
         workdir: of the chain.
         ingested, ranked: results of those stages.
-        learned: those of `pretrain`, `cluster` and, where there was one, `warmup`.
+        learned: those of `pretrain`, `cluster` and, where there was one, `supervised`.
         final: measure the rankers on the test span, too; the reading is counted in the workdir.
 
     Returns:
@@ -39,9 +39,9 @@ def write_metrics(
         "gain_over_none": {split: found["gain_over_none"] for split, found in results.items()},
         "gauc_gain_over_none": {split: found["gauc_gain_over_none"] for split, found in results.items()},
         "popularity": {split: found["popularity"] for split, found in results.items()},
-        "gates": ranked.facts["gates"],
+        "category_gates": ranked.facts["category_gates"],
         "learning_rates": ranked.facts["learning_rates"],
-        "held_out": {name: learned[name].facts["held_out"] for name in ("pretrain", "warmup") if name in learned},
+        "held_out": {name: learned[name].facts["held_out"] for name in ("pretrain", "supervised") if name in learned},
         "clusters": learned["cluster"].facts,
         "data": ingested.facts,
         "made_by": dataclasses.asdict(ranked.made_by),

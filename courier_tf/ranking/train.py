@@ -147,7 +147,7 @@ def rank(
         found |= compare(evaluation, predictions)
         found["split"] = "valid"
         found["best_start"] = {mode: best_start(evaluation, scores) for mode, scores in predictions.items()}
-        found["gates"] = gates
+        found["category_gates"] = gates
         found["learning_rates"] = {
             mode: [rates_of(start_directory(partial, mode, start)) for start in starts] for mode in settings.rank_modes
         }
@@ -179,7 +179,7 @@ def plan_of(
             looks, codes=np.zeros_like(looks.codes[:, :1]), centroids=looks.centroids[:1, :0, :0]
         )
     architecture = Architecture(
-        names, settings.rank_dim, settings.rank_gate, settings.rank_cross_layers, settings.rank_hash_buckets
+        names, settings.rank_dim, settings.rank_category_gate, settings.rank_cross_layers, settings.rank_hash_buckets
     )
     return Plan(catalogue, users, looks, architecture)
 

@@ -39,7 +39,9 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, sam
             f"rank_dim={old.dim}, rank_cross_layers={old.cross_layers}"
         )
     if old.image_features and new.gated != old.gated:
-        raise RankingError(f"a ranker with rank_gate={new.gated} cannot start from one with rank_gate={old.gated}")
+        raise RankingError(
+            f"a ranker with rank_category_gate={new.gated} cannot start from one with rank_category_gate={old.gated}"
+        )
     _take_rows(ranker.user_embedding, former.user_embedding, _users(plan), _users(former_plan))
     tables = dict(zip(former_plan.catalogue.names, former.embeddings, strict=True))
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):

@@ -10,20 +10,20 @@ import tyro
 
 from courier_tf.settings.checked import SettingsError, require_type
 from courier_tf.settings.stages import (
-    WARMUP_SETTINGS,
+    SUPERVISED_SETTINGS,
     ClusterSettings,
     EmbedSettings,
-    GateSettings,
     IngestSettings,
     PretrainSettings,
+    PromotionSettings,
     RankSettings,
 )
 
 __all__ = [
-    "WARMUP_SETTINGS",
+    "SUPERVISED_SETTINGS",
     "ClusterSettings",
     "EmbedSettings",
-    "GateSettings",
+    "PromotionSettings",
     "IngestSettings",
     "PretrainSettings",
     "RankSettings",

@@ -35,7 +35,7 @@ class IngestSettings(Checked):
     """Side of the stored photos, in pixels."""
     inline_photos: bool = False
     """Put the photos inside the pre-training rows, too: the objective then reads them in the order of the rows and
-    looks none up in memory (the warm-up and the held-out score still do)."""
+    looks none up in memory (supervised pre-training and the held-out score still do)."""
     page_view_size: int = 5
     """Items of a pre-training row (P of the paper)."""
     history_kept: int = 20
@@ -45,7 +45,8 @@ class IngestSettings(Checked):
     max_reject_fraction: float = 0.01
     """More rejected records than this (of the items, the events or the photos) fail the job."""
     item_columns: tuple[str, ...] = ()
-    """Catalogue columns that the warm-up and the ranker use. Default: category and each with 2 to 1000 values."""
+    """Catalogue columns that supervised pre-training and the ranker use. Default: category and each with 2 to 1000
+    values."""
     repeat_columns: tuple[str, ...] = ()
     """Catalogue columns in which a shared value makes a candidate a repeat of a history item, as the item itself does:
     the headline leaves repeats out."""
@@ -56,10 +57,10 @@ class PretrainSettings(Checked):
     """TFRecords to an image encoder."""
 
     objective: Literal["courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip"] = "courier"
-    """What the encoder learns after the warm-up; 'base' stops there, 'supervised' goes on with it."""
+    """What the encoder learns after supervised pre-training; 'base' stops there, 'supervised' goes on with it."""
     init: str | None = None
-    """Start from this instead of the warm-up: a former pretrain stage's directory, or a file with Swin weights
-    (torchvision's or the official layout, .pth or .safetensors)."""
+    """Start from this instead of supervised pre-training: a former pretrain stage's directory, or a file with Swin
+    weights (torchvision's or the official layout, .pth or .safetensors)."""
     backbone: Literal["nano", "tiny", "small", "base"] = "nano"
     """Swin preset."""
     embedding_dim: int = 256
@@ -81,7 +82,7 @@ class PretrainSettings(Checked):
     """Let courier's losses see a small MLP of the embeddings, which is thrown away after training (ablation)."""
     pretrain_where: str | None = None
     """COLUMN=VALUE: only clicks on items with this value of a catalogue column teach the objective, and page views
-    without such a click are left out. The warm-up sees all items."""
+    without such a click are left out. Supervised pre-training sees all items."""
     history_length: int = 5
     """Most recent history items used (H of the paper)."""
     temperature: float | None = None
@@ -90,12 +91,12 @@ class PretrainSettings(Checked):
     """Stochastic depth of the last block; earlier blocks less, linearly."""
     precision: Precision = "float32"
     """Keras mixed-precision policy."""
-    warmup_steps: int = 250
-    """Steps of the supervised warm-up."""
-    warmup_batch_size: int = 256
-    """Images per warm-up step, over all replicas."""
-    warmup_learning_rate: float = 2e-3
-    """Peak learning rate of the warm-up."""
+    supervised_steps: int = 250
+    """Steps of supervised pre-training."""
+    supervised_batch_size: int = 256
+    """Images per step of supervised pre-training, over all replicas."""
+    supervised_learning_rate: float = 2e-3
+    """Peak learning rate of supervised pre-training."""
     pretrain_steps: int = 150
     """Steps of the objective."""
     pretrain_batch_rows: int = 128
@@ -125,10 +126,10 @@ class PretrainSettings(Checked):
             raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
 
 
-#: The pre-training settings that the warm-up depends on.
-WARMUP_SETTINGS = (
-    "backbone", "embedding_dim", "drop_path", "precision", "warmup_steps", "warmup_batch_size", "warmup_learning_rate",
-    "checkpoint_every", "replicas",
+#: The pre-training settings that supervised pre-training depends on.
+SUPERVISED_SETTINGS = (
+    "backbone", "embedding_dim", "drop_path", "precision", "supervised_steps", "supervised_batch_size",
+    "supervised_learning_rate", "checkpoint_every", "replicas",
 )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ class RankSettings(Checked):
     over the items. The last one that is no control is exported."""
     rank_columns: tuple[str, ...] = ()
     """Catalogue columns the ranker uses, beside the category, which it always does. Default: those of the ingest."""
-    rank_gate: bool = True
+    rank_category_gate: bool = True
     """Put the image features behind a trainable gate per category, which can switch them off where they harm."""
     rank_cross_layers: int = 0
     """Layers of DCN-v2 before the MLP."""
@@ -241,7 +242,7 @@ class RankSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class GateSettings(Checked):
+class PromotionSettings(Checked):
     """How much worse than the stable version a new one may be on the valid span, to be promoted."""
 
     auc_tolerance: float = 0.002

@@ -17,7 +17,7 @@ SHOP = ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32)
 def tiny() -> Settings:
     preset = PRESETS["tiny"]
     pretrain = dataclasses.replace(
-        preset.pretrain, backbone="micro", warmup_steps=4, pretrain_steps=4, checkpoint_every=2
+        preset.pretrain, backbone="micro", supervised_steps=4, pretrain_steps=4, checkpoint_every=2
     )
     modes = ("none", "cluster_id", "cluster_id_permuted")
     rank = dataclasses.replace(preset.rank, rank_modes=modes, rank_starts=2)

@@ -30,13 +30,17 @@ def test_metrics_file(finished):
     assert set(found) == {"valid"}, "test is read with --final only"
     assert set(MAIN_SLICES) | {"history_length/1", "category/dress"} <= set(found["valid"]["slices"])
     assert {"auc", "gauc", "ndcg@10", "logloss", "gauc_skipped_share"} <= set(found["valid"])
-    assert set(content["gates"]) == {"cluster_id", "cluster_id_permuted"}, "none has no image feature to switch off"
+    assert set(content["category_gates"]) == {"cluster_id", "cluster_id_permuted"}, (
+        "none has no image feature to switch off"
+    )
     for mode, found in content["ranking"].items():
         tried = content["learning_rates"][mode]
         assert [list(losses) for losses in tried] == [["0.001"], ["0.001"]], "one for each start"
         # That of a mode is the mean of its starts.
         assert found["valid"]["logloss"] == pytest.approx(np.mean([losses["0.001"] for losses in tried]), rel=1e-5)
-    assert "dress" in content["gates"]["cluster_id"] and all(0 < g < 1 for g in content["gates"]["cluster_id"].values())
+    assert "dress" in content["category_gates"]["cluster_id"] and all(
+        0 < g < 1 for g in content["category_gates"]["cluster_id"].values()
+    )
     assert 0 < found["valid"]["logloss"] < 1
     assert not (chain.workdir / "test_readings.json").exists()
 

@@ -32,7 +32,7 @@ def test_columns_widths_and_whom_the_ranker_knows(finished, tmp_path):
         tmp_path / "rank",
         rank_columns=("category",),
         rank_dim=5,
-        rank_gate=False,
+        rank_category_gate=False,
         rank_cross_layers=2,
         rank_min_item_impressions=20,
         rank_min_user_page_views=4,

@@ -47,7 +47,7 @@ def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path)
     )
     for stage in ("pretrain", "embed", "cluster"):
         getattr(other, stage)()
-    for file in ("warmup/encoder", "pretrain/encoder"):
+    for file in ("supervised/encoder", "pretrain/encoder"):
         first, second = (c.workdir / file / "encoder.weights.h5" for c in (chain, other))
         assert weights(first) == weights(second)
     centroids = [np.load(c.directory("cluster") / "codebook.npy") for c in (chain, other)]
@@ -81,7 +81,7 @@ def test_what_is_not_there_to_start_from_is_told_first_of_all(finished, tmp_path
     with pytest.raises(SettingsError, match=f"{option}={place} does not exist"):
         other.run(str(shop))
     assert not other.directory("ingest").exists()
-    for made in ("ingest", "warmup", "pretrain", "embed", "cluster"):
+    for made in ("ingest", "supervised", "pretrain", "embed", "cluster"):
         (tmp_path / made).symlink_to(chain.directory(made))
     with pytest.raises(SettingsError, match=f"{option}={place} does not exist"):
         getattr(other, stage)()
@@ -93,7 +93,7 @@ def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
     settings = dataclasses.replace(chain.settings, ingest=dataclasses.replace(chain.settings.ingest, history_kept=30))
     other = Chain(tmp_path, settings)
     other.ingest(str(shop))
-    for stage in ("warmup", "pretrain", "embed", "cluster", "rank"):
+    for stage in ("supervised", "pretrain", "embed", "cluster", "rank"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     for stage in ("embed", "cluster", "rank", "export", "report"):
         with pytest.raises(artefacts.ArtefactError, match="was made from ingest"):
@@ -107,7 +107,7 @@ def test_what_is_exported_is_what_was_trained(finished, tmp_path):
     _, chain = finished
     rank = dataclasses.replace(chain.settings.rank, rank_history_length=1, rank_modes=("none",))
     other = Chain(tmp_path, dataclasses.replace(chain.settings, rank=rank))
-    for stage in ("ingest", "warmup", "pretrain", "embed", "cluster", "rank"):
+    for stage in ("ingest", "supervised", "pretrain", "embed", "cluster", "rank"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     other.export()
     version = newest_version(tmp_path / "models" / "ctr_ranker")
@@ -134,7 +134,7 @@ def test_a_served_history_is_no_longer_than_those_of_training(kept, asked, lengt
 
 def test_scores_of_one_encoder_do_not_stand_beside_rankers_of_another(finished, tmp_path):
     _, chain = finished
-    for stage in ("ingest", "warmup", "cluster", "rank"):
+    for stage in ("ingest", "supervised", "cluster", "rank"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     shutil.copytree(chain.directory("pretrain"), tmp_path / "pretrain")
     file = tmp_path / "pretrain" / artefacts.ARTEFACT_FILE
@@ -153,7 +153,7 @@ def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(
     _, chain = finished
     other = Chain(tmp_path / "workdir", dataclasses.replace(chain.settings, seed=9))
     other.workdir.mkdir()
-    ingest, warmup, ranked = other.directory("ingest"), chain.directory("warmup"), chain.directory("rank")
+    ingest, supervised, ranked = other.directory("ingest"), chain.directory("supervised"), chain.directory("rank")
     shutil.copytree(chain.directory("ingest"), ingest)
     file = ingest / "impressions" / f"{split}-00000-of-00002.tfrecord"
     impressions = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
@@ -164,11 +164,11 @@ def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(
     with tf.io.TFRecordWriter(str(file)) as writer:
         for record in [*impressions, example.SerializeToString()]:
             writer.write(record)
-    for stage in ("warmup", "pretrain", "embed", "cluster"):
+    for stage in ("supervised", "pretrain", "embed", "cluster"):
         (other.workdir / stage).symlink_to(chain.directory(stage))
 
     def encoder():  # It learns nothing from valid, but is chosen there.
-        pretrain(ingest, warmup, tmp_path / "out", other.settings.pretrain, 9, artefacts.MadeBy("pretrain", {}, {}))
+        pretrain(ingest, supervised, tmp_path / "out", other.settings.pretrain, 9, artefacts.MadeBy("pretrain", {}, {}))
 
     readers = (
         [other.rank, encoder] if split == "valid" else [lambda: measure(ingest, ranked, chain.settings.rank, split)]
@@ -194,7 +194,12 @@ def test_a_page_view_that_holds_the_future_is_refused_before_pre_training(finish
     made_by, out = artefacts.MadeBy("pretrain", {}, {}), tmp_path / "out"
     with pytest.raises(LeakageError, match=r"page_views, split train.*somebody new had clicked it before: 1 > 0"):
         pretrain(
-            other.directory("ingest"), chain.directory("warmup"), tmp_path / "out", other.settings.pretrain, 9, made_by
+            other.directory("ingest"),
+            chain.directory("supervised"),
+            tmp_path / "out",
+            other.settings.pretrain,
+            9,
+            made_by,
         )
     assert not out.exists()
 
@@ -204,7 +209,7 @@ def test_a_log_too_small_for_a_batch_is_told_so(finished, tmp_path):
     pretrain = dataclasses.replace(chain.settings.pretrain, pretrain_batch_rows=10_000)
     rank = dataclasses.replace(chain.settings.rank, rank_batch_size=100_000)
     other = Chain(tmp_path, dataclasses.replace(chain.settings, pretrain=pretrain, rank=rank))
-    for stage in ("ingest", "warmup", "embed", "cluster"):
+    for stage in ("ingest", "supervised", "embed", "cluster"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     with pytest.raises(TrainingError, match="page views with a click and a history, fewer than pretrain_batch_rows"):
         other.pretrain()
@@ -216,7 +221,7 @@ def test_a_day_without_photos_is_told_so(finished, tmp_path, monkeypatch):
     _, chain = finished
     own = dataclasses.replace(chain.settings.pretrain, temperature=0.3)
     other = Chain(tmp_path, dataclasses.replace(chain.settings, pretrain=own))
-    for stage in ("ingest", "warmup"):
+    for stage in ("ingest", "supervised"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     monkeypatch.setattr(Items, "has_photo", property(lambda items: np.zeros(len(items.ids), bool)))
     with pytest.raises(TrainingError, match="of the items of the train span 0 have a photo"):

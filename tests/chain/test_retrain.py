@@ -16,13 +16,13 @@ from courier_tf.workdir import artefacts
 from tests.chain.encoder_files import weights
 
 
-def test_base_leaves_the_encoder_as_the_warm_up_made_it(finished, tmp_path):
+def test_base_leaves_the_encoder_as_supervised_pre_training_made_it(finished, tmp_path):
     _, chain = finished
     other = with_settings(chain, tmp_path, pretrain={"objective": "base"})
-    for stage in ("ingest", "warmup"):
+    for stage in ("ingest", "supervised"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     other.pretrain()
-    warmed = weights(chain.workdir / "warmup/encoder/encoder.weights.h5")
+    warmed = weights(chain.workdir / "supervised/encoder/encoder.weights.h5")
     assert weights(other.workdir / "pretrain/encoder/encoder.weights.h5") == warmed
     assert weights(chain.workdir / "pretrain/encoder/encoder.weights.h5") != warmed
 
@@ -78,7 +78,7 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finishe
             "rank_learning_rates": (3.0,),
         },
     )
-    for run, stages in ((first, ("ingest", "embed", "cluster")), (other, ("ingest", "warmup"))):
+    for run, stages in ((first, ("ingest", "embed", "cluster")), (other, ("ingest", "supervised"))):
         run.workdir.mkdir()
         for stage in stages:
             run.directory(stage).symlink_to(chain.directory(stage))

@@ -28,7 +28,7 @@ if os.environ.get("BREAK") == own.name:
     time.sleep(float(os.environ.get("BREAK_AFTER", "0")))
     sys.exit("the disk is full")
 clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], settings["pretrain"]["temperature"]
-scores = {"best_without_repeats": 0.5, "mean_without_repeats": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0,
+scores = {"best_new_to_user": 0.5, "mean_new_to_user": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0,
           "undefined": None}
 base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
         "ingest": settings["ingest"]["negatives"], "code_version": "v1", "commit": "c1"}
@@ -41,7 +41,7 @@ if spec["until"] == "pretrain":
     (own / "found.json").write_text(json.dumps(base))
     sys.exit()
 values = {"auc": 0.6, "gauc": 0.6, "logloss": 0.4, "slices": {name: {"auc": 0.5 + clusters / 100}
-          for name in ("repeats_left_out", "repeats_left_out+train_events/0-4", "train_events/0",
+          for name in ("new_to_user", "new_to_user+train_events/0-4", "train_events/0",
                        "train_events/0-4", "train_events/5+", "without_history")}}
 rng = np.random.default_rng(seed)
 label = np.arange(200) % 2
@@ -51,10 +51,10 @@ gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 modes = settings["rank"]["rank_modes"]
 (own / "found.json").write_text(json.dumps({"split": "test" if spec["final"] else "valid",
     "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]}, **base,
-    "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "repeats_left_out": None} for mode in modes[1:]},
+    "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "new_to_user": None} for mode in modes[1:]},
     "popularity": {"auc": 0.51}, "learning_rates":
     {mode: [{"0.1": None, "0.2": 0.5 + 0.1 * seed, "0.3": 0.55}, {"0.3": 0.1}] for mode in modes},
-    "gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}))
+    "category_gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}))
 """
 
 

@@ -96,7 +96,7 @@ def test_what_was_kept_by_an_earlier_call_and_is_not_any_more_has_no_rows_but_th
     tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.05, 0.2]}], tuned=["temperature"])
     work = tmp_path / "work"
     experiment(dataclasses.replace(tuned, seeds=[1]), "raw", work, work / "stages", TINY)  # Keeps 0.2.
-    monkeypatch.setattr(running.encoders, "CHOSEN_BY", "best_without_repeats")  # All equal: the first is kept.
+    monkeypatch.setattr(running.encoders, "CHOSEN_BY", "best_new_to_user")  # All equal: the first is kept.
     frame = experiment(tuned, "raw", work, work / "stages", TINY)
     found = [tuple(row) for row in frame[["temperature", "seed", "mode"]].fillna("").values]
     assert found == [(0.05, s, m) for s in (0, 1) for m in ("none", "cluster_id")] + [(0.2, 0, "")]
@@ -187,14 +187,14 @@ def test_what_ends_beside_a_run_that_fails_later_stands_in_the_results(tmp_path,
 def test_a_real_grid(tmp_path, capsys):
     make_shop(tmp_path / "shop", ShopSettings(items=160, users=80, days=12, page_views=900, photo_size=32))
     grid = {"about": "tiny", "blocks": [{"clusters": [4, 8]}], "seeds": [0]}
-    grid["fixed"] = {"rank_modes": ["none", "cluster_id+simscore"], "warmup_steps": 2, "pretrain_steps": 2}
+    grid["fixed"] = {"rank_modes": ["none", "cluster_id+simscore"], "supervised_steps": 2, "pretrain_steps": 2}
     grid["fixed"] |= {"pretrain_where": "department=tops", "rank_slice_columns": ["category", "department"]}
     (tmp_path / "grid.json").write_text(json.dumps(grid))
     words = ["experiment", str(tmp_path / "grid.json"), "--raw", str(tmp_path / "shop"), "--preset", "tiny"]
     for final in ([], ["--final"]):
         program.main([*words, "--workdir", str(tmp_path / "work"), *final])
     stages = [path.name.split("-")[0] for path in (tmp_path / "work" / "stages").iterdir() if path.is_dir()]
-    assert sorted(stages) == ["cluster", "cluster", "embed", "ingest", "pretrain", "rank", "rank", "warmup"]
+    assert sorted(stages) == ["cluster", "cluster", "embed", "ingest", "pretrain", "rank", "rank", "supervised"]
     shown = capsys.readouterr().out
     assert "| clusters=8 | cluster_id+simscore | 1 |" in shown
     assert "gain over none, repeats left out, department/" in shown and "category/" not in shown

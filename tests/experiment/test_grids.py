@@ -64,7 +64,7 @@ def test_settings_of_a_run():
     "name, value",
     [
         ("negatives", "popular"),
-        ("rank_gate", "false"),
+        ("rank_category_gate", "false"),
         ("clusters", 2.5),
         ("temperature", "0.1"),
         ("rank_modes", "none"),
@@ -152,7 +152,7 @@ BUDGET = {
 
 def test_every_objective_has_the_same_updates_and_the_same_temperatures():
     grid = GRIDS["paper-methods"]
-    assert {"warmup_steps", "pretrain_steps", "rank_epochs", "rank_starts"} < BUDGET and not BUDGET & grid.named()
+    assert {"supervised_steps", "pretrain_steps", "rank_epochs", "rank_starts"} < BUDGET and not BUDGET & grid.named()
     assert grid.named() <= {"seed", "objective", "temperature", "rank_modes", "rank_columns"}
     temperatures = {}
     for variant in grid.variants():

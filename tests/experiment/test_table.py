@@ -17,11 +17,11 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     frame = experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
     assert len(frame) == 2 * 2 * 2 and set(frame["seed"]) == {0, 1} and set(frame["clusters"]) == {4, 8}
     row = frame[(frame["clusters"] == 8) & (frame["seed"] == 1) & (frame["mode"] == "cluster_id")].iloc[0]
-    assert row["gain repeats_left_out"] == pytest.approx(0.08) and row["peak_memory_gib"] > 0.001
+    assert row["gain new_to_user"] == pytest.approx(0.08) and row["peak_memory_gib"] > 0.001
     assert row["seconds_pretrain"] == 3 and row["code_version"] == "v1" and row["split"] == "valid"
     read = pd.read_csv(work / "results.csv")
     assert list(read.columns) == list(frame.columns) and len(read) == len(frame)
-    for name in ("run", "mode", "seed", "auc", "gain repeats_left_out", "clusters"):
+    for name in ("run", "mode", "seed", "auc", "gain new_to_user", "clusters"):
         assert read[name].tolist() == pytest.approx(frame[name].tolist(), nan_ok=True), name
     text = (work / "results.md").read_text()
     lines = text.splitlines()
@@ -112,7 +112,7 @@ def test_modes_are_compared_with_each_other(tmp_path, stand_in):
     work = tmp_path / "work"
     experiment(grid, "raw", work, work / "stages", TINY)
     (line,) = (line for line in (work / "results.md").read_text().splitlines() if "| cluster_id | vector |" in line)
-    part, differences = stand_in.slices["repeats_left_out"], []
+    part, differences = stand_in.slices["new_to_user"], []
     for seed in (0, 1):
         with np.load(work / "runs" / f"clusters=4,seed={seed}" / "predictions.npz") as found:
             aucs = [roc_auc_score(stand_in.clicked[part], found[mode][0, part]) for mode in ("cluster_id", "vector")]

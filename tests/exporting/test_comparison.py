@@ -6,10 +6,10 @@ import pytest
 from courier_tf import schema
 from courier_tf.exporting import promotion_checks
 from courier_tf.exporting.comparison import differences
-from courier_tf.exporting.promotion_checks import GateError, measure
-from courier_tf.settings import GateSettings
+from courier_tf.exporting.promotion_checks import PromotionError, measure
+from courier_tf.settings import PromotionSettings
 
-LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 
 class Tampered:
@@ -109,7 +109,7 @@ def test_the_gate_refuses_with_all_of_them(shop, exported, monkeypatch):
     }
     monkeypatch.setattr(promotion_checks, "GraphModel", lambda directory: tampered[directory.parent.name])
     monkeypatch.setattr(promotion_checks, "require_stock_ops", lambda paths: None)
-    with pytest.raises(GateError) as refused:
+    with pytest.raises(PromotionError) as refused:
         measure(shop.stages, shop.workdir / "models", dict.fromkeys(schema.SERVED_MODELS, 1), None, LENIENT)
     for text in ("the ranker's examples", "embeddings of pixels", "similar items by photo"):
         assert text in str(refused.value)

@@ -13,9 +13,9 @@ from courier_tf import schema
 from courier_tf.exporting import promotion_checks
 from courier_tf.exporting.finished_stages import Stages
 from courier_tf.exporting.promotion import promote, roll_back, withdraw
-from courier_tf.exporting.promotion_checks import GateError
+from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.exporting.versions import newest_version, newest_versions
-from courier_tf.settings import GateSettings
+from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import artefacts, records
 from serving.bundle import warmup
 from serving.bundle.configuration import read_models_config
@@ -24,7 +24,7 @@ from serving.bundle.releases import Release, ReleaseError, Releases
 from serving.bundle.stock_ops import require_stock_ops
 from tests.served_shop import export_again, write_rank
 
-LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 
 def promoted(workdir, tolerances=LENIENT):
@@ -34,7 +34,7 @@ def promoted(workdir, tolerances=LENIENT):
 def refusal(workdir, tolerances=LENIENT):
     """The message of the gate; nothing may have changed."""
     before = (workdir / "serving" / "models.config").read_text()
-    with pytest.raises(GateError) as refused:
+    with pytest.raises(PromotionError) as refused:
         promoted(workdir, tolerances)
     assert (workdir / "serving" / "models.config").read_text() == before
     return str(refused.value)
@@ -116,10 +116,10 @@ def test_a_worse_version_is_refused(workdir, monkeypatch):
     quality = {"impressions": 300, "auc": 0.7, "calibration": 1.0, "calibration_error": 0.0}
     found = iter([{**quality, "auc": 0.69, "calibration_error": 0.2, "calibration": 1.22}, quality] * 2)
     monkeypatch.setattr(promotion_checks, "_quality", lambda *_: dict(next(found)))
-    message = refusal(workdir, GateSettings())
+    message = refusal(workdir, PromotionSettings())
     assert "AUC 0.6900, but the stable version has 0.7000" in message
     assert "calibration 1.220, but the stable version has 1.000" in message
-    promoted(workdir, GateSettings(auc_tolerance=0.02, calibration_tolerance=0.3))
+    promoted(workdir, PromotionSettings(auc_tolerance=0.02, calibration_tolerance=0.3))
 
 
 def test_every_version_is_measured_on_whole_histories(workdir):

@@ -82,7 +82,7 @@ def test_equals_a_loop(catalogue, impressions, columns):
     for name, score in zip(("best", "mean", "reconstruction"), np.round(scores, 5), strict=True):
         assert found[name] == pytest.approx(roc_auc_score(label, score), abs=2e-3)
         fresh = roc_auc_score(label[~repeat], score[~repeat])
-        assert found[f"{name}_without_repeats"] == pytest.approx(fresh, abs=2e-3)
+        assert found[f"{name}_new_to_user"] == pytest.approx(fresh, abs=2e-3)
     clicked = ~repeat & (label > 0)
     assert found["alignment"] == pytest.approx(2 - 2 * scores[1][clicked].mean(), rel=1e-3)
     assert found["uniformity"] < 0 and 1 < found["effective_rank"] < 8

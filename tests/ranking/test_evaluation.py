@@ -19,12 +19,12 @@ def rows(slices):
 
 def test_slices():
     assert rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY})) == {
-        "repeats_left_out": [1, 3, 4, 6, 7],
+        "new_to_user": [1, 3, 4, 6, 7],
         "with_history": [1, 2, 3, 4, 5, 6, 7],
         "without_history": [0],
         "train_events/0": [0, 4],
         "train_events/0-4": [0, 1, 3, 4],
-        "repeats_left_out+train_events/0-4": [1, 3, 4],
+        "new_to_user+train_events/0-4": [1, 3, 4],
         "train_events/5+": [2, 5, 6, 7],
         "history_length/1": [1],
         "history_length/2-4": [2, 3],
@@ -34,10 +34,10 @@ def test_slices():
         "category/x": [0, 1, 5, 7],
         "category/y": [2, 4],
         "category/z": [6],
-        "repeats_left_out+category/(unknown)": [3],
-        "repeats_left_out+category/x": [1, 7],
-        "repeats_left_out+category/y": [4],
-        "repeats_left_out+category/z": [6],
+        "new_to_user+category/(unknown)": [3],
+        "new_to_user+category/x": [1, 7],
+        "new_to_user+category/y": [4],
+        "new_to_user+category/z": [6],
     }
 
 
@@ -68,6 +68,6 @@ def test_a_split_is_read_with_the_whole_histories(tmp_path):
     write_impressions(tmp_path, "valid", {name: tf.constant(values) for name, values in batch.items()})
     found = read_evaluation(tmp_path, "valid", items(), ["product"])
     chosen = rows(found.slices)
-    assert chosen["repeats_left_out"] == [1] and chosen["without_history"] == [2]
+    assert chosen["new_to_user"] == [1] and chosen["without_history"] == [2]
     assert chosen["history_length/10+"] == [0, 1] and chosen["history_length/1"] == [3]
     assert found.clicked.tolist() == [1, 0, 0, 1] and found.popularity.tolist() == [0, 0, 5, 1]

@@ -118,6 +118,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(RankingError, match="rank_dim=4.*rank_dim=3"):
         take_over(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), same_looks=True)
     bare = plan("cluster_id", gated=False)
-    with pytest.raises(RankingError, match="rank_gate=True cannot start from one with rank_gate=False"):
+    with pytest.raises(
+        RankingError, match="rank_category_gate=True cannot start from one with rank_category_gate=False"
+    ):
         take_over(ranker, plan("cluster_id"), ranker_of(bare), bare, same_looks=True)
     take_over(ranker, plan("cluster_id"), ranker_of(plan(gated=False)), plan(gated=False), same_looks=True)

@@ -1,4 +1,4 @@
-"""The baseline `supervised`, and the warm-up: the encoder learns the catalogue's own columns, which every shop has.
+"""Supervised training on the catalogue's own columns: the pre-training before every objective, and a baseline.
 
 From random weights the contrastive loss barely moves; the paper starts from ImageNet. Where no such weights are at
 hand, this gives the encoder that every objective starts from.

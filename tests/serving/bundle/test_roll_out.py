@@ -6,7 +6,7 @@ import pytest
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from courier_tf.exporting.promotion import promote, roll_back
-from courier_tf.settings import GateSettings
+from courier_tf.settings import PromotionSettings
 from serving.bundle import roll_out as rolling
 from serving.bundle.releases import ReleaseError
 from serving.bundle.roll_out import RollOutError, next_step
@@ -14,7 +14,7 @@ from serving.client.client import CourierClient
 from tests.served_shop import export_again, write_rank
 from tests.servers import STAND_IN, StrictServer, running
 
-LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 
 def config(versions, labels):

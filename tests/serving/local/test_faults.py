@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 from courier_tf import schema
 from courier_tf.exporting import promotion
 from courier_tf.exporting.promotion import roll_back
-from courier_tf.settings import GateSettings
+from courier_tf.settings import PromotionSettings
 from serving.bundle.messages import model_spec, predict_request
 from serving.client.client import CourierClient, Retries
 from serving.client.transport import CallError
@@ -25,7 +25,7 @@ from serving.local.local_server import LocalServer
 from tests.served_shop import IDS, SIZE, export_again, png, write_rank
 from tests.servers import free_port
 
-LENIENT = GateSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 
 def promote(workdir):
