@@ -4,8 +4,22 @@ Nothing here imports TensorFlow: the record job, the readers and the server all 
 """
 
 import dataclasses
-import enum
 from typing import Literal
+
+from serving.client.contract import BY_EMBEDDING as BY_EMBEDDING
+from serving.client.contract import BY_PHOTO as BY_PHOTO
+from serving.client.contract import CLASSIFY as CLASSIFY
+from serving.client.contract import CTR_RANKER as CTR_RANKER
+from serving.client.contract import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE
+from serving.client.contract import EXAMPLES as EXAMPLES
+from serving.client.contract import IMAGE_EMBEDDER as IMAGE_EMBEDDER
+from serving.client.contract import MAX_CANDIDATES as MAX_CANDIDATES
+from serving.client.contract import PIXELS as PIXELS
+from serving.client.contract import RANK as RANK
+from serving.client.contract import REGRESS as REGRESS
+from serving.client.contract import SERVED_MODELS as SERVED_MODELS
+from serving.client.contract import SIMILAR_ITEMS as SIMILAR_ITEMS
+from serving.client.contract import RowStatus as RowStatus
 
 # --- The raw format: what a shop hands over -------------------------------------------------------------------------
 
@@ -78,33 +92,10 @@ SCANN_MODELS_FOLDER = "models_scann"  # models_scann/similar_items/1, for a serv
 BUNDLE_FOLDER = "serving"  # What a server is started with.
 MODEL_CARD = "model_card.md"  # In the bundle.
 
-# --- What is served -------------------------------------------------------------------------------------------------
-
-CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS = "ctr_ranker", "image_embedder", "similar_items"
-SERVED_MODELS = (CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS)
-
-DEFAULT_SIGNATURE = "serving_default"
-RANK, EXAMPLES, CLASSIFY, REGRESS = "rank", "examples", "classify", "regress"  # Of the ranker.
-PIXELS = "pixels"  # Of the embedder.
-BY_EMBEDDING, BY_PHOTO = "by_embedding", "by_photo"  # Of the similar items; the default is by item.
+# --- What is served; the names of models and signatures are in serving/client/contract.py ----------------------------
 
 #: Features of a tf.Example that the ranker takes.
 EXAMPLE_FEATURES = ("user_id", "history_item_ids", "item_id")
-
-MAX_CANDIDATES = 10_000  # Of one row of `rank`: bounds the memory of a server.
-
-
-class RowStatus(enum.IntEnum):
-    """What became of one row of a request: a row that cannot be used says so, and leaves the others alone."""
-
-    OK = 0
-    EMPTY = 1  # No bytes.
-    UNKNOWN_FORMAT = 2  # Neither JPEG nor PNG.
-    TOO_LARGE = 3  # More pixels than a photo may have.
-    BROKEN = 4  # Cannot be decoded.
-    UNKNOWN_ITEM = 5  # An item id that is not in the catalogue, or has no photo.
-    NO_DIRECTION = 6  # An embedding that is zero or not finite.
-
 
 # --- Places in an ingest directory ----------------------------------------------------------------------------------
 

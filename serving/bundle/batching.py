@@ -12,10 +12,10 @@ from google.protobuf import text_format
 from courier_tf import schema
 from courier_tf.workdir.atomic import write_file
 from serving.bundle.server_config_pb2 import BatchingParameters
+from serving.client.contract import MOST_ROWS as MOST_ROWS
 
 PARAMETERS_FILE = "batching_params.pbtxt"  # The name is TensorFlow Serving's.
 JOINED_MODELS = (schema.IMAGE_EMBEDDER, schema.SIMILAR_ITEMS)
-MOST_ROWS = 64  # Of a request, and of the batch that a server makes of several.
 
 
 def write_parameters(version: Path, model: str) -> None:

@@ -10,9 +10,6 @@ from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-# Headers of a request; by gRPC the deadline travels by itself.
-REQUEST_ID, TIMEOUT_HEADER = "x-request-id", "x-request-timeout-seconds"
-
 
 class MessageError(ValueError):
     """A proto or a JSON text cannot be read as the arrays that it should hold; the message names the field."""

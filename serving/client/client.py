@@ -15,9 +15,8 @@ from typing import TypeVar
 import grpc
 import numpy as np
 
-from courier_tf import schema
-from courier_tf.schema import RowStatus
-from serving.bundle.batching import MOST_ROWS
+from serving.client import contract
+from serving.client.contract import MOST_ROWS, RowStatus
 from serving.client.request_log import RequestLog
 from serving.client.rest_transport import RestTransport
 from serving.client.transport import CallError, GrpcTransport, Transport
@@ -120,11 +119,11 @@ class CourierClient:
         """Scores the candidates of one user; history oldest first. Any number of candidates: they go in parts."""
         if not candidates:
             raise ValueError("there are no candidates to rank")
-        most = schema.MAX_CANDIDATES
+        most = contract.MAX_CANDIDATES
         parts = [candidates[start : start + most] for start in range(0, len(candidates), most)]
         whose = {"user_id": _ids([user]), "history_item_ids": _histories([history])}
         asked = [{**whose, "item_id": _ids(part)[None]} for part in parts]
-        found = self._all(schema.CTR_RANKER, schema.RANK, asked, request_id)
+        found = self._all(contract.CTR_RANKER, contract.RANK, asked, request_id)
         # A server that joins requests may have padded the candidates.
         scores = [one["probability"][0, : len(part)] for one, part in zip(found, parts, strict=True)]
         return Scores(np.concatenate(scores), int(found[0]["model_version"][0]))
@@ -140,24 +139,26 @@ class CourierClient:
         if not len(users) == len(histories) == len(items) > 0:
             raise ValueError(f"{len(users)} users, {len(histories)} histories and {len(items)} items: not one of each")
         inputs = {"user_id": _ids(users), "history_item_ids": _histories(histories), "item_id": _ids(items)}
-        found = self._in_parts(schema.CTR_RANKER, schema.DEFAULT_SIGNATURE, inputs, request_id)
+        found = self._in_parts(contract.CTR_RANKER, contract.DEFAULT_SIGNATURE, inputs, request_id)
         return Scores(found["probability"], int(found["model_version"][-1]))
 
     def embed(self, photos: Sequence[bytes], request_id: str | None = None) -> Photos:
         """Embeds JPEG or PNG files; one that cannot be used has a status of its own."""
         if not photos:
             raise ValueError("there are no photos to embed")
-        found = self._in_parts(schema.IMAGE_EMBEDDER, schema.DEFAULT_SIGNATURE, {"photos": _ids(photos)}, request_id)
+        found = self._in_parts(
+            contract.IMAGE_EMBEDDER, contract.DEFAULT_SIGNATURE, {"photos": _ids(photos)}, request_id
+        )
         version = int(found.pop("model_version")[-1])
         return Photos(**found, model_version=version)
 
     def similar_to_items(self, items: Sequence[str], request_id: str | None = None) -> list[Similar]:
         """The items most similar to each."""
-        return self._similar(schema.DEFAULT_SIGNATURE, {"item_id": _ids(items)}, request_id)
+        return self._similar(contract.DEFAULT_SIGNATURE, {"item_id": _ids(items)}, request_id)
 
     def similar_to_photos(self, photos: Sequence[bytes], request_id: str | None = None) -> list[Similar]:
         """The items most similar to each JPEG or PNG file."""
-        return self._similar(schema.BY_PHOTO, {"photos": _ids(photos)}, request_id)
+        return self._similar(contract.BY_PHOTO, {"photos": _ids(photos)}, request_id)
 
     def versions(self, model: str) -> dict[int, str]:
         """Version -> state, as the server has it."""
@@ -173,7 +174,7 @@ class CourierClient:
     def _similar(self, signature: str, inputs: Mapping[str, np.ndarray], request_id: str | None) -> list[Similar]:
         if not len(next(iter(inputs.values()))):
             raise ValueError("there is nothing to be similar to")
-        found = self._in_parts(schema.SIMILAR_ITEMS, signature, inputs, request_id)
+        found = self._in_parts(contract.SIMILAR_ITEMS, signature, inputs, request_id)
         answers = []
         for row, status in enumerate(found["status"]):
             items = tuple(item.decode() for item in found["item_ids"][row] if item)

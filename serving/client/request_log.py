@@ -16,8 +16,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from courier_tf import schema
 from serving.bundle.messages import MessageError, Request, inputs_of, model_spec, outputs_of, predict_request
+from serving.client.contract import DEFAULT_SIGNATURE
 
 LOG = logging.getLogger(__name__)
 FRAME = 16  # Bytes of a TFRecord beside its content: length and two checksums.
@@ -122,7 +122,7 @@ def _read_file(file: Path) -> Iterator[Logged]:
             if not log.HasField("predict_log"):
                 raise RequestLogError(f"{file}: record {number} is no predict log")
             spec = log.predict_log.request.model_spec
-            request = Request(spec.signature_name or schema.DEFAULT_SIGNATURE, inputs_of(log.predict_log.request))
+            request = Request(spec.signature_name or DEFAULT_SIGNATURE, inputs_of(log.predict_log.request))
             yield Logged(spec.name, request, outputs_of(log.predict_log.response))
     except (tf.errors.OpError, DecodeError, MessageError) as error:
         if not (isinstance(error, tf.errors.DataLossError) and "truncated record" in error.message):

@@ -10,7 +10,7 @@ import numpy as np
 import requests
 import urllib3
 
-from serving.bundle.messages import REQUEST_ID, TIMEOUT_HEADER
+from serving.client.contract import REQUEST_ID, TIMEOUT_HEADER
 from serving.client.timed_session import timed_session
 from serving.client.transport import CallError
 

@@ -9,7 +9,8 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, 
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from serving.bundle.messages import REQUEST_ID, MessageError, model_spec, outputs_of, predict_request
+from serving.bundle.messages import MessageError, model_spec, outputs_of, predict_request
+from serving.client.contract import REQUEST_ID
 
 
 class CallError(RuntimeError):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from courier_tf.schema import DEFAULT_SIGNATURE
+from serving.client.contract import DEFAULT_SIGNATURE
 from serving.local.loaded import AnswerError, LoadedModels
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -19,7 +19,8 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from serving.bundle.messages import REQUEST_ID, MessageError, inputs_of, serialised_examples
+from serving.bundle.messages import MessageError, inputs_of, serialised_examples
+from serving.client.contract import REQUEST_ID
 from serving.local.answering import answer
 from serving.local.loaded import AnswerError, LoadedModels
 

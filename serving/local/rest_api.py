@@ -16,8 +16,8 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataReque
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from courier_tf.schema import DEFAULT_SIGNATURE
-from serving.bundle.messages import REQUEST_ID, TIMEOUT_HEADER, MessageError, model_spec
+from serving.bundle.messages import MessageError, model_spec
+from serving.client.contract import DEFAULT_SIGNATURE, REQUEST_ID, TIMEOUT_HEADER
 from serving.local import rest_json
 from serving.local.answering import answer
 from serving.local.grpc_api import CLASSIFY_METHOD, REGRESS_METHOD, metadata, said

@@ -4,9 +4,9 @@ import grpc
 import numpy as np
 import pytest
 
-from courier_tf import schema
-from courier_tf.schema import RowStatus
+from serving.client import contract
 from serving.client.client import CourierClient
+from serving.client.contract import RowStatus
 from serving.client.transport import CallError
 from tests.served_shop import DIM, IDS, SIZE, png
 
@@ -21,7 +21,7 @@ def client(any_server, request):
 def test_candidates_of_one_user(client, ranker, monkeypatch):
     history, candidates = ["i001", "i002"], [*IDS[:11], "ünknown"]
     expected = ranker.run(
-        schema.RANK,
+        contract.RANK,
         {
             "user_id": [b"u1"],
             "history_item_ids": [[b"i001", b"i002"]],
@@ -31,7 +31,7 @@ def test_candidates_of_one_user(client, ranker, monkeypatch):
     found = client.rank("u1", history, candidates)
     np.testing.assert_allclose(found.probability, expected, atol=1e-6)
     assert found.model_version == 1 and found.probability.dtype == np.float32
-    monkeypatch.setattr(schema, "MAX_CANDIDATES", 5)  # In three parts.
+    monkeypatch.setattr(contract, "MAX_CANDIDATES", 5)  # In three parts.
     np.testing.assert_allclose(client.rank("u1", history, candidates).probability, expected, atol=1e-6)
     assert client.rank("u1", [], ["i001"]).probability.shape == (1,)
     with pytest.raises(ValueError, match="no candidates"):
@@ -41,12 +41,12 @@ def test_candidates_of_one_user(client, ranker, monkeypatch):
 def test_ten_thousand_candidates_and_one_more(client, ranker):
     """A server refuses them in one request, with the limit, and nobody else; the client sends them in parts."""
     one = {"user_id": np.array([b"u1"], object), "history_item_ids": np.array([[b"", b"i001"]], object)}
-    candidates = [IDS[n % 60] for n in range(schema.MAX_CANDIDATES + 1)]
+    candidates = [IDS[n % 60] for n in range(contract.MAX_CANDIDATES + 1)]
     many = {**one, "item_id": np.array([[candidate.encode() for candidate in candidates]], object)}
     with pytest.raises(CallError, match="more than 10000 candidates") as failed:
-        client.predict(schema.CTR_RANKER, schema.RANK, many)
+        client.predict(contract.CTR_RANKER, contract.RANK, many)
     assert failed.value.code == grpc.StatusCode.INVALID_ARGUMENT
-    expected = ranker.run(schema.RANK, {**one, "item_id": many["item_id"][:, :60]})["probability"][0]
+    expected = ranker.run(contract.RANK, {**one, "item_id": many["item_id"][:, :60]})["probability"][0]
     found = client.rank("u1", ["i001"], candidates).probability
     np.testing.assert_allclose(found, np.resize(expected, len(candidates)), atol=5e-6)
 
@@ -76,7 +76,7 @@ def test_photos_and_similar_items(client):
 
 
 def test_versions_and_errors(client):
-    assert client.versions(schema.CTR_RANKER) == {1: "AVAILABLE"}
+    assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE"}
     with pytest.raises(CallError, match=r"NOT_FOUND: Servable not found.*\(request mine\)") as failed:
         client.predict("nothing", "serving_default", {}, request_id="mine")
     assert failed.value.code == grpc.StatusCode.NOT_FOUND and failed.value.request_id == "mine"

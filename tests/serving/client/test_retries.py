@@ -15,7 +15,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-from courier_tf import schema
+from serving.client import contract
 from serving.client.client import CourierClient, Retries
 from serving.client.transport import CallError
 
@@ -91,7 +91,7 @@ class TwoVersions:
 
 
 def test_the_parts_of_a_call_share_a_deadline_and_a_version(monkeypatch):
-    monkeypatch.setattr(schema, "MAX_CANDIDATES", 2)
+    monkeypatch.setattr(contract, "MAX_CANDIDATES", 2)
     client, transport = CourierClient("localhost:1", timeout_seconds=5), TwoVersions()
     client._transport, transport.version_of = transport, lambda number: 1
     assert len(client.rank("u", ["a"], ["b"] * 5).probability) == 5

@@ -1,0 +1,32 @@
+"""Names and limits that the client and the served models share. Each is defined here and nowhere else."""
+
+import enum
+
+# Models and their signatures.
+CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS = "ctr_ranker", "image_embedder", "similar_items"
+SERVED_MODELS = (CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS)
+
+DEFAULT_SIGNATURE = "serving_default"  # Each model has it.
+RANK, EXAMPLES, CLASSIFY, REGRESS = "rank", "examples", "classify", "regress"  # Further signatures of the ranker.
+PIXELS = "pixels"  # A further signature of the embedder.
+BY_EMBEDDING, BY_PHOTO = "by_embedding", "by_photo"  # Further signatures of `similar_items`; its default takes items.
+
+#: The most candidates in one row of `rank`. The limit bounds the memory of a server.
+MAX_CANDIDATES = 10_000
+#: The most rows in one request to a model whose requests are joined, and in the batch that the server makes of them.
+MOST_ROWS = 64
+
+# Headers of a request. By gRPC the deadline travels by itself.
+REQUEST_ID, TIMEOUT_HEADER = "x-request-id", "x-request-timeout-seconds"
+
+
+class RowStatus(enum.IntEnum):
+    """What became of one row of a request. A row that cannot be used has a status, and the other rows are answered."""
+
+    OK = 0
+    EMPTY = 1  # No bytes.
+    UNKNOWN_FORMAT = 2  # Neither JPEG nor PNG.
+    TOO_LARGE = 3  # More pixels than a photo may have.
+    BROKEN = 4  # Cannot be decoded.
+    UNKNOWN_ITEM = 5  # An item id that is not in the catalogue, or has no photo.
+    NO_DIRECTION = 6  # An embedding that is zero or not finite.
