@@ -1,9 +1,10 @@
-"""The simulated shop: the default data set, and the ground truth for the tests."""
+"""The simulated shop: the default data set, with a ground truth for the tests."""
 
 import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,20 +15,23 @@ from courier_tf.shop.photos import COLOURS, DEPARTMENTS, HUES, SILHOUETTES, TONE
 from courier_tf.shop.simulate import (
     MATERIALS,
     OPENING,
-    look_name,
+    Catalogue,
+    Impressions,
     simulate_catalogue,
     simulate_impressions,
     simulate_tastes,
+    style_name,
 )
 from courier_tf.workdir.atomic import replace_directory
 
-SHOP_FILE = "shop.json"  # What made the shop; also the mark of a folder that may be overwritten.
-TRUTH_FILE = "truth.csv"  # item_id -> look: for tests alone, no part of the raw format.
-FORMATS = {"jpg": {"quality": 92}, "png": {}, "webp": {"quality": 92}}
+SHOP_FILE = "shop.json"  # The settings and figures of the shop. A folder that holds it may be overwritten.
+TRUTH_FILE = "truth.csv"  # The style of each item, for the tests. It is not part of the raw format.
+#: Photo format -> options of `Image.save`.
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {"jpg": {"quality": 92}, "png": {}, "webp": {"quality": 92}}
 
 
 class ShopError(ValueError):
-    """A setting of the shop makes no sense, or the folder to write is somebody else's."""
+    """A setting of the shop is out of range, or the folder to write holds something else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +41,21 @@ class ShopSettings:
     items: int = 1500
     """Items in the catalogue."""
     users: int = 2500
-    """Users."""
+    """Users in the log."""
     days: int = 40
     """Days of the log."""
     page_views: int = 30_000
-    """Page views in all."""
+    """Page views in the log."""
     page_size: int = 8
     """Items shown in a page view."""
     photo_size: int = 96
     """Side of the photos, in pixels."""
     visual_signal: float = 1.0
-    """How much taste drives clicks: 0 (looks carry no information) to 1."""
+    """How much the taste for styles drives clicks: 0 (photos carry no information) to 1."""
     turnover: float = 0.5
-    """Part of the items that comes (and part of the others that goes) during the period: 0 to 1."""
+    """Fraction of the items that arrives during the period, and of the others that leaves: 0 to 1."""
     shop_seed: int = 0
-    """Seed of everything in the shop."""
+    """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
         for name in ("items", "users", "days", "page_views", "page_size", "photo_size"):
@@ -65,11 +69,11 @@ class ShopSettings:
 
 
 def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
-    """Writes a shop in the raw format: items.csv, events.csv (an impression log), images/, and the truth beside them.
+    """Writes a shop in the raw format: items.csv, events.csv (an impression log), images/, and truth.csv for the tests.
 
     Args:
-        out: folder to write, aside and renamed. An earlier shop there is replaced.
-        settings: of the shop; the same settings give the same bytes.
+        out: folder to write. The shop is written beside it and then renamed; an earlier shop there is replaced.
+        settings: settings of the shop; the same settings give the same bytes.
 
     Returns:
         Figures of the shop: rows, share of clicks, and the AUC of the true click probability, with and without taste.
@@ -88,21 +92,44 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
     log = simulate_impressions(
         catalogue, tastes, settings.days, settings.page_views, settings.page_size, settings.visual_signal, rng
     )
+    ids = np.array([f"i{number:07d}" for number in rng.permutation(10 * settings.items)[: settings.items]])
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    ids = np.array([f"i{number:07d}" for number in rng.permutation(10 * settings.items)[: settings.items]])
-    endings = rng.choice(list(FORMATS), settings.items, p=[0.8, 0.1, 0.1])
-    paths = [f"images/{item}.{ending}" for item, ending in zip(ids, endings, strict=True)]
-    names = list(SILHOUETTES)
-    for number in track(range(settings.items), "photos"):
-        tone, hue = divmod(int(catalogue.look[number]), HUES)
-        category, colour = names[catalogue.category[number]], int(catalogue.colour[number])
-        photo = draw(Photo(category, colour, hue, list(TONES)[tone]), settings.photo_size, rng)
-        photo.save(partial / paths[number], **FORMATS[endings[number]])
+    partial.mkdir(parents=True)
+    paths = _draw_photos(catalogue, ids, settings.photo_size, partial, rng)
+    _items_table(catalogue, ids, paths).to_csv(partial / "items.csv", index=False)
+    styles = [style_name(style) for style in catalogue.style]
+    truth = pd.DataFrame({"item_id": ids, "style": styles, "closes": catalogue.closes})
+    truth.to_csv(partial / TRUTH_FILE, index=False)
+    _events_table(log, ids).to_csv(partial / "events.csv", index=False)
+    figures = {
+        "impressions": len(log.item),
+        "click_share": round(float(log.clicked.mean()), 4),
+        "auc_of_true_probability": _auc(log.clicked, log.probability),
+        "auc_without_taste": _auc(log.clicked, log.probability_without_taste),
+    }
+    content = {"settings": dataclasses.asdict(settings), "first_day": OPENING, "figures": figures}
+    (partial / SHOP_FILE).write_text(json.dumps(content, indent=2))
+    replace_directory(partial, out)
+    return figures
 
-    categories = np.array(names)[catalogue.category]
-    items = pd.DataFrame(
+
+def _draw_photos(catalogue: Catalogue, ids: np.ndarray, size: int, folder: Path, rng: np.random.Generator) -> list[str]:
+    """Draws a photo of each item below `folder` / images, in one of several formats; returns their relative paths."""
+    (folder / "images").mkdir()
+    formats = rng.choice(list(SAVE_OPTIONS), len(ids), p=[0.8, 0.1, 0.1])
+    paths = [f"images/{item}.{ending}" for item, ending in zip(ids, formats, strict=True)]
+    silhouettes, tones = list(SILHOUETTES), list(TONES)
+    for number in track(range(len(ids)), "photos"):
+        tone, hue = divmod(int(catalogue.style[number]), HUES)
+        photo = Photo(silhouettes[catalogue.category[number]], int(catalogue.colour[number]), hue, tones[tone])
+        draw(photo, size, rng).save(folder / paths[number], **SAVE_OPTIONS[formats[number]])
+    return paths
+
+
+def _items_table(catalogue: Catalogue, ids: np.ndarray, paths: list[str]) -> pd.DataFrame:
+    categories = np.array(list(SILHOUETTES))[catalogue.category]
+    return pd.DataFrame(
         {
             "item_id": ids,
             "image": paths,
@@ -114,10 +141,10 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
             "department": [DEPARTMENTS[category] for category in categories],
         }
     )
-    items.to_csv(partial / "items.csv", index=False)
-    truth = {"item_id": ids, "look": [look_name(look) for look in catalogue.look], "closes": catalogue.closes}
-    pd.DataFrame(truth).to_csv(partial / TRUTH_FILE, index=False)
-    events = pd.DataFrame(
+
+
+def _events_table(log: Impressions, ids: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "user_id": [f"u{user}" for user in log.user],
             "item_id": ids[log.item],
@@ -127,17 +154,6 @@ def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
             "position": log.position,
         }
     )
-    events.to_csv(partial / "events.csv", index=False)
-    figures = {
-        "impressions": len(events),
-        "click_share": round(float(log.clicked.mean()), 4),
-        "auc_of_true_probability": _auc(log.clicked, log.probability),
-        "auc_without_taste": _auc(log.clicked, log.probability_without_taste),
-    }
-    content = {"settings": dataclasses.asdict(settings), "first_day": OPENING, "figures": figures}
-    (partial / SHOP_FILE).write_text(json.dumps(content, indent=2))
-    replace_directory(partial, out)
-    return figures
 
 
 def _auc(clicked: np.ndarray, probability: np.ndarray) -> float | None:

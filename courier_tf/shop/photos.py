@@ -1,8 +1,7 @@
 """Product photos drawn by code: a silhouette with a motif on it, in front of a background, under changing light.
 
-What users like (the look: the hue of the motif, and how dark the fabric is) is visible; what varies beside it (motif,
-colour of the fabric, background, light, place, size, tilt, noise) is larger in pixels: an encoder has to learn what
-matters.
+Users react to the style: the hue of the motif, and how dark the fabric is. Everything else (motif, colour of the
+fabric, background, light, place, size, tilt, noise) changes more pixels, so an encoder has to learn what matters.
 """
 
 from typing import NamedTuple
@@ -14,7 +13,7 @@ MOTIFS = ("stripes", "bars", "dots", "checks", "zigzag", "rings")
 HUES = 8  # Regions of the colour circle that motifs take their colour from.
 COLOURS = ("orange", "lime", "green", "mint", "sky", "blue", "violet", "pink")  # The same regions, of the fabric.
 TONES = {"dark": (0.15, 0.35), "middle": (0.45, 0.65), "light": (0.8, 0.98)}  # Lightness of the fabric.
-LOOKS = HUES * len(TONES)
+STYLES = HUES * len(TONES)
 
 SILHOUETTES: dict[str, list[tuple[float, float]]] = {
     "tee": [(-.4, -.4), (-.15, -.45), (.15, -.45), (.4, -.4), (.55, -.1), (.35, 0), (.3, -.15), (.3, .5), (-.3, .5),
@@ -36,7 +35,7 @@ DEPARTMENTS = {
 
 
 class Photo(NamedTuple):
-    """What one photo shows. A look is `tone * HUES + hue`; the fabric's colour is no part of it."""
+    """What one photo shows. The style is `tone * HUES + hue`; the fabric's colour is not part of it."""
 
     silhouette: str
     colour: int
@@ -67,7 +66,7 @@ def _motif(kind: str, x: np.ndarray, y: np.ndarray, period: float) -> np.ndarray
 
 
 def draw(photo: Photo, size: int, rng: np.random.Generator) -> Image.Image:
-    """Draws a photo of size x size pixels; all that `photo` does not say comes from `rng`."""
+    """Draws a photo of size x size pixels. What `photo` does not specify is drawn from `rng`."""
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     tilt, scale = rng.normal(0, 0.12), rng.uniform(0.75, 1.0)
     shift = rng.uniform(-0.08, 0.08, 2)

@@ -1,10 +1,10 @@
-"""Items, users and page views of the simulated shop, as arrays. No photo is drawn here."""
+"""Items, users and page views of the simulated shop, as arrays. The photos are drawn in `photos`."""
 
 import dataclasses
 
 import numpy as np
 
-from courier_tf.shop.photos import COLOURS, HUES, LOOKS, SILHOUETTES, TONES
+from courier_tf.shop.photos import COLOURS, HUES, SILHOUETTES, STYLES, TONES
 
 DAY = 86_400
 OPENING = 1_700_006_400  # 2023-11-15, 00:00 UTC: the first day of the simulation.
@@ -13,11 +13,11 @@ BRANDS, MATERIALS = 12, ("cotton", "linen", "wool", "denim", "silk")
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """Items by number. What taste acts on (`look`) is independent of every other column.
+    """Items by number. The style, which tastes are for, is independent of every other column.
 
     Attributes:
         category, colour, brand, material: [N] int.
-        look: [N] int, tone * HUES + hue.
+        style: [N] int, tone * HUES + hue.
         quality: [N] float, in logits.
         opens, closes: [N] int, the seconds between which the item is on sale.
     """
@@ -26,7 +26,7 @@ class Catalogue:
     colour: np.ndarray
     brand: np.ndarray
     material: np.ndarray
-    look: np.ndarray
+    style: np.ndarray
     quality: np.ndarray
     opens: np.ndarray
     closes: np.ndarray
@@ -40,8 +40,8 @@ class Impressions:
         user, item, page_view, position: [M] int.
         timestamp: [M] int seconds.
         clicked: [M] bool.
-        probability: [M] float, of the click.
-        probability_without_taste: [M] float, what it would be if looks did not matter.
+        probability: [M] float, true probability of a click.
+        probability_without_taste: [M] float, the same if the style did not matter.
     """
 
     user: np.ndarray
@@ -55,7 +55,7 @@ class Impressions:
 
 
 def simulate_catalogue(items: int, days: int, turnover: float, rng: np.random.Generator) -> Catalogue:
-    """Draws the items: a part `turnover` comes during the period, and as many leave."""
+    """Draws the items. A fraction `turnover` arrives during the period; the same fraction of the others leaves."""
     opens = np.full(items, OPENING)
     late = rng.random(items) < turnover
     opens[late] += rng.integers(0, days * DAY, late.sum())
@@ -67,7 +67,7 @@ def simulate_catalogue(items: int, days: int, turnover: float, rng: np.random.Ge
         colour=rng.integers(len(COLOURS), size=items),
         brand=rng.integers(BRANDS, size=items),
         material=rng.integers(len(MATERIALS), size=items),
-        look=rng.integers(LOOKS, size=items),
+        style=rng.integers(STYLES, size=items),
         quality=rng.normal(0, 0.35, items),
         opens=opens,
         closes=closes,
@@ -75,19 +75,20 @@ def simulate_catalogue(items: int, days: int, turnover: float, rng: np.random.Ge
 
 
 def simulate_tastes(users: int, rng: np.random.Generator) -> np.ndarray:
-    """[users, LOOKS] how much each user likes each look: mean 0, deviation 1 over the looks of a user.
+    """[users, STYLES] how much each user likes each style: mean 0, deviation 1 over the styles of a user.
 
-    A user has one or two favourite looks; the same hue on another fabric and the next hue on the same are liked less.
+    A user has one or two favourite styles. The same hue on another fabric and the next hue on the same fabric are liked
+    less.
     """
-    tone, hue = np.divmod(np.arange(LOOKS), HUES)
+    tone, hue = np.divmod(np.arange(STYLES), HUES)
     apart = np.abs(hue[:, None] - hue)
     apart = np.minimum(apart, HUES - apart)
     near = np.where(apart == 0, 1.0, np.where(apart == 1, 0.5, 0.0)) * np.where(tone[:, None] == tone, 1.0, 0.4)
-    favourites = np.zeros([users, LOOKS])
+    favourites = np.zeros([users, STYLES])
     rows = np.arange(users)
-    favourites[rows, rng.integers(LOOKS, size=users)] = 1.0
+    favourites[rows, rng.integers(STYLES, size=users)] = 1.0
     second = rng.random(users) < 0.5
-    favourites[rows[second], rng.integers(LOOKS, size=second.sum())] = 1.0
+    favourites[rows[second], rng.integers(STYLES, size=second.sum())] = 1.0
     taste = np.minimum(favourites @ near, 1.0)
     taste -= taste.mean(axis=1, keepdims=True)
     return taste / taste.std(axis=1, keepdims=True)
@@ -97,10 +98,10 @@ def simulate_impressions(
     catalogue: Catalogue, tastes: np.ndarray, days: int, page_views: int, page_size: int, visual_signal: float,
     rng: np.random.Generator,
 ) -> Impressions:  # fmt: skip
-    """Draws page views: a ranker that knows categories and popularity, but no looks, shows items; users click.
+    """Draws page views. A ranker that knows categories and popularity, but no styles, shows items; users click.
 
-    The log odds of a click fall with the position, and add up item quality, interest in the category and
-    `visual_signal` times taste.
+    The log odds of a click are the sum of item quality, interest in the category, `visual_signal` times taste, and a
+    term that falls with the position.
     """
     users = len(tastes)
     activity = np.minimum(rng.pareto(1.5, users) + 0.2, 20.0)  # Nobody shops all day.
@@ -117,7 +118,7 @@ def simulate_impressions(
     position = np.broadcast_to(np.arange(page_size), shown.shape)
     liking = interest[visitor[:, None], catalogue.category[shown]]
     plain = -1.5 - 0.25 * position + catalogue.quality[shown] + 1.2 * liking
-    taste = tastes[visitor[:, None], catalogue.look[shown]]
+    taste = tastes[visitor[:, None], catalogue.style[shown]]
     probability = _sigmoid(plain + 1.1 * visual_signal * taste - 0.45 * visual_signal)
     return Impressions(
         user=np.repeat(visitor, page_size),
@@ -135,6 +136,10 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logits))
 
 
-def look_name(look: int) -> str:
-    """A readable name of a look, for the truth file."""
-    return f"{list(TONES)[look // HUES]}-{look % HUES}"
+def style_name(style: int) -> str:
+    """A readable name of a style, for the truth file.
+
+    >>> style_name(HUES + 2)
+    'middle-2'
+    """
+    return f"{list(TONES)[style // HUES]}-{style % HUES}"

@@ -1,6 +1,6 @@
-"""On the shop itself, from its log to the figure: looks help where they drive clicks, and chance cannot be told.
+"""On the shop itself: visual features help where the style drives clicks, and chance cannot be told.
 
-The rankers are given the true looks as cluster IDs, so that no encoder can hide what the log gives away.
+The rankers are given the true styles as cluster IDs, so that no encoder can hide what the log gives away.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from tests.chain.conftest import tiny
 SHOP = ShopSettings(items=200, users=300, days=12, page_views=5000, photo_size=32)
 SETTINGS = RankSettings(rank_batch_size=512, rank_epochs=2, rank_history_length=5)
 NOTHING = 4.0  # Points of AUC: three standard errors of a figure from the 5,000 impressions of the valid span.
-SURE = 2.5  # Points: a gain as large would be seen, as its interval reaches no further. True looks gain 8.
+SURE = 2.5  # Points: a gain as large would be seen, as its interval reaches no further. True styles gain 8.
 
 
 def shuffle_labels(shop):
@@ -40,11 +40,11 @@ def shuffle_labels(shop):
     events.to_csv(shop / "events.csv", index=False)
 
 
-def true_looks(shop, items):
-    """Looks as cluster IDs; the centroids say what they look like: how dark the fabric is, and the angle of the hue."""
-    names = pd.read_csv(shop / TRUTH_FILE).set_index("item_id")["look"][[item.decode() for item in items.ids]]
-    codes, looks = pd.factorize(names)
-    tone, hue = pd.factorize(looks.str.split("-").str[0])[0], looks.str.split("-").str[1].astype(int)
+def true_styles(shop, items):
+    """The styles as cluster IDs; the centroids hold how dark the fabric is, and the angle of the hue."""
+    names = pd.read_csv(shop / TRUTH_FILE).set_index("item_id")["style"][[item.decode() for item in items.ids]]
+    codes, styles = pd.factorize(names)
+    tone, hue = pd.factorize(styles.str.split("-").str[0])[0], styles.str.split("-").str[1].astype(int)
     angle = 2 * np.pi * hue.to_numpy() / HUES
     centroids = np.column_stack([np.cos(angle), np.sin(angle), np.eye(len(TONES))[tone]])[None] / np.sqrt(2)
     no_embeddings = np.zeros([len(codes) + 1, 0], np.float32)
@@ -54,7 +54,7 @@ def true_looks(shop, items):
 
 @pytest.fixture(scope="module", params=["signal", "no signal", "shuffled labels"])
 def measured(request, tmp_path_factory):
-    """(What the shop is like; AUC on valid by mode of the rankers, which are given the true looks, in points; the gain
+    """(What the shop is like; AUC on valid by mode of the rankers, which are given the true styles, in points; the gain
     over none of the modes that have one, with its interval)."""
     folder = tmp_path_factory.mktemp("guards")
     shop, target = folder / "shop", folder / "ingest"
@@ -70,7 +70,7 @@ def measured(request, tmp_path_factory):
     steps, scores = facts["counts"]["impressions_train"] // SETTINGS.rank_batch_size, {}
     modes = ["none", "cluster_id", *(["cluster_id_permuted"] if request.param == "signal" else [])]
     for mode in modes:
-        made = plan_of(mode, catalogue, users, true_looks(shop, items), SETTINGS, seed=0)
+        made = plan_of(mode, catalogue, users, true_styles(shop, items), SETTINGS, seed=0)
         own = folder / mode / "start_0"
         options = {"start": None, "evaluation": evaluation, "settings": SETTINGS, "pass_steps": steps, "seed": 0}
         fit(own, 0.005, ingest=target, plan=made, **options)

@@ -26,15 +26,15 @@ def shops(tmp_path_factory):
     return {signal: read(folder / str(signal)) for signal in (0, 1)}, folder
 
 
-def look_share_auc(items, events, truth):
-    """AUC of: how much of what the user clicked before has the candidate's look. Repeated items are left out."""
-    look = truth.set_index("item_id")["look"].to_dict()
+def style_share_auc(items, events, truth):
+    """AUC of: how much of what the user clicked before has the candidate's style. Repeated items are left out."""
+    style = truth.set_index("item_id")["style"].to_dict()
     clicked, labels, shares = {}, [], []
     for row in events.sort_values("timestamp", kind="stable").itertuples():
         past = clicked.setdefault(row.user_id, [])
         if len(past) >= 3 and row.item_id not in past:
             labels.append(row.clicked)
-            shares.append(np.mean([look[old] == look[row.item_id] for old in past]))
+            shares.append(np.mean([style[old] == style[row.item_id] for old in past]))
         if row.clicked:
             past.append(row.item_id)
     return roc_auc_score(labels, shares), len(labels)
@@ -51,17 +51,17 @@ def test_raw_format(shops):
     assert sizes == {(32, 32)} and {image.rsplit(".")[-1] for image in items["image"]} == {"jpg", "png", "webp"}
 
 
-def test_looks_matter_as_much_as_the_setting_says(shops):
-    strong, rows = look_share_auc(*shops[0][1])
+def test_styles_matter_as_much_as_the_setting_says(shops):
+    strong, rows = style_share_auc(*shops[0][1])
     assert rows > 10_000 and strong > 0.58
-    none, rows = look_share_auc(*shops[0][0])
+    none, rows = style_share_auc(*shops[0][0])
     assert abs(none - 0.5) < 0.025
     figures = [json.loads((shops[1] / str(s) / "shop.json").read_text())["figures"] for s in (0, 1)]
     assert figures[0]["auc_of_true_probability"] == figures[0]["auc_without_taste"]
     assert figures[1]["auc_of_true_probability"] > figures[1]["auc_without_taste"] + 0.1
 
 
-def test_no_column_tells_the_look(shops):
+def test_no_column_tells_the_style(shops):
     from sklearn.metrics import normalized_mutual_info_score
 
     items, _, truth = shops[0][1]
@@ -70,8 +70,8 @@ def test_no_column_tells_the_look(shops):
     joined["ending"] = joined["image"].str.rsplit(".").str[-1]
     rng = np.random.default_rng(0)
     for column in ("category", "brand", "colour", "department", "title", "prefix", "ending"):
-        found = normalized_mutual_info_score(joined["look"], joined[column])
-        chance = [normalized_mutual_info_score(rng.permutation(joined["look"]), joined[column]) for _ in range(50)]
+        found = normalized_mutual_info_score(joined["style"], joined[column])
+        chance = [normalized_mutual_info_score(rng.permutation(joined["style"]), joined[column]) for _ in range(50)]
         assert found < max(chance) * 1.1, column
 
 
@@ -111,44 +111,44 @@ def test_bad_settings_are_named(setting, value):
         ShopSettings(**{**SMALL, setting: value})
 
 
-def test_photos_show_the_look_of_their_item(shops):
+def test_photos_show_the_style_of_their_item(shops):
     """In the middle of the photo: a light fabric is lighter than a dark one, hue 0 is red and hue 4 (of 8) is cyan."""
     (items, _, truth), folder = shops[0][1], shops[1] / "1"
     lightness, warmth = {}, {}
-    for image, look in zip(items["image"], items.merge(truth, on="item_id")["look"], strict=True):
+    for image, style in zip(items["image"], items.merge(truth, on="item_id")["style"], strict=True):
         pixels = np.asarray(Image.open(folder / image).convert("RGB"), float)[10:22, 10:22]
-        tone, hue = look.split("-")
+        tone, hue = style.split("-")
         lightness.setdefault(tone, []).append(pixels.mean())
         warmth.setdefault(hue, []).append((pixels[..., 0] - pixels[..., 2]).mean())
     assert np.mean(lightness["light"]) > np.mean(lightness["middle"]) + 10 > np.mean(lightness["dark"]) + 20
     assert np.mean(warmth["0"]) > np.mean(warmth["4"]) + 30
 
 
-def test_nothing_beside_the_photo_tells_the_look(shops):
-    """Row, arrival, exposure and, without signal, clicks differ between looks no more than between shuffled looks."""
+def test_nothing_beside_the_photo_tells_the_style(shops):
+    """Row, arrival, exposure and, without signal, clicks differ between styles no more than between shuffled styles."""
     items, events, truth = shops[0][0]
-    look = items.merge(truth, on="item_id")["look"]
+    style = items.merge(truth, on="item_id")["style"]
     clicks = items["item_id"].map(events.groupby("item_id")["clicked"].mean())
     shown = items["item_id"].map(events["item_id"].value_counts()).fillna(0)
     rng = np.random.default_rng(0)
     facts = {"row": pd.Series(items.index), "arrival": items["available_from"], "shown": shown, "clicks": clicks}
-    shuffled = [rng.permutation(look) for _ in range(99)]
+    shuffled = [rng.permutation(style) for _ in range(99)]
     for name, fact in facts.items():
-        spread, *chance = (fact.rank().groupby(by).mean().std() for by in [look.array, *shuffled])
+        spread, *chance = (fact.rank().groupby(by).mean().std() for by in [style.array, *shuffled])
         assert spread < np.mean(chance) + 4 * np.std(chance), name
 
 
-def test_the_ranker_does_not_see_looks(shops):
-    """What a user is shown repeats looks no more than if looks were shuffled over the items."""
+def test_the_ranker_does_not_see_styles(shops):
+    """What a user is shown repeats styles no more than if styles were shuffled over the items."""
     items, events, truth = shops[0][1]
     rng = np.random.default_rng(0)
 
-    def repeats(looks):
-        look = events["item_id"].map(dict(zip(truth["item_id"], looks, strict=True)))
-        return (events.groupby([events["user_id"], look]).size() ** 2).sum()
+    def repeats(styles):
+        style = events["item_id"].map(dict(zip(truth["item_id"], styles, strict=True)))
+        return (events.groupby([events["user_id"], style]).size() ** 2).sum()
 
-    chance = [repeats(rng.permutation(truth["look"])) for _ in range(30)]
-    assert repeats(truth["look"]) < np.mean(chance) + 4 * np.std(chance)
+    chance = [repeats(rng.permutation(truth["style"])) for _ in range(30)]
+    assert repeats(truth["style"]) < np.mean(chance) + 4 * np.std(chance)
 
 
 def test_turnover_is_the_part_that_comes_late(shops):
