@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
-
 
 class SettingsError(ValueError):
     """A setting has a value that makes no sense; the message names both."""
@@ -16,6 +14,9 @@ def require_type(what: str, value: Any, kind: Any) -> None:
     Raises:
         SettingsError: it is of another.
     """
+    # Here, as its import takes longer than that of all settings: the command line checks types itself.
+    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
     try:
         check_type(value, kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError as error:

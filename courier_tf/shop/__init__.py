@@ -11,6 +11,7 @@ import pandas as pd
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 
+from courier_tf.settings.shop import ShopError, ShopSettings
 from courier_tf.shop.photos import COLOURS, DEPARTMENTS, HUES, SILHOUETTES, TONES, Photo, draw
 from courier_tf.shop.simulate import (
     MATERIALS,
@@ -24,48 +25,12 @@ from courier_tf.shop.simulate import (
 )
 from courier_tf.workdir.atomic import replace_directory
 
+__all__ = ["SHOP_FILE", "TRUTH_FILE", "ShopError", "ShopSettings", "make_shop"]
+
 SHOP_FILE = "shop.json"  # The settings and figures of the shop. A folder that holds it may be overwritten.
 TRUTH_FILE = "truth.csv"  # The style of each item, for the tests. It is not part of the raw format.
 #: Photo format -> options of `Image.save`.
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {"jpg": {"quality": 92}, "png": {}, "webp": {"quality": 92}}
-
-
-class ShopError(ValueError):
-    """A setting of the shop is out of range, or the folder to write holds something else."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ShopSettings:
-    """Size and nature of the simulated shop."""
-
-    items: int = 1500
-    """Items in the catalogue."""
-    users: int = 2500
-    """Users in the log."""
-    days: int = 40
-    """Days of the log."""
-    page_views: int = 30_000
-    """Page views in the log."""
-    page_size: int = 8
-    """Items shown in a page view."""
-    photo_size: int = 96
-    """Side of the photos, in pixels."""
-    visual_signal: float = 1.0
-    """How much the taste for styles drives clicks: 0 (photos carry no information) to 1."""
-    turnover: float = 0.5
-    """Fraction of the items that arrives during the period, and of the others that leaves: 0 to 1."""
-    shop_seed: int = 0
-    """Seed of everything that is drawn."""
-
-    def __post_init__(self) -> None:
-        for name in ("items", "users", "days", "page_views", "page_size", "photo_size"):
-            if getattr(self, name) < 1:
-                raise ShopError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        for name in ("visual_signal", "turnover"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ShopError(f"{name} must lie between 0 and 1, but is {getattr(self, name)}")
-        if self.items * (1 - self.turnover) < 4 * self.page_size:
-            raise ShopError(f"items={self.items} are too few to fill pages of page_size={self.page_size}")
 
 
 def make_shop(out: Path, settings: ShopSettings) -> dict[str, float | None]:
