@@ -1,4 +1,4 @@
-# Python 3.11 and make are all that is needed. `make demo` is the place to start.
+# Python 3.11 and make are all that is needed. `make demo` is the place to start; `make` alone lists the targets.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,9 +6,12 @@ WORK := work
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: install demo test test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
+.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
 
-install: $(VENV)/.installed
+help:  ## This list.
+	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## The virtual environment .venv, with the locked packages and the command `courier`.
 
 $(VENV)/.installed: requirements.lock setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -17,43 +20,50 @@ $(VENV)/.installed: requirements.lock setup.py
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
+hooks: install  ## The hooks of .pre-commit-config.yaml, in this clone.
+	$(BIN)/pre-commit install
+
 demo: install  ## The whole chain on the simulated shop: 6 to 10 minutes on two cores.
 	$(BIN)/courier shop $(WORK)/shop
 	$(BIN)/courier run --raw $(WORK)/shop --preset demo --workdir $(WORK)/demo --final
 
-test: install  ## What CI runs.
+test: install  ## Style, floors, types and tests: what CI runs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-slow: install  ## What takes minutes: kill -9 at every stage, the notebook, two processes, every objective, fuzzing, ...
+coverage: install  ## The tests, with the lines and branches that they run: a table, and work/coverage/index.html.
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report term:skip-covered --cov-report html
+
+test-slow: install  ## The tests that take minutes: kill -9 at every stage, the notebook, two processes, fuzzing.
 	$(BIN)/python -m pytest -m slow
 
-test-newest:  ## The tests on the newest TensorFlow that works, and parity with keras-hub, in an environment of their own.
+test-newest:  ## The tests on TensorFlow 2.20, and parity with keras-hub, in an environment of their own.
 	$(PYTHON) -m venv $(WORK)/newest
 	$(WORK)/newest/bin/python -m pip install --quiet --editable ".[dev,parity]" "tensorflow==2.20.*"
 	$(WORK)/newest/bin/python -m pytest
 	$(WORK)/newest/bin/python -m pytest -m parity
 
-evidence: install  ## Does looking help on the shop? Three seeds, with controls: hours on two cores.
+evidence: install  ## Do visual features help on the shop? Three seeds, with controls: hours on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence
 
 # The split is that of the data set's README. 1000 clusters hold 27 of its items each: with 200 rare items gain less on
 # valid. Items and users with few purchases have no embedding of their own: the choice that is best on valid for the
-# ranker without looks (LOG.md).
+# ranker without visual features (LOG.md).
 HM := --valid-from 2020-09-20 --test-from 2020-09-21 --history-ties log_order --repeat-columns product_code \
 	--clusters 1000 --supervised-steps 800 --supervised-learning-rate 1e-3 --precision mixed_bfloat16 \
 	--rank-min-item-impressions 100 --rank-min-user-page-views 10 --rank-epochs 2
 GRID ?= paper-methods
 
-evidence-hm: install  ## A grid of experiments on hm_fashion: RAW=folder of the data set, GRID=its name, OPTIONS=--final for the test span. Hours on two cores; fails where a claim does not hold.
+evidence-hm: install  ## A grid on hm_fashion, checked against its claims: RAW=folder, GRID=name, OPTIONS=--final.
 	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
 	$(BIN)/python -m tests.benchmarks.hm_claims $(WORK)/evidence-hm $(GRID)
 
 DAY_BEFORE := --valid-from 2020-09-19 --test-from 2020-09-20 --supervised-steps 1
 
-evidence-hm-daily: install  ## Looks for rankers that start from the day before's, which knows none: RAW=folder of the data set.
+evidence-hm-daily: install  ## Rankers that start from the day before's, which have no visual features: RAW=folder.
 	$(BIN)/courier experiment tests/benchmarks/grids/hm_previous_day.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(DAY_BEFORE)
 	sed 's|work/evidence-hm|$(WORK)/evidence-hm|' tests/benchmarks/grids/hm_warm_started.json > $(WORK)/hm_warm_started.json
 	$(BIN)/courier experiment $(WORK)/hm_warm_started.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
@@ -84,7 +94,8 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-protos:  ## Renews serving/bundle/server_config_pb2.py. The generator is old on purpose: its code runs on every protobuf since.
+# The generator is old on purpose: its code runs on every protobuf since.
+protos:  ## Renews serving/bundle/server_config_pb2.py.
 	$(PYTHON) -m venv $(WORK)/protos
 	$(WORK)/protos/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
 	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. serving/bundle/server_config.proto
@@ -94,5 +105,5 @@ lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
 	$(WORK)/lock/bin/python -m pip install --quiet --constraint lock.in --editable ".[dev]"
 	$(WORK)/lock/bin/python -m pip freeze --exclude-editable > requirements.lock
 
-clean:
+clean:  ## Removes work/ and .venv/.
 	rm -rf $(WORK) $(VENV)

@@ -30,7 +30,7 @@ class CourierModel(keras.Model):
     Example:
     >>> model = CourierModel(Encoder("nano"), Courier(temperature=0.05))
     >>> model.compile(tf.keras.optimizers.Adam(1e-4))
-    >>> model.fit(page_views, epochs=1)
+    >>> model.fit(page_views, epochs=1)  # doctest: +SKIP
     """
 
     def __init__(

@@ -1,0 +1,87 @@
+"""What the documents name is there: options, commands, targets, files, imports."""
+
+import ast
+import dataclasses
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from courier_tf.commands import program
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ["README.md", "serving/README.md", "CONTRIBUTING.md"]
+#: Options of other programs: Beam, Docker, pytest, pip, nvidia.
+FOREIGN_OPTIONS = {"--help", "--runner", "--direct_num_workers"}
+
+
+def _options(kind: type) -> set[str]:
+    """The option of each field of a command, also of the settings inside it."""
+    names = set()
+    for field in dataclasses.fields(kind):
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        names |= _options(type(default)) if dataclasses.is_dataclass(default) else {field.name.replace("_", "-")}
+    return names
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "Makefile"])
+def test_options_are_those_of_the_program(document):
+    known = {
+        f"--{prefix}{name}" for command in program.COMMANDS for name in _options(command) for prefix in ("", "no-")
+    }
+    text = (ROOT / document).read_text()
+    if document == "Makefile":  # The recipes call other programs, too.
+        text = "\n".join(re.findall(r"(?:courier .*|^HM := (?:.*\\\n)*.*|^DAY_BEFORE := .*)", text, re.MULTILINE))
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*\b(?!-)", text))
+    assert named - known - FOREIGN_OPTIONS == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_are_those_of_the_program(document):
+    known = {program.command_name(command) for command in program.COMMANDS}
+    named = re.findall(r"(?:^ *|`|\$ )courier ([a-z][a-z-]*)", (ROOT / document).read_text(), re.MULTILINE)
+    assert set(named) - known == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_targets_are_those_of_the_makefile(document):
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^ *|`)make ([a-z][a-z-]*)", (ROOT / document).read_text(), re.MULTILINE))
+    assert named - known == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_are_those_of_the_repository(document):
+    """Each `name.py` has a file of that name, and each path below a folder of the repository exists."""
+    text = (ROOT / document).read_text()
+    folders = ("beam_jobs", "courier_tf", "serving", "tests", "notebooks")
+    names = {file.name for folder in folders for file in (ROOT / folder).rglob("*.py")} | {"setup.py"}
+    assert set(re.findall(r"(?<![\w/{}<])\w+\.py\b", text)) - names == set()
+    paths = re.findall(rf"(?<![\w/])(?:{'|'.join(folders)})/[\w/.-]*\w/?", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_of_a_workdir_are_named_in_the_code(document):
+    code = "\n".join(
+        file.read_text() for folder in ("beam_jobs", "courier_tf", "serving") for file in (ROOT / folder).rglob("*.py")
+    )
+    paths = re.findall(r"(?<![\w/])W/([\w/.-]*\w)", (ROOT / document).read_text())
+    paths = [path.replace("ingest_rejects", "ingest/rejects") for path in paths]  # The code puts that name together.
+    missing = [
+        path for path in paths for part in path.split("/") if not re.search(rf"[\"/']{re.escape(part)}[\"/'.]", code)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_python_in_documents_imports_what_is_there(document):
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL):
+        for statement in ast.walk(ast.parse(block)):
+            if isinstance(statement, ast.ImportFrom) and statement.module:
+                module = importlib.import_module(statement.module)
+                assert [name.name for name in statement.names if not hasattr(module, name.name)] == []
+            elif isinstance(statement, ast.Import):
+                for name in statement.names:
+                    importlib.import_module(name.name)
