@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.backbone import windows
 from courier_tf.backbone.tokens import NormDense, TokenDense
-
-keras = tf.keras
 
 
 class WindowAttention(keras.layers.Layer):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.backbone.swin import SwinBackbone
 
@@ -100,10 +101,10 @@ def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
     patch = backbone.get_layer("patch_embedding")
     found = {"patch_embed.proj.weight": patch.kernel, "patch_embed.proj.bias": patch.bias}
 
-    def norm(name: str, layer: tf.keras.layers.Layer) -> None:
+    def norm(name: str, layer: keras.layers.Layer) -> None:
         found[f"{name}.weight"], found[f"{name}.bias"] = layer.gamma, layer.beta
 
-    def dense(name: str, layer: tf.keras.layers.Layer) -> None:
+    def dense(name: str, layer: keras.layers.Layer) -> None:
         found[f"{name}.weight"] = layer.kernel
         if layer.bias is not None:
             found[f"{name}.bias"] = layer.bias

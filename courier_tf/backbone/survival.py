@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-
-keras = tf.keras
+from tensorflow import keras
 
 
 class Survival(keras.layers.Layer):

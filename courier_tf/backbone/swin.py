@@ -5,13 +5,12 @@ from typing import Any
 
 import keras_cv
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.backbone import windows
 from courier_tf.backbone.attention import WindowAttention
 from courier_tf.backbone.survival import Survival
 from courier_tf.backbone.tokens import Norm, NormDense, TokenDense, gelu, on_tokens
-
-keras = tf.keras
 
 #: Presets: patch, dim, depths, heads and window of each size. `nano` is for CPUs and small photos (64 px).
 SIZES: dict[str, dict[str, Any]] = {
@@ -56,7 +55,8 @@ class SwinBlock(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         # Weights made inside `call` would go through AutoGraph.
         widths = (self.dim, self.dim, self.mlp_ratio * self.dim)
-        for layer, width in zip((self.attention, self.expand, self.contract), widths, strict=True):
+        layers: tuple[keras.layers.Layer, ...] = (self.attention, self.expand, self.contract)
+        for layer, width in zip(layers, widths, strict=True):
             with tf.name_scope(layer.name):
                 layer.build([None, None, None, width])
         super().build(input_shape)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-keras = tf.keras
+from tensorflow import keras
 
 EPSILON = 1e-5  # As the published Swin.
 

@@ -10,6 +10,8 @@ from courier_tf.clusters.previous import stayed, where_coarser_stayed
 from courier_tf.clusters.scann_nearest import FEWEST_CENTROIDS, ScannNearest
 from courier_tf.clusters.seeding import ClusterError
 
+Search = Literal["exact", "scann"]
+
 
 class Assigner:
     """Embeddings to codes.
@@ -22,7 +24,7 @@ class Assigner:
         ClusterError: ScaNN is asked for, but there are too few clusters for it.
     """
 
-    def __init__(self, codebook: np.ndarray, search: Literal["exact", "scann"] = "exact") -> None:
+    def __init__(self, codebook: np.ndarray, search: Search = "exact") -> None:
         clusters = codebook.shape[1]
         if search == "scann" and clusters < FEWEST_CENTROIDS:
             raise ClusterError(f"search=scann needs {FEWEST_CENTROIDS} clusters or more, but there are {clusters}")
@@ -33,14 +35,14 @@ class Assigner:
         ]
 
     def __call__(
-        self, embeddings: np.ndarray, former: np.ndarray | None = None, stay: float = 0.0
+        self, embeddings: np.ndarray, previous: np.ndarray | None = None, stay: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """The codes of some embeddings.
 
         Args:
             embeddings: [N, D] float32.
-            former: [N, L] int32 codes that the items had; NO_CLUSTER where they had none.
-            stay: how much nearer another centroid must be for an item to leave its former code, see `stayed`.
+            previous: [N, L] int32 codes that the items had; NO_CLUSTER where they had none.
+            stay: how much nearer another centroid must be for an item to leave its previous code, see `stayed`.
 
         Returns:
             ([N, L] int32 codes, [N] float32 squared length of what they leave over).
@@ -49,10 +51,12 @@ class Assigner:
         distance = np.zeros(len(embeddings), np.float32)
         if len(embeddings):
             for level, search in enumerate(self._searches):
-                found, distance = search(embeddings)
-                if former is not None:
-                    found, distance = stayed(embeddings, self.codebook[level], found, former[:, level], stay)
-                    former = where_coarser_stayed(former, found, level)
-                codes[:, level] = found
-                embeddings = embeddings - self.codebook[level, found]
+                assignment, distance = search(embeddings)
+                if previous is not None:
+                    assignment, distance = stayed(
+                        embeddings, self.codebook[level], assignment, previous[:, level], stay
+                    )
+                    previous = where_coarser_stayed(previous, assignment, level)
+                codes[:, level] = assignment
+                embeddings = embeddings - self.codebook[level, assignment]
         return codes, distance

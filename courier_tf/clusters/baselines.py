@@ -28,10 +28,10 @@ def hdbscan(sample: np.ndarray) -> np.ndarray:
     """
     if len(sample) < FEWEST_MEMBERS:
         raise ClusterError(f"hdbscan needs {FEWEST_MEMBERS} embeddings, but there are only {len(sample)}")
-    found = HDBSCAN(min_cluster_size=FEWEST_MEMBERS, copy=True).fit_predict(sample)
-    if found.max() < 0:
+    cluster = HDBSCAN(min_cluster_size=FEWEST_MEMBERS, copy=True).fit_predict(sample)
+    if cluster.max() < 0:
         raise ClusterError(f"hdbscan finds no {FEWEST_MEMBERS} embeddings that lie close together: try kmeans")
-    return _means(sample, found)
+    return _means(sample, cluster)
 
 
 def _means(sample: np.ndarray, cluster: np.ndarray) -> np.ndarray:

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from courier_tf.clusters.assign import Assigner
+from courier_tf.clusters.assign import Assigner, Search
 from courier_tf.clusters.embedding_files import Block, EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, SHEETS_FOLDER, TABLE_FILE, TABLE_SCHEMA
 from courier_tf.clusters.learn import learn
-from courier_tf.clusters.learning_states import Saved
+from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.matching import kept_ids
-from courier_tf.clusters.previous import Previous
+from courier_tf.clusters.previous import PreviousClusters
 from courier_tf.clusters.report import Report
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
@@ -28,7 +28,7 @@ def cluster(
 ) -> None:
     """Clusters the embeddings of the train span's items; items that came later are only assigned.
 
-    The embeddings are read block by block. (Only to keep the IDs of a former stage its table has to be in memory.)
+    The embeddings are read block by block. Only a previous stage, whose IDs are kept, has its table in memory.
 
     Args:
         ingest, embed: directories of those stages.
@@ -42,16 +42,17 @@ def cluster(
             encoders, a previous codebook of another shape, or, in incremental mode, of another encoder.
     """
     files = EmbeddingFiles(embed)
-    previous = Previous(Path(settings.previous)) if settings.previous else None
-    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
-        stay = settings.stay
-        if settings.algorithm == "incremental":
+    previous = PreviousClusters(Path(settings.previous)) if settings.previous else None
+    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, facts):
+        incremental = settings.algorithm == "incremental"  # The settings ask for `previous` then.
+        if incremental and previous:
             previous.require_encoder(files.facts["encoder"])
-            codebook, stay = previous.codebook, 1.0
+            codebook = previous.codebook
         else:
-            codebook = learn(files, settings, seed, Saved(partial / LEARNING_FOLDER), previous)
+            codebook = learn(files, settings, seed, LearningStates(partial / LEARNING_FOLDER), previous)
             if previous:
                 codebook[0] = codebook[0, np.argsort(_ids_of(previous, files, codebook, settings))]
+        stay = 1.0 if incremental else settings.stay
         report = Report(codebook.shape[1], previous)
         np.save(partial / CODEBOOK_FILE, codebook)
         with pq.ParquetWriter(partial / TABLE_FILE, TABLE_SCHEMA) as table:
@@ -60,7 +61,7 @@ def cluster(
                 report.add(block, codes, distance)
         _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))
         shutil.rmtree(partial / LEARNING_FOLDER, ignore_errors=True)
-        found |= {
+        facts |= {
             "clusters": codebook.shape[1],
             "levels": len(codebook),
             "encoder": files.facts["encoder"],
@@ -74,13 +75,17 @@ def cluster(
 
 
 def _assigned(
-    files: EmbeddingFiles, codebook: np.ndarray, search: str, previous: Previous | None = None, stay: float = 0.0
+    files: EmbeddingFiles,
+    codebook: np.ndarray,
+    search: Search,
+    previous: PreviousClusters | None = None,
+    stay: float = 0.0,
 ) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
-    """(block, codes [items with a photo, L], what they leave over)."""
+    """Yields (block, codes [items with a photo, L], squared distances left over [items with a photo])."""
     assign = Assigner(codebook, search)
     for block in files.blocks():
-        former = previous.codes(block.items[block.has_photo]) if previous else None
-        yield block, *assign(block.embeddings, former, stay)
+        held = previous.codes(block.items[block.has_photo]) if previous else None
+        yield block, *assign(block.embeddings, held, stay)
 
 
 def _write_sheets(ingest: Path, report: Report, folder: Path, rng: np.random.Generator) -> None:
@@ -98,11 +103,14 @@ def _rows(block: Block, codes: np.ndarray) -> pa.Table:
     return pa.table([pa.array(block.items), every[:, 0], lists.cast(TABLE_SCHEMA.field("codes").type)], TABLE_SCHEMA)
 
 
-def _ids_of(previous: Previous, files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings) -> np.ndarray:
-    """[K] the ID of each centroid of the first level."""
+def _ids_of(
+    previous: PreviousClusters, files: EmbeddingFiles, codebook: np.ndarray, settings: ClusterSettings
+) -> np.ndarray:
+    """The ID of each centroid of the first level, [K]."""
     previous.require_shape(codebook.shape)
     pairs = []
     for block, codes, _ in _assigned(files, codebook[:1], settings.search):
         old = previous.codes(block.items[block.has_photo])[:, 0]
         pairs.append(np.stack([old, codes[:, 0]])[:, old != NO_CLUSTER])
-    return kept_ids(*np.concatenate(pairs, axis=1), previous.codebook[0], codebook[0])
+    old_cluster, new_cluster = np.concatenate(pairs, axis=1)
+    return kept_ids(old_cluster, new_cluster, previous.codebook[0], codebook[0])

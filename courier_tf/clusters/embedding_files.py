@@ -70,13 +70,14 @@ class EmbeddingFiles:
 
     def train_sample(self, number: int) -> TrainBlock:
         """At most `number` rows of the train span, the first of the files."""
-        parts, found = [], 0
+        parts: list[TrainBlock] = []
+        rows = 0
         for part in self.train_blocks():
-            parts.append(TrainBlock(*(values[: number - found] for values in part)))
-            found += len(parts[-1].items)
-            if found >= number:
+            parts.append(TrainBlock(*(values[: number - rows] for values in part)))
+            rows += len(parts[-1].items)
+            if rows >= number:
                 break
-        if not found:
+        if not rows:
             raise ClusterError("no item of the train span has an embedding")
         return TrainBlock(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 

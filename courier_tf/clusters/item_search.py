@@ -1,4 +1,4 @@
-"""The items that look most like an item: search among the embeddings of all of them."""
+"""Search for the items whose embeddings are most similar to a query."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ CANDIDATES = 200  # Items whose cosines are computed exactly, of those that the 
 QUERIES, COLUMNS = 256, 65_536  # Of a block of cosines, 64 MB: bounds the memory of exact search.
 
 
-class SimilarItems:
+class ItemSearch:
     """An index over items; their order is the order of their numbers.
 
     Args:
@@ -51,10 +51,11 @@ class SimilarItems:
 
     def _blocks(self, queries: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         parts = [self._exact(queries[start : start + QUERIES], number) for start in range(0, len(queries), QUERIES)]
-        return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+        items, cosines = zip(*parts, strict=True)
+        return np.concatenate(items), np.concatenate(cosines)
 
     def _exact(self, queries: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best of the first block of items, bettered by what stands out in the others."""
+        """The best items of the first block, replaced by better ones of the other blocks."""
         cosine = queries @ self.embeddings[:COLUMNS].T
         items = np.argpartition(-cosine, min(number, cosine.shape[1]) - 1, axis=1)[:, :number]
         cosine = np.take_along_axis(cosine, items, axis=1)

@@ -51,12 +51,12 @@ def begin(
         ClusterError: fewer different embeddings than clusters.
     """
     if start is None:
-        start, found, distance = plus_plus(sample, clusters, rng)
+        start, assignment, distance = plus_plus(sample, clusters, rng)
     else:
-        found, distance = nearest(sample, start)
+        assignment, distance = nearest(sample, start)
     if settle:
-        found, distance = settle(start, found)
-    return KMeans(start, found, distance, np.empty([clusters, 0], np.int32), 0, False)
+        assignment, distance = settle(start, assignment)
+    return KMeans(start, assignment, distance, np.empty([clusters, 0], np.int32), 0, False)
 
 
 def lloyd(sample: np.ndarray, state: KMeans, steps: int, settle: Settle | None = None) -> Iterator[KMeans]:
@@ -77,31 +77,31 @@ def lloyd(sample: np.ndarray, state: KMeans, steps: int, settle: Settle | None =
         given = _without_empty(state)
         centroids, lists = _means(sample, given, state.centroids), state.lists
         if clusters <= CANDIDATES:
-            found, distance = nearest(sample, centroids)
+            assignment, distance = nearest(sample, centroids)
         else:
             lists = _neighbours(centroids) if state.step % LISTS_LAST == 0 else lists
-            found, distance = _nearest_of_lists(sample, centroids, given, lists)
+            assignment, distance = _nearest_of_lists(sample, centroids, given, lists)
         if settle:
-            found, distance = settle(centroids, found)
-        moved = np.count_nonzero(found != state.nearest)
-        state = KMeans(centroids, found, distance, lists, state.step + 1, bool(moved <= SETTLED * len(sample)))
+            assignment, distance = settle(centroids, assignment)
+        moved = np.count_nonzero(assignment != state.nearest)
+        state = KMeans(centroids, assignment, distance, lists, state.step + 1, bool(moved <= SETTLED * len(sample)))
         yield state
 
 
 def _without_empty(state: KMeans) -> np.ndarray:
     """[N] the assignment, in which each empty cluster takes the worst served embedding out of another."""
-    found = state.nearest.copy()
-    empty = np.flatnonzero(np.bincount(found, minlength=len(state.centroids)) == 0)
-    found[np.argsort(-state.distance, kind="stable")[: len(empty)]] = empty
-    return found
+    assignment = state.nearest.copy()
+    empty = np.flatnonzero(np.bincount(assignment, minlength=len(state.centroids)) == 0)
+    assignment[np.argsort(-state.distance, kind="stable")[: len(empty)]] = empty
+    return assignment
 
 
-def _means(sample: np.ndarray, found: np.ndarray, former: np.ndarray) -> np.ndarray:
-    """[K, D] the mean of each cluster; one whose only embedding went to an empty one stays as it was in `former`."""
+def _means(sample: np.ndarray, assignment: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """[K, D] the mean of each cluster; one whose only embedding went to an empty one stays as it was in `previous`."""
     ones, rows = np.ones(len(sample), np.float32), np.arange(len(sample))
-    sums = sparse.csr_matrix((ones, (found, rows)), shape=(len(former), len(sample))) @ sample
-    sizes = np.bincount(found, minlength=len(former))[:, None]
-    return np.where(sizes > 0, sums / np.maximum(sizes, 1), former).astype(np.float32)
+    sums = sparse.csr_matrix((ones, (assignment, rows)), shape=(len(previous), len(sample))) @ sample
+    sizes = np.bincount(assignment, minlength=len(previous))[:, None]
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), previous).astype(np.float32)
 
 
 def _neighbours(centroids: np.ndarray) -> np.ndarray:
@@ -116,20 +116,20 @@ def _neighbours(centroids: np.ndarray) -> np.ndarray:
 
 
 def _nearest_of_lists(
-    sample: np.ndarray, centroids: np.ndarray, former: np.ndarray, lists: np.ndarray
+    sample: np.ndarray, centroids: np.ndarray, previous: np.ndarray, lists: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest` among the neighbours of the centroid that each embedding has had."""
-    order = np.argsort(former, kind="stable")
-    borders = np.searchsorted(former[order], np.arange(len(centroids) + 1))
+    order = np.argsort(previous, kind="stable")
+    borders = np.searchsorted(previous[order], np.arange(len(centroids) + 1))
     wide = with_half_norms(centroids).T
-    found, distance = np.empty(len(sample), np.int32), np.empty(len(sample), np.float32)
+    assignment, distance = np.empty(len(sample), np.int32), np.empty(len(sample), np.float32)
     for cluster, (start, end) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
         if start == end:
             continue
         rows, candidates = order[start:end], lists[cluster]
         members = sample[rows]
         score = members @ wide[candidates, :-1].T + wide[candidates, -1]
-        found[rows] = candidates[score.argmax(axis=1)]
-        difference = members - centroids[found[rows]]
+        assignment[rows] = candidates[score.argmax(axis=1)]
+        difference = members - centroids[assignment[rows]]
         distance[rows] = np.einsum("nd,nd->n", difference, difference)
-    return found, distance
+    return assignment, distance

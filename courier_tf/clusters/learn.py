@@ -13,11 +13,11 @@ from rich.progress import Progress
 
 from courier_tf.clusters.baselines import LARGEST_SAMPLE, agglomerative, hdbscan
 from courier_tf.clusters.embedding_files import EmbeddingFiles, TrainBlock
-from courier_tf.clusters.kmeans import KMeans, begin, lloyd
-from courier_tf.clusters.learning_states import Saved
+from courier_tf.clusters.kmeans import KMeans, Settle, begin, lloyd
+from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
-from courier_tf.clusters.previous import Previous, stayed, where_coarser_stayed
+from courier_tf.clusters.previous import PreviousClusters, stayed, where_coarser_stayed
 from courier_tf.settings import ClusterSettings
 
 SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
@@ -25,15 +25,19 @@ State = TypeVar("State", KMeans, Online)
 
 
 def learn(
-    files: EmbeddingFiles, settings: ClusterSettings, seed: int, saved: Saved, previous: Previous | None = None
+    files: EmbeddingFiles,
+    settings: ClusterSettings,
+    seed: int,
+    states: LearningStates,
+    previous: PreviousClusters | None = None,
 ) -> np.ndarray:
     """The codebook [L, K, D] float32 of the embeddings of the train span.
 
     Args:
         files: the embeddings. `online` reads all of them, once; the others learn from a sample in memory.
-        settings: algorithm, clusters and so on.
-        seed: of seeding.
-        saved: states of a run that was interrupted, and of this one.
+        settings: algorithm, number of clusters and so on.
+        seed: decides every draw.
+        states: states of a run that was interrupted, and of this one.
         previous: clusters to start from (agglomerative and hdbscan start from nothing).
 
     Raises:
@@ -46,9 +50,9 @@ def learn(
         return hdbscan(files.train_sample(LARGEST_SAMPLE).embeddings)[None]
     with Progress() as progress:
         if settings.algorithm == "online":
-            return _online(files, settings, seed, saved, previous, progress)[None]
+            return _online(files, settings, seed, states, previous, progress)[None]
         levels = settings.levels if settings.algorithm == "residual" else 1
-        return _levels(files, settings, levels, seed, saved, previous, progress)
+        return _levels(files, settings, levels, seed, states, previous, progress)
 
 
 def _levels(
@@ -56,8 +60,8 @@ def _levels(
     settings: ClusterSettings,
     levels: int,
     seed: int,
-    saved: Saved,
-    previous: Previous | None,
+    states: LearningStates,
+    previous: PreviousClusters | None,
     progress: Progress,
 ) -> np.ndarray:
     """k-means, and on each further level again, on what is left over."""
@@ -65,25 +69,26 @@ def _levels(
     left, codebook = sample.embeddings, []
     if previous:
         previous.require_shape((levels, settings.clusters, left.shape[1]))
-    held = previous.codes(sample.items) if previous else None
+    held = previous.codes(sample.items) if previous else None  # The previous codes that still count.
     # Draws of a level do not depend on those before it: an interrupted run skips what is done.
     for level, rng in enumerate(np.random.default_rng(seed).spawn(levels)):
         name = f"level {level + 1} of {levels}"
-        start_at, settle = None, None
-        if previous:
+        start_at: np.ndarray | None = None
+        settle: Settle | None = None
+        if previous and held is not None:
             start_at = previous.start(level, sample.items, left)
-            settle = functools.partial(stayed, left, former=held[:, level], stay=settings.stay)
-        state = saved.load(name, KMeans)
+            settle = functools.partial(stayed, left, previous=held[:, level], stay=settings.stay)
+        state = states.load(name, KMeans)
         if state is None:
             state = begin(left, settings.clusters, rng, start_at, settle)
         steps = lloyd(left, state, settings.cluster_steps, settle)
-        state = _followed(state, steps, saved, progress, name, settings.cluster_steps)
+        state = _last_state(state, steps, states, progress, name, settings.cluster_steps)
         codebook.append(state.centroids)
-        found, _ = nearest(left, state.centroids)
-        if previous:
-            found, _ = settle(state.centroids, found)
-            held = where_coarser_stayed(held, found, level)
-        left = left - state.centroids[found]
+        codes, _ = nearest(left, state.centroids)
+        if settle and held is not None:
+            codes, _ = settle(state.centroids, codes)
+            held = where_coarser_stayed(held, codes, level)
+        left = left - state.centroids[codes]
     return np.stack(codebook)
 
 
@@ -91,36 +96,37 @@ def _online(
     files: EmbeddingFiles,
     settings: ClusterSettings,
     seed: int,
-    saved: Saved,
-    previous: Previous | None,
+    states: LearningStates,
+    previous: PreviousClusters | None,
     progress: Progress,
 ) -> np.ndarray:
     """The start from the first embeddings of the stream, then the pass over the rest of it."""
-    state = saved.load("online", Online)
+    state = states.load("online", Online)
     if state is None:
         sample = files.train_sample(settings.clusters * SEEN_AT_START)
-        start_at, settle = None, None
+        start_at: np.ndarray | None = None
+        settle: Settle | None = None
         if previous:
             previous.require_shape((1, settings.clusters, sample.embeddings.shape[1]))
             start_at = previous.start(0, sample.items, sample.embeddings)
             held = previous.codes(sample.items)[:, 0]
-            settle = functools.partial(stayed, sample.embeddings, former=held, stay=settings.stay)
+            settle = functools.partial(stayed, sample.embeddings, previous=held, stay=settings.stay)
         state = start(sample.embeddings, settings.clusters, np.random.default_rng(seed), start_at, settle)
     blocks = _rest(files.train_blocks(settings.cluster_batch_size), state.seen)
     # The length of the stream is not known before its end.
-    return _followed(state, single_pass(state, blocks), saved, progress, "online", None).centroids
+    return _last_state(state, single_pass(state, blocks), states, progress, "online", None).centroids
 
 
-def _followed(
-    state: State, rounds: Iterable[State], saved: Saved, progress: Progress, name: str, total: int | None
+def _last_state(
+    state: State, further: Iterable[State], states: LearningStates, progress: Progress, name: str, total: int | None
 ) -> State:
-    """The last of the states (`state` where there is none), with progress shown and states saved on the way."""
+    """The last of `further` states (`state` where there is none); shows progress and saves states on the way."""
     task = progress.add_task(name, total=total)
-    for found in rounds:
-        state = found
-        saved.save(name, state)
+    for later in further:
+        state = later
+        states.save(name, state)
         progress.advance(task)
-    saved.save(name, state, finished=True)
+    states.save(name, state, finished=True)
     progress.update(task, completed=total)  # k-means may end early.
     return state
 

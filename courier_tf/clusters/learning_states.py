@@ -1,4 +1,4 @@
-"""The state of learning, kept aside while it goes on, so that an interrupted stage goes on where it stopped."""
+"""States of learning in files, so that an interrupted cluster stage goes on where it stopped."""
 
 import time
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 State = TypeVar("State", bound=NamedTuple)
-SECONDS = 30.0  # Between two saves.
+SECONDS = 30.0  # Least time between two saves.
 
 
-class Saved:
-    """Named states (tuples of arrays and numbers), one file each.
+class LearningStates:
+    """Named states (NamedTuples of arrays and numbers), each in a file of its own.
 
     Args:
-        folder: to keep them in.
-        seconds: between two saves of a state that is not finished.
+        folder: where the files lie.
+        seconds: least time between two saves of a state that is not finished.
     """
 
     def __init__(self, folder: Path, seconds: float = SECONDS) -> None:
@@ -23,7 +23,7 @@ class Saved:
         self._last = time.monotonic()
 
     def load(self, name: str, kind: type[State]) -> State | None:
-        """What was saved under `name`, None if there is nothing."""
+        """The state saved under `name`, or None."""
         file = self.folder / f"{name}.npz"
         if not file.exists():
             return None
@@ -31,7 +31,7 @@ class Saved:
             return kind(*(content[field] if content[field].ndim else content[field].item() for field in kind._fields))
 
     def save(self, name: str, state: NamedTuple, finished: bool = False) -> None:
-        """Saves the state, unless it is not finished and the last save is but a moment ago."""
+        """Saves the state. One that is not finished is left out if the last save was less than `seconds` ago."""
         if not finished and time.monotonic() - self._last < self.seconds:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -36,8 +36,8 @@ def kept_ids(
     distance = ((new_centroids[new] - old_centroids[old]) ** 2).sum(axis=1, dtype=np.float64)
     worth = shared - distance / (number * max(distance.max(), 1e-12) * 2)
     # Each new centroid may also stay without an old one: a column of its own, which is worth less than any pair.
-    own = np.arange(number)
-    rows, columns = np.concatenate([new, own]), np.concatenate([old, number + own])
+    numbers = np.arange(number)
+    rows, columns = np.concatenate([new, numbers]), np.concatenate([old, number + numbers])
     # Costs are above zero, because a sparse matrix takes zeros for pairs that are not there.
     costs = np.concatenate([shared.max(initial=0) + 1 - worth, np.full(number, shared.max(initial=0) + 3.0)])
     table = sparse.csr_matrix((costs, (rows, columns)), shape=(number, 2 * number))
@@ -45,7 +45,7 @@ def kept_ids(
     ids = np.full(number, -1, np.int32)
     taken = columns < number
     ids[rows[taken]] = columns[taken]
-    ids[ids < 0] = np.setdiff1d(own, columns[taken])
+    ids[ids < 0] = np.setdiff1d(numbers, columns[taken])
     return ids
 
 

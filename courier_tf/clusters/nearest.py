@@ -18,15 +18,15 @@ def nearest(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, 
     Returns:
         ([N] int32 centroid, [N] float32 squared distance to it).
     """
-    found = np.empty(len(embeddings), np.int32)
+    assignment = np.empty(len(embeddings), np.int32)
     distance = np.empty(len(embeddings), np.float32)
     wide = with_half_norms(centroids)
     for start in range(0, len(embeddings), ROWS):
         rows = slice(start, start + ROWS)
-        found[rows] = _best(embeddings[rows], wide)
-        difference = embeddings[rows] - centroids[found[rows]]
+        assignment[rows] = _best(embeddings[rows], wide)
+        difference = embeddings[rows] - centroids[assignment[rows]]
         distance[rows] = np.einsum("nd,nd->n", difference, difference)
-    return found, distance
+    return assignment, distance
 
 
 def with_half_norms(centroids: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def _best(rows: np.ndarray, wide: np.ndarray) -> np.ndarray:
     for start in range(0, wide.shape[1], COLUMNS):
         scores = left @ wide[:, start : start + COLUMNS]
         place = scores.argmax(axis=1)
-        found = scores[every, place]
-        better = found > score
-        best[better], score[better] = place[better] + start, found[better]
+        highest = scores[every, place]
+        better = highest > score
+        best[better], score[better] = place[better] + start, highest[better]
     return best

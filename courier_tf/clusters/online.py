@@ -43,11 +43,11 @@ def start(
         centroids: [clusters, D] to start from, if there are any.
         settle: as in `lloyd`.
     """
-    found = begin(sample, clusters, rng, centroids, settle)
-    for step in lloyd(sample, found, START_STEPS, settle):
-        found = step
-    counts = np.bincount(found.nearest, minlength=clusters).astype(np.float64)
-    return Online(found.centroids, np.maximum(counts, 1), np.zeros(clusters, int), len(sample))
+    state = begin(sample, clusters, rng, centroids, settle)
+    for further in lloyd(sample, state, START_STEPS, settle):
+        state = further
+    counts = np.bincount(state.nearest, minlength=clusters).astype(np.float64)
+    return Online(state.centroids, np.maximum(counts, 1), np.zeros(clusters, int), len(sample))
 
 
 def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]:
@@ -58,12 +58,12 @@ def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]
     """
     clusters = len(state.centroids)
     for block in blocks:
-        found, distance = nearest(block, state.centroids)
-        given = np.bincount(found, minlength=clusters)
+        assignment, distance = nearest(block, state.centroids)
+        given = np.bincount(assignment, minlength=clusters)
         moved = np.flatnonzero(given)
         centroids, counts = state.centroids.copy(), state.counts + given
         sums = np.zeros_like(centroids)
-        np.add.at(sums, found, block)
+        np.add.at(sums, assignment, block)
         rate = (given[moved] / counts[moved])[:, None].astype(np.float32)
         centroids[moved] += rate * (sums[moved] / given[moved, None] - centroids[moved])
         idle = np.where(given > 0, 0, state.idle + len(block))

@@ -1,6 +1,6 @@
-"""A former cluster stage, whose IDs are to be kept."""
+"""The clusters of an earlier run, whose IDs are to be kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,39 +12,42 @@ from courier_tf.workdir import artefacts
 
 
 def stayed(
-    embeddings: np.ndarray, centroids: np.ndarray, found: np.ndarray, former: np.ndarray, stay: float
+    embeddings: np.ndarray, centroids: np.ndarray, nearest: np.ndarray, previous: np.ndarray, stay: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items stay in their former cluster, unless another centroid is nearer by a share of the squared distance.
+    """Items stay in their previous cluster, unless another centroid is nearer by a share of the squared distance.
 
     Args:
         embeddings: [N, D].
         centroids: [K, D].
-        found: [N] int32, the nearest centroid of each.
-        former: [N] int32; NO_CLUSTER for an item that has none.
-        stay: that share, 0 to 1; 0 lets an item go to whatever is nearer.
+        nearest: [N] int32, the nearest centroid of each item.
+        previous: [N] int32, the cluster that each item had; NO_CLUSTER for a new item.
+        stay: that share, 0 to 1. With 0 an item goes to whichever centroid is nearer.
 
     Returns:
         ([N] int32 centroid, [N] float32 squared distance to it).
     """
-    known = former != NO_CLUSTER
-    old = np.where(known, former, found)
-    apart = [np.square(embeddings - centroids[which]).sum(axis=1) for which in (found, old)]
+    known = previous != NO_CLUSTER
+    old = np.where(known, previous, nearest)
+    apart = [np.square(embeddings - centroids[which]).sum(axis=1) for which in (nearest, old)]
     keeps = known & (apart[0] >= (1 - stay) * apart[1])
-    return np.where(keeps, old, found), np.where(keeps, apart[1], apart[0])
+    return np.where(keeps, old, nearest), np.where(keeps, apart[1], apart[0])
 
 
-def where_coarser_stayed(former: np.ndarray, found: np.ndarray, level: int) -> np.ndarray:
-    """Former codes [N, L] that still bind: no finer ones where an item now has another code of `level` [N]."""
-    left = former[:, level] != found
-    finer = np.arange(former.shape[1]) > level
-    return np.where(left[:, None] & finer, NO_CLUSTER, former).astype(np.int32)
+def where_coarser_stayed(previous: np.ndarray, codes: np.ndarray, level: int) -> np.ndarray:
+    """The previous codes [N, L] that still count after `level`, on which items now have `codes` [N].
+
+    An item that left its previous code on this level has no finer ones to keep.
+    """
+    left = previous[:, level] != codes
+    finer = np.arange(previous.shape[1]) > level
+    return np.where(left[:, None] & finer, NO_CLUSTER, previous).astype(np.int32)
 
 
-class Previous:
-    """The codebook and the table of a cluster stage; both are held in memory.
+class PreviousClusters:
+    """The codebook and the table of a cluster stage. Both are held in memory.
 
     Args:
-        directory: of the stage.
+        directory: the stage's directory.
 
     Attributes:
         codebook: [L, K, D] float32.
@@ -62,36 +65,36 @@ class Previous:
         self._codes = np.concatenate([codes, np.full([1, width], NO_CLUSTER)]).astype(np.int32)
         self._row_of = {item: row for row, item in enumerate(table["item_id"].to_pylist())}
 
-    def codes(self, items: Sequence[str]) -> np.ndarray:
-        """[N] items to their codes [N, L] int32; NO_CLUSTER where an item is new or had no photo."""
+    def codes(self, items: Iterable[str]) -> np.ndarray:
+        """The codes [N, L] int32 of N items; NO_CLUSTER where an item is new or had no photo."""
         return self._codes[[self._row_of.get(item, -1) for item in items]]
 
-    def start(self, level: int, items: Sequence[str], embeddings: np.ndarray) -> np.ndarray:
-        """Where to start from so that IDs stay: the means of the former clusters' items under the new encoder.
+    def start(self, level: int, items: Iterable[str], embeddings: np.ndarray) -> np.ndarray:
+        """Centroids to start from so that IDs stay: the mean embedding of each previous cluster's items.
 
         Args:
-            level: of the codebook.
+            level: a level of the codebook.
             items: [N].
-            embeddings: [N, D], on a further level what those before it left over.
+            embeddings: [N, D] by the new encoder; on a further level what the levels before it left over.
 
         Returns:
-            [K, D] float32; of a cluster without an item the former centroid.
+            [K, D] float32. A cluster without an item keeps its previous centroid.
         """
         code = self.codes(items)[:, level]
-        former, known = self.codebook[level], code != NO_CLUSTER
-        sums, sizes = np.zeros_like(former), np.bincount(code[known], minlength=len(former))[:, None]
+        centroids, known = self.codebook[level], code != NO_CLUSTER
+        sums, sizes = np.zeros_like(centroids), np.bincount(code[known], minlength=len(centroids))[:, None]
         np.add.at(sums, code[known], embeddings[known])
-        return np.where(sizes > 0, sums / np.maximum(sizes, 1), former).astype(np.float32)
+        return np.where(sizes > 0, sums / np.maximum(sizes, 1), centroids).astype(np.float32)
 
     def require_shape(self, shape: tuple[int, ...]) -> None:
         """Refuses to keep IDs in a codebook of another shape.
 
         Raises:
-            ClusterError: [L, K, D] are not those of the former codebook.
+            ClusterError: [L, K, D] are not those of the previous codebook.
         """
         if self.codebook.shape != shape:
-            former, asked = (f"{k} clusters on {n} level(s), width {d}" for n, k, d in (self.codebook.shape, shape))
-            raise ClusterError(f"{self.directory} has {former}, but asked for are {asked}: its IDs cannot be kept")
+            previous, asked = (f"{k} clusters on {n} level(s), width {d}" for n, k, d in (self.codebook.shape, shape))
+            raise ClusterError(f"{self.directory} has {previous}, but asked for are {asked}: its IDs cannot be kept")
 
     def require_encoder(self, encoder: str) -> None:
         """Refuses to assign the embeddings of another encoder.

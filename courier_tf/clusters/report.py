@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from courier_tf.clusters import quality
 from courier_tf.clusters.embedding_files import Block
 from courier_tf.clusters.files import NO_CLUSTER
-from courier_tf.clusters.previous import Previous
+from courier_tf.clusters.previous import PreviousClusters
 from courier_tf.clusters.seeding import ClusterError
 
 SAMPLE = 50_000  # Items of the train span of which agreement, neighbours and collisions are measured.
@@ -36,11 +36,12 @@ class Report:
         without_photo: items, of any span.
     """
 
-    def __init__(self, clusters: int, previous: Previous | None = None) -> None:
+    def __init__(self, clusters: int, previous: PreviousClusters | None = None) -> None:
         self.sizes, self.without_photo, self._distance = np.zeros(clusters, int), 0, 0.0
         self._parts: list[Sample] = []
         self._sampled = 0
-        self._previous, self._pairs = previous, []
+        self._previous = previous
+        self._pairs: list[np.ndarray] = []  # [2, items with a photo]: the previous and the new cluster.
 
     def add(self, block: Block, codes: np.ndarray, distance: np.ndarray) -> None:
         """Takes in a block, the codes [items with a photo, L], and the squared distances left over."""
@@ -55,8 +56,8 @@ class Report:
         # Rows are picked, not sliced: a slice would keep its whole block in memory.
         rows = np.flatnonzero(train)[: SAMPLE - self._sampled]
         if len(rows):
-            both = (part[block.has_photo][rows] for part in (block.items, block.categories))
-            self._parts.append(Sample(*both, block.embeddings[rows], codes[rows]))
+            items, categories = (part[block.has_photo][rows] for part in (block.items, block.categories))
+            self._parts.append(Sample(items, categories, block.embeddings[rows], codes[rows]))
             self._sampled += len(rows)
 
     def sample(self) -> Sample:

@@ -57,16 +57,16 @@ class ScannIndex:
         """
         for share in SHARES:
             self.searched = max(1, round(share * self.leaves))
-            found, _ = self(queries)
-            recall = float((found[:, :, None] == exact[:, None, :]).any(axis=1).mean())
+            nearest, _ = self(queries)
+            recall = float((nearest[:, :, None] == exact[:, None, :]).any(axis=1).mean())
             if recall >= wanted:
                 break
         return recall
 
     def __call__(self, queries: np.ndarray, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """[Q, D] float32 to ([Q, number] int64 points, nearest first, [Q, number] float32 distances)."""
-        found, distance = self._index.search_batched_parallel(queries, number, leaves_to_search=self.searched)
-        return np.asarray(found).astype(np.int64), np.asarray(distance)
+        nearest, distance = self._index.search_batched_parallel(queries, number, leaves_to_search=self.searched)
+        return np.asarray(nearest).astype(np.int64), np.asarray(distance)
 
     def module(self) -> tf.Module:
         """What a SavedModel holds of an index `for_graphs`: `scann_ops.searcher_from_module` searches it."""

@@ -25,5 +25,5 @@ class ScannNearest:
             sample = embeddings[:TUNED_ON]
             self._index.tune(sample, nearest(sample, self.centroids)[0][:, None], RECALL)
             self._tuned = True
-        found, distance = self._index(embeddings)
-        return found[:, 0].astype(np.int32), distance[:, 0]
+        centroid, distance = self._index(embeddings)
+        return centroid[:, 0].astype(np.int32), distance[:, 0]

@@ -41,9 +41,9 @@ def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Se
     """
     at_once = -(-clusters // ROUNDS)
     chosen = [int(rng.integers(len(sample)))]
-    found = np.zeros(len(sample), np.int32)
+    assignment = np.zeros(len(sample), np.int32)
     distance = np.full(len(sample), np.inf, np.float32)
-    _take(sample, chosen, 0, found, distance)
+    _take(sample, chosen, 0, assignment, distance)
     while len(chosen) < clusters:
         if not distance.any():
             raise ClusterError(f"clusters={clusters}, but there are only {len(chosen)} different embeddings")
@@ -55,8 +55,8 @@ def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Se
         _, first = np.unique(sample[rows], axis=0, return_index=True)
         before, rows = len(chosen), rows[np.sort(first)]
         chosen += rows.tolist()
-        _take(sample, rows, before, found, distance)
-    return Seeds(sample[chosen].astype(np.float32), found, distance)
+        _take(sample, rows, before, assignment, distance)
+    return Seeds(sample[chosen].astype(np.float32), assignment, distance)
 
 
 def _draw(distance: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -72,9 +72,9 @@ def _best(sample: np.ndarray, rows: np.ndarray, distance: np.ndarray) -> np.ndar
     return rows[[int(np.argmin(left))]]
 
 
-def _take(sample: np.ndarray, rows: list[int], before: int, found: np.ndarray, distance: np.ndarray) -> None:
+def _take(sample: np.ndarray, rows: list[int], before: int, assignment: np.ndarray, distance: np.ndarray) -> None:
     """Updates the assignment by new centroids, the first of which gets the number `before`."""
     new, apart = nearest(sample, sample[rows])
     nearer = apart < distance
-    found[nearer], distance[nearer] = new[nearer] + before, apart[nearer]
+    assignment[nearer], distance[nearer] = new[nearer] + before, apart[nearer]
     distance[rows] = 0.0

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.clusters.embedding_files import EmbeddingFiles
-from courier_tf.clusters.item_search import SimilarItems
+from courier_tf.clusters.item_search import ItemSearch
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import PHOTOS, page
 from courier_tf.workdir import artefacts, records
@@ -39,7 +39,7 @@ def similar(
         raise ClusterError(f"no embedding of {', '.join(unknown)}: not in the catalogue, or without a photo")
     rows = np.array([place[item] for item in items])
     # An item is nearest to itself, but for others with the very same photo.
-    found, cosine = SimilarItems(embeddings, search)(embeddings[rows], number + 1)
+    found, cosine = ItemSearch(embeddings, search)(embeddings[rows], number + 1)
     answer = {}
     table = Table("item", "similar item", "cosine")
     for item, row, others, values in zip(items, rows, found, cosine, strict=True):

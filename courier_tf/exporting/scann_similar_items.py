@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.clusters.item_search import CANDIDATES, FEWEST_ITEMS, RECALL, TUNED_ON, SimilarItems
+from courier_tf.clusters.item_search import CANDIDATES, FEWEST_ITEMS, RECALL, TUNED_ON, ItemSearch
 from courier_tf.clusters.scann_index import ScannIndex
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.exporting.similar_items import NEIGHBOURS, ServedSimilarItems
@@ -29,7 +29,7 @@ class ServedScannSimilarItems(ServedSimilarItems):
         # One more than is answered: an item finds itself.
         index = ScannIndex(embeddings, "dot_product", NEIGHBOURS + 1, CANDIDATES, for_graphs=True)
         queries = embeddings[:: max(1, len(embeddings) // TUNED_ON)]
-        self.recall = index.tune(queries, SimilarItems(embeddings)(queries, NEIGHBOURS + 1)[0], RECALL)
+        self.recall = index.tune(queries, ItemSearch(embeddings)(queries, NEIGHBOURS + 1)[0], RECALL)
         self.index, self.searched = index.module(), index.searched
 
     def _best(self, query: tf.Tensor, without: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,10 +3,9 @@
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain.objectives.objective import total
-
-keras = tf.keras
 
 
 class ClickHead(keras.layers.Layer):

@@ -19,7 +19,9 @@ class ContrastiveLoss(NamedTuple):
     found: tf.Tensor  # Scalar float32: targets whose own item scores highest among the candidates.
 
 
-def targets(clicked: tf.Tensor, page_view_items: tf.Tensor, history_items: tf.Tensor, history_mask: tf.Tensor):
+def targets(
+    clicked: tf.Tensor, page_view_items: tf.Tensor, history_items: tf.Tensor, history_mask: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Which slots are rebuilt: clicked, with a history, and not in it (copying would solve those).
 
     Args:

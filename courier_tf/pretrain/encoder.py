@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.backbone.swin import SIZES, SwinBackbone
-
-keras = tf.keras
 
 # Channel statistics of natural photos, as used by the published Swin weights.
 MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.pretrain.encoder import Encoder, load_weights
@@ -21,8 +22,6 @@ from courier_tf.training import (
     progress,
     rows_per_replica,
 )
-
-keras = tf.keras
 
 STEPS_FILE = "steps.csv"  # In the folder of logs: a row per epoch.
 ENCODER_FOLDER = "encoder"  # Of a stage's directory: weights and config, for a further training.

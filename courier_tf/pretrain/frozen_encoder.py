@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf import images
 from courier_tf.pretrain.encoder import load_encoder
@@ -22,13 +23,13 @@ class FrozenEncoder(tf.Module):
 
     def __init__(self, directory: Path, image_size: int) -> None:
         super().__init__()
-        policy = tf.keras.mixed_precision.global_policy()
-        tf.keras.mixed_precision.set_global_policy("float32")
+        policy = keras.mixed_precision.global_policy()
+        keras.mixed_precision.set_global_policy("float32")
         encoder = load_encoder(directory)
-        tf.keras.mixed_precision.set_global_policy(policy)
+        keras.mixed_precision.set_global_policy(policy)
         # The weights alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
         self.weights = encoder.variables
-        self.encode = functools.partial(encoder, training=False)  # [B, S, S, 3] uint8 -> [B, D] of length 1.
+        self.encode = functools.partial(encoder.__call__, training=False)  # [B, S, S, 3] uint8 -> [B, D] of length 1.
         self.image_size = image_size
 
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.objectives.objective import Objective, Terms
 
-keras = tf.keras
 Tensors = list[tf.Tensor]
 
 
@@ -29,7 +29,7 @@ class CourierModel(keras.Model):
 
     Example:
     >>> model = CourierModel(Encoder("nano"), Courier(temperature=0.05))
-    >>> model.compile(tf.keras.optimizers.Adam(1e-4))
+    >>> model.compile(keras.optimizers.Adam(1e-4))
     >>> model.fit(page_views, epochs=1)  # doctest: +SKIP
     """
 

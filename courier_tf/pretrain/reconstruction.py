@@ -3,10 +3,9 @@
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.settings.stages import ATTENTION_HEADS
-
-keras = tf.keras
 
 
 def attend(logits: tf.Tensor, values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

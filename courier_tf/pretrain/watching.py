@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.training import UNIFORMITY
 from courier_tf.workdir.atomic import write_file
-
-keras = tf.keras
 
 
 def keep_epochs(file: Path, epochs: int) -> None:
@@ -38,7 +37,7 @@ class Throughput(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.steps += 1
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         per_second = self.steps / (time.monotonic() - self.started)
         logs["photos/s"] = logs["photos"] * per_second
         if "slots" in logs:
@@ -65,7 +64,7 @@ class Spread(keras.callbacks.Callback):
         encoder = self.model.encoder
         self.embed = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True, autograph=False)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         starts = range(0, len(self.photos), self.BATCH)
         embeddings = np.concatenate([self.embed(self.photos[start : start + self.BATCH]).numpy() for start in starts])
         logs[UNIFORMITY], logs["effective_rank"] = uniformity(embeddings), effective_rank(embeddings)

@@ -9,7 +9,7 @@ import pytest
 from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.learn import learn
-from courier_tf.clusters.learning_states import Saved
+from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.report import Report
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_the_items(tmp_path, monkeypatch, algorithm):
 
     def work(files):
         shutil.rmtree(tmp_path / "states", ignore_errors=True)
-        assign, report = Assigner(learn(files, settings, 0, Saved(tmp_path / "states"))), Report(8)
+        assign, report = Assigner(learn(files, settings, 0, LearningStates(tmp_path / "states"))), Report(8)
         for block in files.blocks():
             report.add(block, *assign(block.embeddings))
         assert len(report.sample().items) == 300 < report.sizes.sum()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from courier_tf.clusters.item_search import SimilarItems
+from courier_tf.clusters.item_search import ItemSearch
 from courier_tf.clusters.seeding import ClusterError
 
 from .planted import planted
@@ -16,7 +16,7 @@ def test_exact_search_equals_brute_force(monkeypatch, number, block):
     monkeypatch.setattr("courier_tf.clusters.item_search.QUERIES", 8)
     points, _ = planted()
     queries = points[:30]
-    found, cosine = SimilarItems(points)(queries, number)
+    found, cosine = ItemSearch(points)(queries, number)
     for query, items, values in zip(queries, found, cosine, strict=True):
         table = points.astype(float) @ query.astype(float)
         np.testing.assert_allclose(values, np.sort(table)[::-1][:number], atol=1e-6)
@@ -27,10 +27,10 @@ def test_exact_search_equals_brute_force(monkeypatch, number, block):
 def test_scann_finds_nearly_all_of_them():
     points, _ = planted(clusters=400, each=30, dim=32)
     queries = points[::40]
-    exact = SimilarItems(points)(queries, 10)[0]
-    found, cosine = SimilarItems(points, "scann")(queries, 10)
+    exact = ItemSearch(points)(queries, 10)[0]
+    found, cosine = ItemSearch(points, "scann")(queries, 10)
     kept = [len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]
     assert np.mean(kept) > 0.95
     np.testing.assert_allclose(cosine, np.einsum("qnd,qd->qn", points[found], queries), atol=1e-5)
     with pytest.raises(ClusterError, match="needs 10000 items or more, but there are 99"):
-        SimilarItems(points[:99], "scann")
+        ItemSearch(points[:99], "scann")

@@ -6,7 +6,7 @@ import pytest
 from courier_tf.clusters.assign import Assigner
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.learn import learn
-from courier_tf.clusters.learning_states import Saved
+from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.online import Online
 from courier_tf.settings import ClusterSettings
 
@@ -17,7 +17,7 @@ class Interrupted(Exception):
     pass
 
 
-class Saving(Saved):
+class Saving(LearningStates):
     """Saves every state, and breaks off after some."""
 
     def __init__(self, folder, until=None):
@@ -35,11 +35,11 @@ def test_each_level_explains_more(tmp_path):
     points, _ = planted()
     files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
     settings = ClusterSettings(clusters=4, algorithm="residual", levels=4)
-    codebook = learn(files, settings, 0, Saved(tmp_path / "states"))
+    codebook = learn(files, settings, 0, LearningStates(tmp_path / "states"))
     assert codebook.shape == (4, 4, 16)
     distortion = [Assigner(codebook[:levels])(points)[1].mean() for levels in (1, 2, 3, 4)]
     assert (np.diff(distortion) < 0).all() and distortion[-1] < 0.5 * distortion[0]
-    first = learn(files, ClusterSettings(clusters=4), 0, Saved(tmp_path / "others"))
+    first = learn(files, ClusterSettings(clusters=4), 0, LearningStates(tmp_path / "others"))
     np.testing.assert_array_equal(codebook[:1], first)
 
 
@@ -48,7 +48,7 @@ def test_online_looks_at_each_train_embedding_once(tmp_path):
     points, _ = planted(clusters=3, each=70)
     files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
     for block in (7, 1000):
-        saved = Saved(tmp_path / str(block))
+        saved = LearningStates(tmp_path / str(block))
         learn(files, ClusterSettings(clusters=3, algorithm="online", cluster_batch_size=block), 0, saved)
         last = saved.load("online", Online)
         assert last.counts.sum() == last.seen == np.count_nonzero(np.arange(len(points)) % 10)

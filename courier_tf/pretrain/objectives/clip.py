@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain.contrastive import contrastive_loss, softmax_weights
 from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, total
-
-keras = tf.keras
 
 BUCKETS = 8192  # Words are hashed: no vocabulary that could know the test span.
 WORDS = 16  # First words of a title that are read.

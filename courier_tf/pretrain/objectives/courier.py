@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain import contrastive
 from courier_tf.pretrain.click_head import ClickHead
 from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, total
 from courier_tf.pretrain.reconstruction import RECONSTRUCTIONS
-
-keras = tf.keras
 
 NEGATIVES = ("all_page_views", "clicked_only", "popularity_corrected", "other_users", "other_times")
 LOSSES = ("contrastive", "click", "history")
@@ -44,7 +43,7 @@ class Courier(Objective):
     The batch must hold `log_share` [U] (logarithm of each item's share of the slots shown) for "popularity_corrected".
     """
 
-    gauges = ("positive_probability", "recall@1", "alignment", "targets", "copied_targets", "slots")
+    gauges: tuple[str, ...] = ("positive_probability", "recall@1", "alignment", "targets", "copied_targets", "slots")
 
     def __init__(
         self,

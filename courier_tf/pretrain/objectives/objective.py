@@ -3,8 +3,7 @@
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-
-keras = tf.keras
+from tensorflow import keras
 
 
 class Terms(NamedTuple):

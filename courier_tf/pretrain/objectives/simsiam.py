@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain.augment import two_views
 from courier_tf.pretrain.objectives.objective import Objective, Terms, total
-
-keras = tf.keras
 
 
 class SimSiam(Objective):

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.pretrain.augment import augmented
 from courier_tf.pretrain.objectives.objective import Objective, Terms, total
-
-keras = tf.keras
 
 
 def column_codes(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, int]:

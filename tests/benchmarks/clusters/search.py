@@ -23,9 +23,9 @@ def ours(way: str, points: np.ndarray, number: int):
 
         assign = Assigner(points[None], "exact" if way == "exact" else "scann")
         return lambda queries: assign(queries)[0]
-    from courier_tf.clusters.item_search import SimilarItems
+    from courier_tf.clusters.item_search import ItemSearch
 
-    index = SimilarItems(points, "exact" if way == "exact" else "scann")
+    index = ItemSearch(points, "exact" if way == "exact" else "scann")
     return lambda queries: index(queries, number)[0]
 
 
