@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
+PROTOS := serving/bundle/server_config.proto serving/client/messages.proto
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -95,10 +96,10 @@ format: install
 	$(BIN)/ruff check --fix .
 
 # The generator is old on purpose: its code runs on every protobuf since.
-protos:  ## Renews serving/bundle/server_config_pb2.py.
+protos:  ## Renews the code of the .proto files.
 	$(PYTHON) -m venv $(WORK)/protos
 	$(WORK)/protos/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
-	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. serving/bundle/server_config.proto
+	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. $(PROTOS)
 
 lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
 	$(PYTHON) -m venv $(WORK)/lock

@@ -1,7 +1,6 @@
 """Arrays to TF Serving's protos and back."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,16 +9,11 @@ from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
+from serving.client.contract import Request as Request
+
 
 class MessageError(ValueError):
     """A proto or a JSON text cannot be read as the arrays that it should hold; the message names the field."""
-
-
-class Request(NamedTuple):
-    """What is asked of a model."""
-
-    signature: str
-    inputs: dict[str, np.ndarray]
 
 
 def model_spec(model: str, signature: str = "", *, version: int | None = None, label: str | None = None) -> ModelSpec:

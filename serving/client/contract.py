@@ -1,6 +1,9 @@
 """Names and limits that the client and the served models share. Each is defined here and nowhere else."""
 
 import enum
+from typing import NamedTuple
+
+import numpy as np
 
 # Models and their signatures.
 CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS = "ctr_ranker", "image_embedder", "similar_items"
@@ -30,3 +33,10 @@ class RowStatus(enum.IntEnum):
     BROKEN = 4  # Cannot be decoded.
     UNKNOWN_ITEM = 5  # An item id that is not in the catalogue, or has no photo.
     NO_DIRECTION = 6  # An embedding that is zero or not finite.
+
+
+class Request(NamedTuple):
+    """A request to a model: a signature, and an array for each of its inputs. Strings are arrays of bytes objects."""
+
+    signature: str
+    inputs: dict[str, np.ndarray]

@@ -1,9 +1,10 @@
-"""A sample of the requests that a client sends, with their answers: for warm-up, load tests, and to look for skew.
+"""A sample of the requests that a client sends, with their answers: for warm-up, load tests and comparisons.
 
-TF Serving's own request logging needs a collector that its open build does not have; so the client keeps the log.
+TensorFlow Serving's own request logging needs a collector that its open build does not have, so the client writes the
+log.
 """
 
-import contextlib
+import io
 import logging
 import random
 import threading
@@ -12,15 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from serving.bundle.messages import MessageError, Request, inputs_of, model_spec, outputs_of, predict_request
-from serving.client.contract import DEFAULT_SIGNATURE
+from serving.client import tfrecords
+from serving.client.contract import DEFAULT_SIGNATURE, Request
+from serving.client.messages_pb2 import ModelSpec, PredictionLog, PredictLog, PredictRequest, PredictResponse
+from serving.client.tensors import TensorError, to_arrays, to_protos
+from serving.client.tfrecords import BrokenRecordError, CutRecordError
 
 LOG = logging.getLogger(__name__)
-FRAME = 16  # Bytes of a TFRecord beside its content: length and two checksums.
 
 
 class RequestLogError(ValueError):
@@ -28,7 +29,7 @@ class RequestLogError(ValueError):
 
 
 class Logged(NamedTuple):
-    """A request to a model, and its answer."""
+    """A request to a model, and the answer to it."""
 
     model: str
     request: Request
@@ -36,21 +37,22 @@ class Logged(NamedTuple):
 
 
 class RequestLog:
-    """Keeps a random share of the requests, as TFRecords of PredictionLog. May be used from several threads.
+    """Keeps a random share of the requests, as TFRecords of PredictionLog. Several threads may use it.
 
-    A call never fails for its log: where a record cannot be written, the reason is logged, and the log ends there.
+    A call never fails because of its log. Where a record cannot be written, the log ends there, and the reason is
+    logged.
 
     Args:
-        folder: gets a file more; those of earlier logs stay.
-        share: of the requests, 0 to 1.
-        seed: of the choice.
+        folder: the log gets a new file in it; the files of earlier logs stay.
+        share: which share of the requests is kept, 0 to 1.
+        seed: of the random choice.
 
     Attributes:
-        file: that is written.
-        dropped: how many chosen requests could not be written.
+        file: the file that is written.
+        dropped: the number of chosen requests that could not be written.
 
     Raises:
-        RequestLogError: the share is none.
+        RequestLogError: the share is not between 0 and 1.
         OSError: the folder cannot be written.
     """
 
@@ -58,51 +60,49 @@ class RequestLog:
         if not 0 <= share <= 1:
             raise RequestLogError(f"share must lie between 0 and 1, but is {share}")
         self.file, self.dropped, self._share = _new_file(folder), 0, share
-        self._writer: tf.io.TFRecordWriter | None = tf.io.TFRecordWriter(str(self.file))
+        self._stream: io.FileIO | None = io.FileIO(self.file, "w")
         self._random, self._lock = random.Random(seed), threading.Lock()
 
     def add(
         self, model: str, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
     ) -> None:
-        """Notes a request and its answer, or does not, as chance will have it."""
+        """Writes a request and its answer if they are chosen."""
         with self._lock:
             if self._random.random() >= self._share:
                 return
-        log = PredictionLog()
-        log.predict_log.request.CopyFrom(predict_request(model_spec(model, signature), inputs))
-        for name, value in outputs.items():
-            log.predict_log.response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        record = tfrecords.framed(_serialised(model, signature, inputs, outputs))
         with self._lock:
-            if self._writer is None:
+            if self._stream is None:
                 self.dropped += 1
                 return
             try:
-                self._writer.write(log.SerializeToString())
-                self._writer.flush()  # So that a crash costs the record that is being written, and no other.
-            except tf.errors.OpError as error:
+                _write(self._stream, record)
+            except OSError as error:
                 self.dropped += 1
                 LOG.error("%s ends here, what comes is dropped: %s", self.file, error)
                 self._end()
 
     def close(self) -> None:
-        """Ends the log; says how many requests are missing in it."""
+        """Ends the log, and says how many requests are missing in it."""
         with self._lock:
             self._end()
         if self.dropped:
             LOG.error("%s lacks %d requests that could not be written", self.file, self.dropped)
 
     def _end(self) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(tf.errors.OpError):  # Of what could not be written, again.
-                self._writer.close()
-            self._writer = None
+        if self._stream is not None:
+            try:
+                self._stream.close()
+            except OSError as error:  # Some network drives say only now that they are full.
+                LOG.error("%s may lack its last requests: %s", self.file, error)
+            self._stream = None
 
 
 def read_log(path: Path) -> Iterator[Logged]:
-    """The requests of a log: a file, or a folder with those of several. A last record that a crash has cut is left out.
+    """The requests of a log: a file, or a folder with several. A last record that a crash has cut is left out.
 
     Raises:
-        RequestLogError: it is missing or broken.
+        RequestLogError: the log is missing or broken.
     """
     if not path.exists():
         raise RequestLogError(f"{path} does not exist")
@@ -114,21 +114,41 @@ def read_log(path: Path) -> Iterator[Logged]:
 
 
 def _read_file(file: Path) -> Iterator[Logged]:
-    number, left = 0, file.stat().st_size
+    number = 0
     try:
-        for number, record in enumerate(tf.data.TFRecordDataset(str(file)).as_numpy_iterator(), 1):
-            left -= len(record) + FRAME
+        for number, record in enumerate(tfrecords.read(file), 1):
             log = PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
                 raise RequestLogError(f"{file}: record {number} is no predict log")
-            spec = log.predict_log.request.model_spec
-            request = Request(spec.signature_name or DEFAULT_SIGNATURE, inputs_of(log.predict_log.request))
-            yield Logged(spec.name, request, outputs_of(log.predict_log.response))
-    except (tf.errors.OpError, DecodeError, MessageError) as error:
-        if not (isinstance(error, tf.errors.DataLossError) and "truncated record" in error.message):
-            raise RequestLogError(f"{file} is broken: {error}") from error
-    if left > 0:  # TensorFlow says nothing where the frame itself is cut.
+            yield _logged(log.predict_log)
+    except CutRecordError:
         LOG.warning("%s: its last record, number %d, is cut, and left out", file, number + 1)
+    except (BrokenRecordError, DecodeError, TensorError) as error:
+        raise RequestLogError(f"{file} is broken: {error}") from error
+    except OSError as error:
+        raise RequestLogError(f"{file} cannot be read: {error}") from error
+
+
+def _serialised(
+    model: str, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+) -> bytes:
+    spec = ModelSpec(name=model, signature_name=signature)
+    request = PredictRequest(model_spec=spec, inputs=to_protos(inputs, "input"))
+    response = PredictResponse(outputs=to_protos(outputs, "output"))
+    return PredictionLog(predict_log=PredictLog(request=request, response=response)).SerializeToString()
+
+
+def _logged(log: PredictLog) -> Logged:
+    spec = log.request.model_spec
+    request = Request(spec.signature_name or DEFAULT_SIGNATURE, to_arrays(log.request.inputs, "input"))
+    return Logged(spec.name, request, to_arrays(log.response.outputs, "output"))
+
+
+def _write(stream: io.FileIO, record: bytes) -> None:
+    """Writes all of a record at once, so that a crash costs the record that is being written, and no other."""
+    rest = memoryview(record)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def _new_file(folder: Path) -> Path:
@@ -139,7 +159,7 @@ def _new_file(folder: Path) -> Path:
         try:
             file.touch(exist_ok=False)
             return file
-        except FileExistsError:  # Of an earlier log; or another process is taking the same number.
+        except FileExistsError:  # An earlier log has this number, or another process is taking it.
             number += 1
 
 

@@ -1,8 +1,8 @@
-"""How a request travels by REST."""
+"""Sends requests by REST."""
 
 import base64
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -35,12 +35,20 @@ _CODES = {
 
 
 class RestTransport:
-    """REST. `target` is a URL such as http://localhost:8501."""
+    """Sends requests by REST. `target` is a URL such as http://localhost:8501."""
 
     def __init__(self, target: str) -> None:
         self._url, self._session = target.rstrip("/"), timed_session()
 
-    def predict(self, model, label, signature, inputs, timeout_seconds, request_id) -> dict[str, np.ndarray]:
+    def predict(
+        self,
+        model: str,
+        label: str | None,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        timeout_seconds: float,
+        request_id: str,
+    ) -> dict[str, np.ndarray]:
         body = {"signature_name": signature, "inputs": {name: _to_json(value) for name, value in inputs.items()}}
         place = f"{model}/labels/{label}" if label else model
         content = self._call("POST", f"{place}:predict", body, timeout_seconds, request_id)
@@ -55,7 +63,7 @@ class RestTransport:
     def versions(self, model: str, timeout_seconds: float, request_id: str) -> dict[int, str]:
         content = self._call("GET", model, None, timeout_seconds, request_id)
         try:
-            return {int(one["version"]): one["state"] for one in content["model_version_status"]}
+            return {int(status["version"]): status["state"] for status in content["model_version_status"]}
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(error, content, request_id) from error
 
@@ -73,7 +81,7 @@ class RestTransport:
                 f"{self._url}/v1/models/{path}",
                 json=body,
                 headers=headers,
-                timeout=timeout,
+                timeout=timeout,  # type: ignore[arg-type]  # The stubs lack urllib3's class, which requests takes.
                 allow_redirects=False,  # Each would begin the deadline anew, and TF Serving has none.
             )
         except (requests.RequestException, ValueError) as error:
@@ -92,15 +100,15 @@ class RestTransport:
 
 
 def _code_of(error: Exception) -> grpc.StatusCode:
-    """The code of a request that got no answer, or a part of one."""
+    """The code of a request without a whole answer."""
     causes = list(_causes(error))
 
     def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(one, kinds) for one in causes)
+        return any(isinstance(cause, kinds) for cause in causes)
 
     if has(requests.Timeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         return grpc.StatusCode.DEADLINE_EXCEEDED
-    # A certificate does not get better by waiting; a connection that ends within TLS does.
+    # Waiting does not mend a certificate, but it may mend a connection that ends within TLS.
     if has(requests.exceptions.SSLError) and not has(ssl.SSLEOFError, ConnectionError):
         return grpc.StatusCode.FAILED_PRECONDITION
     if has(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
@@ -111,7 +119,7 @@ def _code_of(error: Exception) -> grpc.StatusCode:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What the libraries hold inside an error. Not its context, in which what the caller is at stands, too."""
+    """The error and those that the libraries hold inside it. The context of an error may hold faults of the caller."""
     yield error
     for inner in (*error.args, getattr(error, "reason", None)):
         if isinstance(inner, BaseException):
@@ -127,7 +135,7 @@ def _to_json(value: np.ndarray) -> Any:
     if value.dtype != object:
         return value.tolist()
     leaves = np.empty(value.size, object)
-    # Ids are text, photos are not: base64 carries both, text is shorter.
+    # Text is shorter than base64. Ids are text, photos are not.
     leaves[:] = [_text(leaf) for leaf in value.ravel()]
     return leaves.reshape(value.shape).tolist()
 
@@ -140,9 +148,9 @@ def _text(leaf: bytes) -> Any:
 
 
 def _from_json(value: Any) -> np.ndarray:
-    found = np.array(value)
-    if found.dtype.kind == "U":
-        return np.char.encode(found).astype(object)
-    if found.dtype.kind not in "biuf":
+    array = np.array(value)
+    if array.dtype.kind == "U":
+        return np.char.encode(array).astype(object)
+    if array.dtype.kind not in "biuf":
         raise ValueError("neither numbers nor text")
-    return found.astype(np.float32) if found.dtype.kind == "f" else found
+    return array.astype(np.float32) if array.dtype.kind == "f" else array

@@ -1,4 +1,4 @@
-"""A session of `requests` whose timeout holds for the whole answer, not for each part of it that arrives."""
+"""A session of `requests` with timeouts for the whole answer instead of for each part of it that arrives."""
 
 import http.client
 import io
@@ -11,11 +11,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-THREADS = 128  # That may ask at once without connections being closed and opened all the time.
+THREADS = 128  # As many may ask at once without connections being closed and opened all the time.
 
 
 def timed_session() -> requests.Session:
-    """A session to which timeouts are given as `urllib3.Timeout(total=seconds)`: of a request up to its last byte."""
+    """A session that takes timeouts as `urllib3.Timeout(total=seconds)`; they end a request before its last byte."""
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(pool_maxsize=THREADS))
@@ -23,7 +23,7 @@ def timed_session() -> requests.Session:
 
 
 class _UntilDeadline(io.RawIOBase):
-    """Reads from a socket, whose own timeout begins anew with every byte: a server that drips would never end it."""
+    """Reads from a socket until a deadline. The socket's own timeout begins anew with every byte that arrives."""
 
     def __init__(self, connection: socket.socket, raw: io.RawIOBase, deadline: float) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _UntilDeadline(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
         super().__init__(sock, *arguments, **named)
-        seconds = sock.gettimeout()  # What urllib3 has left of the total when the answer begins.
+        seconds = sock.gettimeout()  # The part of the total that is left when the answer begins.
         if seconds is not None:
             raw = self.fp.detach()
             self.fp = io.BufferedReader(_UntilDeadline(sock, raw, time.monotonic() + seconds))
@@ -70,7 +70,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """The usual one, on connections whose answers are timed; not so through SOCKS, which has connections of its own."""
+    """The usual adapter, on connections with timed answers. SOCKS has connections of its own, which are not timed."""
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
         super().init_poolmanager(*arguments, **named)

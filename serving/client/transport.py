@@ -1,16 +1,24 @@
-"""How a request travels: gRPC here, REST in rest_transport.py. Both give arrays, or a `CallError` with a gRPC code."""
+"""How a request travels: by gRPC here, by REST in rest_transport.py. Both raise `CallError` with a gRPC code."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 import grpc
 import numpy as np
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
-from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
-from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+from google.protobuf.message import Message
 
-from serving.bundle.messages import MessageError, model_spec, outputs_of, predict_request
 from serving.client.contract import REQUEST_ID
+from serving.client.messages_pb2 import (
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    ModelSpec,
+    ModelVersionStatus,
+    PredictRequest,
+    PredictResponse,
+)
+from serving.client.tensors import TensorError, to_arrays, to_protos
+
+Answer = TypeVar("Answer")
 
 
 class CallError(RuntimeError):
@@ -18,7 +26,7 @@ class CallError(RuntimeError):
 
     Attributes:
         code: gRPC status code.
-        request_id: that the server's log has.
+        request_id: the ID of the call, which the log of the server has, too.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, request_id: str) -> None:
@@ -27,7 +35,7 @@ class CallError(RuntimeError):
 
 
 class Transport(Protocol):
-    """One attempt of a call."""
+    """Sends one attempt of a call."""
 
     def predict(
         self,
@@ -38,7 +46,7 @@ class Transport(Protocol):
         timeout_seconds: float,
         request_id: str,
     ) -> dict[str, np.ndarray]:
-        """Arrays in, arrays out; strings are bytes. Raises CallError."""
+        """Arrays in, arrays out; strings are bytes. Raises CallError, or TensorError for an input that is no tensor."""
 
     def versions(self, model: str, timeout_seconds: float, request_id: str) -> dict[int, str]:
         """Version -> state (AVAILABLE, ...). Raises CallError."""
@@ -48,11 +56,11 @@ class Transport(Protocol):
 
 
 class GrpcTransport:
-    """gRPC. `target` is host:port; `credentials` for TLS."""
+    """Sends requests by gRPC. `target` is host:port; `credentials` are for TLS."""
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        # Retries are the client's, which knows the deadline; messages of any size, as the server takes them. A server
-        # that was away is tried again within a second (by default it is up to two minutes), and a connection whose
+        # The client retries, as it knows the deadline. Messages may have any size, as they may for the server. A server
+        # that was away is tried again within a second (gRPC's default is up to two minutes), and a connection whose
         # other end has vanished is given up.
         options = [
             ("grpc.enable_retries", 0),
@@ -60,34 +68,57 @@ class GrpcTransport:
             ("grpc.max_send_message_length", -1),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
-            ("grpc.keepalive_time_ms", 300_000),  # More often than every five minutes a server takes for an attack.
+            ("grpc.keepalive_time_ms", 300_000),  # A server takes more than one every five minutes for an attack.
             ("grpc.keepalive_timeout_ms", 5_000),
         ]
         if credentials:
             self._channel = grpc.secure_channel(target, credentials, options)
         else:
             self._channel = grpc.insecure_channel(target, options)
-        self._predict = PredictionServiceStub(self._channel).Predict
-        self._status = ModelServiceStub(self._channel).GetModelStatus
+        self._predict: Callable[..., PredictResponse] = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PredictResponse.FromString,
+        )
+        self._status: Callable[..., GetModelStatusResponse] = self._channel.unary_unary(
+            "/tensorflow.serving.ModelService/GetModelStatus",
+            request_serializer=GetModelStatusRequest.SerializeToString,
+            response_deserializer=GetModelStatusResponse.FromString,
+        )
 
-    def predict(self, model, label, signature, inputs, timeout_seconds, request_id) -> dict[str, np.ndarray]:
-        request = predict_request(model_spec(model, signature, label=label), inputs)
-        response = self._call(self._predict, request, timeout_seconds, request_id)
+    def predict(
+        self,
+        model: str,
+        label: str | None,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        timeout_seconds: float,
+        request_id: str,
+    ) -> dict[str, np.ndarray]:
+        spec = ModelSpec(name=model, signature_name=signature, version_label=label)
+        request = PredictRequest(model_spec=spec, inputs=to_protos(inputs, "input"))
+        response = _call(self._predict, request, timeout_seconds, request_id)
         try:
-            return outputs_of(response)
-        except MessageError as error:
+            return to_arrays(response.outputs, "output")
+        except TensorError as error:
             raise CallError(grpc.StatusCode.INTERNAL, f"the answer cannot be read: {error}", request_id) from error
 
     def versions(self, model: str, timeout_seconds: float, request_id: str) -> dict[int, str]:
-        request = GetModelStatusRequest(model_spec=model_spec(model))
-        response = self._call(self._status, request, timeout_seconds, request_id)
-        return {one.version: ModelVersionStatus.State.Name(one.state) for one in response.model_version_status}
+        request = GetModelStatusRequest(model_spec=ModelSpec(name=model))
+        response = _call(self._status, request, timeout_seconds, request_id)
+        return {status.version: _name(status.state) for status in response.model_version_status}
 
     def close(self) -> None:
         self._channel.close()
 
-    def _call(self, method: Any, request: Any, timeout_seconds: float, request_id: str) -> Any:
-        try:
-            return method(request, timeout=timeout_seconds, metadata=[(REQUEST_ID, request_id)])
-        except grpc.RpcError as error:
-            raise CallError(error.code(), error.details() or "", request_id) from error
+
+def _call(method: Callable[..., Answer], request: Message, timeout_seconds: float, request_id: str) -> Answer:
+    try:
+        return method(request, timeout=timeout_seconds, metadata=[(REQUEST_ID, request_id)])
+    except grpc.RpcError as error:
+        raise CallError(error.code(), error.details() or "", request_id) from error
+
+
+def _name(state: int) -> str:
+    states = ModelVersionStatus.State
+    return states.Name(state) if state in states.values() else f"state {state}"

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import ClassifyLog, PredictionLog
 
 from serving.client.request_log import RequestLog, RequestLogError, read_log
 
@@ -16,9 +18,34 @@ def asked(log, *numbers, size=1):
 
 
 def numbers_in(path):
-    found = list(read_log(path))
-    assert all((record.request.inputs["x"] == -record.outputs["y"]).all() for record in found)
-    return [int(record.request.inputs["x"][0]) for record in found]
+    records = list(read_log(path))
+    assert all((record.request.inputs["x"] == -record.outputs["y"]).all() for record in records)
+    return [int(record.request.inputs["x"][0]) for record in records]
+
+
+def test_tensorflow_reads_a_log(tmp_path):
+    log = RequestLog(tmp_path, 1.0)
+    asked(log, 5, size=3)
+    log.close()
+    (record,) = tf.data.TFRecordDataset(str(log.file)).as_numpy_iterator()
+    predicted = PredictionLog.FromString(record).predict_log
+    assert predicted.request.model_spec.name == "model"
+    assert tf.make_ndarray(predicted.request.inputs["x"]).tolist() == [5, 5, 5]
+    assert tf.make_ndarray(predicted.response.outputs["y"]).tolist() == [-5, -5, -5]
+
+
+def test_a_log_that_tensorflow_has_written_is_read(tmp_path):
+    log = PredictionLog()
+    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.full(2, 6)))
+    log.predict_log.response.outputs["y"].CopyFrom(tf.make_tensor_proto(np.full(2, -6)))
+    with tf.io.TFRecordWriter(str(tmp_path / "log")) as writer:
+        writer.write(log.SerializeToString())
+    assert numbers_in(tmp_path / "log") == [6]
+    with tf.io.TFRecordWriter(str(tmp_path / "log")) as writer:
+        writer.write(log.SerializeToString())
+        writer.write(PredictionLog(classify_log=ClassifyLog()).SerializeToString())
+    with pytest.raises(RequestLogError, match="record 2 is no predict log"):
+        numbers_in(tmp_path / "log")
 
 
 @pytest.fixture
