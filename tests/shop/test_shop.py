@@ -134,7 +134,7 @@ def test_nothing_beside_the_photo_tells_the_style(shops):
     facts = {"row": pd.Series(items.index), "arrival": items["available_from"], "shown": shown, "clicks": clicks}
     shuffled = [rng.permutation(style) for _ in range(99)]
     for name, fact in facts.items():
-        spread, *chance = (fact.rank().groupby(by).mean().std() for by in [style.array, *shuffled])
+        spread, *chance = (fact.rank().groupby(by).mean().std() for by in [style.to_numpy(), *shuffled])
         assert spread < np.mean(chance) + 4 * np.std(chance), name
 
 

@@ -49,11 +49,12 @@ class Server:
             script = self.scripts[min(self.seen, len(self.scripts) - 1)]
             self.seen += 1
             # The client may go away.
-            with contextlib.suppress(OSError), connection:
-                secured = self._context.wrap_socket(connection, server_side=True) if self._context else connection
+            with contextlib.suppress(OSError), connection, self._secured(connection) as secured:
                 self.read_request(secured)
                 script(secured, self)
-                secured.close()
+
+    def _secured(self, connection):
+        return self._context.wrap_socket(connection, server_side=True) if self._context else connection
 
     def read_request(self, connection):
         read = connection.makefile("rb")
