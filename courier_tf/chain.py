@@ -203,9 +203,9 @@ class Chain:
         one loads what they name; with `warm_up_log`, new versions warm up with logged requests.
         """
         from courier_tf.exporting.export import export
-        from courier_tf.exporting.finished_stages import Stages
+        from courier_tf.exporting.finished_stages import FinishedStages
 
-        export(Stages.read(self.workdir), self.workdir, scann, server, warm_up_log)
+        export(FinishedStages.read(self.workdir), self.workdir, scann, server, warm_up_log)
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span.

@@ -18,7 +18,7 @@ from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import schema
 from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE, TABLE_SCHEMA
 from courier_tf.exporting.export import export
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.pretrain.encoder import Encoder, save_encoder
 from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.architecture import Architecture
@@ -28,6 +28,7 @@ from courier_tf.ranking.visual_features import Looks
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import MadeBy, fingerprint_of_file, fingerprint_of_tree
 from serving.bundle.graph_model import GraphModel
+from serving.client import contract
 from tests.servers import SERVERS, running
 
 SIZE, DIM, HISTORY, ITEMS, MODE = 16, 8, 4, 60, "cluster_id"
@@ -41,7 +42,7 @@ class Shop(NamedTuple):
     """A workdir with an exported version of each model, and what it was made from."""
 
     workdir: Path
-    stages: Stages
+    stages: FinishedStages
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -53,7 +54,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def export_again(workdir: Path, server: str | None = None) -> list[Path]:
     """Exports the models of a workdir that have changed."""
-    return export(Stages.read(workdir), workdir, server=server)
+    return export(FinishedStages.read(workdir), workdir, server=server)
 
 
 def write_rank(workdir: Path, seed: int) -> None:
@@ -149,7 +150,7 @@ def shop(made_once) -> Shop:
         export_again(folder / "work")
 
     workdir = made_once("serving", make) / "work"
-    return Shop(workdir, Stages.read(workdir))
+    return Shop(workdir, FinishedStages.read(workdir))
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -179,12 +180,12 @@ def url(server):
 @pytest.fixture(scope="module")
 def ranker(shop):
     """What a server must answer."""
-    return GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+    return GraphModel(shop.workdir / "models" / contract.CTR_RANKER / "1")
 
 
 @pytest.fixture(scope="session")
 def loaded_once():
-    """What the gate loads, by name; equal files are loaded once: copies of a workdir hold the same models."""
+    """What the promotion checks load, by name. Equal files are loaded once: copies of a workdir have the same models."""
     graphs, embedders = {}, {}
 
     def graph_model(directory: Path) -> GraphModel:
@@ -208,6 +209,6 @@ def workdir(shop, loaded_once, tmp_path, monkeypatch):
     for module in ("courier_tf.exporting.promotion_checks", "courier_tf.exporting.versions"):
         monkeypatch.setattr(f"{module}.require_stock_ops", lambda paths: None)
     monkeypatch.setattr("courier_tf.exporting.promotion_checks.GraphModel", loaded_once["GraphModel"])
-    monkeypatch.setattr("courier_tf.exporting.comparison.Embedder", loaded_once["Embedder"])
+    monkeypatch.setattr("courier_tf.exporting.samples.Embedder", loaded_once["Embedder"])
     shutil.copytree(shop.workdir, tmp_path / "work")
     return tmp_path / "work"

@@ -21,8 +21,8 @@ import numpy as np
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
-from courier_tf import schema
 from courier_tf.commands.serve import BINARY
+from courier_tf.exporting import registry
 from serving.bundle.configuration import read_models_config
 from serving.bundle.messages import model_spec
 from serving.local.local_server import LocalServer
@@ -115,7 +115,7 @@ def free_port() -> int:
 def _wait(process: subprocess.Popen, port: int, seconds: float = 120) -> None:
     """Until all models are available."""
     with grpc.insecure_channel(f"localhost:{port}") as channel:
-        for model in schema.SERVED_MODELS:
+        for model in registry.model_names():
             request = GetModelStatusRequest(model_spec=model_spec(model))
             end = time.monotonic() + seconds
             while True:

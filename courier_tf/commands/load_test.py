@@ -25,6 +25,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from courier_tf.workdir.atomic import write_file
 from serving.bundle import warmup
+from serving.bundle.configuration import MODELS_CONFIG, read_models_config
 from serving.bundle.messages import model_spec, predict_request
 from serving.client.request_log import read_log
 
@@ -45,6 +46,25 @@ class Sent:
     due: float
     latency: float
     code: str
+
+
+def chosen_models(bundle: Path, models: Path, chosen: Sequence[str]) -> list[str]:
+    """The models to ask: the chosen ones, or all that a bundle names.
+
+    Args:
+        bundle, models: folders of the bundle and of the models.
+        chosen: names of models; none for all.
+
+    Raises:
+        BundleError: the bundle is missing or broken.
+        LoadTestError: it does not name a chosen model.
+    """
+    config = read_models_config(bundle / MODELS_CONFIG, models)
+    served = [model.name for model in config.model_config_list.config]
+    unknown = sorted(set(chosen) - set(served))
+    if unknown:
+        raise LoadTestError(f"--models {' '.join(unknown)}: {bundle} serves {', '.join(served)}")
+    return list(chosen) or served
 
 
 def warm_up_requests(versions: Sequence[Path], label: str) -> list[PredictRequest]:

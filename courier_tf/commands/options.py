@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from courier_tf import schema
 from courier_tf.experiment.grids import Until
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.presets import PRESETS
@@ -176,8 +175,8 @@ class LoadTest:
     """Server, host:port of gRPC."""
     label: Literal["stable", "canary"] = "stable"
     """Versions that are asked."""
-    models: tuple[Literal["ctr_ranker", "image_embedder", "similar_items"], ...] = schema.SERVED_MODELS
-    """Models that are asked."""
+    models: tuple[str, ...] = ()
+    """Models that are asked. Default: every model of the bundle."""
     rate: float = 20.0
     """Requests per second."""
     seconds: float = 30.0

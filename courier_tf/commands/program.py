@@ -160,11 +160,13 @@ def _load_test(command: LoadTest) -> None:
     from courier_tf.commands import load_test
     from courier_tf.exporting.versions import newest_version
 
+    models = command.workdir / schema.MODELS_FOLDER
+    names = load_test.chosen_models(command.workdir / schema.BUNDLE_FOLDER, models, command.models)
     if command.log:
-        requests, kind = load_test.logged_requests(command.log, command.models, command.label), load_test.signature_of
+        requests, kind = load_test.logged_requests(command.log, names, command.label), load_test.signature_of
     else:
-        found = [newest_version(command.workdir / schema.MODELS_FOLDER / model) for model in command.models]
-        requests = load_test.warm_up_requests([version for version in found if version], command.label)
+        versions = [newest_version(models / name) for name in names]
+        requests = load_test.warm_up_requests([version for version in versions if version], command.label)
         kind = load_test.kind_of
     settings = (command.rate, command.seconds, command.timeout_seconds)
     server = load_test.server_at(command.target)  # Before it may have broken down.

@@ -1,12 +1,33 @@
 """`ctr_ranker`: raw features in, click probabilities out."""
 
+import itertools
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from courier_tf import schema
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.samples import ROWS, valid_batches
+from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
+from courier_tf.ranking.data import impression_batches
+from courier_tf.ranking.metrics import auc
+from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import records
+from serving.bundle.graph_model import GraphModel, Method
+from serving.bundle.messages import Request
+from serving.client import contract
+from serving.client.contract import MOST_ROWS
+
+CANDIDATES = (10, 100, 500)  # Of one row of `rank`, in the requests of the warm-up.
+COMPARED_BATCHES = 2  # Of impressions, with the trained ranker.
+RANKED = 8  # Candidates of a user in that comparison.
+MEASURED_BATCHES = 64  # Of impressions, for AUC and calibration.
 
 _USER = [
     tf.TensorSpec([None], tf.string, name="user_id"),
@@ -18,39 +39,39 @@ _EXAMPLES = [tf.TensorSpec([None], tf.string, name="inputs")]
 
 
 class ServedRanker(tf.Module):
-    """A ranker as a server calls it. Every input and output has the rows of the request as its first axis.
+    """A ranker as a server calls it. The first axis of every input and output is the rows of the request.
 
-    A user, item or history item that training did not know is the unknown one; "" is padding. Of a history the most
-    recent items count.
+    Users, items and history items that training did not know share one embedding each; "" is padding. The most recent
+    items of a history count.
 
     Args:
         directory: a ranker saved by the rank stage.
         history_length: most recent history items that the ranker was trained on.
-        version: that the answers name.
+        version: number that the answers name.
     """
 
     def __init__(self, directory: Path, history_length: int, version: int) -> None:
         super().__init__()
         ranker = load_ranker(directory)
-        # Weights and tables alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
+        # Only weights and tables belong to the SavedModel: it would keep every call of every layer of a Keras model.
         self.weights, self.tables = ranker.variables, ranker.tables
         self._pairs, self._rank = lambda features: ranker(features, training=False), ranker.rank
         self.history_length, self.version = history_length, version
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """By name."""
+        """The functions that a server calls, by name of the signature."""
         return {
-            schema.DEFAULT_SIGNATURE: self.score,
-            schema.RANK: self.rank,
-            schema.EXAMPLES: self.examples,
-            schema.CLASSIFY: self.classify,
-            schema.REGRESS: self.regress,
+            contract.DEFAULT_SIGNATURE: self.score,
+            contract.RANK: self.rank,
+            contract.EXAMPLES: self.examples,
+            contract.CLASSIFY: self.classify,
+            contract.REGRESS: self.regress,
         }
 
     @tf.function(input_signature=[*_USER, _CANDIDATE], autograph=False)
     def score(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] users, [B, H] histories (oldest first, "" as padding, any H), [B] candidates.
+        """Scores pairs: [B] users, [B, H] histories (oldest first, "" as padding, any H), [B] candidates.
 
         Returns:
             {"probability": [B] float32, "model_version": [B] int64}.
@@ -59,40 +80,42 @@ class ServedRanker(tf.Module):
 
     @tf.function(input_signature=[*_USER, _CANDIDATES], autograph=False)
     def rank(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """As `score`, with [B, N] candidates, "" as padding; N up to `schema.MAX_CANDIDATES`.
+        """Scores [B, N] candidates, "" as padding, with the users and histories of `score`.
+
+        N is at most `contract.MAX_CANDIDATES`.
 
         Returns:
             {"probability": [B, N] float32, 0 where the candidate is padding; "model_version": [B] int64}. A server that
-            joins requests into batches may have padded N: the first entries are those of the request.
+            joins requests into batches may have padded N: the first entries belong to the request.
         """
         tf.debugging.assert_less_equal(
-            tf.shape(item_id)[1], schema.MAX_CANDIDATES, f"more than {schema.MAX_CANDIDATES} candidates in a row"
+            tf.shape(item_id)[1], contract.MAX_CANDIDATES, f"more than {contract.MAX_CANDIDATES} candidates in a row"
         )
         probability = self._rank(self._features(user_id, history_item_ids, item_id))
         return self._answer(tf.where(item_id == "", 0.0, probability))
 
     @tf.function(input_signature=_EXAMPLES, autograph=False)
     def examples(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] serialised tf.Example with the features of `score`; without user_id the user is unknown.
+        """Scores [B] serialised tf.Example with the features of `score`; without user_id the user is unknown.
 
         Returns:
-            As `score`.
+            The outputs of `score`.
         """
-        return self._answer(self._of_examples(inputs))
+        return self._answer(self._score_examples(inputs))
 
     @tf.function(input_signature=_EXAMPLES, autograph=False)
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same for TF Serving's Classify: {"classes": [B, 2], "scores": [B, 2]}, of "0" (no click) and "1"."""
-        probability = self._of_examples(inputs)
+        """Answers TF Serving's Classify: {"classes": [B, 2], "scores": [B, 2]} for "0" (no click) and "1"."""
+        probability = self._score_examples(inputs)
         classes = tf.repeat(tf.constant([["0", "1"]]), tf.size(inputs), axis=0)
         return {"classes": classes, "scores": tf.stack([1.0 - probability, probability], axis=1)}
 
     @tf.function(input_signature=_EXAMPLES, autograph=False)
     def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The same for TF Serving's Regress: {"outputs": [B] probability}."""
-        return {"outputs": self._of_examples(inputs)}
+        """Answers TF Serving's Regress: {"outputs": [B] probability}."""
+        return {"outputs": self._score_examples(inputs)}
 
-    def _of_examples(self, serialised: tf.Tensor) -> tf.Tensor:
+    def _score_examples(self, serialised: tf.Tensor) -> tf.Tensor:
         row = tf.io.parse_example(
             serialised,
             {
@@ -115,3 +138,142 @@ class ServedRanker(tf.Module):
     def _answer(self, probability: tf.Tensor) -> dict[str, tf.Tensor]:
         version = tf.fill(tf.shape(probability)[:1], tf.constant(self.version, tf.int64))
         return {"probability": probability, "model_version": version}
+
+
+class CtrRanker(ServedModel):
+    """The descriptor of `ctr_ranker`. Its requests are not joined.
+
+    Joined, requests would be padded to the longest list of candidates, and all would fail where one is refused.
+    """
+
+    name = contract.CTR_RANKER
+    answers = "user, history, candidates -> probability of a click"
+    signatures: ClassVar[Mapping[str, Method]] = {
+        contract.DEFAULT_SIGNATURE: "predict",
+        contract.RANK: "predict",
+        contract.EXAMPLES: "predict",
+        contract.CLASSIFY: "classify",
+        contract.REGRESS: "regress",
+    }
+
+    def inputs(self, stages: FinishedStages) -> dict[str, str]:
+        return {"rank": stages.rank.fingerprint, "cluster": stages.cluster.fingerprint}
+
+    def settings(self, stages: FinishedStages) -> dict[str, Any]:
+        return {"mode": stages.mode}
+
+    def build(self, stages: FinishedStages, version: int) -> ServedRanker:
+        return ServedRanker(stages.ranker, stages.history_length, version)
+
+    def requests(self, stages: FinishedStages) -> list[Request]:
+        return ranker_requests(stages.ingest.path, stages.history_length)
+
+    def differences(self, served: GraphModel, stages: FinishedStages) -> list[str]:
+        ranker = load_ranker(stages.ranker)
+        worst = dict.fromkeys(("pairs", *self.signatures), 0.0)
+        worst.pop(contract.DEFAULT_SIGNATURE)
+        for batch in itertools.islice(valid_batches(stages, stages.history_length), COMPARED_BATCHES):
+            for kind, difference in _differences(served, ranker, batch).items():
+                worst[kind] = float(np.maximum(worst[kind], largest(difference)))  # Unlike max() it keeps NaN.
+        return [
+            f"the ranker's {kind} are served with a difference of {difference:.2g} to what was trained"
+            for kind, difference in worst.items()
+            if not difference <= LARGEST_DIFFERENCE
+        ]
+
+    def quality(self, served: GraphModel, stages: FinishedStages) -> dict[str, float]:
+        """AUC and calibration on impressions of the valid span, with whole histories, as clients send them."""
+        clicked: list[np.ndarray] = []
+        probability: list[np.ndarray] = []
+        for batch in itertools.islice(valid_batches(stages, None, clicked.append), MEASURED_BATCHES):
+            probability.append(served(**batch)["probability"])
+        labels, scores = np.concatenate(clicked), np.concatenate(probability)
+        calibration = float(scores.mean() / max(labels.mean(), 1e-9))
+        area = auc(labels, scores) if np.isfinite(scores).all() else None
+        return {
+            "impressions": len(labels),
+            "auc": math.nan if area is None else area,
+            "calibration": calibration,
+            "calibration_error": abs(math.log(max(calibration, 1e-9))),
+        }
+
+    def objections(
+        self, new: Mapping[str, float], stable: Mapping[str, float] | None, tolerances: PromotionSettings
+    ) -> list[str]:
+        reasons = []
+        if not math.isfinite(new["auc"]):
+            reasons.append("AUC on the valid span is not defined: clicks of one kind, or scores that are not finite")
+        if stable is None:
+            return reasons
+        if new["auc"] < stable["auc"] - tolerances.auc_tolerance:
+            reasons.append(f"AUC {new['auc']:.4f}, but the stable version has {stable['auc']:.4f}")
+        if new["calibration_error"] > stable["calibration_error"] + tolerances.calibration_tolerance:
+            reasons.append(
+                f"calibration {new['calibration']:.3f}, but the stable version has {stable['calibration']:.3f}"
+            )
+        return reasons
+
+    def limits(self, stages: FinishedStages) -> list[str]:
+        return [
+            f"`{self.name}` looks at the {stages.history_length} most recent items of a history. Users, items and "
+            "columns that the train span did not know share one embedding each: such a probability says little.",
+            f"A row of `{contract.RANK}` takes up to {contract.MAX_CANDIDATES:,} candidates.",
+        ]
+
+
+def ranker_requests(ingest: Path, history_length: int) -> list[Request]:
+    """Requests to every signature of `ctr_ranker`, from the first impressions of the valid span."""
+    first = max(ROWS) + max(CANDIDATES)
+    batch = next(iter(impression_batches(ingest, "valid", history_length=history_length, batch_size=first)))
+    user, history, item = (batch[name].numpy() for name in schema.EXAMPLE_FEATURES)
+    many = np.resize(np.unique(item), max(CANDIDATES))
+    chosen = np.resize(np.arange(len(user)), max(ROWS))  # A short log is gone through again.
+    user, item = user[chosen], item[chosen]
+    # As in the client's requests the empty id comes first: a server that joins requests pads with the first id.
+    history = np.concatenate([np.full([len(user), 1], b"", object), history[chosen]], axis=1)
+    requests = []
+    for rows in ROWS:
+        pairs = dict(zip(schema.EXAMPLE_FEATURES, (user[:rows], history[:rows], item[:rows]), strict=True))
+        requests.append(Request(contract.DEFAULT_SIGNATURE, pairs))
+        examples = {"inputs": serialised_examples(pairs)}
+        requests += [Request(name, examples) for name in (contract.EXAMPLES, contract.CLASSIFY, contract.REGRESS)]
+    for rows, candidates in [(1, number) for number in CANDIDATES] + [(rows, CANDIDATES[0]) for rows in ROWS[1:]]:
+        row = {"user_id": user[:rows], "history_item_ids": history[:rows]}
+        requests.append(Request(contract.RANK, {**row, "item_id": np.tile(many[:candidates], [rows, 1])}))
+    return requests
+
+
+def serialised_examples(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[B] serialised tf.Example of the features of B pairs; "" in a history is padding."""
+    rows = zip(*(features[name] for name in schema.EXAMPLE_FEATURES), strict=True)
+    return np.array([_serialised_example(*row) for row in rows], object)
+
+
+def _serialised_example(user: bytes, history: np.ndarray, item: bytes) -> bytes:
+    example = tf.train.Example()
+    example.features.feature["user_id"].bytes_list.value.append(user)
+    example.features.feature["history_item_ids"].bytes_list.value.extend(i for i in history if i)
+    example.features.feature["item_id"].bytes_list.value.append(item)
+    return example.SerializeToString()
+
+
+def _differences(served: GraphModel, ranker: Ranker, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The differences of the answers to the trained ranker's, by the kind of request, on one batch of impressions."""
+
+    def trained(features: Mapping[str, np.ndarray]) -> np.ndarray:
+        return ranker({name: tf.constant(value) for name, value in features.items()}, training=False).numpy()
+
+    first = {name: value[:MOST_ROWS] for name, value in batch.items()}
+    candidates = np.stack([np.roll(batch["item_id"], shift)[:MOST_ROWS] for shift in range(RANKED)], axis=1)
+    pairs = {name: np.repeat(value, RANKED, axis=0) for name, value in first.items()} | {"item_id": candidates.ravel()}
+    examples = {"inputs": serialised_examples(first)}
+    probability = trained(first)
+    ranked = served.run(contract.RANK, {**first, "item_id": candidates})["probability"]
+    classified = served.run(contract.CLASSIFY, examples)["scores"]
+    return {
+        "pairs": served(**batch)["probability"] - trained(batch),
+        contract.RANK: ranked.ravel() - trained(pairs),
+        contract.EXAMPLES: served.run(contract.EXAMPLES, examples)["probability"] - probability,
+        contract.CLASSIFY: classified - np.stack([1 - probability, probability], axis=1),
+        contract.REGRESS: served.run(contract.REGRESS, examples)["outputs"] - probability,
+    }

@@ -1,4 +1,4 @@
-"""The results of the chain that an export is made of."""
+"""The finished stages that an export is made from."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from courier_tf.settings.rank_modes import is_control
 from courier_tf.workdir.artefacts import Artefact, read, require_encoder, require_input
 
 
-class Stages(NamedTuple):
-    """The finished stages that are exported."""
+class FinishedStages(NamedTuple):
+    """The results of all stages before the export."""
 
     ingest: Artefact
     pretrain: Artefact
@@ -18,8 +18,8 @@ class Stages(NamedTuple):
     rank: Artefact
 
     @classmethod
-    def read(cls, workdir: Path) -> "Stages":
-        """Those of a workdir.
+    def read(cls, workdir: Path) -> "FinishedStages":
+        """Reads the stages of a workdir.
 
         Raises:
             ArtefactError: one of them is not finished.
@@ -39,16 +39,16 @@ class Stages(NamedTuple):
 
     @property
     def ranker(self) -> Path:
-        """Directory of that ranker: of its starts the best one."""
+        """Directory of the ranker that is served: the best start of its mode."""
         return start_directory(self.rank.path, self.mode, self.rank.facts["best_start"][self.mode])
 
     @property
     def history_length(self) -> int:
-        """Most recent history items that it was trained on."""
+        """Most recent history items that the ranker was trained on."""
         return min(self.rank.made_by.settings["rank_history_length"], self.ingest.facts["history_kept"])
 
     def require_fit(self) -> None:
-        """Refuses results of different runs.
+        """Refuses stages of different runs.
 
         Raises:
             ArtefactError: the embeddings, the codebook or the ranker come from something else than is exported.
@@ -58,3 +58,12 @@ class Stages(NamedTuple):
         for stage in (self.embed, self.cluster):
             require_encoder(stage, self.pretrain)
         require_input(self.rank, "cluster", self.cluster.fingerprint)
+
+    def mismatches(self) -> list[str]:
+        """Reasons why encoder, codebook and embeddings do not belong together."""
+        return [
+            f"encoder and {what} do not belong together: {stage.path} was made with the encoder "
+            f"{stage.facts['encoder']}, not with {self.encoder}"
+            for what, stage in (("codebook", self.cluster), ("embeddings", self.embed))
+            if stage.facts["encoder"] != self.encoder
+        ]

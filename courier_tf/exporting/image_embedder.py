@@ -1,20 +1,30 @@
 """`image_embedder`: photos in; embedding, cluster ID and residual codes out."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import tensorflow as tf
 
-from courier_tf import images, schema
-from courier_tf.clusters.files import NO_CLUSTER
+from courier_tf import images
+from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.samples import ROWS, embedded_photos, first_items, photo_requests
+from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
+from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
+from serving.bundle.graph_model import GraphModel, Method
+from serving.bundle.messages import Request
+from serving.client import contract
 
 
 class ServedEmbedder(tf.Module):
-    """An encoder and its codebook as a server calls them. Every output has the rows of the request as its first axis.
+    """An encoder and its codebook as a server calls them. The first axis of every output is the rows of the request.
 
     Args:
         encoder: trained.
-        codebook: [L, K, D], which belongs to this encoder.
-        version: that the answers name.
+        codebook: [L, K, D] of this encoder.
+        version: number that the answers name.
     """
 
     def __init__(self, encoder: FrozenEncoder, codebook: np.ndarray, version: int) -> None:
@@ -24,39 +34,114 @@ class ServedEmbedder(tf.Module):
         size = encoder.image_size
         self._of_pixels = tf.function(
             lambda pixels: self._answer(pixels, tf.zeros(tf.shape(pixels)[:1], tf.int32)),
-            # Of one size: a server that joins requests into batches cannot join photos of several.
+            # One size for all: a server cannot join photos of several sizes into one batch.
             input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")],
             autograph=False,
         )
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """By name: encoded photos, and [B, S, S, 3] uint8 pixels, S the encoder's image size; both answer alike."""
-        return {schema.DEFAULT_SIGNATURE: self.of_photos, schema.PIXELS: self._of_pixels}
+        """By name: encoded photos, and [B, S, S, 3] uint8 pixels, where S is the encoder's image size.
+
+        Both have the same outputs.
+        """
+        return {contract.DEFAULT_SIGNATURE: self.of_photos, contract.PIXELS: self._of_pixels}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def of_photos(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] JPEG or PNG files of any size.
+        """Embeds [B] JPEG or PNG files of any size.
 
         Returns:
-            {"status": [B] int32 `schema.RowStatus`, "embedding": [B, D] float32 of length 1, "cluster_id": [B] and
+            {"status": [B] int32 `RowStatus`, "embedding": [B, D] float32 of length 1, "cluster_id": [B] and
             "codes": [B, L] int32, "model_version": [B] int64}. Where the status is not OK the embedding is 0 and the
             cluster ID and codes are NO_CLUSTER.
         """
         return self._answer(*images.decode_rows(photos, self.encoder.image_size))
 
     def _answer(self, pixels: tf.Tensor, status: tf.Tensor) -> dict[str, tf.Tensor]:
-        embedding, usable = self.encoder.encode(pixels), (status == schema.RowStatus.OK)[:, None]
+        embedding, usable = self.encoder.encode(pixels), (status == contract.RowStatus.OK)[:, None]
         left, codes = embedding, []
         for centroids in tf.unstack(self.codebook):
             score = tf.matmul(left, centroids, transpose_b=True) - 0.5 * tf.reduce_sum(tf.square(centroids), axis=1)
             codes.append(tf.argmax(score, axis=1, output_type=tf.int32))
             left -= tf.gather(centroids, codes[-1])
-        found = tf.where(usable, tf.stack(codes, axis=1), NO_CLUSTER)
+        chosen = tf.where(usable, tf.stack(codes, axis=1), NO_CLUSTER)
         return {
             "status": status,
             "embedding": tf.where(usable, embedding, 0.0),
-            "cluster_id": found[:, 0],
-            "codes": found,
+            "cluster_id": chosen[:, 0],
+            "codes": chosen,
             "model_version": tf.fill(tf.shape(status), tf.constant(self.version, tf.int64)),
         }
+
+
+class ImageEmbedder(ServedModel):
+    """The descriptor of `image_embedder`."""
+
+    name = contract.IMAGE_EMBEDDER
+    answers = "photo -> embedding, cluster ID, codes"
+    signatures: ClassVar[Mapping[str, Method]] = {contract.DEFAULT_SIGNATURE: "predict", contract.PIXELS: "predict"}
+    joined = True
+
+    def inputs(self, stages: FinishedStages) -> dict[str, str]:
+        return {"encoder": stages.encoder, "cluster": stages.cluster.fingerprint}
+
+    def build(self, stages: FinishedStages, version: int) -> ServedEmbedder:
+        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
+        return ServedEmbedder(encoder, _codebook(stages), version)
+
+    def requests(self, stages: FinishedStages) -> list[Request]:
+        ingest, size = stages.ingest.path, stages.pretrain.facts["image_size"]
+        photo = tf.io.decode_image(first_items(ingest, "image")[0], channels=3, expand_animations=False)
+        pixels = tf.image.resize(photo, [size, size], method="area").numpy().astype(np.uint8)
+        with_pixels = [Request(contract.PIXELS, {"pixels": np.tile(pixels, [rows, 1, 1, 1])}) for rows in ROWS]
+        return photo_requests(ingest, contract.DEFAULT_SIGNATURE) + with_pixels
+
+    def differences(self, served: GraphModel, stages: FinishedStages) -> list[str]:
+        photos, embeddings = embedded_photos(stages)
+        size = stages.pretrain.facts["image_size"]
+        pixels = np.stack([images.decode(tf.constant(photo), size).numpy() for photo in photos])
+        answers_to = {"photos": served(photos=photos), "pixels": served.run(contract.PIXELS, {"pixels": pixels})}
+        codebook, reasons = _codebook(stages), []
+        for given, answers in answers_to.items():
+            difference = largest(answers["embedding"] - embeddings)
+            if not difference <= LARGEST_DIFFERENCE:
+                reasons.append(
+                    f"embeddings of {given} are served with a difference of {difference:.2g} to the encoder's"
+                )
+            level = _wrong_level(answers, codebook)
+            if level is not None:
+                reasons.append(
+                    f"codes of level {level} of {given} are not those of the codebook in {stages.cluster.path}"
+                )
+        return reasons
+
+    def limits(self, stages: FinishedStages) -> list[str]:
+        size = stages.pretrain.facts["image_size"]
+        return [
+            f"Photos are JPEG or PNG files with up to {images.MAX_PIXELS:,} pixels; others get a status for their row.",
+            f"`{contract.PIXELS}` must have {size} x {size} pixels. A server refuses others, and with them the "
+            "requests that it has joined with theirs.",
+        ]
+
+
+def _codebook(stages: FinishedStages) -> np.ndarray:
+    """[L, K, D] float32 of the cluster stage."""
+    return np.load(stages.cluster.path / CODEBOOK_FILE)
+
+
+def _wrong_level(answers: Mapping[str, np.ndarray], codebook: np.ndarray) -> int | None:
+    """The first level whose codes are not those of the nearest centroids, None if all are."""
+    if not np.array_equal(answers["cluster_id"], answers["codes"][:, 0]):
+        return 0
+    left = answers["embedding"]
+    for level, centroids in enumerate(codebook):
+        distance = ((left[:, None] - centroids) ** 2).sum(axis=2)
+        chosen = answers["codes"][:, level]
+        if ((chosen < 0) | (chosen >= len(centroids))).any():
+            return level
+        # A centroid that is as near as the nearest, up to rounding, is as good.
+        if (np.take_along_axis(distance, chosen[:, None], 1)[:, 0] > distance.min(axis=1) + LARGEST_DIFFERENCE).any():
+            return level
+        left = left - centroids[chosen]
+    return None

@@ -1,14 +1,13 @@
-"""The model card of the bundle: what is served, from what, how good, and where it ends."""
+"""The model card of the bundle: what is served, what it was made from, how good it is, and where it ends."""
 
 from collections.abc import Mapping
 
-from courier_tf import schema
-from courier_tf.exporting.finished_stages import Stages
-from courier_tf.images import MAX_PIXELS
+from courier_tf.exporting import registry
+from courier_tf.exporting.finished_stages import FinishedStages
 
 
-def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
-    """Markdown.
+def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
+    """Writes the model card in Markdown.
 
     Args:
         stages: that are exported.
@@ -20,20 +19,11 @@ def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
         "",
         "| model | version | answers | fingerprints |",
         "|---|---|---|---|",
-        _row(
-            newest,
-            schema.CTR_RANKER,
-            "user, history, candidates -> probability of a click",
-            rank=stages.rank.fingerprint,
-        ),
-        _row(
-            newest,
-            schema.IMAGE_EMBEDDER,
-            "photo -> embedding, cluster ID, codes",
-            encoder=stages.encoder,
-            cluster=stages.cluster.fingerprint,
-        ),
-        _row(newest, schema.SIMILAR_ITEMS, "item or photo -> similar items", embed=stages.embed.fingerprint),
+    ]
+    for model in registry.SERVED_MODELS:
+        fingerprints = ", ".join(f"{name} {fingerprint}" for name, fingerprint in model.inputs(stages).items())
+        lines.append(f"| `{model.name}` | {newest[model.name]} | {model.answers} | {fingerprints} |")
+    lines += [
         "",
         f"- Data: {stages.ingest.fingerprint}; train before {data['valid_from']}, valid before {data['test_from']}, "
         "test after that (UTC).",
@@ -49,23 +39,8 @@ def model_card(stages: Stages, newest: Mapping[str, int]) -> str:
         name = " ".join(name.split()).replace("|", "\\|")  # Categories are the words of the shop.
         figures = (_figure(part[key]) for key in ("auc", "gauc", "logloss"))
         lines.append(f"| {name} | {part['impressions']:,} | {' | '.join(figures)} |")
-    lines += [
-        "",
-        "Limits",
-        "",
-        f"- Of a history the {stages.history_length} most recent items count. Users, items and columns that the train "
-        "span did not know share one embedding each: such a probability says little.",
-        f"- A row of `rank` takes up to {schema.MAX_CANDIDATES:,} candidates.",
-        f"- Photos: JPEG or PNG, up to {MAX_PIXELS:,} pixels; others get a status for their row.",
-        "- Embeddings and `pixels` have one width and one size: others are refused, and with them the requests that a "
-        "server has joined with theirs.",
-    ]
+    lines += ["", "Limits", "", *(f"- {limit}" for model in registry.SERVED_MODELS for limit in model.limits(stages))]
     return "\n".join(lines) + "\n"
-
-
-def _row(newest: Mapping[str, int], model: str, answers: str, **made_from: str) -> str:
-    fingerprints = ", ".join(f"{name} {fingerprint}" for name, fingerprint in made_from.items())
-    return f"| `{model}` | {newest[model]} | {answers} | {fingerprints} |"
 
 
 def _meaning(negatives: str | None, popularity_auc: float | None) -> str:

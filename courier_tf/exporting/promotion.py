@@ -1,27 +1,37 @@
 """Which exported versions a server gives its users: promote the newest, or go back to those before."""
 
 import datetime
+import logging
 from pathlib import Path
 
 from courier_tf import schema
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting import registry
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.promotion_checks import measure
-from courier_tf.exporting.versions import exclusive, newest_versions
+from courier_tf.exporting.versions import (
+    VersionError,
+    export_lock,
+    newest_versions,
+    require_undamaged,
+    version_directory,
+)
 from courier_tf.settings import PromotionSettings
 from serving.bundle.configuration import write_models_config
 from serving.bundle.releases import Release, ReleaseError, Releases
+
+LOG = logging.getLogger(__name__)
 
 
 def promote(
     workdir: Path, tolerances: PromotionSettings, server: str | None = None, withdrawn: bool = False
 ) -> Release:
-    """Makes the newest versions the stable ones, if they pass the gate.
+    """Makes the newest versions the stable ones, if they pass the promotion checks.
 
     Args:
         workdir: with the stages, the models and the bundle.
-        tolerances: of the gate.
+        tolerances: of the comparison with the stable versions.
         server: host:port of a running server that reads the bundle by itself.
-        withdrawn: take versions that were rolled back, too.
+        withdrawn: also take versions that were rolled back or withdrawn.
 
     Returns:
         The release that is stable now.
@@ -32,13 +42,13 @@ def promote(
         RollOutError: the server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
-    with exclusive(models):
-        releases, newest = Releases.read(bundle), newest_versions(models)
+    with export_lock(models):
+        releases, newest = Releases.read(bundle), newest_versions(models, registry.model_names())
         stable = releases.stable.versions if releases.stable else None
         refused = {model: version for model, version in newest.items() if version in releases.refused(model)}
         if refused and not withdrawn:
             raise ReleaseError(f"{refused} were rolled back or withdrawn; --promote-withdrawn takes them all the same")
-        measured = measure(Stages.read(workdir), models, newest, stable, tolerances)
+        measured = measure(FinishedStages.read(workdir), models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
 
@@ -47,16 +57,21 @@ def roll_back(workdir: Path, server: str | None = None) -> Release:
     """Makes the versions before the stable ones the stable ones again; returns their release.
 
     Raises:
-        ReleaseError: there are none, or they have been deleted; nothing has changed.
+        ReleaseError: there are none, or they are deleted or damaged; nothing has changed.
         RollOutError: the server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
-    with exclusive(models):
+    with export_lock(models):
         releases = Releases.read(bundle).roll_back()
         for model, version in releases.promoted[-1].versions.items():
-            if not (models / model / str(version)).is_dir():
-                raise ReleaseError(f"{models / model / str(version)} is gone: there is nothing to roll back to")
-        return _switch(bundle, newest_versions(models), releases, server)
+            directory = version_directory(models, model, version)
+            if not directory.is_dir():
+                raise ReleaseError(f"{directory} is gone: there is nothing to roll back to")
+            try:
+                require_undamaged(directory)
+            except VersionError as error:
+                raise ReleaseError(f"not rolled back: {error}") from error
+        return _switch(bundle, newest_versions(models, registry.model_names()), releases, server)
 
 
 def withdraw(workdir: Path, server: str | None = None) -> Release:
@@ -67,8 +82,8 @@ def withdraw(workdir: Path, server: str | None = None) -> Release:
         RollOutError: the server does not load the versions.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
-    with exclusive(models):
-        newest = newest_versions(models)
+    with export_lock(models):
+        newest = newest_versions(models, registry.model_names())
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return _switch(bundle, newest, Releases.read(bundle).withdraw(Release(newest, now)), server)
 
@@ -79,5 +94,5 @@ def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: st
     stable = releases.promoted[-1]
     for model, version in stable.versions.items():
         labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())
-        print(f"[export {model}] version {version} is stable (labels: {labels})", flush=True)
+        LOG.info("[export %s] version %d is stable (labels: %s)", model, version, labels)
     return stable

@@ -1,37 +1,38 @@
-"""What must hold before new versions become `stable`."""
+"""Promotion checks: what must hold before new versions become `stable`."""
 
-import itertools
-import math
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
+import tensorflow as tf
 
-from courier_tf import schema
-from courier_tf.exporting.comparison import differences, valid_batches
-from courier_tf.exporting.finished_stages import Stages
-from courier_tf.ranking.metrics import auc
+from courier_tf.exporting import registry
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.served_model import ServedModel
+from courier_tf.exporting.versions import VersionError, require_undamaged, version_directory
 from courier_tf.settings import PromotionSettings
-from courier_tf.workdir import artefacts
 from serving.bundle import warmup
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.stock_ops import StockOpsError, require_stock_ops
 from serving.bundle.warmup import WarmUpError
 
-MOST_BATCHES = 64  # Of impressions, for AUC and calibration.
+LOG = logging.getLogger(__name__)
 
 
 class PromotionError(ValueError):
     """The newest versions must not be promoted; the message lists every reason."""
 
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("\n- ".join(["not promoted:", *reasons]))
+
 
 def measure(
-    stages: Stages,
+    stages: FinishedStages,
     models: Path,
     newest: Mapping[str, int],
     stable: Mapping[str, int] | None,
     tolerances: PromotionSettings,
-) -> dict[str, float]:
+) -> dict[str, dict[str, float]]:
     """Checks the newest versions against what was trained and against the stable ones.
 
     Args:
@@ -42,83 +43,81 @@ def measure(
         tolerances: of the comparison with `stable`.
 
     Returns:
-        What was measured: AUC and calibration, and those of the stable version.
+        What was measured, by model: the figures of its `quality`, and with the prefix `stable_` those of the stable
+        version.
 
     Raises:
         PromotionError: with all reasons.
     """
-    directories = {model: models / model / str(newest[model]) for model in schema.SERVED_MODELS if model in newest}
-    missing = sorted(set(schema.SERVED_MODELS) - set(directories))
+    missing = sorted(set(registry.model_names()) - set(newest))
     if missing:
-        raise PromotionError(f"{models} holds no version of {', '.join(missing)}. Run 'courier export' first.")
-    reasons = [*_foreign_parts(stages, directories)]
+        raise PromotionError([f"{models} holds no version of {', '.join(missing)}. Run 'courier export' first."])
+    directories = {name: version_directory(models, name, version) for name, version in newest.items()}
+    reasons = stages.mismatches()
+    damaged = []
+    for model in registry.SERVED_MODELS:
+        try:
+            reasons += _foreign_inputs(model, stages, directories[model.name])
+        except VersionError as error:
+            damaged.append(f"{error}. Run 'courier export' to write another version.")
+    if damaged:
+        raise PromotionError(damaged + reasons)  # What is damaged must not be loaded.
     try:
         require_stock_ops(list(directories.values()))
     except StockOpsError as error:
-        # What cannot be loaded cannot be measured.
-        raise PromotionError("\n- ".join(["not promoted:", *reasons, str(error)])) from error
-    loaded = {model: GraphModel(directory) for model, directory in directories.items()}
-    for model, directory in directories.items():
-        try:
-            warmup.replay(directory, loaded[model])
-        except WarmUpError as error:
-            reasons.append(str(error))
-    reasons += differences(loaded, stages)
-    found = _quality(loaded[schema.CTR_RANKER], stages)
-    if not math.isfinite(found["auc"]):
-        reasons.append("AUC on the valid span is not defined: clicks of one kind, or scores that are not finite")
-    if stable:
-        before = _quality(GraphModel(models / schema.CTR_RANKER / str(stable[schema.CTR_RANKER])), stages)
-        if found["auc"] < before["auc"] - tolerances.auc_tolerance:
-            reasons.append(f"AUC {found['auc']:.4f}, but the stable version has {before['auc']:.4f}")
-        if found["calibration_error"] > before["calibration_error"] + tolerances.calibration_tolerance:
-            reasons.append(
-                f"calibration {found['calibration']:.3f}, but the stable version has {before['calibration']:.3f}"
-            )
-        found |= {f"stable_{name}": value for name, value in before.items()}
+        raise PromotionError([*reasons, str(error)]) from error  # What cannot be loaded cannot be measured.
+    measured = {}
+    for model in registry.SERVED_MODELS:
+        directory, served = directories[model.name], GraphModel(directories[model.name])
+        reasons += [*_warm_up_errors(directory, served), *_differences(model, served, stages)]
+        if quality := model.quality(served, stages):
+            before = _stable_quality(model, models, (stable or {}).get(model.name), stages)
+            reasons += model.objections(quality, before, tolerances)
+            measured[model.name] = quality | {f"stable_{name}": value for name, value in (before or {}).items()}
     if reasons:
-        raise PromotionError("\n- ".join(["not promoted:", *reasons]))
-    return found
+        raise PromotionError(reasons)
+    return measured
 
 
-def _foreign_parts(stages: Stages, directories: Mapping[str, Path]) -> list[str]:
-    """Versions whose files have changed, or that were not made from these stages."""
-    rank, cluster, embed = (stage.fingerprint for stage in (stages.rank, stages.cluster, stages.embed))
-    wanted = {
-        schema.CTR_RANKER: {"rank": rank, "cluster": cluster},
-        schema.IMAGE_EMBEDDER: {"encoder": stages.encoder, "cluster": cluster},
-        schema.SIMILAR_ITEMS: {"encoder": stages.encoder, "embed": embed},
-    }
-    reasons = []
-    for model, directory in directories.items():
-        version = artefacts.read(directory, "export")
-        if artefacts.fingerprint_of_tree(directory) != version.fingerprint:
-            reasons.append(f"{directory}: its files are not those that were exported")
-        for name, fingerprint in wanted[model].items():
-            found = version.made_by.inputs.get(name)
-            if found != fingerprint:
-                reasons.append(
-                    f"{directory} belongs to the {name} {found}, not to {fingerprint}: run 'courier export' again"
-                )
-    for what, stage in (("codebook", stages.cluster), ("embeddings", stages.embed)):
-        if stage.facts["encoder"] != stages.encoder:
-            reasons.append(
-                f"encoder and {what} do not belong together: {stage.path} was made with the encoder "
-                f"{stage.facts['encoder']}, not with {stages.encoder}"
-            )
-    return reasons
+def _foreign_inputs(model: ServedModel, stages: FinishedStages, version: Path) -> list[str]:
+    """Inputs of a version that are not those of the stages.
+
+    Raises:
+        VersionError: its files are damaged.
+    """
+    inputs = require_undamaged(version).inputs
+    return [
+        f"{version} belongs to the {name} {inputs.get(name)}, not to {fingerprint}: run 'courier export' again"
+        for name, fingerprint in model.inputs(stages).items()
+        if inputs.get(name) != fingerprint
+    ]
 
 
-def _quality(served: GraphModel, stages: Stages) -> dict[str, float]:
-    clicked, probability = [], []
-    for batch in itertools.islice(valid_batches(stages, None, clicked.append), MOST_BATCHES):
-        probability.append(served(**batch)["probability"])
-    every, score = np.concatenate(clicked), np.concatenate(probability)
-    calibration = float(score.mean() / max(every.mean(), 1e-9))
-    value = auc(every, score) if np.isfinite(score).all() else None
-    return {
-        "impressions": len(every),
-        "auc": math.nan if value is None else value,
-        "calibration": calibration,
-        "calibration_error": abs(math.log(max(calibration, 1e-9))),
-    }
+def _warm_up_errors(version: Path, served: GraphModel) -> list[str]:
+    try:
+        warmup.replay(version, served)
+    except WarmUpError as error:
+        return [str(error)]
+    return []
+
+
+def _differences(model: ServedModel, served: GraphModel, stages: FinishedStages) -> list[str]:
+    try:
+        return model.differences(served, stages)
+    except (tf.errors.OpError, KeyError, ValueError) as error:
+        return [f"{model.name} cannot be compared with what was trained: {error!r}"]
+
+
+def _stable_quality(
+    model: ServedModel, models: Path, version: int | None, stages: FinishedStages
+) -> dict[str, float] | None:
+    """The figures of the stable version; None where there is none, or where its files are damaged."""
+    if version is None:
+        return None
+    directory = version_directory(models, model.name, version)
+    try:
+        require_undamaged(directory)
+    except VersionError as error:
+        LOG.warning("[export %s] nothing is compared with the stable version: %s", model.name, error)
+        return None
+    return model.quality(GraphModel(directory), stages)

@@ -1,4 +1,6 @@
-"""`similar_items` by ScaNN: for catalogues in which exact search takes too long. Needs a server with ScaNN's ops."""
+"""`similar_items` by ScaNN, for catalogues in which exact search takes too long. It needs a server with ScaNN's ops."""
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -6,17 +8,24 @@ import tensorflow as tf
 from courier_tf.clusters.item_search import CANDIDATES, FEWEST_ITEMS, RECALL, TUNED_ON, ItemSearch
 from courier_tf.clusters.scann_index import ScannIndex
 from courier_tf.clusters.seeding import ClusterError
-from courier_tf.exporting.similar_items import NEIGHBOURS, ServedSimilarItems
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.similar_items import (
+    NEIGHBOURS,
+    ServedSimilarItems,
+    SimilarItemsModel,
+    ids_and_embeddings,
+)
+from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 
 
 class ServedScannSimilarItems(ServedSimilarItems):
-    """The signatures and answers of `ServedSimilarItems`, of which ScaNN (arXiv 1908.10396) misses a few.
+    """Has the signatures and outputs of `ServedSimilarItems`; ScaNN (arXiv 1908.10396) misses a few neighbours.
 
-    It looks at as many leaves as find the share RECALL of the nearest, measured on items of the catalogue.
+    It searches as many leaves as it takes to find the share RECALL of the nearest items of the catalogue.
 
     Args:
-        encoder, ids, embeddings, version: as there.
+        encoder, ids, embeddings, version: see `ServedSimilarItems`.
 
     Raises:
         ClusterError: there are too few items for ScaNN.
@@ -41,3 +50,16 @@ class ServedScannSimilarItems(ServedSimilarItems):
             similarity = tf.where(place == without[:, None], -np.inf, similarity)
         similarity, order = tf.math.top_k(similarity, NEIGHBOURS)
         return similarity, tf.gather(place, order, batch_dims=1)
+
+
+class ScannSimilarItems(SimilarItemsModel):
+    """The descriptor of `similar_items` by ScaNN. `courier export --scann` writes it into a folder of its own."""
+
+    stock = False
+
+    def settings(self, stages: FinishedStages) -> dict[str, Any]:
+        return {"search": "scann"}
+
+    def build(self, stages: FinishedStages, version: int) -> ServedScannSimilarItems:
+        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
+        return ServedScannSimilarItems(encoder, *ids_and_embeddings(stages), version)

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf import schema
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.workdir import artefacts, records
+from serving.client import contract
 from serving.client.request_log import Logged, read_log
 
 LARGEST_DIFFERENCE = 1e-5
@@ -49,18 +50,18 @@ def skew(workdir: Path, log: Path) -> dict[str, Any]:
         ArtefactError: encoder, codebook and ranker do not belong together.
         SkewError: nothing to compare, or scores that differ by more than LARGEST_DIFFERENCE (after the table).
     """
-    stages, of_others = Stages.read(workdir), 0
+    stages, of_others = FinishedStages.read(workdir), 0
     stages.require_fit()
     trained = load_ranker(stages.ranker)
     versions = {
         int(path.name)
-        for path in (workdir / schema.MODELS_FOLDER / schema.CTR_RANKER).iterdir()
+        for path in (workdir / schema.MODELS_FOLDER / contract.CTR_RANKER).iterdir()
         if path.name.isdigit() and artefacts.read(path, "export").made_by.inputs["rank"] == stages.rank.fingerprint
     }
     category = _categories(stages)
     differences, asked_for = [], _Features(category)  # Of a long log the pairs themselves would fill the memory.
     for logged in read_log(log):
-        if logged.model != schema.CTR_RANKER or "item_id" not in logged.request.inputs:
+        if logged.model != contract.CTR_RANKER or "item_id" not in logged.request.inputs:
             continue
         asked, served = _pairs(logged)
         pairs = _cut(asked, stages.history_length)
@@ -70,7 +71,7 @@ def skew(workdir: Path, log: Path) -> dict[str, Any]:
         else:
             of_others += len(served)
     if not asked_for.pairs:
-        raise SkewError(f"{log} holds no request to {schema.CTR_RANKER} with its features")
+        raise SkewError(f"{log} holds no request to {contract.CTR_RANKER} with its features")
     difference = np.concatenate(differences) if differences else np.zeros(0)
     scores = {
         "compared": len(difference),
@@ -108,12 +109,12 @@ def _probability(ranker: Ranker, pairs: Pairs) -> np.ndarray:
     return ranker(features, training=False).numpy()
 
 
-def _categories(stages: Stages) -> dict[bytes, bytes]:
+def _categories(stages: FinishedStages) -> dict[bytes, bytes]:
     items = records.read_items(stages.ingest.path, stages.ingest.facts["all_columns"])
     return dict(zip(items.ids, items.columns[schema.CATEGORY], strict=True))
 
 
-def _compare(stages: Stages, logged: "_Features", category: dict[bytes, bytes]) -> dict[str, dict[str, float]]:
+def _compare(stages: FinishedStages, logged: "_Features", category: dict[bytes, bytes]) -> dict[str, dict[str, float]]:
     seen = [logged, _Features(category)]
     for pairs in _of_train(stages.ingest.path, stages.history_length):
         seen[1].add(pairs)

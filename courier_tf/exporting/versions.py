@@ -2,35 +2,30 @@
 
 import contextlib
 import dataclasses
+import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-import tensorflow as tf
-
-from courier_tf import schema
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.served_model import ServedModel
+from courier_tf.exporting.warm_up_requests import with_logged
 from courier_tf.pretrain.frozen_encoder import save_module
 from courier_tf.workdir import artefacts, atomic
+from courier_tf.workdir.artefacts import ArtefactError, MadeBy
 from serving.bundle import batching, warmup
-from serving.bundle.graph_model import GraphModel
+from serving.bundle.graph_model import METHOD_NAMES, GraphModel, Method
 from serving.bundle.messages import Request
 from serving.bundle.stock_ops import require_stock_ops
 from serving.bundle.warmup import WarmUpError
 
+LOG = logging.getLogger(__name__)
 LOCK_FILE = ".export.lock"
 WARM_UP_LOG = "warm_up_log"  # Input of a version that warms up with logged requests.
 
-#: Signatures that TF Serving offers by another method than Predict.
-_METHODS = {schema.CLASSIFY: "tensorflow/serving/classify", schema.REGRESS: "tensorflow/serving/regress"}
 
-
-class Served(Protocol):
-    """A module that can be served."""
-
-    @property
-    def signatures(self) -> Mapping[str, tf.types.experimental.GenericFunction]:
-        """By name."""
+class VersionError(ValueError):
+    """A version of a served model is damaged, or has other signatures than its descriptor says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,42 +33,89 @@ class NewVersion:
     """A version to be written.
 
     Attributes:
-        model: its name.
-        made_by: what determines it.
-        build: version number -> the module.
-        requests: () -> real requests for the warm-up.
-        stock: it holds ops of stock TensorFlow alone, as every server that is not built otherwise needs.
+        model: its descriptor.
+        stages: what it is made from.
+        logged: requests to warm up with; requests to the other signatures are made.
     """
 
-    model: str
-    made_by: artefacts.MadeBy
-    build: Callable[[int], Served]
-    requests: Callable[[], Sequence[Request]]
-    stock: bool = True
+    model: ServedModel
+    stages: FinishedStages
+    logged: Sequence[Request] = ()
+
+    @property
+    def made_by(self) -> MadeBy:
+        """What determines the version."""
+        made_by = self.model.made_by(self.stages)
+        if not self.logged:
+            return made_by
+        logged = warmup.fingerprint(self.model.name, self.logged, self.model.signatures)
+        return dataclasses.replace(made_by, inputs={**made_by.inputs, WARM_UP_LOG: logged})
+
+    def write(self, directory: Path, version: int) -> int:
+        """Writes the SavedModel, how it is batched, and its warm-up; returns the number of warm-up requests."""
+        model, module = self.model, self.model.build(self.stages, version)
+        if set(module.signatures) != set(model.signatures):
+            raise VersionError(
+                f"{model.name} has the signatures {sorted(module.signatures)}, "
+                f"but its descriptor names {sorted(model.signatures)}"
+            )
+        save_module(module, module.signatures, directory)
+        _write_methods(directory, model.signatures)
+        if model.joined:
+            batching.write_parameters(directory, model.most_rows)
+        requests = with_logged(self.logged, model.requests(self.stages))
+        number = warmup.write(directory, model.name, requests, model.signatures)
+        if self.logged:
+            _require_logged(directory, model.name)
+        return number
+
+
+def version_directory(models: Path, model: str, version: int) -> Path:
+    """Where a version lies.
+
+    >>> version_directory(Path("models"), "ctr_ranker", 3)
+    PosixPath('models/ctr_ranker/3')
+    """
+    return models / model / str(version)
 
 
 def newest_version(model: Path) -> Path | None:
-    """The directory of the highest version of a model, None if there is none."""
+    """The directory of the highest version in the folder of a model, None if there is none."""
     versions = [path for path in model.glob("*") if path.name.isdigit()]
     return max(versions, key=lambda path: int(path.name), default=None)
 
 
-def newest_versions(models: Path) -> dict[str, int]:
-    """Model -> its highest version, of the models that have one."""
-    newest = {model: newest_version(models / model) for model in schema.SERVED_MODELS}
-    return {model: int(path.name) for model, path in newest.items() if path}
+def newest_versions(models: Path, names: Sequence[str]) -> dict[str, int]:
+    """The highest version of each model that has one, by name."""
+    newest = {name: newest_version(models / name) for name in names}
+    return {name: int(directory.name) for name, directory in newest.items() if directory}
+
+
+def require_undamaged(version: Path) -> MadeBy:
+    """Refuses a version whose files are not those that were exported; returns what made it.
+
+    Raises:
+        VersionError: a file is missing, changed or added.
+    """
+    try:
+        artefact = artefacts.read(version, "export")
+    except ArtefactError as error:
+        raise VersionError(f"{version} is damaged: {error}") from error
+    if artefacts.fingerprint_of_tree(version) != artefact.fingerprint:
+        raise VersionError(f"{version} is damaged: its files are not those that were exported")
+    return artefact.made_by
 
 
 @contextlib.contextmanager
-def exclusive(models: Path) -> Iterator[None]:
-    """One export at a time; another waits."""
+def export_lock(models: Path) -> Iterator[None]:
+    """Lets one process at a time write versions and labels; another one waits."""
     waiting = f"[export] another export into {models} is running: waiting for it"
     with atomic.exclusive(models / LOCK_FILE, waiting):
         yield
 
 
 def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
-    """Writes new versions; call it inside `exclusive`. All of them appear, or after an error none.
+    """Writes new versions; hold `export_lock`. All of them appear, or after an error none.
 
     Args:
         models: directory of all models.
@@ -84,24 +126,19 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
 
     Raises:
         StockOpsError: a SavedModel holds an op that stock TensorFlow lacks.
+        VersionError: a model has other signatures than its descriptor says.
         WarmUpError: there are no requests to warm up with, or logged ones that the model does not take.
         OSError: the disk is full, or the like.
     """
-    targets = [models / version.model / str(_next(models / version.model)) for version in versions]
+    targets = [models / version.model.name / str(_next(models / version.model.name)) for version in versions]
     partials: list[Path] = []
     try:
         for version, target in zip(versions, targets, strict=True):
             with artefacts.sealed(target, version.made_by) as (partial, facts):
                 partials.append(partial)
-                served = version.build(int(target.name))
-                save_module(served, served.signatures, partial)
-                _name_methods(partial)
-                batching.write_parameters(partial, version.model)
-                facts["version"] = int(target.name)
-                facts["warm_up_requests"] = warmup.write(partial, version.model, version.requests())
-                if WARM_UP_LOG in version.made_by.inputs:
-                    _replay(partial, version.model)
-        require_stock_ops([path for path, one in zip(partials, versions, strict=True) if one.stock])
+                number = int(target.name)
+                facts |= {"version": number, "warm_up_requests": version.write(partial, number)}
+        require_stock_ops([path for path, version in zip(partials, versions, strict=True) if version.model.stock])
         atomic.rename_together(list(zip(partials, targets, strict=True)))
     except BaseException:
         # On a full disk what is left behind would be in the way of the next attempt.
@@ -111,7 +148,7 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
     return targets
 
 
-def _replay(directory: Path, model: str) -> None:
+def _require_logged(directory: Path, model: str) -> None:
     try:
         warmup.replay(directory, GraphModel(directory))
     except WarmUpError as error:
@@ -123,14 +160,13 @@ def _next(model: Path) -> int:
     return int(newest.name) + 1 if newest else 1
 
 
-def _name_methods(saved_model: Path) -> None:
+def _write_methods(saved_model: Path, methods: Mapping[str, Method]) -> None:
     """TensorFlow 2 writes every signature as one for Predict; the other APIs look at the name of the method."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     file = saved_model / "saved_model.pb"
     content = SavedModel.FromString(file.read_bytes())
     for graph in content.meta_graphs:
-        for name, method in _METHODS.items():
-            if name in graph.signature_def:
-                graph.signature_def[name].method_name = method
+        for signature, method in methods.items():
+            graph.signature_def[signature].method_name = METHOD_NAMES[method]
     file.write_bytes(content.SerializeToString(deterministic=True))

@@ -16,6 +16,7 @@ from serving.bundle.server_config_pb2 import MonitoringConfig
 MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.config", "monitoring.config"
 SCANN_CONFIG, COMPOSE_FILE = "models_scann.config", "docker-compose.yml"
 MODELS_IN_CONTAINER, SCANN_MODELS_IN_CONTAINER = "/models", "/models_scann"
+MODELS_IN_HEALTH_CHECK = "@MODELS@"  # In the compose file that the names of the models are written into.
 COMMENT = """# Written by `courier export`. A request without a version or a label goes to the highest version loaded,
 # which may be the canary: name the label.
 """
@@ -39,7 +40,8 @@ def write_bundle(
         server: as of `write_models_config`.
     """
     bundle.mkdir(parents=True, exist_ok=True)
-    write_file(bundle / COMPOSE_FILE, Path(__file__).with_name(COMPOSE_FILE).read_text())
+    compose = Path(__file__).with_name(COMPOSE_FILE).read_text().replace(MODELS_IN_HEALTH_CHECK, " ".join(newest))
+    write_file(bundle / COMPOSE_FILE, compose)
     write_file(bundle / schema.MODEL_CARD, model_card)
     write_file(bundle / BATCHING_CONFIG, threads())
     monitoring = MonitoringConfig()

@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
+#: The APIs of TensorFlow Serving, and the name by which the signature of a SavedModel says which one it is for.
+Method = Literal["predict", "classify", "regress"]
+METHOD_NAMES: Mapping[Method, str] = {
+    "predict": "tensorflow/serving/predict",
+    "classify": "tensorflow/serving/classify",
+    "regress": "tensorflow/serving/regress",
+}
 LONGEST_TIMEOUT = 2**31 - 1  # Milliseconds. gRPC says "no deadline" with a time beyond what the field holds.
 
 
@@ -26,7 +34,9 @@ class GraphModel:
         with self.graph.as_default():
             meta = tf.compat.v1.saved_model.loader.load(self.session, ["serve"], str(directory))
         # The initialiser of the tables is a signature, too, but none to be called.
-        self.signatures = {name: it for name, it in meta.signature_def.items() if not name.startswith("__")}
+        self.signatures = {
+            name: definition for name, definition in meta.signature_def.items() if not name.startswith("__")
+        }
         self.signature = signature
 
     def __call__(self, **values: np.ndarray) -> dict[str, np.ndarray]:

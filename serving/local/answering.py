@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from serving.bundle.graph_model import METHOD_NAMES, Method
 from serving.client.contract import DEFAULT_SIGNATURE
 from serving.local.loaded import AnswerError, LoadedModels
 
@@ -20,7 +21,7 @@ def answer(
     inputs: Mapping[str, np.ndarray],
     outputs: Sequence[str] = (),
     timeout_seconds: float | None = None,
-    method: str | None = None,
+    method: Method | None = None,
 ) -> tuple[ModelSpec, dict[str, np.ndarray]]:
     """Runs one request.
 
@@ -45,10 +46,9 @@ def answer(
         code = grpc.StatusCode.INVALID_ARGUMENT if method else grpc.StatusCode.FAILED_PRECONDITION
         raise AnswerError(code, f"Serving signature key {name!r} not found; there are {sorted(model.signatures)}")
     signature = model.signatures[name]
-    if method and signature.method_name != method:
-        raise AnswerError(
-            grpc.StatusCode.INVALID_ARGUMENT, f"signature {name!r} is for {signature.method_name}, not for {method}"
-        )
+    if method and signature.method_name != METHOD_NAMES[method]:
+        message = f"signature {name!r} is for {signature.method_name}, not for {METHOD_NAMES[method]}"
+        raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message)
     check(signature, inputs, outputs)
     if timeout_seconds is not None and timeout_seconds <= 0:
         raise AnswerError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")

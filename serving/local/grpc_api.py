@@ -19,13 +19,13 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from serving.bundle.graph_model import Method
 from serving.bundle.messages import MessageError, inputs_of, serialised_examples
 from serving.client.contract import REQUEST_ID
 from serving.local.answering import answer
 from serving.local.loaded import AnswerError, LoadedModels
 
 LOG = logging.getLogger(__name__)
-CLASSIFY_METHOD, REGRESS_METHOD = "tensorflow/serving/classify", "tensorflow/serving/regress"
 #: Of an error. It travels in the trailing headers, each byte as up to three, and a client takes 8 KiB of these.
 LONGEST_MESSAGE = 2000
 SERVER_NAME = ("x-server", "courier local server")  # So that no figure of it passes for one of TF Serving.
@@ -46,12 +46,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Classify(
         self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
-        return _guarded(context, lambda: classified(*self._of_examples(request, context, CLASSIFY_METHOD)))
+        return _guarded(context, lambda: classified(*self._of_examples(request, context, "classify")))
 
     def Regress(
         self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
     ) -> regression_pb2.RegressionResponse:
-        return _guarded(context, lambda: regressed(*self._of_examples(request, context, REGRESS_METHOD)))
+        return _guarded(context, lambda: regressed(*self._of_examples(request, context, "regress")))
 
     def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
@@ -69,7 +69,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
 
-    def _of_examples(self, request, context: grpc.ServicerContext, method: str) -> tuple[ModelSpec, dict]:
+    def _of_examples(self, request, context: grpc.ServicerContext, method: Method) -> tuple[ModelSpec, dict]:
         inputs = {"inputs": serialised_examples(request.input)}
         return answer(self.models, request.model_spec, inputs, (), context.time_remaining(), method)
 

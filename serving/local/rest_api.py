@@ -16,11 +16,12 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataReque
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from serving.bundle.graph_model import Method
 from serving.bundle.messages import MessageError, model_spec
 from serving.client.contract import DEFAULT_SIGNATURE, REQUEST_ID, TIMEOUT_HEADER
 from serving.local import rest_json
 from serving.local.answering import answer
-from serving.local.grpc_api import CLASSIFY_METHOD, REGRESS_METHOD, metadata, said
+from serving.local.grpc_api import metadata, said
 from serving.local.loaded import AnswerError, LoadedModels
 
 LOG = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         return rest_json.outputs_to(answer(self.server.models, spec, inputs, (), self._timeout())[1], by_row)
 
     def _classify(self, spec: ModelSpec, content: dict[str, Any]) -> dict[str, Any]:
-        outputs = self._of_examples(spec, content, CLASSIFY_METHOD)
+        outputs = self._of_examples(spec, content, "classify")
         rows = zip(outputs["classes"], outputs["scores"].tolist(), strict=True)
         return {
             "results": [
@@ -163,9 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _regress(self, spec: ModelSpec, content: dict[str, Any]) -> dict[str, Any]:
-        return {"results": self._of_examples(spec, content, REGRESS_METHOD)["outputs"].tolist()}
+        return {"results": self._of_examples(spec, content, "regress")["outputs"].tolist()}
 
-    def _of_examples(self, spec: ModelSpec, content: dict[str, Any], method: str) -> dict[str, Any]:
+    def _of_examples(self, spec: ModelSpec, content: dict[str, Any], method: Method) -> dict[str, Any]:
         inputs = {"inputs": rest_json.examples_of(content)}
         return answer(self.server.models, spec, inputs, (), self._timeout(), method)[1]
 

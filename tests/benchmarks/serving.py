@@ -29,9 +29,10 @@ from rich.table import Table
 from courier_tf import schema
 from courier_tf.chain import Chain
 from courier_tf.commands.load_test import load_test, summarise
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.ctr_ranker import ranker_requests
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.samples import photo_requests
 from courier_tf.exporting.versions import newest_version
-from courier_tf.exporting.warm_up_requests import photo_requests, ranker_requests
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.process import prepare
@@ -163,7 +164,7 @@ def main(workdir: Path, out: Path) -> None:
     """Measures everything; prints a table, writes `serving.json`."""
     prepare()
     chain = Chain(workdir, Settings())
-    stages = Stages.read(workdir)
+    stages = FinishedStages.read(workdir)
     found = rank_part(chain, stages.ranker, stages.history_length)
     found |= embedder_part(chain, stages.pretrain.facts["image_size"])
     found |= server_part(chain, stages.history_length)

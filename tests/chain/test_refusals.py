@@ -14,7 +14,7 @@ from PIL import Image
 
 from courier_tf.chain import Chain
 from courier_tf.commands.similar import similar
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.versions import newest_version
 from courier_tf.pretrain.train import pretrain
 from courier_tf.ranking.comparison import measure
@@ -129,7 +129,7 @@ def test_a_served_history_is_no_longer_than_those_of_training(kept, asked, lengt
         SimpleNamespace(facts={"history_kept": kept}),
         SimpleNamespace(made_by=SimpleNamespace(settings={"rank_history_length": asked})),
     )
-    assert Stages(ingest, None, None, None, rank).history_length == length
+    assert FinishedStages(ingest, None, None, None, rank).history_length == length
 
 
 def test_scores_of_one_encoder_do_not_stand_beside_rankers_of_another(finished, tmp_path):

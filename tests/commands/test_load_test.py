@@ -27,6 +27,7 @@ from courier_tf.commands.load_test import (
     summarise,
     warm_up_requests,
 )
+from courier_tf.exporting import registry
 from courier_tf.exporting import skew as skews
 from courier_tf.exporting.skew import SkewError
 from courier_tf.workdir.artefacts import ArtefactError
@@ -123,7 +124,7 @@ def server(shop):
 
 
 def test_all_models_under_load(shop, server, tmp_path, capsys):
-    versions = [shop.workdir / "models" / model / "1" for model in schema.SERVED_MODELS]
+    versions = [shop.workdir / "models" / model / "1" for model in registry.model_names()]
     requests = warm_up_requests(versions, "canary")
     assert len({kind_of(request) for request in requests}) == len(requests) == 32 - 6  # Less classify and regress.
     target = f"localhost:{server.port}"
@@ -139,7 +140,7 @@ def test_a_log_is_sent_again(shop, server, tmp_path):
     from courier_tf.commands import program
 
     log, again = logged(shop, server, tmp_path / "log"), []
-    asked = logged_requests(log, schema.SERVED_MODELS, "canary")
+    asked = logged_requests(log, registry.model_names(), "canary")
     assert len(asked) == 8 and {request.model_spec.version_label for request in asked} == {"canary"}
     first = next(iter(read_log(log))).request
     assert asked[0] == predict_request(model_spec("ctr_ranker", "rank", label="canary"), first.inputs)

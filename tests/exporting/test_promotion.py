@@ -1,4 +1,4 @@
-"""The gate: every reason against a promotion, seen from outside; promotion, roll back, and what they leave alone."""
+"""Promotion: every reason against it, seen from outside; roll back, and what they leave alone."""
 
 import json
 import shutil
@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
 from courier_tf.exporting import promotion_checks
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.ctr_ranker import CtrRanker
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.promotion import promote, roll_back, withdraw
 from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.exporting.versions import newest_version, newest_versions
@@ -22,6 +23,7 @@ from serving.bundle.configuration import read_models_config
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.releases import Release, ReleaseError, Releases
 from serving.bundle.stock_ops import require_stock_ops
+from serving.client import contract
 from tests.served_shop import export_again, write_rank
 
 LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
@@ -32,7 +34,7 @@ def promoted(workdir, tolerances=LENIENT):
 
 
 def refusal(workdir, tolerances=LENIENT):
-    """The message of the gate; nothing may have changed."""
+    """The message of the refusal; nothing may have changed."""
     before = (workdir / "serving" / "models.config").read_text()
     with pytest.raises(PromotionError) as refused:
         promoted(workdir, tolerances)
@@ -40,12 +42,20 @@ def refusal(workdir, tolerances=LENIENT):
     return str(refused.value)
 
 
+def seal_again(version):
+    """Makes the files of a version pass for those that were exported."""
+    file = version / artefacts.ARTEFACT_FILE
+    content = json.loads(file.read_text()) | {"fingerprint": artefacts.fingerprint_of_tree(version)}
+    file.write_text(json.dumps(content))
+
+
 def labels(workdir):
     config = read_models_config(workdir / "serving" / "models.config", workdir / "models")
-    return {one.name: dict(one.version_labels) for one in config.model_config_list.config}
+    return {model.name: dict(model.version_labels) for model in config.model_config_list.config}
 
 
-def test_promote_a_second_version_and_roll_back(workdir, capsys):
+def test_promote_a_second_version_and_roll_back(workdir, caplog):
+    caplog.set_level("INFO")
     first = promoted(workdir)
     assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 1}
     batch = [records.parse(tf.constant([record]), schema.IMPRESSION_FEATURES) for record in impressions(workdir)]
@@ -59,21 +69,24 @@ def test_promote_a_second_version_and_roll_back(workdir, capsys):
         )["probability"][0]
         for row in batch
     ]
-    assert first.measured["auc"] == pytest.approx(roc_auc_score(clicked, score), abs=1e-4)
-    assert first.measured["calibration"] == pytest.approx(np.mean(score) / clicked.mean(), rel=1e-4)
+    assert first.measured["ctr_ranker"]["auc"] == pytest.approx(roc_auc_score(clicked, score), abs=1e-4)
+    assert first.measured["ctr_ranker"]["calibration"] == pytest.approx(np.mean(score) / clicked.mean(), rel=1e-4)
     write_rank(workdir, seed=2)
     assert [path.name for path in export_again(workdir)] == ["2"]  # Of the ranker alone.
     assert labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 2}
     second = promoted(workdir)
-    assert second.measured["stable_auc"] == first.measured["auc"] and second.versions["ctr_ranker"] == 2
+    assert (
+        second.measured["ctr_ranker"]["stable_auc"] == first.measured["ctr_ranker"]["auc"]
+        and second.versions["ctr_ranker"] == 2
+    )
     assert labels(workdir) == {
         model: dict.fromkeys(("stable", "canary"), second.versions[model]) for model in labels(workdir)
     }
     assert roll_back(workdir) == first and labels(workdir)["ctr_ranker"] == {"stable": 1, "canary": 1}
-    assert newest_versions(workdir / "models")["ctr_ranker"] == 2  # Its files stay.
+    assert newest_versions(workdir / "models", ["ctr_ranker"])["ctr_ranker"] == 2  # Its files stay.
     with pytest.raises(ReleaseError, match="no release before"):
         roll_back(workdir)
-    assert "version 1 is stable (labels: stable 1, canary 1)" in capsys.readouterr().out
+    assert "version 1 is stable (labels: stable 1, canary 1)" in caplog.text
 
 
 def test_a_canary_is_withdrawn(workdir):
@@ -114,8 +127,8 @@ def test_a_worse_version_is_refused(workdir, monkeypatch):
     write_rank(workdir, seed=2)
     export_again(workdir)
     quality = {"impressions": 300, "auc": 0.7, "calibration": 1.0, "calibration_error": 0.0}
-    found = iter([{**quality, "auc": 0.69, "calibration_error": 0.2, "calibration": 1.22}, quality] * 2)
-    monkeypatch.setattr(promotion_checks, "_quality", lambda *_: dict(next(found)))
+    figures = iter([{**quality, "auc": 0.69, "calibration_error": 0.2, "calibration": 1.22}, quality] * 2)
+    monkeypatch.setattr(CtrRanker, "quality", lambda *_: dict(next(figures)))
     message = refusal(workdir, PromotionSettings())
     assert "AUC 0.6900, but the stable version has 0.7000" in message
     assert "calibration 1.220, but the stable version has 1.000" in message
@@ -124,9 +137,9 @@ def test_a_worse_version_is_refused(workdir, monkeypatch):
 
 def test_every_version_is_measured_on_whole_histories(workdir):
     """As clients send them: each cuts them by itself, however long those of the newest are."""
-    stages = Stages.read(workdir)
-    served = GraphModel(newest_version(workdir / "models" / schema.CTR_RANKER))
-    rows = [records.parse(tf.constant([one]), schema.IMPRESSION_FEATURES) for one in impressions(workdir)]
+    stages = FinishedStages.read(workdir)
+    served = GraphModel(newest_version(workdir / "models" / contract.CTR_RANKER))
+    rows = [records.parse(tf.constant([record]), schema.IMPRESSION_FEATURES) for record in impressions(workdir)]
     scores = [
         served(
             user_id=row["user_id"].numpy(),
@@ -136,10 +149,10 @@ def test_every_version_is_measured_on_whole_histories(workdir):
         for row in rows
     ]
     expected = roc_auc_score([int(row["clicked"][0]) for row in rows], scores)
-    assert promotion_checks._quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
+    assert CtrRanker().quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
     shorter = SimpleNamespace(made_by=SimpleNamespace(settings={"rank_history_length": 1}))
     assert stages._replace(rank=shorter).history_length == 1
-    assert promotion_checks._quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)
+    assert CtrRanker().quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_answers_that_are_not_the_trained_models(workdir):
@@ -152,7 +165,7 @@ def test_answers_that_are_not_the_trained_models(workdir):
 
 def test_scores_that_are_no_numbers(workdir, monkeypatch):
     monkeypatch.setattr(
-        promotion_checks, "_quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
+        CtrRanker, "quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
     )
     assert "AUC on the valid span is not defined" in refusal(workdir)
 
@@ -174,21 +187,20 @@ def test_an_encoder_and_a_codebook_of_different_runs(workdir):
 def test_an_encoder_and_embeddings_of_different_runs(workdir):
     file = workdir / "embed" / artefacts.ARTEFACT_FILE
     content = json.loads(file.read_text())
-    former, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
+    encoder, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
     file.write_text(json.dumps(content))
     message = refusal(workdir)
     assert "encoder and embeddings do not belong together" in message
-    assert f"was made with the encoder another, not with {former}" in message
+    assert f"was made with the encoder another, not with {encoder}" in message
 
 
-def test_a_warm_up_that_does_not_run_and_files_that_changed(workdir):
+def test_a_warm_up_that_does_not_run(workdir):
     from serving.bundle.messages import Request
 
     version = workdir / "models" / "similar_items" / "1"
-    warmup.write(version, "similar_items", [Request("by_photo", {"photo": np.array([b""], object)})])
-    message = refusal(workdir)
-    assert "warm-up request 1, signature 'by_photo'" in message
-    assert "its files are not those that were exported" in message
+    warmup.write(version, "similar_items", [Request("by_photo", {"photo": np.array([b""], object)})], {})
+    seal_again(version)
+    assert "warm-up request 1, signature 'by_photo'" in refusal(workdir)
 
 
 def test_a_warm_up_that_cannot_be_read(workdir):
@@ -198,6 +210,7 @@ def test_a_warm_up_that_cannot_be_read(workdir):
     log.predict_log.request.inputs["item_id"].dtype = 99
     with tf.io.TFRecordWriter(str(version / warmup.WARM_UP_FILE)) as writer:
         writer.write(log.SerializeToString())
+    seal_again(version)
     assert "warm-up request 1: input 'item_id' is not a tensor" in refusal(workdir)
 
 
@@ -205,6 +218,7 @@ def test_an_op_that_is_not_stock(workdir, monkeypatch):
     monkeypatch.setattr(promotion_checks, "require_stock_ops", require_stock_ops)
     file = workdir / "models" / "ctr_ranker" / "1" / "saved_model.pb"
     file.write_bytes(file.read_bytes().replace(b"Sigmoid", b"Sc>ann!"))
+    seal_again(file.parent)
     assert "ctr_ranker/1 holds ops that stock TensorFlow lacks: Sc>ann!" in refusal(workdir)
 
 

@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf import schema
 from courier_tf.images import MAX_PIXELS
 from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.ranker_files import load_ranker
-from courier_tf.schema import RowStatus
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.stock_ops import StockOpsError, require_stock_ops
+from serving.client import contract
+from serving.client.contract import RowStatus
 from tests.served_shop import BARE, DIM, HISTORY, IDS, SIZE, png
 
 
 @pytest.fixture(scope="module")
 def embedder(shop):
-    return GraphModel(shop.workdir / "models" / schema.IMAGE_EMBEDDER / "1")
+    return GraphModel(shop.workdir / "models" / contract.IMAGE_EMBEDDER / "1")
 
 
 @pytest.fixture(scope="module")
 def similar(shop):
-    return GraphModel(shop.workdir / "models" / schema.SIMILAR_ITEMS / "1")
+    return GraphModel(shop.workdir / "models" / contract.SIMILAR_ITEMS / "1")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_is_unknown_shares_one_embedding(ranker):
 def test_rank_gives_what_the_pairs_give(ranker):
     features = asked(4, candidates=9)
     features["item_id"][1, 5:] = b""
-    found = ranker.run(schema.RANK, features)
+    found = ranker.run(contract.RANK, features)
     for row in range(4):
         pairs = {name: np.repeat(features[name][row : row + 1], 9, axis=0) for name in ("user_id", "history_item_ids")}
         expected = ranker(**pairs, item_id=features["item_id"][row])["probability"]
@@ -113,29 +113,31 @@ def test_requests_joined_into_a_batch_get_their_own_answers(ranker):
             for part in (one, other)
         ]
         joined[name] = np.concatenate(padded)
-    found = ranker.run(schema.RANK, joined)["probability"]
-    np.testing.assert_allclose(found[:2, :3], ranker.run(schema.RANK, one)["probability"], atol=5e-6)
-    np.testing.assert_allclose(found[2:], ranker.run(schema.RANK, other)["probability"], atol=5e-6)
+    found = ranker.run(contract.RANK, joined)["probability"]
+    np.testing.assert_allclose(found[:2, :3], ranker.run(contract.RANK, one)["probability"], atol=5e-6)
+    np.testing.assert_allclose(found[2:], ranker.run(contract.RANK, other)["probability"], atol=5e-6)
 
 
 def test_ten_thousand_candidates_and_one_too_many(ranker):
-    features = asked(1, candidates=schema.MAX_CANDIDATES)
-    assert ranker.run(schema.RANK, features)["probability"].shape == (1, schema.MAX_CANDIDATES)
+    features = asked(1, candidates=contract.MAX_CANDIDATES)
+    assert ranker.run(contract.RANK, features)["probability"].shape == (1, contract.MAX_CANDIDATES)
     features["item_id"] = np.tile(features["item_id"], [1, 2])
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 10000 candidates"):
-        ranker.run(schema.RANK, features)
+        ranker.run(contract.RANK, features)
 
 
 def test_examples_classify_and_regress(ranker):
     features = asked(5)
     expected = ranker(**features)["probability"]
     inputs = {"inputs": examples(features)}
-    np.testing.assert_allclose(ranker.run(schema.EXAMPLES, inputs)["probability"], expected, atol=5e-6)
-    np.testing.assert_allclose(ranker.run(schema.REGRESS, inputs)["outputs"], expected, atol=5e-6)
-    classified = ranker.run(schema.CLASSIFY, inputs)
+    np.testing.assert_allclose(ranker.run(contract.EXAMPLES, inputs)["probability"], expected, atol=5e-6)
+    np.testing.assert_allclose(ranker.run(contract.REGRESS, inputs)["outputs"], expected, atol=5e-6)
+    classified = ranker.run(contract.CLASSIFY, inputs)
     assert classified["classes"].tolist() == [[b"0", b"1"]] * 5
     np.testing.assert_allclose(classified["scores"], np.stack([1 - expected, expected], axis=1), atol=5e-6)
-    methods = {name: ranker.signatures[name].method_name for name in (schema.CLASSIFY, schema.REGRESS, schema.RANK)}
+    methods = {
+        name: ranker.signatures[name].method_name for name in (contract.CLASSIFY, contract.REGRESS, contract.RANK)
+    }
     assert methods == {
         name: f"tensorflow/serving/{m}" for name, m in zip(methods, ("classify", "regress", "predict"), strict=True)
     }
@@ -145,12 +147,12 @@ def test_an_example_may_lack_user_and_history_but_not_the_item(ranker):
     item = examples({"user_id": [b""], "item_id": [b"i001"]})
     bare = tf.train.Example.FromString(item[0])
     del bare.features.feature["user_id"]
-    found = ranker.run(schema.EXAMPLES, {"inputs": [bare.SerializeToString()]})["probability"]
+    found = ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})["probability"]
     expected = ranker(user_id=[b"nobody"], history_item_ids=[[b""]], item_id=[b"i001"])["probability"]
     np.testing.assert_allclose(found, expected, atol=5e-6)
     del bare.features.feature["item_id"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="item_id"):
-        ranker.run(schema.EXAMPLES, {"inputs": [bare.SerializeToString()]})
+        ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})
 
 
 def png_that_claims(width, height):
@@ -208,7 +210,7 @@ def test_a_batch_without_a_single_photo(embedder, photos):
 def test_codes_by_numpy_and_pixels_like_photos(shop, embedder):
     rng = np.random.default_rng(5)
     pixels = rng.integers(0, 256, [7, SIZE, SIZE, 3], np.uint8)
-    by_pixels = embedder.run(schema.PIXELS, {"pixels": pixels})
+    by_pixels = embedder.run(contract.PIXELS, {"pixels": pixels})
     by_photo = embedder(photos=np.array([png(one) for one in pixels], object))
     np.testing.assert_allclose(by_pixels["embedding"], by_photo["embedding"], atol=5e-6)
     left = by_photo["embedding"]
@@ -235,13 +237,13 @@ def test_similar_items_by_numpy(similar, vectors):
 
 def test_similar_items_by_photo_and_by_embedding(shop, similar, vectors):
     photo = records.read_photos(shop.stages.ingest.path, {b"i007"})[b"i007"]
-    by_photo = similar.run(schema.BY_PHOTO, {"photos": np.array([photo, b"junk"], object)})
+    by_photo = similar.run(contract.BY_PHOTO, {"photos": np.array([photo, b"junk"], object)})
     assert by_photo["status"].tolist() == [RowStatus.OK, RowStatus.UNKNOWN_FORMAT]
     assert by_photo["item_ids"][0, 0] == b"i007" and by_photo["similarity"][0, 0] == pytest.approx(1, abs=1e-5)
     bad = np.zeros([3, DIM], np.float32)
     bad[1, 2], bad[2, 0] = np.nan, np.inf
     query = np.concatenate([5 * vectors[7:8], bad])
-    found = similar.run(schema.BY_EMBEDDING, {"embedding": query})
+    found = similar.run(contract.BY_EMBEDDING, {"embedding": query})
     assert found["status"].tolist() == [RowStatus.OK] + [RowStatus.NO_DIRECTION] * 3
     np.testing.assert_allclose(found["similarity"][0], by_photo["similarity"][0], atol=1e-5)
     assert np.isfinite(found["similarity"]).all()
@@ -255,4 +257,4 @@ def test_stock_ops_alone(shop, tmp_path):
     file = tmp_path / "saved_model.pb"
     file.write_bytes(file.read_bytes().replace(b"AddV2", b"Sc>an"))
     with pytest.raises(StockOpsError, match="lacks: Sc>an"):
-        require_stock_ops([shop.workdir / "models" / schema.CTR_RANKER / "1", tmp_path])
+        require_stock_ops([shop.workdir / "models" / contract.CTR_RANKER / "1", tmp_path])

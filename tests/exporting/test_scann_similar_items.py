@@ -13,12 +13,13 @@ from courier_tf import schema
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.exporting import scann_similar_items
 from courier_tf.exporting.export import export
-from courier_tf.exporting.finished_stages import Stages
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.scann_similar_items import ServedScannSimilarItems
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder, save_module
-from courier_tf.schema import RowStatus
 from serving.bundle.configuration import MODELS_CONFIG, SCANN_CONFIG
 from serving.bundle.stock_ops import StockOpsError, require_stock_ops
+from serving.client import contract
+from serving.client.contract import RowStatus
 from tests.served_shop import BARE, DIM, IDS, SIZE
 
 NUMBER = 10_500
@@ -73,17 +74,17 @@ def test_export_keeps_it_apart(shop, tmp_path, monkeypatch):
     shutil.copytree(shop.workdir, tmp_path / "w", symlinks=True)
     workdir = tmp_path / "w"
     with pytest.raises(ClusterError, match="--scann needs 10000 items"):
-        export(Stages.read(workdir), workdir, scann=True)
+        export(FinishedStages.read(workdir), workdir, scann=True)
     assert not list((workdir / schema.SCANN_MODELS_FOLDER).glob("*/*"))
     monkeypatch.setattr(scann_similar_items, "FEWEST_ITEMS", 10)
     before = (workdir / schema.BUNDLE_FOLDER / MODELS_CONFIG).read_text()
-    (written,) = export(Stages.read(workdir), workdir, scann=True)
-    assert written == workdir / schema.SCANN_MODELS_FOLDER / schema.SIMILAR_ITEMS / "1"
+    (written,) = export(FinishedStages.read(workdir), workdir, scann=True)
+    assert written == workdir / schema.SCANN_MODELS_FOLDER / contract.SIMILAR_ITEMS / "1"
     assert (workdir / schema.BUNDLE_FOLDER / MODELS_CONFIG).read_text() == before
     text = (workdir / schema.BUNDLE_FOLDER / SCANN_CONFIG).read_text()
     (config,) = text_format.Parse(text, ModelServerConfig()).model_config_list.config
-    assert config.name == schema.SIMILAR_ITEMS and config.base_path == "/models_scann/similar_items"
+    assert config.name == contract.SIMILAR_ITEMS and config.base_path == "/models_scann/similar_items"
     assert config.model_version_policy.specific.versions == [1]
     model = tf.saved_model.load(str(written)).signatures["serving_default"]
     assert model(item_id=tf.constant([IDS[0], BARE]))["status"].numpy().tolist() == [0, RowStatus.UNKNOWN_ITEM]
-    assert not export(Stages.read(workdir), workdir, scann=True), "unchanged"
+    assert not export(FinishedStages.read(workdir), workdir, scann=True), "unchanged"

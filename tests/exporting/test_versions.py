@@ -13,9 +13,14 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.exporting import versions
-from courier_tf.exporting.versions import NewVersion, exclusive, newest_versions, write_versions
+from courier_tf.exporting.served_model import ServedModel
+from courier_tf.exporting.versions import (
+    NewVersion,
+    export_lock,
+    newest_versions,
+    write_versions,
+)
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.atomic import rename_together, write_file
 from serving.bundle import warmup
 from serving.bundle.messages import Request
@@ -35,9 +40,34 @@ class Doubled(tf.Module):
         return {"serving_default": self.call}
 
 
+class Doubling(ServedModel):
+    """The smallest descriptor; it needs no finished stages."""
+
+    signatures = {"serving_default": "predict"}
+
+    def __init__(self, name, requests):
+        self.name = name
+        self.warm_up = [Request("serving_default", request) for request in requests]
+
+    def inputs(self, stages):
+        return {}
+
+    def build(self, stages, version):
+        return Doubled(version)
+
+    def requests(self, stages):
+        return self.warm_up
+
+    def differences(self, served, stages):
+        return []
+
+
 def version(model="ctr_ranker", requests=({"x": [1.0]},)):
-    asked = [Request("serving_default", request) for request in requests]
-    return NewVersion(model, MadeBy("export", {}, {}), Doubled, lambda: asked)
+    return NewVersion(Doubling(model, requests), None)
+
+
+def newest(models):
+    return newest_versions(models, MODELS)
 
 
 @pytest.fixture
@@ -49,7 +79,7 @@ def test_numbers_go_up(tmp_path, unchecked):
     for number in (1, 2):
         assert write_versions(tmp_path, [version()]) == [tmp_path / "ctr_ranker" / str(number)]
     write_versions(tmp_path, [version("similar_items")])
-    assert newest_versions(tmp_path) == {"ctr_ranker": 2, "similar_items": 1}
+    assert newest(tmp_path) == {"ctr_ranker": 2, "similar_items": 1}
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, unchecked, monkeypatch):
@@ -57,15 +87,15 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, unchecked, monkeypatch):
     write_versions(tmp_path, [version()])
     write = warmup.write
 
-    def full(directory, model, requests):
+    def full(directory, model, requests, methods):
         if model == "similar_items":
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(directory, model, requests)
+        return write(directory, model, requests, methods)
 
     monkeypatch.setattr(warmup, "write", full)
     with pytest.raises(OSError, match="No space left"):
         write_versions(tmp_path, [version(), version("similar_items")])
-    assert newest_versions(tmp_path) == {"ctr_ranker": 1}
+    assert newest(tmp_path) == {"ctr_ranker": 1}
     assert sorted(path.name for path in (tmp_path / "ctr_ranker").iterdir()) == ["1"]
     assert not list((tmp_path / "similar_items").iterdir())
 
@@ -149,7 +179,7 @@ for size in range(0, 16384, 512):
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert not left, left
     print("none")
-print("all" if versions.newest_versions(models) == {model: 1 for model in MODELS} else "some")
+print("all" if versions.newest_versions(models, MODELS) == {model: 1 for model in MODELS} else "some")
 """
 
 
@@ -167,7 +197,7 @@ from courier_tf.exporting import versions
 from tests.exporting.test_versions import MODELS, version
 versions.require_stock_ops = lambda paths: None
 for _ in range(int(sys.argv[2])):
-    with versions.exclusive(pathlib.Path(sys.argv[1])):
+    with versions.export_lock(pathlib.Path(sys.argv[1])):
         versions.write_versions(pathlib.Path(sys.argv[1]), [version(model) for model in MODELS])
 """
 
@@ -179,12 +209,12 @@ def exporting(models, number):
 
 def whole_versions(models, model):
     """The versions of a model, each of which is what was written."""
-    found = sorted(int(path.name) for path in (models / model).glob("[0-9]*"))
-    for number in found:
+    numbers = sorted(int(path.name) for path in (models / model).glob("[0-9]*"))
+    for number in numbers:
         artefact = artefacts.read(models / model / str(number), "export")
         assert artefact.fingerprint == artefacts.fingerprint_of_tree(artefact.path)
         assert artefact.facts == {"version": number, "warm_up_requests": 1}
-    return found
+    return numbers
 
 
 def test_two_processes_export_at_once(tmp_path):
@@ -198,14 +228,14 @@ def test_two_processes_export_at_once(tmp_path):
 def test_an_export_that_is_killed_leaves_whole_versions_and_nothing_in_the_way(tmp_path, unchecked, seed):
     process = exporting(tmp_path, 200)
     end = time.monotonic() + 200
-    while newest_versions(tmp_path).get(MODELS[0], 0) < 2 and time.monotonic() < end:
+    while newest(tmp_path).get(MODELS[0], 0) < 2 and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(random.Random(seed).uniform(0, 1))  # Somewhere in the middle of one.
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = {model: whole_versions(tmp_path, model) for model in MODELS}
     assert before[MODELS[0]][:2] == [1, 2]
-    with exclusive(tmp_path):  # Which the dead process does not hold.
+    with export_lock(tmp_path):  # Which the dead process does not hold.
         write_versions(tmp_path, [version(model) for model in MODELS])
     for model in MODELS:
         assert whole_versions(tmp_path, model) == [*before[model], len(before[model]) + 1]
@@ -215,14 +245,14 @@ def test_an_export_that_is_killed_leaves_whole_versions_and_nothing_in_the_way(t
 def test_a_version_without_warm_up_is_refused(tmp_path, unchecked):
     with pytest.raises(warmup.WarmUpError, match="has 0 requests"):
         write_versions(tmp_path, [version(requests=())])
-    assert newest_versions(tmp_path) == {}
+    assert newest(tmp_path) == {}
 
 
 def test_the_second_export_waits_for_the_first(tmp_path, capsys):
     order, inside = [], threading.Event()
 
     def first():
-        with exclusive(tmp_path):
+        with export_lock(tmp_path):
             inside.set()
             waiting.wait(5)
             order.append("first")
@@ -232,7 +262,7 @@ def test_the_second_export_waits_for_the_first(tmp_path, capsys):
     thread.start()
     inside.wait(5)
     threading.Timer(0.2, waiting.set).start()
-    with exclusive(tmp_path):
+    with export_lock(tmp_path):
         order.append("second")
     thread.join()
     assert order == ["first", "second"] and "another export" in capsys.readouterr().out
@@ -245,7 +275,7 @@ def test_warm_up_is_read_back_and_replayed(tmp_path, unchecked):
     logs = list(warmup.read(written))
     assert [log.predict_log.request.inputs["x"].tensor_shape.dim[0].size for log in logs] == [1, 2]
     assert warmup.replay(written, GraphModel(written)) == 2
-    warmup.write(written, "ctr_ranker", [Request("serving_default", {"y": [1.0]})])
+    warmup.write(written, "ctr_ranker", [Request("serving_default", {"y": [1.0]})], {})
     with pytest.raises(warmup.WarmUpError, match="request 1, signature 'serving_default'"):
         warmup.replay(written, GraphModel(written))
     (written / warmup.WARM_UP_FILE).write_bytes(b"no records")

@@ -5,12 +5,13 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from courier_tf import schema
+from courier_tf.exporting import registry
 from serving.bundle import warmup
-from serving.bundle.batching import MOST_ROWS
 from serving.bundle.configuration import BundleError, read_models_config, write_models_config
 from serving.bundle.releases import Release, ReleaseError, Releases
 from serving.bundle.server_config_pb2 import BatchingParameters, MonitoringConfig
+from serving.client import contract
+from serving.client.contract import MOST_ROWS
 
 
 def release(version):
@@ -62,7 +63,7 @@ def test_configurations_are_read_back(shop):
     bundle = shop.workdir / "serving"
     config = read_models_config(bundle / "models.config", shop.workdir / "models")
     names = [one.name for one in config.model_config_list.config]
-    assert names == list(schema.SERVED_MODELS)
+    assert names == registry.model_names()
     assert {one.model_platform for one in config.model_config_list.config} == {"tensorflow"}
     assert config.model_config_list.config[0].base_path == str(shop.workdir / "models" / "ctr_ranker")
     batching = text_format.Parse((bundle / "batching.config").read_text(), BatchingParameters())
@@ -73,9 +74,9 @@ def test_configurations_are_read_back(shop):
 
 def test_what_a_server_joins(shop):
     """No requests to the ranker, where a long or bad one would slow or fail the others; elsewhere none is padded."""
-    for model in schema.SERVED_MODELS:
+    for model in registry.model_names():
         file = shop.workdir / "models" / model / "1" / "batching_params.pbtxt"
-        assert file.exists() == (model != schema.CTR_RANKER)
+        assert file.exists() == (model != contract.CTR_RANKER)
         if file.exists():
             parameters = text_format.Parse(file.read_text(), BatchingParameters())
             assert parameters.max_batch_size.value == MOST_ROWS and not parameters.pad_variable_length_inputs
@@ -93,6 +94,7 @@ def test_a_broken_models_config_is_named(tmp_path):
 def test_compose_mounts_what_the_configuration_names(shop):
     service = yaml.safe_load((shop.workdir / "serving" / "docker-compose.yml").read_text())["services"]["serving"]
     assert service["image"] == "tensorflow/serving:2.16.1"
+    assert f"for model in {' '.join(registry.model_names())}; do" in service["healthcheck"]["test"][-1]
     folders = {inside: outside for outside, inside, _ in (volume.rsplit(":", 2) for volume in service["volumes"])}
     assert folders == {"/models": "../models", "/config": "."}
     files = [word.split("=/config/")[1] for word in service["command"] if "=/config/" in word]
@@ -107,7 +109,8 @@ def test_compose_mounts_what_the_configuration_names(shop):
 
 
 def test_every_signature_is_warmed_up_with_several_sizes(shop):
-    for model in schema.SERVED_MODELS:
+    signatures = {model.name: model.signatures for model in registry.SERVED_MODELS}
+    for model in registry.model_names():
         sizes: dict[str, set] = {}
         for log in warmup.read(shop.workdir / "models" / model / "1"):
             assert isinstance(log, PredictionLog)
@@ -119,7 +122,7 @@ def test_every_signature_is_warmed_up_with_several_sizes(shop):
                 rows = {len(request.input.example_list.examples)}
             assert len(rows) == 1
             sizes.setdefault(request.model_spec.signature_name, set()).update(rows)
-        assert len(sizes) == {"ctr_ranker": 5, "image_embedder": 2, "similar_items": 3}[model]
+        assert set(sizes) == set(signatures[model])
         assert all(rows == {1, 8, 32} for rows in sizes.values())
 
 

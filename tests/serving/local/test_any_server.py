@@ -14,8 +14,8 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
-from courier_tf import schema
 from serving.bundle.messages import model_spec, outputs_of, predict_request
+from serving.client import contract
 from tests.served_shop import SIZE, png
 from tests.servers import FEATURES
 
@@ -39,12 +39,12 @@ EXAMPLES = [
 
 
 def test_predict_by_grpc(stub, ranker):
-    response = stub.Predict(predict_request(model_spec(schema.CTR_RANKER), FEATURES))
+    response = stub.Predict(predict_request(model_spec(contract.CTR_RANKER), FEATURES))
     assert response.model_spec.version.value == 1 and response.model_spec.signature_name == "serving_default"
     expected = ranker(**FEATURES)
     for name, value in outputs_of(response).items():
         np.testing.assert_array_equal(value, expected[name])
-    filtered = predict_request(model_spec(schema.CTR_RANKER, label="canary"), FEATURES)
+    filtered = predict_request(model_spec(contract.CTR_RANKER, label="canary"), FEATURES)
     filtered.output_filter.append("probability")
     assert list(stub.Predict(filtered).outputs) == ["probability"]
 
@@ -66,12 +66,12 @@ def test_predict_by_rest_in_rows_and_in_columns(url, ranker):
 
 def test_classify_and_regress_by_both(stub, url, ranker):
     expected = ranker(**FEATURES)["probability"]
-    asked = classification_pb2.ClassificationRequest(model_spec=model_spec(schema.CTR_RANKER, schema.CLASSIFY))
+    asked = classification_pb2.ClassificationRequest(model_spec=model_spec(contract.CTR_RANKER, contract.CLASSIFY))
     asked.input.example_list.examples.extend(EXAMPLES)
     found = stub.Classify(asked).result.classifications
     assert [[one.label for one in row.classes] for row in found] == [["0", "1"]] * 3
     np.testing.assert_allclose([row.classes[1].score for row in found], expected, atol=1e-6)
-    shared = regression_pb2.RegressionRequest(model_spec=model_spec(schema.CTR_RANKER, schema.REGRESS))
+    shared = regression_pb2.RegressionRequest(model_spec=model_spec(contract.CTR_RANKER, contract.REGRESS))
     shared.input.example_list_with_context.context.CopyFrom(EXAMPLES[0])
     for item in (b"i004", b"i009"):
         one = shared.input.example_list_with_context.examples.add()
@@ -100,12 +100,12 @@ def test_photos_and_pixels_by_rest(url):
 
 
 def test_status_and_metadata(channel, stub, url):
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(schema.CTR_RANKER))
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(contract.CTR_RANKER))
     (state,) = ModelServiceStub(channel).GetModelStatus(request).model_version_status
     assert state.version == 1 and state.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
     by_rest = requests.get(f"{url}/ctr_ranker").json()["model_version_status"]
     assert by_rest == [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]
-    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(schema.CTR_RANKER))
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(contract.CTR_RANKER))
     asked.metadata_field.append("signature_def")
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert stub.GetModelMetadata(asked).metadata["signature_def"].Unpack(signatures)

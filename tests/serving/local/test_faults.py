@@ -14,11 +14,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from courier_tf import schema
 from courier_tf.exporting import promotion
 from courier_tf.exporting.promotion import roll_back
 from courier_tf.settings import PromotionSettings
 from serving.bundle.messages import model_spec, predict_request
+from serving.client import contract
 from serving.client.client import CourierClient, Retries
 from serving.client.transport import CallError
 from serving.local.local_server import LocalServer
@@ -71,7 +71,7 @@ def test_new_versions_under_load(workdir):
         stopped.set()
         for thread in threads:
             thread.join()
-        assert set(server.models._served[schema.CTR_RANKER].versions) == {1}
+        assert set(server.models._served[contract.CTR_RANKER].versions) == {1}
     assert failures == [] and len(seen) > 30
 
 
@@ -82,9 +82,9 @@ def server(shop):
 
 
 def large_request():
-    many = np.array([[IDS[n % 60].encode() for n in range(schema.MAX_CANDIDATES)]], object)
+    many = np.array([[IDS[n % 60].encode() for n in range(contract.MAX_CANDIDATES)]], object)
     inputs = {"user_id": np.array([b"u1"], object), "history_item_ids": np.array([[b"i001"]], object), "item_id": many}
-    return predict_request(model_spec(schema.CTR_RANKER, schema.RANK), inputs)
+    return predict_request(model_spec(contract.CTR_RANKER, contract.RANK), inputs)
 
 
 def test_clients_that_leave(server):
@@ -151,9 +151,9 @@ def fuzzed(rng, signature):
 
 
 SIGNATURES = [
-    *((schema.CTR_RANKER, name) for name in ("serving_default", "rank", "examples", "classify", "regress")),
-    *((schema.IMAGE_EMBEDDER, name) for name in ("serving_default", "pixels")),
-    *((schema.SIMILAR_ITEMS, name) for name in ("serving_default", "by_embedding", "by_photo")),
+    *((contract.CTR_RANKER, name) for name in ("serving_default", "rank", "examples", "classify", "regress")),
+    *((contract.IMAGE_EMBEDDER, name) for name in ("serving_default", "pixels")),
+    *((contract.SIMILAR_ITEMS, name) for name in ("serving_default", "by_embedding", "by_photo")),
 ]
 DEFINED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE}
 

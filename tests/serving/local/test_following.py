@@ -10,6 +10,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from courier_tf import schema
 from serving.bundle.messages import model_spec, predict_request
+from serving.client import contract
 from serving.client.client import CourierClient
 from serving.local import loaded
 from serving.local.local_server import LocalServer
@@ -47,7 +48,7 @@ def serving(workdir, **settings):
 def answers(server):
     """Version of the ranker that the label `canary` leads to."""
     with grpc.insecure_channel(f"localhost:{server.port}") as channel:
-        request = predict_request(model_spec(schema.CTR_RANKER, label="canary"), FEATURES)
+        request = predict_request(model_spec(contract.CTR_RANKER, label="canary"), FEATURES)
         return PredictionServiceStub(channel).Predict(request, timeout=20).model_spec.version.value
 
 
@@ -68,10 +69,10 @@ def test_a_version_takes_no_traffic_before_it_is_warm(bundle, monkeypatch):
         assert begun.wait(60)
         with CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client:
             assert [answers(server) for _ in range(5)] == [1] * 5
-            assert client.versions(schema.CTR_RANKER) == {1: "AVAILABLE"}
+            assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE"}
             go_on.set()
             wait_for(lambda: answers(server) == 2)
-            assert client.versions(schema.CTR_RANKER) == {1: "AVAILABLE", 2: "AVAILABLE"}
+            assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE", 2: "AVAILABLE"}
     assert replayed == [("2", len(list(loaded.warmup.read(workdir / "models" / "ctr_ranker" / "1"))))]
 
 
@@ -129,7 +130,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_others(bundle, caplog, conte
     with serving(workdir, warm_up=False) as server:
         second()
         with CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client:
-            wait_for(lambda: client.versions(schema.CTR_RANKER) == {1: "AVAILABLE", 2: "END"})
+            wait_for(lambda: client.versions(contract.CTR_RANKER) == {1: "AVAILABLE", 2: "END"})
         assert answers(server) == 1 and server.models.ready  # The label stays where it was.
     assert "ctr_ranker version 2 cannot be served" in caplog.text
 

@@ -8,8 +8,8 @@ import pytest
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from courier_tf import schema
 from serving.bundle.messages import model_spec, predict_request
+from serving.client import contract
 from serving.local.local_server import LocalServer
 from tests.served_shop import IDS, SIZE
 from tests.servers import FEATURES
@@ -74,7 +74,7 @@ def test_wrong_names_dtypes_and_shapes(stub, changes, text):
 
 def test_tensors_that_lie_about_their_shape(stub):
     request = predict_request(
-        model_spec("similar_items", schema.BY_EMBEDDING), {"embedding": np.ones([1, 8], np.float32)}
+        model_spec("similar_items", contract.BY_EMBEDDING), {"embedding": np.ones([1, 8], np.float32)}
     )
     request.inputs["embedding"].tensor_shape.dim[0].size = 3
     code, message = refused(lambda: stub.Predict(request))
@@ -122,7 +122,7 @@ def test_embeddings_that_are_no_numbers(url):
     asked = {"signature_name": "by_embedding", "inputs": [[float("nan")] + [1.0] * 7]}
     body = json.dumps(asked)
     outputs = requests.post(f"{url}/similar_items:predict", data=body).json()["outputs"]
-    assert outputs["status"] == [schema.RowStatus.NO_DIRECTION]
+    assert outputs["status"] == [contract.RowStatus.NO_DIRECTION]
     for value, text in ((["x"] * 8, "something else"), ([True] * 8, "booleans")):
         answer = requests.post(f"{url}/similar_items:predict", json={**asked, "inputs": [value]})
         assert answer.status_code == 400 and text in answer.json()["error"]
@@ -150,7 +150,7 @@ def test_deadlines(url):
     """By REST, where the client has none: it is the server that gives up, before it begins or while it computes."""
     body = {"inputs": {name: [["u"]] if name == "history_item_ids" else ["u"] for name in FEATURES}}
     many = {"user_id": ["u1"], "history_item_ids": [["i1"]], "item_id": [[IDS[n % 60] for n in range(10_000)]]}
-    long = {"signature_name": schema.RANK, "inputs": many}
+    long = {"signature_name": contract.RANK, "inputs": many}
     for asked, text, code in ((body, "0", 504), (long, "0.001", 504), (body, "soon", 400), (body, "60", 200)):
         headers = {"x-request-timeout-seconds": text, "x-request-id": "seen"}
         answer = requests.post(f"{url}/ctr_ranker:predict", json=asked, headers=headers)

@@ -7,7 +7,7 @@ import random
 import pytest
 import requests
 
-from courier_tf import schema
+from serving.client import contract
 from serving.local.local_server import LocalServer
 
 PATH = "/v1/models/ctr_ranker:predict"
@@ -109,7 +109,7 @@ def test_timeouts_that_are_none(server, value):
 def test_the_body_of_a_get_is_not_the_next_request(server):
     connection = http.client.HTTPConnection("localhost", server.rest_port, timeout=20)
     for _ in range(2):
-        connection.request("GET", f"/v1/models/{schema.CTR_RANKER}", body=b"GET /nothing HTTP/1.1\r\n\r\n")
+        connection.request("GET", f"/v1/models/{contract.CTR_RANKER}", body=b"GET /nothing HTTP/1.1\r\n\r\n")
         answer = connection.getresponse()
         assert answer.status == 200 and "model_version_status" in json.loads(answer.read())
     connection.close()
