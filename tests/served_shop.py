@@ -185,7 +185,7 @@ def ranker(shop):
 
 @pytest.fixture(scope="session")
 def loaded_once():
-    """What the promotion checks load, by name. Equal files are loaded once: copies of a workdir have the same models."""
+    """What the promotion checks load, by name. Equal files are loaded once: copies of a workdir hold equal models."""
     graphs, embedders = {}, {}
 
     def graph_model(directory: Path) -> GraphModel:

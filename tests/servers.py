@@ -25,6 +25,8 @@ from courier_tf.commands.serve import BINARY
 from courier_tf.exporting import registry
 from serving.bundle.configuration import read_models_config
 from serving.bundle.messages import model_spec
+from serving.client.client import CourierClient
+from serving.client.request_log import RequestLog
 from serving.local.local_server import LocalServer
 
 FEATURES = {
@@ -63,9 +65,9 @@ class StrictServer(LocalServer):
 
     def _refresh(self) -> None:
         models = self.models
-        for one in read_models_config(models.config_file, models.models).model_config_list.config:
-            served = models._served[one.name]
-            for label, version in one.version_labels.items():
+        for model in read_models_config(models.config_file, models.models).model_config_list.config:
+            served = models._served[model.name]
+            for label, version in model.version_labels.items():
                 if served.labels.get(label, version) != version and version not in served.versions:
                     self.refused += 1
                     return
@@ -105,6 +107,19 @@ def running(kind: str, workdir: Path, folder: Path) -> Iterator[Ports]:
         assert process.wait(60) == 0
 
 
+def write_log(port: int, folder: Path, share: float = 1.0) -> Path:
+    """Asks a server with known and unknown ids, padding and parts, and logs it; returns the folder of the log."""
+    items = [f"i{number:03d}" for number in range(11)]
+    log = RequestLog(folder, share)
+    with CourierClient(f"localhost:{port}", label="canary", timeout_seconds=20, log=log) as client:
+        for user in range(6):
+            client.rank(f"u{user}", items[:user], items[user : user + 5])
+        client.score(["u1", "stranger"], [[], items[:7]], ["i001", "no item"])
+        client.similar_to_items(["i001"])
+    log.close()
+    return folder
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:
@@ -121,7 +136,7 @@ def _wait(process: subprocess.Popen, port: int, seconds: float = 120) -> None:
             while True:
                 try:
                     answer = ModelServiceStub(channel).GetModelStatus(request, wait_for_ready=True, timeout=5)
-                    if any(one.state == ModelVersionStatus.AVAILABLE for one in answer.model_version_status):
+                    if any(status.state == ModelVersionStatus.AVAILABLE for status in answer.model_version_status):
                         break
                 except grpc.RpcError as error:
                     if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND):

@@ -120,7 +120,7 @@ def _run(command: object, beams: list[str]) -> None:
     elif isinstance(command, LoadTest):
         _load_test(command)
     elif isinstance(command, Skew):
-        from courier_tf.exporting.skew import skew
+        from courier_tf.commands.skew import skew
 
         skew(command.workdir, command.log)
     elif isinstance(command, Export) and (command.roll_back or command.withdraw):

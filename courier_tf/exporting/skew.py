@@ -1,31 +1,70 @@
-"""Training-serving skew: what a server was asked and what it answered, against training data and the trained ranker."""
+"""Training-serving skew: logged requests and answers against the training data and the trained ranker."""
 
+import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
 from courier_tf import schema
 from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.served_model import LARGEST_DIFFERENCE
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.workdir import artefacts, records
-from serving.client import contract
+from serving.client.contract import CTR_RANKER
 from serving.client.request_log import Logged, read_log
 
-LARGEST_DIFFERENCE = 1e-5
-TRAIN_BATCHES = 32  # Of 4096 impressions, to compare the features with.
+BATCH = 4096
+TRAIN_BATCHES = 32  # Batches of the train span, with whose features those of the log are compared.
 
 
 class SkewError(ValueError):
-    """What was served is not what was trained, or the log has nothing to compare."""
+    """Served scores differ from the trained ranker's, or the log has nothing to compare."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The served scores beside those of the trained ranker.
+
+    Attributes:
+        versions: the versions of `ctr_ranker` that were made from the trained ranker.
+        compared: number of scores of these versions.
+        of_other_versions: number of scores of other versions; they are not compared.
+        largest_difference: between a served score and the trained ranker's.
+        share_that_differs: share of the compared scores that differ by more than LARGEST_DIFFERENCE.
+    """
+
+    versions: tuple[int, ...]
+    compared: int
+    of_other_versions: int
+    largest_difference: float
+    share_that_differs: float
+
+    def require_equal(self) -> None:
+        """Refuses scores that are not the trained ranker's.
+
+        Raises:
+            SkewError: some differ.
+        """
+        if self.share_that_differs:
+            raise SkewError(
+                f"{100 * self.share_that_differs:.1f} % of the {self.compared} scores of version {list(self.versions)} "
+                f"differ from the trained ranker's, by up to {self.largest_difference:.2g}"
+            )
+
+
+class SkewReport(NamedTuple):
+    """What a log was found to hold. The features are figures by name."""
+
+    scores: Scores
+    log_features: dict[str, float]
+    train_features: dict[str, float]
 
 
 class Pairs(NamedTuple):
@@ -36,61 +75,59 @@ class Pairs(NamedTuple):
     item_id: np.ndarray
 
 
-def skew(workdir: Path, log: Path) -> dict[str, Any]:
-    """Compares the logged requests to `ctr_ranker` with training; prints a table.
+def compare_log(workdir: Path, log: Path) -> SkewReport:
+    """Compares the logged requests to `ctr_ranker` with training.
 
     Args:
-        workdir: of the models that were served.
+        workdir: workdir of the models that were served.
         log: file or folder of a `RequestLog`.
-
-    Returns:
-        {"scores": the differences, "features": of the log and of the train span}.
 
     Raises:
         ArtefactError: encoder, codebook and ranker do not belong together.
-        SkewError: nothing to compare, or scores that differ by more than LARGEST_DIFFERENCE (after the table).
+        SkewError: the log has nothing to compare.
     """
-    stages, of_others = FinishedStages.read(workdir), 0
+    stages = FinishedStages.read(workdir)
     stages.require_fit()
-    trained = load_ranker(stages.ranker)
-    versions = {
-        int(path.name)
-        for path in (workdir / schema.MODELS_FOLDER / contract.CTR_RANKER).iterdir()
-        if path.name.isdigit() and artefacts.read(path, "export").made_by.inputs["rank"] == stages.rank.fingerprint
-    }
-    category = _categories(stages)
-    differences, asked_for = [], _Features(category)  # Of a long log the pairs themselves would fill the memory.
+    versions = _versions_of(stages, workdir / schema.MODELS_FOLDER / CTR_RANKER)
+    trained, category = load_ranker(stages.ranker), _categories(stages)
+    differences: list[np.ndarray] = []
+    features, of_other_versions = _Features(category), 0  # The pairs of a long log would fill the memory.
     for logged in read_log(log):
-        if logged.model != contract.CTR_RANKER or "item_id" not in logged.request.inputs:
+        if logged.model != CTR_RANKER or "item_id" not in logged.request.inputs:
             continue
-        asked, served = _pairs(logged)
-        pairs = _cut(asked, stages.history_length)
-        asked_for.add(pairs)
+        pairs, served = _pairs(logged)
+        pairs = _cut(pairs, stages.history_length)
+        features.add(pairs)
         if int(logged.outputs["model_version"][0]) in versions:
             differences.append(np.abs(served - _probability(trained, pairs)))
         else:
-            of_others += len(served)
-    if not asked_for.pairs:
-        raise SkewError(f"{log} holds no request to {contract.CTR_RANKER} with its features")
+            of_other_versions += len(served)
+    if not features.pairs:
+        raise SkewError(f"{log} holds no request to {CTR_RANKER} with its features")
     difference = np.concatenate(differences) if differences else np.zeros(0)
-    scores = {
-        "compared": len(difference),
-        "of_other_versions": of_others,
-        "largest_difference": float(difference.max(initial=0.0)),
-        "share_that_differs": float(np.mean(~(difference <= LARGEST_DIFFERENCE))) if len(difference) else 0.0,
-    }
-    found = {"scores": scores, "features": _compare(stages, asked_for, category)}
-    _show(found)
-    if scores["share_that_differs"]:
-        raise SkewError(
-            f"{100 * scores['share_that_differs']:.1f} % of the {len(difference)} scores of version {sorted(versions)} "
-            f"differ from the trained ranker's, by up to {scores['largest_difference']:.2g}"
+    scores = Scores(
+        versions,
+        compared=len(difference),
+        of_other_versions=of_other_versions,
+        largest_difference=float(difference.max(initial=0.0)),
+        share_that_differs=float(np.mean(~(difference <= LARGEST_DIFFERENCE))) if len(difference) else 0.0,
+    )
+    return SkewReport(scores, *_compare(stages, features, category))
+
+
+def _versions_of(stages: FinishedStages, model: Path) -> tuple[int, ...]:
+    """The versions that were made from these rankers."""
+    return tuple(
+        sorted(
+            int(path.name)
+            for path in model.iterdir()
+            if path.name.isdigit() and artefacts.read(path, "export").made_by.inputs["rank"] == stages.rank.fingerprint
         )
-    return found
+    )
 
 
 def _pairs(logged: Logged) -> tuple[Pairs, np.ndarray]:
-    """The pairs of a request, padding left out, and their probabilities."""
+    """The pairs of a request without padding, and their probabilities."""
     inputs, probability = logged.request.inputs, logged.outputs["probability"]
     user, history, item = (inputs[name].astype(object) for name in schema.EXAMPLE_FEATURES)
     if item.ndim == 1:
@@ -114,33 +151,38 @@ def _categories(stages: FinishedStages) -> dict[bytes, bytes]:
     return dict(zip(items.ids, items.columns[schema.CATEGORY], strict=True))
 
 
-def _compare(stages: FinishedStages, logged: "_Features", category: dict[bytes, bytes]) -> dict[str, dict[str, float]]:
-    seen = [logged, _Features(category)]
-    for pairs in _of_train(stages.ingest.path, stages.history_length):
-        seen[1].add(pairs)
+def _compare(
+    stages: FinishedStages, logged: "_Features", category: Mapping[bytes, bytes]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The features of the log and of the train span."""
+    trained = _Features(category)
+    for pairs in _train_pairs(stages.ingest.path, stages.history_length):
+        trained.add(pairs)
     plan = load_plan(stages.ranker)
-    # Of ids that are hashed nobody knows which ones training had.
+    # A ranker that hashes the ids of users does not know which ones it was trained on.
     users = None if plan.architecture.user_buckets else set(plan.users.tolist())
-    shares = [features.categories() for features in seen]
-    found = {"log": seen[0].figures(users), "train": seen[1].figures(users)}
-    both = set(shares[0]) | set(shares[1])
-    found["log"]["largest_change_of_a_category"] = max(abs(shares[0][one] - shares[1][one]) for one in both)
-    found["train"]["largest_change_of_a_category"] = 0.0
-    return found
+    shares = logged.category_shares(), trained.category_shares()
+    change = max(abs(shares[0].get(name, 0.0) - shares[1].get(name, 0.0)) for name in {*shares[0], *shares[1]})
+    return (
+        logged.figures(users) | {"largest_change_of_a_category": change},
+        trained.figures(users) | {"largest_change_of_a_category": 0.0},
+    )
 
 
-def _of_train(ingest: Path, history_length: int) -> Iterator[Pairs]:
-    batches = impression_batches(ingest, "train", history_length=history_length, batch_size=4096)
+def _train_pairs(ingest: Path, history_length: int) -> Iterator[Pairs]:
+    batches = impression_batches(ingest, "train", history_length=history_length, batch_size=BATCH)
     for batch in itertools.islice(batches, TRAIN_BATCHES):
         yield Pairs(*(batch[name].numpy() for name in schema.EXAMPLE_FEATURES))
 
 
 class _Features:
-    """Adds up what pairs look like."""
+    """Sums of the features of pairs."""
 
-    def __init__(self, category: dict[bytes, bytes]) -> None:
-        self.category, self.users, self.seen = category, Counter(), Counter()
-        self.pairs, self.history, self.without_history, self.unknown_items = 0, 0, 0, 0
+    def __init__(self, category: Mapping[bytes, bytes]) -> None:
+        self.category = category
+        self.users: Counter[bytes] = Counter()
+        self.categories: Counter[bytes] = Counter()
+        self.pairs = self.history = self.without_history = self.unknown_items = 0
 
     def add(self, pairs: Pairs) -> None:
         length = (pairs.history_item_ids != b"").sum(axis=1)
@@ -149,36 +191,19 @@ class _Features:
         self.without_history += int((length == 0).sum())
         self.users.update(pairs.user_id.tolist())
         self.unknown_items += sum(item not in self.category for item in pairs.item_id)
-        self.seen.update(self.category.get(item, b"") for item in pairs.item_id)
+        self.categories.update(self.category.get(item, b"") for item in pairs.item_id)
 
-    def categories(self) -> Counter:
+    def category_shares(self) -> dict[bytes, float]:
         """Category -> share of the pairs."""
-        return Counter({category: number / self.pairs for category, number in self.seen.items()})
+        return {category: number / self.pairs for category, number in self.categories.items()}
 
-    def figures(self, known_users: set[bytes] | None) -> dict[str, float]:
-        found: dict[str, float] = {"pairs": self.pairs}
+    def figures(self, known_users: Set[bytes] | None) -> dict[str, float]:
+        figures: dict[str, float] = {"pairs": self.pairs}
         if known_users is not None:
             unknown = sum(number for user, number in self.users.items() if user not in known_users)
-            found["users_that_the_ranker_does_not_know"] = unknown / self.pairs
-        return found | {
+            figures["users_that_the_ranker_does_not_know"] = unknown / self.pairs
+        return figures | {
             "items_not_in_the_catalogue": self.unknown_items / self.pairs,
             "without_history": self.without_history / self.pairs,
             "mean_history_length": self.history / self.pairs,
         }
-
-
-def _show(found: dict[str, Any]) -> None:
-    table = Table(title="Requests to ctr_ranker against the train span")
-    for column in ("feature", "log", "train"):
-        table.add_column(column)
-    for name, value in found["features"]["log"].items():
-        both = (value, found["features"]["train"][name])
-        table.add_row(
-            name.replace("_", " "), *(f"{one:,.4f}" if isinstance(one, float) else f"{one:,}" for one in both)
-        )
-    console, scores = Console(markup=False, emoji=False), found["scores"]
-    console.print(table)
-    console.print(
-        f"scores compared with the trained ranker: {scores['compared']:,}, largest difference "
-        f"{scores['largest_difference']:.2g}; of other versions: {scores['of_other_versions']:,}"
-    )

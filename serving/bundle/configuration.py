@@ -1,4 +1,4 @@
-"""The folder that a server is started with: configurations for TensorFlow Serving, compose file, model card."""
+"""Writes the folder that a server is started with: configurations, compose file and model card."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG = "models.config", "batching.c
 SCANN_CONFIG, COMPOSE_FILE = "models_scann.config", "docker-compose.yml"
 MODELS_IN_CONTAINER, SCANN_MODELS_IN_CONTAINER = "/models", "/models_scann"
 MODELS_IN_HEALTH_CHECK = "@MODELS@"  # In the compose file that the names of the models are written into.
-COMMENT = """# Written by `courier export`. A request without a version or a label goes to the highest version loaded,
-# which may be the canary: name the label.
+COMMENT = """# Written by `courier export`. A request without a version or a label goes to the highest loaded version,
+# which may be the canary. So name the label.
 """
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
@@ -30,14 +30,14 @@ class BundleError(ValueError):
 def write_bundle(
     bundle: Path, newest: Mapping[str, int], releases: Releases, model_card: str, server: str | None = None
 ) -> None:
-    """Writes the whole bundle; the file that a running server follows comes last.
+    """Writes the whole bundle. The file that a running server follows comes last.
 
     Args:
         bundle: folder to write, beside the folder of the models.
         newest: model -> highest version.
-        releases: what was promoted.
-        model_card: its text.
-        server: as of `write_models_config`.
+        releases: the releases so far.
+        model_card: text of the model card.
+        server: see `write_models_config`.
     """
     bundle.mkdir(parents=True, exist_ok=True)
     compose = Path(__file__).with_name(COMPOSE_FILE).read_text().replace(MODELS_IN_HEALTH_CHECK, " ".join(newest))
@@ -51,34 +51,34 @@ def write_bundle(
 
 
 def write_models_config(bundle: Path, newest: Mapping[str, int], releases: Releases, server: str | None = None) -> None:
-    """Writes which versions are loaded, and which of them is `stable` and which the `canary`.
+    """Writes which versions a server loads, and which of them is `stable` and which the `canary`.
 
     Args:
-        bundle, newest, releases: as of `write_bundle`.
-        server: host:port of the gRPC of a server that follows the file by itself: labels move once it has loaded what
-            they name. None where none does, or where `courier serve` sees to it.
+        bundle, newest, releases: see `write_bundle`.
+        server: host:port of the gRPC of a server that follows the file by itself. Labels move once it has loaded the
+            versions that they name. None where no server follows, or where `courier serve` moves the labels.
 
     Raises:
         RollOutError: the server does not load the versions.
     """
     config = ModelServerConfig()
     for model, version in newest.items():
-        one = config.model_config_list.config.add()
-        one.name, one.base_path, one.model_platform = model, f"{MODELS_IN_CONTAINER}/{model}", "tensorflow"
-        one.model_version_policy.specific.versions.extend(releases.loaded(model, version))
+        entry = config.model_config_list.config.add()
+        entry.name, entry.base_path, entry.model_platform = model, f"{MODELS_IN_CONTAINER}/{model}", "tensorflow"
+        entry.model_version_policy.specific.versions.extend(releases.loaded(model, version))
         for label, labelled in releases.labels(model, version).items():
-            one.version_labels[label] = labelled
+            entry.version_labels[label] = labelled
     roll_out(bundle / MODELS_CONFIG, config, COMMENT, server)
 
 
 def write_scann_config(bundle: Path, newest: Mapping[str, int]) -> None:
-    """Writes the configuration of a second server, one that is built with ScaNN's ops."""
+    """Writes the configuration of a second server, which must be built with ScaNN's ops."""
     config = ModelServerConfig()
     for model, version in newest.items():
-        one = config.model_config_list.config.add()
-        one.name, one.model_platform = model, "tensorflow"
-        one.base_path = f"{SCANN_MODELS_IN_CONTAINER}/{model}"
-        one.model_version_policy.specific.versions.append(version)
+        entry = config.model_config_list.config.add()
+        entry.name, entry.model_platform = model, "tensorflow"
+        entry.base_path = f"{SCANN_MODELS_IN_CONTAINER}/{model}"
+        entry.model_version_policy.specific.versions.append(version)
     write_file(
         bundle / SCANN_CONFIG,
         "# Needs a build of TensorFlow Serving with ScaNN's ops: the stock server of models.config cannot load these.\n"
@@ -87,10 +87,14 @@ def write_scann_config(bundle: Path, newest: Mapping[str, int]) -> None:
 
 
 def read_models_config(file: Path, models: Path) -> ModelServerConfig:
-    """The configuration in `file`, with the models looked for in `models`, as a server outside a container needs it.
+    """Reads models.config for a server outside a container.
+
+    Args:
+        file: models.config.
+        models: folder of the models, which replaces their place in the container.
 
     Raises:
-        BundleError: it is missing or broken.
+        BundleError: the file is missing or broken.
     """
     if not file.exists():
         raise BundleError(f"{file} is missing. Run 'courier export' first.")
@@ -98,8 +102,8 @@ def read_models_config(file: Path, models: Path) -> ModelServerConfig:
         config = text_format.Parse(file.read_text(), ModelServerConfig())
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: {error}") from error
-    if not config.model_config_list.config:  # A file that is cut may still be a configuration, of nothing.
+    if not config.model_config_list.config:  # A file that was cut may still be a valid, empty configuration.
         raise BundleError(f"{file} names no model")
-    for one in config.model_config_list.config:
-        one.base_path = str(models.resolve() / one.name)
+    for entry in config.model_config_list.config:
+        entry.base_path = str(models.resolve() / entry.name)
     return config

@@ -1,4 +1,4 @@
-"""Runs a SavedModel the way a C++ server does: graph and session, none of the Python objects that made it."""
+"""Runs a SavedModel as a C++ server does: by graph and session, without the Python objects that made it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ LONGEST_TIMEOUT = 2**31 - 1  # Milliseconds. gRPC says "no deadline" with a time
 
 
 class GraphModel:
-    """A SavedModel loaded into a session. May be called from several threads.
+    """A SavedModel loaded into a session. Several threads may call it.
 
     Args:
-        directory: of one version.
-        signature: that a call means.
+        directory: directory of one version.
+        signature: name of the signature that `__call__` runs.
 
     Attributes:
         signatures: name -> SignatureDef.
@@ -33,14 +33,14 @@ class GraphModel:
         self.session = tf.compat.v1.Session(graph=self.graph)
         with self.graph.as_default():
             meta = tf.compat.v1.saved_model.loader.load(self.session, ["serve"], str(directory))
-        # The initialiser of the tables is a signature, too, but none to be called.
+        # The initialiser of the tables is also a signature, but none to be called.
         self.signatures = {
             name: definition for name, definition in meta.signature_def.items() if not name.startswith("__")
         }
         self.signature = signature
 
     def __call__(self, **values: np.ndarray) -> dict[str, np.ndarray]:
-        """Feeds arrays by input name; returns arrays by output name."""
+        """Runs the signature of the constructor: arrays by input name to arrays by output name."""
         return self.run(self.signature, values)
 
     def run(
@@ -50,19 +50,20 @@ class GraphModel:
         outputs: Sequence[str] = (),
         timeout_seconds: float | None = None,
     ) -> dict[str, np.ndarray]:
-        """Calls a signature.
+        """Runs a signature.
 
         Args:
-            signature: its name.
+            signature: name of the signature.
             values: arrays by input name.
             outputs: names of the outputs to compute; none for all.
-            timeout_seconds: until which the call is given up.
+            timeout_seconds: time after which the call is given up.
 
         Returns:
             Arrays by output name.
 
         Raises:
-            tf.errors.OpError: what the graph has to say against the values; DeadlineExceededError after the timeout.
+            tf.errors.OpError: the graph refuses the values; DeadlineExceededError after the timeout.
+            KeyError: there is no such signature.
             ValueError: a value has the name of no input, or does not fit the shape of its input.
         """
         definition = self.signatures[signature]

@@ -1,4 +1,4 @@
-"""Which versions are served under which label: releases, one version of every model each, in the order of promotion."""
+"""Which versions are served under which label. A release is one version of every model; they are kept in order."""
 
 import contextlib
 import dataclasses
@@ -18,12 +18,12 @@ class ReleaseError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """What was promoted together.
+    """The versions that were promoted together.
 
     Attributes:
         versions: model -> version.
         time: of the promotion, ISO 8601, UTC.
-        measured: what the gate found.
+        measured: figures of the promotion checks, by model and name.
     """
 
     versions: dict[str, int]
@@ -36,9 +36,9 @@ class Releases:
     """All releases of a bundle.
 
     Attributes:
-        promoted: the last one is `stable`.
-        withdrawn: rolled back, or never promoted; none of their versions becomes the canary unless it is promoted
-            again.
+        promoted: the releases in the order of their promotion; the last one is `stable`.
+        withdrawn: releases that were rolled back, or never promoted. None of their versions becomes the canary unless
+            it is promoted again.
     """
 
     promoted: tuple[Release, ...] = ()
@@ -46,7 +46,7 @@ class Releases:
 
     @classmethod
     def read(cls, bundle: Path) -> "Releases":
-        """The releases of a bundle; none if nothing was promoted yet.
+        """Reads the releases of a bundle; there are none before the first promotion.
 
         Raises:
             ReleaseError: the file is broken.
@@ -56,14 +56,19 @@ class Releases:
             return cls()
         try:
             content = json.loads(file.read_text())
-            return cls(**{kind: tuple(Release(**one) for one in content[kind]) for kind in ("promoted", "withdrawn")})
+            promoted, withdrawn = (
+                tuple(Release(**release) for release in content[kind]) for kind in ("promoted", "withdrawn")
+            )
+            return cls(promoted, withdrawn)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ReleaseError(f"{file} is not a list of releases: {error!r}") from error
 
     @contextlib.contextmanager
     def written_after(self, bundle: Path) -> Iterator[None]:
-        """Writes the file once what is done inside has succeeded: it lies ready before, so that no full disk is in the
-        way of a change that the server has seen already."""
+        """Writes the file once the body of the `with` statement has succeeded.
+
+        The new file lies ready before, so that no full disk can prevent a change that the server has already seen.
+        """
         bundle.mkdir(parents=True, exist_ok=True)
         ready = bundle / f".{RELEASES_FILE}.next"
         try:
@@ -75,30 +80,30 @@ class Releases:
 
     @property
     def stable(self) -> Release | None:
-        """What is served under that label."""
+        """The release that is served under the label `stable`."""
         return self.promoted[-1] if self.promoted else None
 
     def promote(self, release: Release) -> "Releases":
-        """With one more release; promoting what is stable already changes nothing."""
+        """Adds a release; promoting the stable release again changes nothing."""
         if self.stable and self.stable.versions == release.versions:
             return self
         return dataclasses.replace(self, promoted=(*self.promoted, release))
 
     def roll_back(self) -> "Releases":
-        """With the release before as the stable one.
+        """Makes the release before the stable one stable again.
 
         Raises:
-            ReleaseError: there is none.
+            ReleaseError: there is no release before.
         """
         if len(self.promoted) < 2:
             raise ReleaseError("there is no release before the stable one to roll back to")
         return Releases(self.promoted[:-1], (*self.withdrawn, self.promoted[-1]))
 
     def withdraw(self, release: Release) -> "Releases":
-        """Without a canary that is not to be tried any more.
+        """Takes back a canary that is not to be tried any more.
 
         Raises:
-            ReleaseError: nothing is stable, to stand in for it, or it is what is stable.
+            ReleaseError: nothing is stable that could replace it, or the release is the stable one.
         """
         if not self.stable or self.stable.versions == release.versions:
             raise ReleaseError("there is no canary beside what is stable")
@@ -116,6 +121,6 @@ class Releases:
         return labels
 
     def loaded(self, model: str, newest: int) -> list[int]:
-        """The versions a server keeps: those with a label, and the one that a roll back would go to."""
-        former: Mapping[str, int] = self.promoted[-2].versions if len(self.promoted) > 1 else {}
-        return sorted({*self.labels(model, newest).values(), *([former[model]] if model in former else [])})
+        """The versions that a server keeps: those with a label, and the one that a roll back would go to."""
+        previous: Mapping[str, int] = self.promoted[-2].versions if len(self.promoted) > 1 else {}
+        return sorted({*self.labels(model, newest).values(), *([previous[model]] if model in previous else [])})

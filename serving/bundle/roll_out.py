@@ -1,8 +1,8 @@
-"""How a running TensorFlow Serving gets to a new configuration: versions first, labels once these are loaded.
+"""Brings a running TensorFlow Serving to a new configuration: versions first, labels once these are loaded.
 
-A label that is in use may move to a version that is loaded, and to no other: TensorFlow Serving refuses the whole file
-otherwise, whatever its flags, and does so again each time it looks. A file that it has refused does not tell which
-labels it has; so one that stands there waits at the newest version that is loaded.
+A label that is in use may only move to a loaded version. Otherwise TensorFlow Serving refuses the whole file, whatever
+its flags, each time it reads it. A file that the server has refused does not tell where its labels are; such a label
+waits at the newest loaded version.
 """
 
 import time
@@ -23,73 +23,86 @@ PATIENCE_SECONDS = 300.0
 
 
 class RollOutError(RuntimeError):
-    """A server has not loaded what it was told to."""
+    """A server has not loaded the versions that models.config names."""
 
 
 def next_step(
     target: ModelServerConfig, now: ModelServerConfig, states: Mapping[str, Mapping[int, bool]]
 ) -> ModelServerConfig:
-    """What a server takes that has `now`: the versions of `target`, and its labels once all that they name is loaded.
+    """The next configuration that a server accepts: the versions of `target`, and its labels once all are loaded.
 
     All labels of all models move together: encoder and codebook, ranker and cluster IDs belong to each other.
 
     Args:
-        target: where to.
-        now: what the server was given last, whether or not it took it.
-        states: as `states_of` has it; nothing of a server that is not up, which takes every label.
+        target: the configuration to reach.
+        now: the configuration that the server was given last, whether or not it took it.
+        states: the result of `states_of`. It is empty for a server that is not up, which accepts every label.
     """
-    step, before = ModelServerConfig(), {one.name: one.version_labels for one in now.model_config_list.config}
+    step, before = ModelServerConfig(), {model.name: model.version_labels for model in now.model_config_list.config}
     step.CopyFrom(target)
     ready = all(
-        states.get(one.name, {}).get(version, False)
-        for one in target.model_config_list.config
-        for version in one.version_labels.values()
+        states.get(model.name, {}).get(version, False)
+        for model in target.model_config_list.config
+        for version in model.version_labels.values()
     )
-    for one in step.model_config_list.config:
-        known, labels = states.get(one.name, {}), before.get(one.name, {})
-        for label, version in list(one.version_labels.items()):
-            if not ready:
-                former = labels.get(label, version)
-                loaded = [number for number, is_loaded in known.items() if is_loaded]
-                one.version_labels[label] = former if former in known or not loaded else max(loaded)
-        versions = one.model_version_policy.specific.versions
-        versions[:] = sorted({*versions, *one.version_labels.values()})
+    for model in step.model_config_list.config:
+        known, labels = states.get(model.name, {}), before.get(model.name, {})
+        if not ready:
+            for label, version in list(model.version_labels.items()):
+                model.version_labels[label] = _waiting_place(labels.get(label, version), known)
+        versions = model.model_version_policy.specific.versions
+        versions[:] = sorted({*versions, *model.version_labels.values()})
     return step
 
 
-def states_of(server: str, models: Set[str]) -> dict[str, dict[int, bool]]:
-    """Model -> version -> whether the server at host:port can answer with it, or is still loading it.
+def _waiting_place(version: int, known: Mapping[int, bool]) -> int:
+    """Where a label waits: at its version if the server knows it, else at the newest loaded one."""
+    loaded = [number for number, is_loaded in known.items() if is_loaded]
+    return version if version in known or not loaded else max(loaded)
 
-    Nothing of a server that does not answer, nor of versions that it has not, or could not load.
+
+def states_of(server: str, models: Set[str]) -> dict[str, dict[int, bool]]:
+    """Asks a server which versions it has.
+
+    Args:
+        server: host:port of its gRPC.
+        models: names of the models to ask for.
+
+    Returns:
+        Model -> version -> True where the version is loaded, False where it is still being loaded. Models are missing
+        for which the server does not answer, and versions that it does not have or could not load.
     """
-    found: dict[str, dict[int, bool]] = {}
+    result: dict[str, dict[int, bool]] = {}
     state = ModelVersionStatus.State
     with grpc.insecure_channel(server) as channel:
         for model in models:
             request = GetModelStatusRequest(model_spec=model_spec(model))
             try:
                 states = ModelServiceStub(channel).GetModelStatus(request, timeout=ASK_SECONDS).model_version_status
-            except grpc.RpcError:  # Not up yet, or a model that it does not know yet: asked again.
+            except grpc.RpcError:  # The server is not up yet, or does not know the model yet. The caller asks again.
                 continue
             coming = (state.START, state.LOADING, state.AVAILABLE)
-            found[model] = {one.version: one.state == state.AVAILABLE for one in states if one.state in coming}
-    return found
+            result[model] = {
+                status.version: status.state == state.AVAILABLE for status in states if status.state in coming
+            }
+    return result
 
 
 def roll_out(file: Path, target: ModelServerConfig, comment: str, server: str | None) -> None:
-    """Brings models.config to `target`; with a running server in as many steps as that can take.
+    """Brings models.config to `target`, in as many steps as a running server needs.
 
     Args:
         file: models.config.
-        target: where to.
+        target: the configuration to reach.
         comment: first lines of the file.
         server: host:port of the gRPC of a server that follows the file; None if none does.
 
     Raises:
-        RollOutError: the server has not loaded the versions in time. They stay in the file, all labels where they were.
+        RollOutError: the server has not loaded the versions in time. The versions stay in the file, and all labels
+            stay where they were.
     """
     now = text_format.Parse(file.read_text(), ModelServerConfig()) if file.exists() and server else ModelServerConfig()
-    models, end = {one.name for one in target.model_config_list.config}, time.monotonic() + PATIENCE_SECONDS
+    models, end = {model.name for model in target.model_config_list.config}, time.monotonic() + PATIENCE_SECONDS
     while True:
         step = next_step(target, now, states_of(server, models) if server else {})
         if step != now:

@@ -1,4 +1,4 @@
-"""Does a stock server know every op of a SavedModel? Asked in a process that has loaded TensorFlow and nothing else."""
+"""Checks that a stock server knows every op of a SavedModel, in a process that has loaded nothing but TensorFlow."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def require_stock_ops(saved_models: Sequence[Path]) -> None:
     """Loads each SavedModel into a session, in a new process.
 
     Raises:
-        StockOpsError: an op is not registered there; names them.
+        StockOpsError: an op is not registered there, which the message names; or a file cannot be read.
     """
     run = subprocess.run(
         [sys.executable, "-m", "serving.bundle.stock_ops", *(str(path.resolve()) for path in saved_models)],
@@ -25,22 +25,24 @@ def require_stock_ops(saved_models: Sequence[Path]) -> None:
         text=True,
     )
     if run.returncode:
-        raise StockOpsError(run.stdout.strip() or f"the check failed: {run.stderr.strip()[-2000:]}")
+        raise StockOpsError(
+            run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "the check of the ops failed"
+        )
 
 
 def foreign_ops(saved_model: Path) -> set[str]:
-    """Ops of a SavedModel that this process does not know."""
+    """The ops of a SavedModel that this process does not know."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
     from tensorflow.python.framework import op_def_registry
 
     content = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
-    found: set[str] = set()
+    ops: set[str] = set()
     for graph in content.meta_graphs:
         functions = graph.graph_def.library.function
-        found |= {node.op for node in graph.graph_def.node}
-        found |= {node.op for function in functions for node in function.node_def}
-        found -= {function.signature.name for function in functions}
-    return {op for op in found if op_def_registry.get(op) is None}
+        ops |= {node.op for node in graph.graph_def.node}
+        ops |= {node.op for function in functions for node in function.node_def}
+        ops -= {function.signature.name for function in functions}
+    return {op for op in ops if op_def_registry.get(op) is None}
 
 
 def _main(saved_models: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""From arrays to arrays: what every API of the local server does with a request."""
+"""Runs one request: what the gRPC and the REST API of the local server share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,23 +26,23 @@ def answer(
     """Runs one request.
 
     Args:
-        models: that are served.
-        spec: which of them.
+        models: the loaded models.
+        spec: the model, version and signature that the request names.
         inputs: arrays by name.
-        outputs: names of the outputs wanted; none for all.
-        timeout_seconds: until which an answer is of use.
-        method: that the signature must be for; None for any (Predict).
+        outputs: names of the outputs to return; none for all.
+        timeout_seconds: how long the client waits for an answer.
+        method: the API that the signature must be for; None for Predict, which takes every signature.
 
     Returns:
         (spec with version and signature, arrays by output name).
 
     Raises:
-        AnswerError: with the code that TF Serving has for it.
+        AnswerError: with the code that TensorFlow Serving gives.
     """
     version, model = models.find(spec)
     name = spec.signature_name or DEFAULT_SIGNATURE
     if name not in model.signatures:
-        # TF Serving's Predict and its other APIs have different codes for this.
+        # Predict of TensorFlow Serving and its other APIs have different codes for this.
         code = grpc.StatusCode.INVALID_ARGUMENT if method else grpc.StatusCode.FAILED_PRECONDITION
         raise AnswerError(code, f"Serving signature key {name!r} not found; there are {sorted(model.signatures)}")
     signature = model.signatures[name]
@@ -53,25 +53,25 @@ def answer(
     if timeout_seconds is not None and timeout_seconds <= 0:
         raise AnswerError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
     try:
-        found = model.run(name, inputs, outputs, timeout_seconds)
+        answers = model.run(name, inputs, outputs, timeout_seconds)
     except tf.errors.OpError as error:
         raise AnswerError(_CODES[error.error_code], error.message) from error
     except UnicodeDecodeError as error:
-        # TensorFlow's message quotes the request, whose bytes are no text, and Python cannot raise it.
+        # The message of TensorFlow quotes the request. Its bytes are no text, and Python cannot raise it.
         message = error.object.decode(errors="replace") if isinstance(error.object, bytes) else str(error)
         raise AnswerError(grpc.StatusCode.INVALID_ARGUMENT, message) from error
     except MemoryError as error:
         raise AnswerError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the request needs more memory than there is") from error
     used = ModelSpec(name=spec.name, signature_name=name)
     used.version.value = version
-    return used, found
+    return used, answers
 
 
 def check(signature: SignatureDef, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> None:
     """Refuses arrays that do not fit a signature.
 
     Raises:
-        AnswerError: INVALID_ARGUMENT; names the input or output.
+        AnswerError: with the code INVALID_ARGUMENT; the message names the input or output.
     """
     missing, extra = sorted(set(signature.inputs) - set(inputs)), sorted(set(inputs) - set(signature.inputs))
     if missing or extra:

@@ -1,4 +1,4 @@
-"""The gRPC API of the local server, on tensorflow-serving-api's own stubs."""
+"""The gRPC API of the local server, on the stubs of tensorflow-serving-api."""
 
 import logging
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from serving.local.answering import answer
 from serving.local.loaded import AnswerError, LoadedModels
 
 LOG = logging.getLogger(__name__)
-#: Of an error. It travels in the trailing headers, each byte as up to three, and a client takes 8 KiB of these.
+#: Bytes of an error message. It travels in the trailing headers: a byte takes up to three there, of 8 KiB in all.
 LONGEST_MESSAGE = 2000
-SERVER_NAME = ("x-server", "courier local server")  # So that no figure of it passes for one of TF Serving.
+SERVER_NAME = ("x-server", "courier local server")  # So that nobody takes its figures for those of TensorFlow Serving.
 Response = TypeVar("Response")
 
 
@@ -46,12 +46,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Classify(
         self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
-        return _guarded(context, lambda: classified(*self._of_examples(request, context, "classify")))
+        return _guarded(context, lambda: classified(*self._answer_examples(request, context, "classify")))
 
     def Regress(
         self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
     ) -> regression_pb2.RegressionResponse:
-        return _guarded(context, lambda: regressed(*self._of_examples(request, context, "regress")))
+        return _guarded(context, lambda: regressed(*self._answer_examples(request, context, "regress")))
 
     def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
@@ -69,13 +69,18 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
 
-    def _of_examples(self, request, context: grpc.ServicerContext, method: Method) -> tuple[ModelSpec, dict]:
+    def _answer_examples(
+        self,
+        request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest,
+        context: grpc.ServicerContext,
+        method: Method,
+    ) -> tuple[ModelSpec, dict[str, np.ndarray]]:
         inputs = {"inputs": serialised_examples(request.input)}
         return answer(self.models, request.model_spec, inputs, (), context.time_remaining(), method)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus. The versions follow models.config: a request to reload is refused."""
+    """GetModelStatus. It refuses a request to reload, since the versions follow models.config."""
 
     def __init__(self, models: LoadedModels) -> None:
         self.models = models
@@ -92,17 +97,17 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def classified(spec: ModelSpec, outputs: dict[str, np.ndarray]) -> classification_pb2.ClassificationResponse:
-    """[B, C] classes and scores as a response."""
+    """Writes [B, C] classes and scores as a response."""
     response = classification_pb2.ClassificationResponse(model_spec=spec)
     for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
-        one = response.result.classifications.add()
+        row = response.result.classifications.add()
         for label, score in zip(labels, scores, strict=True):
-            one.classes.add(label=label.decode(), score=score)
+            row.classes.add(label=label.decode(), score=score)
     return response
 
 
 def regressed(spec: ModelSpec, outputs: dict[str, np.ndarray]) -> regression_pb2.RegressionResponse:
-    """[B] values as a response."""
+    """Writes [B] values as a response."""
     response = regression_pb2.RegressionResponse(model_spec=spec)
     for value in outputs["outputs"]:
         response.result.regressions.add(value=value)
@@ -112,10 +117,10 @@ def regressed(spec: ModelSpec, outputs: dict[str, np.ndarray]) -> regression_pb2
 def metadata(
     models: LoadedModels, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of a version.
+    """Describes the signatures of a version.
 
     Raises:
-        AnswerError: no such version, or other metadata than `signature_def` is asked for.
+        AnswerError: there is no such version, or the request is for other metadata than `signature_def`.
     """
     if list(request.metadata_field) != ["signature_def"]:
         raise AnswerError(
@@ -131,24 +136,26 @@ def metadata(
     return response
 
 
-def said(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """The message of an error, cut to LONGEST_MESSAGE bytes."""
     message = str(error).encode(errors="replace")
     return message[:LONGEST_MESSAGE].decode(errors="ignore") + (" ..." if len(message) > LONGEST_MESSAGE else "")
 
 
 def _guarded(context: grpc.ServicerContext, respond: Callable[[], Response]) -> Response:
-    """The response, or the status that says what is wrong."""
+    """Returns the response, or ends the call with the status that says what is wrong."""
     request_id = dict(context.invocation_metadata()).get(REQUEST_ID, "-")[:LONGEST_MESSAGE]
     context.send_initial_metadata([SERVER_NAME])
     try:
         return respond()
     except AnswerError as error:
-        LOG.info("request %s: %s %s", request_id, error.code.name, said(error))
-        context.abort(error.code, said(error))
+        LOG.info("request %s: %s %s", request_id, error.code.name, message_of(error))
+        code, message = error.code, message_of(error)
     except MessageError as error:
-        LOG.info("request %s: %s", request_id, said(error))
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, said(error))
+        LOG.info("request %s: %s", request_id, message_of(error))
+        code, message = grpc.StatusCode.INVALID_ARGUMENT, message_of(error)
     except Exception:
         LOG.exception("request %s", request_id)
-        context.abort(grpc.StatusCode.INTERNAL, f"the server failed; its log has request {request_id}")
+        code, message = grpc.StatusCode.INTERNAL, f"the server failed; its log has request {request_id}"
+    context.abort(code, message)
+    raise AssertionError("abort() raises")

@@ -1,6 +1,6 @@
-"""A server for laptops and tests: TF Serving's gRPC and REST API over the same SavedModels, without TF Serving.
+"""A server for laptops and tests, with the gRPC and REST API of TensorFlow Serving over the same SavedModels.
 
-It runs each request by itself (no batching), in Python threads around TensorFlow sessions.
+It joins no requests into batches: each runs by itself, in Python threads around TensorFlow sessions.
 """
 
 import logging
@@ -23,15 +23,15 @@ THREADS = 16
 
 
 class LocalServer:
-    """Serves a bundle until it is stopped; picks up new versions and labels while it runs.
+    """Serves a bundle until it is stopped, and follows new versions and labels while it runs.
 
     Args:
         bundle: folder with models.config.
         models: folder of the models.
-        port, rest_port: of gRPC and REST; 0 takes a free one.
-        host: to listen on.
-        warm_up: replay the requests in a version before it takes traffic.
-        poll_seconds: between two looks at models.config.
+        port, rest_port: ports of gRPC and REST; 0 takes a free one.
+        host: name or address to listen on.
+        warm_up: whether a version replays its warm-up requests before it takes traffic.
+        poll_seconds: time between two looks at models.config.
 
     Raises:
         BundleError: models.config is missing or broken.
@@ -51,7 +51,7 @@ class LocalServer:
         self.models = LoadedModels(bundle / MODELS_CONFIG, models, warm_up)
         self._poll_seconds, self._stopped = poll_seconds, threading.Event()
         self._health = health.HealthServicer()
-        # Messages of any size, as TF Serving takes them; a port is ours alone, or an error.
+        # TensorFlow Serving takes messages of any size. A port that another process uses is an error.
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
@@ -64,7 +64,7 @@ class LocalServer:
         self._rest = RestServer(host, rest_port, self.models)
         self.port = self._grpc.add_insecure_port(f"{host}:{port}")
         self.rest_port = self._rest.server_address[1]
-        # After the ports, which may be taken: loading takes long.
+        # The ports come first, since they may be taken: loading takes long.
         self.models.refresh()
         self._tell_health()
         self._grpc.start()
@@ -72,7 +72,7 @@ class LocalServer:
             threading.Thread(target=work, daemon=True).start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
-        """Takes no new requests, and lets those that are running end."""
+        """Takes no new requests, and lets running ones end."""
         self._stopped.set()
         self._health.enter_graceful_shutdown()
         ended = self._grpc.stop(grace_seconds)

@@ -1,4 +1,4 @@
-"""The REST API of the local server: the paths and the JSON of TF Serving."""
+"""The REST API of the local server, with the paths and the JSON of TensorFlow Serving."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ from serving.bundle.messages import MessageError, model_spec
 from serving.client.contract import DEFAULT_SIGNATURE, REQUEST_ID, TIMEOUT_HEADER
 from serving.local import rest_json
 from serving.local.answering import answer
-from serving.local.grpc_api import metadata, said
+from serving.local.grpc_api import message_of, metadata
 from serving.local.loaded import AnswerError, LoadedModels
 
 LOG = logging.getLogger(__name__)
-MOST_BYTES = 1 << 30  # Of a request.
+MOST_BYTES = 1 << 30  # In the body of a request.
 
 _PATH = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
@@ -49,7 +49,7 @@ _HTTP = {
 
 
 class RestServer(ThreadingHTTPServer):
-    """Serves loaded models; port 0 takes a free one."""
+    """Serves loaded models over HTTP; port 0 takes a free one."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -61,7 +61,7 @@ class RestServer(ThreadingHTTPServer):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """While a request is answered."""
+        """Counts a request while it is answered."""
         with self._ended:
             self._running += 1
         try:
@@ -72,20 +72,20 @@ class RestServer(ThreadingHTTPServer):
                 self._ended.notify_all()
 
     def drain(self, seconds: float) -> None:
-        """Takes no new connections, and waits until the requests that are running are answered, at most `seconds`."""
+        """Takes no new connections, and waits up to `seconds` until the running requests are answered."""
         self.shutdown()
         with self._ended:
             self._ended.wait_for(lambda: not self._running, seconds)
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no fault of the server."""
+        """Notes that a client has gone away, which is no fault of the server."""
         LOG.info("connection of %s ended", client_address, exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 60  # Of an idle connection.
+    timeout = 60  # Seconds until an idle connection is closed.
     server: RestServer
 
     def do_GET(self) -> None:
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self._respond(body)
 
     def _refuse(self, status: int, error: str) -> None:
-        self.close_connection = True  # What follows cannot be told from the next request.
+        self.close_connection = True  # The rest of this body cannot be told from the next request.
         self._write(status, {"error": error})
 
     def _respond(self, body: bytes) -> None:
@@ -116,11 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, content = 200, self._content(body)
         except AnswerError as error:
-            LOG.info("request %s: %s %s", request_id, error.code.name, said(error))
-            status, content = _HTTP.get(error.code, 500), {"error": said(error)}
+            LOG.info("request %s: %s %s", request_id, error.code.name, message_of(error))
+            status, content = _HTTP.get(error.code, 500), {"error": message_of(error)}
         except MessageError as error:
-            LOG.info("request %s: %s", request_id, said(error))
-            status, content = 400, {"error": said(error)}
+            LOG.info("request %s: %s", request_id, message_of(error))
+            status, content = 400, {"error": message_of(error)}
         except Exception:
             LOG.exception("request %s", request_id)
             status, content = 500, {"error": f"the server failed; its log has request {request_id}"}
@@ -136,9 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             request = GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
             return MessageToDict(metadata(models, request), preserving_proto_field_name=True)
         if not match["verb"]:
-            return {"model_version_status": [_state(one) for one in models.status(spec).model_version_status]}
+            return {"model_version_status": [_state(status) for status in models.status(spec).model_version_status]}
         content = rest_json.parse(body)
-        spec.signature_name = _name(content)
+        spec.signature_name = _signature_name(content)
         return {"predict": self._predict, "classify": self._classify, "regress": self._regress}[match["verb"]](
             spec, content
         )
@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         return rest_json.outputs_to(answer(self.server.models, spec, inputs, (), self._timeout())[1], by_row)
 
     def _classify(self, spec: ModelSpec, content: dict[str, Any]) -> dict[str, Any]:
-        outputs = self._of_examples(spec, content, "classify")
+        outputs = self._answer_examples(spec, content, "classify")
         rows = zip(outputs["classes"], outputs["scores"].tolist(), strict=True)
         return {
             "results": [
@@ -164,9 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _regress(self, spec: ModelSpec, content: dict[str, Any]) -> dict[str, Any]:
-        return {"results": self._of_examples(spec, content, "regress")["outputs"].tolist()}
+        return {"results": self._answer_examples(spec, content, "regress")["outputs"].tolist()}
 
-    def _of_examples(self, spec: ModelSpec, content: dict[str, Any], method: Method) -> dict[str, Any]:
+    def _answer_examples(self, spec: ModelSpec, content: dict[str, Any], method: Method) -> dict[str, Any]:
         inputs = {"inputs": rest_json.examples_of(content)}
         return answer(self.server.models, spec, inputs, (), self._timeout(), method)[1]
 
@@ -202,7 +202,7 @@ def _state(version: ModelVersionStatus) -> dict[str, Any]:
     return {"version": str(version.version), "state": ModelVersionStatus.State.Name(version.state), "status": status}
 
 
-def _name(content: dict[str, Any]) -> str:
+def _signature_name(content: dict[str, Any]) -> str:
     name = content.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str):
         raise MessageError("'signature_name' must be a string")

@@ -1,4 +1,7 @@
-"""TF Serving's JSON to arrays and back: rows (`instances`) or columns (`inputs`), bytes as {"b64": ...}."""
+"""Translates the JSON of TensorFlow Serving to arrays and back.
+
+A request holds rows (`instances`) or columns (`inputs`). Bytes are written as {"b64": ...}.
+"""
 
 import base64
 import binascii
@@ -19,16 +22,16 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request.
+    """Reads the JSON object of a request.
 
     Raises:
-        MessageError: it is none.
+        MessageError: the body is no JSON object.
     """
     try:
         text = body.decode()
         content = json.loads(text)
         if _SURROGATE.search(text):
-            json.dumps(content, ensure_ascii=False).encode()  # Half a character is no text, which json lets pass.
+            json.dumps(content, ensure_ascii=False).encode()  # json lets half a character pass, which is no text.
     except (ValueError, RecursionError) as error:
         raise MessageError(f"JSON Parse Error: {error}") from error
     if not isinstance(content, dict):
@@ -37,19 +40,20 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def inputs_of(content: Mapping[str, Any], signature: SignatureDef) -> tuple[dict[str, np.ndarray], bool]:
-    """The arrays of a predict request.
+    """Reads the arrays of a predict request.
 
     Returns:
         (arrays by input name, whether they came as rows).
 
     Raises:
-        MessageError: neither or both of the forms, rows of different names or shapes, values of another kind.
+        MessageError: the request has neither or both of the forms, rows with different names or shapes, or values of
+            another kind.
     """
     by_row = "instances" in content
     if by_row == ("inputs" in content):
         raise MessageError("a request must have either 'instances' or 'inputs'")
     columns = _columns(content["instances"], signature) if by_row else content["inputs"]
-    # One input may stand without its name; an object with b64 is a value, too.
+    # The only input of a signature may lack its name. An object with b64 is a value.
     if not isinstance(columns, dict) or set(columns) == {"b64"}:
         if len(signature.inputs) != 1:
             raise MessageError(f"the inputs must be named: {sorted(signature.inputs)}")
@@ -63,7 +67,11 @@ def inputs_of(content: Mapping[str, Any], signature: SignatureDef) -> tuple[dict
 
 
 def outputs_to(outputs: Mapping[str, np.ndarray], by_row: bool) -> dict[str, Any]:
-    """The response to a predict request, in the form in which it came."""
+    """Writes the response to a predict request in the form of the request.
+
+    >>> outputs_to({"y": np.array([1, 2]), "z": np.array([3, 4])}, by_row=True)
+    {'predictions': [{'y': 1, 'z': 3}, {'y': 2, 'z': 4}]}
+    """
     columns = {name: _listed(value, name.endswith(BYTES_SUFFIX)) for name, value in outputs.items()}
     if not by_row:
         return {"outputs": columns if len(columns) != 1 else next(iter(columns.values()))}
@@ -74,7 +82,7 @@ def outputs_to(outputs: Mapping[str, np.ndarray], by_row: bool) -> dict[str, Any
 
 
 def examples_of(content: Mapping[str, Any]) -> np.ndarray:
-    """[B] serialised examples of a request to classify or regress, its context merged into each.
+    """Reads the [B] serialised examples of a request to classify or regress, with its context merged into each.
 
     Raises:
         MessageError: there are none, or a feature has values of several kinds.
@@ -102,24 +110,24 @@ def _array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
         shape = _strings(name, value, leaves)
         return np.array(leaves, object).reshape(shape)
     try:
-        found = np.array(value)
+        array = np.array(value)
     except (ValueError, OverflowError) as error:
         raise MessageError(
             f"input {name!r} is no tensor: its rows differ in length, or are nested too deeply"
         ) from error
-    if found.size == 0:
-        return found.astype(dtype.as_numpy_dtype)
+    if array.size == 0:
+        return array.astype(dtype.as_numpy_dtype)
     kinds = {True: "iuf", False: "iu"}[dtype.is_floating] if not dtype.is_bool else "b"
-    if found.dtype.kind not in kinds:
-        raise MessageError(f"input {name!r} must be {dtype.name}, but holds {_kind(found)}")
-    if dtype.is_integer and (found.min() < dtype.min or found.max() > dtype.max):
-        raise MessageError(f"input {name!r} must be {dtype.name}, but holds {found.min()} to {found.max()}")
-    return found.astype(dtype.as_numpy_dtype)
+    if array.dtype.kind not in kinds:
+        raise MessageError(f"input {name!r} must be {dtype.name}, but holds {_kind(array)}")
+    if dtype.is_integer and (array.min() < dtype.min or array.max() > dtype.max):
+        raise MessageError(f"input {name!r} must be {dtype.name}, but holds {array.min()} to {array.max()}")
+    return array.astype(dtype.as_numpy_dtype)
 
 
-def _kind(found: np.ndarray) -> str:
+def _kind(array: np.ndarray) -> str:
     return {"b": "booleans", "f": "numbers with a fraction", "i": "integers", "u": "integers"}.get(
-        found.dtype.kind, "something else"
+        array.dtype.kind, "something else"
     )
 
 
@@ -154,9 +162,9 @@ def _listed(value: np.ndarray, as_bytes: bool) -> Any:
         written = [{"b64": base64.b64encode(leaf).decode()} for leaf in value.ravel()]
     else:
         written = [leaf.decode(errors="replace") for leaf in value.ravel()]
-    found = np.empty(value.size, object)
-    found[:] = written
-    return found.reshape(value.shape).tolist()
+    array = np.empty(value.size, object)
+    array[:] = written
+    return array.reshape(value.shape).tolist()
 
 
 def _example(features: Mapping[str, Any]) -> tf.train.Example:
@@ -164,15 +172,15 @@ def _example(features: Mapping[str, Any]) -> tf.train.Example:
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
         feature = example.features.feature[name]
-        if all(isinstance(one, int) and not isinstance(one, bool) for one in values) and values:
-            if not all(-(2**63) <= one < 2**63 for one in values):
+        if values and all(isinstance(number, int) and not isinstance(number, bool) for number in values):
+            if not all(-(2**63) <= number < 2**63 for number in values):
                 raise MessageError(f"feature {name!r} holds an integer of more than 64 bits")
             feature.int64_list.value.extend(values)
-        elif all(isinstance(one, int | float) and not isinstance(one, bool) for one in values) and values:
+        elif values and all(isinstance(number, int | float) and not isinstance(number, bool) for number in values):
             try:
-                feature.float_list.value.extend(float(one) for one in values)
+                feature.float_list.value.extend(float(number) for number in values)
             except OverflowError as error:
                 raise MessageError(f"feature {name!r} holds a number that is too large") from error
         else:
-            feature.bytes_list.value.extend(_bytes(name, one) for one in values)
+            feature.bytes_list.value.extend(_bytes(name, text) for text in values)
     return example

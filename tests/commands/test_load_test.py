@@ -1,6 +1,5 @@
-"""Load tests against a server that stalls, their figures by NumPy; the request log, and skew that was put in."""
+"""Load tests against a server that stalls, their figures by NumPy; and what a request log holds."""
 
-import dataclasses
 import json
 import threading
 import time
@@ -28,15 +27,11 @@ from courier_tf.commands.load_test import (
     warm_up_requests,
 )
 from courier_tf.exporting import registry
-from courier_tf.exporting import skew as skews
-from courier_tf.exporting.skew import SkewError
-from courier_tf.workdir.artefacts import ArtefactError
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.messages import model_spec, predict_request
-from serving.client.client import CourierClient
 from serving.client.request_log import RequestLog, RequestLogError, read_log
 from serving.local.local_server import LocalServer
-from tests.served_shop import IDS
+from tests.servers import write_log
 
 
 def test_figures_by_numpy():
@@ -139,7 +134,7 @@ def test_a_log_is_sent_again(shop, server, tmp_path):
     """By the command: of the models asked for, under the label asked for, what stands in the log."""
     from courier_tf.commands import program
 
-    log, again = logged(shop, server, tmp_path / "log"), []
+    log, again = write_log(server.port, tmp_path / "log"), []
     asked = logged_requests(log, registry.model_names(), "canary")
     assert len(asked) == 8 and {request.model_spec.version_label for request in asked} == {"canary"}
     first = next(iter(read_log(log))).request
@@ -165,86 +160,16 @@ def test_a_log_is_sent_again(shop, server, tmp_path):
     assert len(again) == 40 and {(signature, str(items)) for signature, items in again} == sent
 
 
-def logged(shop, server, folder, share=1.0):
-    """A log of requests with known and unknown ids, padding and parts."""
-    log = RequestLog(folder, share)
-    with CourierClient(f"localhost:{server.port}", label="canary", timeout_seconds=20, log=log) as client:
-        for user in range(6):
-            client.rank(f"u{user}", IDS[:user], IDS[user : user + 5])
-        client.score(["u1", "stranger"], [[], IDS[:7]], ["i001", "no item"])
-        client.similar_to_items(["i001"])
-    log.close()
-    return folder
-
-
 def test_a_log_holds_what_was_asked_and_answered(shop, server, tmp_path):
-    records = list(read_log(logged(shop, server, tmp_path / "log")))
+    records = list(read_log(write_log(server.port, tmp_path / "log")))
     assert [record.model for record in records] == [schema.CTR_RANKER] * 7 + [schema.SIMILAR_ITEMS]
     again = GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
     for record in records[:7]:
         expected = again.run(record.request.signature, record.request.inputs)["probability"]
         np.testing.assert_allclose(record.outputs["probability"], expected, atol=1e-6)
-    some = list(read_log(logged(shop, server, tmp_path / "some", share=0.5)))
+    some = list(read_log(write_log(server.port, tmp_path / "some", share=0.5)))
     assert 0 < len(some) < 8
     with pytest.raises(RequestLogError, match="between 0 and 1"):
         RequestLog(tmp_path / "x", 2)
     with pytest.raises(RequestLogError, match="does not exist"):
         list(read_log(tmp_path / "nothing"))
-
-
-@pytest.fixture
-def train_like_valid(monkeypatch):
-    """The small shop has valid impressions alone."""
-    batches = skews.impression_batches
-    monkeypatch.setattr(skews, "impression_batches", lambda ingest, _, **words: batches(ingest, "valid", **words))
-
-
-def test_no_skew_where_nothing_was_changed(shop, server, tmp_path, train_like_valid, capsys):
-    found = skews.skew(shop.workdir, logged(shop, server, tmp_path / "log"))
-    assert found["scores"] == {
-        "compared": 32,
-        "of_other_versions": 0,
-        "largest_difference": pytest.approx(0, abs=1e-5),
-        "share_that_differs": 0.0,
-    }
-    log = found["features"]["log"]
-    assert log["pairs"] == 32 and log["users_that_the_ranker_does_not_know"] == pytest.approx(1 / 32)
-    assert log["items_not_in_the_catalogue"] == pytest.approx(1 / 32)
-    assert log["without_history"] == pytest.approx(6 / 32)
-    assert log["mean_history_length"] == pytest.approx((5 * (1 + 2 + 3 + 4 + 4) + 4) / 32)
-    assert "scores compared" in capsys.readouterr().out
-
-
-def test_skew_of_parts_that_do_not_belong_together(workdir):
-    file = workdir / "cluster" / "artefact.json"
-    content = json.loads(file.read_text())
-    former, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
-    file.write_text(json.dumps(content))
-    with pytest.raises(ArtefactError, match=f"cluster belongs to the encoder another, but .*pretrain holds {former}"):
-        skews.skew(workdir, workdir / "log")
-
-
-def test_of_hashed_users_nobody_knows_which_are_unknown(shop, server, tmp_path, train_like_valid, monkeypatch):
-    plan = skews.load_plan(shop.stages.ranker)
-    hashed = plan._replace(architecture=dataclasses.replace(plan.architecture, user_buckets=7))
-    monkeypatch.setattr(skews, "load_plan", lambda _: hashed)
-    found = skews.skew(shop.workdir, logged(shop, server, tmp_path / "log"))
-    for side in found["features"].values():
-        assert "users_that_the_ranker_does_not_know" not in side and side["items_not_in_the_catalogue"] <= 1 / 32
-
-
-def test_skew_of_scores_is_told(shop, server, tmp_path, train_like_valid):
-    """One logged history lacks what the server was asked with: as if features were built otherwise there."""
-    log = RequestLog(tmp_path / "log", 1.0)
-    for number, record in enumerate(read_log(logged(shop, server, tmp_path / "true"))):
-        inputs = dict(record.request.inputs)
-        if number == 5:
-            inputs["history_item_ids"] = np.full_like(inputs["history_item_ids"], b"")
-        log.add(record.model, record.request.signature, inputs, record.outputs)
-    log.close()
-    with pytest.raises(SkewError, match=r"15\.6 % of the 32 scores of version \[1\] differ"):
-        skews.skew(shop.workdir, tmp_path / "log")
-    empty = RequestLog(tmp_path / "empty", 0.0)
-    empty.close()
-    with pytest.raises(SkewError, match="holds no request to ctr_ranker"):
-        skews.skew(shop.workdir, tmp_path / "empty")
