@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from courier_tf.schema import RowStatus
+from serving.client.contract import RowStatus
 
 MAX_PIXELS = 50_000_000  # Larger photos are refused before they are decoded: a small file can unpack to gigabytes.
 

@@ -1,25 +1,11 @@
 """Every name that crosses a file boundary, defined once: raw columns, TFRecord features, splits, places in a workdir.
 
-Nothing here imports TensorFlow: the record job, the readers and the server all take their names from this file.
+Nothing here imports TensorFlow: the record job and the readers take their names from this file. What the client and
+the served models share is in serving/client/contract.py.
 """
 
 import dataclasses
 from typing import Literal
-
-from serving.client.contract import BY_EMBEDDING as BY_EMBEDDING
-from serving.client.contract import BY_PHOTO as BY_PHOTO
-from serving.client.contract import CLASSIFY as CLASSIFY
-from serving.client.contract import CTR_RANKER as CTR_RANKER
-from serving.client.contract import DEFAULT_SIGNATURE as DEFAULT_SIGNATURE
-from serving.client.contract import EXAMPLES as EXAMPLES
-from serving.client.contract import IMAGE_EMBEDDER as IMAGE_EMBEDDER
-from serving.client.contract import MAX_CANDIDATES as MAX_CANDIDATES
-from serving.client.contract import PIXELS as PIXELS
-from serving.client.contract import RANK as RANK
-from serving.client.contract import REGRESS as REGRESS
-from serving.client.contract import SERVED_MODELS as SERVED_MODELS
-from serving.client.contract import SIMILAR_ITEMS as SIMILAR_ITEMS
-from serving.client.contract import RowStatus as RowStatus
 
 # --- The raw format: what a shop hands over -------------------------------------------------------------------------
 
@@ -92,7 +78,7 @@ SCANN_MODELS_FOLDER = "models_scann"  # models_scann/similar_items/1, for a serv
 BUNDLE_FOLDER = "serving"  # What a server is started with.
 MODEL_CARD = "model_card.md"  # In the bundle.
 
-# --- What is served; the names of models and signatures are in serving/client/contract.py ----------------------------
+# --- Features of a request; the names of models and signatures are in serving/client/contract.py --------------------
 
 #: Features of a tf.Example that the ranker takes.
 EXAMPLE_FEATURES = ("user_id", "history_item_ids", "item_id")

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.exporting.versions import newest_version
-from courier_tf.schema import CTR_RANKER
 from courier_tf.workdir.artefacts import ArtefactError
 from serving.bundle.graph_model import GraphModel
+from serving.client.contract import CTR_RANKER
 
 
 def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequence[str]) -> np.ndarray:

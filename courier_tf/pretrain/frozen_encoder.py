@@ -10,7 +10,7 @@ from tensorflow import keras
 
 from courier_tf import images
 from courier_tf.pretrain.encoder import load_encoder
-from courier_tf.schema import DEFAULT_SIGNATURE
+from serving.client.contract import DEFAULT_SIGNATURE
 
 
 class FrozenEncoder(tf.Module):

@@ -7,7 +7,6 @@ import numpy as np
 
 # Models and their signatures.
 CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS = "ctr_ranker", "image_embedder", "similar_items"
-SERVED_MODELS = (CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS)
 
 DEFAULT_SIGNATURE = "serving_default"  # Each model has it.
 RANK, EXAMPLES, CLASSIFY, REGRESS = "rank", "examples", "classify", "regress"  # Further signatures of the ranker.

@@ -42,6 +42,7 @@ from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import Settings
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.messages import model_spec, predict_request
+from serving.client import contract
 
 REPEATS, WARM = 60, 5
 RANK_REPEATS = 1000  # One call in a hundred is above the 99th percentile: there must be some of them.
@@ -87,16 +88,16 @@ def flops_per_second() -> float:
 
 def rank_part(chain: Chain, ranker_directory: Path, history_length: int) -> dict:
     """One user and 500 candidates."""
-    served = GraphModel(newest_version(chain.workdir / schema.MODELS_FOLDER / schema.CTR_RANKER))
+    served = GraphModel(newest_version(chain.workdir / schema.MODELS_FOLDER / contract.CTR_RANKER))
     requests = ranker_requests(chain.directory("ingest"), history_length)
-    ranked = next(r for r in requests if r.signature == schema.RANK and r.inputs["item_id"].shape == (1, CANDIDATES))
+    ranked = next(r for r in requests if r.signature == contract.RANK and r.inputs["item_id"].shape == (1, CANDIDATES))
     inputs = dict(ranked.inputs)
     # A full history: what costs most.
     inputs["history_item_ids"] = inputs["item_id"][:, :history_length]
     pairs = {name: np.repeat(inputs[name], CANDIDATES, axis=0) for name in ("user_id", "history_item_ids")}
     pairs["item_id"] = inputs["item_id"][0]
     single = {name: value[:1] for name, value in pairs.items()}
-    rank = milliseconds(lambda: served.run(schema.RANK, inputs), RANK_REPEATS)
+    rank = milliseconds(lambda: served.run(contract.RANK, inputs), RANK_REPEATS)
     rows = milliseconds(lambda: served(**pairs))
     one_by_one = CANDIDATES * milliseconds(lambda: served(**single))
     bound = 1000 * flops_of_rank(load_ranker(ranker_directory), history_length, CANDIDATES) / flops_per_second()
@@ -112,11 +113,11 @@ def rank_part(chain: Chain, ranker_directory: Path, history_length: int) -> dict
 
 def embedder_part(chain: Chain, image_size: int) -> dict:
     """Photos per second, against the encoder alone on pixels."""
-    served = GraphModel(newest_version(chain.workdir / schema.MODELS_FOLDER / schema.IMAGE_EMBEDDER))
+    served = GraphModel(newest_version(chain.workdir / schema.MODELS_FOLDER / contract.IMAGE_EMBEDDER))
     bare = FrozenEncoder(chain.directory("pretrain") / ENCODER_FOLDER, image_size)
     encode = tf.function(bare.encode, autograph=False)
     found = {}
-    for request in photo_requests(chain.directory("ingest"), schema.DEFAULT_SIGNATURE):
+    for request in photo_requests(chain.directory("ingest"), contract.DEFAULT_SIGNATURE):
         photos = request.inputs["photos"]
         if len(photos) in (1, 32):
             pixels = tf.zeros([len(photos), image_size, image_size, 3], tf.uint8)
@@ -143,9 +144,9 @@ def server_part(chain: Chain, history_length: int) -> dict:
         inputs = next(
             r.inputs
             for r in ranker_requests(chain.directory("ingest"), history_length)
-            if r.signature == schema.RANK and r.inputs["item_id"].shape == (1, CANDIDATES)
+            if r.signature == contract.RANK and r.inputs["item_id"].shape == (1, CANDIDATES)
         )
-        request = predict_request(model_spec(schema.CTR_RANKER, schema.RANK, label="canary"), inputs)
+        request = predict_request(model_spec(contract.CTR_RANKER, contract.RANK, label="canary"), inputs)
         load_test(f"localhost:{port}", [request], 5, 2, 10)  # Warm.
         best, p99 = 0.0, {}
         for rate in RATES:

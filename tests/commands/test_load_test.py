@@ -14,7 +14,6 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-from courier_tf import schema
 from courier_tf.commands.load_test import (
     LoadTestError,
     Sent,
@@ -29,6 +28,7 @@ from courier_tf.commands.load_test import (
 from courier_tf.exporting import registry
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.messages import model_spec, predict_request
+from serving.client import contract
 from serving.client.request_log import RequestLog, RequestLogError, read_log
 from serving.local.local_server import LocalServer
 from tests.servers import write_log
@@ -162,8 +162,8 @@ def test_a_log_is_sent_again(shop, server, tmp_path):
 
 def test_a_log_holds_what_was_asked_and_answered(shop, server, tmp_path):
     records = list(read_log(write_log(server.port, tmp_path / "log")))
-    assert [record.model for record in records] == [schema.CTR_RANKER] * 7 + [schema.SIMILAR_ITEMS]
-    again = GraphModel(shop.workdir / "models" / schema.CTR_RANKER / "1")
+    assert [record.model for record in records] == [contract.CTR_RANKER] * 7 + [contract.SIMILAR_ITEMS]
+    again = GraphModel(shop.workdir / "models" / contract.CTR_RANKER / "1")
     for record in records[:7]:
         expected = again.run(record.request.signature, record.request.inputs)["probability"]
         np.testing.assert_allclose(record.outputs["probability"], expected, atol=1e-6)
