@@ -80,7 +80,7 @@ def measured(request, tmp_path_factory):
     return request.param, {mode: 100 * roc_auc_score(evaluation.clicked, scores[mode]) for mode in modes}, gains
 
 
-def test_the_true_looks_help_only_where_they_drive_clicks_and_chance_cannot_be_ranked(measured):
+def test_the_true_styles_help_only_where_they_drive_clicks_and_chance_cannot_be_ranked(measured):
     kind, auc, gains = measured
     if kind == "signal":
         assert auc["none"] > 50 + NOTHING and auc["cluster_id"] > auc["none"] + NOTHING
