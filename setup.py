@@ -15,7 +15,10 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["courier_tf*", "beam_jobs*", "serving*"]),
-    package_data={"serving.bundle": ["docker-compose.yml", "server_config.proto"]},
+    package_data={
+        "courier_tf.experiment": ["grids/*.json"],
+        "serving.bundle": ["docker-compose.yml", "server_config.proto"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=[
         "tensorflow>=2.16.2,<2.21",

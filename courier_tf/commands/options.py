@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from courier_tf.experiment.grids import Until
+from courier_tf.experiment.grid import Until
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings
@@ -117,22 +117,24 @@ class Serve:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment(Stage):
-    """Run a grid of settings and seeds that share what they can; a table with paired intervals, and plots."""
+    """Run the variants of a grid with several seeds; tables with paired intervals, and plots."""
 
     grid: tyro.conf.Positional[str] = tyro.MISSING
-    """A grid: paper-methods, paper-modes, paper-ablations, open-questions, clusters, categories, or a JSON file with
-    one."""
+    """A grid: paper-methods, paper-modes, paper-ablations, open-questions, clusters, negatives, previous-day,
+    daily-retrain, or a JSON file with one."""
     raw: str = tyro.MISSING
     """Folder or URI in the raw format."""
     seeds: tuple[int, ...] = ()
-    """Seeds of each run. Default: the grid's."""
+    """Seeds of each variant. Default: the grid's."""
     parallel: int = 1
-    """Runs at a time, fewer where there is too little memory: each is taken for as large as the largest that has
-    finished, and until one has, one runs alone."""
+    """Runs at a time. Fewer run where memory is short: each is assumed to need as much as the largest so far."""
     final: bool = False
-    """Measure on the test span; each run's reading is counted."""
+    """Measure on the test span; the reading of each run is counted."""
     until: Until = "rank"
     """pretrain: no rankers; encoders are compared by their held-out score on valid alone."""
+    claims: Path | None = None
+    """JSON file with claims about the gains, by grid. They are judged in results.md; the command fails where one does
+    not hold."""
 
 
 @dataclasses.dataclass(frozen=True)

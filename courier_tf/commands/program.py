@@ -136,11 +136,12 @@ def _run(command: object, beams: list[str]) -> None:
 
 def _run_experiment(command: Experiment, arguments: Sequence[str]) -> None:
     from courier_tf.chain import Chain
-    from courier_tf.experiment.experiment import TABLE_FILE, experiment
-    from courier_tf.experiment.grids import grid_of
-    from courier_tf.experiment.store import STORE_FOLDER
+    from courier_tf.experiment.claims import ClaimsError, read_claims
+    from courier_tf.experiment.grid import grid_of
+    from courier_tf.experiment.run_grid import TABLES_FILE, results_folder, run_grid
 
     grid = grid_of(command.grid)
+    claims = read_claims(command.claims, grid) if command.claims else []
     # By their words: a value that is the default is given, too.
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
     given = {name for name in command.settings.by_name() if words & {name, f"no_{name}"}}
@@ -149,11 +150,22 @@ def _run_experiment(command: Experiment, arguments: Sequence[str]) -> None:
     Chain(command.workdir, command.settings).write_settings()
     if command.seeds:
         grid = dataclasses.replace(grid, seeds=command.seeds)
-    options = {"final": command.final, "parallel": command.parallel, "until": command.until}
-    # The stages beside it serve other grids, and both spans.
-    own = command.workdir / Path(command.grid).stem / ("test" if command.final else "valid")
-    experiment(grid, command.raw, own, command.workdir / STORE_FOLDER, command.settings, **options)
-    print((own / TABLE_FILE).read_text())
+    tables = results_folder(command.workdir, grid, command.final) / TABLES_FILE
+    try:
+        run_grid(
+            grid,
+            command.raw,
+            command.workdir,
+            command.settings,
+            final=command.final,
+            parallel=command.parallel,
+            until=command.until,
+            claims=claims,
+        )
+    except ClaimsError:
+        print(tables.read_text())
+        raise
+    print(tables.read_text())
 
 
 def _load_test(command: LoadTest) -> None:

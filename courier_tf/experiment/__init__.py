@@ -1,1 +1,1 @@
-"""Grids of runs that share what they have in common: `courier experiment`."""
+"""Experiments: the variants of a grid, each run with several seeds, share the stages in which they agree."""

@@ -1,6 +1,6 @@
-"""One run of a grid as a program: `python -m courier_tf.experiment SPEC`, called by `run.py`."""
+"""The process of one run of a grid: `python -m courier_tf.experiment RUN_FILE`, started by `run_grid.py`."""
 
-import json
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -9,13 +9,15 @@ from courier_tf.process import prepare
 
 
 def main() -> None:
-    """Runs what the file SPEC, a `cell.Spec` as JSON, says."""
-    # So that what its stages have used until then is noted.
+    """Executes the run that RUN_FILE, a `run.Run` as JSON, describes."""
+    # SIGTERM raises SystemExit, so that the stages note the seconds that they took until then.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     prepare()
-    from courier_tf.experiment.grid_run import Spec, run_cell
+    from courier_tf.experiment.execute import execute
+    from courier_tf.experiment.run import Run
 
-    run_cell(Spec(**json.loads(Path(sys.argv[1]).read_text())))
+    execute(Run.from_json(Path(sys.argv[1]).read_text()))
 
 
 if __name__ == "__main__":

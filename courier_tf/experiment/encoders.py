@@ -1,4 +1,4 @@
-"""What the encoders of an experiment learned: a table of their held-out scores, and their loss curves."""
+"""What the encoders of an experiment have learned: a table of their held-out scores, and their loss curves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+
+from courier_tf.experiment.markdown import groups_of, line, rule, spread
+from courier_tf.experiment.run import Key
 
 CHOSEN_BY = "mean_new_to_user"  # The held-out score by which encoders are chosen.
 #: Column -> heading, factor, digits.
@@ -18,49 +21,40 @@ FIGURES = {
     "held_out_effective_rank": ("effective rank", 1, 1),
     "held_out_best": ("SimScore best", 100, 2),
     "held_out_mean": ("SimScore mean", 100, 2),
-    "held_out_best_new_to_user": ("SimScore best, repeats left out", 100, 2),
-    "held_out_mean_new_to_user": ("SimScore mean, repeats left out", 100, 2),
-    "held_out_reconstruction_new_to_user": ("cos(e_j, r_j), repeats left out", 100, 2),
+    "held_out_best_new_to_user": ("SimScore best, new to user", 100, 2),
+    "held_out_mean_new_to_user": ("SimScore mean, new to user", 100, 2),
+    "held_out_reconstruction_new_to_user": ("cos(e_j, r_j), new to user", 100, 2),
     "seconds_pretrain": ("pre-training, s", 1, 0),
 }
 
 
-def spread(values: pd.Series, factor: float = 100, digits: int = 2) -> str:
-    """Mean (deviation over the seeds) times the factor; empty where a figure is not defined."""
-    values = factor * values.astype(float)
-    if values.isna().any():
-        return ""
-    return f"{values.mean():.{digits}f}" + (f" ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else "")
-
-
 def table_of(rows: pd.DataFrame) -> str:
-    """A line per run, mean (deviation) over its seeds; AUC in points, on the valid span.
+    """A line per variant: mean (deviation) over its seeds. AUC is in points, on the valid span.
 
     Args:
-        rows: of `results.csv`.
+        rows: rows of `results.csv`.
     """
-    once = rows.drop_duplicates(["run", "seed"])
-    known = {name: figure for name, figure in FIGURES.items() if name in once}
-    lines = [f"| encoder | seeds | {' | '.join(heading for heading, _, _ in known.values())} |"]
-    lines.append("|" + "---|" * (2 + len(known)))
-    for run, part in once.groupby("run", sort=False):
-        cells = [spread(part[name], factor, digits) for name, (_, factor, digits) in known.items()]
-        lines.append(f"| {run} | {len(part)} | {' | '.join(cells)} |")
+    runs = rows.drop_duplicates(["variant", "seed"])
+    known = {column: figure for column, figure in FIGURES.items() if column in runs}
+    lines = [line(["encoder", "seeds", *(heading for heading, _, _ in known.values())]), rule(2 + len(known))]
+    for (variant,), part in groups_of(runs, "variant"):
+        cells = [spread(part[column], factor, digits) for column, (_, factor, digits) in known.items()]
+        lines.append(line([variant, str(len(part)), *cells]))
     return "\n".join(lines) + "\n"
 
 
-def draw(directories: Mapping[tuple[str, int], Path], file: Path) -> None:
-    """The loss curves: a small plot per run, as losses of objectives have nothing to do with each other.
+def draw(directories: Mapping[Key, Path], file: Path) -> None:
+    """Draws the loss curves. Each variant has a plot of its own, as losses of objectives cannot be compared.
 
     Args:
-        directories: workdir of each run, by (run, seed).
-        file: where the plot is written; not written where no run has a curve.
+        directories: workdir of each run.
+        file: image to write; not written where no run has a curve.
     """
     logs: dict[str, dict[int, pd.DataFrame]] = {}
-    for (run, seed), workdir in directories.items():
+    for (variant, seed), workdir in directories.items():
         log = workdir / "pretrain" / "logs" / "steps.csv"
         if log.exists():
-            logs.setdefault(run, {})[seed] = pd.read_csv(log)
+            logs.setdefault(variant, {})[seed] = pd.read_csv(log)
     if not logs:
         return
     matplotlib.use("Agg")
@@ -71,10 +65,10 @@ def draw(directories: Mapping[tuple[str, int], Path], file: Path) -> None:
     figure, axes = pyplot.subplots(
         lines, columns, figsize=(4 * columns, 3 * lines), squeeze=False, layout="constrained"
     )
-    for axis, (run, curves) in zip(axes.flat, logs.items(), strict=False):
+    for axis, (variant, curves) in zip(axes.flat, logs.items(), strict=False):
         for seed, curve in curves.items():
             axis.plot(np.arange(1, len(curve) + 1), curve["loss"], marker="o", label=f"seed {seed}")
-        axis.set_title(run, fontsize=9)
+        axis.set_title(variant, fontsize=9)
         axis.set(xlabel="checkpoints", ylabel="loss")
         axis.legend()
     for axis in list(axes.flat)[len(logs) :]:

@@ -1,4 +1,4 @@
-"""The processes of the runs: one experiment at a time in a folder, and none of its processes outlives it."""
+"""The processes of the runs. A folder has one experiment at a time, and no process outlives its experiment."""
 
 import contextlib
 import fcntl
@@ -16,30 +16,30 @@ import psutil
 
 LOCK_FILE = ".lock"
 CGROUP = Path("/sys/fs/cgroup")  # Limits a container's memory (version 2).
-GRACE_SECONDS = 10.0  # For a process that is ended to note what it has used.
+GRACE_SECONDS = 10.0  # A process that is ended notes the time that it took.
 
 
 class ExperimentError(RuntimeError):
-    """A run of the grid failed, or another experiment is going on in the same folder."""
+    """A run of the grid failed, or another experiment is running in the same folder."""
 
 
 class Processes:
-    """Context manager. Where it is left, be it by SIGTERM, the processes that still run are ended, too.
+    """Starts processes. As a context manager, it ends those that still run when it is left, also by SIGTERM.
 
-    What they had made by then stays, and the next experiment goes on from there. A process waits while there is too
-    little memory for it beside those that run, each taken for as large as the largest there was; where none has ended
-    yet, one runs alone. Once one has failed, none is started any more.
+    What the processes have made by then stays, and the next experiment goes on from there. Every process is assumed to
+    need as much memory as the largest so far, and waits until so much is free. Until one has ended, one runs alone.
+    Once one has failed, no other is started.
 
     Args:
-        folder: of the experiment; locked until the end, and longer by a process that outlives a SIGKILL.
-        largest: peak memory that is known of earlier processes, GiB; 0 where nothing is.
+        folder: folder of the experiment. It is locked until the end, or until a process that outlives a SIGKILL ends.
+        largest: peak memory of earlier processes, GiB; 0 where it is not known.
 
     Raises:
         ExperimentError: another experiment has locked the folder.
     """
 
     def __init__(self, folder: Path, largest: float = 0.0) -> None:
-        self.folder, self._running = folder, set[subprocess.Popen]()
+        self.folder, self._running = folder, set[subprocess.Popen[bytes]]()
         self._changed, self._why_ended = threading.Condition(), ""
         self._free, self._largest = _available() / 2**30, largest  # GiB.
 
@@ -50,7 +50,7 @@ class Processes:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise ExperimentError(f"another experiment is going on in {self.folder}") from None
+            raise ExperimentError(f"another experiment is running in {self.folder}") from None
         self._before = signal.signal(signal.SIGTERM, _leave)
         return self
 
@@ -60,26 +60,29 @@ class Processes:
         self._lock.close()
 
     def kill(self) -> None:
-        """Ends what is running now, by SIGTERM, then by SIGKILL; nothing more is started."""
+        """Ends all running processes, by SIGTERM, then by SIGKILL. No other is started."""
         with self._changed:
             self._why_ended = "the experiment has ended"
             self._changed.notify_all()
             for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
                 for process in self._running:
-                    with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
+                    with contextlib.suppress(ProcessLookupError):  # It has just ended.
                         os.kill(process.pid, number)
                 self._changed.wait_for(lambda: not self._running, seconds)
 
     def run(self, command: Sequence[str], log: Path, begin: Callable[[], None] = lambda: None) -> tuple[int, float]:
-        """Runs a command to its end, from any thread, as soon as there is memory; what it says is added to `log`.
+        """Runs a command to its end, as soon as there is memory. May be called from any thread.
 
-        `begin` is called just before it starts.
+        Args:
+            command: program and arguments.
+            log: file that the output is added to.
+            begin: is called just before the command starts.
 
         Returns:
             Its exit code, negative for a signal, and its peak memory in GiB.
 
         Raises:
-            ExperimentError: the experiment has ended meanwhile, or another process has failed.
+            ExperimentError: the experiment has ended, or another process has failed.
         """
         with self._changed, log.open("a") as file:
             self._changed.wait_for(lambda: self._why_ended or not self._running or self._fits())
@@ -104,13 +107,13 @@ class Processes:
 
 
 def _available() -> int:
-    """Bytes that can be had: of the machine, and of the container where it has a limit of its own."""
+    """Bytes that are available: those of the machine, or those of the container where its limit is lower."""
     machine = psutil.virtual_memory().available
     limit = CGROUP / "memory.max"
     if not limit.exists() or limit.read_text().strip() == "max":
         return machine
     numbers = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-    # Files that were read count as used, but the kernel gives them up.
+    # Cached files count as used, but the kernel gives them up.
     files = int(numbers["active_file"]) + int(numbers["inactive_file"])
     used = int((CGROUP / "memory.current").read_text()) - files
     return min(machine, int(limit.read_text()) - used)

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 
 from beam_jobs import ingest
-from courier_tf.experiment import experiment as running
-from courier_tf.experiment import table
-from courier_tf.experiment.grids import Grid
+from courier_tf.experiment import differences, run_grid
+from courier_tf.experiment.grid import Grid
 from courier_tf.ranking.evaluation import Evaluation, slices_of
 from courier_tf.settings.presets import PRESETS
 
 TINY = PRESETS["tiny"]
-GRID = Grid("about it", [{"clusters": [4, 8]}], {"rank_modes": ["none", "cluster_id"]}, seeds=[0, 1])
+GRID = Grid("about it", [{"clusters": [4, 8]}], {"rank_modes": ["none", "cluster_id"]}, seeds=[0, 1], name="mine")
 
 
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
 import numpy as np
-spec = json.loads(Path(sys.argv[1]).read_text())
-own, settings = Path(spec["workdir"]), json.loads(spec["settings"])
+run = json.loads(Path(sys.argv[1]).read_text())
+own, settings = Path(run["workdir"]), run["settings"]
 with open(own.parent.parent / "calls.txt", "a") as calls:
     calls.write(own.name + "\\n")
 if os.environ.get("BREAK") == own.name:
@@ -32,13 +31,13 @@ scores = {"best_new_to_user": 0.5, "mean_new_to_user": 0.6 - ((tau or 0.2) - 0.2
           "undefined": None}
 base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
         "ingest": settings["ingest"]["negatives"], "code_version": "v1", "commit": "c1"}
-if spec["final"] and spec["until"] == "rank":
+if run["final"] and run["until"] == "rank":
     (own / "test_readings.json").write_text(json.dumps([{}, {}]))
-(own / "settings.json").write_text(spec["settings"])
+(own / "settings.json").write_text(json.dumps(settings))
 (own / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
 (own / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")
-if spec["until"] == "pretrain":
-    (own / "found.json").write_text(json.dumps(base))
+if run["until"] == "pretrain":
+    (own / "measured.json").write_text(json.dumps(base))
     sys.exit()
 values = {"auc": 0.6, "gauc": 0.6, "logloss": 0.4, "slices": {name: {"auc": 0.5 + clusters / 100}
           for name in ("new_to_user", "new_to_user+train_events/0-4", "train_events/0",
@@ -49,29 +48,28 @@ np.savez(own / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.rand
          vector=rng.random([1, 200]) + label)
 gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 modes = settings["rank"]["rank_modes"]
-(own / "found.json").write_text(json.dumps({"split": "test" if spec["final"] else "valid",
-    "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]}, **base,
+(own / "measured.json").write_text(json.dumps({**base, "rankers": {"split": "test" if run["final"] else "valid",
+    "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]},
     "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "new_to_user": None} for mode in modes[1:]},
     "popularity": {"auc": 0.51}, "learning_rates":
     {mode: [{"0.1": None, "0.2": 0.5 + 0.1 * seed, "0.3": 0.55}, {"0.3": 0.1}] for mode in modes},
-    "category_gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}))
+    "category_gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}}))
 """
 
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """Runs in place of the cell; the evaluation of 200 impressions of 20 users, whatever the ingest."""
+    """A script in place of a run; the evaluation of 200 impressions of 20 users, whatever the ingest."""
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {script} "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setattr(running.sys, "executable", str(program))
+    monkeypatch.setattr(run_grid.sys, "executable", str(program))
     monkeypatch.setattr(ingest, "fingerprint_of_raw", lambda raw: f"content of {raw}")
     number = np.arange(200)
-    own = Evaluation(
+    evaluation = Evaluation(
         number // 10, number // 4, number % 2, number % 7, slices_of(number % 3, number % 5 == 0, number % 7, {})
     )
-
-    monkeypatch.setattr(table, "evaluation_of", lambda workdir, split: own)
-    return own
+    monkeypatch.setattr(differences, "evaluation_of", lambda workdir, split: evaluation)
+    return evaluation

@@ -58,33 +58,32 @@ def test_what_waits_is_not_started_after_a_failure(tmp_path):
 
 EXPERIMENT = """
 import sys, pathlib
-from courier_tf.experiment import experiment
+from courier_tf.experiment import run_grid
 from courier_tf.experiment.processes import Processes
 folder = pathlib.Path(sys.argv[1])
 command = ["sh", "-c", "echo $$; exec sleep 600"]
-experiment._run = lambda spec, key, processes: processes.run(command, folder / "log.txt")
+run_grid._Session._run = lambda session, key, run: session._processes.run(command, folder / "log.txt")
 queue = {(name, 0): None for name in "abcdefgh"}
 with Processes(folder) as processes:
-    given = {"workdir": folder, "fingerprints": dict.fromkeys(queue, ""), "every": {}, "processes": processes}
-    experiment._run_all(queue, parallel=1, **given)
+    run_grid._Session(folder, {}, {}, 1, processes)._run_all(queue)
 """
 
 
 def begun(folder):
     """An experiment in a process of its own, and the number of the process that it has begun."""
-    one, log = subprocess.Popen([sys.executable, "-c", EXPERIMENT, str(folder)]), folder / "log.txt"
+    experiment, log = subprocess.Popen([sys.executable, "-c", EXPERIMENT, str(folder)]), folder / "log.txt"
     while not (log.exists() and log.read_text().endswith("\n")):
-        assert one.poll() is None
+        assert experiment.poll() is None
         time.sleep(0.05)
-    return one, int(log.read_text())
+    return experiment, int(log.read_text())
 
 
 def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhile(tmp_path):
-    one, number = begun(tmp_path)
-    with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
+    experiment, number = begun(tmp_path)
+    with pytest.raises(ExperimentError, match="another experiment is running"), Processes(tmp_path):
         pass
-    one.terminate()
-    assert one.wait(60) == 128 + signal.SIGTERM
+    experiment.terminate()
+    assert experiment.wait(60) == 128 + signal.SIGTERM
     assert int((tmp_path / "log.txt").read_text()) == number, "of those that waited, none was started"
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
@@ -93,10 +92,10 @@ def test_what_is_terminated_takes_its_runs_along_and_nobody_else_may_run_meanwhi
 
 
 def test_a_process_that_outlives_a_sigkill_keeps_the_folder_locked(tmp_path):
-    one, number = begun(tmp_path)
-    one.kill()
-    one.wait(60)
-    with pytest.raises(ExperimentError, match="another experiment is going on"), Processes(tmp_path):
+    experiment, number = begun(tmp_path)
+    experiment.kill()
+    experiment.wait(60)
+    with pytest.raises(ExperimentError, match="another experiment is running"), Processes(tmp_path):
         pass
     os.kill(number, signal.SIGKILL)
     for _ in range(200):

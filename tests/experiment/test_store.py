@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from courier_tf.experiment import store
-from courier_tf.experiment.grid_run import Spec, run_cell
+from courier_tf.experiment.execute import execute
+from courier_tf.experiment.run import Run
 from courier_tf.experiment.store import SharingChain, commit
 from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts
@@ -37,9 +38,9 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
         return artefacts.read(chain.directory("embed"), "embed")
 
     first, second, other = (chain_of(tmp_path, name) for name in "abc")
-    one = stage(first, {"n": 1})
-    assert stage(second, {"n": 1}).fingerprint == one.fingerprint and len(made) == 1
-    assert stage(other, {"n": 2}).fingerprint != one.fingerprint and len(made) == 2
+    artefact = stage(first, {"n": 1})
+    assert stage(second, {"n": 1}).fingerprint == artefact.fingerprint and len(made) == 1
+    assert stage(other, {"n": 2}).fingerprint != artefact.fingerprint and len(made) == 2
     assert (second.directory("embed") / "value").read_text() == "{'n': 1}"
     assert second.seconds("embed") == first.seconds("embed") >= 0 and first.seconds("rank") is None
     assert second.commit("embed") == commit() and first.commit("rank") is None
@@ -47,14 +48,14 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     assert (second.directory("embed") / "value").read_text() == "{'n': 2}" and len(made) == 2
     alone = chain_of(tmp_path, "alone")
     alone.directory("embed").mkdir(parents=True)
-    with pytest.raises(artefacts.ArtefactError, match="made by itself"):
+    with pytest.raises(artefacts.ArtefactError, match="outside experiments"):
         stage(alone, {"n": 1})
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     tmp_path.rename(moved)
     assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"
 
 
-def test_seconds_are_those_of_all_attempts_and_of_no_former_result(tmp_path, monkeypatch):
+def test_seconds_are_those_of_all_attempts_and_of_no_previous_result(tmp_path, monkeypatch):
     clock = itertools.count(0, 5)  # Each attempt takes five seconds.
     monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     chain, made_by = chain_of(tmp_path, "a"), MadeBy("embed", {}, {})
@@ -82,17 +83,17 @@ def test_rankers_that_another_run_has_trained_are_found(tmp_path):
     assert chain.settings.rank.rank_modes == ("none", "cluster_id")
     made_by = MadeBy("rank", {"rank_modes": ["none", "cluster_id"]}, inputs)
     assert chain._trained(made_by) == {}, "there is no store yet"
-    former = MadeBy("rank", {"rank_modes": ["none", "cluster_id", "simscore"]}, {**inputs, "cluster": "other"})
-    with artefacts.write_aside(chain.store / f"rank-{former.key}", former) as (partial, _):
+    previous = MadeBy("rank", {"rank_modes": ["none", "cluster_id", "simscore"]}, {**inputs, "cluster": "other"})
+    with artefacts.write_aside(chain.store / f"rank-{previous.key}", previous) as (partial, _):
         assert chain._trained(made_by) == {}, "it is not finished"
         (partial / "none").mkdir()
     (chain.store / "rank-broken").mkdir()
     # Cluster IDs of another encoder are other cluster IDs.
-    assert chain._trained(made_by) == {"none": chain.store / f"rank-{former.key}"}
+    assert chain._trained(made_by) == {"none": chain.store / f"rank-{previous.key}"}
 
 
 def test_a_run_in_the_folder_of_another_does_not_count_its_stages(tmp_path, monkeypatch):
-    """`seconds_rank` of a run that goes no further than its encoder would be those of the former rankers."""
+    """`seconds_rank` of a run that goes no further than its encoder would be those of the previous rankers."""
     chain = chain_of(tmp_path, "a")
     chain.workdir.mkdir(parents=True)
     (tmp_path / "stages" / "rank-1").mkdir(parents=True)
@@ -106,4 +107,4 @@ def test_a_run_in_the_folder_of_another_does_not_count_its_stages(tmp_path, monk
 
     monkeypatch.setattr(SharingChain, "ingest", ingest)
     with pytest.raises(InterruptedError):
-        run_cell(Spec(str(chain.workdir), str(chain.store), "raw", False, TINY.to_json(), "pretrain"))
+        execute(Run("default", 0, chain.workdir, chain.store, "raw", False, TINY, "pretrain"))

@@ -7,21 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from courier_tf.experiment import table
-from courier_tf.experiment.experiment import experiment
+from courier_tf.experiment import differences, rankers
+from courier_tf.experiment.run_grid import run_grid
 from tests.experiment.conftest import GRID, TINY
 
 
 def test_rows_table_and_plot(tmp_path, stand_in):
-    work = tmp_path / "work"
-    frame = experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
+    work = tmp_path / "mine" / "valid"
+    frame = run_grid(GRID, "raw", tmp_path, TINY, parallel=2)
     assert len(frame) == 2 * 2 * 2 and set(frame["seed"]) == {0, 1} and set(frame["clusters"]) == {4, 8}
     row = frame[(frame["clusters"] == 8) & (frame["seed"] == 1) & (frame["mode"] == "cluster_id")].iloc[0]
     assert row["gain new_to_user"] == pytest.approx(0.08) and row["peak_memory_gib"] > 0.001
     assert row["seconds_pretrain"] == 3 and row["code_version"] == "v1" and row["split"] == "valid"
     read = pd.read_csv(work / "results.csv")
     assert list(read.columns) == list(frame.columns) and len(read) == len(frame)
-    for name in ("run", "mode", "seed", "auc", "gain new_to_user", "clusters"):
+    for name in ("variant", "mode", "seed", "auc", "gain new_to_user", "clusters"):
         assert read[name].tolist() == pytest.approx(frame[name].tolist(), nan_ok=True), name
     text = (work / "results.md").read_text()
     lines = text.splitlines()
@@ -53,7 +53,7 @@ def test_rows_table_and_plot(tmp_path, stand_in):
             aucs = {mode: roc_auc_score(stand_in.clicked, found[mode][0]) for mode in found}
         gains.append(100 * (aucs["cluster_id"] - aucs["none"]))
     shown = float(gained[-1].split("|")[gained[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
-    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first run" in gained[0]
+    assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first variant" in gained[0]
     assert [line.split("|")[1:3] for line in gained[2:]] == [
         [" clusters=4 ", " cluster_id "],
         [" clusters=8 ", " cluster_id "],
@@ -65,12 +65,12 @@ def test_starts_count_where_there_is_one_seed(tmp_path, stand_in):
     """Student's t of two starts: the interval is more than twelve times as wide as they are apart."""
     from sklearn.metrics import roc_auc_score
 
-    work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
-    experiment(grid, "raw", work, work / "stages", TINY)
+    work, grid = tmp_path / "mine" / "valid", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
+    run_grid(grid, "raw", tmp_path, TINY)
     rng = np.random.default_rng(3)
     modes = {"none": rng.random([2, 200]), "cluster_id": rng.random([2, 200]) + [[0.1], [0.6]] * stand_in.clicked}
     np.savez(work / "runs" / "clusters=4,seed=0" / "predictions.npz", **modes)
-    experiment(grid, "raw", work, work / "stages", TINY)
+    run_grid(grid, "raw", tmp_path, TINY)
     lines = (work / "results.md").read_text().splitlines()
     place = next(line for line in lines if "gain over none" in line).split("|").index(" gain over none, all (95 %) ")
     row = next(line for line in lines[::-1] if line.startswith("| clusters=4 | cluster_id |") and "to" in line)
@@ -82,7 +82,7 @@ def test_starts_count_where_there_is_one_seed(tmp_path, stand_in):
     assert way < float(high) - float(gain) < way + 5 and way < float(gain) - float(low) < way + 5
 
 
-def test_runs_on_different_data_are_scored_each_on_its_own(tmp_path, stand_in, monkeypatch):
+def test_variants_on_different_data_are_scored_each_on_its_own(tmp_path, stand_in, monkeypatch):
     """Of the second ingest all labels are turned round: what gains on the first loses there."""
     other = dataclasses.replace(stand_in, clicked=1 - stand_in.clicked)
     seen = []
@@ -91,10 +91,10 @@ def test_runs_on_different_data_are_scored_each_on_its_own(tmp_path, stand_in, m
         seen.append((workdir.name, split))
         return other if "uniform" in workdir.name else stand_in
 
-    monkeypatch.setattr(table, "evaluation_of", evaluation_of)
+    monkeypatch.setattr(differences, "evaluation_of", evaluation_of)
     grid = dataclasses.replace(GRID, blocks=[{"negatives": ["popularity", "uniform"], "clusters": [8]}])
-    work = tmp_path / "work"
-    experiment(grid, "raw", work, work / "stages", TINY)
+    work = tmp_path / "mine" / "valid"
+    run_grid(grid, "raw", tmp_path, TINY)
     assert sorted(name.split(",")[0] for name, _ in seen) == ["negatives=popularity", "negatives=uniform"]
     lines = [line.split("|") for line in (work / "results.md").read_text().splitlines()]
     head = next(line for line in lines if "gain over none, all" in " ".join(line))
@@ -109,8 +109,8 @@ def test_modes_are_compared_with_each_other(tmp_path, stand_in):
     from sklearn.metrics import roc_auc_score
 
     grid = dataclasses.replace(GRID, blocks=[{"clusters": [4]}], fixed={"rank_modes": ["none", "cluster_id", "vector"]})
-    work = tmp_path / "work"
-    experiment(grid, "raw", work, work / "stages", TINY)
+    work = tmp_path / "mine" / "valid"
+    run_grid(grid, "raw", tmp_path, TINY)
     (line,) = (line for line in (work / "results.md").read_text().splitlines() if "| cluster_id | vector |" in line)
     part, differences = stand_in.slices["new_to_user"], []
     for seed in (0, 1):
@@ -125,31 +125,31 @@ def test_gates_are_told_by_the_values_of_slice_columns(tmp_path, stand_in, monke
     """Over the seeds the gate of c0 is 0.1 and that of c4 0.5; a category that has none does not count."""
     columns = {"category": [b"c0", b"c0", b"c4", b"new"], "department": [b"a", b"b", b"b", b"a"]}
     items = SimpleNamespace(columns={name: np.array(values, object) for name, values in columns.items()})
-    monkeypatch.setattr(table, "_items", lambda workdir: items)
+    monkeypatch.setattr(rankers, "items_of", lambda workdir: items)
     grid = dataclasses.replace(
         GRID, blocks=[{"clusters": [4]}], fixed=GRID.fixed | {"rank_slice_columns": ["category", "department"]}
     )
-    experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
-    lines = (tmp_path / "work" / "results.md").read_text().splitlines()
+    run_grid(grid, "raw", tmp_path, TINY)
+    lines = (tmp_path / "mine" / "valid" / "results.md").read_text().splitlines()
     assert "| clusters=4 | cluster_id | department | a 0.10, b 0.30 |" in lines
 
 
 def test_readings_of_the_test_span_are_told(tmp_path, stand_in):
     """Twice by each run that has rankers, as the stand-in says; those of other seeds are not forgotten."""
     grid = dataclasses.replace(GRID, blocks=[{"clusters": [4], "temperature": [0.1, 0.2]}], tuned=["temperature"])
-    work = tmp_path / "work"
+    work = tmp_path / "mine" / "test"
     for seeds, told in (([0, 1], "4 times, by 2 runs"), ([2], "6 times, by 3 runs")):
         grid = dataclasses.replace(grid, seeds=seeds)
-        frame = experiment(grid, "raw", work, work / "stages", TINY, final=True)
+        frame = run_grid(grid, "raw", tmp_path, TINY, final=True)
         assert set(frame["split"].dropna()) == {"test"}
         assert f"The test span was read {told}." in (work / "results.md").read_text()
 
 
-def test_the_first_run_of_the_grid_is_compared_with_whichever_was_run_first(tmp_path, stand_in):
+def test_the_first_variant_of_the_grid_is_compared_with_whichever_was_run_first(tmp_path, stand_in):
     """The tuned ones are run before it."""
     blocks = [{"clusters": [4]}, {"clusters": [8], "temperature": [0.1, 0.2]}]
     grid = dataclasses.replace(GRID, blocks=blocks, tuned=["temperature"])
-    experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
-    lines = [line.split("|") for line in (tmp_path / "work" / "results.md").read_text().splitlines()]
+    run_grid(grid, "raw", tmp_path, TINY)
+    lines = [line.split("|") for line in (tmp_path / "mine" / "valid" / "results.md").read_text().splitlines()]
     against = {line[1].strip(): line[8].strip() for line in lines if len(line) == 10 and line[2] == " cluster_id "}
     assert against["clusters=4"] == "" and against["clusters=8,temperature=0.2"][0] in "+-"

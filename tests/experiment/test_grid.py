@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
-from courier_tf.experiment.grids import GRIDS, OBJECTIVES, Grid, grid_of, name_of
+from courier_tf.experiment.grid import SHIPPED_FOLDER, Grid, Variant, grid_of, shipped_grids
+from courier_tf.experiment.run_grid import RUNS_FOLDER, results_folder
 from courier_tf.ranking.image_features import IMAGE_FEATURES
 from courier_tf.settings import (
     IngestSettings,
@@ -21,12 +20,14 @@ from courier_tf.settings import (
 from courier_tf.settings.presets import PRESETS
 from courier_tf.settings.rank_modes import image_features
 
-ROOT = Path(__file__).parents[2]
+GRIDS = {name: grid_of(name) for name in shipped_grids()}
+#: The paper's method, and those that it compares with.
+OBJECTIVES = {"courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip"}
 
 
 def test_a_block_stands_for_all_combinations_and_none_is_run_twice():
     grid = Grid("", [{}, {"clusters": [8, 16], "temperature": [0.1, 0.2]}, {"temperature": [0.1], "clusters": [8]}])
-    assert grid.variants() == [
+    assert [variant.values for variant in grid.variants()] == [
         {},
         {"clusters": 8, "temperature": 0.1},
         {"clusters": 8, "temperature": 0.2},
@@ -37,11 +38,11 @@ def test_a_block_stands_for_all_combinations_and_none_is_run_twice():
 
 def test_settings_of_a_run():
     grid = Grid("", [{}], {"rank_modes": ["none"], "clusters": 7})
-    found = grid.settings(PRESETS["tiny"], {"clusters": 9}, seed=4)
-    assert (found.seed, found.cluster.clusters, found.rank.rank_modes) == (4, 9, ("none",))
-    assert found.pretrain == PRESETS["tiny"].pretrain
+    settings = grid.settings(PRESETS["tiny"], Variant({"clusters": 9}), seed=4)
+    assert (settings.seed, settings.cluster.clusters, settings.rank.rank_modes) == (4, 9, ("none",))
+    assert settings.pretrain == PRESETS["tiny"].pretrain
     with pytest.raises(SettingsError, match=r"no settings \['clutsers'\]"):
-        grid.settings(PRESETS["tiny"], {"clutsers": 9}, seed=4)
+        grid.settings(PRESETS["tiny"], Variant({"clutsers": 9}), seed=4)
     with pytest.raises(SettingsError, match="rank_learning_rates must lie between 1e-12 and inf, but is 0.0"):
         with_values(Settings(), {"rank_learning_rates": [1e-3, 0.0]})
     for rates in ([], [0.1, 0.1]):
@@ -88,15 +89,15 @@ def test_blocks_hold_lists(tmp_path):
 @pytest.mark.parametrize(
     "wrong, told",
     [
-        ({"blocks": []}, "a grid needs a run"),
-        ({"seeds": []}, "a grid needs a run"),
+        ({"blocks": []}, "a grid needs at least one block"),
+        ({"seeds": []}, "a grid needs at least one block and one seed"),
         ({"blocks": [{}, {"clusters": []}]}, "no value to clusters"),
         ({"fixed": ["a"]}, "`fixed` of a grid: list is not"),
         ({"seeds": ["0"]}, "`seeds` of a grid: "),
         ({"seeds": "012"}, "`seeds` of a grid: item 0 of str"),
         ({"tuned": "temperature"}, "`tuned` of a grid: str"),
         ({"confirmed": "2"}, "`confirmed` of a grid: str"),
-        ({"confirmed": -1}, "a number of runs, not -1"),
+        ({"confirmed": -1}, "a number of variants, not -1"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_with_the_name_of_its_file(tmp_path, wrong, told):
@@ -122,24 +123,14 @@ def test_a_file_that_is_no_text_is_no_grid(tmp_path):
         ({"tuned": ["clusters"]}, r"\['clusters'\] are none"),
     ],
 )
-def test_runs_that_cannot_be_told_apart_and_what_cannot_be_tuned_are_refused(tmp_path, wrong, told):
+def test_variants_that_cannot_be_told_apart_and_what_cannot_be_tuned_are_refused(tmp_path, wrong, told):
     file = tmp_path / "grid.json"
     file.write_text(json.dumps({"about": "", "blocks": [{}]} | wrong))
     with pytest.raises(SettingsError, match=told):
         grid_of(str(file))
 
 
-def test_the_grids_go_together_with_the_options_of_the_makefile():
-    """`make evidence-hm` gives all of them."""
-    text = (ROOT / "Makefile").read_text()
-    (options,) = re.findall(r"^HM := ((?:.*\\\n)*.*)", text, re.MULTILINE)
-    given = {word[2:].replace("-", "_") for word in options.split() if word.startswith("--")}
-    assert len(given) > 8 and given < set(Settings().by_name())
-    for name in (*GRIDS, *(ROOT / "tests" / "benchmarks" / "grids").glob("hm_*.json")):
-        assert not given & grid_of(str(name)).named(), name
-
-
-#: What may differ between runs of a grid whose encoders are compared: not how long they learn, nor from what.
+#: What may differ between variants of a grid whose encoders are compared: not how long they learn, nor from what.
 BUDGET = {
     field.name
     for stage in (IngestSettings, PretrainSettings, RankSettings)
@@ -156,15 +147,16 @@ def test_every_objective_has_the_same_updates_and_the_same_temperatures():
     assert grid.named() <= {"seed", "objective", "temperature", "rank_modes", "rank_columns"}
     temperatures = {}
     for variant in grid.variants():
-        temperatures.setdefault(variant["objective"], []).append(variant.get("temperature"))
-    assert set(temperatures) == set(OBJECTIVES) == set(get_args(get_type_hints(PretrainSettings)["objective"]))
+        values = variant.values
+        temperatures.setdefault(values["objective"], []).append(values.get("temperature"))
+    assert set(temperatures) == OBJECTIVES
     without = {"base", "supervised", "simsiam"}  # Their losses have no temperature.
-    assert {tuple(found) for name, found in temperatures.items() if name not in without} == {(0.05, 0.2)}
+    assert {tuple(values) for name, values in temperatures.items() if name not in without} == {(0.05, 0.2)}
     assert all(temperatures[name] == [None] for name in without)
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_every_run_of_a_shipped_grid_has_the_same_budget_and_the_same_modes(name):
+def test_every_variant_of_a_shipped_grid_has_the_same_budget_and_the_same_modes(name):
     assert not (BUDGET | {"rank_modes"}) & set().union(*GRIDS[name].blocks)
 
 
@@ -178,45 +170,57 @@ def test_every_mode_of_the_paper_has_the_same_tuning():
 @pytest.mark.parametrize("name", GRIDS)
 def test_shipped_grids_are_valid_and_start_from_what_the_others_are_compared_with(name):
     grid = grid_of(name)
-    names = [name_of(variant) for variant in grid.variants()]
+    names = [variant.name for variant in grid.variants()]
     assert len(set(names)) == len(names) and all("/" not in word for word in names)
     for preset in ("tiny", "demo"):
         for variant in grid.variants():
             assert grid.settings(PRESETS[preset], variant, 0).rank.rank_modes[0] == "none"
-    assert len(grid.seeds) >= 3
+    assert len(grid.seeds) >= 3 or name == "previous-day", "which is compared with nothing"
 
 
-def test_the_grids_of_the_benchmarks_are_valid():
-    files = list((ROOT / "tests" / "benchmarks" / "grids").glob("*.json"))
-    assert files
-    for file in files:
-        grid = grid_of(str(file))
-        assert all(
-            grid.settings(PRESETS["demo"], variant, 0).rank.rank_modes[0] == "none" for variant in grid.variants()
-        )
+def test_a_daily_retrain_starts_from_the_rankers_of_the_previous_day():
+    """`courier experiment previous-day` leaves them where `daily-retrain` finds them, whatever the workdir is."""
+    before, after = GRIDS["previous-day"], GRIDS["daily-retrain"]
+    assert [variant.name for variant in before.variants()] == [variant.name for variant in after.variants()]
+    for workdir in (Path("/here"), Path("/somewhere/else")):
+        runs = results_folder(workdir, before, final=False) / RUNS_FOLDER
+        for variant in after.variants():
+            place = runs / f"{variant.name},seed={before.seeds[0]}" / "rank"
+            assert after.settings(PRESETS["demo"], variant, 7, workdir).rank.rank_init == str(place)
 
 
-def test_warm_started_rankers_find_those_of_the_day_before():
-    """Where `courier experiment` puts them in the workdir of `make evidence-hm-daily`."""
-    before, after = (
-        grid_of(str(ROOT / "tests" / "benchmarks" / "grids" / f"hm_{name}.json"))
-        for name in ("previous_day", "warm_started")
-    )
-    own = "work/evidence-hm/hm_previous_day/valid/runs"
-    places = {
-        str(variant["rank_columns"]): f"{own}/{name_of(variant)},seed={before.seeds[0]}/rank"
-        for variant in before.variants()
-    }
-    assert {str(v["rank_columns"]): v["rank_init"] for v in after.variants()} == places
+def test_braces_of_other_texts_stay():
+    grid = Grid("", [{"pretrain_where": ["title={sale} {variant}"]}])
+    (variant,) = grid.variants()
+    where = grid.settings(PRESETS["tiny"], variant, 0).pretrain.pretrain_where
+    assert where == f"title={{sale}} {variant.name}"
+
+
+def test_shipped_grids_name_no_column_of_a_shop():
+    """Every data set has the category. A grid about other columns belongs to its data set."""
+    for name, grid in GRIDS.items():
+        values = {**grid.fixed, **{s: v for block in grid.blocks for s, v in block.items()}}
+        columns = [values.get(setting, []) for setting in ("rank_columns", "rank_slice_columns", "item_columns")]
+        flat = {c for value in columns for v in value for c in (v if isinstance(v, list) else [v])}
+        assert flat <= {"category"} and "pretrain_where" not in values, name
+
+
+def test_shipped_grids_are_installed():
+    """As package data: `setup.py` names them."""
+    text = (SHIPPED_FOLDER.parents[2] / "setup.py").read_text()
+    assert '"courier_tf.experiment": ["grids/*.json"]' in text and len(GRIDS) > 5
 
 
 def test_a_grid_of_ones_own(tmp_path):
     file = tmp_path / "grid.json"
     file.write_text(json.dumps({"about": "mine", "blocks": [{"rank_columns": [[], ["category"]]}], "seeds": [5]}))
     grid = grid_of(str(file))
-    assert [name_of(variant) for variant in grid.variants()] == ["rank_columns=default", "rank_columns=category"]
+    assert [variant.name for variant in grid.variants()] == ["rank_columns=default", "rank_columns=category"]
     file.write_text(json.dumps({"about": "mine", "block": []}))
     with pytest.raises(SettingsError, match="is no grid"):
         grid_of(str(file))
     with pytest.raises(SettingsError, match="there is no grid 'paper-mode'"):
         grid_of("paper-mode")
+    file.write_text(json.dumps({"about": "mine", "blocks": [{}], "name": "other"}))
+    with pytest.raises(SettingsError, match="is no grid"):
+        grid_of(str(file))

@@ -1,4 +1,4 @@
-"""Running a grid: what is run, what a second call does, what is tuned and confirmed, how a failure is told."""
+"""Running a grid: what is run, what a second call does, what is tuned and confirmed, how failures are reported."""
 
 import dataclasses
 import json
@@ -8,43 +8,50 @@ import pandas as pd
 import pytest
 
 from courier_tf.commands import program
-from courier_tf.experiment import experiment as running
-from courier_tf.experiment.experiment import experiment
+from courier_tf.experiment import run_grid as running
 from courier_tf.experiment.processes import ExperimentError
+from courier_tf.experiment.run_grid import run_grid
 from courier_tf.shop import ShopSettings, make_shop
 from tests.experiment.conftest import GRID, TINY
 
 
-def test_a_run_that_is_broken_off_is_not_finished_and_keeps_its_peak(tmp_path, stand_in, monkeypatch, capsys):
-    work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
-    experiment(grid, "raw", work, work / "stages", TINY, until="pretrain")
-    used = work / "runs" / "clusters=4,seed=0" / "used.json"
-    about = json.loads(used.read_text())
-    used.write_text(json.dumps(about | {"peak_memory_gib": 7.5}))  # As if pre-training had needed more than rankers.
+def as_json(grid):
+    """A grid as in its file, which gives it its name."""
+    return json.dumps({name: value for name, value in dataclasses.asdict(grid).items() if name != "name"})
+
+
+def test_a_run_that_is_broken_off_is_not_finished_and_keeps_its_peak(tmp_path, stand_in, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    work, grid = tmp_path / "mine" / "valid", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
+    run_grid(grid, "raw", tmp_path, TINY, until="pretrain")
+    status = work / "runs" / "clusters=4,seed=0" / "status.json"
+    about = json.loads(status.read_text())
+    status.write_text(json.dumps(about | {"peak_memory_gib": 7.5}))  # As if pre-training had needed more than rankers.
     monkeypatch.setenv("BREAK", "clusters=4,seed=0")
     with pytest.raises(ExperimentError):
-        experiment(grid, "raw", work, work / "stages", TINY)
-    assert json.loads(used.read_text())["until"] is None
+        run_grid(grid, "raw", tmp_path, TINY)
+    assert json.loads(status.read_text())["until"] is None
     monkeypatch.delenv("BREAK")
-    frame = experiment(grid, "raw", work, work / "stages", TINY)
+    frame = run_grid(grid, "raw", tmp_path, TINY)
     assert set(frame["peak_memory_gib"]) == {7.5}
-    assert "is replaced" not in capsys.readouterr().out
-    experiment(grid, "other raw", work, work / "stages", TINY)
-    assert json.loads(used.read_text())["peak_memory_gib"] < 7.5, "that was another run"
-    assert "clusters=4,seed=0] was made with other settings, data or code, and is replaced" in capsys.readouterr().out
+    assert "is replaced" not in caplog.text
+    run_grid(grid, "other raw", tmp_path, TINY)
+    assert json.loads(status.read_text())["peak_memory_gib"] < 7.5, "that was another run"
+    assert "clusters=4,seed=0] was made with other settings, data or code, and is replaced" in caplog.text
 
 
-def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, capsys):
-    work, grid = tmp_path / "work", dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
-    experiment(grid, "raw", work, work / "stages", TINY)
-    assert "is kept as" not in capsys.readouterr().out
+def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    grid = dataclasses.replace(GRID, blocks=[{"clusters": [4]}], seeds=[0])
+    run_grid(grid, "raw", tmp_path, TINY)
+    assert "is kept as" not in caplog.text
     monkeypatch.setattr(running, "commit", lambda: "later")
-    frame = experiment(grid, "raw", work, work / "stages", TINY)
-    assert "is kept as the code of" in capsys.readouterr().out and set(frame["commit"]) == {"c1"}
+    frame = run_grid(grid, "raw", tmp_path, TINY)
+    assert "is kept as the code of" in caplog.text and set(frame["commit"]) == {"c1"}
 
 
 def test_what_the_grid_names_in_every_run_cannot_be_given_beside_it(tmp_path, stand_in):
-    (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID) | {"blocks": [{}, {"temperature": [0.3]}]}))
+    (tmp_path / "mine.json").write_text(as_json(dataclasses.replace(GRID, blocks=[{}, {"temperature": [0.3]}])))
     words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path), "--preset", "tiny"]
     for given in (["--seed", "3"], ["--seed=0"], ["--rank-modes", "none", "vector"], ["--rank_modes", "none"]):
         name = given[0][2:].partition("=")[0].replace("-", "_")
@@ -57,7 +64,7 @@ def test_what_the_grid_names_in_every_run_cannot_be_given_beside_it(tmp_path, st
 
 def test_a_workdir_knows_the_settings_of_its_last_experiment(tmp_path, stand_in):
     """Else `--final` would read the test span of what nobody chose."""
-    (tmp_path / "mine.json").write_text(json.dumps(dataclasses.asdict(GRID)))
+    (tmp_path / "mine.json").write_text(as_json(GRID))
     words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path)]
     program.main([*words, "--preset", "tiny", "--temperature", "0.7"])
     program.main([*words, "--final"])
@@ -68,19 +75,19 @@ def test_a_workdir_knows_the_settings_of_its_last_experiment(tmp_path, stand_in)
 
 def test_rankers_of_before_stay_in_the_table(tmp_path, stand_in):
     for until in ("rank", "pretrain"):
-        experiment(GRID, "raw", tmp_path / "work", tmp_path / "stages", TINY, until=until)
-        assert "| clusters=8 | cluster_id |" in (tmp_path / "work" / "results.md").read_text()
+        run_grid(GRID, "raw", tmp_path, TINY, until=until)
+        assert "| clusters=8 | cluster_id |" in (tmp_path / "mine" / "valid" / "results.md").read_text()
 
 
 def test_each_run_keeps_the_tuned_value_with_the_best_encoder(tmp_path, stand_in):
     tuned = dataclasses.replace(
         GRID, blocks=[{"clusters": [4, 8], "temperature": [0.05, 0.3, 0.9]}, {"clusters": [2]}], tuned=["temperature"]
     )
-    work = tmp_path / "work"
+    work = tmp_path / "mine" / "valid"
     for _ in range(2):
-        frame = experiment(tuned, "raw", work, work / "stages", TINY)
+        frame = run_grid(tuned, "raw", tmp_path, TINY)
         ranked = frame[frame["mode"] == "cluster_id"]
-        assert set(ranked["run"]) == {"clusters=4,temperature=0.3", "clusters=8,temperature=0.3", "clusters=2"}
+        assert set(ranked["variant"]) == {"clusters=4,temperature=0.3", "clusters=8,temperature=0.3", "clusters=2"}
         assert len(ranked) == 2 * 3, "both seeds"
         screened = frame[frame["mode"].isna()]
         assert set(screened["temperature"]) == {0.05, 0.9} and set(screened["seed"]) == {0} and len(screened) == 4
@@ -94,21 +101,20 @@ def test_what_was_kept_by_an_earlier_call_and_is_not_any_more_has_no_rows_but_th
     tmp_path, stand_in, monkeypatch
 ):
     tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.05, 0.2]}], tuned=["temperature"])
-    work = tmp_path / "work"
-    experiment(dataclasses.replace(tuned, seeds=[1]), "raw", work, work / "stages", TINY)  # Keeps 0.2.
+    run_grid(dataclasses.replace(tuned, seeds=[1]), "raw", tmp_path, TINY)  # Keeps 0.2.
     monkeypatch.setattr(running.encoders, "CHOSEN_BY", "best_new_to_user")  # All equal: the first is kept.
-    frame = experiment(tuned, "raw", work, work / "stages", TINY)
-    found = [tuple(row) for row in frame[["temperature", "seed", "mode"]].fillna("").values]
-    assert found == [(0.05, s, m) for s in (0, 1) for m in ("none", "cluster_id")] + [(0.2, 0, "")]
+    frame = run_grid(tuned, "raw", tmp_path, TINY)
+    rows = [tuple(row) for row in frame[["temperature", "seed", "mode"]].fillna("").values]
+    assert rows == [(0.05, s, m) for s in (0, 1) for m in ("none", "cluster_id")] + [(0.2, 0, "")]
 
 
 def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
     grid = dataclasses.replace(
         GRID, blocks=[{"temperature": [0.9]}, {"temperature": [0.05, 0.1, 0.2, 0.5]}], confirmed=2, seeds=[0, 1, 2]
     )
-    work = tmp_path / "work"
+    work = tmp_path / "mine" / "valid"
     for _ in range(2):
-        frame = experiment(grid, "raw", work, work / "stages", TINY)
+        frame = run_grid(grid, "raw", tmp_path, TINY)
         ranked = frame[frame["mode"] == "cluster_id"]
         assert ranked.groupby("temperature")["seed"].apply(sorted).to_dict() == {t: [0, 1, 2] for t in (0.9, 0.1, 0.2)}
         assert set(frame[frame["mode"].isna()]["temperature"]) == {0.05, 0.5}
@@ -117,70 +123,102 @@ def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
 
 def test_equal_settings_under_two_names_are_one_run(tmp_path, stand_in):
     grid = dataclasses.replace(GRID, blocks=[{}, {"clusters": [TINY.cluster.clusters, 9]}], seeds=[0])
-    frame = experiment(grid, "raw", tmp_path / "work", tmp_path / "stages", TINY)
-    assert set(frame["run"]) == {"default", "clusters=9"}
+    frame = run_grid(grid, "raw", tmp_path, TINY)
+    assert set(frame["variant"]) == {"default", "clusters=9"}
 
 
 def test_encoders_that_cannot_be_compared(tmp_path, stand_in, monkeypatch):
     monkeypatch.setattr(running.encoders, "CHOSEN_BY", "undefined")
     tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.1, 0.2]}], tuned=["temperature"])
-    with pytest.raises(ExperimentError, match="undefined is not defined on the valid span"):
-        experiment(tuned, "raw", tmp_path / "work", tmp_path / "stages", TINY)
+    with pytest.raises(ExperimentError, match="undefined of temperature=0.1 is not defined on the valid span"):
+        run_grid(tuned, "raw", tmp_path, TINY)
 
 
 def test_without_rankers(tmp_path, stand_in):
-    work = tmp_path / "work"
-    frame = experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")
+    work = tmp_path / "mine" / "valid"
+    frame = run_grid(GRID, "raw", tmp_path, TINY, until="pretrain")
     assert len(frame) == 4 and "auc" not in frame and not (work / "gains.png").exists()
     assert "SimScore" in (work / "results.md").read_text()
-    assert len(experiment(GRID, "raw", work, work / "stages", TINY)) == 8, "and with them"
+    assert len(run_grid(GRID, "raw", tmp_path, TINY)) == 8, "and with them"
 
 
 def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path, stand_in, monkeypatch):
-    work = tmp_path / "work"
+    work = tmp_path / "mine" / "valid"
     monkeypatch.setenv("BREAK", "clusters=8,seed=0")
     with pytest.raises(ExperimentError, match=r"clusters=8,seed=0 failed.*log\.txt"):
-        experiment(GRID, "raw", work, work / "stages", TINY)
+        run_grid(GRID, "raw", tmp_path, TINY)
     assert "the disk is full" in (work / "runs" / "clusters=8,seed=0" / "log.txt").read_text()
     assert len(pd.read_csv(work / "results.csv")) == 2 * 2, "what is finished stands in the results"
     monkeypatch.delenv("BREAK")
-    experiment(GRID, "raw", work, work / "stages", TINY)
-    assert len(experiment(GRID, "raw", work, work / "stages", TINY)) == 8
+    run_grid(GRID, "raw", tmp_path, TINY)
+    assert len(run_grid(GRID, "raw", tmp_path, TINY)) == 8
     calls = (work / "calls.txt").read_text().split()
     once = {f"clusters={clusters},seed={seed}": 1 for clusters in (4, 8) for seed in (0, 1)}
     assert Counter(calls) == once | {"clusters=8,seed=0": 2}
-    experiment(GRID, "other raw", work, work / "stages", TINY)
+    run_grid(GRID, "other raw", tmp_path, TINY)
     assert len((work / "calls.txt").read_text().split()) == 9, "other data are another run"
     reports = [work / name for name in ("results.md", "gains.png", "losses.png")]
     assert all(report.exists() for report in reports)
     monkeypatch.setenv("BREAK", "clusters=8,seed=0")
     with pytest.raises(ExperimentError):
-        experiment(GRID, "raw", work, work / "stages", TINY)
+        run_grid(GRID, "raw", tmp_path, TINY)
     assert not any(report.exists() for report in reports), "nor do reports of these stand beside rows of those"
 
 
 def test_what_is_finished_stays_in_the_results_of_a_call_that_fails_before_its_turn(tmp_path, stand_in, monkeypatch):
-    work = tmp_path / "work"
-    experiment(dataclasses.replace(GRID, seeds=[1]), "raw", work, work / "stages", TINY)
-    experiment(dataclasses.replace(GRID, blocks=[{"clusters": [8]}]), "raw", work, work / "stages", TINY)
+    work = tmp_path / "mine" / "valid"
+    run_grid(dataclasses.replace(GRID, seeds=[1]), "raw", tmp_path, TINY)
+    run_grid(dataclasses.replace(GRID, blocks=[{"clusters": [8]}]), "raw", tmp_path, TINY)
     monkeypatch.setenv("BREAK", "clusters=4,seed=0")  # The first of all.
     with pytest.raises(ExperimentError):
-        experiment(GRID, "raw", work, work / "stages", TINY)
-    found = pd.read_csv(work / "results.csv")[["run", "seed", "mode"]].values.tolist()
+        run_grid(GRID, "raw", tmp_path, TINY)
+    rows = pd.read_csv(work / "results.csv")[["variant", "seed", "mode"]].values.tolist()
     runs = [("clusters=4", 1), ("clusters=8", 0), ("clusters=8", 1)]
-    assert found == [[*run, mode] for run in runs for mode in ("none", "cluster_id")]
+    assert rows == [[*run, mode] for run in runs for mode in ("none", "cluster_id")]
 
 
 def test_what_ends_beside_a_run_that_fails_later_stands_in_the_results(tmp_path, stand_in, monkeypatch):
-    work = tmp_path / "work"
-    experiment(GRID, "raw", work, work / "stages", TINY, until="pretrain")  # How large they are is known from here on.
+    work = tmp_path / "mine" / "valid"
+    run_grid(GRID, "raw", tmp_path, TINY, until="pretrain")  # How large they are is known from here on.
     monkeypatch.setenv("BREAK", "clusters=4,seed=0")
     monkeypatch.setenv("BREAK_AFTER", "5")
     with pytest.raises(ExperimentError, match="clusters=4,seed=0 failed"):
-        experiment(GRID, "raw", work, work / "stages", TINY, parallel=2)
-    found = pd.read_csv(work / "results.csv")
-    assert found["mode"].notna().all() and "clusters=4" in set(found["run"]) and set(found["seed"]) <= {0, 1}
-    assert not ((found["run"] == "clusters=4") & (found["seed"] == 0)).any()
+        run_grid(GRID, "raw", tmp_path, TINY, parallel=2)
+    rows = pd.read_csv(work / "results.csv")
+    assert rows["mode"].notna().all() and "clusters=4" in set(rows["variant"]) and set(rows["seed"]) <= {0, 1}
+    assert not ((rows["variant"] == "clusters=4") & (rows["seed"] == 0)).any()
+
+
+def test_claims_are_judged_at_the_end_and_one_that_does_not_hold_fails_the_command(tmp_path, stand_in, capsys):
+    """The stand-in gains one point per cluster."""
+    (tmp_path / "mine.json").write_text(as_json(dataclasses.replace(GRID, seeds=[0, 1, 2])))
+    claim = {"variant": "clusters=4", "mode": "cluster_id", "slice": "new_to_user", "low": 3.5}
+    words = ["experiment", str(tmp_path / "mine.json"), "--raw", "raw", "--workdir", str(tmp_path / "work")]
+    words += ["--preset", "tiny", "--claims", str(tmp_path / "claims.json")]
+    (tmp_path / "claims.json").write_text(json.dumps({"mine": [claim], "other": "never read"}))
+    program.main(words)
+    assert "| clusters=4 | cluster_id | new_to_user | +4.00 |" in capsys.readouterr().out
+    (tmp_path / "claims.json").write_text(json.dumps({"mine": [claim, claim | {"low": 4.5}]}))
+    with pytest.raises(SystemExit, match=r"1 of 2 claims do not hold; all are listed in .*results\.md"):
+        program.main(words)
+    assert capsys.readouterr().out.count("| clusters=4 | cluster_id | new_to_user |") == 2, "the tables are shown first"
+    with pytest.raises(SystemExit, match="claims are about rankers, and until=pretrain trains none"):
+        program.main([*words, "--until", "pretrain"])
+    with pytest.raises(SystemExit, match="there is no file of claims nowhere.json"):
+        program.main([*words[:-1], "nowhere.json"])
+
+
+def test_a_grid_starts_from_what_another_has_trained_in_the_same_workdir(tmp_path, stand_in):
+    """`{workdir}` and `{variant}` stand for themselves until the grid is run; equal settings need equal starts."""
+    first = dataclasses.replace(GRID, name="first", seeds=[0])
+    run_grid(first, "raw", tmp_path / "work", TINY)
+    start = "{workdir}/first/valid/runs/{variant},seed=0/rank"
+    second = dataclasses.replace(GRID, fixed=GRID.fixed | {"rank_init": start})
+    frame = run_grid(second, "raw", tmp_path / "work", TINY)
+    starts = dict(zip(frame["variant"], frame["rank_init"], strict=True))
+    runs = tmp_path / "work" / "first" / "valid" / "runs"
+    assert starts == {name: str(runs / f"{name},seed=0" / "rank") for name in ("clusters=4", "clusters=8")}
+    assert all((runs / f"{name},seed=0").is_dir() for name in starts)
 
 
 @pytest.mark.slow
@@ -197,7 +235,7 @@ def test_a_real_grid(tmp_path, capsys):
     assert sorted(stages) == ["cluster", "cluster", "embed", "ingest", "pretrain", "rank", "rank", "supervised"]
     shown = capsys.readouterr().out
     assert "| clusters=8 | cluster_id+simscore | 1 |" in shown
-    assert "gain over none, repeats left out, department/" in shown and "category/" not in shown
+    assert "gain over none, new to user, department/" in shown and "category/" not in shown
     assert "| clusters=8 | cluster_id+simscore | department | " in shown
     assert "The test span was read 2 times, by 2 runs." in shown
     for split in ("valid", "test"):

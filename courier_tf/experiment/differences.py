@@ -1,0 +1,123 @@
+"""Paired differences between the rankers of an experiment, with intervals over users and seeds."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from courier_tf.chain import SETTINGS_FILE
+from courier_tf.experiment.run import PREDICTIONS_FILE, Key, Measured
+from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE, RARE, Evaluation, read_evaluation
+from courier_tf.ranking.intervals import paired_gain
+from courier_tf.schema import CATEGORY
+from courier_tf.settings import Settings
+from courier_tf.workdir import artefacts, records
+
+#: Slices that every table shows, and their headings; "all" is no slice.
+PARTS = {
+    "all": "all",
+    NEW_TO_USER: "new to user",
+    NEW_TO_USER_RARE: "new to user, 0 to 4 events",
+    RARE: "0 to 4 events",
+}
+OF_CATEGORIES = f"{NEW_TO_USER}+{CATEGORY}/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rankers:
+    """The rankers of one mode of a variant, one or several per seed."""
+
+    variant: str
+    mode: str
+
+
+class Differences:
+    """Compares rankers by what they predicted for the same impressions.
+
+    Args:
+        directories: workdir of each run.
+        split: span that the rankers were measured on.
+
+    Attributes:
+        parts: slice -> heading, of all slices but those of single categories, whose gains stand in `metrics.json`.
+    """
+
+    def __init__(self, directories: Mapping[Key, Path], split: str) -> None:
+        self._directories = directories
+        # Variants with different data have no impressions in common.
+        self._ingests = {variant: Measured.read(workdir).ingest for (variant, _), workdir in directories.items()}
+        of_ingest = {self._ingests[variant]: workdir for (variant, _), workdir in directories.items()}
+        self._evaluations = {ingest: evaluation_of(workdir, split) for ingest, workdir in of_ingest.items()}
+        self.parts = PARTS | {
+            name: f"{PARTS[NEW_TO_USER]}, {name.removeprefix(f'{NEW_TO_USER}+')}"
+            for evaluation in self._evaluations.values()
+            for name in evaluation.slices
+            if name.startswith(f"{NEW_TO_USER}+") and name != NEW_TO_USER_RARE and not name.startswith(OF_CATEGORIES)
+        }
+
+    def shown(
+        self, part: str, rankers: Rankers, base: Rankers | None, seeds: Sequence[int], figure: str = "auc"
+    ) -> str:
+        """The difference of a figure between two rankers on a slice, with its interval, in points.
+
+        Args:
+            part: a slice, or "all".
+            rankers, base: the difference is the figure of `rankers` less that of `base`.
+            seeds: seeds of `rankers`; those that `base` has, too, are compared.
+            figure: a key of `intervals.FIGURES`.
+
+        Returns:
+            The text of a cell; empty where there is nothing to compare.
+        """
+        if base is None or self._ingests[base.variant] != self._ingests[rankers.variant]:
+            return ""
+        seeds = [seed for seed in seeds if (base.variant, seed) in self._directories]
+        ours, theirs = self._predictions(rankers, seeds), self._predictions(base, seeds)
+        if ours is None or theirs is None:
+            return ""
+        if len(seeds) == 1 and ours.shape == theirs.shape:  # The starts of the one seed are all repetitions there are.
+            ours, theirs = ours.swapaxes(0, 1), theirs.swapaxes(0, 1)
+        if np.array_equal(ours, theirs):
+            return ""  # The same rankers, as `none` is for two objectives.
+        evaluation = self._evaluations[self._ingests[rankers.variant]]
+        everything = np.ones(len(evaluation.clicked), bool)
+        rows = everything if part == "all" else evaluation.slices.get(part, ~everything)
+        if not rows.any():
+            return ""
+        users, clicked = evaluation.users[rows], evaluation.clicked[rows]
+        gain = paired_gain(users, clicked, ours[..., rows], theirs[..., rows], figure=figure)
+        if gain is None:
+            return ""
+        return f"{100 * gain['gain']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+
+    def _predictions(self, rankers: Rankers, seeds: Sequence[int]) -> np.ndarray | None:
+        """[seeds, starts, impressions]; None where a run has no such mode, or there are no seeds.
+
+        The starts of one seed share its encoder, so they are no repetitions of their own.
+        """
+        predictions = []
+        for seed in seeds:
+            with np.load(self._directories[rankers.variant, seed] / PREDICTIONS_FILE) as of_run:
+                if rankers.mode not in of_run:
+                    return None
+                predictions.append(of_run[rankers.mode])
+        return np.stack(predictions) if predictions else None
+
+
+def evaluation_of(workdir: Path, split: str) -> Evaluation:
+    """The span that a run was measured on, with its slices."""
+    facts = artefacts.read(workdir / "ingest", "ingest").facts
+    return read_evaluation(
+        workdir / "ingest", split, items_of(workdir), facts["repeat_columns"], slice_columns_of(workdir)
+    )
+
+
+def items_of(workdir: Path) -> records.Items:
+    """The items of a run."""
+    return records.read_items(workdir / "ingest", artefacts.read(workdir / "ingest", "ingest").facts["all_columns"])
+
+
+def slice_columns_of(workdir: Path) -> tuple[str, ...]:
+    """The columns by whose values the rankers of a run were measured."""
+    return Settings.from_json((workdir / SETTINGS_FILE).read_text()).rank.rank_slice_columns

@@ -1,0 +1,58 @@
+"""Executes one run of a grid, in a process of its own: its memory can be measured, and nothing of it stays behind."""
+
+import numpy as np
+import pandas as pd
+
+from courier_tf.experiment.run import PREDICTIONS_FILE, Measured, RankersMeasured, Run
+from courier_tf.experiment.store import SharingChain
+from courier_tf.workdir import artefacts
+
+STAGES = ("ingest", "supervised", "pretrain", "embed", "cluster", "rank")
+
+
+def execute(run: Run) -> None:
+    """Runs the chain. Writes what was measured, and the rankers' predictions for paired comparisons."""
+    chain = SharingChain(run.workdir, run.settings, store=run.store)
+    for stage in STAGES:  # Links that earlier settings of this run have left.
+        if chain.directory(stage).is_symlink():
+            chain.directory(stage).unlink()
+    chain.write_settings()
+    chain.ingest(run.raw)
+    chain.pretrain()
+    rankers = _rank(chain, run.final) if run.until == "rank" else None
+    trained = artefacts.read(chain.directory("pretrain"), "pretrain")
+    log = chain.directory("pretrain") / "logs" / "steps.csv"
+    Measured(
+        held_out=trained.facts["held_out"],
+        losses=pd.read_csv(log)["loss"].tolist() if log.exists() else [],  # The objective `base` trains nothing.
+        seconds={stage: chain.seconds(stage) for stage in STAGES},
+        ingest=artefacts.read(chain.directory("ingest"), "ingest").fingerprint,
+        code_version=trained.made_by.code_version,
+        commit=chain.commit(run.until),
+        rankers=rankers,
+    ).write(run.workdir)
+
+
+def _rank(chain: SharingChain, final: bool) -> RankersMeasured:
+    from courier_tf.ranking.comparison import VALID_FILE, predictions_of
+
+    chain.embed()
+    chain.cluster()
+    chain.rank()
+    metrics = chain.report(final)
+    split, rank = "test" if final else "valid", chain.settings.rank
+    directories = chain.directory("ingest"), chain.directory("rank")
+    if final:
+        predictions = {mode: predictions_of(*directories, mode, rank, split) for mode in rank.rank_modes}
+    else:
+        predictions = {mode: np.load(directories[1] / mode / VALID_FILE) for mode in rank.rank_modes}
+    np.savez(chain.workdir / PREDICTIONS_FILE, **predictions)
+    return RankersMeasured(
+        split=split,
+        ranking={mode: splits[split] for mode, splits in metrics["ranking"].items()},
+        gain_over_none=metrics["gain_over_none"][split],
+        gauc_gain_over_none=metrics["gauc_gain_over_none"][split],
+        popularity=metrics["popularity"][split],
+        category_gates=metrics["category_gates"],
+        learning_rates=metrics["learning_rates"],
+    )

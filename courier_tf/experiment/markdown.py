@@ -1,0 +1,38 @@
+"""Lines and cells of the Markdown tables in `results.md`."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+
+def line(cells: Sequence[str]) -> str:
+    r"""A line of a table. Cells may hold any text, such as categories and columns of a shop.
+
+    >>> line(["a|b", "c"])
+    '| a\\|b | c |'
+    """
+    texts = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {' | '.join(texts)} |"
+
+
+def rule(columns: int) -> str:
+    """The line below the head of a table."""
+    return "|" + "---|" * columns
+
+
+def spread(values: pd.Series, factor: float = 100, digits: int = 2) -> str:
+    """Mean (deviation over the seeds) times the factor; empty where a figure is not defined.
+
+    >>> spread(pd.Series([0.5, 0.6]))
+    '55.00 (7.07)'
+    """
+    values = factor * values.astype(float)
+    if values.isna().any():
+        return ""
+    return f"{values.mean():.{digits}f}" + (f" ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else "")
+
+
+def groups_of(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+    """(values of the columns, the rows that have them) for each combination of texts, in the order of the rows."""
+    for values, part in rows.groupby(list(columns), sort=False):
+        yield tuple(map(str, values)), part

@@ -1,0 +1,136 @@
+"""A run of a grid, and its files: what its process is told, how far it came, and what it measured."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from courier_tf.experiment.grid import Until
+from courier_tf.settings import Settings
+from courier_tf.workdir.atomic import write_file
+
+RUN_FILE, STATUS_FILE, MEASURED_FILE, PREDICTIONS_FILE = "run.json", "status.json", "measured.json", "predictions.npz"
+
+#: Names a run: its variant's name, and its seed.
+Key = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A variant of a grid with a seed, as its process is told by `run.json`.
+
+    Attributes:
+        variant: name of the variant.
+        seed: the seed, which is also that of `settings`.
+        workdir: workdir of the run, two folders below that of the grid's results.
+        store: folder of the stages that runs share.
+        raw: folder or URI in the raw format.
+        final: measure on the test span instead of the valid span; the reading is counted.
+        settings: settings of all stages.
+        until: the last stage that is run.
+    """
+
+    variant: str
+    seed: int
+    workdir: Path
+    store: Path
+    raw: str
+    final: bool
+    settings: Settings
+    until: Until
+
+    def to_json(self) -> str:
+        """The run as JSON, for `from_json`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {"workdir": str(self.workdir), "store": str(self.store)}
+        return json.dumps(values | {"settings": json.loads(self.settings.to_json())}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The run that `to_json` wrote."""
+        values = json.loads(text)
+        values |= {"workdir": Path(values["workdir"]), "store": Path(values["store"])}
+        return cls(**values | {"settings": Settings.from_json(json.dumps(values["settings"]))})
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How far a run came.
+
+    Attributes:
+        fingerprint: fingerprint of what its figures depend on.
+        until: the last stage of a finished run; None while it is not finished.
+        commit: the code that made it.
+        peak_memory_gib: the most memory that one of its processes has held.
+    """
+
+    fingerprint: str
+    until: Until | None
+    commit: str
+    peak_memory_gib: float = 0.0
+
+    @classmethod
+    def read(cls, workdir: Path) -> Self | None:
+        """The status of the run in `workdir`; None where there is none."""
+        file = workdir / STATUS_FILE
+        return cls(**json.loads(file.read_text())) if file.exists() else None
+
+    def write(self, workdir: Path) -> None:
+        """Writes the status into the workdir of the run."""
+        write_file(workdir / STATUS_FILE, json.dumps(dataclasses.asdict(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class RankersMeasured:
+    """Figures of the rankers of a run, as in `metrics.json`, on one span.
+
+    Attributes:
+        split: `valid` or `test`.
+        ranking: metrics by mode, those of slices under "slices".
+        gain_over_none, gauc_gain_over_none: gains by mode and slice, with their intervals; None where not defined.
+        popularity: AUC of the popularity alone, and related figures.
+        category_gates: by mode, how far the gate of each category is open.
+        learning_rates: by mode, for each start the log loss of each learning rate; None where it diverged.
+    """
+
+    split: str
+    ranking: dict[str, dict[str, Any]]
+    gain_over_none: dict[str, dict[str, dict[str, float] | None]]
+    gauc_gain_over_none: dict[str, dict[str, dict[str, float] | None]]
+    popularity: dict[str, float | None]
+    category_gates: dict[str, dict[str, float]]
+    learning_rates: dict[str, list[dict[str, float | None]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a run has measured, as it stands in `measured.json`.
+
+    Attributes:
+        held_out: held-out scores of the encoder.
+        losses: the loss at each checkpoint of pre-training; empty where there was no pre-training.
+        seconds: seconds of each stage; None where it was not run.
+        ingest: fingerprint of the data.
+        code_version: the version that trained the encoder.
+        commit: the code that made the last stage; None where that stage was not made here.
+        rankers: figures of the rankers; None where the run ends with its encoder.
+    """
+
+    held_out: dict[str, float | None]
+    losses: list[float]
+    seconds: dict[str, float | None]
+    ingest: str
+    code_version: str
+    commit: str | None
+    rankers: RankersMeasured | None = None
+
+    @classmethod
+    def read(cls, workdir: Path) -> Self:
+        """What the finished run in `workdir` has measured."""
+        values = json.loads((workdir / MEASURED_FILE).read_text())
+        rankers = values.pop("rankers", None)
+        return cls(**values, rankers=RankersMeasured(**rankers) if rankers else None)
+
+    def write(self, workdir: Path) -> None:
+        """Writes the figures into the workdir of the run."""
+        write_file(workdir / MEASURED_FILE, json.dumps(dataclasses.asdict(self), indent=2))
