@@ -50,43 +50,34 @@ test-newest:  ## The tests on TensorFlow 2.20, and parity with keras-hub, in an 
 evidence: install  ## Do visual features help on the shop? Three seeds, with controls: hours on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence
 
-# The split is that of the data set's README. 1000 clusters hold 27 of its items each: with 200 rare items gain less on
-# valid. Items and users with few purchases have no embedding of their own: the choice that is best on valid for the
-# ranker without visual features (LOG.md).
-HM := --valid-from 2020-09-20 --test-from 2020-09-21 --history-ties log_order --repeat-columns product_code \
-	--clusters 1000 --supervised-steps 800 --supervised-learning-rate 1e-3 --precision mixed_bfloat16 \
-	--rank-min-item-impressions 100 --rank-min-user-page-views 10 --rank-epochs 2
+include tests/benchmarks/hm_fashion/options.mk
 GRID ?= paper-methods
 
 evidence-hm: install  ## A grid on hm_fashion, checked against its claims: RAW=folder, GRID=name, OPTIONS=--final.
-	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
-	$(BIN)/python -m tests.benchmarks.hm_claims $(WORK)/evidence-hm $(GRID)
-
-DAY_BEFORE := --valid-from 2020-09-19 --test-from 2020-09-20 --supervised-steps 1
+	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm --claims $(HM_CLAIMS) $(HM) $(OPTIONS)
 
 evidence-hm-daily: install  ## Rankers that start from the day before's, which have no visual features: RAW=folder.
-	$(BIN)/courier experiment tests/benchmarks/grids/hm_previous_day.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(DAY_BEFORE)
-	sed 's|work/evidence-hm|$(WORK)/evidence-hm|' tests/benchmarks/grids/hm_warm_started.json > $(WORK)/hm_warm_started.json
-	$(BIN)/courier experiment $(WORK)/hm_warm_started.json --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
+	$(BIN)/courier experiment previous-day --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(HM_DAY_BEFORE)
+	$(BIN)/courier experiment daily-retrain --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
 
-evidence-negatives: install  ## Which page-view slots teach, where they were really shown: the simulated shop. Hours on two cores.
+evidence-negatives: install  ## Which page-view slots teach, where they were really shown: the simulated shop.
 	$(BIN)/courier shop $(WORK)/shop
-	$(BIN)/courier experiment tests/benchmarks/grids/shop_negatives.json --raw $(WORK)/shop --preset demo --workdir $(WORK)/evidence-negatives $(OPTIONS)
+	$(BIN)/courier experiment negatives --raw $(WORK)/shop --preset demo --workdir $(WORK)/evidence-negatives $(OPTIONS)
 
 evidence-stability: install  ## Do cluster IDs survive a retrain on one more day? Half an hour on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_stability $(WORK)/evidence-stability
 
 benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): INGEST=ingest directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
-	$(BIN)/python -m tests.benchmarks.pretrain.run $(INGEST) $(WORK)/benchmark-pretrain
+	$(BIN)/python -m tests.benchmarks.pretrain $(INGEST) $(WORK)/benchmark-pretrain
 
 benchmark-clusters: install  ## Against faiss (needs the extra `benchmark`): EMBED=embed directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
-	$(BIN)/python -m tests.benchmarks.clusters.run $(EMBED) $(WORK)/benchmark-clusters
+	$(BIN)/python -m tests.benchmarks.clusters $(EMBED) $(WORK)/benchmark-clusters
 
 benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=workdir with ingest and cluster.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
-	$(BIN)/python -m tests.benchmarks.ranking.run $(RUN) $(WORK)/benchmark-rank
+	$(BIN)/python -m tests.benchmarks.ranking $(RUN) $(WORK)/benchmark-rank
 
 benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
 	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving

@@ -1,6 +1,6 @@
 """How fast and how large: pre-training against PyTorch, against plain Keras, and against the authors' way.
 
-python -m tests.benchmarks.pretrain.run INGEST OUT
+python -m tests.benchmarks.pretrain INGEST OUT
 
 INGEST is the ingest directory of a workdir (of hm_fashion, for the published table). Writes OUT/pretrain.md after each
 part. Needs the extra `benchmark`.

@@ -1,6 +1,6 @@
 """How fast the ranker trains, against the same model in plain PyTorch.
 
-python -m tests.benchmarks.ranking.run RUN OUT
+python -m tests.benchmarks.ranking RUN OUT
 
 RUN is a workdir with ingest and cluster (of hm_fashion, for the published table). Writes OUT/ranking.md. Needs the
 extra `benchmark`.

@@ -1,6 +1,6 @@
 """How fast and how good: clusters against faiss.
 
-python -m tests.benchmarks.clusters.run EMBED OUT
+python -m tests.benchmarks.clusters EMBED OUT
 
 EMBED is the embed directory of a workdir (of hm_fashion, for the published table). Writes OUT/clusters.md after each
 part. Needs the extra `benchmark`, 6 GB of memory and 7 GB in OUT.
