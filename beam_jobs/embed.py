@@ -18,6 +18,8 @@ from beam_jobs.write import WriteShuffled
 from courier_tf import schema
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import EmbedFacts
+from courier_tf.workdir.stages import INGEST
 
 #: One row per item, in a mixed order that depends on the ids alone; the embedding is null where there is no photo.
 EMBEDDING_SCHEMA = pa.schema(
@@ -97,17 +99,16 @@ def embed(
         made_by: what determines the result.
         beam_options: Beam's own command-line options.
     """
-    ingested = artefacts.read(ingest, "ingest")
+    data = artefacts.read(ingest, INGEST).facts
     items_files = records.files(ingest / schema.ITEMS_FOLDER, "items")  # None is missing, none half-written.
-    facts, shards = ingested.facts, ingested.made_by.settings["shards"]
     handler = KeyedModelHandler(EmbedderHandler(str(embedder), settings.embed_batch_size))
-    with artefacts.write_aside(target, made_by) as (partial, found), Console(stderr=True).status("Embedding items"):
+    with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status("Embedding items"):
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
             items = (
                 pipeline
                 | beam.Create(items_files)
                 | beam.io.ReadAllFromTFRecord()
-                | beam.ParDo(_ParseItem(facts["valid_from_seconds"])).with_outputs("bare", main="main")
+                | beam.ParDo(_ParseItem(data.valid_from_seconds)).with_outputs("bare", main="main")
             )
             rows = (items.main | RunInference(handler), items["bare"]) | beam.Flatten()
             _ = (
@@ -115,10 +116,15 @@ def embed(
                 | "Row" >> beam.Map(_row, encoder)
                 | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
                 | WriteShuffled(
-                    str(partial / schema.ITEMS_FOLDER), "embeddings", shards, _sortable, _write_parquet, "parquet"
+                    str(draft.path / schema.ITEMS_FOLDER),
+                    "embeddings",
+                    data.shards,
+                    _sortable,
+                    _write_parquet,
+                    "parquet",
                 )
             )
-        found |= {"encoder": encoder} | {name: facts[name] for name in ("image_size", "valid_from_seconds")}
+        draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
 
 
 def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:

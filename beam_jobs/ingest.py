@@ -30,6 +30,8 @@ from beam_jobs.write import REJECTS_FILE
 from courier_tf import images, schema
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.stages import INGEST
 
 MOST_VALUES = 1000  # A column with more values is an identifier, or a text, not something to learn a class of.
 
@@ -71,7 +73,8 @@ def ingest(
         _require_known(name, getattr(settings, name), folder.columns)
     kept_rejects = target.with_name(f"{target.name}_rejects")
     shutil.rmtree(kept_rejects, ignore_errors=True)
-    with artefacts.write_aside(target, made_by) as (partial, facts):
+    with artefacts.write_aside(target, made_by) as draft:
+        partial = draft.path
         with Console(stderr=True).status(f"Reading {raw}"):
             pipeline = beam.Pipeline(options=pipeline_options(beam_options))
             build(pipeline, folder, str(partial), settings)
@@ -93,25 +96,28 @@ def ingest(
         _require_few_rejects(counts, settings.max_reject_fraction, partial / schema.REJECTS_FOLDER, kept_rejects)
         if summary["splits"] is None:
             raise RawDataError(summary["splits_error"])
-        found = splits.Splits(*summary["splits"])
-        facts |= {
-            "log_kind": folder.log_kind,
-            "all_columns": folder.columns,
-            "item_columns": list(settings.item_columns) or _useful_columns(partial, folder.columns, found.valid_from),
-            "repeat_columns": list(settings.repeat_columns),
-            "valid_from": splits.date_of(found.valid_from),
-            "test_from": splits.date_of(found.test_from),
-            "valid_from_seconds": found.valid_from,
-            "test_from_seconds": found.test_from,
-            "image_size": settings.image_size,
-            "inline_photos": settings.inline_photos,
-            "page_view_size": settings.page_view_size,
-            "history_kept": settings.history_kept,
-            "negatives": None
+        spans = splits.Splits(*summary["splits"])
+        item_columns = settings.item_columns or _useful_columns(partial, folder.columns, spans.valid_from)
+        draft.facts = IngestFacts(
+            log_kind=folder.log_kind,
+            all_columns=tuple(folder.columns),
+            item_columns=tuple(item_columns),
+            repeat_columns=settings.repeat_columns,
+            valid_from=splits.date_of(spans.valid_from),
+            test_from=splits.date_of(spans.test_from),
+            valid_from_seconds=spans.valid_from,
+            test_from_seconds=spans.test_from,
+            image_size=settings.image_size,
+            inline_photos=settings.inline_photos,
+            page_view_size=settings.page_view_size,
+            history_kept=settings.history_kept,
+            history_ties=settings.history_ties,
+            shards=settings.shards,
+            negatives=None
             if folder.log_kind == "impressions"
             else f"{settings.negatives_per_positive} per positive, {settings.negatives}",
-            "counts": dict(sorted(counts.items())),
-        }
+            counts=dict(sorted(counts.items())),
+        )
 
 
 def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -> None:
@@ -170,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             target: directory to write.
             settings: of the stage.
         """
-        made_by = artefacts.MadeBy("ingest", dataclasses.asdict(settings), {"raw": fingerprint_of_raw(raw)})
+        made_by = artefacts.MadeBy(INGEST, dataclasses.asdict(settings), {"raw": fingerprint_of_raw(raw)})
         ingest(raw, target, settings, made_by, beams)
 
     try:

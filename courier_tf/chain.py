@@ -12,10 +12,11 @@ from typing import Any
 
 from courier_tf.settings import SUPERVISED_SETTINGS, Settings
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
+from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
 
-STAGES = ("ingest", "pretrain", "embed", "cluster", "rank", "export")
 SETTINGS_FILE = "settings.json"
 
 
@@ -59,8 +60,10 @@ class Chain:
         self.write_settings()
         self.settings.require_formers()
         self.ingest(raw)
-        for stage in STAGES[1:-1]:
-            getattr(self, stage)()
+        self.pretrain()
+        self.embed()
+        self.cluster()
+        self.rank()
         self.export(server=server)
         return self.report(final)
 
@@ -72,70 +75,70 @@ class Chain:
         """
         from beam_jobs.ingest import fingerprint_of_raw, ingest
 
-        made_by = self._made_by("ingest", self.settings.ingest, {"raw": fingerprint_of_raw(raw)}, seeded=False)
+        made_by = self._made_by(INGEST, self.settings.ingest, {"raw": fingerprint_of_raw(raw)}, seeded=False)
         self._unless_current(
-            self.directory("ingest"),
+            self.directory(INGEST),
             made_by,
             lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
         )
-        facts = artefacts.read(self.directory("ingest"), "ingest").facts
-        counts = {name.replace("_", " "): number for name, number in facts["counts"].items() if number}
+        facts = artefacts.read(self.directory(INGEST), INGEST).facts
+        counts = {name.replace("_", " "): number for name, number in facts.counts.items() if number}
         print("[ingest] " + ", ".join(f"{name} {number:,}" for name, number in counts.items()), flush=True)
-        self.settings.require_columns(facts["all_columns"])
+        self.settings.require_columns(facts.all_columns)
 
     def pretrain(self) -> None:
         """Supervised pre-training on the catalogue's columns (unless `init` names an encoder), then the objective."""
         from courier_tf.pretrain import train
 
         settings, seed = self.settings.pretrain, self.settings.seed
-        ingested = artefacts.read(self.directory("ingest"), "ingest")
-        inputs = {"ingest": ingested.fingerprint}
-        start = Path(settings.init) if settings.init else self.directory("supervised")
+        ingested = artefacts.read(self.directory(INGEST), INGEST)
+        inputs: dict[str, str] = {INGEST: ingested.fingerprint}
+        start = Path(settings.init) if settings.init else self.directory(SUPERVISED)
         if not settings.init:
             # Settings of the objective do not touch it: all objectives start from the same encoder.
             own = {k: v for k, v in dataclasses.asdict(settings).items() if k in SUPERVISED_SETTINGS}
-            made_by = self._made_by("supervised", own, inputs)
+            made_by = self._made_by(SUPERVISED, own, inputs)
             self._unless_current(
                 start, made_by, lambda target: train.pretrain_supervised(ingested.path, target, settings, seed, made_by)
             )
-        inputs["start"] = self._fingerprint_of_start(start, ingested.facts["valid_from_seconds"])
-        made_by = self._made_by("pretrain", settings, inputs)
+        inputs["start"] = self._fingerprint_of_start(start, ingested.facts)
+        made_by = self._made_by(PRETRAIN, settings, inputs)
         self._unless_current(
-            self.directory("pretrain"),
+            self.directory(PRETRAIN),
             made_by,
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
 
-    def _fingerprint_of_start(self, start: Path, valid_from_seconds: int) -> str:
+    def _fingerprint_of_start(self, start: Path, data: IngestFacts) -> str:
         """Of the encoder that pre-training starts from: a stage's directory, or a file with foreign weights."""
         if start.is_file():
             return artefacts.fingerprint_of_file(start)
         if self.settings.pretrain.init:
-            return self._former("pretrain", "init", start, valid_from_seconds=valid_from_seconds).fingerprint
-        return artefacts.read(start, "supervised").fingerprint
+            return self._former(PRETRAIN, "init", start, data).fingerprint
+        return artefacts.read(start, SUPERVISED).fingerprint
 
-    def _former(self, stage: str, option: str, place: Path, **ends: int) -> artefacts.Artefact:
+    def _former(self, stage: Stage[P], option: str, place: Path, data: IngestFacts) -> artefacts.Artefact[P]:
         """The former result of a stage that an option names to start from; refused where it knows what comes later."""
         self.settings.require_formers()
         if place.resolve() == self.directory(stage).resolve():
             raise artefacts.ArtefactError(f"{option}={place} is what this stage writes: copy it somewhere else first")
-        return artefacts.read_past(place, stage, **ends)
+        return artefacts.read_previous(place, stage, data)
 
     def embed(self) -> None:
         """Items to embeddings."""
         from beam_jobs.embed import embed
         from courier_tf.pretrain.train import EMBEDDER_FOLDER
 
-        ingested, trained = self._ingested_and("pretrain")
-        inputs = {"ingest": ingested.fingerprint, "encoder": trained.facts["encoder"]}
-        made_by = self._made_by("embed", self.settings.embed, inputs, seeded=False)
+        ingested, trained = self._ingested_and(PRETRAIN)
+        inputs = {INGEST: ingested.fingerprint, "encoder": trained.facts.encoder}
+        made_by = self._made_by(EMBED, self.settings.embed, inputs, seeded=False)
         self._unless_current(
-            self.directory("embed"),
+            self.directory(EMBED),
             made_by,
             lambda target: embed(
                 ingested.path,
                 trained.path / EMBEDDER_FOLDER,
-                trained.facts["encoder"],
+                trained.facts.encoder,
                 target,
                 self.settings.embed,
                 made_by,
@@ -147,14 +150,14 @@ class Chain:
         """Embeddings to cluster IDs."""
         from courier_tf.clusters.cluster import cluster
 
-        ingested, embedded = self._ingested_and("embed")
-        inputs = {"embed": embedded.fingerprint, "ingest": ingested.fingerprint}
+        ingested, embedded = self._ingested_and(EMBED)
+        inputs = {EMBED: embedded.fingerprint, INGEST: ingested.fingerprint}
         if self.settings.cluster.previous:
-            place, end = Path(self.settings.cluster.previous), ingested.facts["valid_from_seconds"]
-            inputs["previous"] = self._former("cluster", "previous", place, valid_from_seconds=end).fingerprint
-        made_by = self._made_by("cluster", self.settings.cluster, inputs)
+            place = Path(self.settings.cluster.previous)
+            inputs["previous"] = self._former(CLUSTER, "previous", place, ingested.facts).fingerprint
+        made_by = self._made_by(CLUSTER, self.settings.cluster, inputs)
         self._unless_current(
-            self.directory("cluster"),
+            self.directory(CLUSTER),
             made_by,
             lambda target: cluster(
                 ingested.path, embedded.path, target, self.settings.cluster, self.settings.seed, made_by
@@ -166,19 +169,18 @@ class Chain:
         from courier_tf.ranking.train import needs_embeddings, rank
 
         settings = self.settings.rank
-        ingested, clustered = self._ingested_and("cluster")
-        inputs, embed = {"ingest": ingested.fingerprint, "cluster": clustered.fingerprint}, None
+        ingested, clustered = self._ingested_and(CLUSTER)
+        inputs: dict[str, str] = {INGEST: ingested.fingerprint, CLUSTER: clustered.fingerprint}
+        embed: Path | None = None
         if needs_embeddings(settings.rank_modes):
-            embedded = artefacts.read(self.directory("embed"), "embed")
-            artefacts.require_input(clustered, "embed", embedded.fingerprint)
-            inputs["embed"], embed = embedded.fingerprint, embedded.path
+            embedded = artefacts.read(self.directory(EMBED), EMBED)
+            artefacts.require_input(clustered, EMBED, embedded.fingerprint)
+            inputs[EMBED], embed = embedded.fingerprint, embedded.path
         if settings.rank_init:
-            # Its passes and the best of its starts were chosen on valid.
-            ends = {name: ingested.facts[name] for name in ("valid_from_seconds", "test_from_seconds")}
-            inputs["init"] = self._former("rank", "rank_init", Path(settings.rank_init), **ends).fingerprint
-        made_by = self._made_by("rank", settings, inputs)
+            inputs["init"] = self._former(RANK, "rank_init", Path(settings.rank_init), ingested.facts).fingerprint
+        made_by = self._made_by(RANK, settings, inputs)
         self._unless_current(
-            self.directory("rank"),
+            self.directory(RANK),
             made_by,
             lambda target: rank(
                 ingested.path,
@@ -215,19 +217,21 @@ class Chain:
         """
         from courier_tf.ranking.metrics_file import write_metrics
 
-        ingested, ranked = self._ingested_and("rank")
-        names = ["pretrain", "cluster", *([] if self.settings.pretrain.init else ["supervised"])]
-        learned = {name: artefacts.read(self.directory(name), name) for name in names}
-        artefacts.require_input(ranked, "cluster", learned["cluster"].fingerprint)
-        artefacts.require_encoder(learned["cluster"], learned["pretrain"])
-        return write_metrics(self.workdir, ingested, learned, ranked, final)
+        ingested, ranked = self._ingested_and(RANK)
+        clustered = artefacts.read(self.directory(CLUSTER), CLUSTER)
+        encoders = {str(PRETRAIN): artefacts.read(self.directory(PRETRAIN), PRETRAIN)}
+        if not self.settings.pretrain.init:
+            encoders[str(SUPERVISED)] = artefacts.read(self.directory(SUPERVISED), SUPERVISED)
+        artefacts.require_input(ranked, CLUSTER, clustered.fingerprint)
+        artefacts.require_encoder(clustered, encoders[PRETRAIN])
+        return write_metrics(self.workdir, ingested, encoders, clustered, ranked, final)
 
-    def _ingested_and(self, stage: str) -> tuple[artefacts.Artefact, artefacts.Artefact]:
+    def _ingested_and(self, stage: Stage[F]) -> tuple[artefacts.Artefact[IngestFacts], artefacts.Artefact[F]]:
         """The results of ingest and of another stage; the latter must come from the former."""
-        ingested = artefacts.read(self.directory("ingest"), "ingest")
+        ingested = artefacts.read(self.directory(INGEST), INGEST)
         other = artefacts.read(self.directory(stage), stage)
-        if "ingest" in other.made_by.inputs:
-            artefacts.require_input(other, "ingest", ingested.fingerprint)
+        if INGEST in other.made_by.inputs:
+            artefacts.require_input(other, INGEST, ingested.fingerprint)
         return ingested, other
 
     def _made_by(self, stage: str, settings: Any, inputs: dict[str, str], seeded: bool = True) -> MadeBy:

@@ -27,9 +27,12 @@ from courier_tf.ranking.ranker_files import Plan, new_ranker, save_ranker
 from courier_tf.ranking.visual_features import Looks
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import MadeBy, fingerprint_of_file, fingerprint_of_tree
+from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
+from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 from serving.bundle.graph_model import GraphModel
 from serving.client import contract
 from tests.servers import SERVERS, running
+from tests.stage_facts import example
 
 SIZE, DIM, HISTORY, ITEMS, MODE = 16, 8, 4, 60, "cluster_id"
 VALID_FROM = 1000
@@ -63,25 +66,25 @@ def write_rank(workdir: Path, seed: int) -> None:
     catalogue = Catalogue.of(items, [schema.CATEGORY], VALID_FROM)
     looks = Looks.read(workdir / "cluster", None, items.ids, items.in_train_span(VALID_FROM))
     plan = Plan(catalogue, USERS, looks, Architecture(("cluster_id",), 4))
-    made_from = {name: artefacts.read(workdir / name, name).fingerprint for name in ("ingest", "cluster")}
+    made_from = {stage: artefacts.read(workdir / stage, stage).fingerprint for stage in (INGEST, CLUSTER)}
     tf.keras.utils.set_random_seed(seed)
-    with artefacts.write_aside(
-        workdir / "rank",
-        MadeBy("rank", {"rank_history_length": HISTORY, "rank_modes": ["none", MODE], "seed": seed}, made_from),
-    ) as (partial, facts):
+    with artefacts.write_aside(workdir / RANK, MadeBy(RANK, {"seed": seed}, made_from)) as draft:
         ranker = new_ranker(plan)
         for weight in ranker.trainable_variables:  # Wide, so that answers differ from row to row.
             weight.assign(np.random.default_rng(seed).normal(size=weight.shape, scale=0.4))
-        save_ranker(ranker, plan, partial / MODE / "start_0")
+        save_ranker(ranker, plan, draft.path / MODE / "start_0")
         slices = {"cold": {"impressions": 7, "auc": None, "gauc": None, "logloss": 0.5}}
         measured = {"impressions": 90, "auc": 0.6, "gauc": 0.6, "logloss": 0.5, "slices": slices}
-        facts |= {"metrics": {MODE: measured}, "best_start": {MODE: 0}, "popularity": {"auc": 0.5}}
+        draft.facts = example(
+            RankFacts, modes=("none", MODE), history_length=HISTORY, best_start={MODE: 0}, metrics={MODE: measured}
+        )
 
 
 def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:
     photos = {item: png(rng.integers(0, 256, [SIZE, SIZE, 3], np.uint8)) for item in IDS}
     photos[BARE] = b""
-    with artefacts.write_aside(workdir / "ingest", MadeBy("ingest", {"shards": 1}, {})) as (partial, facts):
+    with artefacts.write_aside(workdir / INGEST, MadeBy(INGEST, {}, {})) as draft:
+        partial = draft.path
         for folder in (schema.ITEMS_FOLDER, schema.IMPRESSIONS_FOLDER):
             (partial / folder).mkdir()
         with tf.io.TFRecordWriter(str(partial / schema.ITEMS_FOLDER / "items-00000-of-00001.tfrecord")) as writer:
@@ -100,9 +103,7 @@ def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:
                 values = {"user_id": f"u{number % 12}", "page_view_id": f"p{number // 3}", "timestamp": VALID_FROM}
                 values |= {"history_item_ids": history, "item_id": rng.choice(IDS), "clicked": int(number % 3 == 0)}
                 writer.write(records.serialise(values, schema.IMPRESSION_FEATURES))
-        facts |= {"valid_from": "2020-01-01", "test_from": "2020-01-02", "valid_from_seconds": VALID_FROM}
-        facts |= {"negatives": None, "all_columns": [schema.CATEGORY], "item_columns": [schema.CATEGORY]}
-        facts |= {"repeat_columns": [], "history_kept": 20}
+        draft.facts = example(IngestFacts, valid_from_seconds=VALID_FROM)
     return photos
 
 
@@ -110,26 +111,27 @@ def make_workdir(workdir: Path) -> None:
     """All stages before the export."""
     rng = np.random.default_rng(0)
     photos = _write_ingest(workdir, rng)
-    made_from = {"ingest": artefacts.read(workdir / "ingest", "ingest").fingerprint}
+    made_from = {INGEST: artefacts.read(workdir / INGEST, INGEST).fingerprint}
     tf.keras.utils.set_random_seed(0)
-    with artefacts.write_aside(workdir / "pretrain", MadeBy("pretrain", {}, made_from)) as (partial, facts):
-        save_encoder(Encoder("micro", DIM), partial / "encoder")
-        encoder = fingerprint_of_tree(partial / "encoder")
-        facts |= {"image_size": SIZE, "encoder": encoder}
+    with artefacts.write_aside(workdir / PRETRAIN, MadeBy(PRETRAIN, {}, made_from)) as draft:
+        save_encoder(Encoder("micro", DIM), draft.path / "encoder")
+        encoder = fingerprint_of_tree(draft.path / "encoder")
+        draft.facts = example(EncoderFacts, encoder=encoder, embedding_dim=DIM, image_size=SIZE)
     seen = [item for item in IDS if photos[item]]
     embedder = Embedder(workdir / "pretrain" / "encoder", SIZE)
     vectors = embedder.embed(tf.constant([photos[item] for item in seen]))["embedding"].numpy()
-    with artefacts.write_aside(workdir / "embed", MadeBy("embed", {}, made_from)) as (partial, facts):
-        (partial / schema.ITEMS_FOLDER).mkdir()
+    with artefacts.write_aside(workdir / EMBED, MadeBy(EMBED, {}, made_from)) as draft:
+        (draft.path / schema.ITEMS_FOLDER).mkdir()
         rows = [
             {"item_id": item, "category": "c", "embedding": vector, "in_train_span": True, "encoder": encoder}
             for item, vector in [*zip(seen, vectors.tolist(), strict=True), (BARE, None)]
         ]
         order = rng.permutation(len(rows))
         table = pa.Table.from_pylist([rows[place] for place in order], EMBEDDING_SCHEMA)
-        pq.write_table(table, partial / schema.ITEMS_FOLDER / "embeddings-00000-of-00001.parquet")
-        facts |= {"encoder": encoder, "image_size": SIZE}
-    with artefacts.write_aside(workdir / "cluster", MadeBy("cluster", {}, made_from)) as (partial, facts):
+        pq.write_table(table, draft.path / schema.ITEMS_FOLDER / "embeddings-00000-of-00001.parquet")
+        draft.facts = example(EmbedFacts, encoder=encoder, image_size=SIZE)
+    with artefacts.write_aside(workdir / CLUSTER, MadeBy(CLUSTER, {}, made_from)) as draft:
+        partial = draft.path
         codebook = np.stack([vectors[:3], 0.1 * vectors[3:6]])
         np.save(partial / CODEBOOK_FILE, codebook)
         nearest = ((vectors[:, None] - codebook[0]) ** 2).sum(axis=2).argmin(axis=1)
@@ -137,7 +139,7 @@ def make_workdir(workdir: Path) -> None:
         finer = ((left[:, None] - codebook[1]) ** 2).sum(axis=2).argmin(axis=1)
         table = {"item_id": seen, "cluster_id": nearest, "codes": np.stack([nearest, finer], axis=1).tolist()}
         pq.write_table(pa.table(table, TABLE_SCHEMA), partial / TABLE_FILE)
-        facts |= {"encoder": encoder, "clusters": 3, "levels": 2, "embedding_dim": DIM}
+        draft.facts = example(ClusterFacts, encoder=encoder, levels=2, embedding_dim=DIM)
     write_rank(workdir, seed=1)
 
 

@@ -19,6 +19,7 @@ from courier_tf.clusters.report import Report
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import ClusterFacts
 
 LEARNING_FOLDER = "learning"  # States to go on from, while the stage is not finished.
 
@@ -43,10 +44,11 @@ def cluster(
     """
     files = EmbeddingFiles(embed)
     previous = PreviousClusters(Path(settings.previous)) if settings.previous else None
-    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, facts):
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+        partial = draft.path
         incremental = settings.algorithm == "incremental"  # The settings ask for `previous` then.
         if incremental and previous:
-            previous.require_encoder(files.facts["encoder"])
+            previous.require_encoder(files.facts.encoder)
             codebook = previous.codebook
         else:
             codebook = learn(files, settings, seed, LearningStates(partial / LEARNING_FOLDER), previous)
@@ -61,17 +63,17 @@ def cluster(
                 report.add(block, codes, distance)
         _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))
         shutil.rmtree(partial / LEARNING_FOLDER, ignore_errors=True)
-        facts |= {
-            "clusters": codebook.shape[1],
-            "levels": len(codebook),
-            "encoder": files.facts["encoder"],
-            "image_size": files.facts["image_size"],
-            "valid_from_seconds": files.facts["valid_from_seconds"],
-            "embedding_dim": codebook.shape[2],
-            "items_without_photo": report.without_photo,
-            "quality": report.figures(),
+        draft.facts = ClusterFacts(
+            clusters=codebook.shape[1],
+            levels=len(codebook),
+            encoder=files.facts.encoder,
+            embedding_dim=codebook.shape[2],
+            image_size=files.facts.image_size,
+            valid_from_seconds=files.facts.valid_from_seconds,
+            items_without_photo=report.without_photo,
+            quality=report.figures(),
             **report.kept(),
-        }
+        )
 
 
 def _assigned(

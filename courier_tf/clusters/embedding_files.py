@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from courier_tf import schema
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.stages import EMBED
 
 BLOCK = 65_536  # Rows read at once.
 
@@ -48,7 +49,7 @@ class EmbeddingFiles:
     """
 
     def __init__(self, embed: Path) -> None:
-        self.facts = artefacts.read(embed, "embed").facts
+        self.facts = artefacts.read(embed, EMBED).facts
         self.files = sorted((embed / schema.ITEMS_FOLDER).glob("*.parquet"))
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
@@ -96,7 +97,7 @@ class EmbeddingFiles:
 
     def _block(self, batch: pa.RecordBatch, widths: set[int]) -> Block:
         """The rows of a batch; `widths` are those of the embeddings before, to which its own are added."""
-        encoders = set(batch["encoder"].to_pylist()) - {self.facts["encoder"]}
+        encoders = set(batch["encoder"].to_pylist()) - {self.facts.encoder}
         if encoders:
             raise ClusterError(f"embeddings of the encoder {sorted(encoders)}, but {self.facts['encoder']} is in use")
         has_photo = batch["embedding"].is_valid().to_numpy(zero_copy_only=False)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.stages import CLUSTER
 
 
 def stayed(
@@ -56,7 +57,7 @@ class PreviousClusters:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.encoder = artefacts.read(directory, "cluster").facts["encoder"]
+        self.encoder = artefacts.read(directory, CLUSTER).facts.encoder
         self.codebook = np.load(directory / CODEBOOK_FILE)
         table = pq.read_table(directory / TABLE_FILE)
         width = len(self.codebook)

@@ -1,6 +1,6 @@
 """The quality report: sizes and distortion of all items of the train span, the rest of a sample of them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
@@ -22,6 +22,15 @@ class Sample(NamedTuple):
     categories: np.ndarray  # str
     embeddings: np.ndarray  # [M, D]
     codes: np.ndarray  # [M, L]
+
+
+class Kept(TypedDict, total=False):
+    """How far IDs stayed; see `ClusterFacts`."""
+
+    items_in_previous: int
+    new_items: int
+    ids_kept: float | None
+    adjusted_rand_index: float | None
 
 
 class Report:
@@ -86,7 +95,7 @@ class Report:
             else quality.neighbours_kept(sample.embeddings, cluster, NEIGHBOUR_QUERIES, np.random.default_rng(0)),
         }
 
-    def kept(self) -> dict[str, float | int | None]:
+    def kept(self) -> Kept:
         """How far IDs stayed: items that had one and have one, those that are new, the share that kept theirs, and the
         adjusted Rand index, which knows of no numbers. Empty where there is no previous stage."""
         if not self._previous:

@@ -13,6 +13,7 @@ from courier_tf.clusters.item_search import ItemSearch
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import PHOTOS, page
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import EMBED, INGEST
 
 PAGE_FILE = "similar.png"
 
@@ -28,8 +29,8 @@ def similar(
         ClusterError: an item is not in the catalogue or has no photo, or there are fewer with one than asked for.
         ArtefactError: the embeddings are missing, or of another ingest than the photos.
     """
-    ingested = artefacts.read(workdir / "ingest", "ingest")
-    artefacts.require_input(artefacts.read(workdir / "embed", "embed"), "ingest", ingested.fingerprint)
+    ingested = artefacts.read(workdir / INGEST, INGEST)
+    artefacts.require_input(artefacts.read(workdir / EMBED, EMBED), INGEST, ingested.fingerprint)
     names, embeddings = EmbeddingFiles(workdir / "embed").all_items()
     if number >= len(names):
         raise ClusterError(f"{number} similar items are asked for, but the catalogue has {len(names)} with a photo")

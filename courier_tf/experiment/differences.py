@@ -13,6 +13,7 @@ from courier_tf.ranking.intervals import paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import INGEST
 
 #: Slices that every table shows, and their headings; "all" is no slice.
 PARTS = {
@@ -107,15 +108,13 @@ class Differences:
 
 def evaluation_of(workdir: Path, split: str) -> Evaluation:
     """The span that a run was measured on, with its slices."""
-    facts = artefacts.read(workdir / "ingest", "ingest").facts
-    return read_evaluation(
-        workdir / "ingest", split, items_of(workdir), facts["repeat_columns"], slice_columns_of(workdir)
-    )
+    facts = artefacts.read(workdir / INGEST, INGEST).facts
+    return read_evaluation(workdir / INGEST, split, items_of(workdir), facts.repeat_columns, slice_columns_of(workdir))
 
 
 def items_of(workdir: Path) -> records.Items:
     """The items of a run."""
-    return records.read_items(workdir / "ingest", artefacts.read(workdir / "ingest", "ingest").facts["all_columns"])
+    return records.read_items(workdir / INGEST, artefacts.read(workdir / INGEST, INGEST).facts.all_columns)
 
 
 def slice_columns_of(workdir: Path) -> tuple[str, ...]:

@@ -6,27 +6,26 @@ import pandas as pd
 from courier_tf.experiment.run import PREDICTIONS_FILE, Measured, RankersMeasured, Run
 from courier_tf.experiment.store import SharingChain
 from courier_tf.workdir import artefacts
-
-STAGES = ("ingest", "supervised", "pretrain", "embed", "cluster", "rank")
+from courier_tf.workdir.stages import IN_ORDER, INGEST, PRETRAIN, RANK
 
 
 def execute(run: Run) -> None:
     """Runs the chain. Writes what was measured, and the rankers' predictions for paired comparisons."""
     chain = SharingChain(run.workdir, run.settings, store=run.store)
-    for stage in STAGES:  # Links that earlier settings of this run have left.
+    for stage in IN_ORDER:  # Links that earlier settings of this run have left.
         if chain.directory(stage).is_symlink():
             chain.directory(stage).unlink()
     chain.write_settings()
     chain.ingest(run.raw)
     chain.pretrain()
     rankers = _rank(chain, run.final) if run.until == "rank" else None
-    trained = artefacts.read(chain.directory("pretrain"), "pretrain")
-    log = chain.directory("pretrain") / "logs" / "steps.csv"
+    trained = artefacts.read(chain.directory(PRETRAIN), PRETRAIN)
+    log = chain.directory(PRETRAIN) / "logs" / "steps.csv"
     Measured(
-        held_out=trained.facts["held_out"],
+        held_out=trained.facts.held_out,
         losses=pd.read_csv(log)["loss"].tolist() if log.exists() else [],  # The objective `base` trains nothing.
-        seconds={stage: chain.seconds(stage) for stage in STAGES},
-        ingest=artefacts.read(chain.directory("ingest"), "ingest").fingerprint,
+        seconds={stage: chain.seconds(stage) for stage in IN_ORDER},
+        ingest=artefacts.read(chain.directory(INGEST), INGEST).fingerprint,
         code_version=trained.made_by.code_version,
         commit=chain.commit(run.until),
         rankers=rankers,
@@ -41,7 +40,7 @@ def _rank(chain: SharingChain, final: bool) -> RankersMeasured:
     chain.rank()
     metrics = chain.report(final)
     split, rank = "test" if final else "valid", chain.settings.rank
-    directories = chain.directory("ingest"), chain.directory("rank")
+    directories = chain.directory(INGEST), chain.directory(RANK)
     if final:
         predictions = {mode: predictions_of(*directories, mode, rank, split) for mode in rank.rank_modes}
     else:

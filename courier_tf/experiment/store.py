@@ -16,6 +16,7 @@ from courier_tf.chain import Chain
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, MadeBy
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.stages import RANK
 
 STORE_FOLDER = "stages"  # In the workdir of the experiments.
 MADE_FILE = "made.json"  # Beside a stage: the seconds that it took, and the commit of the code that finished it.
@@ -56,11 +57,11 @@ class SharingChain(Chain):
         places: dict[str, Path] = {}
         for path in sorted(self.store.glob(f"{made_by.stage}-*/")):
             try:
-                other = artefacts.read(path, made_by.stage).made_by
+                other = artefacts.read(path, RANK)
             except ArtefactError:  # It is broken; the run that needs it makes it again.
                 continue
-            modes = set(self.settings.rank.rank_modes) & set(other.settings["rank_modes"])
-            places |= {mode: path for mode in modes if same_rankers(mode, made_by, other)}
+            modes = set(self.settings.rank.rank_modes) & set(other.facts.modes)
+            places |= {mode: path for mode in modes if same_rankers(mode, made_by, other.made_by)}
         return places
 
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:

@@ -6,16 +6,18 @@ from typing import NamedTuple
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.settings.rank_modes import is_control
 from courier_tf.workdir.artefacts import Artefact, read, require_encoder, require_input
+from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
+from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 
 
 class FinishedStages(NamedTuple):
     """The results of all stages before the export."""
 
-    ingest: Artefact
-    pretrain: Artefact
-    embed: Artefact
-    cluster: Artefact
-    rank: Artefact
+    ingest: Artefact[IngestFacts]
+    pretrain: Artefact[EncoderFacts]
+    embed: Artefact[EmbedFacts]
+    cluster: Artefact[ClusterFacts]
+    rank: Artefact[RankFacts]
 
     @classmethod
     def read(cls, workdir: Path) -> "FinishedStages":
@@ -24,28 +26,33 @@ class FinishedStages(NamedTuple):
         Raises:
             ArtefactError: one of them is not finished.
         """
-        return cls(*(read(workdir / stage, stage) for stage in cls._fields))
+        return cls(
+            read(workdir / INGEST, INGEST),
+            read(workdir / PRETRAIN, PRETRAIN),
+            read(workdir / EMBED, EMBED),
+            read(workdir / CLUSTER, CLUSTER),
+            read(workdir / RANK, RANK),
+        )
 
     @property
     def encoder(self) -> str:
         """Fingerprint of the encoder."""
-        return self.pretrain.facts["encoder"]
+        return self.pretrain.facts.encoder
 
     @property
     def mode(self) -> str:
         """Image-feature mode of the ranker that is served: the last one that is no control."""
-        modes = self.rank.made_by.settings["rank_modes"]
-        return next(mode for mode in reversed(modes) if not is_control(mode))
+        return next(mode for mode in reversed(self.rank.facts.modes) if not is_control(mode))
 
     @property
     def ranker(self) -> Path:
         """Directory of the ranker that is served: the best start of its mode."""
-        return start_directory(self.rank.path, self.mode, self.rank.facts["best_start"][self.mode])
+        return start_directory(self.rank.path, self.mode, self.rank.facts.best_start[self.mode])
 
     @property
     def history_length(self) -> int:
         """Most recent history items that the ranker was trained on."""
-        return min(self.rank.made_by.settings["rank_history_length"], self.ingest.facts["history_kept"])
+        return min(self.rank.facts.history_length, self.ingest.facts.history_kept)
 
     def require_fit(self) -> None:
         """Refuses stages of different runs.
@@ -54,16 +61,16 @@ class FinishedStages(NamedTuple):
             ArtefactError: the embeddings, the codebook or the ranker come from something else than is exported.
         """
         for stage in (self.pretrain, self.embed, self.cluster, self.rank):
-            require_input(stage, "ingest", self.ingest.fingerprint)
+            require_input(stage, INGEST, self.ingest.fingerprint)
         for stage in (self.embed, self.cluster):
             require_encoder(stage, self.pretrain)
-        require_input(self.rank, "cluster", self.cluster.fingerprint)
+        require_input(self.rank, CLUSTER, self.cluster.fingerprint)
 
     def mismatches(self) -> list[str]:
         """Reasons why encoder, codebook and embeddings do not belong together."""
         return [
             f"encoder and {what} do not belong together: {stage.path} was made with the encoder "
-            f"{stage.facts['encoder']}, not with {self.encoder}"
+            f"{stage.facts.encoder}, not with {self.encoder}"
             for what, stage in (("codebook", self.cluster), ("embeddings", self.embed))
-            if stage.facts["encoder"] != self.encoder
+            if stage.facts.encoder != self.encoder
         ]

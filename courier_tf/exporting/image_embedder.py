@@ -87,11 +87,11 @@ class ImageEmbedder(ServedModel):
         return {"encoder": stages.encoder, "cluster": stages.cluster.fingerprint}
 
     def build(self, stages: FinishedStages, version: int) -> ServedEmbedder:
-        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
+        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts.image_size)
         return ServedEmbedder(encoder, _codebook(stages), version)
 
     def requests(self, stages: FinishedStages) -> list[Request]:
-        ingest, size = stages.ingest.path, stages.pretrain.facts["image_size"]
+        ingest, size = stages.ingest.path, stages.pretrain.facts.image_size
         photo = tf.io.decode_image(first_items(ingest, "image")[0], channels=3, expand_animations=False)
         pixels = tf.image.resize(photo, [size, size], method="area").numpy().astype(np.uint8)
         with_pixels = [Request(contract.PIXELS, {"pixels": np.tile(pixels, [rows, 1, 1, 1])}) for rows in ROWS]
@@ -99,7 +99,7 @@ class ImageEmbedder(ServedModel):
 
     def differences(self, served: GraphModel, stages: FinishedStages) -> list[str]:
         photos, embeddings = embedded_photos(stages)
-        size = stages.pretrain.facts["image_size"]
+        size = stages.pretrain.facts.image_size
         pixels = np.stack([images.decode(tf.constant(photo), size).numpy() for photo in photos])
         answers_to = {"photos": served(photos=photos), "pixels": served.run(contract.PIXELS, {"pixels": pixels})}
         codebook, reasons = _codebook(stages), []
@@ -117,7 +117,7 @@ class ImageEmbedder(ServedModel):
         return reasons
 
     def limits(self, stages: FinishedStages) -> list[str]:
-        size = stages.pretrain.facts["image_size"]
+        size = stages.pretrain.facts.image_size
         return [
             f"Photos are JPEG or PNG files with up to {images.MAX_PIXELS:,} pixels; others get a status for their row.",
             f"`{contract.PIXELS}` must have {size} x {size} pixels. A server refuses others, and with them the "

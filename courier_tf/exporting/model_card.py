@@ -25,16 +25,16 @@ def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
         lines.append(f"| `{model.name}` | {newest[model.name]} | {model.answers} | {fingerprints} |")
     lines += [
         "",
-        f"- Data: {stages.ingest.fingerprint}; train before {data['valid_from']}, valid before {data['test_from']}, "
+        f"- Data: {stages.ingest.fingerprint}; train before {data.valid_from}, valid before {data.test_from}, "
         "test after that (UTC).",
         f"- The image feature of the ranker is `{stages.mode}`. "
-        + _meaning(data["negatives"], stages.rank.facts["popularity"]["auc"]),
+        + _meaning(data.negatives, stages.rank.facts.popularity["auc"]),
         f"- Code version {stages.rank.made_by.code_version}.",
         "",
         "| valid span | impressions | AUC | GAUC | log loss |",
         "|---|---|---|---|---|",
     ]
-    measured = stages.rank.facts["metrics"][stages.mode]
+    measured = stages.rank.facts.metrics[stages.mode]
     for name, part in {"all": measured, **measured["slices"]}.items():
         name = " ".join(name.split()).replace("|", "\\|")  # Categories are the words of the shop.
         figures = (_figure(part[key]) for key in ("auc", "gauc", "logloss"))

@@ -53,7 +53,7 @@ def photo_requests(ingest: Path, signature: str) -> list[Request]:
 def embedded_photos(stages: FinishedStages) -> tuple[np.ndarray, np.ndarray]:
     """([N] photos of the first items, [N, D] float32 their embeddings by the encoder as it was trained)."""
     photos = first_items(stages.ingest.path, "image")
-    encoder = Embedder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
+    encoder = Embedder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts.image_size)
     return photos, encoder.embed(tf.constant(photos))["embedding"].numpy()
 
 

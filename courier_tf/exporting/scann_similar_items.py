@@ -61,5 +61,5 @@ class ScannSimilarItems(SimilarItemsModel):
         return {"search": "scann"}
 
     def build(self, stages: FinishedStages, version: int) -> ServedScannSimilarItems:
-        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
+        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts.image_size)
         return ServedScannSimilarItems(encoder, *ids_and_embeddings(stages), version)

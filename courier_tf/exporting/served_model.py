@@ -13,6 +13,7 @@ import tensorflow as tf
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.settings import PromotionSettings
 from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.stages import EXPORT
 from serving.bundle.graph_model import GraphModel, Method
 from serving.bundle.messages import Request
 from serving.client.contract import MOST_ROWS
@@ -96,7 +97,7 @@ class ServedModel(abc.ABC):
 
     def made_by(self, stages: FinishedStages) -> MadeBy:
         """What determines a version."""
-        return MadeBy("export", self.settings(stages), self.inputs(stages))
+        return MadeBy(EXPORT, self.settings(stages), self.inputs(stages))
 
 
 def largest(difference: np.ndarray) -> float:

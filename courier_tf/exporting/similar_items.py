@@ -124,7 +124,7 @@ class SimilarItemsModel(ServedModel):
         return {"encoder": stages.encoder, "embed": stages.embed.fingerprint}
 
     def build(self, stages: FinishedStages, version: int) -> ServedSimilarItems:
-        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts["image_size"])
+        encoder = FrozenEncoder(stages.pretrain.path / ENCODER_FOLDER, stages.pretrain.facts.image_size)
         return ServedSimilarItems(encoder, *ids_and_embeddings(stages), version)
 
     def requests(self, stages: FinishedStages) -> list[Request]:

@@ -17,6 +17,7 @@ from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import EXPORT
 from serving.client.contract import CTR_RANKER
 from serving.client.request_log import Logged, read_log
 
@@ -121,7 +122,7 @@ def _versions_of(stages: FinishedStages, model: Path) -> tuple[int, ...]:
         sorted(
             int(path.name)
             for path in model.iterdir()
-            if path.name.isdigit() and artefacts.read(path, "export").made_by.inputs["rank"] == stages.rank.fingerprint
+            if path.name.isdigit() and artefacts.read(path, EXPORT).made_by.inputs["rank"] == stages.rank.fingerprint
         )
     )
 
@@ -147,7 +148,7 @@ def _probability(ranker: Ranker, pairs: Pairs) -> np.ndarray:
 
 
 def _categories(stages: FinishedStages) -> dict[bytes, bytes]:
-    items = records.read_items(stages.ingest.path, stages.ingest.facts["all_columns"])
+    items = records.read_items(stages.ingest.path, stages.ingest.facts.all_columns)
     return dict(zip(items.ids, items.columns[schema.CATEGORY], strict=True))
 
 

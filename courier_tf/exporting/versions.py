@@ -13,6 +13,8 @@ from courier_tf.exporting.warm_up_requests import with_logged
 from courier_tf.pretrain.frozen_encoder import save_module
 from courier_tf.workdir import artefacts, atomic
 from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.facts import VersionFacts
+from courier_tf.workdir.stages import EXPORT
 from serving.bundle import batching, warmup
 from serving.bundle.graph_model import METHOD_NAMES, GraphModel, Method
 from serving.bundle.messages import Request
@@ -98,7 +100,7 @@ def require_undamaged(version: Path) -> MadeBy:
         VersionError: a file is missing, changed or added.
     """
     try:
-        artefact = artefacts.read(version, "export")
+        artefact = artefacts.read(version, EXPORT)
     except ArtefactError as error:
         raise VersionError(f"{version} is damaged: {error}") from error
     if artefacts.fingerprint_of_tree(version) != artefact.fingerprint:
@@ -134,10 +136,11 @@ def write_versions(models: Path, versions: Sequence[NewVersion]) -> list[Path]:
     partials: list[Path] = []
     try:
         for version, target in zip(versions, targets, strict=True):
-            with artefacts.sealed(target, version.made_by) as (partial, facts):
+            with artefacts.sealed(target, version.made_by) as draft:
+                partial = draft.path
                 partials.append(partial)
                 number = int(target.name)
-                facts |= {"version": number, "warm_up_requests": version.write(partial, number)}
+                draft.facts = VersionFacts(number, version.write(partial, number))
         require_stock_ops([path for path, version in zip(partials, versions, strict=True) if version.model.stock])
         atomic.rename_together(list(zip(partials, targets, strict=True)))
     except BaseException:

@@ -3,6 +3,7 @@
 The same for every objective, with no ranker involved, and candidates treated alike (method: SimScore).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def held_out_score(
     ingest: Path,
     items: records.Items,
     store: PhotoStore,
-    repeat_columns: list[str],
+    repeat_columns: Sequence[str],
     objective: Courier | None = None,
     split: str = "valid",
 ) -> dict[str, float | None]:

@@ -25,7 +25,9 @@ from courier_tf.pretrain.score import held_out_score
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import TrainingError, precision_policy
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import EncoderFacts, IngestFacts
 from courier_tf.workdir.leakage import require_past_histories, require_past_page_views
+from courier_tf.workdir.stages import INGEST
 
 EMBEDDER_FOLDER = "embedder"  # SavedModel, for the embed stage.
 WATCHED_PHOTOS = 512
@@ -65,16 +67,15 @@ def pretrain_supervised(
             catalogue.store, own, {"codes": codes}, batch_size=share, seed=seed, skip_batches=skip
         )
 
-    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
         budget = Budget(
             settings.supervised_steps,
             settings.supervised_learning_rate,
             settings.supervised_batch_size,
             "supervised_batch_size",
         )
-        model = fit(partial, settings, seed, None, build, batches, budget, catalogue.sample())
-        found["columns"] = sizes
-        _finish(model.encoder, ingest, catalogue, partial, found)
+        model = fit(draft.path, settings, seed, None, build, batches, budget, catalogue.sample())
+        draft.facts = dataclasses.replace(_finish(model.encoder, ingest, catalogue, draft.path), columns=sizes)
 
 
 def pretrain(
@@ -95,25 +96,25 @@ def pretrain(
             `pretrain_where` names a column that items do not have.
         LeakageError: a history holds what comes later.
     """
-    ties = artefacts.read(ingest, "ingest").made_by.settings.get("history_ties")
+    ties = artefacts.read(ingest, INGEST).facts.history_ties
     require_past_page_views(ingest, log_order=ties == "log_order")
     require_past_histories(ingest, ("train", "valid"))  # Of valid the encoder is scored on impressions.
     column = (settings.pretrain_where or "").partition("=")[0]
     catalogue = _Catalogue.read(ingest, {column} if column else set())
-    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
         if settings.objective == "base":
             with precision_policy(settings.precision):
-                _finish(new_encoder(settings, start), ingest, catalogue, partial, found)
+                draft.facts = _finish(new_encoder(settings, start), ingest, catalogue, draft.path)
         else:
-            model = _learn(ingest, catalogue, start, partial, settings, seed)
-            _finish(model.encoder, ingest, catalogue, partial, found, model.objective)
+            model = _learn(ingest, catalogue, start, draft.path, settings, seed)
+            draft.facts = _finish(model.encoder, ingest, catalogue, draft.path, model.objective)
 
 
 def _learn(
     ingest: Path, catalogue: "_Catalogue", start: Path, partial: Path, settings: PretrainSettings, seed: int
 ) -> CourierModel:
     teaching = catalogue.where(settings.pretrain_where) if settings.pretrain_where else None
-    rows = catalogue.facts["counts"].get("page_views_train", 0)
+    rows = catalogue.facts.counts.get("page_views_train", 0)
     if teaching is not None:
         rows = data.teaching_rows(ingest, catalogue.store, teaching)
     if rows < settings.pretrain_batch_rows:
@@ -136,10 +137,10 @@ def _learn(
             ingest,
             catalogue.store,
             history_length=settings.history_length,
-            page_view_size=catalogue.facts["page_view_size"],
+            page_view_size=catalogue.facts.page_view_size,
             batch_rows=share,
             seed=seed,
-            inline=catalogue.facts["inline_photos"],
+            inline=catalogue.facts.inline_photos,
             attributes=attributes,
             teaching=teaching,
             skip_batches=skip,
@@ -159,7 +160,7 @@ def _learn(
 class _Catalogue:
     """The items, their photos, and which of them training may know."""
 
-    facts: dict
+    facts: IngestFacts
     items: records.Items
     store: PhotoStore
     train: np.ndarray  # [N] bool
@@ -167,12 +168,12 @@ class _Catalogue:
     @classmethod
     def read(cls, ingest: Path, columns: Set[str] = frozenset()) -> "_Catalogue":
         """With these columns beside those that are always read."""
-        facts = artefacts.read(ingest, "ingest").facts
-        if not columns <= set(facts["all_columns"]):
-            raise TrainingError(f"items have no column {', '.join(sorted(columns))}, but {facts['all_columns']}")
-        items = records.read_items(ingest, sorted({*facts["item_columns"], *facts["repeat_columns"], *columns}))
-        store = PhotoStore.of(items, facts["image_size"])
-        return cls(facts, items, store, items.in_train_span(facts["valid_from_seconds"]))
+        facts = artefacts.read(ingest, INGEST).facts
+        if not columns <= set(facts.all_columns):
+            raise TrainingError(f"items have no column {', '.join(sorted(columns))}, but {facts.all_columns}")
+        items = records.read_items(ingest, sorted({*facts.item_columns, *facts.repeat_columns, *columns}))
+        store = PhotoStore.of(items, facts.image_size)
+        return cls(facts, items, store, items.in_train_span(facts.valid_from_seconds))
 
     def where(self, condition: str) -> np.ndarray:
         """[N + 1] bool by item number: items that fulfil COLUMN=VALUE."""
@@ -188,7 +189,7 @@ class _Catalogue:
 def _column_codes(catalogue: _Catalogue) -> tuple[dict[str, int], np.ndarray]:
     """(Number of codes of each column that has two, [N + 1, columns] int32 codes by item number)."""
     known = catalogue.train & catalogue.items.has_photo
-    codes = {column: column_codes(catalogue.items.columns[column], known) for column in catalogue.facts["item_columns"]}
+    codes = {column: column_codes(catalogue.items.columns[column], known) for column in catalogue.facts.item_columns}
     usable = {column: code for column, code in codes.items() if code[1] > 1}
     if not usable:
         raise TrainingError(f"none of the item columns {list(codes)} has two values in the train span to learn from")
@@ -230,27 +231,25 @@ def _attributes(ingest: Path, catalogue: _Catalogue, settings: PretrainSettings)
 
 
 def _finish(
-    encoder: Encoder,
-    ingest: Path,
-    catalogue: _Catalogue,
-    partial: Path,
-    found: dict,
-    objective: Objective | None = None,
-) -> None:
-    """Writes the encoder and its SavedModel, and the held-out score into the facts."""
+    encoder: Encoder, ingest: Path, catalogue: _Catalogue, partial: Path, objective: Objective | None = None
+) -> EncoderFacts:
+    """Writes the encoder and its SavedModel, and measures the held-out score."""
+    data = catalogue.facts
     save_encoder(encoder, partial / ENCODER_FOLDER)
-    export_embedder(partial / ENCODER_FOLDER, catalogue.facts["image_size"], partial / EMBEDDER_FOLDER)
-    found["image_size"] = catalogue.facts["image_size"]
-    found["valid_from_seconds"] = catalogue.facts["valid_from_seconds"]
-    # What the embeddings depend on, and nothing else: an encoder that stays as it is keeps its codebook.
+    export_embedder(partial / ENCODER_FOLDER, data.image_size, partial / EMBEDDER_FOLDER)
     weights = artefacts.fingerprint_of_tree(partial / ENCODER_FOLDER)
-    found["encoder"] = artefacts.fingerprint_of([weights, found["image_size"]])
-    found["embedding_dim"] = encoder.embedding_dim
-    found["held_out"] = held_out_score(
-        encoder,
-        ingest,
-        catalogue.items,
-        catalogue.store,
-        catalogue.facts["repeat_columns"],
-        objective if isinstance(objective, Courier) else None,
+    return EncoderFacts(
+        # What the embeddings depend on, and nothing else: an encoder that stays as it is keeps its codebook.
+        encoder=artefacts.fingerprint_of([weights, data.image_size]),
+        embedding_dim=encoder.embedding_dim,
+        image_size=data.image_size,
+        valid_from_seconds=data.valid_from_seconds,
+        held_out=held_out_score(
+            encoder,
+            ingest,
+            catalogue.items,
+            catalogue.store,
+            data.repeat_columns,
+            objective if isinstance(objective, Courier) else None,
+        ),
     )

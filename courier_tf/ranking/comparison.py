@@ -1,6 +1,7 @@
 """What the rankers of all modes achieve on a split, and what each gains over the one without photos."""
 
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -14,20 +15,30 @@ from courier_tf.settings import RankSettings
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.leakage import require_past_histories
+from courier_tf.workdir.stages import INGEST
 
 VALID_FILE = "valid.npy"  # Predictions of a mode on valid, as of `predictions_of`; the rank stage writes it.
 
 
-def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> dict:
+class Comparison(TypedDict):
+    """What `compare` measures. The fields of `RankFacts` with these names say what they hold."""
+
+    metrics: dict[str, Any]
+    gain_over_none: dict[str, Any]
+    gauc_gain_over_none: dict[str, Any]
+    popularity: dict[str, Any]
+
+
+def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> Comparison:
     """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them.
 
     Raises:
         LeakageError: a history of the split holds what comes later.
     """
-    facts = artefacts.read(ingest, "ingest").facts
+    facts = artefacts.read(ingest, INGEST).facts
     require_past_histories(ingest, SPLITS[: SPLITS.index(split) + 1])
-    items = records.read_items(ingest, facts["all_columns"])
-    evaluation = read_evaluation(ingest, split, items, facts["repeat_columns"], settings.rank_slice_columns)
+    items = records.read_items(ingest, facts.all_columns)
+    evaluation = read_evaluation(ingest, split, items, facts.repeat_columns, settings.rank_slice_columns)
     predictions = {mode: predictions_of(ingest, ranked, mode, settings, split) for mode in settings.rank_modes}
     return compare(evaluation, predictions)
 
@@ -37,7 +48,7 @@ def start_directory(ranked: Path, mode: str, start: int) -> Path:
     return ranked / mode / f"start_{start}"
 
 
-def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> dict:
+def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Comparison:
     """Measures the predictions of all modes, each [starts, N], on one split of N impressions.
 
     Returns:

@@ -23,7 +23,9 @@ from courier_tf.ranking.warm_start import rows_in_common, take_over
 from courier_tf.settings import RankSettings
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import RankFacts
 from courier_tf.workdir.leakage import require_past_histories
+from courier_tf.workdir.stages import CLUSTER, INGEST, RANK
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 COPY_SUFFIX = ".copying"
@@ -86,32 +88,33 @@ def rank(
         DivergenceError: rankers of an image feature diverge in their first pass, at every learning rate.
         LeakageError: a history holds what comes later.
     """
-    facts = artefacts.read(ingest, "ingest").facts
-    rows = facts["counts"].get("impressions_train", 0)
+    facts = artefacts.read(ingest, INGEST).facts
+    rows = facts.counts.get("impressions_train", 0)
     if rows < settings.rank_batch_size:
         raise RankingError(
             f"the train span has {rows} impressions, fewer than rank_batch_size={settings.rank_batch_size}"
         )
     for name in ("rank_columns", "rank_slice_columns"):
-        missing = set(getattr(settings, name)) - set(facts["all_columns"])
+        missing = set(getattr(settings, name)) - set(facts.all_columns)
         if missing:
-            raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts['all_columns']}")
+            raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts.all_columns}")
     require_past_histories(ingest, ("train", "valid"))
-    items = records.read_items(ingest, facts["all_columns"])
-    looks = Looks.read(cluster, embed, items.ids, items.in_train_span(facts["valid_from_seconds"]))
+    items = records.read_items(ingest, facts.all_columns)
+    looks = Looks.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
     catalogue = Catalogue.of(
         items,
-        settings.rank_columns or facts["item_columns"],
-        facts["valid_from_seconds"],
-        facts["repeat_columns"],
+        settings.rank_columns or facts.item_columns,
+        facts.valid_from_seconds,
+        facts.repeat_columns,
         settings.rank_hash_buckets,
         settings.rank_min_item_impressions,
     )
     hashes = settings.rank_hash_buckets > 0
     users = np.array([], object) if hashes else train_users(ingest, settings.rank_min_user_page_views)
-    evaluation = read_evaluation(ingest, "valid", items, facts["repeat_columns"], settings.rank_slice_columns)
+    evaluation = read_evaluation(ingest, "valid", items, facts.repeat_columns, settings.rank_slice_columns)
     starts = range(settings.rank_starts)
-    with artefacts.write_aside(target, made_by, keep_partial=True) as (partial, found):
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+        partial = draft.path
         for begun in partial.glob(f".*{COPY_SUFFIX}"):  # By a copy that was interrupted.
             shutil.rmtree(begun)
         predictions, gates, taken = {}, {}, {}
@@ -144,17 +147,22 @@ def rank(
             np.save(partial / mode / VALID_FILE, predictions[mode])
             if plan.architecture.gated and plan.architecture.image_features:
                 gates[mode] = _mean_gates([start_directory(partial, mode, start) for start in starts])
-        found |= compare(evaluation, predictions)
-        found["split"] = "valid"
-        found["best_start"] = {mode: best_start(evaluation, scores) for mode, scores in predictions.items()}
-        found["category_gates"] = gates
-        found["learning_rates"] = {
-            mode: [rates_of(start_directory(partial, mode, start)) for start in starts] for mode in settings.rank_modes
-        }
-        found |= {name: facts[name] for name in ("valid_from_seconds", "test_from_seconds")}
-        found["encoder"] = artefacts.read(cluster, "cluster").facts["encoder"]
-        if settings.rank_init:
-            found["taken_over"] = taken
+        draft.facts = RankFacts(
+            **compare(evaluation, predictions),
+            modes=settings.rank_modes,
+            starts=settings.rank_starts,
+            history_length=settings.rank_history_length,
+            encoder=artefacts.read(cluster, CLUSTER).facts.encoder,
+            valid_from_seconds=facts.valid_from_seconds,
+            test_from_seconds=facts.test_from_seconds,
+            best_start={mode: best_start(evaluation, scores) for mode, scores in predictions.items()},
+            category_gates=gates,
+            learning_rates={
+                mode: [rates_of(start_directory(partial, mode, start)) for start in starts]
+                for mode in settings.rank_modes
+            },
+            taken_over=taken if settings.rank_init else None,
+        )
 
 
 def _copy_once(source: Path, target: Path) -> None:
@@ -201,21 +209,21 @@ class _Former:
         """None where the settings name no former stage."""
         if not settings.rank_init:
             return None
-        former = artefacts.read(Path(settings.rank_init), "rank")
-        best = former.facts["best_start"]
+        former = artefacts.read(Path(settings.rank_init), RANK)
+        best = former.facts.best_start
         source = mode if mode in best else NO_IMAGE_FEATURE
         if source not in best:
             raise RankingError(f"{former.path} has neither a ranker '{mode}' nor '{NO_IMAGE_FEATURE}' to start from")
-        starts = former.made_by.settings["rank_starts"]
+        starts = former.facts.starts
         # The same number, where there is one: starts that differ stay different.
         numbers = [start if start < starts else best[source] for start in range(settings.rank_starts)]
-        clustered = artefacts.read(cluster, "cluster")
+        clustered = artefacts.read(cluster, CLUSTER)
         known = (clustered.fingerprint, clustered.made_by.inputs.get("previous"))
         same_clusters = former.made_by.inputs["cluster"] in known
         same = {
             "cluster_id": same_clusters,
             "plain_cluster_id": same_clusters,
-            "vector": former.facts.get("encoder") == clustered.facts["encoder"],
+            "vector": former.facts.encoder == clustered.facts.encoder,
             "simscore": True,  # How alike two items are is told in the same measure, whichever encoder sees it.
         }
         # What a control has learned of an item's looks belongs to another item today.

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.stages import CLUSTER
 
 SAMPLE = 20_000  # Items, and pairs of them, that the usual embedding and the usual cosine are measured on.
 TINY = 1e-6  # What is less is rounding: no length, no deviation.
@@ -41,15 +42,15 @@ class Looks:
             in_train_span: [N] bool.
         """
         rows = {item.decode(): row for row, item in enumerate(ids)}
-        facts = artefacts.read(cluster, "cluster").facts
+        facts = artefacts.read(cluster, CLUSTER).facts
         table = pq.read_table(cluster / TABLE_FILE, columns=["item_id", "codes"])
         found = np.array([rows.get(item, -1) for item in table["item_id"].to_pylist()], int)
         listed = table["codes"].combine_chunks().flatten().to_numpy().reshape(len(found), -1)
-        codes = np.zeros([len(ids) + 1, facts["levels"]], np.int32)
+        codes = np.zeros([len(ids) + 1, facts.levels], np.int32)
         codes[found[found >= 0]] = listed[found >= 0] + 1
         embeddings = np.zeros([len(ids) + 1, 0], np.float32)
         if embed is not None:
-            embeddings = np.zeros([len(ids) + 1, facts["embedding_dim"]], np.float32)
+            embeddings = np.zeros([len(ids) + 1, facts.embedding_dim], np.float32)
             for block in EmbeddingFiles(embed).blocks():
                 place = np.array([rows.get(item, -1) for item in block.items[block.has_photo]], int)
                 embeddings[place[place >= 0]] = block.embeddings[place >= 0]

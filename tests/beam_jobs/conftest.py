@@ -16,8 +16,9 @@ from PIL import Image
 from beam_jobs.ingest import ingest
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
-from courier_tf.workdir import records
+from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.stages import INGEST
 
 DAY = 86_400
 FIRST = 1_600_000_000 // DAY * DAY  # Midnight of the first day.
@@ -77,7 +78,7 @@ class Ingested:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.facts = json.loads((target / "artefact.json").read_text())["facts"]
+        self.facts = artefacts.read(target, INGEST).facts
 
     def rows(self, folder: str, prefix: str) -> list[dict]:
         features = schema.IMPRESSION_FEATURES if folder == "impressions" else schema.PAGE_VIEW_FEATURES

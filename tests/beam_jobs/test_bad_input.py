@@ -73,7 +73,7 @@ def test_item_columns_that_only_some_rows_have(raw, tmp_path, ending):
         raw.write("items", [*plain[:3], *items[3:]], ending)
     raw.write("events", impression_log())
     found = raw.ingest(tmp_path / "out")
-    assert found.facts["all_columns"] == ["category", *further]
+    assert found.facts.all_columns == ("category", *further)
     read = records.read_items(tmp_path / "out", ["category", *further])
     for name in further:
         expected = ["", "", "", *(f"{name}{number}" for number in range(3, 8))]
@@ -120,8 +120,8 @@ def test_bad_events_are_rejected_with_their_place(raw, tmp_path):
         assert reject["field"] == field and reason in reject["reason"] and reject["file"] == str(file)
     assert reject_of(found, row=len(log) + 9)["reason"] == "is not UTF-8"
     assert reject_of(found, row=len(log) + 10)["reason"] == "has 2 fields, the header has 5"
-    assert found.facts["counts"]["rejected_events"] == len(bad) + 2
-    assert sum(found.facts["counts"][f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
+    assert found.facts.counts["rejected_events"] == len(bad) + 2
+    assert sum(found.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
 
 
 def test_bad_json_lines_are_rejected_with_their_place(raw, tmp_path):
@@ -139,7 +139,7 @@ def test_bad_json_lines_are_rejected_with_their_place(raw, tmp_path):
     for row, (_, field, reason) in enumerate(bad, start=len(log) + 1):
         reject = reject_of(found, kind="event", row=row, file=str(file))
         assert reject["field"] == field and reason in reject["reason"]
-    assert found.facts["counts"]["rejected_events"] == 3 and found.facts["counts"]["event_rows_read"] == len(log) + 3
+    assert found.facts.counts["rejected_events"] == 3 and found.facts.counts["event_rows_read"] == len(log) + 3
 
 
 def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
@@ -158,7 +158,7 @@ def test_duplicates_are_merged_and_counted(raw, tmp_path):
     raw.write("items", raw.items())
     raw.write("events", [*log, log[0], log[0], {**unclicked, "clicked": 1}])
     found = raw.ingest(tmp_path / "out")
-    counts = found.facts["counts"]
+    counts = found.facts.counts
     assert counts["duplicate_events_merged"] == 2 and counts["conflicting_events_merged"] == 1
     rows = [row for split in ("train", "valid", "test") for row in found.rows("impressions", split)]
     assert len(rows) == len(log)
@@ -206,7 +206,7 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
     table = records.read_items(found.target, ["category"])
     kept = dict(zip(table.ids, table.has_photo, strict=True))
     assert [kept[f"item{n}".encode()] for n in range(18)] == [False] * 14 + [True] * 4
-    assert sum(found.facts["counts"][f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
+    assert sum(found.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
 
 
 def test_huge_photo(raw, tmp_path, monkeypatch):

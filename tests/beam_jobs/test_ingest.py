@@ -34,7 +34,7 @@ def test_impression_log_becomes_one_example_per_impression(raw, tmp_path):
             assert split == ("train" if day < 8 else "valid" if day < 9 else "test")
             seen += 1
     assert seen == len(log)
-    assert found.facts["log_kind"] == "impressions" and found.facts["negatives"] is None
+    assert found.facts.log_kind == "impressions" and found.facts.negatives is None
 
 
 def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
@@ -65,7 +65,7 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
     # Of train and valid together: a page view of six makes two rows of three, but with one click one.
     clicks = Counter({view_of(r): 0 for r in log if r["timestamp"] < FIRST + 9 * DAY})
     clicks.update(view_of(r) for r in log if r["clicked"] and r["timestamp"] < FIRST + 9 * DAY)
-    numbers, counts = list(clicks.values()), found.facts["counts"]
+    numbers, counts = list(clicks.values()), found.facts.counts
     assert counts["page_views_without_click_not_pretrained"] == numbers.count(0) > 0
     assert counts["unclicked_items_dropped_from_pretraining_rows"] == 3 * numbers.count(1) > dropped
 
@@ -91,7 +91,7 @@ def test_sampled_negatives(raw, tmp_path):
         assert set(negatives) <= earlier
     # What was drawn was not shown.
     items = records.read_items(found.target, [])
-    bought = Counter(r["item_id"] for r in log if r["timestamp"] < found.facts["valid_from_seconds"])
+    bought = Counter(r["item_id"] for r in log if r["timestamp"] < found.facts.valid_from_seconds)
     assert items.train_impressions.tolist() == items.train_events.tolist() == [bought[i.decode()] for i in items.ids]
 
 
@@ -159,11 +159,11 @@ def test_items_carry_what_training_may_know(raw, tmp_path):
     reason = "'images/none.jpg': there is no such file"
     place = {"file": str(raw.folder / "items.csv"), "row": 2, "field": "image"}
     assert found.rejects() == [{**place, "reason": reason, "kind": "missing_photo"}]
-    assert found.facts["all_columns"] == ["category", "brand", "sku"]
-    table = records.read_items(found.target, found.facts["all_columns"])
+    assert found.facts.all_columns == ("category", "brand", "sku")
+    table = records.read_items(found.target, found.facts.all_columns)
     assert list(table.ids) == [f"item{n}".encode() for n in range(8)]
     assert list(table.has_photo) == [True, False, False, True, True, True, True, True]
-    counts = found.facts["counts"]
+    counts = found.facts.counts
     assert (counts["photos_missing"], counts["items_without_image_named"], counts["rejected_photos"]) == (1, 1, 0)
     first = [min(r["timestamp"] for r in log if r["item_id"] == f"item{n}") for n in range(7)]
     assert list(table.available_from) == [FIRST - 5, *first[1:], schema.NEVER]
@@ -192,8 +192,8 @@ def test_columns_whose_values_no_two_items_share_are_identifiers(raw, tmp_path):
     raw.write("items", raw.items(sku=[f"s{number}" for number in numbers], colour=colours, season=["all"] * 8))
     raw.write("events", impression_log())
     facts = raw.ingest(tmp_path / "out").facts
-    assert facts["all_columns"] == ["category", "sku", "colour", "season"]
-    assert facts["item_columns"] == ["category", "colour"]
+    assert facts.all_columns == ("category", "sku", "colour", "season")
+    assert facts.item_columns == ("category", "colour")
 
 
 def test_folders_whose_names_would_be_patterns(tmp_path):
@@ -201,7 +201,7 @@ def test_folders_whose_names_would_be_patterns(tmp_path):
     raw.write("items", raw.items())
     raw.write("events-1", impression_log())
     found = raw.ingest(tmp_path / "work [2]?")
-    assert found.facts["counts"]["items_items"] == 8 and len(fingerprint_of_raw(str(raw.folder))) == 16
+    assert found.facts.counts["items_items"] == 8 and len(fingerprint_of_raw(str(raw.folder))) == 16
     assert sum(len(found.rows("impressions", split)) for split in schema.SPLITS) == len(impression_log())
 
 
@@ -225,7 +225,7 @@ def test_user_with_a_hundred_thousand_events(raw, tmp_path):
     raw.write("items", raw.items())
     raw.write("events", log)
     found = raw.ingest(tmp_path / "out")
-    counts = found.facts["counts"]
+    counts = found.facts.counts
     assert sum(counts[f"impressions_{split}"] for split in schema.SPLITS) == 100_000
 
 

@@ -27,7 +27,7 @@ def test_a_request_id_used_again_makes_page_views_of_its_own(raw, tmp_path):
             names[row["page_view_id"]].add(key)
     assert views == expected and len(expected) == 60
     assert len(names) == 60 and all(len(keys) == 1 for keys in names.values())
-    counts = found.facts["counts"]
+    counts = found.facts.counts
     assert counts["page_views_cut_at_midnight"] == 6, "one per user, however many days"
     assert counts["duplicate_events_merged"] == counts["conflicting_events_merged"] == 0
 

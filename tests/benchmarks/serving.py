@@ -167,7 +167,7 @@ def main(workdir: Path, out: Path) -> None:
     chain = Chain(workdir, Settings())
     stages = FinishedStages.read(workdir)
     found = rank_part(chain, stages.ranker, stages.history_length)
-    found |= embedder_part(chain, stages.pretrain.facts["image_size"])
+    found |= embedder_part(chain, stages.pretrain.facts.image_size)
     found |= server_part(chain, stages.history_length)
     out.mkdir(parents=True, exist_ok=True)
     (out / "serving.json").write_text(json.dumps(found, indent=2))

@@ -25,6 +25,7 @@ from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import SHOP_FILE, ShopSettings, make_shop
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.stages import CLUSTER, INGEST
 
 STEPS = (10, PRESETS["demo"].pretrain.pretrain_steps)  # The train span of the shop has about 15 days.
 ALGORITHMS = ("kmeans", "online", "residual")
@@ -48,7 +49,7 @@ def run(raw: Path, workdir: Path, settings: Settings) -> artefacts.Artefact:
     chain.ingest(str(raw))
     for stage in ("pretrain", "embed", "cluster"):
         getattr(chain, stage)()
-    return artefacts.read(workdir / "cluster", "cluster")
+    return artefacts.read(workdir / "cluster", CLUSTER)
 
 
 def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
@@ -69,10 +70,10 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
     for steps, algorithm in itertools.product(STEPS, ALGORITHMS):
         settings = changed(PRESETS["demo"], cluster={"clusters": clusters, "algorithm": algorithm})
         first = run(raw, out / f"first-{algorithm}", settings)
-        facts = artefacts.read(first.path.parent / "ingest", "ingest").facts
+        facts = artefacts.read(first.path.parent / "ingest", INGEST).facts
         later = {
-            "valid_from": str(date.fromisoformat(facts["valid_from"]) + timedelta(days=1)),
-            "test_from": str(date.fromisoformat(facts["test_from"]) + timedelta(days=1)),
+            "valid_from": str(date.fromisoformat(facts.valid_from) + timedelta(days=1)),
+            "test_from": str(date.fromisoformat(facts.test_from) + timedelta(days=1)),
         }
         retrain = {"init": str(out / f"first-{ALGORITHMS[0]}" / "pretrain"), "pretrain_steps": steps}
         for kind, previous in (("kept", str(first.path)), ("fresh", None)):
@@ -83,7 +84,7 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
             kept = 100 * (pairs[:, 0] == pairs[:, 1]).mean()
             lines.append(
                 f"| {steps} | {algorithm} | {'at hand' if previous else 'unknown'} | {kept:.1f} "
-                f"| {adjusted_rand_score(*pairs.T):.3f} | {found.facts['quality']['distortion']:.4f} |"
+                f"| {adjusted_rand_score(*pairs.T):.3f} | {found.facts.quality['distortion']:.4f} |"
             )
             write_file(out / "stability.md", "\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -14,6 +14,7 @@ from courier_tf.ranking.train import COPY_SUFFIX, rank, same_rankers
 from courier_tf.settings import SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.stages import INGEST, RANK
 
 
 def plans(chain, target, **values):
@@ -39,9 +40,9 @@ def test_columns_widths_and_whom_the_ranker_knows(finished, tmp_path):
     )
     assert found["none"].architecture == Architecture((), 5, False, 2, 0)
     assert found["cluster_id"].architecture == Architecture(("cluster_id",), 5, False, 2, 0)
-    facts = artefacts.read(chain.directory("ingest"), "ingest").facts
+    facts = artefacts.read(chain.directory(INGEST), INGEST).facts
     events = pd.read_csv(shop / "events.csv")
-    train = events[events["timestamp"] < facts["valid_from_seconds"]]
+    train = events[events["timestamp"] < facts.valid_from_seconds]
     page_views = train.groupby("user_id")["request_id"].nunique()
     shown = train["item_id"].value_counts()
     for plan in found.values():
@@ -72,7 +73,7 @@ def test_hashed_ids(finished, tmp_path):
     _, chain = finished
     found = plans(chain, tmp_path / "rank", rank_hash_buckets=16)["cluster_id"]
     assert found.architecture.user_buckets == found.catalogue.hash_buckets == 16 and len(found.users) == 0
-    every = artefacts.read(chain.directory("ingest"), "ingest").facts["item_columns"]
+    every = artefacts.read(chain.directory(INGEST), INGEST).facts.item_columns
     assert len(every) > 1 and {"item", *(f"column/{column}" for column in every)} == set(found.catalogue.names)
 
 
@@ -88,17 +89,17 @@ def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finishe
     settings = dataclasses.replace(chain.settings.rank, rank_modes=("none",))
     made_by = MadeBy("rank", {}, {})
     left = pytest.raises(KeyboardInterrupt)
-    with left, artefacts.write_aside(tmp_path / "rank", made_by, keep_partial=True) as (partial, _):
+    with left, artefacts.write_aside(tmp_path / "rank", made_by, keep_partial=True) as draft:
         for mode in ("none", "cluster_id"):  # A copy was interrupted, the source of another is gone since.
-            (partial / f".{mode}{COPY_SUFFIX}").mkdir()
-            (partial / f".{mode}{COPY_SUFFIX}" / "half").write_text("")
+            (draft.path / f".{mode}{COPY_SUFFIX}").mkdir()
+            (draft.path / f".{mode}{COPY_SUFFIX}" / "half").write_text("")
         raise KeyboardInterrupt
     rank(ingest, cluster, None, tmp_path / "rank", settings, 0, made_by, {"none": former})
     assert "pass 1" not in capsys.readouterr().out, "nothing is trained"
     assert {path.name for path in (tmp_path / "rank").iterdir()} == {"artefact.json", "none"}
     one, other = (path / "none" / "start_0" / "ranker.weights.h5" for path in (tmp_path / "rank", former))
     assert one.read_bytes() == other.read_bytes()
-    found, expected = (artefacts.read(path, "rank").facts["metrics"]["none"] for path in (tmp_path / "rank", former))
+    found, expected = (artefacts.read(path, RANK).facts.metrics["none"] for path in (tmp_path / "rank", former))
     assert found == expected and expected["impressions"] > 0
 
 

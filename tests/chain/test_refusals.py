@@ -22,18 +22,21 @@ from courier_tf.ranking.data import RankingError
 from courier_tf.settings import SettingsError, with_values
 from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.facts import IngestFacts, RankFacts
 from courier_tf.workdir.leakage import LeakageError
 from courier_tf.workdir.records import Items, read_items
+from courier_tf.workdir.stages import CLUSTER, INGEST
 from serving.bundle.graph_model import GraphModel
 from tests.chain.encoder_files import weights
+from tests.stage_facts import example
 
 
 def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path):
     """Trained weights and centroids know nothing of items that come after the train span."""
     shop, chain = finished
-    facts = artefacts.read(chain.directory("ingest"), "ingest").facts
+    facts = artefacts.read(chain.directory(INGEST), INGEST).facts
     items = pd.read_csv(shop / "items.csv")
-    late = items[(items["available_from"] >= facts["valid_from_seconds"]) & ~items["image"].str.endswith("webp")]
+    late = items[(items["available_from"] >= facts.valid_from_seconds) & ~items["image"].str.endswith("webp")]
     assert len(late) > 2
     copy = tmp_path / "shop"
     subprocess.run(["cp", "-r", str(shop), str(copy)], check=True)
@@ -42,8 +45,8 @@ def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path)
     other = Chain(tmp_path / "work", chain.settings)
     other.ingest(str(copy))
     assert (
-        artefacts.read(other.directory("ingest"), "ingest").fingerprint
-        != artefacts.read(chain.directory("ingest"), "ingest").fingerprint
+        artefacts.read(other.directory(INGEST), INGEST).fingerprint
+        != artefacts.read(chain.directory(INGEST), INGEST).fingerprint
     )
     for stage in ("pretrain", "embed", "cluster"):
         getattr(other, stage)()
@@ -59,11 +62,11 @@ def test_other_results_are_refused(finished, tmp_path):
     (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
     with pytest.raises(artefacts.ArtefactError, match="holds no finished result of the stage 'embed'"):
         Chain(tmp_path, chain.settings).cluster()
-    made_by = artefacts.read(chain.directory("cluster"), "cluster")
+    made_by = artefacts.read(chain.directory(CLUSTER), CLUSTER)
     with pytest.raises(artefacts.ArtefactError, match="was made from embed"):
         artefacts.require_input(made_by, "embed", "0123")
     with pytest.raises(artefacts.ArtefactError, match="was made by the stage 'rank'"):
-        artefacts.read(chain.directory("rank"), "cluster")
+        artefacts.read(chain.directory("rank"), CLUSTER)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +129,8 @@ def test_what_is_exported_is_what_was_trained(finished, tmp_path):
 @pytest.mark.parametrize("kept, asked, length", [(5, 20, 5), (20, 5, 5)])
 def test_a_served_history_is_no_longer_than_those_of_training(kept, asked, length):
     ingest, rank = (
-        SimpleNamespace(facts={"history_kept": kept}),
-        SimpleNamespace(made_by=SimpleNamespace(settings={"rank_history_length": asked})),
+        SimpleNamespace(facts=example(IngestFacts, history_kept=kept)),
+        SimpleNamespace(facts=example(RankFacts, history_length=asked)),
     )
     assert FinishedStages(ingest, None, None, None, rank).history_length == length
 

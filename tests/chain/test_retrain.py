@@ -13,6 +13,7 @@ import pytest
 from courier_tf.chain import Chain
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.stages import INGEST, PRETRAIN
 from tests.chain.encoder_files import weights
 
 
@@ -36,7 +37,7 @@ def test_without_training_the_encoder_fits_the_former_codebook(finished, tmp_pat
     (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
     for stage in ("pretrain", "embed", "cluster"):
         getattr(other, stage)()
-    first, second = (artefacts.read(c.directory("pretrain"), "pretrain").facts["encoder"] for c in (chain, other))
+    first, second = (artefacts.read(c.directory(PRETRAIN), PRETRAIN).facts.encoder for c in (chain, other))
     assert first == second
     first, second = (pd.read_parquet(c.directory("cluster") / "item_clusters.parquet") for c in (chain, other))
     assert first["item_id"].tolist() == second["item_id"].tolist()
@@ -97,7 +98,7 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finishe
 def test_a_former_run_that_knows_what_comes_later_is_refused(finished, tmp_path):
     """The train span of the former run ended a day after that of this one."""
     shop, chain = finished
-    ended = artefacts.read(chain.directory("ingest"), "ingest").facts["valid_from_seconds"]
+    ended = artefacts.read(chain.directory(INGEST), INGEST).facts.valid_from_seconds
     day_before = datetime.datetime.fromtimestamp(ended - 86_400, datetime.UTC).date().isoformat()
     day = datetime.datetime.fromtimestamp(ended, datetime.UTC).date().isoformat()
     first = with_settings(chain, tmp_path, ingest={"valid_from": day_before, "test_from": day})

@@ -25,6 +25,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.leakage import require_past_histories
 from courier_tf.workdir.records import read_items
+from courier_tf.workdir.stages import INGEST
 from tests.chain.conftest import tiny
 
 SHOP = ShopSettings(items=200, users=300, days=12, page_views=5000, photo_size=32)
@@ -63,11 +64,11 @@ def measured(request, tmp_path_factory):
         shuffle_labels(shop)
     ingest(str(shop), target, tiny().ingest, MadeBy("ingest", {}, {}))
     require_past_histories(target, ("train", "valid"))
-    facts = artefacts.read(target, "ingest").facts
-    items = read_items(target, facts["all_columns"])
-    catalogue = Catalogue.of(items, ["category", "brand"], facts["valid_from_seconds"])
+    facts = artefacts.read(target, INGEST).facts
+    items = read_items(target, facts.all_columns)
+    catalogue = Catalogue.of(items, ["category", "brand"], facts.valid_from_seconds)
     evaluation, users = read_evaluation(target, "valid", items, []), train_users(target)
-    steps, scores = facts["counts"]["impressions_train"] // SETTINGS.rank_batch_size, {}
+    steps, scores = facts.counts["impressions_train"] // SETTINGS.rank_batch_size, {}
     modes = ["none", "cluster_id", *(["cluster_id_permuted"] if request.param == "signal" else [])]
     for mode in modes:
         made = plan_of(mode, catalogue, users, true_styles(shop, items), SETTINGS, seed=0)

@@ -10,6 +10,9 @@ from PIL import Image
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import schema
 from courier_tf.workdir.artefacts import MadeBy, write_aside
+from courier_tf.workdir.facts import EmbedFacts
+from courier_tf.workdir.stages import EMBED
+from tests.stage_facts import example
 
 
 def planted(clusters=12, each=60, dim=16, seed=0):
@@ -46,10 +49,10 @@ def write_embeddings(folder, points, label=None, bare=0, encoder="abc", files=2)
         }
         for number in range(len(points) + bare)
     ]
-    with write_aside(folder, MadeBy("embed", {}, {})) as (partial, facts):
-        (partial / schema.ITEMS_FOLDER).mkdir()
+    with write_aside(folder, MadeBy(EMBED, {}, {})) as draft:
+        (draft.path / schema.ITEMS_FOLDER).mkdir()
         for file, part in enumerate(np.array_split(np.arange(len(rows)), files)):
             table = pa.Table.from_pylist([rows[number] for number in part], EMBEDDING_SCHEMA)
-            pq.write_table(table, partial / schema.ITEMS_FOLDER / f"embeddings-{file}.parquet")
-        facts |= {"encoder": "abc", "image_size": 16, "valid_from_seconds": 1000}
+            pq.write_table(table, draft.path / schema.ITEMS_FOLDER / f"embeddings-{file}.parquet")
+        draft.facts = example(EmbedFacts)
     return folder

@@ -1,7 +1,6 @@
 """The cluster stage on handmade embeddings: what it writes, what a second run keeps, what it refuses."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,8 +14,9 @@ from courier_tf.clusters.files import CODEBOOK_FILE, SHEETS_FOLDER, TABLE_FILE
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings, SettingsError
-from courier_tf.workdir import records
+from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, MadeBy
+from courier_tf.workdir.stages import CLUSTER
 
 from .planted import photo_of, planted, write_embeddings
 
@@ -44,7 +44,7 @@ def run(folder, name="cluster", seed=0, **settings):
     chosen = dataclasses.replace(SETTINGS, **settings)
     cluster(folder / "ingest", folder / "embed", folder / name, chosen, seed, MadeBy("cluster", {}, {"n": name}))
     table = pq.read_table(folder / name / TABLE_FILE).to_pydict()
-    facts = json.loads((folder / name / ARTEFACT_FILE).read_text())["facts"]
+    facts = artefacts.read(folder / name, CLUSTER).facts
     return np.array(table["cluster_id"]), np.load(folder / name / CODEBOOK_FILE)[0], facts
 
 
@@ -60,9 +60,9 @@ def test_table_codebook_and_report(stages, algorithm):
     ids, centroids, facts = run(folder, algorithm=algorithm)
     np.testing.assert_array_equal(ids[:-2], nearest(points, centroids)[0])
     np.testing.assert_array_equal(ids[-2:], [-1, -1])
-    assert facts["items_without_photo"] == 2 and facts["encoder"] == "abc"
+    assert facts.items_without_photo == 2 and facts.encoder == "abc"
     train = np.arange(len(points)) % 10 > 0
-    report = facts["quality"]
+    report = facts.quality
     distance = ((points - centroids[ids[:-2]]) ** 2).sum(axis=1)
     assert report["distortion"] == pytest.approx(distance[train].mean(), rel=1e-4)
     assert report["purity"] > 0.9 and report["nmi"] > 0.9 and report["neighbours_kept"] > 0.9
@@ -76,7 +76,7 @@ def test_codes_of_several_levels(stages):
     rebuilt = sum(codebook[level, codes[:-2, level]] for level in range(3))
     train = np.arange(len(points)) % 10 > 0
     distortion = ((points - rebuilt) ** 2).sum(axis=1)[train].mean()
-    assert facts["quality"]["distortion"] == pytest.approx(distortion, rel=1e-4) and facts["levels"] == 3
+    assert facts.quality["distortion"] == pytest.approx(distortion, rel=1e-4) and facts.levels == 3
     np.testing.assert_array_equal(codes[:, 0], ids)
     np.testing.assert_array_equal(codes[-2:], -1)
 
@@ -90,8 +90,8 @@ def test_ids_are_kept_where_nothing_can_start_from_the_former_clusters(stages):
     again, centroids, facts = run(folder, "again", algorithm="agglomerative", previous=str(folder / "first"))
     assert (ids == again)[:-2].mean() > 0.95
     np.testing.assert_array_equal(again[:-2], nearest(points, centroids)[0])
-    assert facts["ids_kept"] == pytest.approx((ids == again)[:-2].mean())
-    assert facts["adjusted_rand_index"] > 0.95 and facts["items_in_previous"] == len(points)
+    assert facts.ids_kept == pytest.approx((ids == again)[:-2].mean())
+    assert facts.adjusted_rand_index > 0.95 and facts.items_in_previous == len(points)
 
 
 @pytest.mark.parametrize("algorithm", ["kmeans", "online", "residual"])
@@ -104,8 +104,8 @@ def test_ids_are_kept_under_another_encoder(tmp_path, algorithm):
     codes = np.array(pq.read_table(former / "cluster" / TABLE_FILE)["codes"].to_pylist())
     later = write_stages(tmp_path / "later", -points, label)
     again, _, facts = run(later, seed=5, previous=str(former / "cluster"), **settings)
-    assert (ids == again[: len(ids)])[:-2].mean() > 0.95 and facts["ids_kept"] > 0.95
-    assert (facts["items_in_previous"], facts["new_items"]) == (250, len(points) - 250)
+    assert (ids == again[: len(ids)])[:-2].mean() > 0.95 and facts.ids_kept > 0.95
+    assert (facts.items_in_previous, facts.new_items) == (250, len(points) - 250)
     found = np.array(pq.read_table(later / "cluster" / TABLE_FILE)["codes"].to_pylist())
     assert (codes[:250] == found[:250]).mean() > 0.9
 
@@ -121,10 +121,10 @@ def test_incremental_assigns_new_items_and_touches_no_other(tmp_path):
     np.testing.assert_array_equal(same, centroids)
     np.testing.assert_array_equal(again[:250], ids[:250])
     np.testing.assert_array_equal(again[250:-2], nearest(points[250:], centroids)[0])
-    assert (facts["ids_kept"], facts["new_items"]) == (1.0, len(points) - 250)
+    assert (facts.ids_kept, facts.new_items) == (1.0, len(points) - 250)
     train = np.arange(len(points)) % 10 > 0
     distortion = ((moved - centroids[again[:-2]]) ** 2).sum(axis=1)[train].mean()
-    assert facts["quality"]["distortion"] == pytest.approx(distortion, rel=1e-4)
+    assert facts.quality["distortion"] == pytest.approx(distortion, rel=1e-4)
 
 
 def test_what_cannot_be_kept_is_refused(stages, tmp_path):

@@ -14,6 +14,9 @@ from courier_tf.experiment.store import SharingChain, commit
 from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.facts import EmbedFacts, RankFacts
+from courier_tf.workdir.stages import EMBED
+from tests.stage_facts import example
 
 TINY = PRESETS["tiny"]
 
@@ -30,12 +33,13 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
 
         def make(target):
             made.append(target)
-            with artefacts.write_aside(target, made_by) as (partial, _):
-                (partial / "value").write_text(str(settings))
+            with artefacts.write_aside(target, made_by) as draft:
+                (draft.path / "value").write_text(str(settings))
+                draft.facts = example(EmbedFacts)
 
         chain.workdir.mkdir(parents=True, exist_ok=True)
         chain._unless_current(chain.directory("embed"), made_by, make)
-        return artefacts.read(chain.directory("embed"), "embed")
+        return artefacts.read(chain.directory(EMBED), EMBED)
 
     first, second, other = (chain_of(tmp_path, name) for name in "abc")
     artefact = stage(first, {"n": 1})
@@ -63,9 +67,10 @@ def test_seconds_are_those_of_all_attempts_and_of_no_previous_result(tmp_path, m
 
     def attempt(interrupted=False):
         def make(target):
-            with artefacts.write_aside(target, made_by, keep_partial=True):
+            with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
                 if interrupted:
                     raise KeyboardInterrupt
+                draft.facts = example(EmbedFacts)
 
         chain._unless_current(chain.directory("embed"), made_by, make)
         return chain.seconds("embed")
@@ -84,9 +89,10 @@ def test_rankers_that_another_run_has_trained_are_found(tmp_path):
     made_by = MadeBy("rank", {"rank_modes": ["none", "cluster_id"]}, inputs)
     assert chain._trained(made_by) == {}, "there is no store yet"
     previous = MadeBy("rank", {"rank_modes": ["none", "cluster_id", "simscore"]}, {**inputs, "cluster": "other"})
-    with artefacts.write_aside(chain.store / f"rank-{previous.key}", previous) as (partial, _):
+    with artefacts.write_aside(chain.store / f"rank-{previous.key}", previous) as draft:
         assert chain._trained(made_by) == {}, "it is not finished"
-        (partial / "none").mkdir()
+        (draft.path / "none").mkdir()
+        draft.facts = example(RankFacts, modes=("none", "cluster_id", "simscore"))
     (chain.store / "rank-broken").mkdir()
     # Cluster IDs of another encoder are other cluster IDs.
     assert chain._trained(made_by) == {"none": chain.store / f"rank-{previous.key}"}

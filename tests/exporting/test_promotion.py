@@ -1,8 +1,8 @@
 """Promotion: every reason against it, seen from outside; roll back, and what they leave alone."""
 
+import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.exporting.versions import newest_version, newest_versions
 from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import CLUSTER, PRETRAIN
 from serving.bundle import warmup
 from serving.bundle.configuration import read_models_config
 from serving.bundle.graph_model import GraphModel
@@ -150,7 +151,7 @@ def test_every_version_is_measured_on_whole_histories(workdir):
     ]
     expected = roc_auc_score([int(row["clicked"][0]) for row in rows], scores)
     assert CtrRanker().quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
-    shorter = SimpleNamespace(made_by=SimpleNamespace(settings={"rank_history_length": 1}))
+    shorter = dataclasses.replace(stages.rank, facts=dataclasses.replace(stages.rank.facts, history_length=1))
     assert stages._replace(rank=shorter).history_length == 1
     assert CtrRanker().quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)
 
@@ -171,13 +172,13 @@ def test_scores_that_are_no_numbers(workdir, monkeypatch):
 
 
 def test_an_encoder_and_a_codebook_of_different_runs(workdir):
-    codebook = np.load(workdir / "cluster" / "codebook.npy")
+    codebook, facts = np.load(workdir / "cluster" / "codebook.npy"), artefacts.read(workdir / CLUSTER, CLUSTER).facts
     with artefacts.write_aside(
-        workdir / "cluster", artefacts.MadeBy("cluster", {"seed": 9}, {}), keep_partial=False
-    ) as (partial, facts):
-        np.save(partial / "codebook.npy", codebook[:, ::-1])
-        facts["encoder"] = "another"
-    message, encoder = refusal(workdir), artefacts.read(workdir / "pretrain", "pretrain").facts["encoder"]
+        workdir / "cluster", artefacts.MadeBy(CLUSTER, {"seed": 9}, {}), keep_partial=False
+    ) as draft:
+        np.save(draft.path / "codebook.npy", codebook[:, ::-1])
+        draft.facts = dataclasses.replace(facts, encoder="another")
+    message, encoder = refusal(workdir), artefacts.read(workdir / "pretrain", PRETRAIN).facts.encoder
     assert "encoder and codebook do not belong together" in message
     assert f"was made with the encoder another, not with {encoder}" in message
     for given in ("photos", "pixels"):

@@ -22,6 +22,8 @@ from courier_tf.exporting.versions import (
 )
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import rename_together, write_file
+from courier_tf.workdir.facts import VersionFacts
+from courier_tf.workdir.stages import EXPORT
 from serving.bundle import warmup
 from serving.bundle.messages import Request
 
@@ -211,9 +213,9 @@ def whole_versions(models, model):
     """The versions of a model, each of which is what was written."""
     numbers = sorted(int(path.name) for path in (models / model).glob("[0-9]*"))
     for number in numbers:
-        artefact = artefacts.read(models / model / str(number), "export")
+        artefact = artefacts.read(models / model / str(number), EXPORT)
         assert artefact.fingerprint == artefacts.fingerprint_of_tree(artefact.path)
-        assert artefact.facts == {"version": number, "warm_up_requests": 1}
+        assert artefact.facts == VersionFacts(version=number, warm_up_requests=1)
     return numbers
 
 

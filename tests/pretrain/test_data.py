@@ -15,6 +15,7 @@ from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.stages import INGEST
 
 ROWS, HISTORY = 16, 3
 
@@ -28,8 +29,8 @@ def ingested(tmp_path_factory):
     next(iter(sorted((folder / "shop" / "images").glob("*")))).unlink()
     settings = dataclasses.replace(PRESETS["tiny"].ingest, image_size=16, inline_photos=True)
     ingest(str(folder / "shop"), folder / "ingest", settings, MadeBy("ingest", {}, {}))
-    facts = artefacts.read(folder / "ingest", "ingest").facts
-    store = PhotoStore.of(records.read_items(folder / "ingest", facts["item_columns"]), 16)
+    facts = artefacts.read(folder / "ingest", INGEST).facts
+    store = PhotoStore.of(records.read_items(folder / "ingest", facts.item_columns), 16)
     rows = []
     for file in records.files(folder / "ingest" / schema.PAGE_VIEWS_FOLDER, "train"):
         for serialised in tf.data.TFRecordDataset(file):

@@ -16,6 +16,7 @@ from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.training import precision_policy
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.stages import INGEST
 
 STEPS, LAST = 200, 50
 
@@ -26,8 +27,8 @@ def batches(tmp_path_factory):
     make_shop(folder / "shop", ShopSettings(items=200, users=200, days=10, page_views=4000, photo_size=32))
     settings = dataclasses.replace(PRESETS["tiny"].ingest, image_size=32)
     ingest(str(folder / "shop"), folder / "ingest", settings, MadeBy("ingest", {}, {}))
-    facts = artefacts.read(folder / "ingest", "ingest").facts
-    store = PhotoStore.of(records.read_items(folder / "ingest", facts["item_columns"]), 32)
+    facts = artefacts.read(folder / "ingest", INGEST).facts
+    store = PhotoStore.of(records.read_items(folder / "ingest", facts.item_columns), 32)
     # A data set is shuffled anew whenever it is gone through: each precision gets one of its own, in the same order.
     return lambda: page_view_batches(
         folder / "ingest", store, history_length=5, page_view_size=5, batch_rows=32, seed=0

@@ -1,5 +1,6 @@
 """Artefacts: written aside, sealed, refused where they do not fit."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,20 +8,24 @@ import pytest
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, MadeBy
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, FactsError, IngestFacts, RankFacts
+from courier_tf.workdir.stages import CLUSTER, EMBED, RANK
+from tests.stage_facts import example
 
-MADE_BY = MadeBy("cluster", {"clusters": 3}, {"embed": "aa"})
+FACTS = example(ClusterFacts)
+MADE_BY = MadeBy(CLUSTER, {"clusters": 3}, {"embed": "aa"})
 
 
 def write(target, text="content", made_by=MADE_BY, **options):
-    with artefacts.write_aside(target, made_by, **options) as (partial, facts):
-        (partial / "table").write_text(text)
-        facts["rows"] = 7
+    with artefacts.write_aside(target, made_by, **options) as draft:
+        (draft.path / "table").write_text(text)
+        draft.facts = FACTS
 
 
 def test_a_finished_artefact_says_what_made_it(tmp_path):
     write(tmp_path / "a")
-    found = artefacts.read(tmp_path / "a", "cluster")
-    assert found.made_by == MADE_BY and found.facts == {"rows": 7}
+    found = artefacts.read(tmp_path / "a", CLUSTER)
+    assert found.made_by == MADE_BY and found.facts == FACTS
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
     assert artefacts.is_current(tmp_path / "a", MADE_BY)
 
@@ -28,10 +33,10 @@ def test_a_finished_artefact_says_what_made_it(tmp_path):
 @pytest.mark.parametrize(
     "other",
     [
-        MadeBy("cluster", {"clusters": 4}, {"embed": "aa"}),
-        MadeBy("cluster", {"clusters": 3}, {"embed": "bb"}),
-        MadeBy("cluster", {"clusters": 3}, {"embed": "aa"}, "9.9.9"),
-        MadeBy("embed", {"clusters": 3}, {"embed": "aa"}),
+        MadeBy(CLUSTER, {"clusters": 4}, {"embed": "aa"}),
+        MadeBy(CLUSTER, {"clusters": 3}, {"embed": "bb"}),
+        MadeBy(CLUSTER, {"clusters": 3}, {"embed": "aa"}, "9.9.9"),
+        MadeBy(EMBED, {"clusters": 3}, {"embed": "aa"}),
     ],
 )
 def test_anything_that_made_it_otherwise_makes_it_stale(tmp_path, other):
@@ -41,8 +46,8 @@ def test_anything_that_made_it_otherwise_makes_it_stale(tmp_path, other):
 
 def test_after_an_exception_the_former_result_stands(tmp_path):
     write(tmp_path / "a", "old")
-    with pytest.raises(ZeroDivisionError), artefacts.write_aside(tmp_path / "a", MADE_BY) as (partial, _):
-        (partial / "table").write_text("new")
+    with pytest.raises(ZeroDivisionError), artefacts.write_aside(tmp_path / "a", MADE_BY) as draft:
+        (draft.path / "table").write_text("new")
         raise ZeroDivisionError
     assert (tmp_path / "a" / "table").read_text() == "old"
     write(tmp_path / "a", "newer")
@@ -53,24 +58,25 @@ def test_partial_work_is_kept_for_the_same_maker_alone(tmp_path):
     def interrupted(made_by, keep_partial):
         seen = []
         try:
-            with artefacts.write_aside(tmp_path / "a", made_by, keep_partial=keep_partial) as (partial, _):
-                seen += [p.name for p in partial.iterdir() if p.name.startswith("checkpoint")]
-                (partial / "checkpoint-1").write_text("half")
+            with artefacts.write_aside(tmp_path / "a", made_by, keep_partial=keep_partial) as draft:
+                seen += [p.name for p in draft.path.iterdir() if p.name.startswith("checkpoint")]
+                (draft.path / "checkpoint-1").write_text("half")
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
             return seen
 
     assert interrupted(MADE_BY, True) == []
     assert interrupted(MADE_BY, True) == ["checkpoint-1"]
-    assert interrupted(MadeBy("cluster", {"clusters": 9}, {}), True) == []
-    assert interrupted(MadeBy("cluster", {"clusters": 9}, {}), False) == []
+    assert interrupted(MadeBy(CLUSTER, {"clusters": 9}, {}), True) == []
+    assert interrupted(MadeBy(CLUSTER, {"clusters": 9}, {}), False) == []
 
 
 def test_who_is_killed_while_a_folder_is_sealed_goes_on_with_it(tmp_path, monkeypatch):
     def seal(value):
-        with artefacts.write_aside(tmp_path / "a", MADE_BY, keep_partial=True) as (partial, _):
-            before = sorted(path.name for path in partial.iterdir() if path.name.startswith("table"))
-            (partial / "table").write_text(value)
+        with artefacts.write_aside(tmp_path / "a", MADE_BY, keep_partial=True) as draft:
+            before = sorted(path.name for path in draft.path.iterdir() if path.name.startswith("table"))
+            (draft.path / "table").write_text(value)
+            draft.facts = FACTS
         return before
 
     def killed(*_):
@@ -86,27 +92,32 @@ def test_who_is_killed_while_a_folder_is_sealed_goes_on_with_it(tmp_path, monkey
                 seal("same")
     assert seal("same") == ["table"]
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"artefact.json", "table"}
-    own, whole = (artefacts.read(tmp_path / name, "cluster").fingerprint for name in ("a", "whole"))
+    own, whole = (artefacts.read(tmp_path / name, CLUSTER).fingerprint for name in ("a", "whole"))
     assert own == whole == artefacts.fingerprint_of_tree(tmp_path / "a")
 
 
-def test_a_former_result_must_not_know_what_is_later_now(tmp_path):
-    with artefacts.write_aside(tmp_path / "a", MADE_BY) as (_, facts):
-        facts |= {"valid_from_seconds": 10, "test_from_seconds": 30}
-    ends = {"valid_from_seconds": 10, "test_from_seconds": 30}
-    assert artefacts.read_past(tmp_path / "a", "cluster", **ends).facts == ends
-    for name, span in (("valid_from_seconds", "train"), ("test_from_seconds", "valid")):
-        with pytest.raises(ArtefactError, match=f"its {span} span ends at {ends[name]}, that of this run at 9 "):
-            artefacts.read_past(tmp_path / "a", "cluster", **ends | {name: 9})
-    write(tmp_path / "b")
-    with pytest.raises(ArtefactError, match="does not tell where its train span ends"):
-        artefacts.read_past(tmp_path / "b", "cluster", valid_from_seconds=10)
+def test_a_previous_result_must_not_know_what_is_later_now(tmp_path):
+    data = example(IngestFacts, valid_from_seconds=10, test_from_seconds=30)
+    with artefacts.write_aside(tmp_path / "a", MadeBy(RANK, {}, {})) as draft:
+        draft.facts = example(RankFacts, valid_from_seconds=10, test_from_seconds=30)
+    assert artefacts.read_previous(tmp_path / "a", RANK, data).facts == draft.facts
+    for name, span, end in (("valid_from_seconds", "train", 10), ("test_from_seconds", "valid", 30)):
+        with pytest.raises(ArtefactError, match=f"its {span} span ends at {end}, that of this run at 9 "):
+            artefacts.read_previous(tmp_path / "a", RANK, dataclasses.replace(data, **{name: 9}))
+
+
+def test_a_stage_must_set_its_own_facts(tmp_path):
+    for facts in (None, example(EmbedFacts)):
+        refused = pytest.raises(FactsError, match="the stage 'cluster' must set ClusterFacts")
+        with refused, artefacts.write_aside(tmp_path / "a", MADE_BY) as draft:
+            draft.facts = facts
+    assert not (tmp_path / "a").exists()
 
 
 def test_fingerprint_is_of_the_content(tmp_path):
     for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
         write(tmp_path / name, text)
-    first, same, other = (artefacts.read(tmp_path / name, "cluster").fingerprint for name in "abc")
+    first, same, other = (artefacts.read(tmp_path / name, CLUSTER).fingerprint for name in "abc")
     assert first == same != other
     (tmp_path / "a" / "logs").mkdir()
     (tmp_path / "a" / "logs" / "events").write_text("time of day")
@@ -121,10 +132,11 @@ def test_broken_description_is_an_error_that_names_the_file(tmp_path):
         b"\xff",
         json.dumps({"made_by": {"stage": "cluster", "colour": "red"}}).encode(),
         json.dumps({name: value for name, value in whole.items() if name != "facts"}).encode(),
+        b"[]",
     ):
         (tmp_path / "a" / artefacts.ARTEFACT_FILE).write_bytes(content)
         with pytest.raises(ArtefactError, match=r"a/artefact\.json is not an artefact description"):
-            artefacts.read(tmp_path / "a", "cluster")
+            artefacts.read(tmp_path / "a", CLUSTER)
 
 
 def test_small_files_are_replaced_whole(tmp_path):

@@ -11,6 +11,8 @@ from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts, atomic
 from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.atomic import exclusive
+from courier_tf.workdir.facts import IngestFacts
+from tests.stage_facts import example
 
 
 def test_of_two_commands_in_one_workdir_one_makes_the_stage_and_the_other_finds_it(tmp_path, monkeypatch):
@@ -25,11 +27,12 @@ def test_of_two_commands_in_one_workdir_one_makes_the_stage_and_the_other_finds_
     monkeypatch.setattr(atomic, "print", say, raising=False)
 
     def make(target):
-        with artefacts.write_aside(target, made_by) as (partial, _):
-            (partial / "first").write_text("1")
+        with artefacts.write_aside(target, made_by) as draft:
+            (draft.path / "first").write_text("1")
             begun.set()
             assert waits.wait(60)  # The other one would begin anew here, and remove what is there.
-            (partial / "second").write_text("2")
+            (draft.path / "second").write_text("2")
+            draft.facts = example(IngestFacts)
         made.append(target)
 
     def run():
@@ -49,6 +52,8 @@ def test_a_killed_process_holds_no_lock(tmp_path, capsys):
     script = f"""
 import pathlib, time
 from courier_tf.workdir.atomic import exclusive
+from courier_tf.workdir.facts import IngestFacts
+from tests.stage_facts import example
 with exclusive(pathlib.Path({str(tmp_path / "lock")!r}), ""):
     print("held", flush=True)
     time.sleep(600)

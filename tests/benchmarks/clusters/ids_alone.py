@@ -19,6 +19,7 @@ from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.pretrain.score import HISTORY
 from courier_tf.ranking.data import impression_batches
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import INGEST
 
 
 class Impressions(NamedTuple):
@@ -65,15 +66,15 @@ def cosines(vectors: np.ndarray, rows: Impressions) -> np.ndarray:
 
 def main(run: tyro.conf.Positional[Path], clusters: tuple[int, ...] = (20, 50, 200, 1000, 3000)) -> None:
     """Prints a Markdown table."""
-    facts = artefacts.read(run / "ingest", "ingest").facts
-    items = records.read_items(run / "ingest", facts["all_columns"])
+    facts = artefacts.read(run / "ingest", INGEST).facts
+    items = records.read_items(run / "ingest", facts.all_columns)
     row_of = {item.decode(): row for row, item in enumerate(items.ids)}
     names, known = EmbeddingFiles(run / "embed").all_items()
     embeddings = np.zeros([len(items.ids), known.shape[1]], np.float32)
     embeddings[[row_of[name] for name in names]] = known
     has_photo = embeddings.any(axis=1)
-    rows = impressions(run / "ingest", items, has_photo, facts["repeat_columns"])
-    sample = embeddings[has_photo & items.in_train_span(facts["valid_from_seconds"])]
+    rows = impressions(run / "ingest", items, has_photo, facts.repeat_columns)
+    sample = embeddings[has_photo & items.in_train_span(facts.valid_from_seconds)]
     print(f"{len(rows.clicked):,} impressions; embeddings: {auc_of_mean(cosines(embeddings, rows), rows):.2f}\n")
     print(
         "| clusters | share of the history in the candidate's cluster | mean cosine of the centroids |\n|---|---|---|"

@@ -13,6 +13,7 @@ import tyro
 
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.stages import INGEST
 from tests.benchmarks.child import in_turn, run
 
 SWIN_BATCH = {("64", "forward"): 64, ("64", "train"): 32, ("224", "forward"): 8, ("224", "train"): 4}
@@ -53,7 +54,7 @@ def memory() -> Iterator[str]:
 def pipeline(ingest: Path) -> Iterator[str]:
     found = run("pretrain.input_speed", "store", ingest, 256)
     yield f"\nInput pipeline alone, 256 rows a batch, photos from the store: {found['rate']:.0f} rows/s."
-    if artefacts.read(ingest, "ingest").facts["inline_photos"]:
+    if artefacts.read(ingest, INGEST).facts.inline_photos:
         found = run("pretrain.input_speed", "inline", ingest, 256)
         yield f"Photos inside the rows: {found['rate']:.0f} rows/s."
 

@@ -22,9 +22,10 @@ def batches(ingest: Path, rows: int) -> list[dict]:
     from courier_tf.pretrain.data import page_view_batches
     from courier_tf.pretrain.photo_store import PhotoStore
     from courier_tf.workdir import artefacts, records
+    from courier_tf.workdir.stages import INGEST
 
-    facts = artefacts.read(ingest, "ingest").facts
-    store = PhotoStore.of(records.read_items(ingest, facts["item_columns"]), facts["image_size"])
+    facts = artefacts.read(ingest, INGEST).facts
+    store = PhotoStore.of(records.read_items(ingest, facts.item_columns), facts.image_size)
     settings = {"history_length": HISTORY, "page_view_size": PAGE_VIEW, "batch_rows": rows, "seed": 0}
     return list(page_view_batches(ingest, store, **settings).take(BATCHES))
 

@@ -10,6 +10,7 @@ from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.train import train_users
 from courier_tf.ranking.visual_features import Looks
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import INGEST
 
 HISTORY, DIM, RATE = 20, 16, 1e-3
 INPUTS = ("user_id", "history_item_ids", "item_id")
@@ -18,11 +19,11 @@ INPUTS = ("user_id", "history_item_ids", "item_id")
 def build(run: Path) -> Ranker:
     """A ranker, compiled, whose weights are there."""
     ingest = run / "ingest"
-    facts = artefacts.read(ingest, "ingest").facts
-    items = records.read_items(ingest, facts["all_columns"])
-    looks = Looks.read(run / "cluster", None, items.ids, items.in_train_span(facts["valid_from_seconds"]))
-    columns, until = facts["item_columns"], facts["valid_from_seconds"]
-    catalogue = Catalogue.of(items, columns, until, facts["repeat_columns"])
+    facts = artefacts.read(ingest, INGEST).facts
+    items = records.read_items(ingest, facts.all_columns)
+    looks = Looks.read(run / "cluster", None, items.ids, items.in_train_span(facts.valid_from_seconds))
+    columns, until = facts.item_columns, facts.valid_from_seconds
+    catalogue = Catalogue.of(items, columns, until, facts.repeat_columns)
     ranker = Ranker(catalogue, train_users(ingest), looks, Architecture(("cluster_id",), DIM))
     ranker({name: tf.constant([""]) if "history" not in name else tf.constant([[""]]) for name in INPUTS})
     ranker.compile(tf.keras.optimizers.legacy.Adam(RATE))

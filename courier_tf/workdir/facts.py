@@ -1,0 +1,207 @@
+"""The contract between stages: what each stage tells the stages after it. Written and read here alone.
+
+Each stage has one frozen dataclass. `artefacts.write_aside` writes it into `artefact.json`, and `artefacts.read` gives
+it back, with every type checked. All times are seconds since 1970, UTC.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Self, get_origin, get_type_hints
+
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+
+class FactsError(ValueError):
+    """The facts of a stage lack a field, have one too many, or hold a value of another type."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a stage tells the stages after it. The subclasses say what that is."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as values that `json` can write.
+
+        Raises:
+            FactsError: a value has another type than its field, or JSON cannot hold it.
+        """
+        values = dataclasses.asdict(self)
+        try:
+            type(self).from_json(json.loads(json.dumps(values)))
+        except TypeError as error:
+            raise FactsError(f"{type(self).__name__}: {error}") from error
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Reads what `to_json` wrote.
+
+        >>> VersionFacts.from_json({"version": 3, "warm_up_requests": "many"})
+        Traceback (most recent call last):
+        ...
+        courier_tf.workdir.facts.FactsError: warm_up_requests='many': str is not an instance of int
+
+        Raises:
+            FactsError: a field is missing, unknown, or of another type; the message names it.
+        """
+        if not isinstance(values, Mapping):
+            raise FactsError(f"the facts must be a JSON object, but are {values!r}")
+        hints = get_type_hints(cls)
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+        for what, names in (("lack", required - set(values)), ("have the unknown", set(values) - set(fields))):
+            if names:
+                raise FactsError(f"the facts {what} field {', '.join(sorted(names))}")
+        read = {
+            name: tuple(value) if get_origin(hints[name]) is tuple and isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        for name, value in read.items():
+            try:
+                check_type(value, hints[name], collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+            except TypeCheckError as error:
+                raise FactsError(f"{name}={value!r}: {error}") from error
+        return cls(**read)
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestFacts(Facts):
+    """What the records hold, and where the spans end."""
+
+    log_kind: str
+    """`impressions` (clicks and non-clicks) or `positives` (clicks or purchases alone)."""
+    all_columns: tuple[str, ...]
+    """Every item column of the catalogue."""
+    item_columns: tuple[str, ...]
+    """The columns that supervised pre-training and the rankers use."""
+    repeat_columns: tuple[str, ...]
+    """The columns in which a shared value makes a candidate a repeat of a history item."""
+    valid_from: str
+    """First day of the valid span, YYYY-MM-DD (UTC)."""
+    test_from: str
+    """First day of the test span, YYYY-MM-DD (UTC)."""
+    valid_from_seconds: int
+    """When the train span ends and the valid span begins, seconds (UTC)."""
+    test_from_seconds: int
+    """When the valid span ends and the test span begins, seconds (UTC)."""
+    image_size: int
+    """Side of the photos, in pixels."""
+    inline_photos: bool
+    """Whether page views hold their photos."""
+    page_view_size: int
+    """Most items of a page view record."""
+    history_kept: int
+    """Most items of a history."""
+    history_ties: str
+    """`strict`, or `log_order` where a history may hold clicks at the time of its page view."""
+    shards: int
+    """TFRecord files per split."""
+    negatives: str | None
+    """How negatives were sampled; None for a log of impressions."""
+    counts: Mapping[str, int]
+    """Numbers of records read, written and rejected, by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderFacts(Facts):
+    """The encoder of supervised pre-training or of the objective."""
+
+    encoder: str
+    """Fingerprint of the weights and of the photos' size: all that embeddings depend on."""
+    embedding_dim: int
+    """Width of an embedding."""
+    image_size: int
+    """Side of the photos it takes, in pixels."""
+    valid_from_seconds: int
+    """When the span that it was trained on ends, seconds (UTC)."""
+    held_out: Mapping[str, float | None]
+    """Score on the valid span, by name of the figure; None where it is not defined."""
+    columns: Mapping[str, int] | None = None
+    """Supervised pre-training alone: column -> number of its values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedFacts(Facts):
+    """The embeddings of all items."""
+
+    encoder: str
+    """Fingerprint of the encoder that made them."""
+    image_size: int
+    """Side of the photos, in pixels."""
+    valid_from_seconds: int
+    """When the train span ends, seconds (UTC)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterFacts(Facts):
+    """The codebook and the cluster IDs."""
+
+    clusters: int
+    """Centroids of each level."""
+    levels: int
+    """Codes of an item."""
+    encoder: str
+    """Fingerprint of the encoder whose embeddings were clustered."""
+    embedding_dim: int
+    """Width of a centroid."""
+    image_size: int
+    """Side of the photos, in pixels."""
+    valid_from_seconds: int
+    """When the train span ends, seconds (UTC)."""
+    items_without_photo: int
+    """Items that have no cluster."""
+    quality: Mapping[str, float | None]
+    """Figures of the clustering by name; None where one is not defined."""
+    items_in_previous: int | None = None
+    """Items that had an ID in the previous clusters and have one now. None, as all below, without previous ones."""
+    new_items: int | None = None
+    """Items that have their first ID."""
+    ids_kept: float | None = None
+    """Share of `items_in_previous` with the same ID."""
+    adjusted_rand_index: float | None = None
+    """Agreement with the previous clusters, whatever their numbers are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RankFacts(Facts):
+    """The rankers of all rank modes, measured on the valid span."""
+
+    modes: tuple[str, ...]
+    """The rank modes, in the order of the settings."""
+    starts: int
+    """Rankers of each mode."""
+    history_length: int
+    """Most history items that the rankers look at."""
+    encoder: str
+    """Fingerprint of the encoder behind the cluster IDs."""
+    valid_from_seconds: int
+    """When the train span ends, seconds (UTC)."""
+    test_from_seconds: int
+    """When the valid span ends, on which the best rankers were chosen, seconds (UTC)."""
+    best_start: Mapping[str, int]
+    """Mode -> number of the best ranker, which is exported."""
+    metrics: Mapping[str, Any]
+    """Mode -> metrics on the valid span, means over the starts."""
+    gain_over_none: Mapping[str, Any]
+    """Mode -> slice -> gain in AUC over the mode `none`, with its interval."""
+    gauc_gain_over_none: Mapping[str, Any]
+    """The same in GAUC."""
+    popularity: Mapping[str, Any]
+    """What the popularity of an item alone tells."""
+    category_gates: Mapping[str, Mapping[str, float]]
+    """Mode -> category -> how far its gate is open, 0 to 1."""
+    learning_rates: Mapping[str, list[Mapping[str, float | None]]]
+    """Mode -> for each start: learning rate -> its lowest log loss on the valid span, None where it diverged."""
+    taken_over: Mapping[str, Mapping[str, int]] | None = None
+    """Mode -> embedding table -> rows taken over from the previous rankers; None without previous ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionFacts(Facts):
+    """One exported version of a served model."""
+
+    version: int
+    """Its number."""
+    warm_up_requests: int
+    """Requests that it warms up with."""
