@@ -150,11 +150,7 @@ def test_every_version_is_measured_on_whole_histories(workdir):
         for row in rows
     ]
     expected = roc_auc_score([int(row["clicked"][0]) for row in rows], scores)
-<<<<<<< HEAD
     assert CtrRanker().quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
-=======
-    assert promotion_checks._quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
->>>>>>> aeda407 (The promotion test changes the facts of a stage)
     shorter = dataclasses.replace(stages.rank, facts=dataclasses.replace(stages.rank.facts, history_length=1))
     assert stages._replace(rank=shorter).history_length == 1
     assert CtrRanker().quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)
