@@ -185,6 +185,14 @@ def ranker(shop):
     return GraphModel(shop.workdir / "models" / contract.CTR_RANKER / "1")
 
 
+@pytest.fixture(scope="module")
+def vectors(shop):
+    """[N, D] embeddings of all items that have a photo, by the encoder as it was trained."""
+    photos = records.read_photos(shop.stages.ingest.path, {item.encode() for item in IDS[:-1]})
+    embedder = Embedder(shop.stages.pretrain.path / "encoder", SIZE)
+    return embedder.embed(tf.constant([photos[item.encode()] for item in IDS[:-1]]))["embedding"].numpy()
+
+
 @pytest.fixture(scope="session")
 def loaded_once():
     """What the promotion checks load, by name. Equal files are loaded once: copies of a workdir hold equal models."""

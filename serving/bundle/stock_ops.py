@@ -25,9 +25,8 @@ def require_stock_ops(saved_models: Sequence[Path]) -> None:
         text=True,
     )
     if run.returncode:
-        raise StockOpsError(
-            run.stderr.strip().splitlines()[-1] if run.stderr.strip() else "the check of the ops failed"
-        )
+        lines = run.stderr.strip().splitlines()
+        raise StockOpsError(lines[-1] if lines else f"the check of the ops ended with code {run.returncode}")
 
 
 def foreign_ops(saved_model: Path) -> set[str]:
@@ -47,13 +46,17 @@ def foreign_ops(saved_model: Path) -> set[str]:
 
 def _main(saved_models: Sequence[str]) -> None:
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
     for saved_model in map(Path, saved_models):
-        foreign = foreign_ops(saved_model)
-        if foreign:
-            sys.exit(f"{saved_model} holds ops that stock TensorFlow lacks: {', '.join(sorted(foreign))}")
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            tf.compat.v1.saved_model.loader.load(session, ["serve"], str(saved_model))
+        try:
+            foreign = foreign_ops(saved_model)
+            if foreign:
+                sys.exit(f"{saved_model} holds ops that stock TensorFlow lacks: {', '.join(sorted(foreign))}")
+            with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+                tf.compat.v1.saved_model.loader.load(session, ["serve"], str(saved_model))
+        except (DecodeError, OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
+            sys.exit(f"{saved_model} cannot be loaded: {' '.join(str(error).split())}")
     loaded = sorted(set(FOREIGN) & set(sys.modules))
     if loaded:
         sys.exit(f"this process has loaded {', '.join(loaded)}: it cannot tell what is stock")

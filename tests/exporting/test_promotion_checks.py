@@ -1,14 +1,25 @@
-"""Answers that are not those of the trained models: each signature is tampered with, and the checks see it."""
+"""Promotion checks: each signature that answers otherwise than the trained model, and every other reason."""
+
+import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from courier_tf.exporting import promotion_checks, registry
+from courier_tf.exporting.ctr_ranker import CtrRanker
 from courier_tf.exporting.promotion_checks import PromotionError, measure
 from courier_tf.settings import PromotionSettings
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.stages import CLUSTER, PRETRAIN
+from serving.bundle import warmup
+from serving.bundle.messages import Request
+from serving.bundle.stock_ops import require_stock_ops
 from serving.client import contract
-
-LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
+from tests.exporting.promotions import LENIENT, promoted, refusal, seal_again
+from tests.served_shop import export_again, write_rank
 
 
 class Tampered:
@@ -122,3 +133,87 @@ def test_a_promotion_is_refused_with_all_of_them(shop, exported, monkeypatch):
     for text in ("the ranker's examples", "embeddings of pixels", "similar items by photo"):
         assert text in str(refused.value)
     assert str(refused.value).count("\n- ") == 3
+
+
+def test_a_worse_version_is_refused(workdir, monkeypatch):
+    promoted(workdir)
+    write_rank(workdir, seed=2)
+    export_again(workdir)
+    quality = {"impressions": 300, "auc": 0.7, "calibration": 1.0, "calibration_error": 0.0}
+    figures = iter([{**quality, "auc": 0.69, "calibration_error": 0.2, "calibration": 1.22}, quality] * 2)
+    monkeypatch.setattr(CtrRanker, "quality", lambda *_: dict(next(figures)))
+    message = refusal(workdir, PromotionSettings())
+    assert "AUC 0.6900, but the stable version has 0.7000" in message
+    assert "calibration 1.220, but the stable version has 1.000" in message
+    promoted(workdir, PromotionSettings(auc_tolerance=0.02, calibration_tolerance=0.3))
+
+
+def test_answers_that_are_not_the_trained_models(workdir):
+    """The rank stage was run again, the export was not; then weights that do not belong to what was measured."""
+    write_rank(workdir, seed=2)
+    message = refusal(workdir)
+    assert "the ranker's pairs are served with a difference of" in message and "rank are served" in message
+    assert "belongs to the rank" in message and "run 'courier export' again" in message
+
+
+def test_scores_that_are_no_numbers(workdir, monkeypatch):
+    monkeypatch.setattr(
+        CtrRanker, "quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
+    )
+    assert "AUC on the valid span is not defined" in refusal(workdir)
+
+
+def test_an_encoder_and_a_codebook_of_different_runs(workdir):
+    codebook, facts = np.load(workdir / "cluster" / "codebook.npy"), artefacts.read(workdir / CLUSTER, CLUSTER).facts
+    with artefacts.write_aside(
+        workdir / "cluster", artefacts.MadeBy(CLUSTER, {"seed": 9}, {}), keep_partial=False
+    ) as draft:
+        np.save(draft.path / "codebook.npy", codebook[:, ::-1])
+        draft.facts = dataclasses.replace(facts, encoder="another")
+    message, encoder = refusal(workdir), artefacts.read(workdir / "pretrain", PRETRAIN).facts.encoder
+    assert "encoder and codebook do not belong together" in message
+    assert f"was made with the encoder another, not with {encoder}" in message
+    for given in ("photos", "pixels"):
+        assert f"codes of level 0 of {given} are not those of the codebook" in message
+
+
+def test_an_encoder_and_embeddings_of_different_runs(workdir):
+    file = workdir / "embed" / artefacts.ARTEFACT_FILE
+    content = json.loads(file.read_text())
+    encoder, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
+    file.write_text(json.dumps(content))
+    message = refusal(workdir)
+    assert "encoder and embeddings do not belong together" in message
+    assert f"was made with the encoder another, not with {encoder}" in message
+
+
+def test_a_warm_up_that_does_not_run(workdir):
+
+    version = workdir / "models" / "similar_items" / "1"
+    warmup.write(version, "similar_items", [Request("by_photo", {"photo": np.array([b""], object)})], {})
+    seal_again(version)
+    assert "warm-up request 1, signature 'by_photo'" in refusal(workdir)
+
+
+def test_a_warm_up_that_cannot_be_read(workdir):
+    """A request whose tensor is of a kind that there is not."""
+    version = workdir / "models" / "similar_items" / "1"
+    log = next(iter(warmup.read(version)))
+    log.predict_log.request.inputs["item_id"].dtype = 99
+    with tf.io.TFRecordWriter(str(version / warmup.WARM_UP_FILE)) as writer:
+        writer.write(log.SerializeToString())
+    seal_again(version)
+    assert "warm-up request 1: input 'item_id' is not a tensor" in refusal(workdir)
+
+
+def test_an_op_that_is_not_stock(workdir, monkeypatch):
+    monkeypatch.setattr(promotion_checks, "require_stock_ops", require_stock_ops)
+    file = workdir / "models" / "ctr_ranker" / "1" / "saved_model.pb"
+    file.write_bytes(file.read_bytes().replace(b"Sigmoid", b"Sc>ann!"))
+    seal_again(file.parent)
+    assert "ctr_ranker/1 holds ops that stock TensorFlow lacks: Sc>ann!" in refusal(workdir)
+
+
+def test_nothing_was_exported(workdir):
+    shutil.rmtree(workdir / "models" / "similar_items")
+    assert "holds no version of similar_items" in refusal(workdir)

@@ -133,3 +133,10 @@ def test_the_model_card_names_what_is_served(shop):
         assert stage.fingerprint in card, stage.path
     assert f"encoder {stages.encoder}" in card
     assert "| all | 90 | 0.6000 | 0.6000 | 0.5000 |" in card
+
+
+def test_each_withdrawn_version_is_refused_whatever_stands_beside_it():
+    releases = Releases().promote(Release({"a": 1, "b": 1}, "")).promote(Release({"a": 2, "b": 2}, "")).roll_back()
+    assert releases.refused("a") == releases.refused("b") == {2} and releases.refused("c") == set()
+    again = releases.promote(Release({"a": 3, "b": 2}, ""))
+    assert again.refused("a") == {2} and again.refused("b") == set()

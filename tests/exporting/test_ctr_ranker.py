@@ -1,0 +1,158 @@
+"""The served ranker by graph and session, against the trained ranker and against its own signatures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from courier_tf import schema
+from courier_tf.exporting.ctr_ranker import CtrRanker
+from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.versions import newest_version
+from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.workdir import records
+from serving.bundle.graph_model import GraphModel
+from serving.client import contract
+from tests.exporting.promotions import impressions
+from tests.served_shop import HISTORY, IDS
+
+
+def asked(rows=6, candidates=None, seed=0):
+    """Features with known and unknown ids, padding, and an empty history."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([*(item.encode() for item in IDS), b"unknown", b""], object)
+    history = rng.choice(ids, [rows, HISTORY])
+    history[0] = b""
+    return {
+        "user_id": rng.choice(np.array([b"u1", b"u2", b"nobody"], object), rows),
+        "history_item_ids": history,
+        "item_id": rng.choice(ids[:-1], rows if candidates is None else [rows, candidates]),
+    }
+
+
+def examples(features):
+    """The same as serialised tf.Example."""
+    found = []
+    for row in range(len(features["user_id"])):
+        example = tf.train.Example()
+        for name, value in features.items():
+            example.features.feature[name].bytes_list.value.extend(np.atleast_1d(value[row]))
+        found.append(example.SerializeToString())
+    return np.array(found, object)
+
+
+def test_probabilities_are_those_of_the_trained_ranker(shop, ranker):
+    features = asked(20)
+    moved = [sorted(row, key=lambda item: item == b"") for row in features["history_item_ids"]]  # Padding at the end.
+    trained = load_ranker(shop.stages.ranker)
+    inputs = {**features, "history_item_ids": np.array(moved, object)}
+    expected = trained({name: tf.constant(value) for name, value in inputs.items()}, training=False)
+    found = ranker(**features)
+    np.testing.assert_allclose(found["probability"], expected, atol=5e-6)
+    assert np.ptp(found["probability"]) > 0.1
+    np.testing.assert_array_equal(found["model_version"], np.ones(20))
+
+
+def test_history_of_any_length(ranker):
+    features = asked(1)
+    history = np.array([[item.encode() for item in IDS[:10]]], object)
+    values = [
+        ranker(**{**features, "history_item_ids": given})["probability"][0]
+        for given in (history, history[:, -HISTORY:], np.zeros([1, 0], object), np.array([[b""]], object))
+    ]
+    assert values[0] == pytest.approx(values[1], abs=5e-6) and values[2] == pytest.approx(values[3], abs=5e-6)
+    assert abs(values[0] - values[2]) > 1e-3
+
+
+def test_what_is_unknown_shares_one_embedding(ranker):
+    features = {"user_id": [b"nobody", b"no one"], "history_item_ids": [[b"?"], [b"!"]], "item_id": [b"x", b""]}
+    first, second = ranker(**features)["probability"]
+    assert first == second and 0 < first < 1
+
+
+def test_rank_gives_what_the_pairs_give(ranker):
+    features = asked(4, candidates=9)
+    features["item_id"][1, 5:] = b""
+    found = ranker.run(contract.RANK, features)
+    for row in range(4):
+        pairs = {name: np.repeat(features[name][row : row + 1], 9, axis=0) for name in ("user_id", "history_item_ids")}
+        expected = ranker(**pairs, item_id=features["item_id"][row])["probability"]
+        expected[features["item_id"][row] == b""] = 0
+        np.testing.assert_allclose(found["probability"][row], expected, atol=5e-6)
+    assert (found["probability"][1, 5:] == 0).all() and found["model_version"].tolist() == [1] * 4
+
+
+def test_requests_joined_into_a_batch_get_their_own_answers(ranker):
+    """As TF Serving joins them: every input padded with its own first id to the longest, the answers cut by rows."""
+    one, other = asked(2, candidates=3, seed=1), asked(3, candidates=8, seed=2)
+    one["history_item_ids"] = np.array([[b"", b"i001"], [b"i002", b"i003"]], object)  # The first is empty: see README.
+    joined = {"user_id": np.concatenate([one["user_id"], other["user_id"]])}
+    for name in ("history_item_ids", "item_id"):
+        width = max(one[name].shape[1], other[name].shape[1])
+        padded = [
+            np.pad(part[name], [(0, 0), (0, width - part[name].shape[1])], constant_values=part[name].flat[0])
+            for part in (one, other)
+        ]
+        joined[name] = np.concatenate(padded)
+    found = ranker.run(contract.RANK, joined)["probability"]
+    np.testing.assert_allclose(found[:2, :3], ranker.run(contract.RANK, one)["probability"], atol=5e-6)
+    np.testing.assert_allclose(found[2:], ranker.run(contract.RANK, other)["probability"], atol=5e-6)
+
+
+def test_ten_thousand_candidates_and_one_too_many(ranker):
+    features = asked(1, candidates=contract.MAX_CANDIDATES)
+    assert ranker.run(contract.RANK, features)["probability"].shape == (1, contract.MAX_CANDIDATES)
+    features["item_id"] = np.tile(features["item_id"], [1, 2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 10000 candidates"):
+        ranker.run(contract.RANK, features)
+
+
+def test_examples_classify_and_regress(ranker):
+    features = asked(5)
+    expected = ranker(**features)["probability"]
+    inputs = {"inputs": examples(features)}
+    np.testing.assert_allclose(ranker.run(contract.EXAMPLES, inputs)["probability"], expected, atol=5e-6)
+    np.testing.assert_allclose(ranker.run(contract.REGRESS, inputs)["outputs"], expected, atol=5e-6)
+    classified = ranker.run(contract.CLASSIFY, inputs)
+    assert classified["classes"].tolist() == [[b"0", b"1"]] * 5
+    np.testing.assert_allclose(classified["scores"], np.stack([1 - expected, expected], axis=1), atol=5e-6)
+    methods = {
+        name: ranker.signatures[name].method_name for name in (contract.CLASSIFY, contract.REGRESS, contract.RANK)
+    }
+    assert methods == {
+        name: f"tensorflow/serving/{m}" for name, m in zip(methods, ("classify", "regress", "predict"), strict=True)
+    }
+
+
+def test_an_example_may_lack_user_and_history_but_not_the_item(ranker):
+    item = examples({"user_id": [b""], "item_id": [b"i001"]})
+    bare = tf.train.Example.FromString(item[0])
+    del bare.features.feature["user_id"]
+    found = ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})["probability"]
+    expected = ranker(user_id=[b"nobody"], history_item_ids=[[b""]], item_id=[b"i001"])["probability"]
+    np.testing.assert_allclose(found, expected, atol=5e-6)
+    del bare.features.feature["item_id"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="item_id"):
+        ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})
+
+
+def test_every_version_is_measured_on_whole_histories(workdir):
+    """As clients send them: each cuts them by itself, however long those of the newest are."""
+    stages = FinishedStages.read(workdir)
+    served = GraphModel(newest_version(workdir / "models" / contract.CTR_RANKER))
+    rows = [records.parse(tf.constant([record]), schema.IMPRESSION_FEATURES) for record in impressions(workdir)]
+    scores = [
+        served(
+            user_id=row["user_id"].numpy(),
+            history_item_ids=row["history_item_ids"].to_tensor("").numpy(),
+            item_id=row["item_id"].numpy(),
+        )["probability"][0]
+        for row in rows
+    ]
+    expected = roc_auc_score([int(row["clicked"][0]) for row in rows], scores)
+    assert CtrRanker().quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
+    shorter = dataclasses.replace(stages.rank, facts=dataclasses.replace(stages.rank.facts, history_length=1))
+    assert stages._replace(rank=shorter).history_length == 1
+    assert CtrRanker().quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)

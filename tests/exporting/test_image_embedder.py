@@ -1,0 +1,87 @@
+"""The served embedder by graph and session, against the trained encoder and against NumPy."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.images import MAX_PIXELS
+from courier_tf.workdir import records
+from serving.bundle.graph_model import GraphModel
+from serving.client import contract
+from serving.client.contract import RowStatus
+from tests.served_shop import DIM, SIZE, png
+
+
+@pytest.fixture(scope="module")
+def embedder(shop):
+    return GraphModel(shop.workdir / "models" / contract.IMAGE_EMBEDDER / "1")
+
+
+def png_that_claims(width, height):
+    """A PNG whose header promises pixels that do not come."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 9)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def jpeg_that_claims(width, height):
+    """A JPEG with another size in its frame header."""
+    encoded = tf.io.encode_jpeg(np.zeros([8, 8, 3], np.uint8)).numpy()
+    place = encoded.index(b"\xff\xc0") + 5
+    return encoded[:place] + struct.pack(">HH", height, width) + encoded[place + 4 :]
+
+
+def test_a_broken_photo_costs_its_own_row(shop, embedder, vectors):
+    photo = records.read_photos(shop.stages.ingest.path, {b"i004"})[b"i004"]
+    jpeg = tf.io.encode_jpeg(np.full([30, 20, 3], 90, np.uint8)).numpy()
+    wide = MAX_PIXELS // 1000
+    rows = [
+        (photo, RowStatus.OK),
+        (b"", RowStatus.EMPTY),
+        (b"GIF89a" + bytes(50), RowStatus.UNKNOWN_FORMAT),
+        (photo[:60], RowStatus.BROKEN),
+        (photo[:18], RowStatus.BROKEN),
+        (jpeg[:25], RowStatus.BROKEN),
+        (b"\xff\xd8\xff", RowStatus.BROKEN),
+        (png_that_claims(60_000, 60_000), RowStatus.TOO_LARGE),
+        (png_that_claims(wide + 1, 1000), RowStatus.TOO_LARGE),
+        (png_that_claims(2**31, 1), RowStatus.BROKEN),
+        (png_that_claims(0, 10), RowStatus.BROKEN),
+        (jpeg_that_claims(65_000, 65_000), RowStatus.TOO_LARGE),
+        (jpeg, RowStatus.OK),
+        (photo, RowStatus.OK),
+    ]
+    found = embedder(photos=np.array([photo for photo, _ in rows], object))
+    assert found["status"].tolist() == [status for _, status in rows]
+    for row in (0, len(rows) - 1):
+        np.testing.assert_allclose(found["embedding"][row], vectors[4], atol=1e-5)
+    bad = found["status"] != RowStatus.OK
+    assert (found["embedding"][bad] == 0).all() and (found["codes"][bad] == -1).all()
+    assert (found["cluster_id"][bad] == -1).all() and (found["cluster_id"][~bad] >= 0).all()
+
+
+@pytest.mark.parametrize("photos", [[], [b"junk"]])
+def test_a_batch_without_a_single_photo(embedder, photos):
+    found = embedder(photos=np.array(photos, object))
+    assert found["embedding"].shape == (len(photos), DIM) and found["status"].tolist() == [2] * len(photos)
+
+
+def test_codes_by_numpy_and_pixels_like_photos(shop, embedder):
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, [7, SIZE, SIZE, 3], np.uint8)
+    by_pixels = embedder.run(contract.PIXELS, {"pixels": pixels})
+    by_photo = embedder(photos=np.array([png(one) for one in pixels], object))
+    np.testing.assert_allclose(by_pixels["embedding"], by_photo["embedding"], atol=5e-6)
+    left = by_photo["embedding"]
+    codebook = np.load(shop.stages.cluster.path / "codebook.npy")
+    for level, centroids in enumerate(codebook):
+        code = ((left[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
+        np.testing.assert_array_equal(by_photo["codes"][:, level], code)
+        left = left - centroids[code]
+    np.testing.assert_array_equal(by_photo["cluster_id"], by_pixels["codes"][:, 0])
