@@ -39,7 +39,14 @@ class Chain:
         return self.workdir / stage
 
     def write_settings(self) -> None:
-        """Writes the resolved settings into the workdir."""
+        """Writes the resolved settings into the workdir.
+
+        Raises:
+            SettingsError: a rank mode names an image feature that does not exist. The rank stage runs hours later.
+        """
+        from courier_tf.ranking.image_features import require_known
+
+        require_known(self.settings.rank.rank_modes)
         self.workdir.mkdir(parents=True, exist_ok=True)
         write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
 
@@ -166,7 +173,8 @@ class Chain:
 
     def rank(self) -> None:
         """Impressions, cluster IDs and embeddings to rankers, one per image-feature mode."""
-        from courier_tf.ranking.train import needs_embeddings, rank
+        from courier_tf.ranking.image_features import needs_embeddings
+        from courier_tf.ranking.train import rank
 
         settings = self.settings.rank
         ingested, clustered = self._ingested_and(CLUSTER)

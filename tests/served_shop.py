@@ -24,7 +24,7 @@ from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.ranker_files import Plan, new_ranker, save_ranker
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import MadeBy, fingerprint_of_file, fingerprint_of_tree
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
@@ -64,8 +64,8 @@ def write_rank(workdir: Path, seed: int) -> None:
     """The rank stage: a ranker with random weights of that seed."""
     items = records.read_items(workdir / "ingest", [schema.CATEGORY])
     catalogue = Catalogue.of(items, [schema.CATEGORY], VALID_FROM)
-    looks = Looks.read(workdir / "cluster", None, items.ids, items.in_train_span(VALID_FROM))
-    plan = Plan(catalogue, USERS, looks, Architecture(("cluster_id",), 4))
+    visual = VisualFeatures.read(workdir / "cluster", None, items.ids, items.in_train_span(VALID_FROM))
+    plan = Plan(catalogue, USERS, visual, Architecture(("cluster_id",), 4))
     made_from = {stage: artefacts.read(workdir / stage, stage).fingerprint for stage in (INGEST, CLUSTER)}
     tf.keras.utils.set_random_seed(seed)
     with artefacts.write_aside(workdir / RANK, MadeBy(RANK, {"seed": seed}, made_from)) as draft:

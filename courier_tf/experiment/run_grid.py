@@ -19,6 +19,7 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, STATUS_FILE, Key, Measured, Run, Status
 from courier_tf.experiment.store import STORE_FOLDER, commit
+from courier_tf.ranking.image_features import require_known
 from courier_tf.ranking.metrics_file import READINGS_FILE
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file
@@ -103,7 +104,9 @@ def _different(grid: Grid, base: Settings, workdir: Path) -> list[Variant]:
     """The variants of a grid. Equal settings under two names, such as a default and its value, are one variant."""
     different: dict[str, Variant] = {}
     for variant in grid.variants():
-        different.setdefault(grid.settings(base, variant, grid.seeds[0], workdir).to_json(), variant)
+        settings = grid.settings(base, variant, grid.seeds[0], workdir)
+        require_known(settings.rank.rank_modes)
+        different.setdefault(settings.to_json(), variant)
     return list(different.values())
 
 

@@ -1,1 +1,1 @@
-"""The CTR model: IDs, history and, where it helps, looks, to a click probability."""
+"""The CTR model: from IDs, history and image features to a click probability."""

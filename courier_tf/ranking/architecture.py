@@ -1,4 +1,4 @@
-"""What a ranker is built of, beside the catalogue, the users and the looks."""
+"""The hyperparameters that a ranker is built from, beside the catalogue, the users and the visual features."""
 
 import dataclasses
 

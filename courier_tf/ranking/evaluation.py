@@ -12,7 +12,7 @@ from courier_tf.workdir import records
 
 NEW_TO_USER = "new_to_user"
 COLD, RARE = "train_events/0", "train_events/0-4"
-NEW_TO_USER_RARE = f"{NEW_TO_USER}+{RARE}"  # Of rare items what looks can tell: without a history they tell nothing.
+NEW_TO_USER_RARE = f"{NEW_TO_USER}+{RARE}"  # What image features can tell of rare items: they need a history.
 #: Shown at the end of a run.
 MAIN_SLICES = (NEW_TO_USER, NEW_TO_USER_RARE, "with_history", "without_history", COLD, RARE, "train_events/5+")
 #: Last and first length of each slice by history length.

@@ -1,240 +1,293 @@
-"""The image features of the ranker: each is one layer, and a mode is one of them, several, or none.
+"""The image features of the ranker. Each is one class, and `--rank-modes` names the ones that a ranker has.
 
-A layer is given the looks of candidates [B, N] and histories [B, H], and gives `Seen`. A new feature is a new class
-with a line in `IMAGE_FEATURES` (and its name in `rank_modes.ImageFeature`); the ranker itself knows none of them.
+To add an image feature, write a subclass of `ImageFeature` below and register it. Nothing else knows the list.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.ranking.repeats import history_share, same_values
-from courier_tf.ranking.visual_features import Looks, usual_cosine, usual_embedding
+from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin, usual_cosine, usual_embedding
+from courier_tf.settings import SettingsError
+from courier_tf.settings.rank_modes import JOINED_BY, NO_IMAGE_FEATURE, PERMUTED, image_feature_names
 
-keras = tf.keras
 
-
-class ItemLooks(NamedTuple):
-    """The looks of some items, as they stand in `Looks`: zeros where there is no photo."""
+class ItemVisuals(NamedTuple):
+    """The visual features of some items, as in `VisualFeatures`. An item without a photo has zeros."""
 
     codes: tf.Tensor  # [..., levels] int32
     embeddings: tf.Tensor  # [..., D] float32
 
 
-class Seen(NamedTuple):
-    """What an image feature tells the ranker. Each part may have width 0."""
+class ImageSignals(NamedTuple):
+    """What an image feature gives to the ranker. Each part may have width 0."""
 
-    candidate: tf.Tensor  # [B, N, W]: stands beside the ID embeddings of the candidates
-    history: tf.Tensor  # [B, H, W]: and of each history item, so that the attention sees it
-    numbers: tf.Tensor  # [B, N, M]: figures about a candidate and the whole history
+    candidate: tf.Tensor
+    """[B, N, W]: extends the representation of each candidate."""
+    history: tf.Tensor
+    """[B, H, W]: extends the representation of each history item, which the attention sees."""
+    statistics: tf.Tensor
+    """[B, N, M]: figures about a candidate and the whole history; inputs of the MLP."""
 
 
-class PlainClusterId(keras.layers.Layer):
-    """The cluster ID as one more ID feature, as in the paper; of residual codes one embedding table per level.
+class ImageFeature(keras.layers.Layer):
+    """An image feature: a layer that turns the visual features of candidates and histories into signals.
 
-    Numbers: the share of the history in the candidate's cluster, and its root, as of any column; with several levels
-    that for codes that agree up to each level, since a code of a finer level means something within the coarser ones
-    alone.
+    The layer's variables and the visual features are saved, served and passed on to a next ranker without further code.
+
+    Class attributes:
+        needs_codes: the feature reads cluster IDs.
+        needs_embeddings: the feature reads embeddings.
+
+    Args:
+        visual: the visual features of all items. Constants may be measured on the items of the train span.
+        dim: width of an ID embedding.
     """
 
-    needs_codes, needs_embeddings = True, False
+    needs_codes: ClassVar[bool] = False
+    needs_embeddings: ClassVar[bool] = False
 
-    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        """Computes the signals.
+
+        Args:
+            candidate: of [B, N] items.
+            history: of [B, H] items.
+            mask: [B, H] bool, False for padding.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def is_transferable(cls, previous: VisualOrigin, current: VisualOrigin) -> bool:
+        """Whether a ranker may start from the weights that a previous ranker has learned of this feature.
+
+        They keep their meaning where the clusters and the encoder that the feature needs are the same. If this returns
+        False, the feature starts anew, and the rest of the ranker starts from the previous one.
+        """
+        same_clusters = not cls.needs_codes or current.keeps_clusters_of(previous)
+        return same_clusters and (not cls.needs_embeddings or current.encoder == previous.encoder)
+
+    def add_constant(self, name: str, value: Any) -> tf.Variable:
+        """A saved variable that training does not move; float32 under every mixed-precision policy."""
+        return self.add_weight(
+            name, np.shape(value), "float32", keras.initializers.Constant(value), trainable=False,
+            experimental_autocast=False,
+        )  # fmt: skip
+
+
+#: Name in `--rank-modes` -> class. `register` adds to it.
+IMAGE_FEATURES: dict[str, type[ImageFeature]] = {}
+
+Registered = TypeVar("Registered", bound=type[ImageFeature])
+
+
+def register(name: str) -> Callable[[Registered], Registered]:
+    """Class decorator: makes an image feature known to `--rank-modes` by `name`.
+
+    Raises:
+        SettingsError: another class has this name, or the name cannot stand in a mode.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name.endswith(PERMUTED) or name == NO_IMAGE_FEATURE:
+        raise SettingsError(f"'{name}' cannot be the name of an image feature: take lower-case letters, digits and _")
+
+    def add(feature: Registered) -> Registered:
+        known = IMAGE_FEATURES.get(name, feature)
+        if known.__qualname__ != feature.__qualname__:  # The same again: its cell in a notebook was run twice.
+            raise SettingsError(f"the image feature '{name}' exists already: {known.__qualname__}")
+        IMAGE_FEATURES[name] = feature
+        return feature
+
+    return add
+
+
+def features_of(mode: str) -> tuple[type[ImageFeature], ...]:
+    """The image features that a rank mode consists of.
+
+    >>> [feature.__name__ for feature in features_of("cluster_id+simscore_permuted")]
+    ['ClusterId', 'SimScore']
+
+    Raises:
+        SettingsError: an image feature of this name does not exist.
+    """
+    names = image_feature_names(mode)
+    if set(names) - set(IMAGE_FEATURES):
+        near = [next(iter(difflib.get_close_matches(name, IMAGE_FEATURES, 1)), None) for name in names]
+        hint = "" if None in near else f" Did you mean '{JOINED_BY.join(map(str, near))}'?"
+        raise SettingsError(
+            f"rank_modes: there is no mode '{mode}'.{hint} Modes: {NO_IMAGE_FEATURE}, {', '.join(IMAGE_FEATURES)}, "
+            f"several of these joined by {JOINED_BY} (cluster_id{JOINED_BY}simscore), and each of these with "
+            f"{PERMUTED} at its end"
+        )
+    return tuple(IMAGE_FEATURES[name] for name in names)
+
+
+def require_known(modes: Iterable[str]) -> None:
+    """Refuses rank modes with an image feature that does not exist, before any stage runs. Raises as `features_of`."""
+    for mode in modes:
+        features_of(mode)
+
+
+def needs_codes(mode: str) -> bool:
+    """Whether a rank mode reads cluster IDs. Raises as `features_of`."""
+    return any(feature.needs_codes for feature in features_of(mode))
+
+
+def needs_embeddings(modes: Iterable[str]) -> bool:
+    """Whether one of the rank modes reads embeddings. Raises as `features_of`."""
+    return any(feature.needs_embeddings for mode in modes for feature in features_of(mode))
+
+
+@register("plain_cluster_id")
+class PlainClusterId(ImageFeature):
+    """The cluster ID as one more ID feature, as in the paper. Residual codes have one embedding table per level.
+
+    Statistics: the share of the history in the candidate's cluster, and the square root of that share, as for any other
+    column. With several levels there is a share for each level: of the items whose codes agree up to that level. A code
+    of a finer level has a meaning only within the coarser ones.
+    """
+
+    needs_codes = True
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
         self.tables = [
-            keras.layers.Embedding(looks.clusters + 1, dim, start, name=f"level_{level}")
-            for level, start in enumerate(self._starts(looks, dim))
+            keras.layers.Embedding(visual.clusters + 1, dim, initializer, name=f"level_{level}")
+            for level, initializer in enumerate(self._initializers(visual, dim))
         ]
 
-    def _starts(self, looks: Looks, dim: int) -> list[Any]:
-        """The initializer of each level's table, whose row 0 is that of items without a photo."""
-        return ["uniform"] * len(looks.centroids)
+    def _initializers(self, visual: VisualFeatures, dim: int) -> list[Any]:
+        """The initializer of the table of each level. Row 0 of a table belongs to items without a photo."""
+        return ["uniform"] * len(visual.centroids)
 
-    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
         agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
         share = history_share(agree, mask)
-        own, others = self._embedded(candidate.codes), self._embedded(history.codes)
-        return Seen(own, others, tf.concat([share, tf.sqrt(share)], axis=2))
+        statistics = tf.concat([share, tf.sqrt(share)], axis=2)
+        return ImageSignals(self._embedded(candidate.codes), self._embedded(history.codes), statistics)
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[B, R, levels] to [B, R, levels * dim]."""
         return tf.concat([table(codes[..., level]) for level, table in enumerate(self.tables)], axis=-1)
 
 
+@register("cluster_id")
 class ClusterId(PlainClusterId):
-    """The cluster ID, with what its centroid says of it.
+    """The cluster ID, together with what its centroid says about it.
 
-    The embedding of an ID starts from its centroid, projected to `dim`. It is trained like that of any other ID, but
-    need not learn from clicks which clusters look alike, for which a shop's own log is too short (LOG.md): two
-    hundred IDs make twenty thousand pairs of them.
+    The embedding of an ID starts from its centroid, projected to `dim`, and is trained like that of any other ID. So it
+    need not learn from clicks which clusters look alike: 200 IDs make 20,000 pairs, and the log of a shop is too short
+    for these (LOG.md).
 
-    Further numbers: the largest and the mean cosine of what the codes say of embeddings, as deviations from what is
-    usual: of the sums of their centroids, in full width, which training does not move (cosines of the trained
-    embeddings are worth less, LOG.md).
+    Further statistics: the largest and the mean cosine between what the codes of the candidate and of the history items
+    say about their embeddings, as deviations from the usual cosine. These use the centroids in full width, which
+    training does not move. Cosines of the trained embeddings are worth less (LOG.md).
     """
 
-    START_SIZE = 0.1  # Of the numbers an embedding starts with (root of the mean square).
+    START_SIZE = 0.1  # Root mean square of the numbers that an embedding starts with.
 
-    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
-        super().__init__(looks, dim, **kwargs)
-        codebook = np.pad(looks.centroids, [(0, 0), (1, 0), (0, 0)])  # Row 0 of each level: without a photo.
-        # One table of all levels: its rows are gathered without a copy of it.
-        self.codebook = _constant(self, "codebook", np.concatenate(codebook))
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
+        codebook = np.pad(visual.centroids, [(0, 0), (1, 0), (0, 0)])  # Row 0 of each level: without a photo.
+        # One table for all levels: its rows are gathered without a copy of it.
+        self.codebook = self.add_constant("codebook", np.concatenate(codebook))
         self.first_row = len(codebook[0]) * np.arange(len(codebook), dtype=np.int32)
-        self.usual = _constant(self, "usual", usual_cosine(looks.coded_sample()))
+        self.usual = self.add_constant("usual", usual_cosine(visual.coded_sample()))
 
-    def _starts(self, looks: Looks, dim: int) -> list[Any]:
-        scaled = self.START_SIZE * looks.centroids_in(dim)
-        # Without a photo: at the centre.
+    def _initializers(self, visual: VisualFeatures, dim: int) -> list[Any]:
+        scaled = self.START_SIZE * visual.centroids_in(dim)
+        # An item without a photo stands at the centre.
         return [keras.initializers.Constant(np.pad(level, [(1, 0), (0, 0)])) for level in scaled]
 
-    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
         plain = super().call(candidate, history, mask)
         comparable = (mask & (history.codes[..., 0] > 0))[:, None, :] & (candidate.codes[..., :1] > 0)
         cosine = tf.einsum("bnd,bhd->bnh", self._coded(candidate.codes), self._coded(history.codes))
         alike = largest_and_mean((cosine - self.usual[0]) / self.usual[1], comparable)
-        return plain._replace(numbers=tf.concat([plain.numbers, alike], axis=2))
+        return plain._replace(statistics=tf.concat([plain.statistics, alike], axis=2))
 
     def _coded(self, codes: tf.Tensor) -> tf.Tensor:
-        """[B, R, levels] to [B, R, D] float32 of length 1, as `Looks.coded`; 0 without a photo."""
+        """[B, R, levels] to [B, R, D] float32 of length 1, as `VisualFeatures.coded`; 0 without a photo."""
         rows = tf.unstack(codes + self.first_row, axis=2)
-        found = tf.gather(self.codebook, rows[0])
+        total = tf.gather(self.codebook, rows[0])
         for finer in rows[1:]:  # One after the other: together they would take the memory of all levels.
-            found += tf.gather(self.codebook, finer)
-        return tf.math.l2_normalize(found, axis=-1)
+            total += tf.gather(self.codebook, finer)
+        return tf.math.l2_normalize(total, axis=-1)
 
 
-def _constant(layer: keras.layers.Layer, name: str, value: Any) -> tf.Variable:
-    """A weight that training does not move, in float32 under every policy."""
-    return layer.add_weight(
-        name, np.shape(value), "float32", keras.initializers.Constant(value), trainable=False,
-        experimental_autocast=False,
-    )  # fmt: skip
+@register("vector")
+class Vector(ImageFeature):
+    """The embedding itself, projected to `dim`. The mean and the deviation of the train span centre and scale it."""
 
+    needs_embeddings = True
 
-def largest_and_mean(cosine: tf.Tensor, comparable: tf.Tensor) -> tf.Tensor:
-    """[B, N, H] cosines, and whether there is one (bool) -> [B, N, 2] float32; 0 where there is none."""
-    number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=2)
-    # -inf in the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
-    largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=2)
-    mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=2) / tf.maximum(number, 1.0)
-    return tf.stack([tf.where(number > 0, largest, 0.0), mean], axis=2)
-
-
-class Vector(keras.layers.Layer):
-    """The embedding itself, centred and scaled by what is usual in the train span, then projected to `dim`."""
-
-    needs_codes, needs_embeddings = False, True
-
-    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs, autocast=False)  # Embeddings are centred before they are rounded.
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs, autocast=False)  # Embeddings are centred before they are rounded.
         self.projection = keras.layers.Dense(dim, use_bias=False, name="projection")
-        mean, deviation = usual_embedding(looks.embedding_sample())
-        self.mean, self.deviation = _constant(self, "mean", mean), _constant(self, "deviation", deviation)
+        mean, deviation = usual_embedding(visual.embedding_sample())
+        self.mean, self.deviation = self.add_constant("mean", mean), self.add_constant("deviation", deviation)
 
-    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
-        own, others = self._projected(candidate.embeddings), self._projected(history.embeddings)
-        return Seen(own, others, own[..., :0])
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        projected = self._projected(candidate.embeddings)
+        return ImageSignals(projected, self._projected(history.embeddings), projected[..., :0])
 
     def _projected(self, embeddings: tf.Tensor) -> tf.Tensor:
         """[B, R, D] to [B, R, dim]; an item without a photo is at 0, the centre."""
         size, width = tf.shape(embeddings), embeddings.shape[-1]
         rows = tf.reshape(embeddings, [size[0] * size[1], width])
         known = tf.cast(tf.reduce_any(rows != 0, axis=-1, keepdims=True), tf.float32)
-        found = self.projection(tf.cast((rows - self.mean) / self.deviation * known, self.compute_dtype))
-        return tf.reshape(found, [size[0], size[1], found.shape[-1]])
+        projected = self.projection(tf.cast((rows - self.mean) / self.deviation * known, self.compute_dtype))
+        return tf.reshape(projected, [size[0], size[1], projected.shape[-1]])
 
 
-class SimScore(keras.layers.Layer):
-    """The cosine of the candidate with the history: the largest and the mean, as deviations from what is usual.
+@register("simscore")
+class SimScore(ImageFeature):
+    """The largest and the mean cosine of the candidate with the history, as deviations from the usual cosine.
 
-    A third number tells whether there is anything to compare; without it the others are 0.
+    A third statistic is 1 if there is anything to compare. Otherwise all three are 0.
     """
 
-    needs_codes, needs_embeddings = False, True
+    needs_embeddings = True
 
-    def __init__(self, looks: Looks, dim: int, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.usual = _constant(self, "usual", usual_cosine(looks.embedding_sample()))
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **{**kwargs, "dtype": "float32"})
+        self.usual = self.add_constant("usual", usual_cosine(visual.embedding_sample()))
 
-    def call(self, candidate: ItemLooks, history: ItemLooks, mask: tf.Tensor) -> Seen:
-        own, others = candidate.embeddings, history.embeddings
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        candidates, others = candidate.embeddings, history.embeddings
         usable = mask & tf.reduce_any(others != 0, axis=-1)
-        comparable = usable[:, None, :] & tf.reduce_any(own != 0, axis=-1, keepdims=True)
-        cosine = (tf.einsum("bnd,bhd->bnh", own, others) - self.usual[0]) / self.usual[1]
+        comparable = usable[:, None, :] & tf.reduce_any(candidates != 0, axis=-1, keepdims=True)
+        cosine = (tf.einsum("bnd,bhd->bnh", candidates, others) - self.usual[0]) / self.usual[1]
         any_of_them = tf.cast(tf.reduce_any(comparable, axis=2, keepdims=True), tf.float32)
-        numbers = tf.concat([largest_and_mean(cosine, comparable), any_of_them], axis=2)
-        return Seen(own[..., :0], others[..., :0], numbers)
+        statistics = tf.concat([largest_and_mean(cosine, comparable), any_of_them], axis=2)
+        return ImageSignals(candidates[..., :0], others[..., :0], statistics)
+
+    @classmethod
+    def is_transferable(cls, previous: VisualOrigin, current: VisualOrigin) -> bool:
+        """Always: deviations from the usual cosine have the same scale whichever encoder is behind them."""
+        return True
 
 
-IMAGE_FEATURES = {
-    "cluster_id": ClusterId,
-    "plain_cluster_id": PlainClusterId,
-    "vector": Vector,
-    "simscore": SimScore,
-}
-
-
-class CategoryGate(keras.layers.Layer):
-    """A trainable switch per category, between 0 and 1: [...] category codes to [..., 1] float32.
-
-    A feature may help in one category and harm in another (paper, appendix 7). Adam moves a weight by its learning rate
-    at most; the factor lets a gate close within a few hundred steps.
-    """
-
-    FACTOR, START = 10.0, 2.0
-
-    def __init__(self, categories: int, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        start = keras.initializers.Constant(self.START / self.FACTOR)
-        self.switch = self.add_weight("switch", [categories], "float32", start)
-
-    def call(self, category: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self.FACTOR * tf.gather(self.switch, category))[..., None]
-
-    def values(self) -> np.ndarray:
-        """[categories] how far each gate is open; the first is that of unknown categories."""
-        return tf.sigmoid(self.FACTOR * self.switch).numpy()
-
-
-class ImageFeatures(keras.layers.Layer):
-    """The image features of a mode side by side, behind the gate of the candidate's category.
+def largest_and_mean(cosine: tf.Tensor, comparable: tf.Tensor) -> tf.Tensor:
+    """The largest and the mean cosine of each candidate with the history items that it can be compared with.
 
     Args:
-        names: of `IMAGE_FEATURES`; none of them is a mode, too.
-        looks: of all items.
-        dim: width of each embedding or projection.
-        categories: codes of the category, for the gate; 0 for no gate.
+        cosine: [B, N, H].
+        comparable: [B, N, H] bool.
 
-    Call: rows of candidates [B, N] and history [B, H] in `looks`, mask [B, H] bool, category codes [B, N] -> (`Seen`
-    behind the gate, but for the history, which all candidates of a row share; how far the gates are open, [B, N, 1]).
+    Returns:
+        [B, N, 2] float32; 0 where nothing can be compared.
     """
-
-    def __init__(self, names: Sequence[str], looks: Looks, dim: int, categories: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.features = [IMAGE_FEATURES[name](looks, dim, name=name) for name in names]
-        self.gate = CategoryGate(categories, name="gate") if names and categories else None
-        with tf.init_scope():
-            self.codes = tf.Variable(looks.codes, trainable=False, name="codes") if names else None
-            self.embeddings = tf.Variable(looks.embeddings, trainable=False, name="embeddings") if names else None
-
-    def call(
-        self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, category: tf.Tensor
-    ) -> tuple[Seen, tf.Tensor]:
-        many, size = tf.shape(candidate), tf.shape(mask)
-        nothing, no_history = tf.zeros([many[0], many[1], 0]), tf.zeros([size[0], size[1], 0])
-        found = [Seen(nothing, no_history, nothing)]
-        if self.features:
-            own, others = self._looks_of(candidate), self._looks_of(history)
-            found += [feature(own, others, mask) for feature in self.features]
-        parts = [[tf.cast(part, self.compute_dtype) for part in kind] for kind in zip(*found, strict=True)]
-        seen = Seen(*(tf.concat(kind, axis=-1) for kind in parts))
-        if self.gate is None:
-            return seen, tf.ones([many[0], many[1], 1], self.compute_dtype)
-        opened = tf.cast(self.gate(category), self.compute_dtype)
-        return Seen(seen.candidate * opened, seen.history, seen.numbers * opened), opened
-
-    def _looks_of(self, rows: tf.Tensor) -> ItemLooks:
-        return ItemLooks(tf.gather(self.codes, rows), tf.gather(self.embeddings, rows))
+    number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=2)
+    # -inf as the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
+    largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=2)
+    mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=2) / tf.maximum(number, 1.0)
+    return tf.stack([tf.where(number > 0, largest, 0.0), mean], axis=2)

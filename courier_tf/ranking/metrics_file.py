@@ -72,7 +72,7 @@ def _rank_settings(ranked: Artefact[RankFacts]) -> RankSettings:
 
 
 def _count_reading(workdir: Path, ranked: Artefact[RankFacts]) -> None:
-    """Notes that the test span was looked at: choices made after many looks are worth less."""
+    """Notes that the test span was read: choices made after many readings are worth less."""
     file = workdir / READINGS_FILE
     readings = json.loads(file.read_text()) if file.exists() else []
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

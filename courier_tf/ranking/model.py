@@ -10,10 +10,10 @@ import tensorflow_recommenders as tfrs
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
-from courier_tf.ranking.image_features import ImageFeatures
+from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.keras_metrics import RankingMetrics
 from courier_tf.ranking.repeats import repeat_numbers, same_values
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 
 keras = tf.keras
 START_SEEDS = 65_536  # Replicas that each have draws of their own.
@@ -26,7 +26,7 @@ class Ranker(tfrs.models.Model):
     Args:
         catalogue: codes of all items.
         users: [U] bytes, users of the train span; all others share one embedding.
-        looks: of the same items.
+        visual: visual features of the same items.
         architecture: how it is built.
         seed: of the ids that training hides: the same seed and step hide the same.
 
@@ -34,12 +34,12 @@ class Ranker(tfrs.models.Model):
     -> [B] float32 probability. Training also needs "clicked": [B], and `evaluate`, which gives all metrics of
     `metrics.evaluate`, "page_view_id": [B].
 
-    An item that the train span does not show has no embedding of its own, but its columns and its looks; of one that
-    the catalogue does not know the ranker sees whether it stands in the history.
+    An item that the train span does not show has no embedding of its own, but its columns and its visual features. The
+    ranker sees of an item that the catalogue does not know only whether it stands in the history.
     """
 
     def __init__(
-        self, catalogue: Catalogue, users: np.ndarray, looks: Looks, architecture: Architecture, seed: int = 0
+        self, catalogue: Catalogue, users: np.ndarray, visual: VisualFeatures, architecture: Architecture, seed: int = 0
     ) -> None:
         super().__init__()
         self.architecture, self.seed = architecture, seed
@@ -53,7 +53,7 @@ class Ranker(tfrs.models.Model):
             keras.layers.Embedding(size, dim, name=f"codes_{place}") for place, size in enumerate(catalogue.sizes)
         ]
         categories = catalogue.sizes[self.category_place] if architecture.gated else 0
-        self.image = ImageFeatures(architecture.image_features, looks, dim, categories, name="image")
+        self.image = GatedImageFeatures(architecture.image_features, visual, dim, categories, name="image")
         self.attention = TargetAttention(name="attention")
         self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{n}") for n in range(architecture.cross_layers)]
         self.mlp = keras.Sequential([keras.layers.Dense(width, activation="relu") for width in (64, 32)], name="mlp")
@@ -166,7 +166,7 @@ class Ranker(tfrs.models.Model):
         who = self.user_embedding(user)
         norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
         who = tf.repeat(who[:, None], tf.shape(row)[1], axis=1)
-        parts = [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.numbers]
+        parts = [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.statistics]
         joined = tf.concat(parts, axis=2)  # In the order of `warm_start._joined_labels`.
         joined = tf.reshape(joined, [tf.size(row), joined.shape[-1]])
         crossed = joined

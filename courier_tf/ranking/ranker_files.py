@@ -1,4 +1,4 @@
-"""A trained ranker on disk, complete: codes, vocabularies, looks, weights."""
+"""A trained ranker on disk, complete: codes, vocabularies, visual features, weights."""
 
 import dataclasses
 import json
@@ -12,11 +12,11 @@ from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir.atomic import write_file
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
-FORMAT = 3  # Of these files; one more where a change makes former ones unreadable.
+FORMAT = 4  # Of these files; one more where a change makes former ones unreadable.
 VOCABULARY = "vocabulary"  # Of code column i: the array `vocabulary_i`.
 
 
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
 
     catalogue: Catalogue
     users: np.ndarray
-    looks: Looks
+    visual: VisualFeatures
     architecture: Architecture
 
 
@@ -40,7 +40,7 @@ def new_ranker(plan: Plan, seed: int = 0) -> Ranker:
 def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
     """Writes everything that `load_ranker` needs; the config last, as the mark that the rest is whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    catalogue, looks = plan.catalogue, plan.looks
+    catalogue, visual = plan.catalogue, plan.visual
     known = {
         f"{VOCABULARY}_{place}": values.astype("S") for place, values in enumerate(catalogue.vocabularies.values())
     }
@@ -51,7 +51,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         repeats=catalogue.repeats,
         users=plan.users.astype("S"),
         **known,
-        **{f"looks_{name}": getattr(looks, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
+        **{f"visual_{name}": getattr(visual, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
     ranker.reset_metrics()  # The mean loss of the last pass is no part of it.
     ranker.save_weights(str(directory / WEIGHTS_FILE))
@@ -85,16 +85,16 @@ def load_plan(directory: Path) -> Plan:
             tables["repeats"],
             config["hash_buckets"],
         )
-        looks = Looks(
-            tables["looks_codes"],
-            tables["looks_centroids"],
-            tables["looks_embeddings"],
-            tables["looks_in_train_span"],
+        visual = VisualFeatures(
+            tables["visual_codes"],
+            tables["visual_centroids"],
+            tables["visual_embeddings"],
+            tables["visual_in_train_span"],
         )
         users = tables["users"].astype(object)
     architecture = config["architecture"]
     architecture["image_features"] = tuple(architecture["image_features"])
-    return Plan(catalogue, users, looks, Architecture(**architecture))
+    return Plan(catalogue, users, visual, Architecture(**architecture))
 
 
 def load_ranker(directory: Path) -> Ranker:

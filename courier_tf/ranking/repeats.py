@@ -1,4 +1,4 @@
-"""How a candidate repeats the history, in figures: so that looks get no credit for repeats."""
+"""Statistics of how a candidate repeats the history, so that image features get no credit for repeats."""
 
 import tensorflow as tf
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,13 @@ from courier_tf.ranking.comparison import VALID_FILE, best_start, compare, predi
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import PREDICT_BATCH, fit, fit_best, rates_of
-from courier_tf.ranking.image_features import IMAGE_FEATURES
+from courier_tf.ranking.image_features import features_of, needs_codes, needs_embeddings
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin
 from courier_tf.ranking.warm_start import rows_in_common, take_over
 from courier_tf.settings import RankSettings
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_features, is_control
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import RankFacts
 from courier_tf.workdir.leakage import require_past_histories
@@ -31,22 +31,12 @@ START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two r
 COPY_SUFFIX = ".copying"
 
 
-def needs_embeddings(modes: Iterable[str]) -> bool:
-    """Whether one of these rank modes looks at embeddings, beside cluster IDs."""
-    return any(IMAGE_FEATURES[name].needs_embeddings for mode in modes for name in image_features(mode))
-
-
-def needs_codes(mode: str) -> bool:
-    """Whether a rank mode looks at cluster IDs."""
-    return any(IMAGE_FEATURES[name].needs_codes for name in image_features(mode))
-
-
 def same_rankers(mode: str, one: artefacts.MadeBy, other: artefacts.MadeBy) -> bool:
     """Whether two rank stages that have a mode train the same rankers for it.
 
     They do with the same settings (other modes apart) from the same inputs, as far as the mode sees them.
     """
-    # A control deals looks out over the items that have a code.
+    # A control shuffles visual features over the items that have a code.
     unseen = set() if needs_codes(mode) or is_control(mode) else {"cluster"}
     unseen |= set() if needs_embeddings([mode]) else {"embed"}
     seen = [
@@ -100,7 +90,7 @@ def rank(
             raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts.all_columns}")
     require_past_histories(ingest, ("train", "valid"))
     items = records.read_items(ingest, facts.all_columns)
-    looks = Looks.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
+    visual = VisualFeatures.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
     catalogue = Catalogue.of(
         items,
         settings.rank_columns or facts.item_columns,
@@ -119,7 +109,7 @@ def rank(
             shutil.rmtree(begun)
         predictions, gates, taken = {}, {}, {}
         for mode in settings.rank_modes:
-            plan = plan_of(mode, catalogue, users, looks, settings, seed)
+            plan = plan_of(mode, catalogue, users, visual, settings, seed)
             sizes = dict(zip(catalogue.names, catalogue.sizes, strict=True))
             print(f"ranker '{mode}': {len(users) or settings.rank_hash_buckets} users, codes {sizes}", flush=True)
             if trained and mode in trained:
@@ -128,8 +118,8 @@ def rank(
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
                 print(f"starts from {former.directories[0].parent}, rows in common: {taken[mode]}", flush=True)
-                if image_features(mode) and not former.same_looks:
-                    print("looks mean something else to it: what it learned of them starts anew", flush=True)
+                if image_feature_names(mode) and not former.transferable:
+                    print("its visual features have another meaning: the image features start anew", flush=True)
             for start in starts:
                 begin = functools.partial(former.give, plan=plan, start=start) if former else None
                 train = functools.partial(
@@ -174,22 +164,20 @@ def _copy_once(source: Path, target: Path) -> None:
 
 
 def plan_of(
-    mode: str, catalogue: Catalogue, users: np.ndarray, looks: Looks, settings: RankSettings, seed: int
+    mode: str, catalogue: Catalogue, users: np.ndarray, visual: VisualFeatures, settings: RankSettings, seed: int
 ) -> Plan:
     """What the rankers of a mode are made of."""
-    names = image_features(mode)
+    names = image_feature_names(mode)
     if is_control(mode):
-        looks = looks.permuted(seed)
+        visual = visual.permuted(seed)
     if not needs_embeddings([mode]):
-        looks = dataclasses.replace(looks, embeddings=looks.embeddings[:, :0])
+        visual = visual.without_embeddings()
     if not needs_codes(mode):
-        looks = dataclasses.replace(
-            looks, codes=np.zeros_like(looks.codes[:, :1]), centroids=looks.centroids[:1, :0, :0]
-        )
+        visual = visual.without_codes()
     architecture = Architecture(
         names, settings.rank_dim, settings.rank_category_gate, settings.rank_cross_layers, settings.rank_hash_buckets
     )
-    return Plan(catalogue, users, looks, architecture)
+    return Plan(catalogue, users, visual, architecture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,11 +186,11 @@ class _Former:
 
     Attributes:
         directories: one per start.
-        same_looks: whether the looks that the mode sees mean the same there as here.
+        transferable: whether what they have learned of the image features keeps its meaning here.
     """
 
     directories: list[Path]
-    same_looks: bool
+    transferable: bool
 
     @classmethod
     def of(cls, mode: str, cluster: Path, settings: RankSettings) -> "_Former | None":
@@ -218,23 +206,17 @@ class _Former:
         # The same number, where there is one: starts that differ stay different.
         numbers = [start if start < starts else best[source] for start in range(settings.rank_starts)]
         clustered = artefacts.read(cluster, CLUSTER)
-        known = (clustered.fingerprint, clustered.made_by.inputs.get("previous"))
-        same_clusters = former.made_by.inputs["cluster"] in known
-        same = {
-            "cluster_id": same_clusters,
-            "plain_cluster_id": same_clusters,
-            "vector": former.facts.encoder == clustered.facts.encoder,
-            "simscore": True,  # How alike two items are is told in the same measure, whichever encoder sees it.
-        }
-        # What a control has learned of an item's looks belongs to another item today.
-        same_looks = not is_control(mode) and all(same[name] for name in image_features(mode))
+        then = VisualOrigin(former.facts.encoder, former.made_by.inputs["cluster"])
+        now = VisualOrigin(clustered.facts.encoder, clustered.fingerprint, clustered.made_by.inputs.get("previous"))
+        # What a control has learned of an item's visual features belongs to another item today.
+        transferable = not is_control(mode) and all(feature.is_transferable(then, now) for feature in features_of(mode))
         directories = [start_directory(former.path, source, number) for number in numbers]
-        return cls(directories, same_looks)
+        return cls(directories, transferable)
 
     def give(self, ranker: Ranker, plan: Plan, start: int) -> None:
         """Gives a new ranker what a former one has learned."""
         directory = self.directories[start]
-        take_over(ranker, plan, load_ranker(directory), load_plan(directory), self.same_looks)
+        take_over(ranker, plan, load_ranker(directory), load_plan(directory), self.transferable)
 
 
 def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:

@@ -18,13 +18,13 @@ from courier_tf.ranking.ranker_files import Plan
 UNKNOWN = ("unknown",)  # The label of row 0 of each embedding table.
 
 
-def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, same_looks: bool) -> None:
+def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, transferable: bool) -> None:
     """Gives `ranker` what `former` has learned.
 
     Args:
         ranker, plan: the new ranker, with its variables made.
         former, former_plan: the old one; its image features are those of the new one, or none.
-        same_looks: whether cluster IDs and embeddings mean the same to both; if not, the image feature starts anew.
+        transferable: whether cluster IDs and embeddings mean the same to both; if not, the image feature starts anew.
 
     Raises:
         RankingError: the two are of different widths or depths, or the former has other image features, or has learned
@@ -47,18 +47,18 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, sam
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
         if name in tables:
             _take_rows(table, tables[name], _values(plan, name), _values(former_plan, name))
-    same_looks = same_looks and bool(old.image_features)
-    if same_looks:
+    transferable = transferable and bool(old.image_features)
+    if transferable:
         for layer, other in zip(ranker.image.features, former.image.features, strict=True):
             for weight, source in zip(layer.trainable_weights, other.trainable_weights, strict=True):
                 if weight.shape == source.shape:
                     weight.assign(source)
-    if same_looks and ranker.image.gate and former.image.gate:
+    if transferable and ranker.image.gate and former.image.gate:
         values = _values(plan, CATEGORY_CODE), _values(former_plan, CATEGORY_CODE)
         ranker.image.gate.switch.assign(
             _mapped(ranker.image.gate.switch.numpy(), former.image.gate.switch.numpy(), [values])
         )
-    _take_dense(ranker, plan, former, former_plan, same_looks)
+    _take_dense(ranker, plan, former, former_plan, transferable)
 
 
 def rows_in_common(plan: Plan, former: Plan) -> dict[str, int]:
@@ -105,12 +105,12 @@ def _mapped(start: np.ndarray, source: np.ndarray, axes: Sequence[tuple[list[Has
     return start
 
 
-def _take_dense(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, same_looks: bool) -> None:
+def _take_dense(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, transferable: bool) -> None:
     """Attention, crosses and MLP: inputs by label; those that are new start at 0, and change nothing at first."""
-    item, old_item = _item_labels(ranker, plan, same_looks), _item_labels(former, former_plan, True)
+    item, old_item = _item_labels(ranker, plan, transferable), _item_labels(former, former_plan, True)
     joined, old_joined = (
         _joined_labels(r, p, labels, same) for r, p, labels, same in (
-            (ranker, plan, item, same_looks), (former, former_plan, old_item, True)
+            (ranker, plan, item, transferable), (former, former_plan, old_item, True)
         )
     )  # fmt: skip
 
@@ -133,15 +133,15 @@ def _take_dense(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, s
         weight.assign(source)
 
 
-def _item_labels(ranker: Ranker, plan: Plan, same_looks: bool) -> list[Hashable]:
+def _item_labels(ranker: Ranker, plan: Plan, transferable: bool) -> list[Hashable]:
     """What each number of an item's representation is."""
     dim = plan.architecture.dim
     known = [(name, place) for name in plan.catalogue.names for place in range(dim)]
     width = ranker.attention.of_item.kernel.shape[0] - len(known)
-    return [*known, *(("image" if same_looks else "new image", place) for place in range(width))]
+    return [*known, *(("image" if transferable else "new image", place) for place in range(width))]
 
 
-def _joined_labels(ranker: Ranker, plan: Plan, item: list[Hashable], same_looks: bool) -> list[Hashable]:
+def _joined_labels(ranker: Ranker, plan: Plan, item: list[Hashable], transferable: bool) -> list[Hashable]:
     """What each input of the MLP is; in the order in which `Ranker` joins them."""
     repeats = ["item itself", *(f"repeat {name}" for name in plan.catalogue.repeat_columns)]
     columns = [f"share {name}" for name in plan.catalogue.names if name != ITEM]
@@ -151,4 +151,4 @@ def _joined_labels(ranker: Ranker, plan: Plan, item: list[Hashable], same_looks:
     labels += [(part, label) for part in ("candidate", "wanted", "product") for label in item]
     labels += [*numbers, "length", "has history"]
     width = ranker.mlp.layers[0].kernel.shape[0] - len(labels)
-    return [*labels, *(("image number" if same_looks else "new number", place) for place in range(width))]
+    return [*labels, *(("image number" if transferable else "new number", place) for place in range(width))]

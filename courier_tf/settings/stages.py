@@ -5,7 +5,7 @@ from typing import Literal
 
 from courier_tf import schema
 from courier_tf.settings.checked import Checked, SettingsError
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, RankModeError, image_features, is_control
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
 
 ATTENTION_HEADS = 4  # Of the reconstruction multi_head.
 
@@ -180,10 +180,10 @@ class RankSettings(Checked):
     """Impressions and cluster IDs to a click probability."""
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
-    """Image features to compare, each in a ranker of its own: none; vector (the embedding), simscore (its cosine with
-    the history), cluster_id (of residual codes all levels, with what their centroids say), plain_cluster_id (the bare
-    ID, as in the paper), or several of them joined by +. The same with _permuted is a control: looks dealt out anew
-    over the items. The last one that is no control is exported."""
+    """Image features to compare, each in a ranker of its own: none; cluster_id (codes of all levels, with what their
+    centroids say), plain_cluster_id (the bare ID, as in the paper), vector (the embedding), simscore (its cosine with
+    the history), or several joined by +. With _permuted at its end a mode is a control: it gets the visual features of
+    other items. The last mode that is no control is exported."""
     rank_columns: tuple[str, ...] = ()
     """Catalogue columns the ranker uses, beside the category, which it always does. Default: those of the ingest."""
     rank_category_gate: bool = True
@@ -228,11 +228,8 @@ class RankSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        try:
-            for mode in self.rank_modes:
-                image_features(mode)
-        except RankModeError as error:
-            raise SettingsError(f"rank_modes: {error}") from error
+        for mode in self.rank_modes:
+            image_feature_names(mode)
         if all(is_control(mode) for mode in self.rank_modes):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):

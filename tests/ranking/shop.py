@@ -1,4 +1,4 @@
-"""A catalogue of four items with looks, and impressions of them, for the tests of the ranker."""
+"""A catalogue of four items with visual features, and impressions of them, for the tests of the ranker."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from courier_tf import schema
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.ranker_files import Plan
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import records
 from courier_tf.workdir.records import Items
 
@@ -39,18 +39,18 @@ def catalogue(columns=("category",), buckets=0, **changes) -> Catalogue:
     return Catalogue.of(items(**changes), columns, NOW, ["product"], buckets)
 
 
-def looks(levels=1, clusters=3, width=6) -> Looks:
+def visual_features(levels=1, clusters=3, width=6) -> VisualFeatures:
     rng = np.random.default_rng(5)
     codes = np.concatenate([rng.integers(1, clusters + 1, [3, levels]), np.zeros([2, levels], int)])
     embeddings = np.concatenate([rng.normal(size=[3, width]), np.zeros([2, width])]).astype(np.float32)
     embeddings[:3] /= np.linalg.norm(embeddings[:3], axis=1, keepdims=True)
     centroids = rng.normal(size=[levels, clusters, width]).astype(np.float32)
-    return Looks(codes.astype(np.int32), centroids, embeddings, np.array([True, True, True, False, False]))
+    return VisualFeatures(codes.astype(np.int32), centroids, embeddings, np.array([True, True, True, False, False]))
 
 
 def plan(*image_features: str, dim=4, own=None, users=USERS, of=None, **architecture) -> Plan:
     made = Architecture(tuple(image_features), dim, **architecture)
-    return Plan(own or catalogue(), users, of or looks(), made)
+    return Plan(own or catalogue(), users, of or visual_features(), made)
 
 
 def features(rng, rows=16):

@@ -1,6 +1,6 @@
 """What must be worth nothing is worth nothing, and what must not be known is refused.
 
-A small shop in which a user clicks what looks like the history: looks must help there, and only there.
+A small shop in which a user clicks what looks like the history: image features must help there, and only there.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit, predict
 from courier_tf.ranking.ranker_files import load_ranker
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import RankSettings
 from courier_tf.workdir import records
 from courier_tf.workdir.leakage import LeakageError, require_past_histories, require_past_page_views
@@ -41,17 +41,17 @@ def shop():
     )
     codes = np.append(rng.integers(1, CLUSTERS + 1, ITEMS), 0).astype(np.int32)[:, None]
     centroids = rng.normal(size=[1, CLUSTERS, 4]).astype(np.float32)
-    looks = Looks(codes, centroids, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
-    return items, looks
+    visual = VisualFeatures(codes, centroids, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
+    return items, visual
 
 
-def write_shop(folder, items, looks, signal):
+def write_shop(folder, items, visual, signal):
     """Impressions whose click depends, with this strength ([ITEMS] or of all), on whether the candidate looks like the
     history."""
     rng = np.random.default_rng(1)
     for split, rows in (("train", TRAIN), ("valid", VALID)):
         item, history = rng.integers(ITEMS, size=rows), rng.integers(ITEMS, size=[rows, 2])
-        like = (looks.codes[history, 0] == looks.codes[item, 0][:, None]).any(axis=1)
+        like = (visual.codes[history, 0] == visual.codes[item, 0][:, None]).any(axis=1)
         batch = {
             "user_id": np.array([f"u{n}" for n in rng.integers(20, size=rows)], object),
             "history_item_ids": items.ids[history],
@@ -70,16 +70,16 @@ def train(ingest, target, made, evaluation):
 @pytest.fixture(scope="module")
 def aucs(shop, tmp_path_factory):
     """(signal, mode) -> AUC on valid, in points, each ranker trained when it is first asked for."""
-    items, looks = shop
+    items, visual = shop
     catalogue = Catalogue.of(items, [], NOW)
     users = np.array([f"u{n}".encode() for n in range(20)], object)
-    folders = {signal: write_shop(tmp_path_factory.mktemp("shop"), items, looks, signal) for signal in (0.0, 1.0)}
+    folders = {signal: write_shop(tmp_path_factory.mktemp("shop"), items, visual, signal) for signal in (0.0, 1.0)}
     found = {}
 
     def auc(signal, mode):
         if (signal, mode) not in found:
             features = () if mode == "none" else ("cluster_id",)
-            of = looks.permuted(seed=3) if mode == "permuted" else looks
+            of = visual.permuted(seed=3) if mode == "permuted" else visual
             evaluation = read_evaluation(folders[signal], "valid", items, [])
             target = tmp_path_factory.mktemp("ranker") / "start_0"
             made = plan(*features, own=catalogue, users=users, of=of)
@@ -91,28 +91,28 @@ def aucs(shop, tmp_path_factory):
     return auc
 
 
-def test_looks_help_where_they_decide(aucs):
+def test_image_features_help_where_they_decide(aucs):
     assert aucs(1.0, "cluster_id") > aucs(1.0, "none") + 10
 
 
-def test_permuted_looks_gain_nothing(aucs):
+def test_permuted_visual_features_gain_nothing(aucs):
     assert abs(aucs(1.0, "permuted") - aucs(1.0, "none")) < NOTHING
 
 
-def test_without_a_signal_looks_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
+def test_without_a_signal_image_features_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
     """Labels that depend on nothing: whatever ranks them has seen them. (Shuffled ones: `test_shop_guards`.)"""
     assert abs(aucs(0.0, "cluster_id") - 50) < NOTHING
     assert abs(aucs(0.0, "none") - 50) < NOTHING
 
 
-def test_a_gate_narrows_where_looks_mislead(shop, tmp_path):
-    """What the looks of one category tell says nothing about the other."""
-    items, looks = shop
+def test_a_category_gate_narrows_where_image_features_mislead(shop, tmp_path):
+    """What the visual features of one category tell says nothing about the other."""
+    items, visual = shop
     two = np.array([b"x", b"y"] * (ITEMS // 2), object)
     items = dataclasses.replace(items, columns={"category": two})
-    write_shop(tmp_path, items, looks, np.where(two == b"x", 1.0, 0.0))
+    write_shop(tmp_path, items, visual, np.where(two == b"x", 1.0, 0.0))
     users = np.array([f"u{n}".encode() for n in range(20)], object)
-    made = plan("cluster_id", own=Catalogue.of(items, ["category"], NOW), users=users, of=looks)
+    made = plan("cluster_id", own=Catalogue.of(items, ["category"], NOW), users=users, of=visual)
     evaluation, target = read_evaluation(tmp_path, "valid", items, []), tmp_path / "ranker" / "start_0"
     train(tmp_path, target, made, evaluation)
     unknown, helpful, misleading = load_ranker(target).image.gate.values()

@@ -1,37 +1,38 @@
 """Each image feature against NumPy; codes of several levels; the gate; controls; what has no photo."""
 
 import dataclasses
-from typing import get_args
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from courier_tf.ranking.gated_image_features import CategoryGate, GatedImageFeatures
 from courier_tf.ranking.image_features import (
     IMAGE_FEATURES,
-    CategoryGate,
     ClusterId,
-    ImageFeatures,
-    ItemLooks,
+    ItemVisuals,
     PlainClusterId,
     SimScore,
     Vector,
+    register,
+    require_known,
 )
-from courier_tf.ranking.visual_features import Looks, usual_cosine, usual_embedding
-from courier_tf.settings.rank_modes import ImageFeature
-from tests.ranking.shop import looks
+from courier_tf.ranking.visual_features import VisualFeatures, usual_cosine, usual_embedding
+from courier_tf.settings import RankSettings, SettingsError
+from tests.ranking.shop import visual_features
 
-#: Rows of candidates and histories in `looks()`: 3 has no photo, 4 is unknown or padding.
+#: Rows of candidates and histories in `visual_features()`: 3 has no photo, 4 is unknown or padding.
 CANDIDATE, HISTORY = np.array([0, 1, 2, 3, 0, 2]), np.array([[0, 1], [1, 4], [3, 0], [0, 1], [4, 4], [3, 3]])
 MASK = HISTORY != 4
 
 
-def looks_of(made: Looks, rows: np.ndarray) -> ItemLooks:
-    return ItemLooks(tf.constant(made.codes[rows]), tf.constant(made.embeddings[rows]))
+def visuals_of(made: VisualFeatures, rows: np.ndarray) -> ItemVisuals:
+    return ItemVisuals(tf.constant(made.codes[rows]), tf.constant(made.embeddings[rows]))
 
 
-def seen_by(layer, made: Looks):
-    found = layer(looks_of(made, CANDIDATE[:, None]), looks_of(made, HISTORY), tf.constant(MASK))
+def seen_by(layer, made: VisualFeatures):
+    found = layer(visuals_of(made, CANDIDATE[:, None]), visuals_of(made, HISTORY), tf.constant(MASK))
     candidate, history, numbers = (tf.cast(part, tf.float32).numpy() for part in found)
     return candidate[:, 0], history, numbers[:, 0]
 
@@ -41,12 +42,40 @@ def cosine(one, other):
     return one @ other / lengths if lengths else 0.0
 
 
-def test_every_setting_has_its_layer():
-    assert set(IMAGE_FEATURES) == set(get_args(ImageFeature))
+@pytest.mark.parametrize(
+    "mode, hint",
+    [
+        ("cluster", "Did you mean 'cluster_id'? Modes: none, "),
+        ("cluster_id+simscor", "Did you mean 'cluster_id+simscore'? Modes: none, "),
+        ("cluster_id+looks", "there is no mode 'cluster_id+looks'. Modes: none, "),
+    ],
+)
+def test_an_unknown_image_feature_is_refused_with_the_nearest_and_all(mode, hint):
+    with pytest.raises(SettingsError, match=re.escape(hint)) as error:
+        require_known(["none", mode])
+    assert all(name in str(error.value) for name in IMAGE_FEATURES)
+
+
+@pytest.mark.parametrize("mode", ["", "cluster_id+", "cluster_id+cluster_id", "none_permuted", "none+vector"])
+def test_what_is_no_mode_is_refused_with_the_settings(mode):
+    with pytest.raises(SettingsError, match=re.escape(f"rank_modes: '{mode}' is not a mode")):
+        RankSettings(rank_modes=("none", mode))
+
+
+@pytest.mark.parametrize("name", ["none", "my_permuted", "a+b", "Cluster", ""])
+def test_an_image_feature_needs_a_name_that_can_stand_in_a_mode(name):
+    with pytest.raises(SettingsError, match="cannot be the name of an image feature"):
+        register(name)
+
+
+def test_two_image_features_cannot_have_one_name():
+    with pytest.raises(SettingsError, match="the image feature 'vector' exists already: Vector"):
+        register("vector")(SimScore)
+    assert register("vector")(Vector) is Vector, "the same class once more"
 
 
 def test_cluster_id_of_all_levels(precision):
-    made = looks(levels=3, clusters=2)
+    made = visual_features(levels=3, clusters=2)
     layer = ClusterId(made, 4)
     candidate, history, numbers = seen_by(layer, made)
     tables = [table.embeddings.numpy() for table in layer.tables]
@@ -85,7 +114,7 @@ def test_cluster_id_of_all_levels(precision):
 
 def test_a_plain_cluster_id_is_one_more_id(precision):
     """It tells which codes are equal, by its embedding and by the shares, and nothing of which are alike."""
-    made = looks(levels=2, clusters=3)
+    made = visual_features(levels=2, clusters=3)
     layer = PlainClusterId(made, 4)
     candidate, history, numbers = seen_by(layer, made)
     full = ClusterId(made, 4)
@@ -101,7 +130,7 @@ def test_a_plain_cluster_id_is_one_more_id(precision):
 
 def test_the_embedding_of_a_cluster_starts_from_its_centroid():
     codes = np.array([[1, 2], [2, 1], [3, 3], [0, 0], [0, 0]], np.int32)  # Each stands in the train span.
-    made = dataclasses.replace(looks(levels=2, clusters=3, width=6), codes=codes)
+    made = dataclasses.replace(visual_features(levels=2, clusters=3, width=6), codes=codes)
     layer = ClusterId(made, 4)
     seen_by(layer, made)
     for level, table in enumerate(layer.tables):
@@ -120,18 +149,18 @@ def test_directions_are_those_of_the_items_of_the_train_span():
     codes = np.array([1] * 50 + [2] * 50 + [3] * 60 + [0], np.int32)[:, None]
     centroids = np.array([[[0, 1, 0], [0, -1, 0], [3, 0, 0]]], np.float32)
     train = np.arange(161) < 101  # One item of the third code.
-    made = Looks(codes, centroids, np.zeros([161, 0], np.float32), train)
+    made = VisualFeatures(codes, centroids, np.zeros([161, 0], np.float32), train)
     found = made.centroids_in(1)[0, :, 0]
     assert abs(found[0] - found[1]) > 10 * abs(found[0] + found[1] - 2 * found[2])
     # The centre is that of the items with a photo, however many have none.
-    some = Looks(np.concatenate([codes[:101], 0 * codes]), centroids + 5, made.embeddings, np.ones(262, bool))
+    some = VisualFeatures(np.concatenate([codes[:101], 0 * codes]), centroids + 5, made.embeddings, np.ones(262, bool))
     of_items = some.centroids_in(3)[0][some.codes[:101, 0] - 1]
     np.testing.assert_allclose(of_items.mean(axis=0), 0, atol=1e-6)
-    assert not Looks(codes, centroids[..., :0], made.embeddings, train).centroids_in(4).any()
+    assert not VisualFeatures(codes, centroids[..., :0], made.embeddings, train).centroids_in(4).any()
 
 
 def test_vector_is_the_centred_embedding_projected(precision):
-    made = looks()
+    made = visual_features()
     layer = Vector(made, 4)
     candidate, history, numbers = seen_by(layer, made)
     known = made.embeddings[:3].astype(float)
@@ -146,7 +175,7 @@ def test_vector_is_the_centred_embedding_projected(precision):
 
 
 def test_simscore_is_the_largest_and_the_mean_cosine(precision):
-    made = looks()
+    made = visual_features()
     layer = SimScore(made, 4)
     candidate, history, numbers = seen_by(layer, made)
     assert candidate.shape == (6, 0) and history.shape == (6, 2, 0)
@@ -159,7 +188,7 @@ def test_simscore_is_the_largest_and_the_mean_cosine(precision):
 
 
 def test_the_usual_is_measured_on_the_train_span_alone():
-    made = looks()
+    made = visual_features()
     later = dataclasses.replace(made, in_train_span=np.array([True, True, False, False, False]))
     known = made.embeddings[:2].astype(float)
     np.testing.assert_allclose(usual_embedding(later.embedding_sample())[0], known.mean(axis=0), rtol=1e-5)
@@ -171,7 +200,9 @@ def test_the_usual_is_measured_on_the_train_span_alone():
 
 
 def test_what_codes_say_is_the_sum_of_their_centroids():
-    made = dataclasses.replace(looks(levels=2, clusters=3), in_train_span=np.array([True, True, False, False, False]))
+    made = dataclasses.replace(
+        visual_features(levels=2, clusters=3), in_train_span=np.array([True, True, False, False, False])
+    )
     found = made.coded(np.arange(5))
     for row, codes in enumerate(made.codes):
         expected = sum(made.centroids[level][code - 1] for level, code in enumerate(codes)) if codes[0] else np.zeros(6)
@@ -183,8 +214,8 @@ def test_what_codes_say_is_the_sum_of_their_centroids():
 
 
 def test_gates_switch_image_features_off_for_a_category():
-    made = looks()
-    layer = ImageFeatures(("cluster_id", "simscore"), made, 4, categories=3)
+    made = visual_features()
+    layer = GatedImageFeatures(("cluster_id", "simscore"), made, 4, categories=3)
     category = tf.constant([[1], [1], [1], [2], [2], [0]])
     arguments = tf.constant(CANDIDATE[:, None]), tf.constant(HISTORY), tf.constant(MASK), category
     layer(*arguments)
@@ -193,11 +224,11 @@ def test_gates_switch_image_features_off_for_a_category():
     np.testing.assert_allclose(layer.gate.values(), [0.5, 0.0, 1.0], atol=1e-6)
     seen, opened = layer(*arguments)
     np.testing.assert_allclose(opened[:, 0, 0], [0, 0, 0, 1, 1, 0.5], atol=1e-6)
-    for part in (seen.candidate, seen.numbers):
+    for part in (seen.candidate, seen.statistics):
         np.testing.assert_allclose(part[:3], 0, atol=1e-6)
     np.testing.assert_allclose(seen.candidate[3:5, 0], bare[0][3:5], rtol=1e-6)
     np.testing.assert_allclose(seen.candidate[5, 0], bare[0][5] / 2, rtol=1e-6)
-    np.testing.assert_allclose(seen.numbers[3:5, 0, : bare[2].shape[1]], bare[2][3:5], rtol=1e-6)
+    np.testing.assert_allclose(seen.statistics[3:5, 0, : bare[2].shape[1]], bare[2][3:5], rtol=1e-6)
 
 
 def test_a_gate_closes_where_the_feature_harms_and_opens_where_it_helps():
@@ -222,11 +253,11 @@ def test_a_gate_closes_where_the_feature_harms_and_opens_where_it_helps():
     assert useful > 0.9 and useless < 0.4 and unknown == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-5)
 
 
-def test_permuted_looks_stay_together_and_with_items_that_have_some():
+def test_permuted_visual_features_stay_together_and_with_items_that_have_some():
     rng = np.random.default_rng(0)
     codes = np.concatenate([rng.integers(1, 50, [40, 2]), np.zeros([3, 2], int)]).astype(np.int32)
     embeddings = np.where(codes[:, :1] > 0, codes[:, :1] * 100 + codes[:, 1:], 0).astype(np.float32)
-    made = Looks(codes, np.zeros([2, 50, 0], np.float32), embeddings, np.ones(43, bool))
+    made = VisualFeatures(codes, np.zeros([2, 50, 0], np.float32), embeddings, np.ones(43, bool))
     dealt = made.permuted(seed=1)
     np.testing.assert_array_equal(np.sort(dealt.embeddings, axis=0), np.sort(embeddings, axis=0))
     np.testing.assert_array_equal(dealt.codes[:, 0] * 100 + dealt.codes[:, 1], dealt.embeddings[:, 0])

@@ -10,7 +10,7 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import FORMAT, load_ranker, new_ranker, save_ranker
 from courier_tf.training import precision_policy
-from tests.ranking.shop import NOW, catalogue, features, items, looks, plan
+from tests.ranking.shop import NOW, catalogue, features, items, plan, visual_features
 
 MODES = [(), ("cluster_id",), ("vector",), ("simscore",), ("cluster_id", "simscore", "vector")]
 
@@ -151,7 +151,7 @@ def test_pairs_with_and_without_a_history_are_scored_in_their_order(mode):
 def test_many_candidates_per_user_equal_the_pairs(precision):
     """Up to the rounding of the compute dtype; padding, unknown ids and empty histories among them."""
     rng, candidates = np.random.default_rng(4), 7
-    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, of=looks(levels=2)))
+    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, of=visual_features(levels=2)))
     for weight in ranker.trainable_weights:  # Gates among them.
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
     batch = features(rng, 5)
@@ -175,9 +175,9 @@ def test_more_padding_changes_nothing(mode):
 
 @pytest.mark.parametrize("mode", [(), ("cluster_id", "simscore", "vector")], ids=["none", "all"])
 def test_saved_ranker_gives_the_same(tmp_path, mode):
-    made = plan(*mode, cross_layers=2, of=looks(levels=2))
+    made = plan(*mode, cross_layers=2, of=visual_features(levels=2))
     ranker = new_ranker(made)
-    for weight in ranker.trainable_weights:  # What is measured from the looks is not trained.
+    for weight in ranker.trainable_weights:  # What is measured from the visual features is not trained.
         weight.assign_add(tf.random.normal(weight.shape, stddev=0.1))
     batch = features(np.random.default_rng(3))
     save_ranker(ranker, made, tmp_path / "ranker")
@@ -202,7 +202,7 @@ def score(ranker, item, history=(b"a", b"b"), user=b"u1"):
     return float(ranker({name: tf.constant(value) for name, value in asked.items()})[0])
 
 
-def test_a_cold_item_has_no_embedding_of_its_own_but_its_looks():
+def test_a_cold_item_has_no_embedding_of_its_own_but_its_visual_features():
     """a is known, c was never shown in the train span, d came later and has no photo; nobody knows the last."""
     ranker = new_ranker(plan("cluster_id"))
     items = (b"a", b"c", b"d", b"unknown")

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE, TABLE_SCHEMA
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts
 from courier_tf.workdir.stages import CLUSTER, EMBED
@@ -35,14 +35,14 @@ def stages(folder):
     return folder / "cluster", folder / "embed"
 
 
-def test_looks_stand_in_the_rows_of_the_catalogue(tmp_path):
+def test_visual_features_stand_in_the_rows_of_the_catalogue(tmp_path):
     cluster, embed = stages(tmp_path)
     ids = np.array([b"a", b"b", b"new", b"none"], object)
     train = np.array([True, False, False, True])
-    found = Looks.read(cluster, embed, ids, train)
+    found = VisualFeatures.read(cluster, embed, ids, train)
     np.testing.assert_array_equal(found.codes, [[1, 4], [2, 1], [0, 0], [0, 0], [0, 0]])
     np.testing.assert_allclose(found.embeddings, [[1, 0], [0.6, 0.8], [0, 0], [0, 0], [0, 0]], rtol=1e-6)
     np.testing.assert_array_equal(found.in_train_span, [True, False, False, True, False])
     assert found.clusters == 5
     np.testing.assert_array_equal(found.centroids[1, 0], [10, 11])
-    assert Looks.read(cluster, None, ids, train).embeddings.shape == (5, 0)
+    assert VisualFeatures.read(cluster, None, ids, train).embeddings.shape == (5, 0)

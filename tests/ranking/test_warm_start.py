@@ -7,9 +7,9 @@ import tensorflow as tf
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.ranker_files import new_ranker
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.ranking.warm_start import rows_in_common, take_over
-from tests.ranking.shop import NOW, catalogue, features, items, looks, plan
+from tests.ranking.shop import NOW, catalogue, features, items, plan, visual_features
 
 
 def ranker_of(made, seed=None):
@@ -37,9 +37,9 @@ def shuffled(**changes) -> Catalogue:
     return Catalogue.of(items(**extended), ["category"], NOW, ["product"])
 
 
-def with_one_more(old: Looks) -> Looks:
+def with_one_more(old: VisualFeatures) -> VisualFeatures:
     first = old.codes[:1], old.embeddings[:1]
-    return Looks(
+    return VisualFeatures(
         np.concatenate([first[0], old.codes]), old.centroids, np.concatenate([first[1], old.embeddings]),
         np.concatenate([[True], old.in_train_span]),
     )  # fmt: skip
@@ -50,10 +50,10 @@ def with_one_more(old: Looks) -> Looks:
 def test_what_is_known_of_old_ids_stays_whatever_row_they_have_now(mode, cross_layers):
     old_plan = plan(*mode, cross_layers=cross_layers)
     users = np.array([b"u0", b"u1", b"u2"], object)
-    made = plan(*mode, own=shuffled(), users=users, of=with_one_more(looks()), cross_layers=cross_layers)
+    made = plan(*mode, own=shuffled(), users=users, of=with_one_more(visual_features()), cross_layers=cross_layers)
     former, ranker = ranker_of(old_plan, 0), ranker_of(made)
-    take_over(ranker, made, former, old_plan, same_looks=True)
-    for feature in ranker.image.features:  # Measured from the looks, of which there is one more now.
+    take_over(ranker, made, former, old_plan, transferable=True)
+    for feature in ranker.image.features:  # Measured from the visual features, of which there is one more now.
         for weight, source in zip(
             feature.non_trainable_weights,
             former.image.features[ranker.image.features.index(feature)].non_trainable_weights,
@@ -75,7 +75,7 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
         plan("cluster_id", "vector", "simscore", cross_layers=cross_layers),
     )
     former, ranker = ranker_of(old_plan, 0), ranker_of(made)
-    take_over(ranker, made, former, old_plan, same_looks=True)
+    take_over(ranker, made, former, old_plan, transferable=True)
     batch = features(np.random.default_rng(0), 64)
     np.testing.assert_allclose(ranker(batch), former(batch), rtol=1e-4, atol=1e-6)
     with tf.GradientTape() as tape:
@@ -88,12 +88,12 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
     assert (np.abs(gradient[new]).sum(axis=1) > 1e-9).sum() == width - 3 * 3
 
 
-def test_looks_that_mean_something_else_start_anew():
+def test_image_features_with_another_meaning_start_anew():
     made = plan("cluster_id")
     former, ranker, none = ranker_of(made, 0), ranker_of(made), ranker_of(plan())
     table = ranker.image.features[0].tables[0].embeddings.numpy()
     former.image.gate.switch.assign(-tf.ones_like(former.image.gate.switch))
-    take_over(ranker, made, former, made, same_looks=False)
+    take_over(ranker, made, former, made, transferable=False)
     np.testing.assert_array_equal(ranker.image.features[0].tables[0].embeddings, table)
     np.testing.assert_allclose(ranker.image.gate.values(), 1 / (1 + np.exp(-2)), rtol=1e-5)
     known = 2 * 4  # Of an item: its own and its category's embedding.
@@ -114,12 +114,12 @@ def test_hashed_ids_are_taken_over_only_among_as_many_buckets():
 def test_what_does_not_fit_is_refused():
     ranker, former = ranker_of(plan("cluster_id")), ranker_of(plan("vector"))
     with pytest.raises(RankingError, match="cannot start from one with"):
-        take_over(ranker, plan("cluster_id"), former, plan("vector"), same_looks=True)
+        take_over(ranker, plan("cluster_id"), former, plan("vector"), transferable=True)
     with pytest.raises(RankingError, match="rank_dim=4.*rank_dim=3"):
-        take_over(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), same_looks=True)
+        take_over(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), transferable=True)
     bare = plan("cluster_id", gated=False)
     with pytest.raises(
         RankingError, match="rank_category_gate=True cannot start from one with rank_category_gate=False"
     ):
-        take_over(ranker, plan("cluster_id"), ranker_of(bare), bare, same_looks=True)
-    take_over(ranker, plan("cluster_id"), ranker_of(plan(gated=False)), plan(gated=False), same_looks=True)
+        take_over(ranker, plan("cluster_id"), ranker_of(bare), bare, transferable=True)
+    take_over(ranker, plan("cluster_id"), ranker_of(plan(gated=False)), plan(gated=False), transferable=True)

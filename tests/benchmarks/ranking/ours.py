@@ -8,7 +8,7 @@ from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.train import train_users
-from courier_tf.ranking.visual_features import Looks
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import INGEST
 
@@ -21,10 +21,10 @@ def build(run: Path) -> Ranker:
     ingest = run / "ingest"
     facts = artefacts.read(ingest, INGEST).facts
     items = records.read_items(ingest, facts.all_columns)
-    looks = Looks.read(run / "cluster", None, items.ids, items.in_train_span(facts.valid_from_seconds))
+    visual = VisualFeatures.read(run / "cluster", None, items.ids, items.in_train_span(facts.valid_from_seconds))
     columns, until = facts.item_columns, facts.valid_from_seconds
     catalogue = Catalogue.of(items, columns, until, facts.repeat_columns)
-    ranker = Ranker(catalogue, train_users(ingest), looks, Architecture(("cluster_id",), DIM))
+    ranker = Ranker(catalogue, train_users(ingest), visual, Architecture(("cluster_id",), DIM))
     ranker({name: tf.constant([""]) if "history" not in name else tf.constant([[""]]) for name in INPUTS})
     ranker.compile(tf.keras.optimizers.legacy.Adam(RATE))
     return ranker

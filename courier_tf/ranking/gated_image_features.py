@@ -1,0 +1,80 @@
+"""The image features of a ranker side by side, behind a gate for each category."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from courier_tf.ranking.image_features import ImageSignals, ItemVisuals, features_of
+from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.settings.rank_modes import JOINED_BY, NO_IMAGE_FEATURE
+
+
+class CategoryGate(keras.layers.Layer):
+    """A trainable switch per category, between 0 and 1: [...] category codes to [..., 1] float32.
+
+    A feature may help in one category and harm in another (paper, appendix 7). Adam moves a weight by at most its
+    learning rate; the factor lets a gate close within a few hundred steps.
+
+    Args:
+        categories: number of category codes; code 0 stands for unknown categories.
+    """
+
+    FACTOR, START = 10.0, 2.0
+
+    def __init__(self, categories: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        start = keras.initializers.Constant(self.START / self.FACTOR)
+        self.switch = self.add_weight("switch", [categories], "float32", start)
+
+    def call(self, category: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self.FACTOR * tf.gather(self.switch, category))[..., None]
+
+    def values(self) -> np.ndarray:
+        """[categories] float32: how far each gate is open, from 0 (shut) to 1."""
+        return np.asarray(tf.sigmoid(self.FACTOR * self.switch))
+
+
+class GatedImageFeatures(keras.layers.Layer):
+    """The image features of a rank mode, behind the gate of the candidate's category.
+
+    Args:
+        names: of image features, each once; empty for the mode `none`.
+        visual: the visual features of all items.
+        dim: width of an ID embedding.
+        categories: number of category codes for the gate; 0 for no gate.
+
+    Call: rows of candidates [B, N] and history items [B, H] in `visual`, mask [B, H] bool, category codes [B, N] ->
+    (`ImageSignals`, how far the gate of each candidate is open [B, N, 1]). Candidate and statistics are multiplied by
+    the gate. The history is not: all candidates of a row share it.
+    """
+
+    def __init__(self, names: Sequence[str], visual: VisualFeatures, dim: int, categories: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        classes = features_of(JOINED_BY.join(names) or NO_IMAGE_FEATURE)
+        self.features = [feature(visual, dim, name=name) for name, feature in zip(names, classes, strict=True)]
+        self.gate = CategoryGate(categories, name="gate") if names and categories else None
+        with tf.init_scope():
+            self.codes = tf.Variable(visual.codes, trainable=False, name="codes") if names else None
+            self.embeddings = tf.Variable(visual.embeddings, trainable=False, name="embeddings") if names else None
+
+    def call(
+        self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, category: tf.Tensor
+    ) -> tuple[ImageSignals, tf.Tensor]:
+        pairs, size = tf.shape(candidate), tf.shape(mask)
+        nothing, no_history = tf.zeros([pairs[0], pairs[1], 0]), tf.zeros([size[0], size[1], 0])
+        signals = [ImageSignals(nothing, no_history, nothing)]
+        if self.features:
+            candidates, others = self._visuals_of(candidate), self._visuals_of(history)
+            signals += [feature(candidates, others, mask) for feature in self.features]
+        parts = [[tf.cast(part, self.compute_dtype) for part in kind] for kind in zip(*signals, strict=True)]
+        joined = ImageSignals(*(tf.concat(kind, axis=-1) for kind in parts))
+        if self.gate is None:
+            return joined, tf.ones([pairs[0], pairs[1], 1], self.compute_dtype)
+        opened = tf.cast(self.gate(category), self.compute_dtype)
+        return ImageSignals(joined.candidate * opened, joined.history, joined.statistics * opened), opened
+
+    def _visuals_of(self, rows: tf.Tensor) -> ItemVisuals:
+        return ItemVisuals(tf.gather(self.codes, rows), tf.gather(self.embeddings, rows))
