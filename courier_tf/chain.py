@@ -20,6 +20,19 @@ from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK, SU
 SETTINGS_FILE = "settings.json"
 
 
+def require_known_names(settings: Settings) -> None:
+    """Refuses names in the settings that stand for nothing, before any stage begins.
+
+    The settings lie below the rooms that know these names, so they cannot check them.
+
+    Raises:
+        SettingsError: names the setting, the value and what is known.
+    """
+    from courier_tf.pretrain.objectives.registry import require_objective
+
+    require_objective(settings.pretrain)
+
+
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """One workdir and the settings it is run with.
@@ -62,9 +75,11 @@ class Chain:
             What stands in `metrics.json`.
 
         Raises:
-            SettingsError: what a stage is to start from does not exist. It would find out hours later.
+            SettingsError: a name in the settings is unknown, or what a stage is to start from does not exist. Without
+                this check the stage would find out hours later.
         """
         self.write_settings()
+        require_known_names(self.settings)
         self.settings.require_formers()
         self.ingest(raw)
         self.pretrain()
@@ -97,6 +112,7 @@ class Chain:
         """Supervised pre-training on the catalogue's columns (unless `init` names an encoder), then the objective."""
         from courier_tf.pretrain import train
 
+        require_known_names(self.settings)
         settings, seed = self.settings.pretrain, self.settings.seed
         ingested = artefacts.read(self.directory(INGEST), INGEST)
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}

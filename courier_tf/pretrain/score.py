@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.objectives.courier import Courier
+from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.workdir import records
@@ -35,7 +35,7 @@ def held_out_score(
     items: records.Items,
     store: PhotoStore,
     repeat_columns: Sequence[str],
-    objective: Courier | None = None,
+    objective: Objective | None = None,
     split: str = "valid",
 ) -> dict[str, float | None]:
     """What the embeddings alone tell of a split's clicks. A figure is None where it is not defined.
@@ -47,12 +47,13 @@ def held_out_score(
         ingest: directory of the ingest stage.
         items, store: its catalogue.
         repeat_columns: item columns that make a candidate a repeat of a history item, beside the item itself.
-        objective: whose reconstruction is measured, too.
+        objective: an objective whose own similarity is measured, too.
         split: train, valid or test.
 
     Returns:
         "best", "mean": AUC of the largest and of the mean cosine between the candidate and the user's last history
-        items; "reconstruction": AUC of cos(e_j, r_j), where an objective is given; each also "..._new_to_user";
+        items; where the objective has a `similarity_name`, the AUC of its similarity under that name (courier:
+        "reconstruction", cos(e_j, r_j)); each also "..._new_to_user";
         "alignment": mean squared distance of clicked candidates from their history items, repeats left out;
         "uniformity", "effective_rank": of the embeddings; "impressions".
     """
@@ -60,16 +61,18 @@ def held_out_score(
     needed = np.unique(np.concatenate([candidate, history.ravel()]))
     embedding = embed_photos(encoder, store.decoded(needed))
     of_candidate, of_history = np.searchsorted(needed, candidate), np.searchsorted(needed, history)
-    names = ("best", "mean") + (("reconstruction",) if objective else ())
+    similarity_name = objective.similarity_name if objective else None
+    names = ("best", "mean", *([similarity_name] if similarity_name else []))
     scores = {name: np.zeros(len(candidate)) for name in names}
     for start in range(0, len(candidate), ROWS):
         rows = slice(start, start + ROWS)
-        one, others, mask = embedding[of_candidate[rows]], embedding[of_history[rows]], history[rows] > 0
-        cosine = np.einsum("nd,nhd->nh", one, others)
+        shown, clicked_before, mask = embedding[of_candidate[rows]], embedding[of_history[rows]], history[rows] > 0
+        cosine = np.einsum("nd,nhd->nh", shown, clicked_before)
         scores["best"][rows] = np.where(mask, cosine, -np.inf).max(axis=1)
         scores["mean"][rows] = np.where(mask, cosine, 0).sum(axis=1) / mask.sum(axis=1)
-        if objective:
-            scores["reconstruction"][rows] = objective.similarity(*map(tf.constant, (one, others, mask))).numpy()
+        if objective and similarity_name:
+            similarity = objective.similarity(*map(tf.constant, (shown, clicked_before, mask)))
+            scores[similarity_name][rows] = similarity.numpy()
     fresh = ~items.repeats(candidate - 1, history - 1, repeat_columns)
 
     def auc(score: np.ndarray, rows: np.ndarray) -> float | None:

@@ -56,8 +56,9 @@ class IngestSettings(Checked):
 class PretrainSettings(Checked):
     """TFRecords to an image encoder."""
 
-    objective: Literal["courier", "base", "supervised", "simclr", "simsiam", "simcse", "mil_nce", "clip"] = "courier"
-    """What the encoder learns after supervised pre-training; 'base' stops there, 'supervised' goes on with it."""
+    objective: str = "courier"
+    """What the encoder learns after supervised pre-training: courier, simclr, simsiam, simcse, mil_nce, clip, or an
+    objective of your own. base stops there, supervised goes on with the catalogue's columns."""
     init: str | None = None
     """Start from this instead of supervised pre-training: a former pretrain stage's directory, or a file with Swin
     weights (torchvision's or the official layout, .pth or .safetensors)."""
@@ -122,8 +123,6 @@ class PretrainSettings(Checked):
             raise SettingsError(f"pretrain_where must be COLUMN=VALUE, but is {self.pretrain_where!r}")
         if self.reconstruction == "multi_head" and self.embedding_dim % ATTENTION_HEADS:
             raise SettingsError(f"embedding_dim={self.embedding_dim} is no multiple of the {ATTENTION_HEADS} heads")
-        if self.objective == "simcse" and not self.drop_path:
-            raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
 
 
 #: The pre-training settings that supervised pre-training depends on.

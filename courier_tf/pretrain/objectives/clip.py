@@ -1,13 +1,15 @@
 """The baseline CLIP: a photo agrees with its item's title (arXiv 2103.00020)."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.pretrain.contrastive import contrastive_loss, softmax_weights
-from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, total
+from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, temperature_of, total
+from courier_tf.pretrain.training_data import TrainingData
+from courier_tf.settings import PretrainSettings
 
 BUCKETS = 8192  # Words are hashed: no vocabulary that could know the test span.
 WORDS = 16  # First words of a title that are read.
@@ -31,12 +33,20 @@ class Clip(Objective):
     is a negative of the other.
     """
 
+    option = "clip"
     gauges = ("positive_probability", "recall@1", "targets")
-    attributes = ("words",)
 
     def __init__(self, temperature: float = 0.1, width: int = 128, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.temperature, self.width = temperature, width
+
+    @classmethod
+    def from_settings(cls, settings: PretrainSettings, data: TrainingData) -> Self:
+        return cls(**temperature_of(settings))
+
+    @classmethod
+    def attributes(cls, settings: PretrainSettings, data: TrainingData) -> dict[str, np.ndarray]:
+        return {"words": title_words(np.concatenate([[b""], data.items.titles]))}
 
     def build(self, input_shape: Any) -> None:
         self.word = keras.layers.Embedding(BUCKETS + 1, self.width, name="word", dtype="float32")

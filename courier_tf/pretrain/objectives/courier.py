@@ -1,15 +1,19 @@
 """The objective COURIER: rebuild each clicked item from the user's history, and find it among all items shown."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.pretrain import contrastive
 from courier_tf.pretrain.click_head import ClickHead
-from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, total
+from courier_tf.pretrain.data import log_shares
+from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, temperature_of, total
 from courier_tf.pretrain.reconstruction import RECONSTRUCTIONS
+from courier_tf.pretrain.training_data import TrainingData
+from courier_tf.settings import PretrainSettings
 
 NEGATIVES = ("all_page_views", "clicked_only", "popularity_corrected", "other_users", "other_times")
 LOSSES = ("contrastive", "click", "history")
@@ -43,6 +47,8 @@ class Courier(Objective):
     The batch must hold `log_share` [U] (logarithm of each item's share of the slots shown) for "popularity_corrected".
     """
 
+    option = "courier"
+    similarity_name = "reconstruction"
     gauges: tuple[str, ...] = ("positive_probability", "recall@1", "alignment", "targets", "copied_targets", "slots")
 
     def __init__(
@@ -68,10 +74,27 @@ class Courier(Objective):
         self.reconstruction_name, self.temperature, self.negatives = reconstruction, temperature, negatives
         self.copied_targets, self.accidental_negatives = copied_targets, accidental_negatives
         self.loss_names, self.projection = tuple(losses), projection
-        self.attributes = ("log_share",) if negatives == "popularity_corrected" else ()
         self.reconstruction = RECONSTRUCTIONS[reconstruction](name="reconstruction")
         if len(self.loss_names) > 1:
             self.gauges = (*type(self).gauges, *(f"{name}_loss" for name in self.loss_names))
+
+    @classmethod
+    def from_settings(cls, settings: PretrainSettings, data: TrainingData) -> Self:
+        return cls(
+            settings.reconstruction,
+            negatives=settings.contrast_with,
+            copied_targets=settings.copied_targets,
+            accidental_negatives=settings.accidental_negatives,
+            losses=settings.courier_losses,
+            projection=settings.projection_head,
+            **temperature_of(settings),
+        )
+
+    @classmethod
+    def attributes(cls, settings: PretrainSettings, data: TrainingData) -> dict[str, np.ndarray]:
+        if settings.contrast_with != "popularity_corrected":
+            return {}
+        return {"log_share": log_shares(data.ingest, data.store)}
 
     def build(self, input_shape: Any) -> None:
         width = input_shape[-1]

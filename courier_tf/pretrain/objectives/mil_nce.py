@@ -1,11 +1,13 @@
 """The baseline MIL-NCE: a clicked item agrees with its history as a bag (arXiv 1912.06430)."""
 
-from typing import Any
+from typing import Any, Self
 
 import tensorflow as tf
 
 from courier_tf.pretrain import contrastive
-from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, total
+from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, temperature_of, total
+from courier_tf.pretrain.training_data import TrainingData
+from courier_tf.settings import PretrainSettings
 
 
 class MilNce(Objective):
@@ -18,11 +20,16 @@ class MilNce(Objective):
         temperature: tau.
     """
 
+    option = "mil_nce"
     gauges = ("positive_probability", "targets")
 
     def __init__(self, temperature: float = 0.05, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.temperature = temperature
+
+    @classmethod
+    def from_settings(cls, settings: PretrainSettings, data: TrainingData) -> Self:
+        return cls(**temperature_of(settings))
 
     def call(self, embeddings: tf.Tensor, batch: dict[str, tf.Tensor]) -> Terms:
         items = batch["photo_items"]

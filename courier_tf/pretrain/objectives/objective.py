@@ -1,9 +1,13 @@
 """What every objective shares: its interface, and how it sees the other replicas."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
+
+from courier_tf.pretrain.training_data import TrainingData
+from courier_tf.settings import PretrainSettings
 
 
 class Terms(NamedTuple):
@@ -14,29 +18,76 @@ class Terms(NamedTuple):
 
 
 class Objective(keras.layers.Layer):
-    """A loss on embeddings. Subclasses define `call`, and may define the rest.
+    """A loss on embeddings, and all that training must know about it.
 
-    Those that count page-view slots give the same loss however a batch is shared out. Those that count photos
-    (`simclr`, `simsiam`, `simcse`, `clip`, `supervised`) count one that several replicas hold once for each.
+    A subclass defines `option` and `call`; `objectives.registry` lists it. The other members have defaults.
+
+    An objective that counts page-view slots gives the same loss however a batch is divided over replicas. One that
+    counts photos counts a photo that several replicas hold once for each of them.
 
     Call: embeddings [views * U, D] float32 unit vectors, view by view; batch, as in `pretrain.data.BATCH` -> Terms.
 
     Attributes:
+        option: the value of `--objective` that asks for it.
         views: how often each photo of a batch is embedded in a step.
         gauges: names of what `call` reports beside the loss.
-        attributes: names of the further [U, ...] tensors that a batch must hold.
+        similarity_name: name of `similarity` among the figures of the held-out score; None where it has none.
     """
 
+    option: ClassVar[str] = ""
     views = 1
     gauges: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
+    similarity_name: str | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
+    @classmethod
+    def check(cls, settings: PretrainSettings) -> None:
+        """Refuses settings that make no sense for this objective, before anything is trained.
+
+        Raises:
+            SettingsError: names the setting and the value.
+        """
+
+    @classmethod
+    def from_settings(cls, settings: PretrainSettings, data: TrainingData) -> Self:
+        """The objective that the settings of a run describe."""
+        return cls()
+
+    @classmethod
+    def attributes(cls, settings: PretrainSettings, data: TrainingData) -> dict[str, np.ndarray]:
+        """What the objective must know of each photo's item, beside the photo.
+
+        Returns:
+            Name -> array [N + 1, ...] by item number. A batch then holds a tensor [U, ...] of that name.
+        """
+        return {}
+
     def photos(self, batch: dict[str, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
         """[views * U, S, S, 3] uint8: what is embedded. `seed` [2] int decides every draw."""
         return tf.concat([batch["photos"]] * self.views, axis=0)
+
+    def similarity(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """How well a candidate fits a history, [B]; for objectives with a `similarity_name`.
+
+        Args:
+            candidate: [B, D] unit vectors.
+            history: [B, H, D] unit vectors.
+            mask: [B, H] bool, False where there is no history item.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no similarity of its own")
+
+
+class Temperature(TypedDict, total=False):
+    """Keyword arguments of an objective that has a temperature."""
+
+    temperature: float
+
+
+def temperature_of(settings: PretrainSettings) -> Temperature:
+    """The temperature as a keyword argument. Empty where the settings leave it to the objective's own default."""
+    return {} if settings.temperature is None else {"temperature": settings.temperature}
 
 
 def everywhere(tensor: tf.Tensor) -> tf.Tensor:

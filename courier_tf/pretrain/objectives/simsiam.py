@@ -21,6 +21,7 @@ class SimSiam(Objective):
         hidden: width of the predictor's hidden layer; the projector is as wide as the embedding.
     """
 
+    option = "simsiam"
     views = 2
     gauges = ("targets",)
 

@@ -5,7 +5,7 @@ hand, this gives the encoder that every objective starts from.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,9 @@ from tensorflow import keras
 
 from courier_tf.pretrain.augment import augmented
 from courier_tf.pretrain.objectives.objective import Objective, Terms, total
+from courier_tf.pretrain.training_data import TrainingData
+from courier_tf.settings import PretrainSettings
+from courier_tf.training import TrainingError
 
 
 def column_codes(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, int]:
@@ -33,6 +36,28 @@ def column_codes(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, int
     return np.where(known[place] == values, place, -1).astype(np.int32), len(known)
 
 
+class CatalogueCodes(NamedTuple):
+    """The item columns that a classifier can learn from."""
+
+    sizes: dict[str, int]  # Column -> number of its codes.
+    codes: np.ndarray  # [N + 1, columns] int32 by item number; -1 where unknown.
+
+
+def catalogue_codes(data: TrainingData) -> CatalogueCodes:
+    """Codes of the item columns that have two values or more in the train span.
+
+    Raises:
+        TrainingError: no column has.
+    """
+    by_column = {column: column_codes(data.items.columns[column], data.trainable) for column in data.facts.item_columns}
+    usable = {column: codes for column, codes in by_column.items() if codes[1] > 1}
+    if not usable:
+        raise TrainingError(f"none of the item columns {list(by_column)} has two values in the train span")
+    by_item = np.stack([codes for codes, _ in usable.values()], axis=1)
+    unknown = np.full([1, by_item.shape[1]], -1, np.int32)
+    return CatalogueCodes({column: size for column, (_, size) in usable.items()}, np.concatenate([unknown, by_item]))
+
+
 class Supervised(Objective):
     """One softmax classifier per catalogue column, on the embedding of an augmented photo.
 
@@ -44,12 +69,20 @@ class Supervised(Objective):
     """
 
     SCALE = 16.0  # Logits of unit vectors need room: cosines alone cannot express a confident class.
+    option = "supervised"
     gauges = ("accuracy", "targets")
-    attributes = ("codes",)
 
     def __init__(self, sizes: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sizes = tuple(sizes)
+
+    @classmethod
+    def from_settings(cls, settings: PretrainSettings, data: TrainingData) -> Self:
+        return cls(list(catalogue_codes(data).sizes.values()))
+
+    @classmethod
+    def attributes(cls, settings: PretrainSettings, data: TrainingData) -> dict[str, np.ndarray]:
+        return {"codes": catalogue_codes(data).codes}
 
     def build(self, input_shape: Any) -> None:
         self.classifiers = [keras.layers.Dense(n, dtype="float32", name=f"column{i}") for i, n in enumerate(self.sizes)]

@@ -6,27 +6,19 @@ import tensorflow as tf
 
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.model import CourierModel
-from courier_tf.pretrain.objectives.clip import Clip
+from courier_tf.pretrain.objectives import registry
 from courier_tf.pretrain.objectives.courier import LOSSES, Courier
-from courier_tf.pretrain.objectives.mil_nce import MilNce
-from courier_tf.pretrain.objectives.simclr import SimClr
-from courier_tf.pretrain.objectives.simcse import SimCse
-from courier_tf.pretrain.objectives.simsiam import SimSiam
 from courier_tf.pretrain.objectives.supervised import Supervised
 
+#: Every objective that the settings can name, and more of courier's variants.
 OBJECTIVES = {
-    "courier": Courier,
+    **registry.OBJECTIVES,
+    "supervised": functools.partial(Supervised, [3, 3]),
     "other_users": functools.partial(Courier, negatives="other_users"),
     "popularity_corrected": functools.partial(Courier, negatives="popularity_corrected"),
     "authors": functools.partial(Courier, "multi_head", losses=LOSSES),
     "projection": functools.partial(Courier, projection=True),
     "self_attention": functools.partial(Courier, "self_attention"),
-    "simclr": SimClr,
-    "simcse": SimCse,
-    "simsiam": SimSiam,
-    "mil_nce": MilNce,
-    "clip": Clip,
-    "supervised": functools.partial(Supervised, [3, 3]),
 }
 
 

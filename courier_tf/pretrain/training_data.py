@@ -1,0 +1,67 @@
+"""What pre-training may know of an ingest: the items, their photos, and which of them lie in the train span."""
+
+import dataclasses
+from collections.abc import Set
+from pathlib import Path
+
+import numpy as np
+
+from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.training import TrainingError
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.stages import INGEST
+
+WATCHED_PHOTOS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """The catalogue of an ingest, as pre-training sees it.
+
+    Attributes:
+        ingest: directory of the ingest stage.
+        facts: those of the ingest stage.
+        items: the catalogue, N items.
+        store: the photos of the items.
+        in_train_span: [N] bool, items that training may know.
+    """
+
+    ingest: Path
+    facts: IngestFacts
+    items: records.Items
+    store: PhotoStore
+    in_train_span: np.ndarray
+
+    @classmethod
+    def read(cls, ingest: Path, columns: Set[str] = frozenset()) -> "TrainingData":
+        """Reads the catalogue of an ingest stage.
+
+        Args:
+            ingest: directory of the stage.
+            columns: item columns to read beside those that training always needs.
+
+        Raises:
+            TrainingError: the items do not have one of the columns.
+        """
+        facts = artefacts.read(ingest, INGEST).facts
+        if not columns <= set(facts.all_columns):
+            raise TrainingError(f"items have no column {', '.join(sorted(columns))}, but {facts['all_columns']}")
+        items = records.read_items(ingest, sorted({*facts.item_columns, *facts.repeat_columns, *columns}))
+        store = PhotoStore.of(items, facts.image_size)
+        return cls(ingest, facts, items, store, items.in_train_span(facts.valid_from_seconds))
+
+    @property
+    def trainable(self) -> np.ndarray:
+        """[N] bool: items of the train span that have a photo."""
+        return self.in_train_span & self.items.has_photo
+
+    def where(self, condition: str) -> np.ndarray:
+        """[N + 1] bool by item number: items that fulfil COLUMN=VALUE."""
+        column, _, value = condition.partition("=")
+        return np.concatenate([[False], self.items.columns[column] == value.encode()])
+
+    def sample(self) -> np.ndarray:
+        """[M, S, S, 3] uint8: photos of the train span, always the same, to watch the embeddings on."""
+        numbers = np.flatnonzero(self.trainable) + 1
+        return self.store.decoded(np.random.default_rng(0).permutation(numbers)[:WATCHED_PHOTOS])
