@@ -33,14 +33,14 @@ def load_checkpoint(backbone: SwinBackbone, file: Path) -> None:
     Raises:
         CheckpointError: the file cannot be read, or names or shapes differ. The backbone is then untouched.
     """
-    found = {official_name(name): value for name, value in read_tensors(file).items()}
-    found = {name: value for name, value in found.items() if not NOT_WEIGHTS.search(name)}
+    named = {official_name(name): value for name, value in read_tensors(file).items()}
+    tensors = {name: value for name, value in named.items() if not NOT_WEIGHTS.search(name)}
     wanted = weights_of(backbone)
-    faults = [f"missing: {name}" for name in wanted if name not in found]
-    faults += [f"not of this backbone: {name}" for name in found if name not in wanted]
-    values = {name: _as_ours(name, found[name]) for name in wanted if name in found}
+    faults = [f"missing: {name}" for name in wanted if name not in tensors]
+    faults += [f"not of this backbone: {name}" for name in tensors if name not in wanted]
+    values = {name: _as_ours(name, tensors[name]) for name in wanted if name in tensors}
     faults += [
-        f"{name} has the shape {list(found[name].shape)}, which gives {list(values[name].shape)}, "
+        f"{name} has the shape {list(tensors[name].shape)}, which gives {list(values[name].shape)}, "
         f"but {list(wanted[name].shape)} is needed"
         for name in values
         if values[name].shape != tuple(wanted[name].shape)
@@ -99,15 +99,15 @@ def official_name(name: str) -> str:
 def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
     """Official name -> variable, of every weight of a backbone."""
     patch = backbone.get_layer("patch_embedding")
-    found = {"patch_embed.proj.weight": patch.kernel, "patch_embed.proj.bias": patch.bias}
+    variables = {"patch_embed.proj.weight": patch.kernel, "patch_embed.proj.bias": patch.bias}
 
     def norm(name: str, layer: keras.layers.Layer) -> None:
-        found[f"{name}.weight"], found[f"{name}.bias"] = layer.gamma, layer.beta
+        variables[f"{name}.weight"], variables[f"{name}.bias"] = layer.gamma, layer.beta
 
     def dense(name: str, layer: keras.layers.Layer) -> None:
-        found[f"{name}.weight"] = layer.kernel
+        variables[f"{name}.weight"] = layer.kernel
         if layer.bias is not None:
-            found[f"{name}.bias"] = layer.bias
+            variables[f"{name}.bias"] = layer.bias
 
     norm("patch_embed.norm", backbone.get_layer("patch_norm"))
     for stage, depth in enumerate(backbone.depths):
@@ -116,7 +116,7 @@ def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
             norm(f"{name}.norm1", block.attention.qkv)
             dense(f"{name}.attn.qkv", block.attention.qkv)
             dense(f"{name}.attn.proj", block.attention.projection)
-            found[f"{name}.attn.relative_position_bias_table"] = block.attention.relative_position_bias
+            variables[f"{name}.attn.relative_position_bias_table"] = block.attention.relative_position_bias
             norm(f"{name}.norm2", block.expand)
             dense(f"{name}.mlp.fc1", block.expand)
             dense(f"{name}.mlp.fc2", block.contract)
@@ -125,7 +125,7 @@ def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
             norm(f"layers.{stage}.downsample.norm", merging)
             dense(f"layers.{stage}.downsample.reduction", merging)
     norm("norm", backbone.get_layer("final_norm"))
-    return found
+    return variables
 
 
 def _as_ours(name: str, value: np.ndarray) -> np.ndarray:

@@ -1,16 +1,19 @@
-"""Clusterings to compare with, by scikit-learn: both look at all pairs of a sample, so they stay small."""
+"""Clusterings to compare with, by scikit-learn. Both look at all pairs of embeddings, so their samples are small."""
 
 import numpy as np
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 
 from courier_tf.clusters.seeding import ClusterError
 
-LARGEST_SAMPLE = 20_000  # Embeddings: Ward's tree of all pairs takes 1.6 GB.
-FEWEST_MEMBERS = 5  # Of a cluster of HDBSCAN.
+LARGEST_SAMPLE = 20_000  # Embeddings. Ward's tree of all their pairs takes 1.6 GB.
+FEWEST_MEMBERS = 5  # Fewest embeddings of a cluster of HDBSCAN.
 
 
 def agglomerative(sample: np.ndarray, clusters: int) -> np.ndarray:
-    """Ward's tree, cut at a number of clusters: [N, D] to the means [clusters, D] float32.
+    """The cluster means [clusters, D] float32 of Ward's tree over a sample [N, D], cut at a number of clusters.
+
+    >>> agglomerative(np.array([[0.0], [1.0], [10.0], [11.0]]), clusters=2).ravel().tolist()
+    [10.5, 0.5]
 
     Raises:
         ClusterError: fewer embeddings than clusters, or than two.
@@ -21,7 +24,7 @@ def agglomerative(sample: np.ndarray, clusters: int) -> np.ndarray:
 
 
 def hdbscan(sample: np.ndarray) -> np.ndarray:
-    """Dense regions, however many there are: [N, D] to the means [K, D] float32. Embeddings in none have no say.
+    """The means [K, D] float32 of the dense regions of a sample [N, D]. Embeddings outside are ignored.
 
     Raises:
         ClusterError: there is no dense region.

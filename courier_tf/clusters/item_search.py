@@ -7,20 +7,25 @@ import numpy as np
 from courier_tf.clusters.scann_index import ScannIndex
 from courier_tf.clusters.seeding import ClusterError
 
-FEWEST_ITEMS = 10_000  # Below, exact search answers at once, and ScaNN's tree would have next to no leaves.
-TUNED_FOR, RECALL = 10, 0.97  # Nearest items, and the share of them that ScaNN must find, of
-TUNED_ON = 512  # items as queries.
-CANDIDATES = 200  # Items whose cosines are computed exactly, of those that the quantised ones leave.
-QUERIES, COLUMNS = 256, 65_536  # Of a block of cosines, 64 MB: bounds the memory of exact search.
+FEWEST_ITEMS = 10_000  # With fewer, exact search answers at once, and ScaNN's tree would have too few leaves.
+TUNED_FOR, RECALL = 10, 0.97  # Number of nearest items, and the share of them that ScaNN must find.
+TUNED_ON = 512  # Items that serve as queries for the tuning.
+CANDIDATES = 200  # Items whose cosines are computed exactly, after the quantised search.
+QUERIES, COLUMNS = 256, 65_536  # A block of cosines has 64 MB, which bounds the memory of exact search.
 
 
 class ItemSearch:
-    """An index over items; their order is the order of their numbers.
+    """An index over items, which are numbered in the order of their embeddings.
+
+    >>> search = ItemSearch(np.float32([[1, 0], [0.6, 0.8], [0, 1]]))
+    >>> items, cosines = search(np.float32([[1, 0]]), 2)
+    >>> items.tolist()
+    [[0, 1]]
 
     Args:
         embeddings: [N, D] float32 of length 1.
-        search: "exact" (a matrix product with all of them), or "scann" (arXiv 1908.10396), which finds nearly all of
-            the nearest, faster.
+        search: "exact" (a matrix product with all items), or "scann" (arXiv 1908.10396), which is faster and finds
+            nearly all of the nearest.
 
     Raises:
         ClusterError: ScaNN is asked for, but there are too few items for it.
@@ -40,7 +45,7 @@ class ItemSearch:
 
         Args:
             queries: [Q, D] float32 of length 1.
-            number: of items wanted, no more than there are.
+            number: number of items wanted, no more than there are.
 
         Returns:
             ([Q, number] int items, nearest first, [Q, number] float32 cosines).

@@ -1,8 +1,8 @@
-"""k-means on a sample that fits into memory: k-means++ seeding, then Lloyd's steps among near centroids alone.
+"""k-means on a sample in memory: k-means++ seeding, then Lloyd's steps among near centroids.
 
 After the first step an embedding that changes its centroid goes to one nearby. So each step compares it with the
-`CANDIDATES` centroids nearest to the one it has, not with all of them: with 20,000 centroids 300 times fewer. With no
-more than `CANDIDATES` clusters this is Lloyd's algorithm.
+`CANDIDATES` centroids nearest to its own, not with all of them: 300 times fewer with 20,000 centroids. Up to
+`CANDIDATES` clusters this is Lloyd's algorithm.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from courier_tf.clusters.nearest import nearest, with_half_norms, with_ones
 from courier_tf.clusters.seeding import plus_plus
 
 CANDIDATES = 64
-SETTLED = 1e-4  # Share of embeddings that change their centroid at which nothing more is to be had.
+SETTLED = 1e-4  # Learning ends when no larger share of the embeddings changes its centroid.
 Settle = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 LISTS_LAST = 5  # Steps after which each centroid's neighbours are looked up anew.
 
@@ -26,7 +26,7 @@ class KMeans(NamedTuple):
     centroids: np.ndarray  # [K, D] float32
     nearest: np.ndarray  # [N] int32, of the sample.
     distance: np.ndarray  # [N] float32, squared.
-    lists: np.ndarray  # [K, CANDIDATES] int32, the centroids near each one; of no length where all are looked at.
+    lists: np.ndarray  # [K, CANDIDATES] int32, the centroids near each one; [K, 0] where all are candidates.
     step: int  # Steps done.
     settled: bool
 
@@ -40,11 +40,18 @@ def begin(
 ) -> KMeans:
     """The state before the first step.
 
+    >>> sample = np.array([[0.0], [1.0], [10.0], [11.0]], np.float32)
+    >>> state = begin(sample, clusters=2, rng=np.random.default_rng(0))
+    >>> for state in lloyd(sample, state, steps=5):
+    ...     pass
+    >>> sorted(state.centroids.ravel().tolist())
+    [0.5, 10.5]
+
     Args:
         sample: [N, D] float32.
         clusters: number of centroids.
-        rng: of k-means++.
-        start: [clusters, D] centroids to start from in place of k-means++.
+        rng: decides the draws of k-means++.
+        start: [clusters, D] centroids to start from, instead of k-means++.
         settle: as in `lloyd`.
 
     Raises:
@@ -60,17 +67,17 @@ def begin(
 
 
 def lloyd(sample: np.ndarray, state: KMeans, steps: int, settle: Settle | None = None) -> Iterator[KMeans]:
-    """Yields the state after each further step (the caller shows progress, and keeps the last).
+    """Yields the state after each further step.
 
-    Of equally near centroids an embedding goes to the first. One that lost all its embeddings is put on the embedding
-    that is worst served before the next step; after the last step a few may be empty.
+    Of equally near centroids an embedding takes the first. Before the next step, a centroid without embeddings moves to
+    the embedding that is farthest from its own centroid. After the last step a few clusters may be empty.
 
     Args:
         sample: [N, D] float32.
         state: to go on from.
-        steps: at most, those before `state` among them; fewer where next to nothing moves any more.
-        settle: ([K, D] centroids, [N] the nearest of each embedding) to ([N] centroid, [N] squared distance), for a
-            caller with more to heed than what is nearest.
+        steps: the most steps, with those before `state`. It ends earlier where next to nothing moves.
+        settle: a function that changes the assignment, from ([K, D] centroids, [N] nearest centroid) to ([N] centroid,
+            [N] squared distance).
     """
     clusters = len(state.centroids)
     while state.step < steps and not state.settled:
@@ -89,7 +96,7 @@ def lloyd(sample: np.ndarray, state: KMeans, steps: int, settle: Settle | None =
 
 
 def _without_empty(state: KMeans) -> np.ndarray:
-    """[N] the assignment, in which each empty cluster takes the worst served embedding out of another."""
+    """The assignment [N] after each empty cluster has taken a farthest embedding from another cluster."""
     assignment = state.nearest.copy()
     empty = np.flatnonzero(np.bincount(assignment, minlength=len(state.centroids)) == 0)
     assignment[np.argsort(-state.distance, kind="stable")[: len(empty)]] = empty
@@ -97,7 +104,7 @@ def _without_empty(state: KMeans) -> np.ndarray:
 
 
 def _means(sample: np.ndarray, assignment: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """[K, D] the mean of each cluster; one whose only embedding went to an empty one stays as it was in `previous`."""
+    """The mean of each cluster, [K, D]. A cluster that lost its only embedding keeps its centroid of `previous`."""
     ones, rows = np.ones(len(sample), np.float32), np.arange(len(sample))
     sums = sparse.csr_matrix((ones, (assignment, rows)), shape=(len(previous), len(sample))) @ sample
     sizes = np.bincount(assignment, minlength=len(previous))[:, None]
@@ -105,7 +112,7 @@ def _means(sample: np.ndarray, assignment: np.ndarray, previous: np.ndarray) -> 
 
 
 def _neighbours(centroids: np.ndarray) -> np.ndarray:
-    """[K, CANDIDATES] int: the centroids nearest to each one, in order of their numbers."""
+    """The centroids nearest to each centroid, in order of their numbers: [K, CANDIDATES] int."""
     wide = with_half_norms(centroids)
     lists = np.empty([len(centroids), CANDIDATES], np.int32)
     rows = max(1, 2**22 // len(centroids))
@@ -118,7 +125,7 @@ def _neighbours(centroids: np.ndarray) -> np.ndarray:
 def _nearest_of_lists(
     sample: np.ndarray, centroids: np.ndarray, previous: np.ndarray, lists: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest` among the neighbours of the centroid that each embedding has had."""
+    """`nearest` among the neighbours of each embedding's previous centroid."""
     order = np.argsort(previous, kind="stable")
     borders = np.searchsorted(previous[order], np.arange(len(centroids) + 1))
     wide = with_half_norms(centroids).T

@@ -1,27 +1,31 @@
-"""Cluster IDs that survive a retrain: new centroids take over the IDs of the old ones that hold the same items."""
+"""Cluster IDs that survive a retrain: a new centroid takes the ID of the old one that holds the same items."""
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-NEAR = 64  # Old centroids, near a new one, whose ID it may take over without sharing an item.
-ROWS = 1024  # New centroids whose distances are looked at together: bounds the memory.
+NEAR = 64  # Number of nearest old centroids whose ID a new centroid may take without sharing an item.
+ROWS = 1024  # New centroids whose distances are computed together, which bounds the memory.
 
 
 def kept_ids(
     old_cluster: np.ndarray, new_cluster: np.ndarray, old_centroids: np.ndarray, new_centroids: np.ndarray
 ) -> np.ndarray:
-    """Which ID each new centroid gets, so that as many items as possible keep theirs.
+    """Gives each new centroid an ID, so that as many items as possible keep theirs.
 
-    An assignment problem on the number of items that an old and a new cluster share. Where no items decide, near
-    centroids go together; all distances together weigh less than one item. Only pairs that share an item or are near
-    are looked at, so that tens of thousands of clusters are no matter; an ID that nobody near wants goes to whoever is
-    left over.
+    This solves an assignment problem on the number of items that an old and a new cluster share. Where no items decide,
+    near centroids go together; all distances together weigh less than one item. Only pairs that share an item or are
+    near are considered, so that tens of thousands of clusters are feasible. An ID that no near centroid takes goes to
+    one that is left over.
+
+    >>> old_centroids, new_centroids = np.float32([[0], [1]]), np.float32([[1], [0]])
+    >>> kept_ids(np.array([0, 0, 1]), np.array([1, 1, 0]), old_centroids, new_centroids).tolist()
+    [1, 0]
 
     Args:
-        old_cluster, new_cluster: [M] int, of the items that have both, as rows of the centroids.
-        old_centroids: [K, D], whose row is the ID. The encoder of the new ones must have started from the old encoder,
-            else distances mean nothing (the items still decide).
+        old_cluster, new_cluster: [M] int, rows of the centroids, for the items that have both.
+        old_centroids: [K, D]; the row is the ID. Distances mean something only if the new encoder started from the old
+            one; the items decide in any case.
         new_centroids: [K, D].
 
     Returns:
@@ -35,10 +39,10 @@ def kept_ids(
     new, old = np.divmod(pairs, number)
     distance = ((new_centroids[new] - old_centroids[old]) ** 2).sum(axis=1, dtype=np.float64)
     worth = shared - distance / (number * max(distance.max(), 1e-12) * 2)
-    # Each new centroid may also stay without an old one: a column of its own, which is worth less than any pair.
+    # Each new centroid has a column of its own for staying without an old one. It is worth less than any pair.
     numbers = np.arange(number)
     rows, columns = np.concatenate([new, numbers]), np.concatenate([old, number + numbers])
-    # Costs are above zero, because a sparse matrix takes zeros for pairs that are not there.
+    # Costs are above zero, because zeros in a sparse matrix are absent pairs.
     costs = np.concatenate([shared.max(initial=0) + 1 - worth, np.full(number, shared.max(initial=0) + 3.0)])
     table = sparse.csr_matrix((costs, (rows, columns)), shape=(number, 2 * number))
     rows, columns = min_weight_full_bipartite_matching(table)

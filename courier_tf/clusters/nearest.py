@@ -1,15 +1,19 @@
-"""The nearest centroid of each embedding, exactly: matrix products in blocks that fit into a processor's cache.
+"""The nearest centroid of each embedding, by exact matrix products in blocks that fit into a processor's cache.
 
-For unit vectors Euclidean distance and cosine agree, so clusters keep what the contrastive loss arranged.
+For unit vectors the nearest by Euclidean distance is the nearest by cosine, which the contrastive loss arranges.
 """
 
 import numpy as np
 
-ROWS, COLUMNS = 1024, 4096  # Of a block of scores, 16 MB: bounds the memory whatever the number of centroids.
+ROWS, COLUMNS = 1024, 4096  # A block of scores has 16 MB, whatever the number of centroids.
 
 
 def nearest(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest centroid of each embedding; of equally near ones the first.
+
+    >>> points, centroids = np.float32([[0, 0], [3, 0]]), np.float32([[1, 0], [3, 1]])
+    >>> [part.tolist() for part in nearest(points, centroids)]
+    [[0, 1], [1.0, 1.0]]
 
     Args:
         embeddings: [N, D] float32.

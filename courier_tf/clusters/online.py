@@ -1,8 +1,8 @@
 """Single-pass clustering (the paper's choice, after Yi et al., ICML 2014): every embedding is looked at once.
 
-The first embeddings of the stream give the start; from then on each block moves the centroids it is nearest to towards
-its mean, the less, the more they have seen. Nothing is kept but the centroids and their counts, so the memory depends
-neither on the number of items nor on how long the stream goes on.
+The first embeddings of the stream give the start. From then on each block moves its nearest centroids towards its mean,
+the less, the more embeddings a centroid has seen. Only the centroids and their counts are kept, so the memory does not
+depend on the length of the stream.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,13 +13,13 @@ import numpy as np
 from courier_tf.clusters.kmeans import Settle, begin, lloyd
 from courier_tf.clusters.nearest import nearest
 
-SEEN_AT_START = 20  # Embeddings for each centroid, at the start of the stream.
-START_STEPS = 5  # Of k-means, on the start.
-DEAD_AFTER = 40  # Embeddings for each centroid, in which one that is alive is chosen.
+SEEN_AT_START = 20  # Embeddings per centroid from which the start is learned.
+START_STEPS = 5  # Steps of k-means at the start.
+DEAD_AFTER = 40  # Embeddings per centroid after which a centroid that none of them chose is dead.
 
 
 class Online(NamedTuple):
-    """Centroids, and how many embeddings each has been moved by."""
+    """Centroids, and the number of embeddings that have moved each."""
 
     centroids: np.ndarray  # [K, D] float32
     counts: np.ndarray  # [K] float64
@@ -39,8 +39,8 @@ def start(
     Args:
         sample: [N, D] float32.
         clusters: number of centroids.
-        rng: of seeding.
-        centroids: [clusters, D] to start from, if there are any.
+        rng: decides the draws of the seeding.
+        centroids: [clusters, D] to start from, instead of k-means++.
         settle: as in `lloyd`.
     """
     state = begin(sample, clusters, rng, centroids, settle)
@@ -53,8 +53,8 @@ def start(
 def single_pass(state: Online, blocks: Iterable[np.ndarray]) -> Iterator[Online]:
     """Yields the state after each block [B, D] of the stream.
 
-    A centroid is dead after `DEAD_AFTER` times as many embeddings as there are centroids have gone to others: it is put
-    on the embedding of the block that is worst served.
+    A centroid is dead when `DEAD_AFTER` times as many embeddings as there are centroids have gone to others. It then
+    moves to the embedding of the block that is farthest from its centroid.
     """
     clusters = len(state.centroids)
     for block in blocks:

@@ -1,4 +1,4 @@
-"""How good a clustering is, as functions of arrays; what the quality report of the cluster stage holds."""
+"""Figures of a clustering's quality, as functions of arrays, for the report of the cluster stage."""
 
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
@@ -14,7 +14,11 @@ def use(sizes: np.ndarray) -> dict[str, float]:
 
     Returns:
         "utilisation": share of clusters that hold an item; "entropy" in nats, and its exponential, "perplexity";
-        "gini": 0 where all are equally large, near 1 where one holds everything; "largest": its share of the items.
+        "gini": 0 where all clusters are equally large, near 1 where one holds everything; "largest": the share of the
+        items in the largest cluster.
+
+    >>> use(np.array([5, 5, 0, 0]))["utilisation"], round(use(np.array([5, 5]))["perplexity"], 6)
+    (0.5, 2.0)
     """
     share = sizes / sizes.sum()
     present = share[share > 0]
@@ -31,7 +35,7 @@ def use(sizes: np.ndarray) -> dict[str, float]:
 
 
 def agreement(cluster: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """How far clusters are made of one label.
+    """How well clusters agree with labels.
 
     Returns:
         "purity": share of items whose label is the most frequent of their cluster; "nmi": normalised mutual
@@ -39,7 +43,7 @@ def agreement(cluster: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """
     _, label = np.unique(label, return_inverse=True)
     _, cluster = np.unique(cluster, return_inverse=True)
-    # Of the pairs that occur alone: a table of all would be as large as the product of both numbers.
+    # Only pairs that occur: a table of all would be as large as the product of both numbers.
     pairs, counts = np.unique(np.stack([cluster, label]), axis=1, return_counts=True)
     most = np.zeros(cluster.max() + 1, int)
     np.maximum.at(most, pairs[0], counts)
@@ -50,13 +54,13 @@ def agreement(cluster: np.ndarray, label: np.ndarray) -> dict[str, float]:
 
 
 def neighbours_kept(embeddings: np.ndarray, cluster: np.ndarray, queries: int, rng: np.random.Generator) -> float:
-    """Share of exact nearest neighbours that are in the cluster of their query.
+    """Share of the exact nearest neighbours that lie in the cluster of their query.
 
     Args:
         embeddings: [N, D], more than `NEIGHBOURS`.
         cluster: [N] int.
-        queries: items whose neighbours are looked up, drawn by `rng`.
-        rng: of that draw.
+        queries: number of items whose neighbours are looked up.
+        rng: draws these items.
     """
     chosen = rng.permutation(len(embeddings))[:queries]
     half_norms = 0.5 * np.einsum("nd,nd->n", embeddings, embeddings)
@@ -67,6 +71,6 @@ def neighbours_kept(embeddings: np.ndarray, cluster: np.ndarray, queries: int, r
 
 
 def collisions(codes: np.ndarray) -> float:
-    """Share of items that share all their codes with another item; codes [N, L] int."""
+    """Share of the items that have all their codes in common with another item; codes [N, L] int."""
     _, place, count = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     return float((count[place.reshape(-1)] > 1).mean())

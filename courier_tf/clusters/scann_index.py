@@ -1,7 +1,7 @@
-"""ScaNN (arXiv 1908.10396) that knows what it misses: it looks at as few leaves as find a wanted share of the nearest.
+"""A ScaNN index (arXiv 1908.10396) that searches as few leaves as it needs for a wanted recall.
 
-How many leaves that takes depends on the data: three in a hundred for clear clusters, half of them where points lie
-evenly. So the index is tuned on queries whose exact answers are known.
+How many leaves that takes depends on the data: 3 % for clear clusters, half of them where points lie evenly. So the
+index is tuned on queries whose exact answers are known.
 """
 
 from typing import Literal
@@ -10,19 +10,19 @@ import numpy as np
 import scann
 import tensorflow as tf
 
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # Of the leaves, tried in this order.
-TRAINED_ON = 250_000  # Points from which the tree is learned.
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)  # Shares of the leaves, tried in this order.
+TRAINED_ON = 250_000  # Most points from which the tree is learned.
 
 
 class ScannIndex:
     """An index over points [N, D] float32.
 
     Args:
-        points: what is searched.
+        points: the points to search.
         distance: "squared_l2", or "dot_product" (the larger, the nearer).
-        number: nearest points that it is tuned for.
-        reordered: candidates whose distances are computed exactly.
-        for_graphs: build it of ScaNN's TensorFlow ops, so that a SavedModel can hold it (`module`).
+        number: number of nearest points that `tune` measures.
+        reordered: number of candidates whose distances are computed exactly.
+        for_graphs: use ScaNN's TensorFlow ops, so that a SavedModel can hold the index (`module`).
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class ScannIndex:
         )
 
     def tune(self, queries: np.ndarray, exact: np.ndarray, wanted: float) -> float:
-        """Chooses the fewest leaves that find the share `wanted` of the exact nearest; all where none suffice.
+        """Chooses the fewest leaves that find the share `wanted` of the exact nearest points, or all leaves.
 
         Args:
             queries: [Q, D] float32.
             exact: [Q, number] int, their nearest points.
-            wanted: share of them.
+            wanted: the share of them to find.
 
         Returns:
-            The share that is found.
+            The share that it finds.
         """
         for share in SHARES:
             self.searched = max(1, round(share * self.leaves))
@@ -69,5 +69,5 @@ class ScannIndex:
         return np.asarray(nearest).astype(np.int64), np.asarray(distance)
 
     def module(self) -> tf.Module:
-        """What a SavedModel holds of an index `for_graphs`: `scann_ops.searcher_from_module` searches it."""
+        """The part that a SavedModel holds, for an index `for_graphs`. `scann_ops.searcher_from_module` searches it."""
         return self._index.serialize_to_module()

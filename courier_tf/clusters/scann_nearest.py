@@ -1,18 +1,18 @@
-"""The nearest of very many centroids by ScaNN: nearly always the right one, and faster."""
+"""The nearest of very many centroids by ScaNN, which is faster and nearly always right."""
 
 import numpy as np
 
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.scann_index import ScannIndex
 
-FEWEST_CENTROIDS = 1000  # Below, exact search is as fast, and ScaNN has nothing to build a tree of.
-CANDIDATES = 200  # Centroids whose distances are computed exactly, of those that the quantised ones leave.
-RECALL = 0.995  # Share of embeddings that must find the centroid that is nearest.
-TUNED_ON = 2000  # Embeddings.
+FEWEST_CENTROIDS = 1000  # With fewer, exact search is as fast, and ScaNN's tree would have too few leaves.
+CANDIDATES = 200  # Centroids whose distances are computed exactly, after the quantised search.
+RECALL = 0.995  # Share of the embeddings that must find their nearest centroid.
+TUNED_ON = 2000  # Embeddings that tune the index.
 
 
 class ScannNearest:
-    """An index over centroids [K, D] float32, at least `FEWEST_CENTROIDS`. The first embeddings it meets tune it."""
+    """An index over centroids [K, D] float32, at least `FEWEST_CENTROIDS`. The first embeddings tune it."""
 
     def __init__(self, centroids: np.ndarray) -> None:
         self.centroids = centroids

@@ -6,7 +6,7 @@ import numpy as np
 
 from courier_tf.clusters.nearest import nearest
 
-ROUNDS = 32  # Over which more centroids than these are drawn: so many matrix products instead of one per centroid.
+ROUNDS = 32  # Rounds in which more centroids than these are drawn, with one matrix product each.
 
 
 class ClusterError(ValueError):
@@ -14,7 +14,7 @@ class ClusterError(ValueError):
 
 
 class Seeds(NamedTuple):
-    """Centroids, and where the embeddings they were chosen from belong."""
+    """Centroids, and the assignment of the embeddings they were chosen from."""
 
     centroids: np.ndarray  # [K, D] float32
     nearest: np.ndarray  # [N] int32
@@ -22,19 +22,19 @@ class Seeds(NamedTuple):
 
 
 def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Seeds:
-    """k-means++ seeding: each next centroid far from those chosen, by chance.
+    """k-means++ seeding: draws each next centroid far from those before.
 
-    Up to `ROUNDS` clusters this is the published algorithm in its greedy form: of a few embeddings drawn, the one that
-    serves the others best is taken. Above, each round draws `clusters / ROUNDS` embeddings at once by the same chances,
-    as k-means|| does (Bahmani et al., VLDB 2012).
+    Up to `ROUNDS` clusters this is the published algorithm in its greedy form: it draws a few embeddings and takes the
+    one that reduces the distances of the others most. Above, each round draws `clusters / ROUNDS` embeddings at once
+    with the same probabilities, as k-means|| does (Bahmani et al., VLDB 2012).
 
     Args:
         sample: [N, D] float32.
         clusters: number of centroids.
-        rng: of the draws.
+        rng: decides the draws.
 
     Returns:
-        Centroids that are different rows of the sample, and the sample's assignment to them.
+        Different rows of the sample as centroids, and the sample's assignment to them.
 
     Raises:
         ClusterError: fewer different rows than clusters.
@@ -51,7 +51,7 @@ def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Se
             rows = _best(sample, _draw(distance, 2 + int(np.log(clusters)), rng), distance)
         else:
             rows = _draw(distance, min(at_once, clusters - len(chosen)), rng)
-        # Two rows that are the same must not both be taken: the second would be an empty cluster.
+        # Of two equal rows the second would be an empty cluster.
         _, first = np.unique(sample[rows], axis=0, return_index=True)
         before, rows = len(chosen), rows[np.sort(first)]
         chosen += rows.tolist()
@@ -60,20 +60,20 @@ def plus_plus(sample: np.ndarray, clusters: int, rng: np.random.Generator) -> Se
 
 
 def _draw(distance: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Different rows by chances that grow with `distance`; none where it is zero."""
+    """Draws different rows with probabilities proportional to `distance`."""
     weights = np.cumsum(distance, dtype=np.float64)
     rows = np.searchsorted(weights, rng.random(number) * weights[-1], side="right")
     return np.unique(np.minimum(rows, np.flatnonzero(distance)[-1]))
 
 
 def _best(sample: np.ndarray, rows: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """[1] the one of `rows` after which the distances of all embeddings add up to least."""
+    """The one of `rows` that makes the sum of all distances smallest, [1]."""
     left = [np.minimum(distance, ((sample - sample[row]) ** 2).sum(axis=1)).sum() for row in rows]
     return rows[[int(np.argmin(left))]]
 
 
 def _take(sample: np.ndarray, rows: list[int], before: int, assignment: np.ndarray, distance: np.ndarray) -> None:
-    """Updates the assignment by new centroids, the first of which gets the number `before`."""
+    """Updates the assignment with new centroids, numbered from `before` on."""
     new, apart = nearest(sample, sample[rows])
     nearer = apart < distance
     assignment[nearer], distance[nearer] = new[nearer] + before, apart[nearer]

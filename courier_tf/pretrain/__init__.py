@@ -1,1 +1,1 @@
-"""The encoder learns what users choose by: from click histories, by user intention reconstruction."""
+"""Trains the image encoder from click histories, by user intention reconstruction or a baseline."""

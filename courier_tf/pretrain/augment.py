@@ -1,20 +1,20 @@
-"""Augmentations of photos on the device, each photo's draw decided by a seed and its place in the batch."""
+"""Augmentations of photos on the device. A seed and the place in the batch decide each photo's draw."""
 
 import tensorflow as tf
 
-MARGIN = 1 / 16  # Of the side: how far a crop may move.
+MARGIN = 1 / 16  # Largest shift, as a share of the side.
 GAIN, OFFSET = 0.2, 16.0  # Contrast by up to 20 %, brightness by up to 16 of 255.
 
 
 def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
-    """Mirrors half of the photos, moves each a little, and may change the light it was taken in.
+    """Mirrors half of the photos, shifts each a little, and can change contrast and brightness.
 
-    Colours keep their hue: it is what users choose by.
+    The hue of colours stays, because users choose by it.
 
     Args:
         photos: [N, S, S, 3] uint8.
         seed: [2] int; the same seed and number of photos give the same result.
-        light: change contrast and brightness too.
+        light: whether contrast and brightness change.
 
     Returns:
         [N, S, S, 3] uint8.
@@ -22,7 +22,7 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
     seed = tf.cast(seed, tf.int64)
     count, size = tf.shape(photos)[0], photos.shape[1] or tf.shape(photos)[1]
     draw = tf.random.stateless_uniform([count, 5], seed)
-    photos = tf.cast(photos, tf.float16)  # Exact. GPUs pad and gather no bytes: each step would wait for the CPU.
+    photos = tf.cast(photos, tf.float16)  # Exact for bytes, which GPUs can neither pad nor gather.
     photos = tf.where(draw[:, 0, None, None, None] < 0.5, photos[:, :, ::-1], photos)
     margin = tf.cast(tf.cast(size, tf.float32) * MARGIN, tf.int32)
     padded = tf.pad(photos, [[0, 0], [margin, margin], [margin, margin], [0, 0]], mode="SYMMETRIC")
@@ -40,6 +40,6 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
 
 
 def two_views(photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """[2 N, S, S, 3] uint8: each photo augmented twice, the first views, then the second ones; `seed` as above."""
+    """Each photo augmented twice: [2 N, S, S, 3] uint8, the first views, then the second ones."""
     seed = tf.cast(seed, tf.int64)
     return tf.concat([augmented(photos, seed + [view * 2**32, 0], light=True) for view in range(2)], axis=0)

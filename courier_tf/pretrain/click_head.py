@@ -1,4 +1,4 @@
-"""The click head of the authors' code: does a user with this reconstruction click this item?"""
+"""The click head of the authors' code: the probability that a user with this reconstruction clicks an item."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from courier_tf.pretrain.objectives.objective import total
 
 
 class ClickHead(keras.layers.Layer):
-    """[r_j ; e_j] -> Linear -> ReLU -> batch norm -> Linear 1, used in training alone.
+    """[r_j ; e_j] -> Linear -> ReLU -> batch norm -> Linear 1, used only in training.
 
-    The batch norm takes its statistics from the slots of all replicas; padding is not among them. It keeps no moving
-    averages: nobody asks the head anything after training.
+    The batch norm takes its statistics from the slots of all replicas, without padding. It keeps no moving averages,
+    because the head is not used after training.
 
     Args:
         hidden: width of the hidden layer.
 
-    Call: rebuilt and page_view [M, D] float32, of real slots only -> logits [M]. M may be 0.
+    Call: rebuilt and page_view [M, D] float32, those of real slots -> logits [M]. M may be 0.
     """
 
     EPSILON = 1e-5

@@ -12,7 +12,7 @@ from courier_tf.workdir import records
 
 SHUFFLE_ROWS = 16_384
 DAY = 86_400  # Seconds.
-BUCKET = 32  # Batches are filled up to a multiple of so many photos: few shapes, each prepared once by the kernels.
+BUCKET = 32  # Padding fills a batch up to a multiple of so many photos, because kernels prepare for each new shape.
 
 #: One batch of a replica: U photos, B rows, P slots of a page view, H of a history. Objectives may ask for more tensors
 #: [U, ...], one row per photo.
@@ -34,7 +34,7 @@ def deduplicated(
     pixels: tf.Tensor,
     attributes: dict[str, tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Item numbers of one batch to a batch of `CourierModel`, with every photo once.
+    """Turns the item numbers of rows into a batch of `CourierModel` that holds every photo once.
 
     Args:
         page_view: [B, P] int32 item numbers, 0 where padded or without a photo.
@@ -59,15 +59,15 @@ def deduplicated_files(
     image_size: int,
     attributes: dict[str, tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
-    """As `deduplicated`, of rows that hold their photos: each item's first PNG file is decoded, no other.
+    """`deduplicated` for rows that hold their photos. It decodes only the first PNG file of each item.
 
     Args:
-        page_view_photos, history_photos: strings, of the shapes of `page_view` and `history`.
+        page_view_photos, history_photos: strings in the shapes of `page_view` and `history`.
         image_size: S.
     """
     items, place_of_slot, places = _each_once(page_view, history)
     files = tf.concat([[""], tf.reshape(page_view_photos, [-1]), tf.reshape(history_photos, [-1])], axis=0)
-    different = tf.math.count_nonzero(items, dtype=tf.int32) + 1  # With the zero in front.
+    different = tf.math.count_nonzero(items, dtype=tf.int32) + 1  # The zero in front included.
     first_slot = tf.math.unsorted_segment_min(tf.range(tf.size(place_of_slot)), place_of_slot, different)
     pixels = tf.map_fn(
         functools.partial(tf.io.decode_png, channels=3),
@@ -134,12 +134,12 @@ def page_view_batches(
         history_length: H, the most recent history items used.
         page_view_size: P.
         batch_rows: B.
-        seed: of the order of files and rows; the same seed gives the same batches.
-        inline: the rows hold their photos: decode those instead of keeping all of the store's in memory.
+        seed: decides the order of files and rows. The same seed gives the same batches.
+        inline: decode the photos that the rows hold, instead of keeping all photos of the store in memory.
         attributes: further arrays [N + 1, ...] by item number, whose rows go with the photos.
-        teaching: [N + 1] bool by item number: only clicks on these items count, and rows without one are left out.
+        teaching: [N + 1] bool by item number. Only clicks on these items count; rows without such a click are left out.
         skip_batches: batches that a resumed run has already seen.
-        shard: (index, count) of this input pipeline among the workers.
+        shard: (index, number) of this input pipeline among all workers.
     """
     names = records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")
     pixels = None if inline else tf.constant(store.pixels)
@@ -176,7 +176,7 @@ def page_view_batches(
 
 
 def teaches(serialised: tf.Tensor, table: tf.lookup.StaticHashTable, teaching: np.ndarray) -> tf.Tensor:
-    """Whether a row has a click on one of these items: a scalar bool.
+    """Whether a row has a click on one of the `teaching` items, a scalar bool.
 
     Args:
         serialised: a pre-training row.
@@ -189,15 +189,15 @@ def teaches(serialised: tf.Tensor, table: tf.lookup.StaticHashTable, teaching: n
 
 
 def teaching_rows(ingest: Path, store: PhotoStore, teaching: np.ndarray) -> int:
-    """Rows of the train span that have a click on one of these items ([N + 1] bool by item number)."""
+    """Number of rows of the train span with a click on one of the `teaching` items ([N + 1] bool by item number)."""
     table, rows = store.lookup(), tf.data.TFRecordDataset(records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train"))
     return int(rows.filter(lambda serialised: teaches(serialised, table, teaching)).reduce(0, lambda n, _: n + 1))
 
 
 def log_shares(ingest: Path, store: PhotoStore) -> np.ndarray:
-    """[N + 1] float32: logarithm of each item's share of the page-view slots of the train span's rows.
+    """Logarithm of each item's share of the train span's page-view slots, [N + 1] float32.
 
-    An item that none of them shows counts as if one did.
+    An item that no slot shows counts as if one did.
     """
     counts = np.zeros(len(store.ids) + 1)
     for batch in tf.data.TFRecordDataset(records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")).batch(4096):
@@ -223,7 +223,7 @@ def photo_batches(
         numbers: [M] item numbers to draw from.
         attributes: arrays [N + 1, ...] by item number.
         batch_size: photos per batch.
-        seed: of the order.
+        seed: decides the order.
         skip_batches: batches that a resumed run has already seen.
     """
     pixels = tf.constant(store.pixels)

@@ -22,13 +22,16 @@ class EncoderError(ValueError):
 
 
 class Encoder(keras.Model):
-    """Swin backbone, global average pool, one linear layer, unit length. No projection head (it halves the gain).
+    """Swin backbone, global average pool, one linear layer, unit length. A projection head would halve the gain.
+
+    >>> Encoder("nano", embedding_dim=8)(tf.zeros([2, 32, 32, 3], tf.uint8)).shape
+    TensorShape([2, 8])
 
     Args:
         backbone: a key of `courier_tf.backbone.swin.SIZES`.
         embedding_dim: width D of the embedding.
         drop_path: stochastic depth of the last block.
-        recompute: compute each block again on the way back: less memory, more time.
+        recompute: compute each block again in the backward pass, for less memory and more time.
 
     Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0. In training, `survival`
     from `draw_survival` fixes which residuals stochastic depth drops.
@@ -52,7 +55,7 @@ class Encoder(keras.Model):
         self.head.build([None, self.backbone.output_shape[-1]])
 
     def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """[photos, blocks] factors of the residuals; the same seed ([2] int) gives the same."""
+        """Factors of the residuals, [photos, blocks]. The same seed ([2] int) gives the same factors."""
         return self.backbone.survival.draw(photos, seed)
 
     @tf.autograph.experimental.do_not_convert

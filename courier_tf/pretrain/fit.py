@@ -1,4 +1,4 @@
-"""How one model is fitted: start, strategy, schedule, checkpoints, logs; the same for every objective."""
+"""How a model is fitted: start, strategy, schedule, checkpoints and logs, the same for every objective."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,16 +24,16 @@ from courier_tf.training import (
 )
 
 STEPS_FILE = "steps.csv"  # In the folder of logs: a row per epoch.
-ENCODER_FOLDER = "encoder"  # Of a stage's directory: weights and config, for a further training.
+ENCODER_FOLDER = "encoder"  # In a stage's directory: weights and config, for a further training.
 
 
 class Budget(NamedTuple):
-    """How much one model is trained."""
+    """How much a model is trained."""
 
-    steps: int  # Of the optimiser.
-    learning_rate: float  # The peak: a tenth of the steps rises to it, then a cosine of as many as all steps falls.
-    rows: int  # Of the global batch.
-    rows_setting: str  # Name of the setting that `rows` comes from, for messages.
+    steps: int  # Steps of the optimizer.
+    learning_rate: float  # The peak. A tenth of the steps rises to it, then a cosine over the number of steps falls.
+    rows: int  # Rows of the global batch.
+    rows_setting: str  # Name of the setting that gives `rows`, for messages.
 
 
 def fit(
@@ -51,18 +51,18 @@ def fit(
     Args:
         partial: directory of the unfinished stage, for checkpoints and logs.
         settings: those of pre-training.
-        seed: of weights and draws.
-        start: what the encoder starts from, see `new_encoder`.
+        seed: decides the weights and every draw.
+        start: what the encoder starts from, as in `new_encoder`.
         build: encoder -> model, called in the strategy's scope.
         batches: (rows of a replica's batch, batches to skip, input context) -> endless data set.
         budget: steps, learning rate and rows.
-        sample: [M, S, S, 3] uint8, photos over which the spread of the embeddings is watched.
+        sample: [M, S, S, 3] uint8, photos whose embeddings' spread is logged.
 
     Returns:
         The trained model.
 
     Raises:
-        TrainingError: the loss is no number any more, or the embeddings have collapsed.
+        TrainingError: the loss is not finite, or the embeddings have collapsed.
     """
     steps = budget.steps
     keras.utils.set_random_seed(seed)
@@ -107,7 +107,12 @@ def fit(
 
 
 def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
-    """An encoder with the weights of a stage's directory, or with a backbone from a file, or random ones (None)."""
+    """A new encoder. Its weights come from a stage's directory, those of its backbone from a file, or all are random.
+
+    Args:
+        settings: those of pre-training.
+        start: the directory or the file; None for random weights.
+    """
     encoder = Encoder(settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute)
     if start and start.is_file():
         load_checkpoint(encoder.backbone, start)

@@ -1,4 +1,4 @@
-"""The encoder as a SavedModel of stock ops: encoded photos in, embeddings out."""
+"""The encoder as a SavedModel of TensorFlow's own ops: encoded photos in, embeddings out."""
 
 import functools
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ class FrozenEncoder(tf.Module):
         keras.mixed_precision.set_global_policy("float32")
         encoder = load_encoder(directory)
         keras.mixed_precision.set_global_policy(policy)
-        # The weights alone belong to the SavedModel: of a Keras model it would keep every call of every layer.
+        # Only the weights become part of the SavedModel. With a Keras model it would also keep every layer's calls.
         self.weights = encoder.variables
         self.encode = functools.partial(encoder.__call__, training=False)  # [B, S, S, 3] uint8 -> [B, D] of length 1.
         self.image_size = image_size
 
 
 class Embedder(FrozenEncoder):
-    """Encoded photos to embeddings; a photo that cannot be decoded is an error."""
+    """Encoded photos to embeddings. A photo that cannot be decoded raises an error."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def embed(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -54,6 +54,6 @@ def export_embedder(encoder_directory: Path, image_size: int, target: Path) -> N
 
 
 def save_module(module: tf.Module, signatures: Mapping[str, Any], target: Path) -> None:
-    """Writes a module as a SavedModel with these signatures, for serving alone: without gradients."""
+    """Writes a module as a SavedModel with these signatures. It is for serving and has no gradients."""
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(target), signatures=signatures, options=options)

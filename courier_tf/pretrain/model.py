@@ -1,4 +1,4 @@
-"""CourierModel: an encoder and an objective as one Keras model, with each photo of a batch encoded once."""
+"""CourierModel: an encoder and an objective as one Keras model that encodes each photo of a batch once."""
 
 from typing import Any
 
@@ -19,18 +19,29 @@ class CourierModel(keras.Model):
         encoder: photos to unit vectors.
         objective: what is learned; the default is `Courier()`.
         weight_decay: L2 added to the gradient, as the paper's Adam does (not AdamW).
-        chunk: photos that are embedded at a time, 0 for all at once. Memory then depends on the chunk, not on the
-            batch: embeddings are computed without gradient, then the loss, then each chunk again with the gradient
-            that the loss has for its embeddings (GradCache, arXiv 2101.06983). Same gradients, one more forward pass.
-        seed: of all draws in training (stochastic depth, augmentation): the same seed and step give the same draw.
+        chunk: photos embedded at a time, 0 for all at once. With chunks the memory depends on the chunk, not on the
+            batch (GradCache, arXiv 2101.06983). The step computes the embeddings without gradient, then the loss, then
+            each chunk again with the gradient of its embeddings. The gradients are the same, for one more forward pass.
+        seed: decides every draw in training (stochastic depth, augmentation). The same seed and step give the same.
 
-    Trains on batches as in `pretrain.data.BATCH`, one per replica; negatives are those of all replicas. The loss is the
-    mean over all targets of the global batch, and 0 where it has none.
+    It trains on batches as in `pretrain.data.BATCH`, one per replica; the negatives are those of all replicas. The loss
+    is the mean over all targets of the global batch, and 0 where there are none.
 
-    Example:
-    >>> model = CourierModel(Encoder("nano"), Courier(temperature=0.05))
-    >>> model.compile(keras.optimizers.Adam(1e-4))
-    >>> model.fit(page_views, epochs=1)  # doctest: +SKIP
+    Example, a batch of three photos and one page view, whose second item the user clicked:
+    >>> batch = {
+    ...     "photos": tf.random.uniform([4, 32, 32, 3], maxval=255, dtype=tf.int32),
+    ...     "photo_items": tf.constant([0, 7, 8, 9]),  # Photo 0 is padding.
+    ...     "history": tf.constant([[1, 0]]),
+    ...     "page_view": tf.constant([[2, 3]]),
+    ...     "clicked": tf.constant([[False, True]]),
+    ...     "user": tf.constant([5], tf.int64),
+    ...     "day": tf.constant([1], tf.int64),
+    ... }
+    >>> model = CourierModel(Encoder("nano", embedding_dim=8), Courier(temperature=0.05))
+    >>> model.compile(keras.optimizers.legacy.Adam(1e-4))
+    >>> history = model.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
+    >>> history.history["targets"]
+    [1.0]
     """
 
     def __init__(
@@ -49,13 +60,13 @@ class CourierModel(keras.Model):
         self.weight_decay, self.chunk, self.seed = weight_decay, chunk, seed
         with tf.name_scope(self.objective.name):
             self.objective.build([None, encoder.embedding_dim])
-        # A counter of its own: the optimizer's does not count steps that a loss scale skips.
+        # The optimizer's counter would not count the steps that a loss scale skips.
         self.steps = self.add_weight(
             "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         names = ("loss", "photos", *self.objective.gauges)
         self.trackers = {name: keras.metrics.Mean(name) for name in names}
-        self.built = True  # All weights are made: a loaded model can take up its optimiser, too.
+        self.built = True  # All weights exist, so that a loaded model can also restore its optimizer.
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -74,7 +85,7 @@ class CourierModel(keras.Model):
         # Gradients are added up over the replicas, so each brings its part of the decay.
         decay = self.weight_decay / context.num_replicas_in_sync
         variables = self.trainable_variables
-        # At the end of a data set the step is begun and breaks off: without this its counters would count it.
+        # A step that begins after the last batch breaks off here, before the counters count it.
         with tf.control_dependencies([terms.loss]):
             self.optimizer.apply_gradients([(g + decay * v, v) for g, v in zip(gradients, variables, strict=True)])
             self.steps.assign_add(1)
@@ -90,10 +101,10 @@ class CourierModel(keras.Model):
         return [*self.encoder.trainable_variables, *self.objective.trainable_variables]
 
     def terms_and_gradients(self, batch: dict[str, tf.Tensor], seed: tf.Tensor) -> tuple[Terms, Tensors]:
-        """This replica's share of the loss, and its gradients by `trainable_variables`; `seed` [2]: of all draws."""
+        """This replica's share of the loss and its gradients by `trainable_variables`; `seed` [2] decides all draws."""
         photos = self.objective.photos(batch, seed)
         survival = self.encoder.draw_survival(tf.shape(photos)[0], seed)
-        own = self.objective.trainable_variables
+        of_objective = self.objective.trainable_variables
         if not self.chunk:
             with tf.GradientTape() as tape:
                 terms = self.objective(self.encoder(photos, training=True, survival=survival), batch)
@@ -106,9 +117,9 @@ class CourierModel(keras.Model):
                 tape.watch(embeddings)
                 terms = self.objective(embeddings, batch)
                 scaled = self._scaled(terms.loss)
-            upstream, *rest = tape.gradient(scaled, [embeddings, *own], unconnected_gradients="zero")
+            upstream, *rest = tape.gradient(scaled, [embeddings, *of_objective], unconnected_gradients="zero")
             gradients = [*chunks.gradients(upstream), *rest]
-        # Dense, as the decay makes them anyway. (A table that was looked up gives a sparse one.)
+        # A table lookup gives a sparse gradient. The weight decay makes it dense anyway.
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -161,12 +172,12 @@ class _Chunks:
         parts = tf.TensorArray(
             tf.float32, -(-self.rows // self.size), infer_shape=False, element_shape=[None, self.encoder.embedding_dim]
         )
-        # One after the other: chunks side by side would need the memory that they are there to save.
+        # Parallel chunks would need the memory that chunks save.
         _, parts = tf.while_loop(self._not_done, body, (0, parts), parallel_iterations=1)
         return tf.ensure_shape(parts.concat(), [None, self.encoder.embedding_dim])
 
     def gradients(self, upstream: tf.Tensor) -> Tensors:
-        """The gradients of the encoder's weights, given [rows, D] those of the embeddings."""
+        """The gradients of the encoder's weights, given those of the embeddings, [rows, D]."""
         variables = self.encoder.trainable_variables
 
         def body(start: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -25,7 +25,7 @@ class PhotoStore:
 
     @classmethod
     def of(cls, items: records.Items, image_size: int) -> "PhotoStore":
-        """The stored photos of a catalogue."""
+        """The photos of a catalogue."""
         return cls(items.ids, items.photos, image_size)
 
     @functools.cached_property
@@ -35,11 +35,11 @@ class PhotoStore:
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
-        """[N + 1, S, S, 3] uint8, by number: all photos decoded, once. Row 0 is black."""
+        """All photos, decoded once: [N + 1, S, S, 3] uint8 by number. Row 0 is black."""
         return self.decoded(np.arange(len(self.ids) + 1))
 
     def decoded(self, numbers: np.ndarray) -> np.ndarray:
-        """[M, S, S, 3] uint8, the photos of items by number [M]; black where there is none."""
+        """The photos of the items with these numbers [M]: [M, S, S, 3] uint8, black where there is none."""
         pixels = np.zeros([len(numbers), self.image_size, self.image_size, 3], np.uint8)
         for place in np.flatnonzero(self.has_photo[numbers]):
             pixels[place] = tf.io.decode_png(self.encoded[numbers[place] - 1], channels=3).numpy()
@@ -52,7 +52,7 @@ class PhotoStore:
         return np.where(known, place + 1, 0).astype(np.int32)
 
     def lookup(self) -> tf.lookup.StaticHashTable:
-        """The same as a table for use inside tf.data."""
+        """`numbers` as a table for use inside tf.data."""
         usable = np.flatnonzero(self.has_photo[1:])
         return tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(self.ids[usable], (usable + 1).astype(np.int32)), default_value=0

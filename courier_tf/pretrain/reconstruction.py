@@ -17,7 +17,7 @@ def attend(logits: tf.Tensor, values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         mask: bool, broadcastable to the logits; False where there is no history item.
 
     Returns:
-        [..., P, D] float32. Where the whole row is masked: zeros, and zero gradients (never NaN).
+        [..., P, D] float32. A row that is masked wholly gives zeros and zero gradients, never NaN.
     """
     mask = tf.broadcast_to(mask, tf.shape(logits))
     weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
@@ -27,8 +27,12 @@ def attend(logits: tf.Tensor, values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 class WeightedSum(keras.layers.Layer):
     """The paper's text: r_j = sum_k softmax_k(scale * cos(e_j, h_k)) h_k, values not projected.
 
+    >>> items = tf.eye(2)[None]  # A page view and a history of the same two items.
+    >>> WeightedSum()(items, items, tf.constant([[True, True]])).numpy().round(3).tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+
     Args:
-        initial_scale: where the learned scale starts.
+        initial_scale: value at which the learned scale starts.
 
     Call: page_view [B, P, D] and history [B, H, D], unit vectors; history_mask [B, H] bool -> [B, P, D] float32.
     """
@@ -52,8 +56,8 @@ class WeightedSum(keras.layers.Layer):
 class MultiHead(keras.layers.Layer):
     """The authors' code: multi-head attention with learned query, key, value and output projections.
 
-    The projections start as the identity, on inputs scaled to unit variance: at first each head attends by the cosine
-    of its part of the embeddings. (Random projections wreck a good encoder in their first hundred steps.)
+    The projections start as the identity, on inputs scaled to unit variance. So at first each head attends by the
+    cosine of its part of the embeddings. Random projections would wreck a good encoder in the first hundred steps.
 
     Args:
         heads: attention heads; must divide the embedding width.
@@ -89,7 +93,7 @@ class MultiHead(keras.layers.Layer):
         mixed = attend(logits, split("value", history), history_mask[:, None, None, :])
         joined = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [-1, width])
         rebuilt = tf.reshape(self.projections["output"](joined), tf.shape(page_view))
-        # The output's bias would make something of an empty history.
+        # Without this the output's bias would give an empty history a reconstruction.
         return rebuilt * tf.cast(tf.reduce_any(history_mask, axis=1), tf.float32)[:, None, None]
 
     def get_config(self) -> dict[str, Any]:
@@ -97,7 +101,7 @@ class MultiHead(keras.layers.Layer):
 
 
 class SelfAttention(keras.layers.Layer):
-    """Ablation: the history is summed up without a look at the target, by attention with one learned query.
+    """Ablation: attention with one learned query, which does not depend on the target.
 
     Call: as `WeightedSum`; the same vector for every item of a page view.
     """
@@ -121,7 +125,7 @@ class SelfAttention(keras.layers.Layer):
 
 
 class Mean(keras.layers.Layer):
-    """Ablation: the mean of the history, whatever the target.
+    """Ablation: the mean of the history, which does not depend on the target.
 
     Call: as `WeightedSum`; the same vector for every item of a page view.
     """

@@ -1,6 +1,6 @@
-"""The held-out score of an encoder: does a candidate look like what the user clicked before?
+"""The held-out score of an encoder: is a candidate similar to what the user clicked before?
 
-The same for every objective, with no ranker involved, and candidates treated alike (method: SimScore).
+The score is the same for every objective and involves no ranker (method: SimScore).
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def held_out_score(
     objective: Objective | None = None,
     split: str = "valid",
 ) -> dict[str, float | None]:
-    """What the embeddings alone tell of a split's clicks. A figure is None where it is not defined.
+    """How well the embeddings alone predict a split's clicks. A figure is None where it is not defined.
 
     Candidates and history items without a photo are left out.
 
@@ -46,7 +46,7 @@ def held_out_score(
         encoder: of photos.
         ingest: directory of the ingest stage.
         items, store: its catalogue.
-        repeat_columns: item columns that make a candidate a repeat of a history item, beside the item itself.
+        repeat_columns: item columns in which a shared value makes a candidate a repeat of a history item.
         objective: an objective whose own similarity is measured, too.
         split: train, valid or test.
 
@@ -76,7 +76,7 @@ def held_out_score(
     fresh = ~items.repeats(candidate - 1, history - 1, repeat_columns)
 
     def auc(score: np.ndarray, rows: np.ndarray) -> float | None:
-        # Rounded: a candidate's cosine with itself must not depend on the last bit.
+        # Rounding, because a candidate's cosine with itself must not depend on the last bit.
         return float(roc_auc_score(label[rows], score[rows].round(5))) if len(np.unique(label[rows])) == 2 else None
 
     everything, clicked = np.ones(len(label), bool), fresh & (label > 0)

@@ -1,4 +1,4 @@
-"""How embeddings lie on the sphere: spread out, or fallen together."""
+"""How far embeddings are spread over the unit sphere."""
 
 import numpy as np
 
@@ -10,7 +10,10 @@ def uniformity(embeddings: np.ndarray) -> float:
         embeddings: [N, D] unit vectors, N at least 2.
 
     Returns:
-        0 where all are the same; -4 or less where they are spread over the whole sphere.
+        0 where all rows are the same; -4 or less where they are spread over the whole sphere.
+
+    >>> round(uniformity(np.array([[1.0, 0.0], [-1.0, 0.0]])), 6)
+    -8.0
     """
     number = len(embeddings)
     kernel = np.exp(4 * (embeddings @ embeddings.T) - 4)  # d^2 = 2 - 2 cos.
@@ -20,7 +23,10 @@ def uniformity(embeddings: np.ndarray) -> float:
 def effective_rank(embeddings: np.ndarray) -> float:
     """Exponential of the entropy of the singular values (Roy and Vetterli, EUSIPCO 2007): 1 to D.
 
-    NaN where an embedding is not finite, as of a training that diverges.
+    NaN where an embedding is not finite, as after a training that diverged.
+
+    >>> round(effective_rank(np.eye(3)), 6)
+    3.0
     """
     if not np.isfinite(embeddings).all():
         return float("nan")

@@ -1,4 +1,4 @@
-"""What a training run tells of itself beside the loss."""
+"""Callbacks that add to the logs of a training run: throughput and the spread of the embeddings."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ from courier_tf.workdir.atomic import write_file
 
 
 def keep_epochs(file: Path, epochs: int) -> None:
-    """Drops the rows of a CSV log after the first `epochs`: no checkpoint holds them, and they are run again."""
+    """Drops the rows of a CSV log after the first `epochs`. No checkpoint holds those, so they are run again."""
     if not file.exists():
         return
     lines = file.read_text().splitlines(keepends=True)
@@ -27,8 +27,8 @@ def keep_epochs(file: Path, epochs: int) -> None:
 class Throughput(keras.callbacks.Callback):
     """Adds to the logs of each epoch: `photos/s` (encoded), `slots/s` (shown, or in a history) and `deduplication`.
 
-    It stands before the callbacks that write the logs. Slots, and hence the last two, exist for objectives that count
-    them. The first epoch includes the time that tracing takes.
+    It must precede the callbacks that write the logs. The last two exist for objectives that count slots. The first
+    epoch includes the time for tracing.
     """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -46,9 +46,9 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Spread(keras.callbacks.Callback):
-    """Adds to the logs of each epoch how the embeddings of the same photos lie: `uniformity`, `effective_rank`.
+    """Adds to the logs of each epoch the spread of the same photos' embeddings: `uniformity`, `effective_rank`.
 
-    It stands before the callbacks that write the logs, and before `Checkpoints`, which stops at a collapse.
+    It must precede the callbacks that write the logs, and `Checkpoints`, which stops at a collapse.
 
     Args:
         photos: [M, S, S, 3] uint8, M at least 2.

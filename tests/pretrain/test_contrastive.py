@@ -53,7 +53,7 @@ def test_loss_over_items_equals_a_loop_over_slots(temperature, accidental, kind)
     else:
         counts = grouped_slot_counts(places, shown, len(items), group, group[own_slots])
     weights = softmax_weights(
-        places[own_slots], counts, items, own_counted=kind != "other groups", accidental_negatives=accidental
+        places[own_slots], counts, items, positive_counted=kind != "other groups", accidental_negatives=accidental
     )
     found = contrastive_loss(rebuilt, places[own_slots], vectors, weights, temperature)
 
@@ -71,7 +71,7 @@ def test_no_target_gives_zero_and_no_gradient():
     candidates = tf.Variable(unit(rng, 4, 4))
     with tf.GradientTape() as tape:
         weights = softmax_weights(
-            tf.zeros([0], tf.int32), tf.ones([4]), tf.range(4), own_counted=True, accidental_negatives=False
+            tf.zeros([0], tf.int32), tf.ones([4]), tf.range(4), positive_counted=True, accidental_negatives=False
         )
         found = contrastive_loss(tf.zeros([0, 4]), tf.zeros([0], tf.int32), candidates, weights, 0.05)
     assert [float(value) for value in found] == [0.0, 0.0, 0.0]

@@ -29,8 +29,8 @@ class Clip(Objective):
         temperature: of the softmax.
         width: of the word embeddings.
 
-    The batch must hold `words` [U, WORDS] from `title_words`. Photos without a title are left out; of equal titles none
-    is a negative of the other.
+    The batch must hold `words` [U, WORDS] from `title_words`. Photos without a title are left out. Equal
+    titles are no negatives of each other.
     """
 
     option = "clip"
@@ -74,17 +74,17 @@ class Clip(Objective):
         )
         rows = tf.shape(photos)[0]
         all_prints = everywhere(prints)
-        own = first_place(rows) + tf.range(rows)
+        positive = first_place(rows) + tf.range(rows)
         counts = tf.ones([tf.shape(all_prints)[0]])
-        weights = softmax_weights(own, counts, all_prints, own_counted=True, accidental_negatives=False)
+        weights = softmax_weights(positive, counts, all_prints, positive_counted=True, accidental_negatives=False)
         results = [
-            contrastive_loss(query, own, everywhere(candidates), weights, self.temperature)
+            contrastive_loss(query, positive, everywhere(candidates), weights, self.temperature)
             for query, candidates in ((photos, texts), (texts, photos))
         ]
         number = tf.cast(rows, tf.float32)
         targets = total(number)
-        loss, probability, found = (sum(values) / (2 * targets) for values in zip(*results, strict=True))
-        return Terms(loss, {"positive_probability": probability, "recall@1": found, "targets": number})
+        loss, probability, hits = (sum(values) / (2 * targets) for values in zip(*results, strict=True))
+        return Terms(loss, {"positive_probability": probability, "recall@1": hits, "targets": number})
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature, "width": self.width}

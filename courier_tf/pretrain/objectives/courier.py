@@ -20,7 +20,7 @@ LOSSES = ("contrastive", "click", "history")
 
 
 class _Pool(NamedTuple):
-    """The photos of all replicas: what a target is told from."""
+    """The photos of all replicas: the candidates of every target."""
 
     embeddings: tf.Tensor  # [N, D]
     items: tf.Tensor  # [N] int
@@ -34,15 +34,16 @@ class Courier(Objective):
         reconstruction: a key of `RECONSTRUCTIONS`: "weighted_sum" (the paper's text), "multi_head" (the authors' code),
             and the ablations "self_attention" and "mean".
         temperature: tau.
-        negatives: which page-view slots a target has to be told from. "all_page_views": every one of the global batch;
-            "clicked_only": the clicked ones; "other_users", "other_times": those of other users, of other days;
-            "popularity_corrected": every one, with the logit less the logarithm of how often an item is shown.
+        negatives: which page-view slots are the negatives of a target. "all_page_views": all of the global batch;
+            "clicked_only": the clicked ones; "other_users", "other_times": those of other users or of other days;
+            "popularity_corrected": all, with the logarithm of an item's share of the slots taken from its logit.
         copied_targets: keep targets that stand in their history, where copying solves the task.
-        accidental_negatives: let other slots with the target's own item be negatives (paper, appendix 5).
-        losses: what is added up, each with weight 1. "contrastive": the paper's loss. The authors' code also has
-            "click", cross entropy of a `ClickHead` on every slot with a history, and "history", the contrastive loss of
-            the newest history item, rebuilt from the others, among the newest items of all rows.
-        projection: let all losses see a two-layer MLP of the embeddings; the encoder is kept without it.
+        accidental_negatives: count other slots with the clicked item as negatives (paper, appendix 5).
+        losses: the losses to add, each with weight 1. "contrastive" is the paper's loss. The authors' code also has
+            "click", the cross entropy of a `ClickHead` on every slot with a history. Its third loss, "history", is the
+            contrastive loss of the newest history item. This item is rebuilt from the earlier ones, and its candidates
+            are the newest items of all rows.
+        projection: compute all losses on a two-layer MLP of the embeddings; the encoder is kept without it.
 
     The batch must hold `log_share` [U] (logarithm of each item's share of the slots shown) for "popularity_corrected".
     """
@@ -128,19 +129,19 @@ class Courier(Objective):
         rebuilt = self.reconstruction(page_view, history, mask)
         pool = _Pool(everywhere(embeddings), everywhere(items), first_place(tf.shape(items)[0]))
         counted = batch["clicked"] if self.negatives == "clicked_only" else shown
-        found, number, alignment = self._contrast(batch, pool, batch["page_view"], counted, rebuilt, is_target)
+        sums, number, alignment = self._contrast(batch, pool, batch["page_view"], counted, rebuilt, is_target)
         targets = total(number)
         losses = {}
         if "contrastive" in self.loss_names:
-            losses["contrastive"] = found.loss / targets
+            losses["contrastive"] = sums.loss / targets
         if "click" in self.loss_names:
             real = shown & tf.reduce_any(mask, axis=1)[:, None]
             losses["click"] = self._click_loss(rebuilt, page_view, batch["clicked"], real)
         if "history" in self.loss_names:
             losses["history"] = self._history_loss(batch, pool, history_items, history)
         gauges = {
-            "positive_probability": found.positive_probability / targets,
-            "recall@1": found.found / targets,
+            "positive_probability": sums.positive_probability / targets,
+            "recall@1": sums.hits / targets,
             "targets": number,
             "copied_targets": tf.math.count_nonzero(copied, dtype=tf.float32),
             "slots": tf.math.count_nonzero(shown, dtype=tf.float32) + tf.math.count_nonzero(mask, dtype=tf.float32),
@@ -150,7 +151,7 @@ class Courier(Objective):
         return Terms(tf.add_n(list(losses.values())), {name: gauges[name] for name in self.gauges})
 
     def similarity(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """cos(e_j, r_j), each candidate its own query: candidate [B, D], history [B, H, D], mask [B, H] -> [B]."""
+        """cos(e_j, r_j): the cosine of each candidate and its reconstruction from the history, [B]."""
         candidate, history = self._projected(candidate), self._projected(history)
         rebuilt = self.reconstruction(candidate[:, None], history, mask)[:, 0]
         return tf.reduce_sum(candidate * tf.math.l2_normalize(rebuilt, axis=-1), axis=-1)
@@ -174,16 +175,16 @@ class Courier(Objective):
             item, both unit vectors: the alignment of arXiv 2005.10242).
         """
         row, slot = tf.unstack(tf.cast(tf.where(is_target), tf.int32), axis=1)
-        own = pool.first + tf.gather_nd(places, tf.stack([row, slot], axis=1))
+        positive = pool.first + tf.gather_nd(places, tf.stack([row, slot], axis=1))
         rebuilt = tf.math.l2_normalize(tf.boolean_mask(rebuilt, is_target), axis=-1)
-        weights = self._weights(batch, pool, places, counted, row, own)
+        weights = self._weights(batch, pool, places, counted, row, positive)
         if self.negatives == "popularity_corrected":
             # The correction goes into the weight: exp(logit - log share) = exp(logit) / share.
             correction = tf.exp(-everywhere(batch["log_share"]))
-            weights *= correction / tf.gather(correction, own)[:, None]
-        found = contrastive.contrastive_loss(rebuilt, own, pool.embeddings, weights, self.temperature)
-        distance = tf.reduce_sum(tf.square(rebuilt - tf.gather(pool.embeddings, own)))
-        return found, tf.cast(tf.shape(own)[0], tf.float32), distance
+            weights *= correction / tf.gather(correction, positive)[:, None]
+        sums = contrastive.contrastive_loss(rebuilt, positive, pool.embeddings, weights, self.temperature)
+        distance = tf.reduce_sum(tf.square(rebuilt - tf.gather(pool.embeddings, positive)))
+        return sums, tf.cast(tf.shape(positive)[0], tf.float32), distance
 
     def _weights(
         self,
@@ -192,7 +193,7 @@ class Courier(Objective):
         places: tf.Tensor,
         counted: tf.Tensor,
         row: tf.Tensor,
-        own: tf.Tensor,
+        positive: tf.Tensor,
     ) -> tf.Tensor:
         """[M, N] how often each candidate stands in the denominator of each target."""
         slots, candidates = tf.shape(places)[1], tf.shape(pool.items)[0]
@@ -202,15 +203,15 @@ class Courier(Objective):
         grouping = {"other_users": "user", "other_times": "day"}.get(self.negatives)
         if grouping:
             groups = everywhere(tf.repeat(batch[grouping], slots))
-            own_groups = tf.gather(batch[grouping], row)
-            counts = contrastive.grouped_slot_counts(places, counted, candidates, groups, own_groups)
+            target_groups = tf.gather(batch[grouping], row)
+            counts = contrastive.grouped_slot_counts(places, counted, candidates, groups, target_groups)
         else:
             counts = contrastive.slot_counts(places, counted, candidates)
         return contrastive.softmax_weights(
-            own,
+            positive,
             counts,
             pool.items,
-            own_counted=grouping is None,
+            positive_counted=grouping is None,
             accidental_negatives=self.accidental_negatives,
         )
 
@@ -235,8 +236,8 @@ class Courier(Objective):
         if self.copied_targets:
             is_target |= copied
         rebuilt = self.reconstruction(query, history, earlier)
-        found, number, _ = self._contrast(batch, pool, place, is_target, rebuilt, is_target)
-        return found.loss / total(number)
+        sums, number, _ = self._contrast(batch, pool, place, is_target, rebuilt, is_target)
+        return sums.loss / total(number)
 
     def get_config(self) -> dict[str, Any]:
         return {

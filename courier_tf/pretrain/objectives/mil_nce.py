@@ -43,10 +43,12 @@ class MilNce(Objective):
         places = everywhere(tf.reshape(first + batch["history"], [-1]))
         real = everywhere(tf.cast(tf.reshape(mask, [-1]), tf.int32)) > 0
         in_batch = contrastive.slot_counts(places, real, number)
-        own_bag = tf.gather(mask, row)[:, :, None] & (
+        in_own_bag = tf.gather(mask, row)[:, :, None] & (
             tf.gather(first + batch["history"], row)[:, :, None] == tf.range(number)[None, None, :]
         )
-        bag = tf.reduce_sum(tf.cast(own_bag, tf.float32), axis=1)  # [M, N]: how often each stands in the own history.
+        bag = tf.reduce_sum(
+            tf.cast(in_own_bag, tf.float32), axis=1
+        )  # [M, N]: how often each stands in the target's history.
         same = tf.reduce_any(tf.gather(history_items, row)[:, :, None] == all_items[None, None, :], axis=1)
         same |= tf.gather_nd(page_view_items, tf.stack([row, slot], axis=1))[:, None] == all_items[None, :]
         everything = tf.where(same, 0.0, in_batch[None, :]) + bag

@@ -14,22 +14,22 @@ def pair_loss(embeddings: tf.Tensor, items: tf.Tensor, temperature: float) -> Te
         items: [U] int, items by number; 0 is padding, neither target nor candidate.
         temperature: of the softmax.
 
-    Other views of a target's own item (another replica may hold the same photo) are no negatives.
+    Further views of a target's item are no negatives: another replica may hold the same photo.
     """
     rows = tf.shape(items)[0]
     both = tf.concat([items, items], axis=0)
     first, candidates, all_items = first_place(2 * rows), everywhere(embeddings), everywhere(both)
     real = both > 0
     other = first + tf.concat([tf.range(rows, 2 * rows), tf.range(rows)], axis=0)
-    own = tf.boolean_mask(other, real)
+    positive = tf.boolean_mask(other, real)
     counts = tf.cast(all_items > 0, tf.float32)
-    weights = softmax_weights(own, counts, all_items, own_counted=True, accidental_negatives=False)
-    result = contrastive_loss(tf.boolean_mask(embeddings, real), own, candidates, weights, temperature)
+    weights = softmax_weights(positive, counts, all_items, positive_counted=True, accidental_negatives=False)
+    result = contrastive_loss(tf.boolean_mask(embeddings, real), positive, candidates, weights, temperature)
     number = tf.math.count_nonzero(both, dtype=tf.float32)
     targets = total(number)
     gauges = {
         "positive_probability": result.positive_probability / targets,
-        "recall@1": result.found / targets,
+        "recall@1": result.hits / targets,
         "targets": number,
     }
     return Terms(result.loss / targets, gauges)

@@ -11,7 +11,7 @@ from courier_tf.settings import PretrainSettings, SettingsError
 
 
 class SimCse(Objective):
-    """As SimCLR, but the two views are the same pixels: they differ by the residuals that the encoder drops.
+    """SimCLR with the same pixels in both views, which differ by the residuals that the encoder drops.
 
     Args:
         temperature: of the softmax.

@@ -14,8 +14,8 @@ from courier_tf.pretrain.objectives.objective import Objective, Terms, total
 class SimSiam(Objective):
     """A predictor turns each view's projection into that of the other view, which gets no gradient.
 
-    Without negatives nothing but the batch norms keeps all photos from the same embedding: those of the projector,
-    which is thrown away after training, centre and scale over the global batch what is compared.
+    There are no negatives. Only the batch norms of the projector keep the photos from sharing one embedding: they
+    centre and scale the projections over the global batch. The projector is thrown away after training.
 
     Args:
         hidden: width of the predictor's hidden layer; the projector is as wide as the embedding.
@@ -66,6 +66,6 @@ class SimSiam(Objective):
 
 
 def _normed(layers: Sequence[keras.layers.Layer], inputs: tf.Tensor) -> tf.Tensor:
-    """A dense layer and its batch norm, as in training: an objective is there for nothing else."""
+    """A dense layer and its batch norm, always in training mode: an objective is only used in training."""
     dense, norm = layers
     return norm(dense(inputs), training=True)

@@ -1,7 +1,7 @@
 """Supervised training on the catalogue's own columns: the pre-training before every objective, and a baseline.
 
-From random weights the contrastive loss barely moves; the paper starts from ImageNet. Where no such weights are at
-hand, this gives the encoder that every objective starts from.
+From random weights the contrastive loss barely moves, so the paper starts from ImageNet weights. Where there are none,
+this objective gives the encoder that every objective starts from.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ def column_codes(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, int
 
     Args:
         values: [N] bytes.
-        train: [N] bool, items of the train span: only their values are known.
+        train: [N] bool, items of the train span. Only their values get a code.
 
     Returns:
-        ([N] int32 code, -1 for an empty value or one unknown in the train span; number of codes).
+        ([N] int32 code, -1 for an empty value and for one that the train span does not have; number of codes).
     """
     known = np.unique(values[train])
     known = known[known != b""]
@@ -68,7 +68,7 @@ class Supervised(Objective):
     codes of the global batch.
     """
 
-    SCALE = 16.0  # Logits of unit vectors need room: cosines alone cannot express a confident class.
+    SCALE = 16.0  # Without it the logits of unit vectors are cosines, too small for a confident class.
     option = "supervised"
     gauges = ("accuracy", "targets")
 
