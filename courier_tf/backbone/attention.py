@@ -1,4 +1,4 @@
-"""Attention inside windows, on whole feature maps: cut into windows and heads in one transposition."""
+"""Attention inside windows of a feature map, which one transposition cuts into windows and heads."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ class WindowAttention(keras.layers.Layer):
         bias = tf.transpose(position, [2, 0, 1])[None]
         if mask is None:
             weights = tf.nn.softmax(logits + bias)
-        else:  # [B, windows, heads, ...] so that one mask serves every image of the batch.
+        else:  # [B, windows, heads, ...], so that the mask broadcasts over the images of the batch.
             grouped = tf.reshape(logits, [-1, tf.shape(mask)[0], self.heads, length, length])
             weights = tf.reshape(tf.nn.softmax(grouped + (bias + mask[:, None])), tf.shape(logits))
         mixed = tf.matmul(tf.cast(weights, self.compute_dtype), value)

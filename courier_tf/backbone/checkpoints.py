@@ -1,7 +1,6 @@
-"""Foreign Swin weights into ours: torchvision's `swin_*` state dicts and the official checkpoints (.pth, .safetensors).
+"""Reads Swin weights of others: torchvision's `swin_*` state dicts and the official checkpoints (.pth, .safetensors).
 
-Both hold the same tensors; torchvision numbers the parts that the official code names. Everything is read under the
-official names.
+Both hold the same tensors. Torchvision numbers the parts that the official code names; here the official names hold.
 """
 
 import re
@@ -15,7 +14,7 @@ from courier_tf.backbone.swin import SwinBackbone
 
 FORMATS = (".pth", ".pt", ".safetensors")
 
-#: Parts of a checkpoint that are no weights of a backbone: buffers that follow from the geometry, and the classifier.
+#: Tensors of a checkpoint that are no weights of a backbone: buffers that follow from the geometry, and the classifier.
 NOT_WEIGHTS = re.compile(r"relative_position_index$|attn_mask$|^head\.")
 
 
@@ -77,12 +76,16 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # Whatever pickle and zip find wrong with the file: PyTorch names no common class.
         raise CheckpointError(f"{file} cannot be read: {error}") from error
-    content = content.get("model", content)  # The official files hold the optimiser and more beside it.
+    content = content.get("model", content)  # The official files also hold the optimizer and more.
     return {name: value.float().numpy() for name, value in content.items() if hasattr(value, "numpy")}
 
 
 def official_name(name: str) -> str:
-    """A torchvision name as the official code has it; other names as they are."""
+    """The official name of a tensor that torchvision numbers. Other names stay.
+
+    >>> official_name("features.0.0.weight")
+    'patch_embed.proj.weight'
+    """
     part = re.match(r"features\.(\d+)\.(.*)", name)
     if not part:
         return name
@@ -97,7 +100,7 @@ def official_name(name: str) -> str:
 
 
 def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
-    """Official name -> variable, of every weight of a backbone."""
+    """Official name -> variable, for every weight of a backbone."""
     patch = backbone.get_layer("patch_embedding")
     variables = {"patch_embed.proj.weight": patch.kernel, "patch_embed.proj.bias": patch.bias}
 

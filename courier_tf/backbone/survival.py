@@ -1,4 +1,4 @@
-"""Which photos keep the residuals of which blocks in a training step."""
+"""Stochastic depth: a training step keeps the residuals of some blocks for some photos."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from tensorflow import keras
 
 
 class Survival(keras.layers.Layer):
-    """Stochastic depth (arXiv 1603.09382), drawn for all blocks at once: which images keep the residual of which block.
+    """Stochastic depth (arXiv 1603.09382). It draws for all blocks at once which images keep a block's residual.
 
     Args:
         rates: for each block, the probability that an image loses its residuals.
 
     Call: the photos [B, ...] -> [B, blocks] float32: 0 where dropped, 1 / (1 - rate) where kept; ones outside training.
-    A step that runs in parts (chunks of a batch, recomputed blocks) draws once and hands the rows in by `given`.
+    A step that runs in parts (chunks of a batch, recomputed blocks) draws once and passes the rows by `given`.
     """
 
     def __init__(self, rates: Sequence[float], **kwargs: Any) -> None:
@@ -23,7 +23,7 @@ class Survival(keras.layers.Layer):
         self.rates, self._given = tuple(rates), None
 
     def draw(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """[images, blocks]; the same seed ([2] int) gives the same draw, None another one each time."""
+        """[images, blocks]. The same seed ([2] int) gives the same draw; None gives another each time."""
         shape = [images, len(self.rates)]
         uniform = tf.random.uniform(shape) if seed is None else tf.random.stateless_uniform(shape, seed)
         keep = 1.0 - tf.constant(self.rates)
@@ -31,7 +31,7 @@ class Survival(keras.layers.Layer):
 
     @contextlib.contextmanager
     def given(self, survival: tf.Tensor | None) -> Iterator[None]:
-        """Inside, a call returns `survival` instead of drawing."""
+        """Inside this context a call returns `survival` instead of drawing."""
         self._given = survival
         try:
             yield

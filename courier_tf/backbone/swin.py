@@ -1,4 +1,4 @@
-"""A 2-D Swin Transformer as a KerasCV backbone (arXiv 2103.14030). KerasCV 0.9 has only the video one."""
+"""A 2-D Swin Transformer as a KerasCV backbone (arXiv 2103.14030). KerasCV 0.9 has only one for videos."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,17 +22,17 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class SwinBlock(keras.layers.Layer):
-    """Window attention and a two-layer MLP, each behind a layer norm and beside a residual path.
+    """Window attention and a two-layer MLP, each after a layer norm and with a residual path.
 
     Args:
         dim, heads, window: as in `WindowAttention`.
         shifted: whether the windows are shifted by half their side.
         mlp_ratio: width of the MLP's hidden layer, in units of `dim`.
-        recompute: keep nothing of the block for the gradient but its input, and compute it again on the way back.
+        recompute: keep only the block's input for the gradient, and compute the block again in the backward pass.
 
     Call: [B, H, W, dim] float32, any H and W, and [B] the factors of the residuals, or None -> [B, H, W, dim] float32.
-    Where the map is no larger than a window there is nothing to shift. The residual path stays in float32 under every
-    policy: what tells two photos apart is small beside what they share, and gets lost in bfloat16.
+    A map that is no larger than a window is not shifted. The residual path stays in float32 under every policy: the
+    difference of two photos is small beside what they share, and bfloat16 would lose it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SwinBlock(keras.layers.Layer):
         self.contract = TokenDense(dim, name="contract")
 
     def build(self, input_shape: Any) -> None:
-        # Weights made inside `call` would go through AutoGraph.
+        # AutoGraph would convert the creation of weights inside `call`.
         widths = (self.dim, self.dim, self.mlp_ratio * self.dim)
         layers: tuple[keras.layers.Layer, ...] = (self.attention, self.expand, self.contract)
         for layer, width in zip(layers, widths, strict=True):
@@ -94,12 +94,13 @@ class SwinBlock(keras.layers.Layer):
 class PatchEmbedding(keras.layers.Layer):
     """Cuts photos into patches, each of which becomes a token: [B, H, W, C] -> [B, ceil(H / p), ceil(W / p), dim].
 
-    What a convolution with stride p does, as one matrix product. In float32 under every policy: it costs little, and
-    sums its gradients over all patches. (oneDNN's convolution gives an empty batch the wrong shape.)
+    It does what a convolution with stride p does, as one matrix product, because oneDNN's convolution gives an empty
+    batch the wrong shape. It runs in float32 under every policy: it costs little, and its gradients are sums over all
+    patches.
 
     Args:
         dim: width of a token.
-        patch: side of a patch, in pixels; a photo that it does not divide gets zeros at the bottom and the right.
+        patch: side of a patch, in pixels. A photo that it does not divide gets zeros at the bottom and the right.
     """
 
     def __init__(self, dim: int, patch: int, **kwargs: Any) -> None:

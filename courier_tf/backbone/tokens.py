@@ -1,7 +1,7 @@
-"""What a transformer does to each token by itself, with gradients written out: fewer passes over memory, same numbers.
+"""The operations of a transformer on single tokens, with their gradients written out to save passes over memory.
 
-On CPUs and small photos these element-wise steps, not the matrix products, are what costs. So normalisation and GELU
-keep one tensor each for the way back, and the affine part of a layer norm is folded into the dense layer behind it.
+On CPUs and small photos these element-wise steps cost more than the matrix products. So normalisation and GELU keep one
+tensor each for the backward pass, and the affine part of a layer norm is folded into the dense layer after it.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-EPSILON = 1e-5  # As the published Swin.
+EPSILON = 1e-5  # That of the published Swin.
 
 
 def normalise(tokens: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """[..., C] to mean 0 and variance 1 over the last axis, computed in float32, given in `dtype`."""
+    """[..., C] to mean 0 and variance 1 over the last axis. Computed in float32, returned in `dtype`."""
 
     @tf.custom_gradient
     def in_dtype(tokens: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
@@ -52,9 +52,9 @@ def gelu(tokens: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]
 def add_bias(
     tokens: tf.Tensor, bias: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-    """[N, C] in any float dtype plus [C] float32. The gradient of the bias is summed up in float32.
+    """[N, C] in any float dtype plus [C] float32. The gradient of the bias is summed in float32.
 
-    TensorFlow's own sums in the dtype of the tokens on CPUs: in bfloat16 ten thousand ones make 256.
+    On CPUs TensorFlow's own gradient sums in the dtype of the tokens: in bfloat16 ten thousand ones make 256.
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -64,7 +64,7 @@ def add_bias(
 
 
 def on_tokens(tokens: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
-    """[..., C] times [C, D]: as one matrix product, because more dimensions fall back to a slower one."""
+    """[..., C] times [C, D] as one product of matrices, because more dimensions are slower."""
     flat = tf.matmul(tf.reshape(tokens, [-1, tokens.shape[-1]]), tf.cast(kernel, tokens.dtype))
     if bias is not None:
         flat = add_bias(flat, bias)
@@ -86,7 +86,7 @@ class TokenDense(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         narrow = keras.initializers.TruncatedNormal(stddev=0.02)
-        # Read in float32 under every policy: the folding below is exact, and the product casts once.
+        # Read in float32 under every policy, so that the folding below is exact and the product casts once.
         self.kernel = self.add_weight(
             "kernel", [input_shape[-1], self.units], initializer=narrow, experimental_autocast=False
         )
@@ -101,11 +101,11 @@ class TokenDense(keras.layers.Layer):
 
 
 class NormDense(TokenDense):
-    """A layer norm and the dense layer behind it: [..., C] to [..., units].
+    """A layer norm and the dense layer after it: [..., C] to [..., units].
 
     Args:
         units, use_bias: as in `TokenDense`.
-        scale: [units] constants that the output is multiplied with; folded in as well.
+        scale: [units] constants by which the output is multiplied, folded in as well.
     """
 
     def __init__(self, units: int, use_bias: bool = True, scale: np.ndarray | None = None, **kwargs: Any) -> None:
@@ -129,7 +129,7 @@ class NormDense(TokenDense):
 
 
 class Norm(keras.layers.Layer):
-    """A layer norm on its own: [..., C] to the same shape, float32 under every policy."""
+    """A layer norm without a dense layer: [..., C] to the same shape, float32 under every policy."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})

@@ -1,8 +1,8 @@
 """Shifted-window geometry as pure functions of tensors (Swin, arXiv 2103.14030, section 3.2).
 
-A feature map is padded to a multiple of the window, rolled by the shift, and cut into windows of w x w tokens. Which
-tokens of a window may see each other follows from where they came from: neighbours in the map may, tokens that the roll
-brought together may not, and padding is seen by none.
+A feature map is padded to a multiple of the window, rolled by the shift, and cut into windows of w x w tokens. Tokens
+of a window may see each other if they are neighbours in the map. They may not if only the roll brought them together,
+and no token sees padding.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 def size_of(tokens: tf.Tensor) -> tuple[Any, Any]:
-    """Height and width of [B, H, W, C]: numbers where they are known when the graph is built, else tensors."""
+    """Height and width of [B, H, W, C]: numbers if they are known when the graph is built, else tensors."""
     return tuple(tokens.shape[axis] or tf.shape(tokens)[axis] for axis in (1, 2))
 
 
@@ -26,7 +26,7 @@ def split(tokens: tf.Tensor, window: int, parts: int, heads: int) -> tf.Tensor:
 
 
 def join(mixed: tf.Tensor, window: int, height: Any, width: Any) -> tf.Tensor:
-    """Back to the map: [B * windows, heads, window * window, D] to [B, height, width, heads * D]."""
+    """Inverse of `split` for one part: [B * windows, heads, window * window, D] to [B, height, width, heads * D]."""
     heads, depth = mixed.shape[1], mixed.shape[3]
     grid = tf.reshape(mixed, [-1, height // window, width // window, heads, window, window, depth])
     return tf.reshape(tf.transpose(grid, [0, 1, 4, 2, 5, 3, 6]), [-1, height, width, heads * depth])
@@ -38,7 +38,7 @@ def partition(tokens: tf.Tensor, window: int) -> tf.Tensor:
 
 
 def _regions(size: tf.Tensor, padded: tf.Tensor, window: int, shift: tf.Tensor) -> tf.Tensor:
-    """[padded] int: along one axis, after the roll, tokens of one number may see each other; -1 is padding."""
+    """Numbers [padded] int along an axis after the roll. Tokens of one number may see each other; -1 is padding."""
     position = tf.range(padded)  # Position in the rolled map.
     source = (position + shift) % padded  # Where that token stood before the roll.
     # Only the last window holds tokens from both ends of the map: those that stood before the cut, and those after.
@@ -55,9 +55,9 @@ def attention_bias(
     shift_height: tf.Tensor,
     shift_width: tf.Tensor,
 ) -> tf.Tensor:
-    """[windows, w * w, w * w] float32: 0 where the row's token may see the column's, a large negative number elsewhere.
+    """The mask of the logits, [windows, w * w, w * w] float32: 0 where the row's token may see the column's, else -1e9.
 
-    A padding token sees the other padding tokens, so that its softmax is defined; its result is cut off afterwards.
+    A padding token sees the other padding tokens, so that its softmax is defined. Its result is cut off later.
     """
     rows = _regions(height, padded_height, window, shift_height)
     columns = _regions(width, padded_width, window, shift_width)
@@ -70,7 +70,7 @@ def attention_bias(
 class Fit(NamedTuple):
     """How a map is fitted to windows: padded to a multiple of their side, and rolled by the shift.
 
-    Sizes are numbers where they are known when the graph is built, else tensors.
+    Sizes are numbers if they are known when the graph is built, else tensors.
     """
 
     window: int
@@ -91,7 +91,7 @@ class Fit(NamedTuple):
         return cls(window, height, width, *padded, *shifts)
 
     def _is_plain(self) -> bool:
-        """Whether it is known already that nothing is padded and nothing rolled."""
+        """Whether it is known when the graph is built that nothing is padded or rolled."""
         known = all(isinstance(number, int) for number in self)
         return known and (self.height, self.width) == (self.padded_height, self.padded_width) and not self._rolls()
 
@@ -109,7 +109,7 @@ class Fit(NamedTuple):
         return rolled if self._is_plain() else rolled[:, : self.height, : self.width]
 
     def mask(self) -> tf.Tensor | None:
-        """What `WindowAttention` adds to its logits; None where every token of a window sees every other."""
+        """What `WindowAttention` adds to its logits; None if every token of a window sees every other."""
         return None if self._is_plain() else attention_bias(*self[1:5], self.window, *self[5:])
 
 
@@ -127,7 +127,11 @@ def _as_int(condition: Any) -> Any:
 
 
 def relative_position_index(window: int) -> np.ndarray:
-    """[w * w, w * w] int: which row of the (2w - 1)^2 bias table belongs to each pair of tokens of a window."""
+    """The row of the (2w - 1)^2 bias table for each pair of tokens of a window, [w * w, w * w] int.
+
+    >>> relative_position_index(1).tolist()
+    [[0]]
+    """
     row, column = np.divmod(np.arange(window * window), window)
     vertical = row[:, None] - row[None, :] + window - 1
     horizontal = column[:, None] - column[None, :] + window - 1
