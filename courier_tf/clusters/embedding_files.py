@@ -99,7 +99,7 @@ class EmbeddingFiles:
         """The rows of a batch; `widths` are those of the embeddings before, to which its own are added."""
         encoders = set(batch["encoder"].to_pylist()) - {self.facts.encoder}
         if encoders:
-            raise ClusterError(f"embeddings of the encoder {sorted(encoders)}, but {self.facts['encoder']} is in use")
+            raise ClusterError(f"embeddings of the encoder {sorted(encoders)}, but {self.facts.encoder} is in use")
         has_photo = batch["embedding"].is_valid().to_numpy(zero_copy_only=False)
         items = np.array(batch["item_id"].to_pylist(), object)
         present = batch["embedding"].drop_null()

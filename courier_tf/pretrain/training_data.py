@@ -46,7 +46,7 @@ class TrainingData:
         """
         facts = artefacts.read(ingest, INGEST).facts
         if not columns <= set(facts.all_columns):
-            raise TrainingError(f"items have no column {', '.join(sorted(columns))}, but {facts['all_columns']}")
+            raise TrainingError(f"items have no column {', '.join(sorted(columns))}, but {list(facts.all_columns)}")
         items = records.read_items(ingest, sorted({*facts.item_columns, *facts.repeat_columns, *columns}))
         store = PhotoStore.of(items, facts.image_size)
         return cls(ingest, facts, items, store, items.in_train_span(facts.valid_from_seconds))
