@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "courier_tf/__init__.py").read_text()).group(1)
+APACHE_BEAM = ">=2.72,<2.78"
+#: Files of the packages that are no modules. Patterns hold in every package.
+PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.pyi", "*.yml", "py.typed"]
 
 setup(
     name="courier-tf",
@@ -14,22 +17,35 @@ setup(
     description="COURIER visual recommendation on TensorFlow: click logs and product photos to a CTR model that sees.",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    author="The courier-tf authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    # Mapped under courier_tf by `package_dir`, beam_jobs and serving could not collide with packages of others. But an
+    # editable install would then find them by an import hook, which mypy and import-linter do not follow, and
+    # `python -m courier_tf` would not find them in a checkout that is not installed.
     packages=find_packages(include=["courier_tf*", "beam_jobs*", "serving*"]),
-    package_data={
-        "courier_tf.experiment": ["grids/*.json"],
-        "serving.bundle": ["docker-compose.yml", "server_config.proto"],
-    },
+    package_data={"": PACKAGE_DATA},
     python_requires=">=3.11,<3.13",
+    # pip takes the newest TensorFlow of this range, and all others of the versions that fit it. lock.in has what has to
+    # be older for TensorFlow 2.16.
     install_requires=[
         "tensorflow>=2.16.2,<2.21",
         "tf-keras>=2.16,<2.21",
         "tensorflow-recommenders==0.7.7",
         "keras-cv==0.9.0",
-        "tensorflow-metadata<1.17",  # Needed by keras-cv's data sets; later ones want a newer protobuf than TF 2.16.
         "tensorflow-io==0.37.1",
-        "apache-beam>=2.72,<2.78",
+        f"apache-beam{APACHE_BEAM}",
         "tensorflow-serving-api>=2.16.1,<2.21",  # The protos and stubs of TF Serving.
-        "grpcio-health-checking<1.63",  # Later ones want a newer protobuf than TF 2.16.
+        "grpcio-health-checking",
         "requests",
         "google-crc32c",  # Beam reads and writes TFRecords slowly without it.
         "crcmod",  # Beam warns at every start where it is missing.
@@ -48,7 +64,10 @@ setup(
         "tyro>=1.0,<2",
         "urllib3>=2",
     ],
+    # An extra can only add to this list; so the client without TensorFlow is a distribution of its own, in
+    # serving/client.
     extras_require={
+        "beam": [f"apache-beam[gcp]{APACHE_BEAM}"],  # What a job on Dataflow needs, and who starts one.
         "benchmark": ["torch", "torchvision", "faiss-cpu"],
         "parity": ["keras-hub"],
         "dev": [
