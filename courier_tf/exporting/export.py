@@ -53,6 +53,7 @@ def export(
         RollOutError: the server does not load the new versions.
     """
     stages.require_fit()
+    stages.require_undamaged()
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     logged = logged_requests(warm_up_log, registry.SERVED_MODELS) if warm_up_log else {}
 

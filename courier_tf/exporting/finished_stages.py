@@ -5,7 +5,14 @@ from typing import NamedTuple
 
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.settings.rank_modes import is_control
-from courier_tf.workdir.artefacts import Artefact, read, require_encoder, require_input
+from courier_tf.workdir.artefacts import (
+    Artefact,
+    ArtefactError,
+    fingerprint_of_tree,
+    read,
+    require_encoder,
+    require_input,
+)
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
 from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 
@@ -53,6 +60,19 @@ class FinishedStages(NamedTuple):
     def history_length(self) -> int:
         """Most recent history items that the ranker was trained on."""
         return min(self.rank.facts.history_length, self.ingest.facts.history_kept)
+
+    def require_undamaged(self) -> None:
+        """Reads every file of the stages and refuses those that have changed since they were written.
+
+        Raises:
+            ArtefactError: a file is missing, changed or added; the message names the stage.
+        """
+        for stage in self:
+            if fingerprint_of_tree(stage.path) != stage.fingerprint:
+                raise ArtefactError(
+                    f"{stage.path} is damaged: its files are not those that were written. "
+                    f"Run 'courier {stage.made_by.stage}' again."
+                )
 
     def require_fit(self) -> None:
         """Refuses stages of different runs.

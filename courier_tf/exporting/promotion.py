@@ -37,6 +37,7 @@ def promote(
         The release that is stable now.
 
     Raises:
+        ArtefactError: a stage is missing or damaged; nothing has changed.
         PromotionError: with every reason against it; nothing has changed.
         ReleaseError: some of these versions were rolled back or withdrawn; nothing has changed.
         RollOutError: the server does not load them.
@@ -48,7 +49,9 @@ def promote(
         refused = {model: version for model, version in newest.items() if version in releases.refused(model)}
         if refused and not withdrawn:
             raise ReleaseError(f"{refused} were rolled back or withdrawn; --promote-withdrawn takes them all the same")
-        measured = measure(FinishedStages.read(workdir), models, newest, stable, tolerances)
+        stages = FinishedStages.read(workdir)
+        stages.require_undamaged()
+        measured = measure(stages, models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
 

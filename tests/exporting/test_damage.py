@@ -1,15 +1,16 @@
 """Damaged files: nothing of them is exported or promoted. The reason is one line, and no traceback."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from courier_tf.exporting import versions
 from courier_tf.exporting.promotion import promote, roll_back
 from courier_tf.exporting.promotion_checks import PromotionError
-from courier_tf.settings import PromotionSettings
+from courier_tf.workdir.artefacts import ArtefactError
 from serving.bundle.releases import ReleaseError
+from tests.exporting.promotions import LENIENT
 from tests.served_shop import export_again, write_rank
-
-LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 
 def flip(file):
@@ -86,3 +87,32 @@ def test_no_roll_back_to_a_damaged_version(workdir):
     release = promote(workdir, LENIENT)
     assert release.versions == stable.versions | {"ctr_ranker": 3}
     assert "stable_auc" not in release.measured["ctr_ranker"]
+
+
+def reverse(file):
+    """Gives every item the cluster of another one."""
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(0, "item_id", pa.array(table["item_id"].to_pylist()[::-1])), file)
+
+
+STAGE_DAMAGE = [
+    ("ingest", "items/items-00000-of-00001.tfrecord", flip),
+    ("ingest", "impressions/valid-00000-of-00001.tfrecord", cut),
+    ("pretrain", "encoder/encoder.weights.h5", flip),
+    ("embed", "items/embeddings-00000-of-00001.parquet", flip),
+    ("embed", "items/embeddings-00000-of-00001.parquet", delete),
+    ("cluster", "codebook.npy", flip),
+    ("cluster", "item_clusters.parquet", reverse),
+    ("rank", "cluster_id/start_0/ranker.weights.h5", flip),
+    ("rank", "cluster_id/start_0/tables.npz", flip),
+]
+
+
+@pytest.mark.parametrize(("stage", "file", "damage"), STAGE_DAMAGE)
+def test_nothing_is_exported_or_promoted_from_a_damaged_stage(workdir, stage, file, damage):
+    damage(workdir / stage / file)
+    config = (workdir / "serving" / "models.config").read_bytes()
+    for act in (export_again, lambda folder: promote(folder, LENIENT)):
+        with pytest.raises(ArtefactError, match=rf"^[^\n]*/{stage} is damaged: [^\n]*Run 'courier {stage}' again\.$"):
+            act(workdir)
+    assert (workdir / "serving" / "models.config").read_bytes() == config

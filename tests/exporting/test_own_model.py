@@ -17,7 +17,6 @@ from courier_tf.exporting.promotion import promote, roll_back
 from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.exporting.samples import item_requests
 from courier_tf.exporting.served_model import ServedModel
-from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import artefacts, records
 from serving.bundle import warmup
 from serving.bundle.graph_model import GraphModel, Method
@@ -25,9 +24,8 @@ from serving.bundle.server_config_pb2 import BatchingParameters
 from serving.client import contract
 from serving.client.client import CourierClient
 from serving.local.local_server import LocalServer
+from tests.exporting.promotions import LENIENT
 from tests.served_shop import IDS, export_again, write_rank
-
-LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 
 class ServedPopularity(tf.Module):
