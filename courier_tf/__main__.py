@@ -1,14 +1,18 @@
 """The program `courier`, also `python -m courier_tf`."""
 
-from courier_tf.process import prepare
+from courier_tf.interruption import stopped_in_one_line
 
 
 def main() -> None:
-    """Entry point of `courier`."""
-    prepare()
-    from courier_tf.commands.program import main as run
+    """Runs the command line of this process."""
+    with stopped_in_one_line() as watch:
+        from courier_tf.process import prepare
 
-    run()
+        prepare()
+        watch()
+        from courier_tf.commands.program import main as run
+
+        run()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
 """What a program of this project does first. A library import never does: it changes the whole process."""
 
+import contextlib
 import ctypes
+import datetime
+import json
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 
 COLUMNS_OF_A_LOG = "140"
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
+
+#: Loggers of the program and of this project's packages.
+PROGRAM = "courier"
+PACKAGES = ("courier_tf", "beam_jobs", "serving")
 
 
 def prepare() -> None:
@@ -17,6 +25,83 @@ def prepare() -> None:
     _share_gpus()
     if not sys.stdout.isatty():  # Else rich folds the tables of a log to the 80 columns of a narrow terminal.
         os.environ.setdefault("COLUMNS", COLUMNS_OF_A_LOG)
+
+
+@contextlib.contextmanager
+def shown_logs(level: str = "info", as_json: bool = False) -> Iterator[None]:
+    """Shows what this project logs, and warnings of libraries, as long as it is entered.
+
+    Text goes to stdout as it is; warnings and errors go to stderr with their level. JSON, one object per line, goes to
+    stderr as a whole: stdout keeps the results and the progress bars.
+
+    Args:
+        level: debug, info, warning or error, of this project's loggers. Libraries are shown from warnings on.
+        as_json: write JSON instead of text.
+    """
+    handler = _Handler(as_json)
+    root = logging.getLogger()
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [logger.level for logger in loggers]
+    root.addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(level.upper())
+    if as_json:
+        logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        for logger, level_before in zip(loggers, before, strict=True):
+            logger.setLevel(level_before)
+        if as_json:
+            logging.captureWarnings(False)
+
+
+class _Handler(logging.Handler):
+    """Writes records to stdout or stderr, whatever these are at the time."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self.as_json = as_json
+        self.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        package = record.name.partition(".")[0]
+        if package == "apache_beam" and record.exc_info:
+            return False  # Beam raises the same error to whoever waits for the job.
+        ours = package in (PROGRAM, *PACKAGES)
+        return (ours or record.levelno >= logging.WARNING) and bool(super().filter(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout if record.levelno == logging.INFO and not self.as_json else sys.stderr
+        print(self.format(record), file=stream, flush=True)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.name == PROGRAM:
+            return f"{PROGRAM}: {text}"
+        return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        content = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": super().format(record),
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+
+def program_line(text: str) -> str:
+    """A last line of the program itself, in the format that is in use."""
+    record = logging.LogRecord(PROGRAM, logging.ERROR, __file__, 0, text, None, None)
+    formatters = [handler.formatter for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
+    return next((formatter for formatter in formatters if formatter), _TextFormatter()).format(record)
 
 
 def _share_gpus() -> None:

@@ -1,36 +1,32 @@
-"""`courier load-test`: real requests at a given rate, whether the server keeps up or not (open loop).
+"""`courier load-test`: sends real requests at a given rate, whether the server keeps up or not (open loop).
 
-The latency of a request counts from the moment at which it was due: a server that stalls is charged for every request
+The latency of a request counts from the moment at which it was due. A server that stalls is charged for every request
 that it kept waiting.
 """
 
-import dataclasses
-import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from courier_tf.workdir.atomic import write_file
+from courier_tf import schema
+from courier_tf.commands.load_report import Sent, report
+from courier_tf.commands.options import LoadTest
+from courier_tf.exporting.versions import newest_version
 from serving.bundle import warmup
 from serving.bundle.configuration import MODELS_CONFIG, read_models_config
 from serving.bundle.messages import model_spec, predict_request
 from serving.client.request_log import read_log
 
-REPORT_FILE, PLOT_FILE = "load_test.json", "load_test.png"
-PERCENTILES = (50, 95, 99)
 READY_SECONDS = 10.0  # For the first connection.
 
 
@@ -38,14 +34,18 @@ class LoadTestError(ValueError):
     """There is nothing to send, or nobody to send it to."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Sent:
-    """One request of the test. Times in seconds since its start; the latency counts from `due`."""
-
-    kind: str  # Of `kind_of` or `signature_of`.
-    due: float
-    latency: float
-    code: str
+def run_load_test(command: LoadTest) -> None:
+    """Does what `courier load-test` asks for."""
+    bundle, models = command.workdir / schema.BUNDLE_FOLDER, command.workdir / schema.MODELS_FOLDER
+    names = chosen_models(bundle, models, command.models)
+    if command.log:
+        requests, kind = logged_requests(command.log, names, command.label), signature_of
+    else:
+        versions = [newest_version(models / name) for name in names]
+        requests, kind = warm_up_requests([version for version in versions if version], command.label), kind_of
+    server = server_at(command.target)  # Before the load may break it.
+    sent = load_test(command.target, requests, command.rate, command.seconds, command.timeout_seconds, kind=kind)
+    report(sent, command.target, server, command.rate, command.seconds, command.out or bundle / "load_test")
 
 
 def chosen_models(bundle: Path, models: Path, chosen: Sequence[str]) -> list[str]:
@@ -68,11 +68,11 @@ def chosen_models(bundle: Path, models: Path, chosen: Sequence[str]) -> list[str
 
 
 def warm_up_requests(versions: Sequence[Path], label: str) -> list[PredictRequest]:
-    """The predict requests in the warm-up of some versions: all models, all signatures, several sizes.
+    """The Predict requests in the warm-up of some versions: all models, all signatures, several sizes.
 
     Args:
-        versions: directories of versions.
-        label: of the versions that the requests go to.
+        versions: directories of the versions.
+        label: label of the versions that the requests go to.
     """
     logs = [log for version in versions for log in warmup.read(version) if log.HasField("predict_log")]
     requests = [log.predict_log.request for log in logs]
@@ -85,22 +85,22 @@ def logged_requests(log: Path, models: Collection[str], label: str) -> list[Pred
     """The requests to some models in a log of requests.
 
     Args:
-        log: of a `RequestLog`.
-        models: whose requests are wanted.
-        label: of the versions that they go to now.
+        log: file or folder that a `RequestLog` wrote.
+        models: names of the models.
+        label: label of the versions that the requests go to now.
 
     Raises:
         LoadTestError: there are none.
         RequestLogError: the log is missing or broken.
     """
-    found = [
-        predict_request(model_spec(one.model, one.request.signature, label=label), one.request.inputs)
-        for one in read_log(log)
-        if one.model in models
+    requests = [
+        predict_request(model_spec(logged.model, logged.request.signature, label=label), logged.request.inputs)
+        for logged in read_log(log)
+        if logged.model in models
     ]
-    if not found:
+    if not requests:
         raise LoadTestError(f"{log} holds no request to {', '.join(sorted(models))}")
-    return found
+    return requests
 
 
 def kind_of(request: PredictRequest) -> str:
@@ -125,22 +125,22 @@ def load_test(
     seed: int = 0,
     kind: Callable[[PredictRequest], str] = kind_of,
 ) -> list[Sent]:
-    """Sends requests at random times, drawn at random.
+    """Sends requests, drawn at random, at random times.
 
     Args:
-        target: host:port of gRPC.
-        requests: to draw from.
+        target: host:port of the server's gRPC.
+        requests: the requests to draw from.
         rate: requests per second.
-        seconds: for which requests become due.
-        timeout_seconds: deadline of each.
-        seed: of times and choice.
-        kind: what a request is counted as.
+        seconds: how long requests become due.
+        timeout_seconds: deadline of a request.
+        seed: seed of the times and the choice.
+        kind: names what a request is counted as.
 
     Returns:
         All requests, in the order in which they were due.
 
     Raises:
-        LoadTestError: no requests, or nobody answers at the target.
+        LoadTestError: there are no requests, or nobody answers at the target.
     """
     if not requests:
         raise LoadTestError("there are no requests to send")
@@ -163,17 +163,18 @@ def load_test(
             sent[number] = Sent(kinds[chosen[number]], float(dues[number]), now - dues[number], call.code().name)
             done.release()
 
-        for number in track(range(len(dues)), f"{rate:g} requests/s", console=Console(stderr=True)):
+        console = Console(stderr=True)
+        for number in track(range(len(dues)), f"{rate:g} requests/s", console=console, disable=not console.is_terminal):
             time.sleep(max(0.0, dues[number] - (time.perf_counter() - start)))
             call = stub.Predict.future(requests[chosen[number]], timeout=timeout_seconds)
             call.add_done_callback(lambda call, number=number: note(number, call))
         for _ in dues:
             done.acquire()
-    return [one for one in sent if one]
+    return [request for request in sent if request]
 
 
 def server_at(target: str) -> str:
-    """What answers at host:port: the local server says so.
+    """Names the server at host:port: TensorFlow Serving, or the local server.
 
     Raises:
         LoadTestError: nobody answers.
@@ -184,59 +185,3 @@ def server_at(target: str) -> str:
             raise LoadTestError(f"nobody answers at {target}")
         named = dict(call.initial_metadata()).get("x-server")
     return f"{named}, not TensorFlow Serving" if named else "TensorFlow Serving"
-
-
-def summarise(sent: Sequence[Sent], seconds: float) -> dict[str, Any]:
-    """Latencies (of answers, in milliseconds), errors, and answers per second, for all and for each kind."""
-    kinds = {"all": sent} | {kind: [one for one in sent if one.kind == kind] for kind in sorted({s.kind for s in sent})}
-    return {kind: _summary(part, seconds) for kind, part in kinds.items()}
-
-
-def _summary(sent: Sequence[Sent], seconds: float) -> dict[str, Any]:
-    answered = np.array([1000 * one.latency for one in sent if one.code == "OK"])
-    # Until the last answer, where the server fell behind.
-    span = max([seconds, *(one.due + one.latency for one in sent)])
-    latencies = {f"p{p}_ms": float(np.percentile(answered, p)) if len(answered) else None for p in PERCENTILES}
-    errors = dict(Counter(one.code for one in sent if one.code != "OK"))
-    return {"requests": len(sent), **latencies, "errors": errors, "answers_per_second": len(answered) / span}
-
-
-def report(sent: Sequence[Sent], target: str, server: str, rate: float, seconds: float, out: Path) -> dict[str, Any]:
-    """Prints the table, writes REPORT_FILE and PLOT_FILE into `out`, and returns the figures."""
-    out.mkdir(parents=True, exist_ok=True)
-    found = {"target": target, "server": server, "rate": rate, "seconds": seconds, "kinds": summarise(sent, seconds)}
-    write_file(out / REPORT_FILE, json.dumps(found, indent=2))
-    table = Table(title=f"{rate:g} requests/s for {seconds:g} s, {target} ({server})")
-    for column in ("request", "number", "p50 ms", "p95 ms", "p99 ms", "errors", "answers/s"):
-        table.add_column(column, justify="left" if column == "request" else "right")
-    for kind, figures in found["kinds"].items():
-        latencies = ["-" if figures[f"p{p}_ms"] is None else f"{figures[f'p{p}_ms']:.1f}" for p in PERCENTILES]
-        errors = ", ".join(f"{number} {code}" for code, number in figures["errors"].items()) or "0"
-        table.add_row(kind, str(figures["requests"]), *latencies, errors, f"{figures['answers_per_second']:.1f}")
-    Console().print(table)
-    _plot(sent, found, out / PLOT_FILE)
-    return found
-
-
-def _plot(sent: Sequence[Sent], found: dict[str, Any], file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, (over_time, shares) = pyplot.subplots(1, 2, figsize=(12, 4.5))
-    for model in sorted({one.kind.split()[0] for one in sent}):
-        answered = [one for one in sent if one.kind.split()[0] == model and one.code == "OK"]
-        latency = np.array([1000 * one.latency for one in answered])
-        over_time.plot([one.due for one in answered], latency, ".", markersize=3)
-        shares.plot(np.sort(latency), np.arange(1, len(latency) + 1) / max(1, len(latency)), label=model)
-    failed = [one.due for one in sent if one.code != "OK"]
-    over_time.plot(failed, [1000 * found["seconds"]] * len(failed), "rx")
-    over_time.set(xlabel="seconds", ylabel="latency, ms", yscale="log", title="each request (x: errors)")
-    shares.set(
-        xlabel="latency, ms", ylabel="share of the requests", xscale="log", title=f"{found['rate']:g} requests/s"
-    )
-    shares.legend()
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)

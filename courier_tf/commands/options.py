@@ -1,158 +1,240 @@
-"""The commands of `courier` and their options; `cli.py` runs them."""
+"""The commands of `courier`: the options of each, and what it runs.
 
+Nothing heavy is imported before a command runs, so that help and typing errors answer at once.
+"""
+
+import abc
 import dataclasses
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import tyro
-
-from courier_tf.experiment.grid import Until
+from courier_tf import schema
+from courier_tf.commands.checks import require_outside, require_usable
+from courier_tf.commands.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.presets import PRESETS
-from courier_tf.shop import ShopSettings
+from courier_tf.settings.shop import ShopSettings
 
-Flat = tyro.conf.arg(name="")  # A stage's settings are options of their own, without a prefix.
-Preset = Literal[tuple(PRESETS)]  # The options that tyro offers.
-
-
-@dataclasses.dataclass(frozen=True)
-class Shop:
-    """Draw the simulated shop: a data set in the raw format, with photos, clicks, and known tastes."""
-
-    out: tyro.conf.Positional[Path]
-    """Folder to write."""
-    settings: Annotated[ShopSettings, Flat] = dataclasses.field(default_factory=ShopSettings)
+if TYPE_CHECKING:
+    from courier_tf.chain import Chain
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command(abc.ABC):
+    """What all commands share. The docstring of each is what `courier --help` says of it."""
+
+    #: Whether options that are none of ours are Beam's.
+    takes_beam_options: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def run(self) -> None:
+        """Does what the command is for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage(Command):
     """What all stages of the chain share."""
 
     workdir: Path
-    """Folder of the results; holds one folder per stage."""
-    preset: Preset = "demo"
-    """Defaults of all settings: tiny (seconds), demo (minutes), paper (GPUs), authors (paper, with their losses)."""
-    settings: Annotated[Settings, Flat] = dataclasses.field(default_factory=Settings)
+    """Folder of the results. It holds one folder per stage, and the settings of its last command."""
+    preset: str = dataclasses.field(default="demo", metadata=one_of(PRESETS))
+    """Settings to begin with: tiny, demo, paper or authors. They replace those of the workdir. tiny takes seconds, demo
+    minutes; paper has the published sizes, for GPUs; authors is paper with the losses of the authors' code. Default:
+    the settings of the workdir, or demo for a new one."""
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    given: frozenset[str] = dataclasses.field(default=frozenset(), metadata=NO_OPTION)
+    """Names of the fields that stand on the command line."""
+    beam_options: tuple[str, ...] = dataclasses.field(default=(), metadata=NO_OPTION)
+    """Words of the command line that are Beam's."""
+
+    def chain(self) -> "Chain":
+        """The chain of the workdir; the settings are kept there."""
+        from courier_tf.chain import Chain
+
+        require_usable(self.workdir)
+        chain = Chain(self.workdir, self.settings, self.beam_options)
+        chain.write_settings()
+        return chain
 
 
-@dataclasses.dataclass(frozen=True)
-class Run(Stage):
-    """The whole chain: raw logs and photos in, SavedModels and metrics out."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageOfRawData(Stage):
+    """What stages that read raw data share."""
 
-    raw: str = tyro.MISSING
-    """Folder or URI in the raw format."""
+    raw: str
+    """Folder or URI with the raw data: items, events and images."""
+
+    def chain(self) -> "Chain":
+        """As of all stages; the results must not lie in the raw data."""
+        require_outside(self.workdir, self.raw)
+        return super().chain()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shop(Command):
+    """Draw the simulated shop: raw data with photos, clicks and known tastes."""
+
+    out: Path = dataclasses.field(metadata=POSITIONAL)
+    """Folder to write."""
+    settings: ShopSettings = ShopSettings()
+
+    def run(self) -> None:
+        from courier_tf.shop import make_shop
+
+        print(make_shop(self.out, self.settings))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(StageOfRawData):
+    """Run the whole chain: raw logs and photos in, SavedModels and metrics out."""
+
+    takes_beam_options = True
     final: bool = False
-    """Read the test span too; each reading is counted."""
+    """Read the test span too. Each reading is counted."""
     server: str | None = None
-    """As of `courier export`."""
+    """HOST:PORT of a running server's gRPC. The server reads the bundle by itself; labels move once it has loaded what
+    they name."""
+
+    def run(self) -> None:
+        from courier_tf.commands import summary
+
+        summary.report(self.chain().run(self.raw, self.final, self.server), self.workdir)
 
 
-@dataclasses.dataclass(frozen=True)
-class Ingest(Stage):
-    """Raw logs and photos to TFRecords (Beam; takes Beam's own options too, such as --runner)."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ingest(StageOfRawData):
+    """Convert raw logs and photos to TFRecords (Beam)."""
 
-    raw: str = tyro.MISSING
-    """Folder or URI in the raw format."""
+    takes_beam_options = True
+
+    def run(self) -> None:
+        self.chain().ingest(self.raw)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretrain(Stage):
-    """TFRecords to an image encoder: supervised pre-training, then COURIER."""
+    """Train the image encoder: supervised pre-training, then the objective."""
+
+    def run(self) -> None:
+        self.chain().pretrain()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Embed(Stage):
-    """Items to embeddings (Beam; takes Beam's own options too)."""
+    """Embed the photo of every item (Beam)."""
+
+    takes_beam_options = True
+
+    def run(self) -> None:
+        self.chain().embed()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Cluster(Stage):
-    """Embeddings to cluster IDs."""
+    """Give every item a cluster ID."""
+
+    def run(self) -> None:
+        self.chain().cluster()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rank(Stage):
-    """Impressions to rankers, with and without looks; writes metrics.json."""
+    """Train rankers with and without image features, and write metrics.json."""
 
     final: bool = False
-    """Read the test span too; each reading is counted."""
+    """Read the test span too. Each reading is counted."""
+
+    def run(self) -> None:
+        from courier_tf.commands import summary
+
+        chain = self.chain()
+        chain.rank()
+        summary.report(chain.report(self.final), self.workdir)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(Stage):
-    """Trained models to SavedModels for TF Serving, and the bundle that a server is started with."""
+    """Write the trained models as SavedModels, and the bundle of the server."""
 
     promote: bool = False
-    """Make the newest versions the stable ones, if they pass the gate."""
+    """Make the newest versions stable if they pass the checks."""
     roll_back: bool = False
-    """Export nothing: make the versions before the stable ones the stable ones again."""
+    """Make the versions before the stable ones stable again. Nothing is exported."""
     withdraw: bool = False
-    """Export nothing: make the newest versions, the canary, no canary any more."""
+    """Take the label canary from the newest versions. Nothing is exported."""
     promote_withdrawn: bool = False
     """Let --promote take versions that were rolled back or withdrawn."""
     server: str | None = None
-    """host:port of the gRPC of a running server that reads the bundle by itself (Docker Compose, Kubernetes): labels
-    move once it has loaded what they name. Not needed for a tensorflow_model_server that `courier serve` started."""
+    """HOST:PORT of a running server's gRPC. The server reads the bundle by itself (Docker Compose, Kubernetes); labels
+    move once it has loaded what they name. A tensorflow_model_server that `courier serve` started does not need
+    this."""
     scann: bool = False
-    """Write similar_items by ScaNN, too, into models_scann/: needs a build of TensorFlow Serving with ScaNN's ops."""
+    """Write similar_items by ScaNN too, into models_scann/. It needs a TensorFlow Serving that was built with ScaNN."""
     warm_up_log: Path | None = None
-    """A log of requests (serving/request_log.py), a file or folder: new versions warm up with what was asked last."""
-    gate: Annotated[PromotionSettings, Flat] = dataclasses.field(default_factory=PromotionSettings)
+    """Log of requests: new versions warm up with its newest. It is a file or folder that `serving.client` wrote."""
+    tolerances: PromotionSettings = PromotionSettings()
+
+    def run(self) -> None:
+        from courier_tf.exporting import promotion
+
+        if self.roll_back or self.withdraw:
+            require_usable(self.workdir)
+            if self.roll_back:
+                promotion.roll_back(self.workdir, self.server)
+            if self.withdraw:
+                promotion.withdraw(self.workdir, self.server)
+            return
+        self.chain().export(self.scann, self.server, self.warm_up_log)
+        if self.promote:
+            promotion.promote(self.workdir, self.tolerances, self.server, self.promote_withdrawn)
 
 
-@dataclasses.dataclass(frozen=True)
-class Serve:
-    """Serve the exported models by TensorFlow Serving, if it is here, else by a local server with the same API."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(StageOfRawData):
+    """Run the variants of a grid with several seeds, and compare them with paired intervals."""
 
-    workdir: Path
-    """Workdir of a finished run."""
-    port: int = 8500
-    """Of gRPC."""
-    rest_port: int = 8501
-    """Of REST."""
-    server: Literal["auto", "tensorflow_model_server", "docker", "local"] = "auto"
-    """Which server; auto takes the first of these that is here."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment(Stage):
-    """Run the variants of a grid with several seeds; tables with paired intervals, and plots."""
-
-    grid: tyro.conf.Positional[str] = tyro.MISSING
-    """A grid: paper-methods, paper-modes, paper-ablations, open-questions, clusters, negatives, previous-day,
-    daily-retrain, or a JSON file with one."""
-    raw: str = tyro.MISSING
-    """Folder or URI in the raw format."""
+    grid: str = dataclasses.field(metadata=POSITIONAL)
+    """Name of a grid, or a JSON file with one. Names: paper-methods, paper-modes, paper-ablations, open-questions,
+    clusters, negatives, previous-day, daily-retrain."""
     seeds: tuple[int, ...] = ()
-    """Seeds of each variant. Default: the grid's."""
+    """Seeds of each variant. Default: those of the grid."""
     parallel: int = 1
     """Runs at a time. Fewer run where memory is short: each is assumed to need as much as the largest so far."""
     final: bool = False
-    """Measure on the test span; the reading of each run is counted."""
-    until: Until = "rank"
-    """pretrain: no rankers; encoders are compared by their held-out score on valid alone."""
+    """Measure on the test span. The reading of each run is counted."""
+    until: Literal["pretrain", "rank"] = "rank"
+    """Last stage. pretrain trains no rankers: encoders are compared by their held-out score on valid alone."""
     claims: Path | None = None
     """JSON file with claims about the gains, by grid. They are judged in results.md; the command fails where one does
     not hold."""
 
+    def run(self) -> None:
+        from courier_tf.commands.experiment import run_experiment
 
-@dataclasses.dataclass(frozen=True)
-class Predict:
+        run_experiment(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict(Command):
     """Ask an exported ranker, loaded as a server does, for click probabilities."""
 
     workdir: Path
     """Workdir of a finished run."""
     user: str
-    """User id; an unknown one is fine."""
+    """User id. An unknown one is fine."""
     candidates: tuple[str, ...]
     """Item ids to score."""
     history: tuple[str, ...] = ()
     """Item ids clicked before, oldest first."""
 
+    def run(self) -> None:
+        from courier_tf.commands.predict import predict
 
-@dataclasses.dataclass(frozen=True)
-class Similar:
+        predict(self.workdir, self.user, self.candidates, self.history)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Similar(Command):
     """Show the items that look most like given ones, by the embeddings of a run."""
 
     workdir: Path
@@ -160,63 +242,92 @@ class Similar:
     items: tuple[str, ...]
     """Item ids."""
     number: int = 10
-    """Similar items of each."""
+    """Similar items to show for each."""
     search: Literal["exact", "scann"] = "exact"
     """scann answers many items of a large catalogue faster, and misses a few."""
 
+    def run(self) -> None:
+        from courier_tf.commands.similar import similar
 
-@dataclasses.dataclass(frozen=True)
-class LoadTest:
-    """Send real requests to a server at a given rate, whether it keeps up or not; table, figures and plot."""
+        similar(self.workdir, self.items, self.number, self.search)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Serve(Command):
+    """Serve the exported models. TensorFlow Serving does it where it is installed, else a local server with its API."""
 
     workdir: Path
-    """Workdir of the models that are served; its warm-up requests are sent, unless there is a log."""
+    """Workdir of a finished run."""
+    port: int = 8500
+    """Port of gRPC."""
+    rest_port: int = 8501
+    """Port of REST."""
+    server: Literal["auto", "tensorflow_model_server", "docker", "local"] = "auto"
+    """Which server to start; auto takes the first that is installed."""
+
+    def run(self) -> None:
+        from courier_tf.commands.serve import serve
+
+        folders = (self.workdir / schema.BUNDLE_FOLDER, self.workdir / schema.MODELS_FOLDER)
+        serve(*folders, self.port, self.rest_port, self.server)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadTest(Command):
+    """Send real requests to a server at a given rate, whether it keeps up or not."""
+
+    workdir: Path
+    """Workdir of the models that are served. Their warm-up requests are sent, unless `log` is given."""
     log: Path | None = None
-    """Log of requests (serving/request_log.py): what is sent is drawn from it."""
+    """Log of requests to draw from. It is a file or folder that `serving.client` wrote."""
     target: str = "localhost:8500"
-    """Server, host:port of gRPC."""
+    """HOST:PORT of the server's gRPC."""
     label: Literal["stable", "canary"] = "stable"
-    """Versions that are asked."""
+    """Versions to ask."""
     models: tuple[str, ...] = ()
-    """Models that are asked. Default: every model of the bundle."""
+    """Models to ask. Default: every model of the bundle."""
     rate: float = 20.0
     """Requests per second."""
     seconds: float = 30.0
-    """How long."""
+    """Duration of the test."""
     timeout_seconds: float = 10.0
     """Deadline of a request."""
     out: Path | None = None
-    """Folder for figures and plot; the default is serving/load_test in the workdir."""
+    """Folder for the figures and the plot. Default: serving/load_test in the workdir."""
+
+    def run(self) -> None:
+        from courier_tf.commands.load_test import run_load_test
+
+        run_load_test(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class Skew:
-    """Compare a log of requests (serving/request_log.py) with the training data and the trained ranker."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Skew(Command):
+    """Compare a log of requests with the training data and the trained ranker."""
 
     workdir: Path
     """Workdir of the models that were served."""
     log: Path
-    """The log: a file, or the folder."""
+    """Log of requests. It is a file or folder that `serving.client` wrote."""
+
+    def run(self) -> None:
+        from courier_tf.commands.skew import skew
+
+        skew(self.workdir, self.log)
 
 
-COMMANDS = (
-    Shop,
-    Run,
-    Ingest,
-    Pretrain,
-    Embed,
-    Cluster,
-    Rank,
-    Export,
-    Experiment,
-    Predict,
-    Similar,
-    Serve,
-    LoadTest,
-    Skew,
-)
-
-
-def command_name(command: type) -> str:
-    """LoadTest is the command load-test."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower()
+#: Group -> word of the command line -> command. `courier --help` shows them in this order.
+GROUPS: dict[str, dict[str, type[Command]]] = {
+    "the chain": {
+        "run": Run,
+        "ingest": Ingest,
+        "pretrain": Pretrain,
+        "embed": Embed,
+        "cluster": Cluster,
+        "rank": Rank,
+        "export": Export,
+    },
+    "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest, "skew": Skew},
+    "data and experiments": {"shop": Shop, "experiment": Experiment},
+}
+COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

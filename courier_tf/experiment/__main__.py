@@ -1,23 +1,23 @@
 """The process of one run of a grid: `python -m courier_tf.experiment RUN_FILE`, started by `run_grid.py`."""
 
-import logging
 import signal
 import sys
 from pathlib import Path
 
-from courier_tf.process import prepare
+from courier_tf.process import prepare, shown_logs
 
 
 def main() -> None:
     """Executes the run that RUN_FILE, a `run.Run` as JSON, describes."""
-    # SIGTERM raises SystemExit, so that the stages note the seconds that they took until then.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Signals raise SystemExit, so that the stages note the seconds that they took until then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     prepare()
-    from courier_tf.experiment.execute import execute
-    from courier_tf.experiment.run import Run
+    with shown_logs():
+        from courier_tf.experiment.execute import execute
+        from courier_tf.experiment.run import Run
 
-    execute(Run.from_json(Path(sys.argv[1]).read_text()))
+        execute(Run.from_json(Path(sys.argv[1]).read_text()))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
-
-import tyro
+from typing import Any, get_type_hints
 
 from courier_tf.settings.checked import SettingsError, require_type
 from courier_tf.settings.stages import (
@@ -42,13 +40,12 @@ class Settings:
     """
 
     seed: int = 0
-    """Seed of weights, shuffling, clustering; negatives have one of their own."""
-    # The empty name keeps the options free of prefixes.
-    ingest: Annotated[IngestSettings, tyro.conf.arg(name="")] = IngestSettings()
-    pretrain: Annotated[PretrainSettings, tyro.conf.arg(name="")] = PretrainSettings()
-    embed: Annotated[EmbedSettings, tyro.conf.arg(name="")] = EmbedSettings()
-    cluster: Annotated[ClusterSettings, tyro.conf.arg(name="")] = ClusterSettings()
-    rank: Annotated[RankSettings, tyro.conf.arg(name="")] = RankSettings()
+    """Seed of weights, shuffling and clustering. Negatives have a seed of their own."""
+    ingest: IngestSettings = IngestSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    embed: EmbedSettings = EmbedSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    rank: RankSettings = RankSettings()
 
     def __post_init__(self) -> None:
         kept = self.ingest.history_kept

@@ -17,25 +17,27 @@ class IngestSettings(Checked):
     """Raw logs and photos to TFRecords."""
 
     valid_from: str | None = None
-    """First day of the valid span, YYYY-MM-DD (UTC). Default: that before which there are most nearly 80 % of the
-    events."""
+    """First day of the valid span, YYYY-MM-DD (UTC). Default: the day that leaves closest to 80 % of the events before
+    it."""
     test_from: str | None = None
-    """First day of the test span. Default: the same with 90 %."""
+    """First day of the test span, YYYY-MM-DD (UTC). Default: the day that leaves closest to 90 % of the events before
+    it."""
     history_ties: Literal["strict", "log_order"] = "strict"
-    """log_order: in pre-training rows the history of a click holds all clicks before it by time and place in the log,
-    also those of the same timestamp; strict: those before its page view. Impressions are always strict."""
+    """Clicks that a history holds where timestamps are equal. strict: those before the page view. log_order: in
+    pre-training rows also those that stand before the click in the log, with the same timestamp; impressions are always
+    strict."""
     negatives: Literal["popularity", "uniform"] = "popularity"
-    """Positives-only logs. popularity: negatives are drawn from the events of the same day (where these are fewer than
-    1,000, of the days before, too); uniform: from all items there are by then."""
+    """Where negatives come from in a positives-only log. popularity: from the events of the same day, and of the days
+    before where these are fewer than 1,000. uniform: from all items that exist by then."""
     negatives_per_positive: int = 4
-    """Positives-only logs: negatives drawn for each positive."""
+    """Negatives drawn for each positive of a positives-only log."""
     negatives_seed: int = 17
-    """Seed of that draw; apart from the run's seed, so that every run sees the same negatives."""
+    """Seed of that draw. It is apart from the seed of the run, so that every run sees the same negatives."""
     image_size: int = 64
     """Side of the stored photos, in pixels."""
     inline_photos: bool = False
-    """Put the photos inside the pre-training rows, too: the objective then reads them in the order of the rows and
-    looks none up in memory (supervised pre-training and the held-out score still do)."""
+    """Store the photos inside the pre-training rows too. The objective then reads them in the order of the rows and
+    keeps no photos in memory; supervised pre-training and the held-out score still do."""
     page_view_size: int = 5
     """Items of a pre-training row (P of the paper)."""
     history_kept: int = 20
@@ -43,13 +45,13 @@ class IngestSettings(Checked):
     shards: int = 4
     """TFRecord files per split. A worker holds one in memory while it writes: take more for a large log."""
     max_reject_fraction: float = 0.01
-    """More rejected records than this (of the items, the events or the photos) fail the job."""
+    """Fail above this fraction of rejected items, events or photos."""
     item_columns: tuple[str, ...] = ()
-    """Catalogue columns that supervised pre-training and the ranker use. Default: category and each with 2 to 1000
+    """Catalogue columns for supervised pre-training and rankers. Default: category and each column with 2 to 1000
     values."""
     repeat_columns: tuple[str, ...] = ()
-    """Catalogue columns in which a shared value makes a candidate a repeat of a history item, as the item itself does:
-    the headline leaves repeats out."""
+    """Catalogue columns in which a shared value makes a repeat. A candidate that shares such a value with a history
+    item counts as a repeat of it, as the item itself does. The slice new_to_user leaves repeats out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,33 +65,34 @@ class PretrainSettings(Checked):
     """Start from this instead of supervised pre-training: a former pretrain stage's directory, or a file with Swin
     weights (torchvision's or the official layout, .pth or .safetensors)."""
     backbone: Literal["nano", "tiny", "small", "base"] = "nano"
-    """Swin preset."""
+    """Size of the Swin backbone."""
     embedding_dim: int = 256
     """Width of the image embedding."""
     reconstruction: Literal["multi_head", "weighted_sum", "self_attention", "mean"] = "weighted_sum"
-    """How a page-view item is rebuilt from the history; the last two are ablations that do not look at it."""
+    """How an item is reconstructed from the history. self_attention and mean are ablations that do not look at the
+    item."""
     contrast_with: Literal["all_page_views", "clicked_only", "popularity_corrected", "other_users", "other_times"] = (
         "all_page_views"
     )
-    """Which page-view slots of the global batch a clicked item is told from."""
+    """Page-view slots that a clicked item is contrasted with."""
     copied_targets: bool = False
-    """Keep clicked items that stand in their history, where copying solves the task."""
+    """Keep clicked items that are in their own history. Copying solves the task for them."""
     accidental_negatives: bool = False
-    """Let other slots with the clicked item itself be negatives."""
+    """Let other slots with the clicked item be its negatives."""
     courier_losses: tuple[Literal["contrastive", "click", "history"], ...] = ("contrastive",)
-    """What the objective courier adds up: the paper's contrastive loss, and of the authors' code a head that predicts
-    the click and a contrastive loss of the newest history item."""
+    """Losses that courier adds up. contrastive is the paper's. click and history are from the authors' code: a head
+    that predicts the click, and a contrastive loss of the newest history item."""
     projection_head: bool = False
-    """Let courier's losses see a small MLP of the embeddings, which is thrown away after training (ablation)."""
+    """Put an MLP between the embeddings and the losses (ablation). It is thrown away after training."""
     pretrain_where: str | None = None
-    """COLUMN=VALUE: only clicks on items with this value of a catalogue column teach the objective, and page views
-    without such a click are left out. Supervised pre-training sees all items."""
+    """COLUMN=VALUE: learn from clicks on such items alone. Page views without such a click are left out. Supervised
+    pre-training sees all items."""
     history_length: int = 5
     """Most recent history items used (H of the paper)."""
     temperature: float | None = None
-    """tau of the objective's softmax. Default: the objective's own (0.05 for courier)."""
+    """Temperature of the softmax (tau of the paper). Default: the objective's own, 0.05 for courier."""
     drop_path: float = 0.05
-    """Stochastic depth of the last block; earlier blocks less, linearly."""
+    """Stochastic depth of the last block. Earlier blocks have less, linearly."""
     precision: Precision = "float32"
     """Keras mixed-precision policy."""
     supervised_steps: int = 250
@@ -109,11 +112,11 @@ class PretrainSettings(Checked):
     checkpoint_every: int = 50
     """Steps between checkpoints."""
     encode_chunk: int = 0
-    """Photos embedded at a time by GradCache, so that memory does not grow with the batch; 0: all at once."""
+    """Photos embedded at a time, by GradCache; 0: all at once. Memory then does not grow with the batch."""
     recompute: bool = False
-    """Compute each block of the encoder again on the way back: less memory, more time."""
+    """Save memory by computing blocks again on the way back. Training takes more time."""
     replicas: int = 0
-    """GPUs that pre-training uses; 0: all there are (the CPU if none)."""
+    """GPUs for pre-training; 0: all (the CPU if there is none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,28 +148,29 @@ class ClusterSettings(Checked):
     """Embeddings to cluster IDs."""
 
     clusters: int = 32
-    """Number of centroids. More of them see finer (colour and cut rather than kind), but each then has fewer clicks to
-    learn from, and IDs stay less well after a retrain. Try numbers between the square root of that of the items and a
+    """Number of clusters. More clusters see finer (colour and cut rather than kind), but each then has fewer clicks to
+    learn from, and IDs stay less well after a retrain. Try numbers between the square root of the number of items and a
     twentieth of it; choose by the gain on valid."""
     algorithm: Literal["kmeans", "online", "residual", "incremental", "agglomerative", "hdbscan"] = "kmeans"
-    """kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster; online: one pass over all items
-    (the paper's choice); residual: kmeans, again on what is left over, `levels` times; incremental: nothing is learned,
-    the items of `previous` keep their IDs and new ones are assigned by its codebook; to compare with, on at most
-    20,000 items: agglomerative, and hdbscan, which finds the number of clusters by itself."""
+    """How clusters are learned. kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster.
+    online: one pass over all items (the paper's choice). residual: kmeans, again on what is left over, `levels` times.
+    incremental: nothing is learned; the items of `previous` keep their IDs, and new ones are assigned by its codebook.
+    To compare with, on at most 20,000 items: agglomerative, and hdbscan, which finds the number of clusters by
+    itself."""
     levels: int = 3
     """residual: codes of an item, coarse to fine. The cluster ID is the first."""
     cluster_steps: int = 25
-    """kmeans, residual: most steps; it ends where next to nothing moves any more."""
+    """kmeans, residual: most steps. Learning ends earlier where next to nothing moves any more."""
     cluster_batch_size: int = 4096
     """online: embeddings between two moves of the centroids."""
     search: Literal["exact", "scann"] = "exact"
-    """How items find their centroids: scann is faster with thousands of clusters, and misses less than one in 100."""
+    """How items find their centroids. scann is faster with thousands of clusters, and misses less than one in 100."""
     previous: str | None = None
     """Directory of a former cluster stage: its IDs are kept, as far as its items stay together. Learning starts from
     where its items are now."""
     stay: float = 0.3
-    """With previous: an item leaves its cluster only if another is nearer by this share of the squared distance. 0: as
-    soon as one is nearer; 1: never. The more they stay, the less tight the clusters are."""
+    """With previous: how much nearer a cluster must be to move an item. It is a share of the squared distance. 0: as
+    soon as one is nearer; 1: never. The more items stay, the less tight the clusters are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,51 +183,52 @@ class RankSettings(Checked):
     """Impressions and cluster IDs to a click probability."""
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
-    """Image features to compare, each in a ranker of its own: none; cluster_id (codes of all levels, with what their
+    """Image features to compare, each in a ranker of its own. none; cluster_id (codes of all levels, with what their
     centroids say), plain_cluster_id (the bare ID, as in the paper), vector (the embedding), simscore (its cosine with
     the history), or several joined by +. With _permuted at its end a mode is a control: it gets the visual features of
     other items. The last mode that is no control is exported."""
     rank_columns: tuple[str, ...] = ()
-    """Catalogue columns the ranker uses, beside the category, which it always does. Default: those of the ingest."""
+    """Catalogue columns that rankers use beside the category. Default: those of ingest."""
     rank_category_gate: bool = True
-    """Put the image features behind a trainable gate per category, which can switch them off where they harm."""
+    """Let a category gate switch image features off. It is trained, and closes in categories where they harm."""
     rank_cross_layers: int = 0
     """Layers of DCN-v2 before the MLP."""
     rank_hash_buckets: int = 0
-    """Rows that the ids of users, and of items, are hashed into where there are too many to keep; 0: a row of each."""
+    """Rows to hash the ids of users, and of items, into; 0: no hashing."""
     rank_min_item_impressions: int = 1
-    """Items that the log shows less often in the train span have no embedding of their own, and are known by their
-    columns and looks (in a positives-only log: items with fewer positives). Raise it where negatives are drawn by
-    popularity: then an item's own clicks tell little beyond chance. Negatives that were sampled do not count: with
-    `negatives=uniform` all training rows of an item that nobody has taken are negative, and new items seem so, too."""
+    """Impressions below which an item has no own embedding. Items that the train span shows less often are known by
+    their columns and visual features (in a positives-only log: items with fewer positives). Raise it where negatives
+    are drawn by popularity: an item's own clicks then tell little beyond chance. Sampled negatives do not count: with
+    `negatives=uniform` all training rows of an item that nobody has taken are negative, and new items seem so too."""
     rank_min_user_page_views: int = 2
-    """Users with fewer page views in the train span share the embedding of the unknown user: what one page view alone
-    tells of a user helps to predict that page view and no other. Users whose ids are hashed are not counted."""
+    """Page views below which a user has no own embedding. Such users share that of the unknown user: one page view
+    helps to predict itself and no other. Users whose ids are hashed are not counted."""
     rank_init: str | None = None
     """Start from the rankers of a former rank stage (its directory), as a daily retraining does: what belongs to the
     same user, item or value is taken over. It must not know more of the future than this one."""
     rank_slice_columns: tuple[str, ...] = (schema.CATEGORY,)
-    """Catalogue columns by whose most frequent values the metrics are sliced."""
+    """Catalogue columns by whose frequent values metrics are sliced."""
     rank_history_length: int = 20
-    """Most recent history items the ranker looks at."""
+    """Most recent history items that rankers use."""
     rank_dim: int = 16
     """Width of each ID embedding."""
     rank_epochs: int = 3
-    """Most passes over the train impressions; the best on valid is kept."""
+    """Most passes over the train impressions. The best on valid is kept."""
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
     rank_learning_rates: tuple[float, ...] = (1e-3,)
-    """Learning rates of Adam to try: each ranker is trained with each, and the best on valid is kept, so that all image
+    """Learning rates of Adam to try. Each ranker is trained with each, and the best on valid is kept, so that all image
     features are tuned alike."""
     rank_starts: int = 1
-    """Rankers trained per image feature, from different random weights: metrics are their means, the best on valid is
+    """Rankers per image feature, from different random weights. Metrics are their means, and the best on valid is
     exported. One alone cannot show gains below half a point."""
     rank_checkpoint_every: int = 1000
-    """Steps between checkpoints, from which an interrupted training goes on; one more after each pass."""
+    """Steps between checkpoints. There is one more after each pass."""
     rank_precision: Precision = "float32"
-    """Keras mixed-precision policy. On a CPU TensorFlow adds up the gradients of biases in it, too: float32 there."""
+    """Keras mixed-precision policy. On a CPU TensorFlow adds up the gradients of biases in it too: take float32
+    there."""
     rank_replicas: int = 0
-    """GPUs that the rankers use; 0: all there are (the CPU if none)."""
+    """GPUs for rankers; 0: all (the CPU if there is none)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,6 +247,6 @@ class PromotionSettings(Checked):
     """How much worse than the stable version a new one may be on the valid span, to be promoted."""
 
     auc_tolerance: float = 0.002
-    """Loss of AUC."""
+    """Most that the AUC on valid may fall."""
     calibration_tolerance: float = 0.05
-    """Growth of |log(mean probability / share of clicks)|."""
+    """Most that |log(mean probability / share of clicks)| may grow."""

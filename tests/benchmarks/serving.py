@@ -28,7 +28,8 @@ from rich.table import Table
 
 from courier_tf import schema
 from courier_tf.chain import Chain
-from courier_tf.commands.load_test import load_test, summarise
+from courier_tf.commands.load_report import summarise
+from courier_tf.commands.load_test import load_test
 from courier_tf.exporting.ctr_ranker import ranker_requests
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.samples import photo_requests

@@ -1,4 +1,4 @@
-"""Load tests against a server that stalls, their figures by NumPy; and what a request log holds."""
+"""Load tests against a server that stalls; and what a request log holds."""
 
 import json
 import threading
@@ -14,15 +14,13 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
+from courier_tf.commands.load_report import report
 from courier_tf.commands.load_test import (
     LoadTestError,
-    Sent,
     kind_of,
     load_test,
     logged_requests,
-    report,
     server_at,
-    summarise,
     warm_up_requests,
 )
 from courier_tf.exporting import registry
@@ -32,22 +30,6 @@ from serving.client import contract
 from serving.client.request_log import RequestLog, RequestLogError, read_log
 from serving.local.local_server import LocalServer
 from tests.servers import write_log
-
-
-def test_figures_by_numpy():
-    rng = np.random.default_rng(0)
-    latency = rng.exponential(0.01, 200)
-    sent = [Sent("ab"[n % 2], n / 100, value, "OK" if n % 10 else "UNAVAILABLE") for n, value in enumerate(latency)]
-    found = summarise(sent, 2.0)
-    good = np.array([n % 10 != 0 for n in range(200)])
-    for p in (50, 95, 99):
-        assert found["all"][f"p{p}_ms"] == pytest.approx(1000 * np.percentile(latency[good], p))
-    assert found["all"]["errors"] == {"UNAVAILABLE": 20} and found["all"]["requests"] == 200
-    assert found["all"]["answers_per_second"] == pytest.approx(90)  # Of two seconds.
-    assert found["a"]["requests"] == 100 and found["b"]["errors"] == {}
-    assert summarise([Sent("a", 0, 1, "INTERNAL")], 1.0)["a"]["p50_ms"] is None
-    behind = summarise([Sent("a", 0, 0.1, "OK"), Sent("a", 1, 3, "OK")], 2.0)
-    assert behind["a"]["answers_per_second"] == pytest.approx(2 / 4)  # The last answer came after four seconds.
 
 
 class Stalling(PredictionServiceServicer):
@@ -74,13 +56,13 @@ def test_a_stall_is_charged_to_every_request_that_waited():
     request = predict_request(model_spec("m", "s"), {"x": np.zeros([3, 2], np.float32)})
     sent = load_test(target, [request], rate=100, seconds=1, timeout_seconds=5)
     server.stop(0)
-    assert len(sent) == 100 and {one.kind for one in sent} == {"m s 3x2"}
-    dues = np.array([one.due for one in sent])
+    assert len(sent) == 100 and {request.kind for request in sent} == {"m s 3x2"}
+    dues = np.array([request.due for request in sent])
     assert (np.diff(dues) >= 0).all() and dues[0] >= 0 and 0.9 < dues[-1] <= 1
     assert 0 < max(stalling.left) <= 5 * 1.03  # gRPC sends times up to 3 % too long.
-    waited = [one.latency for one in sent if dues[9] < one.due < dues[9] + 0.4]
+    waited = [request.latency for request in sent if dues[9] < request.due < dues[9] + 0.4]
     assert len(waited) > 20 and min(waited) > 0.05
-    assert [one.code for one in sent].count("UNAVAILABLE") == 1
+    assert [request.code for request in sent].count("UNAVAILABLE") == 1
     with pytest.raises(LoadTestError, match="no requests"):
         load_test(target, [], 1, 1, 1)
 
@@ -109,7 +91,9 @@ def test_what_is_not_answered_in_time_is_an_error():
     sent = load_test(target, [request], rate=10, seconds=0.3, timeout_seconds=0.2)
     ended.set()
     server.stop(0)
-    assert [one.code for one in sent] == ["DEADLINE_EXCEEDED"] * 3 and min(one.latency for one in sent) > 0.1
+    assert [request.code for request in sent] == ["DEADLINE_EXCEEDED"] * 3 and min(
+        request.latency for request in sent
+    ) > 0.1
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +108,8 @@ def test_all_models_under_load(shop, server, tmp_path, capsys):
     assert len({kind_of(request) for request in requests}) == len(requests) == 32 - 6  # Less classify and regress.
     target = f"localhost:{server.port}"
     sent = load_test(target, requests, rate=40, seconds=1.5, timeout_seconds=30)
-    found = report(sent, target, server_at(target), 40, 1.5, tmp_path)
-    assert found["kinds"]["all"]["errors"] == {} and found["kinds"]["all"]["requests"] == 60
+    figures = report(sent, target, server_at(target), 40, 1.5, tmp_path).kinds["all"]
+    assert figures["errors"] == {} and figures["requests"] == 60
     assert "courier local server, not TensorFlow Serving" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / "load_test.json").exists() and (tmp_path / "load_test.png").stat().st_size > 10_000
 

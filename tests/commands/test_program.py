@@ -1,4 +1,4 @@
-"""The command line: words that make no sense, help, presets."""
+"""The command line: words that make no sense, presets, what is started at once."""
 
 import subprocess
 import sys
@@ -6,53 +6,141 @@ import sys
 import pytest
 
 from courier_tf.commands import program
+from courier_tf.commands.options import COMMANDS
 from courier_tf.settings import Settings
 from courier_tf.settings.presets import PRESETS
 
 
 @pytest.mark.parametrize(
-    "words, answer",
+    "words, code, answer",
     [
-        (["rum"], "Did you mean 'run'"),
-        (["run", "--raw", "x", "--workdir", "y", "--cluster", "5"], "--clusters"),
-        (["run", "--raw", "nowhere", "--workdir", "{}"], "nowhere is empty or does not exist"),
-        (["run", "--raw", "{}/..", "--workdir", "{}"], "lies in the raw folder"),
-        (["ingest", "--raw", "{}", "--workdir", "{}"], "lies in the raw folder"),
-        (["rank", "--workdir", "{}[1]"], "in a path for a pattern"),
-        (["run", "--raw", "x", "--workdir", "{}", "--history-kept", "9"], "rank_history_length=20, but histories are"),
-        (["cluster", "--workdir", "{}"], "Run 'courier ingest' first"),
-        (["shop", "{}", "--visual-signal", "7"], "visual_signal must lie between 0 and 1"),
-        (["pretrain", "--workdir", "{}", "--checkpoint-every", "0"], "checkpoint_every must lie between 1 and"),
-        (["pretrain", "--workdir", "{}", "--objective", "simcse", "--drop-path", "0"], "drop_path must be above 0"),
-        (["rank", "--workdir", "{}", "--rank-modes", "cluster_id_permuted"], "rank_modes must name a mode that can be"),
+        (["rum"], 2, "courier: there is no command 'rum'. Did you mean 'run'?"),
+        (["--rum"], 2, "courier: there is no option '--rum' before the command"),
         (
-            ["rank", "--workdir", "{}", "--rank-modes", "none", "cluster_id+looks"],
-            "there is no mode 'cluster_id+looks'",
+            ["run", "--raw", "x", "--workdir", "y", "--cluster", "5"],
+            2,
+            "courier: there is no option '--cluster'. Did you mean '--clusters'?\n",
         ),
+        (["rank", "--workdri", "y"], 2, "there is no option '--workdri'. Did you mean '--workdir'?"),
+        (["rank", "--workdir", "y", "--rank-category-gat"], 2, "Did you mean '--rank-category-gate'?"),
+        (["rank", "--workdir", "y", "--xyz", "1"], 2, "there is no option '--xyz'. 'courier rank --help'"),
+        (["cluster", "--workdir", "y", "5"], 2, "'5' belongs to no option"),
+        (["cluster"], 2, "courier: --workdir must be given"),
+        (["run", "--final"], 2, "courier: --workdir, --raw must be given"),
+        (["experiment", "--workdir", "y", "--raw", "x"], 2, "courier: GRID must be given"),
+        (["cluster", "--workdir", "y", "--clusters"], 2, "--clusters: expected one argument"),
+        (["cluster", "--workdir", "y", "--clusters", "many"], 2, "--clusters: 'many' is not a whole number"),
+        (["cluster", "--workdir", "y", "--stay", "long"], 2, "--stay: 'long' is not a number"),
+        (["cluster", "--workdir", "y", "--search", "scan"], 2, "--search: there is no 'scan'. Did you mean 'scann'?"),
+        (["cluster", "--workdir", "y", "--preset", "dem"], 2, "Did you mean 'demo'? Choices: tiny, demo"),
+        (["cluster", "--workdir", "y", "--log-level", "warn"], 2, "--log-level: there is no 'warn'. Did you mean"),
+        (["run", "--raw", "nowhere", "--workdir", "{}"], 1, "nowhere is empty or does not exist"),
+        (["run", "--raw", "{}/..", "--workdir", "{}"], 1, "lies in the raw folder"),
+        (["ingest", "--raw", "{}", "--workdir", "{}"], 1, "lies in the raw folder"),
+        (["rank", "--workdir", "{}[1]"], 1, "in a path for a pattern"),
+        (["run", "--raw", "x", "--workdir", "{}", "--history-kept", "9"], 1, "rank_history_length=20, but histories"),
+        (["cluster", "--workdir", "{}"], 1, "Run 'courier ingest' first"),
+        (["shop", "{}", "--visual-signal", "7"], 1, "visual_signal must lie between 0 and 1"),
+        (["pretrain", "--workdir", "{}", "--checkpoint-every", "0"], 1, "checkpoint_every must lie between 1 and"),
+        (["pretrain", "--workdir", "{}", "--objective", "simcse", "--drop-path", "0"], 1, "drop_path must be above 0"),
+        (["rank", "--workdir", "{}", "--rank-modes", "cluster_id_permuted"], 1, "rank_modes must name a mode that can"),
+        (["rank", "--workdir", "{}", "--rank-modes", "none", "cluster_id+x"], 1, "there is no mode 'cluster_id+x'"),
     ],
 )
-def test_wrong_words_get_an_answer_and_no_traceback(tmp_path, words, answer):
-    command = [sys.executable, "-m", "courier_tf", *(word.format(tmp_path / "w") for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode != 0 and answer in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+def test_wrong_words_get_one_line(tmp_path, capsys, words, code, answer):
+    with pytest.raises(program.ProgramExit) as stopped:
+        program.main([word.format(tmp_path / "w") for word in words])
+    printed = capsys.readouterr().err
+    assert stopped.value.code == code
+    assert answer in printed and printed.startswith("courier: ") and printed.count("\n") == 1
 
 
-def test_help_names_every_command(capsys):
-    with pytest.raises(SystemExit):
-        program.main(["--help"])
-    printed = capsys.readouterr().out
-    assert all(program.command_name(command) in printed for command in program.COMMANDS) and "load-test" in printed
+def test_a_typing_error_imports_nothing_heavy():
+    """Neither TensorFlow nor Beam nor pandas, which take seconds."""
+    code = (
+        "import sys\n"
+        "from courier_tf.commands.program import main\n"
+        "try: main(['run', '--raw', 'x', '--workdir', 'y', '--cluster', '5'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(str({'numpy', 'pandas', 'tensorflow', 'apache_beam', 'typeguard', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "set()"
 
 
-def test_every_preset_can_be_chosen(tmp_path, capsys):
-    """Each is offered, and its settings are valid: the run gets as far as the missing data."""
-    with pytest.raises(SystemExit):
-        program.main(["run", "--help"])
-    assert "{" + ",".join(PRESETS) + "}" in capsys.readouterr().out
+def test_no_option_of_beams_is_taken_for_a_misspelling_of_ours():
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from beam_jobs.options import _OptionParser
+    from courier_tf.commands import parsing
+
+    parser = _OptionParser(allow_abbrev=False, add_help=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    for command in COMMANDS.values():
+        ours = list(parsing.options_of(command))
+        if command.takes_beam_options:
+            near = {flag: parsing.misspelled(flag, ours) for flag in parser._option_string_actions if flag[:2] == "--"}
+            assert {flag: option for flag, option in near.items() if option} == {}
+
+
+def test_options_of_beam_are_told_apart():
+    words = [
+        "ingest",
+        "--workdir",
+        "w",
+        "--runner",
+        "FlinkRunner",
+        "--raw",
+        "r",
+        "--direct_num_workers=2",
+        "--shards",
+        "3",
+    ]
+    command = program.read(words)
+    assert command.beam_options == ("--runner", "FlinkRunner", "--direct_num_workers=2")
+    assert command.settings.ingest.shards == 3 and command.raw == "r"
+    with pytest.raises(program.UsageError, match="no option '--nonsense'"):
+        program.read([*words, "--nonsense", "1"])
+
+
+def test_every_preset_can_be_chosen(tmp_path):
+    """Its settings are valid: the run gets as far as the missing data."""
     for preset in PRESETS:
         with pytest.raises(SystemExit, match="is empty or does not exist"):
             program.main(
                 ["run", "--raw", str(tmp_path / "none"), "--preset", preset, "--workdir", str(tmp_path / preset)]
             )
         assert Settings.from_json((tmp_path / preset / "settings.json").read_text()) == PRESETS[preset]
+
+
+def test_a_workdir_keeps_its_settings_until_they_are_changed(tmp_path):
+    words = ["cluster", "--workdir", str(tmp_path)]
+    command = program.read([*words, "--preset", "tiny", "--clusters", "9", "--init", "None", "--seed", "4"])
+    (tmp_path / "settings.json").write_text(command.settings.to_json())
+    again = program.read([*words, "--levels=4"])
+    assert again.settings.cluster.clusters == 9 and again.settings.seed == 4 and again.settings.pretrain.init is None
+    assert again.settings.cluster.levels == 4 and again.given == {"workdir", "levels"}
+    assert program.read([*words, "--preset", "demo"]).settings == PRESETS["demo"]
+
+
+def test_words_of_all_kinds():
+    words = ["rank", "--workdir", "w", "--rank_modes", "none", "vector", "--no-rank-category-gate", "--final"]
+    command = program.read([*words, "--rank-learning-rates", "1e-3", "2e-3", "--item-columns", "--rank-columns", "a"])
+    assert command.final and not command.settings.rank.rank_category_gate
+    assert command.settings.rank.rank_modes == ("none", "vector")
+    assert command.settings.rank.rank_learning_rates == (1e-3, 2e-3)
+    assert command.settings.ingest.item_columns == () and command.settings.rank.rank_columns == ("a",)
+
+
+def test_messages_are_set_before_or_after_the_command(tmp_path, capsys):
+    (tmp_path / "settings.json").write_text("{")
+    for words in (
+        ["--log-json", "cluster", "--workdir", str(tmp_path)],
+        ["cluster", "--workdir", str(tmp_path), "--log-json"],
+    ):
+        with pytest.raises(SystemExit):
+            program.main(words)
+        assert (
+            '"level": "error", "logger": "courier", "message": "these are not the settings' in capsys.readouterr().err
+        )

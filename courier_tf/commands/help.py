@@ -1,0 +1,255 @@
+"""The help texts: the commands on one screen, the options of one command on one screen, all options with all words."""
+
+import dataclasses
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+
+import courier_tf
+from courier_tf.commands import options as commands
+from courier_tf.commands.parsing import Option, options_of
+from courier_tf.settings import (
+    ClusterSettings,
+    EmbedSettings,
+    IngestSettings,
+    PretrainSettings,
+    PromotionSettings,
+    RankSettings,
+    Settings,
+)
+from courier_tf.settings.shop import ShopSettings
+
+WIDEST = 120
+INDENT = "  "
+MOST_CHOICES = 20  # Characters of choices that stand beside the name of an option.
+
+#: Settings of a stage -> heading -> fields, in the order of the help. Fields that stand nowhere come first, under the
+#: name of the stage.
+HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
+    IngestSettings: {
+        "negatives of a positives-only log": ("negatives", "negatives_per_positive", "negatives_seed"),
+        "files": ("shards", "inline_photos", "max_reject_fraction"),
+    },
+    PretrainSettings: {
+        "the objective courier": (
+            "reconstruction",
+            "contrast_with",
+            "courier_losses",
+            "history_length",
+            "projection_head",
+            "copied_targets",
+            "accidental_negatives",
+        ),
+        "supervised pre-training": ("supervised_steps", "supervised_batch_size", "supervised_learning_rate"),
+        "training": (
+            "pretrain_steps",
+            "pretrain_batch_rows",
+            "pretrain_learning_rate",
+            "weight_decay",
+            "checkpoint_every",
+            "encode_chunk",
+            "recompute",
+            "precision",
+            "replicas",
+        ),
+    },
+    RankSettings: {
+        "training": (
+            "rank_epochs",
+            "rank_batch_size",
+            "rank_learning_rates",
+            "rank_starts",
+            "rank_checkpoint_every",
+            "rank_precision",
+            "rank_replicas",
+        ),
+    },
+}
+PREVIOUS = "starting from a previous run"
+#: Fields of any stage that say what it starts from.
+PREVIOUS_FIELDS = ("init", "previous", "stay", "rank_init")
+
+#: The settings that `courier run --help` shows: those that real data needs first.
+FIRST_SETTINGS = (
+    "objective",
+    "supervised_steps",
+    "supervised_learning_rate",
+    "clusters",
+    "rank_modes",
+    "rank_epochs",
+    "rank_starts",
+    "rank_min_item_impressions",
+    "rank_min_user_page_views",
+    "history_ties",
+    "valid_from",
+    "test_from",
+)
+#: Command -> the settings that are its own.
+OWN_SETTINGS: dict[type[commands.Command], type] = {
+    commands.Ingest: IngestSettings,
+    commands.Pretrain: PretrainSettings,
+    commands.Embed: EmbedSettings,
+    commands.Cluster: ClusterSettings,
+    commands.Rank: RankSettings,
+}
+TITLES: dict[type, str] = {
+    IngestSettings: "ingest",
+    PretrainSettings: "pretrain",
+    EmbedSettings: "embed",
+    ClusterSettings: "cluster",
+    RankSettings: "rank",
+    PromotionSettings: "promotion checks",
+    ShopSettings: "shop",
+    Settings: "workdir",
+    commands.Stage: "workdir",
+}
+LOG_HELP = (
+    ("--log-level NAME", "Least severe messages to show: debug, info, warning, error. (info)"),
+    ("--log-json", "Write messages to stderr as JSON, one object per line."),
+)
+
+
+def overview() -> str:
+    """What `courier --help` prints: every command with one line."""
+    lines = ["usage: courier COMMAND [options]", "", f"COURIER {courier_tf.__version__}: visual recommendation."]
+    left = max(len(name) for name, _ in LOG_HELP)
+    for heading, group in commands.GROUPS.items():
+        lines += ["", f"{heading}:"]
+        rows = [(word, _summary(command.__doc__ or "")) for word, command in group.items()]
+        lines += _table(rows, left)
+    lines += ["", "for every command:"]
+    lines += _table(
+        [
+            ("--help", "Show the options of the command."),
+            ("--help-all", "Show all options that the command takes, with their whole description."),
+            ("--version", "Show the version."),
+            *LOG_HELP,
+        ],
+        left,
+    )
+    return "\n".join(lines)
+
+
+def help_of(word: str, command: type[commands.Command], defaults: Mapping[str, object], everything: bool) -> str:
+    """What `courier COMMAND --help` and `--help-all` print.
+
+    Args:
+        word: the command as it stands on the command line.
+        command: its class.
+        defaults: values by field name that replace the fields' own defaults.
+        everything: show all options, with their whole description.
+    """
+    options = list(options_of(command, defaults))
+    places = " ".join(option.flag for option in options if option.positional)
+    needed = " ".join(
+        f"{option.flag} {option.metavar}"
+        for option in options
+        if option.default is dataclasses.MISSING and not option.positional
+    )
+    usage = " ".join(part for part in ("usage: courier", word, places, needed, "[options]") if part)
+    lines = [usage, "", *_wrapped(" ".join((command.__doc__ or "").split()), _width()), ""]
+    shown = options if everything else [option for option in options if _is_own(command, option)]
+    left = max(len(_left(option)) for option in shown)
+    for heading, group in _grouped(command, shown).items():
+        rows = [(_left(option), _right(option, everything)) for option in group]
+        lines += [f"{heading}:", *_table(rows, left)]
+    lines.append("Messages: --log-level debug|info|warning|error, --log-json.")
+    if len(shown) < len(options):
+        lines.append(f"Settings of the other stages can be given too: 'courier {word} --help-all' shows them.")
+    if command.takes_beam_options:
+        lines.append("Options of Apache Beam, such as --runner and --direct_num_workers, are passed on to it.")
+    return "\n".join(lines)
+
+
+def _is_own(command: type[commands.Command], option: Option) -> bool:
+    """Whether `--help` shows an option of a command, rather than `--help-all` alone."""
+    if not issubclass(command, commands.Stage) or option.name == "seed" or option.owner not in _STAGE_SETTINGS:
+        return True
+    if command is commands.Run:
+        return option.name in (*FIRST_SETTINGS, *PREVIOUS_FIELDS)
+    return option.owner is OWN_SETTINGS.get(command)
+
+
+_STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSettings, RankSettings)
+
+
+def _grouped(command: type[commands.Command], options: Iterable[Option]) -> dict[str, list[Option]]:
+    """Heading -> options, both in the order of the help."""
+    groups: dict[str, list[Option]] = {}
+    for option in sorted(options, key=lambda option: _rank(command, option)):
+        groups.setdefault(_heading(command, option), []).append(option)
+    return groups
+
+
+def _heading(command: type[commands.Command], option: Option) -> str:
+    if option.owner is command or issubclass(command, option.owner) or option.owner is Settings:
+        return "options"
+    if option.name in PREVIOUS_FIELDS:
+        return PREVIOUS
+    if command is commands.Run and option.name in FIRST_SETTINGS:
+        return "settings to think of first on real data"
+    for heading, names in HEADINGS.get(option.owner, {}).items():
+        if option.name in names:
+            return heading if OWN_SETTINGS.get(command) is option.owner else f"{TITLES[option.owner]}: {heading}"
+    return TITLES[option.owner]
+
+
+def _rank(command: type[commands.Command], option: Option) -> tuple[int, ...]:
+    """The place of an option in the help: first what must be given, then its own options, then settings by stage."""
+    own = issubclass(command, option.owner) or option.owner is Settings
+    headings = [name for names in HEADINGS.get(option.owner, {}).values() for name in names]
+    place = headings.index(option.name) + 1 if option.name in headings else 0
+    return (
+        not own,
+        option.default is not dataclasses.MISSING,
+        list(TITLES).index(option.owner) if option.owner in TITLES and not own else 0,
+        place,
+        option.name in PREVIOUS_FIELDS,
+    )
+
+
+def _left(option: Option) -> str:
+    if option.default is True:
+        return option.flag.replace("--", "--[no-]", 1)
+    return f"{option.flag} {_value(option)}".rstrip()
+
+
+def _value(option: Option) -> str:
+    """What stands for the value: the choices where they are short, else a placeholder."""
+    choices = "|".join(option.choices)
+    return choices if choices and len(choices) <= MOST_CHOICES else option.metavar
+
+
+def _right(option: Option, everything: bool) -> str:
+    parts = [option.text if everything else _summary(option.text)]
+    if option.choices and _value(option) == option.metavar and not all(name in parts[0] for name in option.choices):
+        parts.append(f"One of {', '.join(option.choices)}.")
+    default = option.default
+    told = default is None or default == () or isinstance(default, bool) or "Default:" in parts[0]
+    if default is not dataclasses.MISSING and not told:
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        parts.append(f"({shown})")
+    return " ".join(parts)
+
+
+def _summary(text: str) -> str:
+    """The first sentence, in one line."""
+    words = " ".join(text.split())
+    first, stop, rest = words.partition(". ")
+    return first + "." if stop else words
+
+
+def _table(rows: Iterable[tuple[str, str]], left: int) -> Iterator[str]:
+    """Two columns, the left one as wide as given, the right one wrapped."""
+    for name, text in rows:
+        first, *others = _wrapped(text, _width() - left - 2 * len(INDENT)) or [""]
+        yield f"{INDENT}{name:<{left}}{INDENT}{first}".rstrip()
+        yield from (" " * (left + 2 * len(INDENT)) + line for line in others)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, WIDEST)
