@@ -95,7 +95,8 @@ def is_unicode(text: str) -> bool:
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:
-    return iter(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""))
+    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield from text
 
 
 def _csv_fields(line: str) -> list[str]:
