@@ -1,10 +1,10 @@
-"""What makes a raw row an item or an event; everything else is rejected with file, row, field and reason."""
+"""Checks that turn a raw row into an item or an event. Other rows are rejected with file, row, field and reason."""
 
 import re
 import reprlib
 import time
 from collections.abc import Container, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -17,28 +17,28 @@ CLOCK_SKEW = DAY  # Seconds by which a log may be ahead of this machine.
 
 
 class Event(NamedTuple):
-    """One checked row of the event log. `place` is (file, row): its place in the log."""
+    """One checked row of the event log. `place` is (file, row)."""
 
     user_id: str
     item_id: str
     timestamp: int
     request_id: str  # "" in a positives-only log.
-    clicked: int  # 1 throughout a positives-only log.
+    clicked: int  # 1 in all rows of a positives-only log.
     place: tuple[str, int]
 
 
 class Item(NamedTuple):
-    """One checked row of the catalogue."""
+    """One checked row of the catalogue. `place` is (file, row)."""
 
     item_id: str
     image: str
     title: str
     available_from: int | None
-    columns: dict[str, str]  # Category and all further columns.
+    columns: dict[str, str]  # The category and all further columns.
     place: tuple[str, int]
 
 
-class _Bad(Exception):
+class _FieldError(Exception):
     """A field of a row is not acceptable."""
 
     def __init__(self, field: str, reason: str) -> None:
@@ -47,37 +47,46 @@ class _Bad(Exception):
 
 
 def _require(fields: dict[str, str], names: tuple[str, ...]) -> None:
-    """Of use for JSON lines, whose keys are their own; the other formats have the same columns in every row."""
+    """Rejects a row that lacks a field. Only JSON lines can: other formats have the same columns in every row."""
     for name in names:
         if name not in fields:
-            raise _Bad(name, "is missing")
+            raise _FieldError(name, "is missing")
 
 
 def _identifier(fields: dict[str, str], name: str) -> str:
     if not fields[name].strip():
-        raise _Bad(name, "is empty")
+        raise _FieldError(name, "is empty")
     return fields[name]
 
 
 def seconds(text: str, name: str, now: float) -> int:
-    """A timestamp in seconds, UTC. Raises _Bad for anything else."""
+    """A timestamp in seconds, UTC.
+
+    Args:
+        text: what stands in the field.
+        name: name of the field.
+        now: the present in seconds; infinite where a date in the future is allowed.
+
+    Raises:
+        _FieldError: it is none.
+    """
     if not re.fullmatch(r"-?\d+(\.\d+)?", text.strip()):
-        raise _Bad(name, f"{reprlib.repr(text)} is not a number of seconds")
-    value = float(text)  # Infinite for hundreds of digits: an int of it comes after the bounds.
+        raise _FieldError(name, f"{reprlib.repr(text)} is not a number of seconds")
+    value = float(text)  # Hundreds of digits give infinity, which only a float can hold.
     if value < 1:
-        raise _Bad(name, f"{reprlib.repr(text)} is not after 1970")
+        raise _FieldError(name, f"{reprlib.repr(text)} is not after 1970")
     if value >= LATEST_SECONDS:
-        raise _Bad(name, f"{reprlib.repr(text)} looks like milliseconds; seconds are needed")
+        raise _FieldError(name, f"{reprlib.repr(text)} looks like milliseconds; seconds are needed")
     if value > now + CLOCK_SKEW:
-        raise _Bad(name, f"{reprlib.repr(text)} lies in the future")
+        raise _FieldError(name, f"{reprlib.repr(text)} lies in the future")
     return int(value)
 
 
 class CheckEvents(beam.DoFn):
-    """RawRow to Event.
+    """Turns a RawRow into an Event.
 
     Args:
-        log_kind: whether rows have `request_id` and `clicked`.
+        log_kind: rows of an impression log have `request_id` and `clicked`; those of a positives-only log do not.
     """
 
     def __init__(self, log_kind: schema.LogKind) -> None:
@@ -86,11 +95,11 @@ class CheckEvents(beam.DoFn):
     def setup(self) -> None:
         self.now = time.time()
 
-    def process(self, row: RawRow) -> Iterator:
+    def process(self, row: RawRow) -> Iterator[Any]:
         try:
             yield self._checked(row)
-        except _Bad as bad:
-            reject = schema.Reject(row.file, row.row, bad.field, bad.reason, "event")
+        except _FieldError as error:
+            reject = schema.Reject(row.file, row.row, error.field, error.reason, "event")
             yield beam.pvalue.TaggedOutput(REJECTS, reject)
 
     def _checked(self, row: RawRow) -> Event:
@@ -103,17 +112,17 @@ class CheckEvents(beam.DoFn):
             _require(fields, schema.IMPRESSION_LOG_COLUMNS)
             request, clicked = _identifier(fields, "request_id"), fields["clicked"].strip()
             if clicked not in ("0", "1"):
-                raise _Bad("clicked", f"{clicked!r} is neither 0 nor 1")
-        elif strange := [name for name in schema.IMPRESSION_LOG_COLUMNS if name in fields]:  # Of a JSON line.
-            raise _Bad(strange[0], "does not stand in the first line of the file, which is one of clicks alone")
+                raise _FieldError("clicked", f"{clicked!r} is neither 0 nor 1")
+        elif unexpected := [name for name in schema.IMPRESSION_LOG_COLUMNS if name in fields]:  # In a JSON line.
+            raise _FieldError(unexpected[0], "is not in the first line of the file, so this is a file of clicks alone")
         return Event(user, item, timestamp, request, int(clicked), (row.file, row.row))
 
 
 class CheckItems(beam.DoFn):
-    """RawRow to Item.
+    """Turns a RawRow into an Item.
 
     Args:
-        columns: category and the further columns; what a row lacks is empty.
+        columns: the category and the further columns. A column that a row lacks is empty.
     """
 
     def __init__(self, columns: list[str]) -> None:
@@ -122,12 +131,12 @@ class CheckItems(beam.DoFn):
     def setup(self) -> None:
         self.now = time.time()
 
-    def process(self, row: RawRow) -> Iterator:
+    def process(self, row: RawRow) -> Iterator[Any]:
         fields = row.fields
         try:
             _require(fields, schema.ITEM_REQUIRED_COLUMNS)
             declared = fields.get("available_from", "").strip()
-            # A planned item may well have a date in the future.
+            # A planned item may have a date in the future.
             available = seconds(declared, "available_from", float("inf")) if declared else None
             yield Item(
                 _identifier(fields, "item_id"),
@@ -137,12 +146,12 @@ class CheckItems(beam.DoFn):
                 {column: fields.get(column, "") for column in self.columns},
                 (row.file, row.row),
             )
-        except _Bad as bad:
-            yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(row.file, row.row, bad.field, bad.reason, "item"))
+        except _FieldError as error:
+            yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(row.file, row.row, error.field, error.reason, "item"))
 
 
-def known_items_only(event: Event, items: Container[str]) -> Iterator:
-    """Passes events of items in the catalogue; the others are rejected."""
+def known_items_only(event: Event, items: Container[str]) -> Iterator[Any]:
+    """Passes events of items in the catalogue, and rejects the others."""
     if event.item_id in items:
         yield event
     else:
@@ -150,10 +159,10 @@ def known_items_only(event: Event, items: Container[str]) -> Iterator:
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*event.place, "item_id", reason, "event"))
 
 
-def first_of_each(element: tuple[str, Iterable[Item]]) -> Iterator:
-    """Of the rows of one item id the first in the log is kept; the others are rejected."""
+def first_of_each(element: tuple[str, Iterable[Item]]) -> Iterator[Any]:
+    """Keeps the first row of an item id in the order of the files, and rejects the others."""
     first, *others = sorted(element[1], key=lambda item: item.place)
     yield first
     for item in others:
-        reason = f"item {item.item_id!r} stands already in row {first.place[1]} of {first.place[0]}"
+        reason = f"item {item.item_id!r} is already in row {first.place[1]} of {first.place[0]}"
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*item.place, "item_id", reason, "item"))

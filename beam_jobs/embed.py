@@ -1,4 +1,4 @@
-"""The embed job: items to embeddings (Parquet), with the exported embedder, by Beam's RunInference."""
+"""The embed job: turns items into embeddings (Parquet), with the exported embedder and Beam's RunInference."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import EmbedFacts
 from courier_tf.workdir.stages import INGEST
 
-#: One row per item, in a mixed order that depends on the ids alone; the embedding is null where there is no photo.
+#: One row per item, in a shuffled order that depends on the ids alone. Without a photo the embedding is null.
 EMBEDDING_SCHEMA = pa.schema(
     [
         ("item_id", pa.string()),
@@ -31,7 +31,7 @@ EMBEDDING_SCHEMA = pa.schema(
         ("encoder", pa.string()),  # Fingerprint of the encoder.
     ]
 )
-ROW_GROUP = 8192  # Rows that a reader must hold at once.
+ROW_GROUP = 8192  # Rows that a reader holds at once.
 _SPECS = {
     "item_id": tf.io.FixedLenFeature([], tf.string),
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -41,11 +41,11 @@ _SPECS = {
 
 
 class EmbedderHandler(ModelHandler[bytes, np.ndarray, Any]):
-    """Runs the embedder SavedModel inside RunInference: photos (PNG or JPEG) to embeddings.
+    """Runs the embedder SavedModel inside RunInference. It turns photos (PNG or JPEG) into embeddings.
 
     Args:
-        saved_model: its directory.
-        batch_size: photos per call; fewer only at the end of a bundle.
+        saved_model: directory of the SavedModel.
+        batch_size: photos per call; only the end of a bundle has fewer.
     """
 
     def __init__(self, saved_model: str, batch_size: int) -> None:
@@ -61,17 +61,17 @@ class EmbedderHandler(ModelHandler[bytes, np.ndarray, Any]):
         return list(model.signatures["serving_default"](tf.constant(batch))["embedding"].numpy())
 
     def batch_elements_kwargs(self) -> dict[str, int]:
-        # Always full: how a photo is rounded must not depend on how long the batch before it took.
+        # Batches are always full. Beam would adapt their size to the time they take, and rounding would depend on it.
         return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
 
 
 class _ParseItem(beam.DoFn):
-    """Serialised item record to ((item id, category, in train span), photo); without a photo to the output `bare`."""
+    """Serialised item record to ((item id, category, in train span), photo). Without a photo, to the output `bare`."""
 
     def __init__(self, valid_from_seconds: int) -> None:
         self.valid_from_seconds = valid_from_seconds
 
-    def process(self, serialised: bytes) -> Iterator:
+    def process(self, serialised: bytes) -> Iterator[Any]:
         item = tf.io.parse_single_example(serialised, _SPECS)
         category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
         key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < self.valid_from_seconds))
@@ -88,19 +88,19 @@ def embed(
     made_by: artefacts.MadeBy,
     beam_options: Sequence[str] = (),
 ) -> None:
-    """Runs the job.
+    """Runs the embed job.
 
     Args:
         ingest: directory of the ingest stage.
-        embedder: SavedModel of the encoder.
-        encoder: its fingerprint, written into every row.
+        embedder: directory of the SavedModel of the encoder.
+        encoder: fingerprint of the encoder, written into every row.
         target: directory to write.
-        settings: those of this stage.
-        made_by: what determines the result.
+        settings: settings of this stage.
+        made_by: everything that determines the result.
         beam_options: Beam's own command-line options.
     """
     data = artefacts.read(ingest, INGEST).facts
-    items_files = records.files(ingest / schema.ITEMS_FOLDER, "items")  # None is missing, none half-written.
+    items_files = records.files(ingest / schema.ITEMS_FOLDER, "items")  # Raises where one is missing.
     handler = KeyedModelHandler(EmbedderHandler(str(embedder), settings.embed_batch_size))
     with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status("Embedding items"):
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
@@ -128,7 +128,7 @@ def embed(
 
 
 def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:
-    """In the order of the hashes the first so many rows are a fair sample, the same on every runner."""
+    """Sorts by a hash of the id: the first rows are then a fair sample, the same on every runner."""
     return [((stable_hash(row["item_id"]), row["item_id"]), row)]
 
 

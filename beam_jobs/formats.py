@@ -1,8 +1,8 @@
 """The three raw formats: the columns of a file, and its rows as dicts of text.
 
-A row of a CSV file is one line: a quoted field may hold commas and doubled quotes, but no line break (use .jsonl or
-.parquet for such texts). So a quote that nobody closes costs its own line, and not all lines up to the next quote: each
-line is a row or a reject of its own, and nothing is swallowed uncounted.
+A row of a CSV file is one line. A quoted field may hold commas and doubled quotes, but no line break; use .jsonl or
+.parquet for such texts. So a quote that is not closed costs its own line only, and not all lines up to the next quote.
+Each line is a row or a reject, and none is lost without being counted.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ from apache_beam.io.filesystems import FileSystems
 
 
 class RawDataError(ValueError):
-    """The raw folder cannot be used at all; the message says which file and why."""
+    """The raw folder cannot be used. The message names the file and the reason."""
 
 
 class _NoRow(ValueError):
-    """A line is no row; the message is the reason."""
+    """A line is not a row. The message is the reason."""
 
 
 def columns_of(file: str, every_line: bool = False) -> list[str]:
-    """The columns of a raw file, in the order in which they first come.
+    """The columns of a raw file, in the order of their first occurrence.
 
     Args:
-        file: its path.
-        every_line: read a .jsonl file to its end, for what its first line leaves out.
+        file: path of the file.
+        every_line: read a .jsonl file to its end, for columns that its first line leaves out.
 
     Raises:
         RawDataError: the file is empty or unreadable.
@@ -58,19 +58,19 @@ def columns_of(file: str, every_line: bool = False) -> list[str]:
 
 def _further_columns(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):  # A reject, once the rows are read.
+        with contextlib.suppress(ValueError, RecursionError):  # The line is rejected when the rows are read.
             fields = json.loads(line)
             if isinstance(fields, dict):
                 yield from filter(is_unicode, fields)
 
 
 def rows_of(file: str, stream: BinaryIO) -> Iterator[dict[str, str] | str]:
-    """The rows of an open raw file, in their order; in place of what is no row, the reason as a text.
+    """The rows of an open raw file, in order. A line that is not a row gives the reason, as a text.
 
-    Bytes that are not UTF-8 come as surrogates, see `is_unicode`.
+    Bytes that are not UTF-8 are decoded to surrogates; see `is_unicode`.
 
     Raises:
-        RawDataError: the file breaks off (Parquet alone: of the other formats a line is lost).
+        RawDataError: a Parquet file breaks off. In the other formats this costs one line only.
     """
     if file.endswith(".parquet"):
         with _naming(file):
@@ -86,7 +86,7 @@ def rows_of(file: str, stream: BinaryIO) -> Iterator[dict[str, str] | str]:
 
 
 def is_unicode(text: str) -> bool:
-    """False where undecodable bytes were carried along as surrogates."""
+    """Whether a text holds no surrogates, which stand for bytes that could not be decoded."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -129,7 +129,7 @@ def _json_object(line: str) -> dict[str, str]:
 
 def _parquet_rows(stream: BinaryIO) -> Iterator[dict[str, str]]:
     for batch in pq.ParquetFile(io.BytesIO(stream.read())).iter_batches(8192):
-        # Texts as bytes: Arrow does not check them, and one that is not UTF-8 must cost its row only.
+        # Arrow does not check texts that are read as bytes. A text that is not UTF-8 must cost its row only.
         columns = [column.cast(pa.large_binary()) if _is_text(column) else column for column in batch.columns]
         for fields in pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist():
             yield {name: _text(value) for name, value in fields.items()}
@@ -141,17 +141,21 @@ def _is_text(column: pa.Array) -> bool:
 
 @contextlib.contextmanager
 def _naming(file: str) -> Iterator[None]:
-    """Whatever Arrow says of a broken file becomes a RawDataError that names it."""
+    """Turns the errors that Arrow raises for a broken file into a RawDataError that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())  # Arrow's own runs over several lines.
+        reason = " ".join(str(error).split())  # Arrow's messages have several lines.
         raise RawDataError(f"{file} is no readable Parquet file: {reason}") from error
 
 
 def _text(value: object) -> str:
-    """A typed value as a CSV file would hold it: numbers that are whole without a point, nothing as an empty text."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # As pandas writes what is missing.
+    """A typed value as a CSV file would hold it: whole numbers without a point, a missing value as an empty text.
+
+    >>> [_text(value) for value in (None, 3.0, 2.5, True, b"a")]
+    ['', '3', '2.5', '1', 'a']
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas writes missing values as NaN.
         return ""
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""Page views to ranking examples: one per impression, with the strict history."""
+"""Turns page views into ranking examples: one per impression, with the history strictly before the page view."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from courier_tf.workdir import records
 
 
 def impressions(view: PageView, seed: int) -> Iterator[tuple[int, bytes]]:
-    """(sort key, serialised impression) of each item of a page view; items that were drawn twice come twice."""
+    """(sort key, serialised impression) of each item of a page view. A negative that was drawn twice comes twice."""
     for place, (item, clicked) in enumerate(zip(view.items, view.clicked, strict=True)):
         values = {
             "user_id": view.user_id,

@@ -1,4 +1,4 @@
-"""The ingest job: raw logs and photos to TFRecords of items, page views and impressions.
+"""The ingest job: turns raw logs and photos into TFRecords of items, page views and impressions.
 
 python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g. --runner DataflowRunner ...]
 """
@@ -33,40 +33,41 @@ from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.stages import INGEST
 
-MOST_VALUES = 1000  # A column with more values is an identifier, or a text, not something to learn a class of.
+MOST_VALUES = 1000  # A column with more values is an identifier or a text, whose values are no classes to learn.
 
 
 def fingerprint_of_raw(raw: str) -> str:
     """16 hex digits over the names, sizes and modification times of everything below the raw folder.
 
     Raises:
-        RawDataError: there is no such folder, or nobody here can open such an address.
+        RawDataError: there is no such folder, or no file system here knows such an address.
     """
     try:
-        found = FileSystems.match([FileSystems.join(glob.escape(raw), "**")])[0].metadata_list
-    except (ValueError, OSError) as error:  # Beam's words for an unknown scheme, a missing extra, no permission.
+        files = FileSystems.match([FileSystems.join(glob.escape(raw), "**")])[0].metadata_list
+    except (ValueError, OSError) as error:  # An unknown scheme, a missing extra, no permission.
         raise RawDataError(f"{raw} cannot be read: {error}") from error
-    if not found:
+    if not files:
         raise RawDataError(f"{raw} is empty or does not exist")
     return artefacts.fingerprint_of(
-        sorted((f.path[len(raw) :].lstrip("/"), f.size_in_bytes, f.last_updated_in_seconds) for f in found)
+        sorted((f.path[len(raw) :].lstrip("/"), f.size_in_bytes, f.last_updated_in_seconds) for f in files)
     )
 
 
 def ingest(
     raw: str, target: Path, settings: IngestSettings, made_by: artefacts.MadeBy, beam_options: Sequence[str] = ()
 ) -> None:
-    """Runs the job.
+    """Runs the ingest job.
 
     Args:
         raw: folder or URI in the raw format.
-        target: directory to write, aside and renamed.
-        settings: those of this stage.
-        made_by: what determines the result.
-        beam_options: Beam's own command-line options; the local runner without any.
+        target: directory to write. It is written beside the target and then renamed.
+        settings: settings of this stage.
+        made_by: everything that determines the result.
+        beam_options: Beam's own command-line options; by default the local runner.
 
     Raises:
-        RawDataError: unusable input, or more rejects than allowed; then the reject file is kept beside the target.
+        RawDataError: the input cannot be used, or there are more rejects than allowed. In that case the reject file is
+            kept beside the target.
     """
     folder = RawFolder.inspect(raw)
     for name in ("item_columns", "repeat_columns"):
@@ -86,11 +87,11 @@ def ingest(
         rejected = summary["rejects"]
         counted: Counter[str] = Counter()
         for counter in counters:
-            counted[counter.key.metric.name] += counter.result  # Several steps count under one name.
+            counted[counter.key.metric.name] += counter.result  # Several steps share a counter.
         counts = {**counted, **summary["counts"]}
         counts |= {"photos_missing": rejected.pop("missing_photo")}
         counts |= {f"rejected_{kind}s": number for kind, number in rejected.items()}
-        # A file half read makes rejects (unknown items), and rejects leave days without events: the cause comes first.
+        # The cause comes first: a broken file makes rejects (unknown items), and rejects leave days without events.
         if summary["broken_files"]:
             raise RawDataError("\n".join(summary["broken_files"]))
         _require_few_rejects(counts, settings.max_reject_fraction, partial / schema.REJECTS_FOLDER, kept_rejects)
@@ -131,7 +132,7 @@ def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -
 
 
 def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kept: Path) -> None:
-    """Fails where too large a part of the items, events or photos was rejected, and keeps the reject file."""
+    """Raises where too large a share of the items, events or photos was rejected, and keeps the reject file."""
     read = {kind: counts[f"{kind}_rows_read"] for kind in ("item", "event")} | {"photo": counts["items_items"]}
     for kind, number in read.items():
         rejected = counts[f"rejected_{kind}s"]
@@ -146,8 +147,11 @@ def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kep
 
 
 def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: int) -> list[str]:
-    """Category, and each further column with 2 to MOST_VALUES values among the train span's items, shared by two items
-    or more on average."""
+    """The columns that are worth learning from: the category, and each column whose values are shared by items.
+
+    A column counts that has 2 to `MOST_VALUES` values among the items of the train span, and two items per value on
+    average.
+    """
     names = {column: schema.column_feature(column) for column in columns}
     specs = {name: tf.io.FixedLenFeature([], tf.string) for name in names.values()}
     specs["available_from"] = tf.io.FixedLenFeature([], tf.int64)
@@ -158,23 +162,23 @@ def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: 
         train = row["available_from"].numpy() < valid_from_seconds
         items += int(train.sum())
         for column, name in names.items():
-            if len(values[column]) <= MOST_VALUES + 1:  # Else it is out already; "" is one of them.
+            if len(values[column]) <= MOST_VALUES + 1:  # With more it is left out already; "" is one value.
                 values[column].update(row[name].numpy()[train].tolist())
     most = min(MOST_VALUES, items // 2)
     return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= most]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The job on its own, without the chain. What it raises on purpose ends it with one line and exit code 1."""
+    """Runs the job alone, without the chain. Errors of this project end it with one line and exit code 1."""
     ours, beams = split_beam_options(sys.argv[1:] if arguments is None else arguments)
 
     def run(raw: str, target: Path, settings: Annotated[IngestSettings, tyro.conf.arg(name="")]) -> None:
-        """Raw logs and photos to TFRecords.
+        """Turn raw logs and photos into TFRecords.
 
         Args:
             raw: folder or URI with items, events and photos.
             target: directory to write.
-            settings: of the stage.
+            settings: settings of the stage.
         """
         made_by = artefacts.MadeBy(INGEST, dataclasses.asdict(settings), {"raw": fingerprint_of_raw(raw)})
         ingest(raw, target, settings, made_by, beams)

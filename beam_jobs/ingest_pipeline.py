@@ -1,4 +1,4 @@
-"""The pipeline of the ingest job: how the transforms of the other files are put together.
+"""The pipeline of the ingest job: it connects the transforms of the other files.
 
 items  -> check -> one per id ------------------+-> join, photo -> items/
 events -> check -> known items -> by user -+    |
@@ -10,7 +10,7 @@ events -> check -> known items -> by user -+    |
 
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
@@ -27,24 +27,24 @@ from beam_jobs.write import WriteShuffled, write_rejects
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
 
-SUMMARY_FILE = "summary.json"  # What the driver needs to know of the job, above all why it failed.
-ORDER_SEED = 0  # Of the order in the files; training shuffles again with the run's own seed.
+SUMMARY_FILE = "summary.json"  # What the driver needs to know about the job, above all why it failed.
+ORDER_SEED = 0  # Seed of the order in the files. Training shuffles again, with the seed of the run.
 
 
 class _Part(NamedTuple):
-    """What a part of the pipeline hands on, and what it rejected."""
+    """The output of a part of the pipeline, and what it rejected."""
 
     main: beam.PCollection
     rejects: list[beam.PCollection]
-    rows: beam.pvalue.DoOutputsTuple  # The outputs of ReadRows, of which ROWS_READ and BROKEN_FILES are still unread.
+    rows: beam.pvalue.DoOutputsTuple  # The outputs of ReadRows.
 
 
 def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings) -> None:
     """Adds the whole job to the pipeline. It writes below `target`, and `SUMMARY_FILE` last.
 
-    A log that cannot be split, or a broken file, fails no worker: the summary tells, and the driver raises. It holds
-    `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages), `rejects` (kind ->
-    number) and `counts` (rows read of items and events, rows written of each kind of file).
+    A log that cannot be split, or a broken file, fails no worker: it is noted in the summary, and the driver raises.
+    The summary holds `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages),
+    `rejects` (kind -> number) and `counts` (rows read of items and events, rows written of each kind of file).
     """
     items = _items(pipeline, folder)
     catalogue = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
@@ -67,7 +67,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "All days" >> beam.combiners.ToList()
         | "Attempt splits" >> beam.Map(splits.attempt_splits, settings.valid_from, settings.test_from)
     )
-    cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda found: found[0]))
+    cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda splits_and_error: splits_and_error[0]))
     whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, catalogue, settings)
 
     days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
@@ -89,7 +89,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         [*items.rejects, *events.rejects, built[REJECTS]]
         | "All rejects" >> beam.Flatten()
         | "Reject list" >> beam.combiners.ToList()
-        | "Write rejects" >> beam.Map(lambda found: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", found))
+        | "Write rejects"
+        >> beam.Map(lambda all_rejects: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", all_rejects))
     )
     counted = counts | "All counts of rows" >> beam.Flatten() | "Counts of rows" >> beam.combiners.ToList()
     broken = (
@@ -105,7 +106,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
 
 
-def _rows(pipeline: beam.Pipeline, files: list[str], kind: str) -> beam.pvalue.DoOutputsTuple:
+def _rows(pipeline: beam.Pipeline, files: list[str], kind: Literal["item", "event"]) -> beam.pvalue.DoOutputsTuple:
     return (
         pipeline
         | f"{kind} files" >> beam.Create(files, reshuffle=True)
@@ -153,9 +154,17 @@ def _with_negatives(
 def _write_page_views(
     views: beam.PCollection, items: beam.PCollection, cut: AsSingleton, target: str, settings: IngestSettings
 ) -> list[beam.PCollection]:
-    """Writes impressions and pre-training rows of each split; returns (name, rows written) of each file.
+    """Writes impressions and pre-training rows of each split.
 
-    `items` are the finished item records, for rows that hold their photos.
+    Args:
+        views: page views, whole.
+        items: finished item records, for rows that hold their photos.
+        cut: the splits.
+        target: folder to write.
+        settings: settings of the stage.
+
+    Returns:
+        (name, rows written) of each file.
     """
     parts = views | "Split" >> beam.FlatMap(_into_its_split, splits=cut).with_outputs(*schema.SPLITS)
     log_order = settings.history_ties == "log_order"
@@ -167,7 +176,7 @@ def _write_page_views(
             | f"Key {name} page views" >> beam.Map(lambda view: (stable_hash(view.page_view_id, view.user_id), view))
             | WriteShuffled(f"{target}/{schema.IMPRESSIONS_FOLDER}", name, settings.shards, _impressions)
         )
-        if name != "test":  # Pre-training learns on train and watches valid.
+        if name != "test":  # Pre-training learns from train and is watched on valid.
             make_rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
             rows = part | f"{name} rows" >> beam.ParDo(make_rows)
             if settings.inline_photos:
@@ -188,8 +197,8 @@ def _as_it_is(row: tuple[int, bytes]) -> list[tuple[int, bytes]]:
     return [row]
 
 
-def _into_its_split(view: PageView, splits: splits.Splits | None) -> Iterator:
-    if splits is not None:  # Else the job has failed, and its driver will say why.
+def _into_its_split(view: PageView, splits: splits.Splits | None) -> Iterator[Any]:
+    if splits is not None:  # Otherwise the job has failed, and its driver reports why.
         yield TaggedOutput(splits.of(view.timestamp), view)
 
 
@@ -210,7 +219,7 @@ def _write_summary(
     counts: dict[str, int] = {}
     for name, number in counted:
         counts[name] = counts.get(name, 0) + number
-    found, error = attempt
-    summary = {"splits": found, "splits_error": error, "broken_files": sorted(broken)}
+    cut, error = attempt
+    summary = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
     with tf.io.gfile.GFile(path, "w") as stream:
         json.dump(summary | {"rejects": rejects, "counts": counts}, stream)

@@ -1,6 +1,7 @@
-"""Photos inside the pre-training rows, so that a trainer reads them in the order in which it needs them."""
+"""Puts photos into the pre-training rows, so that a trainer reads them in the order in which it needs them."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
@@ -11,27 +12,29 @@ Row = tuple[int, bytes]  # (sort key, serialised record)
 
 
 class InlinePhotos(beam.PTransform):
-    """{"rows": pre-training rows, "items": item records}, both `Row`, to rows that hold their items' photos too.
+    """Adds the photos of their items to pre-training rows.
 
-    Rows whose sort keys happen to be the same do not disturb each other.
+    Takes {"rows": pre-training rows, "items": item records}, both of type `Row`. Rows may have equal sort keys.
 
     Args:
-        name: of the split, for the labels of the steps.
+        name: name of the split, for the labels of the steps.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Inline photos of {name}")
 
     def expand(self, parts: dict[str, beam.PCollection]) -> beam.PCollection:
-        wanted = parts["rows"] | "Items of rows" >> beam.FlatMap(_wanted)
-        photos = parts["items"] | "Photos of items" >> beam.Map(_photo)
-        found = (
-            {"keys": wanted, "photo": photos} | "Join photos" >> beam.CoGroupByKey() | "Hand out" >> beam.FlatMap(_hand)
+        items_of_rows = parts["rows"] | "Items of rows" >> beam.FlatMap(_items_of_row)
+        photos_of_items = parts["items"] | "Photos of items" >> beam.Map(_photo_of_item)
+        photos_of_rows = (
+            {"keys": items_of_rows, "photo": photos_of_items}
+            | "Join photos" >> beam.CoGroupByKey()
+            | "Hand out" >> beam.FlatMap(_photos_by_row)
         )
         return (
-            {"rows": parts["rows"], "photos": found}
+            {"rows": parts["rows"], "photos": photos_of_rows}
             | "Join rows" >> beam.CoGroupByKey()
-            | "Fill in" >> beam.FlatMap(_filled)
+            | "Fill in" >> beam.FlatMap(_with_photos)
         )
 
 
@@ -39,27 +42,29 @@ def _bytes_list(example: tf.train.Example, name: str) -> list[bytes]:
     return list(example.features.feature[name].bytes_list.value)
 
 
-def _wanted(row: Row) -> set[tuple[bytes, int]]:
-    """(item id, sort key of the row) of every item of a row."""
+def _items_of_row(row: Row) -> set[tuple[bytes, int]]:
+    """(item id, sort key of the row) for every item of a row."""
     example = tf.train.Example.FromString(row[1])
     return {(item, row[0]) for items in schema.INLINE_PHOTO_FEATURES.values() for item in _bytes_list(example, items)}
 
 
-def _photo(item: Row) -> tuple[bytes, bytes]:
+def _photo_of_item(item: Row) -> tuple[bytes, bytes]:
+    """(item id, photo)."""
     example = tf.train.Example.FromString(item[1])
     return _bytes_list(example, "item_id")[0], _bytes_list(example, "image")[0]
 
 
-def _hand(group: tuple[bytes, dict[str, Iterable]]) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
-    item, found = group
-    for photo in found["photo"]:  # One: items are unique here.
-        yield from ((key, (item, photo)) for key in found["keys"])
+def _photos_by_row(group: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[tuple[int, tuple[bytes, bytes]]]:
+    """(sort key of a row, (item id, photo)) for every row of an item."""
+    item, joined = group
+    for photo in joined["photo"]:  # There is one: items are unique here.
+        yield from ((key, (item, photo)) for key in joined["keys"])
 
 
-def _filled(group: tuple[int, dict[str, Iterable]]) -> Iterator[Row]:
-    key, found = group
-    photo_of = dict(found["photos"])
-    for serialised in found["rows"]:
+def _with_photos(group: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[Row]:
+    key, joined = group
+    photo_of = dict(joined["photos"])
+    for serialised in joined["rows"]:
         example = tf.train.Example.FromString(serialised)
         for photos, items in schema.INLINE_PHOTO_FEATURES.items():
             values = [photo_of[item] for item in _bytes_list(example, items)]

@@ -1,7 +1,8 @@
-"""Catalogue rows to item records, each with its photo stored once at the size the encoder sees."""
+"""Turns catalogue rows into item records, each with its photo at the size that the encoder takes."""
 
 import logging
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -14,22 +15,22 @@ from beam_jobs.stable import stable_hash
 from courier_tf import images, schema
 from courier_tf.workdir import records
 
-_LOGGER = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
-#: Per day and item of the log: (impressions, positives, first timestamp); each positive is an impression.
+#: (impressions, positives, first timestamp) of an item on a day of the log. Each positive is an impression.
 DayStatistics = tuple[int, int, int]
 
 
 class BuildItems(beam.DoFn):
-    """(item id, {"rows": [Item], "days": [(day start, DayStatistics)]}) to (sort key, serialised item record).
+    """Turns (item id, {"rows": [Item], "days": [(day start, DayStatistics)]}) into (sort key, serialised record).
 
-    An item whose photo is missing or broken stays, with an empty image; each photo that was named and is not there or
-    not usable goes to the rejects.
+    An item whose photo is missing or broken is kept, with an empty image. A photo that a row names and that is missing
+    or not usable goes to the rejects.
 
     Args:
         raw: the raw folder.
         image_size: side of the stored photo, in pixels.
-        seed: of the order.
+        seed: seed of the order.
     """
 
     def __init__(self, raw: str, image_size: int, seed: int) -> None:
@@ -39,11 +40,11 @@ class BuildItems(beam.DoFn):
     def setup(self) -> None:
         self.done = 0
 
-    def process(self, element: tuple[str, dict[str, Iterable]], splits: Splits | None) -> Iterator:
-        if splits is None:  # The job has failed, and its driver will say why: no photo needs to be read.
+    def process(self, element: tuple[str, dict[str, Iterable[Any]]], splits: Splits | None) -> Iterator[Any]:
+        if splits is None:  # The job has failed, and its driver reports why. No photo needs to be read.
             return
         item_id, joined = element
-        for item in joined["rows"]:  # One: its duplicates have been rejected.
+        for item in joined["rows"]:  # There is one: duplicates have been rejected.
             days = list(joined["days"])
             photo, reject = self._photo(item)
             if reject:
@@ -62,7 +63,7 @@ class BuildItems(beam.DoFn):
             yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
 
     def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None]:
-        """The photo as it is stored, or b"" and what stands in the way, if one is named at all."""
+        """(photo to store, None), or (b"", reject). Where no photo is named, (b"", None)."""
         if not item.image:
             self.none_named.inc()
             return b"", None
@@ -72,7 +73,7 @@ class BuildItems(beam.DoFn):
                 return b"", _reject(item, "there is no such file", "missing_photo")
             self.done += 1
             if self.done % 5000 == 0:
-                _LOGGER.info("%d photos decoded by this worker", self.done)
+                LOG.info("%d photos decoded by this worker", self.done)
             return photos.normalise(encoded, self.image_size), None
         except images.PhotoError as error:
             return b"", _reject(item, str(error), "photo")

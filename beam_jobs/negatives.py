@@ -1,4 +1,4 @@
-"""Sampled negatives for positives-only logs: drawn once, at ingest, with a seed of their own."""
+"""Sampled negatives for positives-only logs. They are drawn once, at ingest, with a seed of their own."""
 
 import bisect
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from beam_jobs.page_views import PageView
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_rng
 
-POOL_EVENTS = 1_000  # The window of days widens backwards until it holds so many events.
-TRIES = 100  # Draws per negative: where a page view holds all of the pool, no draw can succeed.
+POOL_EVENTS = 1_000  # The window of a day reaches back until it holds so many events.
+TRIES = 100  # Draws per negative. Where a page view holds the whole pool, no draw can succeed.
 
 
 class Pool(NamedTuple):
-    """What negatives of one day are drawn from: items, and the running sum of their weights.
+    """The items that negatives of one day are drawn from, and the running sum of their weights.
 
-    Only items whose sum is at most `total` can be drawn, so that days may share the arrays.
+    Only items whose sum is at most `total` can be drawn, so that days can share the arrays.
     """
 
-    items: np.ndarray  # [n] str objects: in an array of texts each would be as wide as the longest.
+    items: np.ndarray  # [n] str objects: in an array of texts, every text takes the space of the longest.
     cumulative: np.ndarray  # [n] int64
     total: int
 
@@ -51,14 +51,14 @@ def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Poo
 
 
 def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dict[str, int | None]) -> dict[int, Pool]:
-    """For every day of the log the items available by its end, each once.
+    """One pool per day of the log: the items available by its end, all with the same weight.
 
-    Never a headline: popularity alone wins there.
+    Figures with these negatives are no headline, as popularity alone tells clicks from them.
 
     Args:
-        counts: as above.
-        available_from: declared second of each item of the catalogue, or None. An earlier event counts more; an item
-            without either is never drawn.
+        counts: as for `popularity_pools`.
+        available_from: declared second of each item of the catalogue, or None. An earlier event takes precedence. An
+            item with neither is never drawn.
     """
     first_day = {item: second // DAY for item, second in available_from.items() if second is not None}
     for (day, item), _ in counts:
@@ -71,11 +71,11 @@ def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dic
 
 
 class DrawNegatives(beam.DoFn):
-    """Adds negatives to a PageView that holds positives only, never an item of that page view.
+    """Adds negatives to a PageView that holds positives only. An item of that page view is never drawn.
 
     Args:
-        per_positive: negatives for each positive; drawn with replacement.
-        seed: with the page view's id it decides the draw, whatever the runner.
+        per_positive: negatives for each positive, drawn with replacement.
+        seed: seed of the draws. They depend on the seed and the page view's id alone, on every runner.
     """
 
     def __init__(self, per_positive: int, seed: int) -> None:

@@ -1,15 +1,15 @@
-"""A user's events to page views with their histories, and page views to pre-training rows.
+"""Turns a user's events into page views with their histories, and page views into pre-training rows.
 
-A page view is all rows of one user with one request id within one UTC day: where a shop uses a request id again (a
-counter per session, say), a later click must not become the label of an earlier page view. In a positives-only log it
-is all rows of one user at one timestamp.
+A page view is all rows of one user with one request id within one UTC day. The day matters where a shop uses a request
+id again, such as a counter per session: a later click must not become the label of an earlier page view. In a
+positives-only log, a page view is all rows of one user at one timestamp.
 """
 
 import bisect
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -21,18 +21,18 @@ from beam_jobs.stable import stable_hash, stable_rng
 from courier_tf import schema
 from courier_tf.workdir import records
 
-EVENTS = "events"  # Tag: the user's events, each once.
+EVENTS = "events"  # Tag of the output with the user's events, each once.
 
 
 class PageView(NamedTuple):
-    """One page view, whole.
+    """One page view.
 
     Attributes:
-        items, clicked: what was shown (or sampled), in the order of the log, and its labels.
-        timestamp: of its first row, be it a click or not.
-        history: clicked items strictly before, oldest first; the same for every item.
-        click_times: of each clicked item.
-        tie_histories: for each clicked item, the clicks before its own by (timestamp, place in the log).
+        items, clicked: the items that were shown or sampled, in the order of the log, and their labels.
+        timestamp: the timestamp of its first row, clicked or not.
+        history: items clicked strictly before, oldest first; the same for every item.
+        click_times: clicked item -> timestamp of the click.
+        tie_histories: clicked item -> items clicked before it by (timestamp, place in the log), oldest first.
     """
 
     user_id: str
@@ -46,12 +46,12 @@ class PageView(NamedTuple):
 
 
 def view_key(event: Event) -> tuple[str, int]:
-    """What the events of one page view, and no others of the user, share: (request id, day) or ("", second)."""
+    """Identifies the page view of an event among those of its user: (request id, day) or ("", second)."""
     return (event.request_id, event.timestamp // DAY) if event.request_id else ("", event.timestamp)
 
 
 def view_id(event: Event) -> str:
-    """The name of an event's page view; no two page views of a log, of whatever users, have the same."""
+    """The id of an event's page view, unique in the log."""
     if not event.request_id:
         return f"{event.user_id}@{event.timestamp}"
     # As JSON, because a user id or a request id may hold any separator.
@@ -59,12 +59,13 @@ def view_id(event: Event) -> str:
 
 
 def merged(events: Iterable[Event]) -> tuple[list[Event], int, int]:
-    """A user's events in the order of (timestamp, place), each item once per page view.
+    """Merges the rows of an item in a page view into one. A click wins, then the earliest row.
 
     Returns:
-        (events, identical duplicates merged, rows of other labels or times merged; a click wins, then the earliest).
+        (events in the order of (timestamp, place), number of identical rows merged, number of rows with another label
+        or time merged).
     """
-    seen: dict[tuple, Event] = {}
+    seen: dict[tuple[tuple[str, int], str], Event] = {}
     duplicates = conflicts = 0
     for event in sorted(events, key=lambda event: (event.timestamp, event.place)):
         key = (view_key(event), event.item_id)
@@ -80,10 +81,10 @@ def merged(events: Iterable[Event]) -> tuple[list[Event], int, int]:
 
 
 class BuildPageViews(beam.DoFn):
-    """(user, events) to PageViews; the merged events go to the output `events`.
+    """Turns (user, events) into PageViews. The merged events go to the output `EVENTS`.
 
     Args:
-        history_kept: most recent clicked items of a history.
+        history_kept: length of a history: the most recent clicked items.
     """
 
     def __init__(self, history_kept: int) -> None:
@@ -92,43 +93,68 @@ class BuildPageViews(beam.DoFn):
         self.conflicts = Metrics.counter(NAMESPACE, "conflicting_events_merged")
         self.cut = Metrics.counter(NAMESPACE, "page_views_cut_at_midnight")
 
-    def process(self, element: tuple[str, Iterable[Event]]) -> Iterator:
+    def process(self, element: tuple[str, Iterable[Event]]) -> Iterator[Any]:
         user, rows = element[0], list(element[1])
         events, duplicates, conflicts = merged(rows)
-        # Of all rows, as a click that takes the place of its impression comes later: what the user has clicked in
-        # between would be history where the item was clicked, and not where it was not.
-        starts: dict[tuple[str, int], int] = {}
-        for event in rows:
-            key = view_key(event)
-            starts[key] = min(event.timestamp, starts.get(key, event.timestamp))
         self.duplicates.inc(duplicates)
         self.conflicts.inc(conflicts)
         yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in events)
+        starts = _starts(rows)
         clicks = [event for event in events if event.clicked]
-        times, orders = [event.timestamp for event in clicks], [(event.timestamp, event.place) for event in clicks]
         groups: dict[tuple[str, int], list[Event]] = {}
         for event in events:
             groups.setdefault(view_key(event), []).append(event)
         days = Counter(request for request, _ in groups if request)
         self.cut.inc(sum(number > 1 for number in days.values()))
         for key, group in groups.items():
-            yield PageView(
-                user,
-                view_id(group[0]),
-                starts[key],
-                [event.item_id for event in group],
-                [event.clicked for event in group],
-                self._last(clicks, bisect.bisect_left(times, starts[key])),
-                {event.item_id: event.timestamp for event in group if event.clicked},
-                {
-                    event.item_id: self._last(clicks, bisect.bisect_left(orders, (event.timestamp, event.place)))
-                    for event in group
-                    if event.clicked
-                },
-            )
+            yield self._page_view(user, group, starts[key], clicks)
+
+    def _page_view(self, user: str, group: list[Event], start: int, clicks: list[Event]) -> PageView:
+        """The page view of a group of events.
+
+        Args:
+            user: id of the user.
+            group: events of the page view.
+            start: timestamp of its first row.
+            clicks: all clicks of the user, in the order of (timestamp, place).
+        """
+        clicked = [event for event in group if event.clicked]
+        clicks_before = {event.item_id: bisect.bisect_left(clicks, _order(event), key=_order) for event in clicked}
+        return PageView(
+            user,
+            view_id(group[0]),
+            start,
+            [event.item_id for event in group],
+            [event.clicked for event in group],
+            self._last(clicks, bisect.bisect_left(clicks, start, key=_timestamp)),
+            {event.item_id: event.timestamp for event in clicked},
+            {item: self._last(clicks, end) for item, end in clicks_before.items()},
+        )
 
     def _last(self, clicks: list[Event], end: int) -> list[str]:
+        """The history of a moment before which the user has clicked `end` times."""
         return [event.item_id for event in clicks[max(0, end - self.history_kept) : end]]
+
+
+def _order(event: Event) -> tuple[int, tuple[str, int]]:
+    return event.timestamp, event.place
+
+
+def _timestamp(event: Event) -> int:
+    return event.timestamp
+
+
+def _starts(rows: Iterable[Event]) -> dict[tuple[str, int], int]:
+    """The timestamp of the first row of each page view.
+
+    All rows count, also those that `merged` drops. A click that replaces its impression comes later, and what the user
+    has clicked in between would be history where the item was clicked, and not where it was not.
+    """
+    starts: dict[tuple[str, int], int] = {}
+    for event in rows:
+        key = view_key(event)
+        starts[key] = min(event.timestamp, starts.get(key, event.timestamp))
+    return starts
 
 
 def split_rows(clicked: list[str], others: list[str], size: int) -> tuple[list[tuple[list[str], list[str]]], int]:
@@ -136,29 +162,32 @@ def split_rows(clicked: list[str], others: list[str], size: int) -> tuple[list[t
 
     Args:
         clicked: clicked items, at least one.
-        others: the rest of the page view, in the order in which they are dealt out.
-        size: P.
+        others: the other items, in the order in which they are dealt out.
+        size: P, items of a row.
 
     Returns:
         ([(clicked, others) of each row], number of others that found no place).
+
+    >>> split_rows(["a", "b"], ["c", "d", "e"], size=3)
+    ([(['a'], ['c', 'e']), (['b'], ['d'])], 0)
     """
     rows = min(len(clicked), -(-(len(clicked) + len(others)) // size))
-    dealt = [(clicked[row::rows], []) for row in range(rows)]
+    dealt: list[tuple[list[str], list[str]]] = [(clicked[row::rows], []) for row in range(rows)]
     left = list(others)
-    while left and any(len(c) + len(o) < size for c, o in dealt):
-        for c, o in dealt:
-            if left and len(c) + len(o) < size:
-                o.append(left.pop(0))
+    while left and any(len(positives) + len(negatives) < size for positives, negatives in dealt):
+        for positives, negatives in dealt:
+            if left and len(positives) + len(negatives) < size:
+                negatives.append(left.pop(0))
     return dealt, len(left)
 
 
 class PretrainingRows(beam.DoFn):
-    """PageView to (sort key, serialised row): none for a page view without a click or without a history.
+    """Turns a PageView into (sort key, serialised row) pairs. Without a click or without a history there is none.
 
     Args:
         size: P, items of a row.
-        log_order: one row per click, whose history may hold clicks of the same timestamp that stand before it.
-        seed: of the order in which unclicked items are dealt out.
+        log_order: one row per click. Its history may hold clicks of the same timestamp that precede it in the log.
+        seed: seed of the order in which items without a click are dealt out.
     """
 
     def __init__(self, size: int, log_order: bool, seed: int) -> None:

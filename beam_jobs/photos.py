@@ -1,4 +1,4 @@
-"""Photos: found, checked, decoded, resized and re-encoded once, without loss: the server sees the same pixels."""
+"""Reads, checks and resizes photos. They are re-encoded without loss, so that the server sees the same pixels."""
 
 import io
 import os
@@ -14,10 +14,10 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def resolve(raw: str, image: str) -> str:
-    """Where a photo is: a URI as it stands, any other path inside the raw folder.
+    """The address of a photo: a URI as it is, and any other path inside the raw folder.
 
     Raises:
-        PhotoError: the path leaves the folder, or cannot be one.
+        PhotoError: the path leaves the folder, or is not a path.
     """
     if "\0" in image:
         raise images.PhotoError("the path holds a NUL byte")
@@ -38,32 +38,32 @@ def read_photo(path: str) -> bytes | None:
     """The bytes of a photo; None where there is no such file.
 
     Raises:
-        PhotoError: nobody here can open such an address, or the file cannot be read.
+        PhotoError: the file cannot be read, or no file system here knows such an address.
     """
     try:
         if not FileSystems.exists(path):
             return None
-        # A photo is never unpacked first, whatever its name says.
+        # A photo is never unpacked, whatever its file extension.
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             return stream.read()
-    except (ValueError, OSError) as error:  # Beam's words for an unknown scheme or a missing extra, and the system's.
+    except (ValueError, OSError) as error:  # An unknown scheme, a missing extra, or the system's reason.
         raise images.PhotoError(f"it cannot be read: {error}") from error
 
 
 def normalise(encoded: bytes, size: int) -> bytes:
-    """A JPEG, PNG or WebP file to a PNG of size x size x 3 pixels.
+    """Turns a JPEG, PNG or WebP file into a PNG of size x size x 3 pixels.
 
     Raises:
-        PhotoError: it is none of these, broken, animated, or has more than `images.MAX_PIXELS` pixels.
+        PhotoError: it is none of these, is broken or animated, or has more than `images.MAX_PIXELS` pixels.
     """
     if not encoded:
         raise images.PhotoError("the file is empty")
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as header:  # Reads the header only.
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as header:  # This reads the header only.
             (width, height), kind = header.size, header.format
-            # Some cameras put several pictures into one JPEG file (MPO); decoders show the first.
+            # Some cameras put several pictures into one JPEG file (MPO). Decoders show the first.
             frames = 1 if kind == "MPO" else getattr(header, "n_frames", 1)
-    except Image.DecompressionBombError as error:  # Pillow's own limit, which comes before ours can.
+    except Image.DecompressionBombError as error:  # Pillow checks its own limit first.
         raise images.PhotoError(f"it has more than {images.MAX_PIXELS} pixels: {error}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise images.PhotoError(f"it is no JPEG, PNG or WebP photo ({type(error).__name__})") from error

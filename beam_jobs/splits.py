@@ -1,4 +1,4 @@
-"""Where the train span ends: splits in time, cut at day boundaries (UTC)."""
+"""Splits in time: train, valid and test, cut at day boundaries (UTC)."""
 
 import datetime
 from typing import NamedTuple
@@ -14,7 +14,11 @@ class Splits(NamedTuple):
     test_from: int
 
     def of(self, timestamp: int) -> str:
-        """Name of the split that a timestamp belongs to."""
+        """The name of the split that a timestamp belongs to.
+
+        >>> Splits(valid_from=86400, test_from=172800).of(100_000)
+        'valid'
+        """
         return "train" if timestamp < self.valid_from else "valid" if timestamp < self.test_from else "test"
 
 
@@ -22,7 +26,7 @@ def seconds_of(date: str, name: str) -> int:
     """Midnight (UTC) of a date YYYY-MM-DD.
 
     Raises:
-        RawDataError: it is no such date; `name` is the setting.
+        RawDataError: it is not such a date. The message holds `name`, the setting.
     """
     try:
         day = datetime.date.fromisoformat(date)
@@ -37,14 +41,14 @@ def date_of(seconds: int) -> str:
 
 
 def choose_splits(days: list[tuple[int, int]], valid_from: str | None, test_from: str | None) -> Splits:
-    """The splits asked for, or those whose shares come nearest to 80, 10 and 10 % of the events.
+    """The splits of the settings, or else those whose shares are nearest to 80, 10 and 10 % of the events.
 
     Args:
         days: (day, events) of every day of the log.
         valid_from, test_from: dates, or None.
 
     Raises:
-        RawDataError: no event at all, too few days to cut, or a split without events.
+        RawDataError: there is no event, there are too few days, or a split has no events.
     """
     if not days:
         raise RawDataError("the log holds no usable event")
@@ -66,7 +70,7 @@ def choose_splits(days: list[tuple[int, int]], valid_from: str | None, test_from
     if valid_from:
         valid = seconds_of(valid_from, "valid_from")
     else:
-        # With one day left for valid before the test span.
+        # At least one day stays for valid before the test span.
         inner = [start for start in shares if first < start < (cut or max(shares))]
         if not inner:
             raise RawDataError(
@@ -75,8 +79,8 @@ def choose_splits(days: list[tuple[int, int]], valid_from: str | None, test_from
         valid = min(inner, key=lambda start: abs(shares[start] - 0.8))
     test = cut or nearest(0.9, valid)
     splits = Splits(valid, test)
-    found = {splits.of(start) for start in shares}
-    missing = [name for name in ("train", "valid", "test") if name not in found]
+    with_events = {splits.of(start) for start in shares}
+    missing = [name for name in ("train", "valid", "test") if name not in with_events]
     if missing or valid >= test:
         raise RawDataError(
             f"with valid_from={date_of(valid)} and test_from={date_of(test)} no event lies in {', '.join(missing)}; "
@@ -88,7 +92,7 @@ def choose_splits(days: list[tuple[int, int]], valid_from: str | None, test_from
 def attempt_splits(
     days: list[tuple[int, int]], valid_from: str | None, test_from: str | None
 ) -> tuple[Splits | None, str]:
-    """(splits, ""), or (None, why there are none): what a worker raises reaches the user as a traceback at best."""
+    """(splits, ""), or (None, why there are none). If a worker raised, the user would see a traceback at best."""
     try:
         return choose_splits(days, valid_from, test_from), ""
     except RawDataError as error:

@@ -1,4 +1,4 @@
-"""Sharded record files, shuffled at write time, and reject files: the same bytes on every runner."""
+"""Writes sharded record files, shuffled, and reject files. The bytes are the same on every runner."""
 
 import dataclasses
 import json
@@ -22,17 +22,17 @@ def write_tfrecords(file: str, records: list[bytes]) -> None:
 
 
 class WriteShuffled(beam.PTransform):
-    """Writes `folder/prefix-00000-of-0000N.tfrecord`; every shard file is written, if empty.
+    """Writes `folder/prefix-00000-of-0000N.tfrecord`. Every shard file is written, also an empty one.
 
-    Takes (key, element) with a well-mixed int key that decides the shard.
+    Takes (key, element) pairs. The key is a well-mixed int that decides the shard.
 
     Args:
-        folder: where to write; created if missing.
-        prefix: of the file names.
-        shards: N.
-        expand: element -> (sort key, record) pairs; records stand in the order of their sort keys.
-        write: (file, records of a shard) -> the file, TFRecords unless said otherwise.
-        extension: of the file names.
+        folder: folder to write; created if missing.
+        prefix: first part of the file names.
+        shards: N, the number of files.
+        expand: element -> (sort key, record) pairs. Records are written in the order of their sort keys.
+        write: writes the records of a shard to a file; TFRecords by default.
+        extension: extension of the file names.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class WriteShuffled(beam.PTransform):
         folder: str,
         prefix: str,
         shards: int,
-        expand: Callable[[object], Iterable[tuple[Any, Any]]],
-        write: Callable[[str, list], None] = write_tfrecords,
+        expand: Callable[[Any], Iterable[tuple[Any, Any]]],
+        write: Callable[[str, list[Any]], None] = write_tfrecords,
         extension: str = "tfrecord",
     ) -> None:
         super().__init__(f"Write {prefix} to {folder.rsplit('/', 1)[-1]}")
@@ -58,15 +58,21 @@ class WriteShuffled(beam.PTransform):
 class _WriteShard(beam.DoFn):
     """Writes `start-SHARD-of-end`."""
 
-    def __init__(self, start: str, end: str, expand: Callable, write: Callable) -> None:
+    def __init__(
+        self,
+        start: str,
+        end: str,
+        expand: Callable[[Any], Iterable[tuple[Any, Any]]],
+        write: Callable[[str, list[Any]], None],
+    ) -> None:
         self.start, self.end, self.expand_element, self.write = start, end, expand, write
 
-    def process(self, group: tuple[int, dict[str, Iterable]]) -> Iterator[tuple[str, int]]:
+    def process(self, group: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, int]]:
         shard, elements = group
         rows = sorted(pair for element in elements["elements"] for pair in self.expand_element(element))
         folder, prefix = self.start.rsplit("/", 1)
         target = f"{self.start}-{shard:05d}-of-{self.end}"
-        aside = f"{target}.{uuid.uuid4().hex}"  # A retried bundle must not write into the file of the first try.
+        aside = f"{target}.{uuid.uuid4().hex}"  # A retried bundle must not write into the same file.
         tf.io.gfile.makedirs(folder)
         self.write(aside, [record for _, record in rows])
         tf.io.gfile.rename(aside, target, overwrite=True)
@@ -74,7 +80,7 @@ class _WriteShard(beam.DoFn):
 
 
 def write_rejects(folder: str, rejects: list[schema.Reject]) -> dict[str, int]:
-    """Writes the reject file, ordered by file and row; returns the number of rejects of each kind."""
+    """Writes the reject file, ordered by file and row. Returns the number of rejects of each kind."""
     tf.io.gfile.makedirs(folder)
     counts = dict.fromkeys(get_args(schema.RejectKind), 0)
     with tf.io.gfile.GFile(f"{folder}/{REJECTS_FILE}", "w") as stream:

@@ -171,7 +171,7 @@ def test_duplicate_items(raw, tmp_path):
     raw.write("items", [*items, {**items[2], "category": "other"}])
     raw.write("events", impression_log())
     found = raw.ingest(tmp_path / "out")
-    assert "stands already in row 3" in reject_of(found, kind="item", row=9)["reason"]
+    assert "is already in row 3" in reject_of(found, kind="item", row=9)["reason"]
     assert records.read_items(found.target, ["category"]).columns["category"][2] == b"c2"
 
 
