@@ -5,6 +5,7 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
+from apache_beam.typehints.decorators import no_annotations
 
 from courier_tf import schema
 
@@ -23,6 +24,7 @@ class InlinePhotos(beam.PTransform):
     def __init__(self, name: str) -> None:
         super().__init__(f"Inline photos of {name}")
 
+    @no_annotations  # Beam takes annotations for type hints, and knows none for a dict of PCollections.
     def expand(self, parts: dict[str, beam.PCollection]) -> beam.PCollection:
         items_of_rows = parts["rows"] | "Items of rows" >> beam.FlatMap(_items_of_row)
         photos_of_items = parts["items"] | "Photos of items" >> beam.Map(_photo_of_item)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,7 +117,7 @@ class Measured:
         rankers: figures of the rankers; None where the run ends with its encoder.
     """
 
-    held_out: dict[str, float | None]
+    held_out: Mapping[str, float | None]
     losses: list[float]
     seconds: dict[str, float | None]
     ingest: str
