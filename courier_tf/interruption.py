@@ -64,6 +64,9 @@ def _watch(handler: object) -> None:
 def _leave(number: int) -> NoReturn:
     from courier_tf.process import program_line
 
+    with contextlib.suppress(ValueError):  # Only the main thread may.
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, signal.SIG_IGN)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os.write(2, (program_line(INTERRUPTED) + "\n").encode())

@@ -1,25 +1,88 @@
-"""What the programs do before anything else."""
+"""What the programs do before anything else, and what they show of what is logged."""
 
+import json
+import logging
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
+
+from courier_tf.process import program_line, shown_logs
 
 
 @pytest.mark.parametrize("program", ["courier_tf.__main__", "courier_tf.experiment.__main__"])
 def test_a_program_is_prepared_before_anything_starts_threads(program):
     """Where NumPy has its pools of memory already, TensorFlow gives memory back to the kernel all the time."""
-    heavy = "{'numpy', 'pandas', 'pyarrow', 'tensorflow', 'tyro'}"
+    heavy = "{'numpy', 'pandas', 'pyarrow', 'tensorflow'}"
     code = f"import sys, {program}; sys.exit(str({heavy} & set(sys.modules) or ''))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert found.stderr.strip() == ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
 
 
 def test_gpus_are_shared_and_exact_unless_the_user_says_otherwise():
     names = ["TF_FORCE_GPU_ALLOW_GROWTH", "NVIDIA_TF32_OVERRIDE"]
     code = f"import os; from courier_tf.process import prepare; prepare(); print(*map(os.getenv, {names}))"
     for given, expected in (({}, "true 0"), ({"NVIDIA_TF32_OVERRIDE": "1"}, "true 1")):
-        own = {name: value for name, value in os.environ.items() if name not in names} | given
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own, check=True)
-        assert found.stdout.strip() == expected
+        environment = {name: value for name, value in os.environ.items() if name not in names} | given
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+        assert done.stdout.strip() == expected
+
+
+def log_something():
+    logging.getLogger("courier_tf.pretrain.train").info("[pretrain] done in %d s", 3)
+    logging.getLogger("beam_jobs.ingest").debug("a detail")
+    logging.getLogger("serving.client").warning("a warning")
+    logging.getLogger("apache_beam").info("not ours")
+    logging.getLogger("apache_beam").warning("theirs")
+    try:
+        raise ValueError("of a worker")
+    except ValueError:
+        logging.getLogger("apache_beam.runners").exception("raised again by the runner")
+
+
+def test_text_is_shown_as_it_is_and_warnings_with_their_level(capsys):
+    with shown_logs():
+        log_something()
+        assert program_line("stopped") == "courier: stopped"
+    logging.getLogger("courier_tf").info("after")
+    printed = capsys.readouterr()
+    assert printed.out == "[pretrain] done in 3 s\n"
+    assert printed.err == "warning: a warning\nwarning: theirs\n"
+
+
+def test_levels(capsys):
+    with shown_logs("warning"):
+        log_something()
+    with shown_logs("debug"):
+        logging.getLogger("courier_tf").debug("a detail")
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err == "warning: a warning\nwarning: theirs\ndebug: a detail\n"
+    assert not logging.getLogger("courier_tf").isEnabledFor(logging.DEBUG)  # As before.
+
+
+def test_json_has_one_object_per_line(capsys):
+    with shown_logs(as_json=True):
+        log_something()
+        warnings.warn("deprecated", FutureWarning, stacklevel=1)
+        assert json.loads(program_line("stopped"))["logger"] == "courier"
+        try:
+            raise ValueError("two\nlines")
+        except ValueError:
+            logging.getLogger("courier_tf").exception("failed")
+    printed = capsys.readouterr()
+    records = [json.loads(line) for line in printed.err.splitlines()]
+    assert printed.out == "" and [record["level"] for record in records] == [
+        "info", "warning", "warning", "warning", "error",
+    ]  # fmt: skip
+    assert records[0].keys() == {"time", "level", "logger", "message"}
+    assert records[0]["message"] == "[pretrain] done in 3 s" and records[0]["logger"] == "courier_tf.pretrain.train"
+    assert records[0]["time"].endswith("+00:00") and "T" in records[0]["time"]
+    assert "deprecated" in records[3]["message"] and "ValueError: two\nlines" in records[4]["message"]
+
+
+def test_other_handlers_get_what_is_logged(caplog):
+    with shown_logs():
+        log_something()
+    assert "[pretrain] done in 3 s" in caplog.messages

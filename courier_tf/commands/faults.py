@@ -39,7 +39,7 @@ def explain(error: BaseException, command: object) -> str | None:
 
     Args:
         error: what a command raised.
-        command: the command, whose paths are the user's folders.
+        command: the command, whose paths are the user's folders; None before there is one, when all files are.
     """
     if type(error).__module__.partition(".")[0] in PACKAGES and isinstance(error, (ValueError, RuntimeError)):
         return str(error)
@@ -48,7 +48,7 @@ def explain(error: BaseException, command: object) -> str | None:
         number, file = _number(cause), _file(cause)
         if number is None:
             continue
-        theirs = file is not None and any(_related(file, folder) for folder in folders)
+        theirs = file is not None and (command is None or any(_related(file, folder) for folder in folders))
         if number in OF_THE_MACHINE or theirs:
             place = file or (folders[0] if folders else None)
             advice = ADVICE.get(number) or (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
