@@ -1,7 +1,6 @@
 """What the documents name is there: options, commands, targets, files, imports."""
 
 import ast
-import dataclasses
 import importlib
 import json
 import re
@@ -9,40 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from courier_tf.commands import program
+from courier_tf.commands.options import COMMANDS
+from courier_tf.commands.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "serving/README.md", "CONTRIBUTING.md"]
-#: Options of other programs: Beam, Docker, pytest, pip, nvidia.
-FOREIGN_OPTIONS = {"--help", "--pdb", "--runner", "--direct_num_workers"}
-
-
-def _options(kind: type) -> set[str]:
-    """The option of each field of a command, also of the settings inside it."""
-    names = set()
-    for field in dataclasses.fields(kind):
-        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-        names |= _options(type(default)) if dataclasses.is_dataclass(default) else {field.name.replace("_", "-")}
-    return names
+#: Options that every command takes.
+PROGRAM_OPTIONS = {"--help", "--help-all", "--version", "--log-level", "--log-json"}
+#: Options of pytest and Beam.
+FOREIGN_OPTIONS = {"--pdb", "--runner", "--direct_num_workers"}
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "Makefile", "tests/benchmarks/hm_fashion/options.mk"])
 def test_options_are_those_of_the_program(document):
-    known = {
-        f"--{prefix}{name}" for command in program.COMMANDS for name in _options(command) for prefix in ("", "no-")
-    }
+    flags = {option.flag for command in COMMANDS.values() for option in options_of(command)}
+    known = flags | {flag.replace("--", "--no-") for flag in flags} | PROGRAM_OPTIONS | FOREIGN_OPTIONS
     text = (ROOT / document).read_text()
     if document == "Makefile":  # The recipes call other programs, too.
         text = "\n".join(re.findall(r"courier .*", text))
     named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*\b(?!-)", text))
-    assert named - known - FOREIGN_OPTIONS == set()
+    assert named - known == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_are_those_of_the_program(document):
-    known = {program.command_name(command) for command in program.COMMANDS}
     named = re.findall(r"(?:^ *|`|\$ )courier ([a-z][a-z-]*)", (ROOT / document).read_text(), re.MULTILINE)
-    assert set(named) - known == set()
+    assert set(named) - set(COMMANDS) == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
