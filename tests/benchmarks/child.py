@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, in turn: what else the machine does then meets both sides alike."""
+"""Measurements in child processes, in turn: other load on the machine then affects both sides alike."""
 
 import json
 import resource
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-SECONDS = 8.0  # That one measurement takes, at least.
+SECONDS = 8.0  # The least time of one measurement.
 
 
 def repeated(step: Callable[[], object], seconds: float = SECONDS) -> float:
@@ -23,7 +23,7 @@ def repeated(step: Callable[[], object], seconds: float = SECONDS) -> float:
 
 
 def answer(**values: float) -> None:
-    """Ends a child: prints its figures, and the most memory that it held (MiB, resident)."""
+    """The last call of a child: prints its figures, and its peak memory (MiB, resident)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({**values, "peak": peak}))
 
@@ -32,7 +32,7 @@ def run(module: str, *arguments: object) -> dict[str, float]:
     """Runs `python -m tests.benchmarks.module arguments` and returns its figures.
 
     Raises:
-        subprocess.CalledProcessError: it failed; its messages stand above.
+        subprocess.CalledProcessError: it failed. Its messages stand above.
     """
     command = [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)

@@ -1,9 +1,9 @@
-"""Serving on one core: `rank` against rows and against the arithmetic of its matrix products; the embedder; a server.
+"""Speed of serving on one core: the ranker, the image embedder, and a server.
 
     python -m tests.benchmarks.serving WORKDIR OUT
 
-WORKDIR is a finished run with exported models. Ratios are what counts; the last part is measured with the local server,
-and says nothing of TensorFlow Serving.
+WORKDIR is a finished run with exported models. The signature `rank` is compared with a call per row, and with the
+arithmetic of its matrix products. The server is the local one; its figures say nothing about TensorFlow Serving.
 """
 
 import json
@@ -67,7 +67,7 @@ def milliseconds(call: Callable[[], object], repeats: int = REPEATS) -> np.ndarr
 
 def flops_of_rank(ranker: Ranker, history: int, candidates: int) -> int:
     """Multiplications and additions of the matrix products of one row of `rank`."""
-    width = int(ranker.attention.of_item.kernel.shape[0])  # Of an item: columns and looks.
+    width = int(ranker.attention.of_item.kernel.shape[0])  # Columns and visual features of an item.
     hidden = ranker.attention.of_candidate.units
     dense = sum(int(np.prod(layer.kernel.shape)) for layer in (*ranker.mlp.layers, ranker.logit))
     attention = width * history * hidden + history * hidden + history * width
@@ -88,12 +88,12 @@ def flops_per_second() -> float:
 
 
 def rank_part(chain: Chain, ranker_directory: Path, history_length: int) -> dict:
-    """One user and 500 candidates."""
+    """Times of `rank` for one user and 500 candidates."""
     served = GraphModel(newest_version(chain.workdir / schema.MODELS_FOLDER / contract.CTR_RANKER))
     requests = ranker_requests(chain.directory("ingest"), history_length)
     ranked = next(r for r in requests if r.signature == contract.RANK and r.inputs["item_id"].shape == (1, CANDIDATES))
     inputs = dict(ranked.inputs)
-    # A full history: what costs most.
+    # A full history costs most.
     inputs["history_item_ids"] = inputs["item_id"][:, :history_length]
     pairs = {name: np.repeat(inputs[name], CANDIDATES, axis=0) for name in ("user_id", "history_item_ids")}
     pairs["item_id"] = inputs["item_id"][0]
@@ -117,16 +117,16 @@ def embedder_part(chain: Chain, image_size: int) -> dict:
     served = GraphModel(newest_version(chain.workdir / schema.MODELS_FOLDER / contract.IMAGE_EMBEDDER))
     bare = FrozenEncoder(chain.directory("pretrain") / ENCODER_FOLDER, image_size)
     encode = tf.function(bare.encode, autograph=False)
-    found = {}
+    rates = {}
     for request in photo_requests(chain.directory("ingest"), contract.DEFAULT_SIGNATURE):
         photos = request.inputs["photos"]
         if len(photos) in (1, 32):
             pixels = tf.zeros([len(photos), image_size, image_size, 3], tf.uint8)
             whole = np.median(milliseconds(lambda photos=photos: served(photos=photos), 20))
             alone = np.median(milliseconds(lambda pixels=pixels: encode(pixels).numpy(), 20))
-            found[f"photos_per_second_batch_{len(photos)}"] = 1000 * len(photos) / whole
-            found[f"of_the_bare_encoder_batch_{len(photos)}"] = alone / whole
-    return found
+            rates[f"photos_per_second_batch_{len(photos)}"] = 1000 * len(photos) / whole
+            rates[f"of_the_bare_encoder_batch_{len(photos)}"] = alone / whole
+    return rates
 
 
 def server_part(chain: Chain, history_length: int) -> dict:
@@ -167,13 +167,13 @@ def main(workdir: Path, out: Path) -> None:
     prepare()
     chain = Chain(workdir, Settings())
     stages = FinishedStages.read(workdir)
-    found = rank_part(chain, stages.ranker, stages.history_length)
-    found |= embedder_part(chain, stages.pretrain.facts.image_size)
-    found |= server_part(chain, stages.history_length)
+    figures = rank_part(chain, stages.ranker, stages.history_length)
+    figures |= embedder_part(chain, stages.pretrain.facts.image_size)
+    figures |= server_part(chain, stages.history_length)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "serving.json").write_text(json.dumps(found, indent=2))
+    (out / "serving.json").write_text(json.dumps(figures, indent=2))
     table = Table("measure", "value", title=f"Serving {workdir} on one core")
-    for name, value in found.items():
+    for name, value in figures.items():
         table.add_row(name.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else str(value))
     Console().print(table)
 

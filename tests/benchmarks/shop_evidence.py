@@ -1,11 +1,11 @@
-"""Does looking help where it must, and only there? The whole chain on simulated shops, with controls.
+"""Do visual features help where they must, and only there? The whole chain on simulated shops, with controls.
 
 python -m tests.benchmarks.shop_evidence OUT
 
-For each visual signal and seed: a shop of its own, then the preset `demo` from one ingest and one warm-up, with the
-courier objective and, where a claim names it, with the warm-up alone (`base`); several rankers for each image feature
-that a claim names. Interrupted, it goes on where it stopped. Writes OUT/evidence.md, and fails where one of `CLAIMS`
-does not hold.
+Each visual signal and seed has a shop of its own. There it runs the preset `demo` from one ingest and one supervised
+pre-training, with the courier objective and, where a claim names it, without an objective (`base`). Each image feature
+that a claim names has several rankers. Interrupted, it goes on where it stopped. Writes OUT/evidence.md, and fails
+where one of `CLAIMS` does not hold.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ CONTROL = "cluster_id_permuted"
 
 
 class Claim(NamedTuple):
-    """A mean difference of test AUC over the shops of one visual signal, in points, and where it must lie."""
+    """Bounds of the mean difference of test AUC over the shops of one visual signal, in points."""
 
     signal: float
     better: tuple[str, str]  # (objective, image feature)
@@ -67,12 +67,12 @@ def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[di
         make_shop(shop, ShopSettings(visual_signal=visual_signal, shop_seed=seed))
     rows = []
     sides = {side for claim in CLAIMS if claim.signal == visual_signal for side in (claim.better, claim.than)}
-    for objective in sorted({side[0] for side in sides}, reverse=True):  # The second shares what they have in common.
+    for objective in sorted({side[0] for side in sides}, reverse=True):  # The second shares stages with the first.
         features = {"none"} | {side[1] for side in sides if side[0] == objective}
-        own = settings_of(seed, objective, features, starts)
-        found = SharingChain(out / objective, own, store=out / STORE_FOLDER).run(str(shop), final=True)
-        for mode, metrics in found["ranking"].items():
-            gain = found["gain_over_none"]["test"].get(mode, {}).get("all", {})
+        settings = settings_of(seed, objective, features, starts)
+        results = SharingChain(out / objective, settings, store=out / STORE_FOLDER).run(str(shop), final=True)
+        for mode, metrics in results["ranking"].items():
+            gain = results["gain_over_none"]["test"].get(mode, {}).get("all", {})
             rows.append(
                 {"signal": visual_signal, "seed": seed, "objective": objective, "feature": mode}
                 | {"auc": 100 * metrics["test"]["auc"]}
@@ -99,8 +99,8 @@ def differences(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
 
     `error` is the standard error over that shop's users and ranker starts where the claim compares with `none`, else 0.
     """
-    own = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"]).sort_index()
-    better, than = own.loc[claim.better], own.loc[claim.than]
+    of_signal = rows[rows["signal"] == claim.signal].set_index(["objective", "feature", "seed"]).sort_index()
+    better, than = of_signal.loc[claim.better], of_signal.loc[claim.than]
     error = better["error"] if claim.than[1] == "none" else 0 * better["auc"]
     return pd.DataFrame({"difference": better["auc"] - than["auc"], "error": error}).dropna(subset="difference")
 
@@ -120,10 +120,10 @@ def verdicts(rows: pd.DataFrame) -> tuple[str, bool]:
     for claim in CLAIMS:
         if claim.signal not in set(rows["signal"]):
             continue
-        found = differences(rows, claim)
-        mean, shops = found["difference"].mean(), len(found)
-        users = 1.96 * np.sqrt((found["error"] ** 2).sum()) / shops
-        between = stats.t.ppf(0.975, shops - 1) * found["difference"].std(ddof=1) / np.sqrt(shops)
+        of_shops = differences(rows, claim)
+        mean, shops = of_shops["difference"].mean(), len(of_shops)
+        users = 1.96 * np.sqrt((of_shops["error"] ** 2).sum()) / shops
+        between = stats.t.ppf(0.975, shops - 1) * of_shops["difference"].std(ddof=1) / np.sqrt(shops)
         lowest, highest = (mean - users, mean + users) if claim.signal == 0 else (mean, mean)
         holds = claim.low <= lowest and highest <= claim.high
         all_hold &= holds

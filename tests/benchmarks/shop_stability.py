@@ -1,10 +1,10 @@
-"""Do cluster IDs survive a retrain? The simulated shop, one more day of it, an encoder that goes on from the former.
+"""Do cluster IDs survive a retrain on one more day of the simulated shop?
 
 python -m tests.benchmarks.shop_stability OUT
 
-The preset `demo` with more clusters, up to the cluster stage; then again with the split a day later, the encoder
-warm-started (for a day's share of the steps, or for as many as the first time), and the clusters learned with the
-former ones at hand, or without. Interrupted, it goes on where it stopped. Writes OUT/stability.md.
+Runs the preset `demo` with more clusters, up to the cluster stage. Then it runs again with the split a day later: the
+encoder starts from the previous one, for a day's share of the steps or for all of them, and the clusters are learned
+with the previous ones or without. Interrupted, it goes on where it stopped. Writes OUT/stability.md.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.stages import CLUSTER, INGEST
 
-STEPS = (10, PRESETS["demo"].pretrain.pretrain_steps)  # The train span of the shop has about 15 days.
+STEPS = (10, PRESETS["demo"].pretrain.pretrain_steps)  # A day's share, as the train span has about 15 days; and all.
 ALGORITHMS = ("kmeans", "online", "residual")
 
 
@@ -47,8 +47,9 @@ def run(raw: Path, workdir: Path, settings: Settings) -> artefacts.Artefact:
     chain = SharingChain(workdir, settings, store=workdir.parent / STORE_FOLDER)
     chain.write_settings()
     chain.ingest(str(raw))
-    for stage in ("pretrain", "embed", "cluster"):
-        getattr(chain, stage)()
+    chain.pretrain()
+    chain.embed()
+    chain.cluster()
     return artefacts.read(workdir / "cluster", CLUSTER)
 
 

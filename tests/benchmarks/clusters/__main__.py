@@ -1,4 +1,4 @@
-"""How fast and how good: clusters against faiss.
+"""Speed and quality of clusters and search, against faiss.
 
 python -m tests.benchmarks.clusters EMBED OUT
 
@@ -34,13 +34,13 @@ def learning(file: Path, clusters: int, sample: int) -> Iterator[str]:
     theirs = None
     for side in ("faiss", "kmeans", "online"):
         centroids = file.with_name(f"{file.stem}-{clusters}-{side}.npy")
-        found = run("clusters.learning", side, file, clusters, sample, centroids)
-        found["distortion"] = run("clusters.distortion", file, centroids)["distortion"]
-        theirs = theirs or found
-        ratio = {name: found[name] / theirs[name] for name in found}
+        figures = run("clusters.learning", side, file, clusters, sample, centroids)
+        figures["distortion"] = run("clusters.distortion", file, centroids)["distortion"]
+        theirs = theirs or figures
+        ratio = {name: figures[name] / theirs[name] for name in figures}
         yield (
-            f"| {side} | {found['seconds']:.0f} | {ratio['seconds']:.2f} | {found['processor']:.0f} | "
-            f"{ratio['processor']:.2f} | {found['peak'] / 1024:.2f} | {found['distortion']:.5f} | "
+            f"| {side} | {figures['seconds']:.0f} | {ratio['seconds']:.2f} | {figures['processor']:.0f} | "
+            f"{ratio['processor']:.2f} | {figures['peak'] / 1024:.2f} | {figures['distortion']:.5f} | "
             f"{100 * (ratio['distortion'] - 1):+.1f} % |"
         )
 
@@ -51,15 +51,15 @@ def search(file: Path, points: Path, number: int, name: str) -> Iterator[str]:
         "| | queries/s | of faiss | recall | built, s |\n|---|---|---|---|---|"
     )
     for way in ("exact", "approximate"):
-        found = {side: run("clusters.search", side, way, file, points, number) for side in ("faiss", "ours")}
-        for side, one in found.items():
-            ratio = one["rate"] / found["faiss"]["rate"]
+        of_sides = {side: run("clusters.search", side, way, file, points, number) for side in ("faiss", "ours")}
+        for side, figures in of_sides.items():
+            ratio = figures["rate"] / of_sides["faiss"]["rate"]
             cells = (
                 f"{side}, {way}",
-                f"{one['rate']:.0f}",
+                f"{figures['rate']:.0f}",
                 f"{ratio:.2f}",
-                f"{one['recall']:.4f}",
-                f"{one['built']:.1f}",
+                f"{figures['recall']:.4f}",
+                f"{figures['built']:.1f}",
             )
             yield f"| {' | '.join(cells)} |"
 

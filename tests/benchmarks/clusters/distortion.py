@@ -1,4 +1,4 @@
-"""Child: mean squared distance of rows spread over all of FILE to the nearest of CENTROIDS, by faiss's exact search.
+"""Mean squared distance of rows of FILE to the nearest of CENTROIDS, by faiss's exact search.
 
 python -m tests.benchmarks.clusters.distortion FILE CENTROIDS
 """
@@ -18,8 +18,8 @@ def main(file: str, centroids: str) -> None:
     held = np.array(rows[:: max(1, len(rows) // ROWS)])
     index = faiss.IndexFlatL2(rows.shape[1])
     index.add(np.load(centroids))
-    distance, found = index.search(held, 1)
-    answer(distortion=float(distance.mean()), used=len(np.unique(found)))
+    distance, nearest = index.search(held, 1)
+    answer(distortion=float(distance.mean()), used=len(np.unique(nearest)))
 
 
 if __name__ == "__main__":

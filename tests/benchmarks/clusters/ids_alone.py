@@ -1,10 +1,10 @@
-"""How much of what the embeddings tell of clicks is left in cluster IDs, by the number of clusters; no ranker involved.
+"""How much of what embeddings tell of clicks is left in cluster IDs, by the number of clusters. No ranker is involved.
 
 python -m tests.benchmarks.clusters.ids_alone RUN
 
-RUN is a workdir with ingest and embed. Clusters are scikit-learn's. AUC in points of two scores of the valid span's
-candidates, repeats left out: the share of the user's last history items in the candidate's cluster, and the mean cosine
-of its centroid with theirs; beside the mean cosine of the embeddings themselves.
+RUN is a workdir with ingest and embed. Clusters are scikit-learn's. Prints the AUC in points of two scores of
+the valid span's candidates that are new to the user: the share of the user's last history items in the candidate's
+cluster, and the mean cosine of its centroid with theirs. The mean cosine of the embeddings stands beside them.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from courier_tf.workdir.stages import INGEST
 
 
 class Impressions(NamedTuple):
-    """Candidates that have a photo, and a history with one; repeats left out.
+    """Candidates that are new to the user, with a photo, and a history with one.
 
     Attributes:
         candidate: [N] row of the item.
@@ -80,10 +80,10 @@ def main(run: tyro.conf.Positional[Path], clusters: tuple[int, ...] = (20, 50, 2
         "| clusters | share of the history in the candidate's cluster | mean cosine of the centroids |\n|---|---|---|"
     )
     for number in clusters:
-        found = KMeans(number, n_init=1, random_state=0).fit(sample)
-        code = found.predict(embeddings)
+        clusters = KMeans(number, n_init=1, random_state=0).fit(sample)
+        code = clusters.predict(embeddings)
         same = auc_of_mean(code[rows.candidate][:, None] == code[rows.history], rows)
-        alike = auc_of_mean(cosines(found.cluster_centers_[code], rows), rows)
+        alike = auc_of_mean(cosines(clusters.cluster_centers_[code], rows), rows)
         print(f"| {number} | {same:.2f} | {alike:.2f} |", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""Child: time and memory of learning centroids.
+"""Time and memory of learning centroids.
 
 python -m tests.benchmarks.clusters.learning SIDE FILE CLUSTERS SAMPLE OUT
 
-SIDE: kmeans and faiss learn from the first SAMPLE rows of FILE (25 steps); online goes over all rows once. Writes the
+SIDE: kmeans and faiss learn from the first SAMPLE rows of FILE, in 25 steps; online goes over all rows once. Writes the
 centroids to OUT.
 """
 
@@ -40,11 +40,11 @@ def ours_online(rows: np.ndarray, clusters: int, sample: int) -> np.ndarray:
 def faiss_kmeans(rows: np.ndarray, clusters: int, sample: int) -> np.ndarray:
     import faiss
 
-    found = faiss.Kmeans(
+    kmeans = faiss.Kmeans(
         rows.shape[1], clusters, niter=STEPS, seed=0, max_points_per_centroid=10**9, min_points_per_centroid=1
     )
-    found.train(np.array(rows[:sample]))
-    return found.centroids
+    kmeans.train(np.array(rows[:sample]))
+    return kmeans.centroids
 
 
 def main(side: str, file: str, clusters: int, sample: int, out: str) -> None:

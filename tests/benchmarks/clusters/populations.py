@@ -1,4 +1,4 @@
-"""Embeddings to cluster in quantity: random vectors alone would tell nothing.
+"""Makes embeddings to cluster, in quantity. Uniformly random vectors would have no clusters.
 
 python -m tests.benchmarks.clusters.populations OUT ROWS WIDTH [--embed DIR]
 

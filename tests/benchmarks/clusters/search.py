@@ -1,4 +1,4 @@
-"""Child: queries per second of one way to search, and how many of the exact nearest it finds.
+"""Queries per second of one way to search, and the share of the exact nearest points that it finds.
 
 python -m tests.benchmarks.clusters.search SIDE WAY FILE POINTS NUMBER
 
@@ -47,9 +47,9 @@ def by_faiss(way: str, points: np.ndarray, number: int, queries: np.ndarray, exa
     return lambda queries: index.search(queries, number)[1]
 
 
-def recall(found: np.ndarray, exact: np.ndarray) -> float:
+def recall(nearest: np.ndarray, exact: np.ndarray) -> float:
     """Share of the exact nearest that were found; [Q, number] each."""
-    return float(np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)]))
+    return float(np.mean([np.isin(a, b).mean() for a, b in zip(exact, nearest, strict=True)]))
 
 
 def main(side: str, way: str, file: str, points_file: str, number: int) -> None:

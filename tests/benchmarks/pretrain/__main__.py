@@ -1,4 +1,4 @@
-"""How fast and how large: pre-training against PyTorch, against plain Keras, and against the authors' way.
+"""Speed and memory of pre-training, against PyTorch, plain Keras, and the authors' code.
 
 python -m tests.benchmarks.pretrain INGEST OUT
 
@@ -45,18 +45,18 @@ def rows(ingest: Path) -> Iterator[str]:
 def memory() -> Iterator[str]:
     yield "\n| rows | photos | chunk | recomputed | peak memory, GiB | photos/s |\n|---|---|---|---|---|---|"
     for number, chunk, recompute in MEMORY:
-        found = run("pretrain.memory", number, chunk, recompute)
-        rate = f"{found['rate']:.0f}" if found["rate"] else ""
-        cells = (number, int(found["photos"]), chunk or "all", "yes" if recompute else "no")
-        yield f"| {' | '.join(map(str, cells))} | {found['peak'] / 1024:.2f} | {rate} |"
+        figures = run("pretrain.memory", number, chunk, recompute)
+        rate = f"{figures['rate']:.0f}" if figures["rate"] else ""
+        cells = (number, int(figures["photos"]), chunk or "all", "yes" if recompute else "no")
+        yield f"| {' | '.join(map(str, cells))} | {figures['peak'] / 1024:.2f} | {rate} |"
 
 
 def pipeline(ingest: Path) -> Iterator[str]:
-    found = run("pretrain.input_speed", "store", ingest, 256)
-    yield f"\nInput pipeline alone, 256 rows a batch, photos from the store: {found['rate']:.0f} rows/s."
+    figures = run("pretrain.input_speed", "store", ingest, 256)
+    yield f"\nInput pipeline alone, 256 rows a batch, photos from the store: {figures['rate']:.0f} rows/s."
     if artefacts.read(ingest, INGEST).facts.inline_photos:
-        found = run("pretrain.input_speed", "inline", ingest, 256)
-        yield f"Photos inside the rows: {found['rate']:.0f} rows/s."
+        figures = run("pretrain.input_speed", "inline", ingest, 256)
+        yield f"Photos inside the rows: {figures['rate']:.0f} rows/s."
 
 
 def main(ingest: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> None:

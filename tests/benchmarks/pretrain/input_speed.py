@@ -1,4 +1,6 @@
-"""Child: rows/s of the input pipeline alone. `python -m tests.benchmarks.pretrain.input_speed PHOTOS INGEST ROWS`
+"""Rows per second of the input pipeline alone.
+
+python -m tests.benchmarks.pretrain.input_speed PHOTOS INGEST ROWS
 
 PHOTOS: store, or inline where the rows of INGEST hold their photos.
 """

@@ -1,7 +1,9 @@
-"""Child: peak memory and speed of training steps. `python -m tests.benchmarks.pretrain.memory ROWS CHUNK RECOMPUTE`
+"""Peak memory and speed of training steps.
 
-Page views (H = 5, P = 5) in which no photo occurs twice, of random pixels; `nano`, 64 px. ROWS 0 measures what the
-process holds without any step.
+python -m tests.benchmarks.pretrain.memory ROWS CHUNK RECOMPUTE
+
+The page views (H = 5, P = 5) hold random pixels, and no photo twice; the backbone is `nano` at 64 px. ROWS 0 measures
+the process before any step.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A Swin as one writes it in Keras: Dense on rank 4, LayerNormalization, tf.nn.gelu. Our own is measured against it."""
+"""A Swin in plain Keras, to compare with: Dense on rank 4, LayerNormalization, tf.nn.gelu."""
 
 import numpy as np
 import tensorflow as tf

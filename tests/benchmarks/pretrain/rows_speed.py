@@ -1,8 +1,10 @@
-"""Child: rows/s of a full training step. `python -m tests.benchmarks.pretrain.rows_speed SIDE INGEST ROWS`
+"""Rows per second of a full training step.
 
-SIDE: ours; authors, their way in PyTorch: every slot is encoded, however often its photo occurs, multi-head attention
-rebuilds the page view, and the loss compares slots with slots. Both take the rows of the ingest directory INGEST in the
-same order, a Swin `nano` with a 256-wide head, and Adam.
+python -m tests.benchmarks.pretrain.rows_speed SIDE INGEST ROWS
+
+SIDE: ours, authors. The authors' way is in PyTorch: every slot is encoded, however often its photo occurs, multi-head
+attention rebuilds the page view, and the loss compares slots with slots. Both sides take the rows of the ingest
+directory INGEST in the same order, a Swin `nano` with a 256-wide head, and Adam.
 """
 
 import sys

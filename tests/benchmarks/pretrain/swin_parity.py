@@ -1,4 +1,4 @@
-"""Child: a torchvision state dict, loaded by `load_checkpoint`, gives torchvision's features; else it fails."""
+"""Checks that a torchvision state dict, loaded by `load_checkpoint`, gives torchvision's features."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Child: images/s of one Swin. `python -m tests.benchmarks.pretrain.swin_speed SIDE PRESET SIZE PRECISION MODE BATCH`
+"""Images per second of one Swin.
+
+python -m tests.benchmarks.pretrain.swin_speed SIDE PRESET SIZE PRECISION MODE BATCH
 
 SIDE: ours, plain (Keras), torchvision. PRECISION: float32, bfloat16. MODE: forward, train (with Adam).
 """

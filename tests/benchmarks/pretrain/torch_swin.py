@@ -1,4 +1,4 @@
-"""torchvision's Swin with our presets, pooled; its classifier is left away."""
+"""torchvision's Swin with our presets, pooled and without its classifier."""
 
 import torch
 import torchvision

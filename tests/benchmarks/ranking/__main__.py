@@ -1,4 +1,4 @@
-"""How fast the ranker trains, against the same model in plain PyTorch.
+"""Speed of training a ranker, against the same model in plain PyTorch.
 
 python -m tests.benchmarks.ranking RUN OUT
 
@@ -29,9 +29,9 @@ def main(workdir: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], r
         rows: impressions of a batch.
     """
     out.mkdir(parents=True, exist_ok=True)
-    found = run("ranking.parity", workdir)
+    parity = run("ranking.parity", workdir)
     lines = [
-        f"With the same weights, probabilities differ by {found['worst']:.1e} at most, of {found['spread']:.2f}.\n",
+        f"With the same weights, probabilities differ by {parity['worst']:.1e} at most, of {parity['spread']:.2f}.\n",
         f"| {rows} rows a batch | ours, rows/s | PyTorch | ratio |\n|---|---|---|---|",
     ]
     for part, about in PARTS.items():

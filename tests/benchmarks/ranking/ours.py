@@ -1,4 +1,4 @@
-"""Our ranker with the image feature `cluster_id`, untrained, of the stages of a workdir."""
+"""Builds our ranker with the image feature `cluster_id`, untrained, from the stages of a workdir."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ INPUTS = ("user_id", "history_item_ids", "item_id")
 
 
 def build(run: Path) -> Ranker:
-    """A ranker, compiled, whose weights are there."""
+    """A compiled ranker that has its weights."""
     ingest = run / "ingest"
     facts = artefacts.read(ingest, INGEST).facts
     items = records.read_items(ingest, facts.all_columns)

@@ -1,4 +1,4 @@
-"""Child: the largest difference between our log odds and those of the PyTorch version with our weights.
+"""The largest difference between our log odds and those of the PyTorch version with our weights.
 
 python -m tests.benchmarks.ranking.parity RUN
 """

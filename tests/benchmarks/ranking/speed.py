@@ -1,4 +1,6 @@
-"""Child: rows/s of the ranker. `python -m tests.benchmarks.ranking.speed SIDE PART RUN ROWS`
+"""Rows per second of the ranker.
+
+python -m tests.benchmarks.ranking.speed SIDE PART RUN ROWS
 
 SIDE: ours, torch. PART: step, training on batches in memory; input, batches alone; whole, training from the input.
 """

@@ -1,7 +1,7 @@
 """The ranker of `courier_tf.ranking.model` with the image feature `cluster_id`, in plain PyTorch, fed with codes.
 
-Plain: padded histories, dense gradients, `torch.optim.Adam`. Its input are arrays in memory, with all ids looked up
-beforehand, which ours does not have: it reads TFRecords and strings.
+Histories are padded, gradients are dense, and the optimiser is `torch.optim.Adam`. Its input is arrays in memory, with
+all ids looked up beforehand. Ours reads TFRecords and strings.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ class TorchRanker(nn.Module):
         self.tables = nn.ModuleList(nn.Embedding(table.input_dim, dim) for table in ranker.embeddings)
         feature = ranker.image.features[0]
         self.of_cluster = nn.Embedding(feature.tables[0].input_dim, dim)
-        # Of one level: its rows can be made unit vectors once.
+        # There is one level, so its rows can be made unit vectors once.
         self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()), dim=-1))
         self.usual = feature.usual.numpy().tolist()
         self.gate = nn.Parameter(torch.tensor(ranker.image.gate.switch.numpy()))
@@ -47,7 +47,7 @@ class TorchRanker(nn.Module):
     def forward(self, user, row, history):
         """(Log odds, squared norm of the embeddings used)."""
         mask = history < len(self.codes) - 1
-        own, others = self.codes[row], self.codes[history]
+        codes, history_codes = self.codes[row], self.codes[history]
         length = mask.sum(1, keepdim=True).float()
 
         def share(same):
@@ -62,25 +62,25 @@ class TorchRanker(nn.Module):
         columns = share(torch.cat([columns[..., : self.item], columns[..., self.item + 1 :]], 2))
         both = torch.cat([repeated, columns], 1)
         numbers = [(repeated > 0).float(), both, both.sqrt(), torch.log1p(length), length.clamp(max=1)]
-        opened = torch.sigmoid(self.factor * self.gate[own[:, self.category]])[:, None]
+        opened = torch.sigmoid(self.factor * self.gate[codes[:, self.category]])[:, None]
         in_cluster = share(same(self.clusters))
         if self.training:
             user = user * (torch.rand(len(user)) >= self.unknown_rate)
-            keep = torch.ones_like(own)
+            keep = torch.ones_like(codes)
             keep[:, self.item] = torch.rand(len(user)) >= self.unknown_rate
-            own = own * keep
-        candidate = torch.cat([table(own[:, n]) for n, table in enumerate(self.tables)], 1)
+            codes = codes * keep
+        candidate = torch.cat([table(codes[:, n]) for n, table in enumerate(self.tables)], 1)
         cluster, clusters = self.clusters[row, 0], self.clusters[history][..., 0]
-        looks, past_looks = self.of_cluster(cluster), self.of_cluster(clusters)
+        visual, past_visual = self.of_cluster(cluster), self.of_cluster(clusters)
         comparable = mask & (clusters > 0) & (cluster > 0)[:, None]
         cosine = (self.codebook[cluster][:, None] * self.codebook[clusters]).sum(2)
         cosine = (cosine - self.usual[0]) / self.usual[1]
         largest = cosine.masked_fill(~comparable, -torch.inf).amax(1, keepdim=True)
         largest = torch.where(comparable.any(1, keepdim=True), largest, 0.0)
         mean = (cosine * comparable).sum(1, keepdim=True) / comparable.sum(1, keepdim=True).clamp(min=1)
-        candidate = torch.cat([candidate, looks * opened], 1)
-        past = torch.cat([table(others[..., n]) for n, table in enumerate(self.tables)], 2)
-        past = torch.cat([past, past_looks * opened[:, None]], 2)
+        candidate = torch.cat([candidate, visual * opened], 1)
+        past = torch.cat([table(history_codes[..., n]) for n, table in enumerate(self.tables)], 2)
+        past = torch.cat([past, past_visual * opened[:, None]], 2)
         pairs = self.of_item(past) + self.of_product(candidate[:, None] * past) + self.of_candidate(candidate)[:, None]
         logits = self.weigh(torch.relu(pairs))[..., 0].masked_fill(~mask, -1e9)
         wanted = ((logits.softmax(1) * mask)[..., None] * past).sum(1)
@@ -97,27 +97,27 @@ class TorchRanker(nn.Module):
 
         tables = [self.users, *self.tables, self.of_cluster]
         theirs = [ranker.user_embedding, *ranker.embeddings, ranker.image.features[0].tables[0]]
-        for own, table in zip(tables, theirs, strict=True):
-            copy(own.weight, table.embeddings)
+        for mine, table in zip(tables, theirs, strict=True):
+            copy(mine.weight, table.embeddings)
         copy(self.gate, ranker.image.gate.switch)
         attention = ranker.attention
         dense = [attention.of_candidate, attention.of_item, attention.of_product, attention.logit]
         linear = [self.of_candidate, self.of_item, self.of_product, self.weigh, *self.mlp[::2]]
-        for own, layer in zip(linear, [*dense, *ranker.mlp.layers, ranker.logit], strict=True):
-            copy(own.weight, layer.kernel, turn=True)
-            if own.bias is not None:
-                copy(own.bias, layer.bias)
+        for mine, layer in zip(linear, [*dense, *ranker.mlp.layers, ranker.logit], strict=True):
+            copy(mine.weight, layer.kernel, turn=True)
+            if mine.bias is not None:
+                copy(mine.bias, layer.bias)
 
 
 def arrays_of(ranker: Ranker, ingest: Path, batches: int) -> tuple[torch.Tensor, ...]:
     """The first train impressions, ids looked up: `NAMES`, each [N] or [N, H] int64."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     for batch in impression_batches(ingest, "train", history_length=HISTORY, batch_size=8192, seed=0).take(batches):
-        found["user"].append(ranker.user_codes(batch["user_id"]).numpy())
-        found["row"].append(ranker.lookup(batch["item_id"]).numpy())
-        found["history"].append(ranker.lookup(batch["history_item_ids"]).numpy())
-        found["clicked"].append(batch["clicked"].numpy())
-    return tuple(torch.from_numpy(np.concatenate(found[name])).long() for name in NAMES)
+        arrays["user"].append(ranker.user_codes(batch["user_id"]).numpy())
+        arrays["row"].append(ranker.lookup(batch["item_id"]).numpy())
+        arrays["history"].append(ranker.lookup(batch["history_item_ids"]).numpy())
+        arrays["clicked"].append(batch["clicked"].numpy())
+    return tuple(torch.from_numpy(np.concatenate(arrays[name])).long() for name in NAMES)
 
 
 def train_step(model: TorchRanker, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> None:
