@@ -20,9 +20,8 @@ from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel, Method
-from serving.bundle.messages import Request
 from serving.client import contract
-from serving.client.contract import MOST_ROWS
+from serving.client.contract import MOST_ROWS, Request
 
 CANDIDATES = (10, 100, 500)  # Of one row of `rank`, in the requests of the warm-up.
 COMPARED_BATCHES = 2  # Of impressions, with the trained ranker.

@@ -14,8 +14,8 @@ from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, l
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from serving.bundle.graph_model import GraphModel, Method
-from serving.bundle.messages import Request
 from serving.client import contract
+from serving.client.contract import Request
 
 
 class ServedEmbedder(tf.Module):

@@ -12,7 +12,7 @@ from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.data import impression_batches
 from courier_tf.workdir import records
-from serving.bundle.messages import Request
+from serving.client.contract import Request
 
 ROWS = (1, 8, 32)  # Of the requests to a signature.
 BATCH = 4096

@@ -15,8 +15,7 @@ from courier_tf.settings import PromotionSettings
 from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.stages import EXPORT
 from serving.bundle.graph_model import GraphModel, Method
-from serving.bundle.messages import Request
-from serving.client.contract import MOST_ROWS
+from serving.client.contract import MOST_ROWS, Request
 
 LARGEST_DIFFERENCE = 1e-5  # Between what is served and what was trained.
 

@@ -17,9 +17,9 @@ from courier_tf.workdir.facts import VersionFacts
 from courier_tf.workdir.stages import EXPORT
 from serving.bundle import batching, warmup
 from serving.bundle.graph_model import METHOD_NAMES, GraphModel, Method
-from serving.bundle.messages import Request
 from serving.bundle.stock_ops import require_stock_ops
 from serving.bundle.warmup import WarmUpError
+from serving.client.contract import Request
 
 LOG = logging.getLogger(__name__)
 LOCK_FILE = ".export.lock"

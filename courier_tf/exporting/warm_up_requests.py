@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf.exporting.served_model import ServedModel
-from serving.bundle.messages import Request
+from serving.client.contract import Request
 from serving.client.request_log import RequestLogError, read_log
 
 LOG = logging.getLogger(__name__)

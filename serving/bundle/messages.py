@@ -1,4 +1,4 @@
-"""Arrays to TF Serving's protos and back."""
+"""Translates arrays to the messages of TensorFlow Serving and back."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,17 @@ from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-from serving.client.contract import Request as Request
-
 
 class MessageError(ValueError):
-    """A proto or a JSON text cannot be read as the arrays that it should hold; the message names the field."""
+    """A message or a JSON text does not hold the arrays that it should; the text names the field."""
 
 
 def model_spec(model: str, signature: str = "", *, version: int | None = None, label: str | None = None) -> ModelSpec:
-    """Which model, which of its versions, which signature."""
+    """Names a model, a signature, and a version by its number or its label.
+
+    >>> model_spec("ctr_ranker", "rank", label="stable").version_label
+    'stable'
+    """
     spec = ModelSpec(name=model, signature_name=signature)
     if version is not None:
         spec.version.value = version
@@ -27,7 +29,7 @@ def model_spec(model: str, signature: str = "", *, version: int | None = None, l
 
 
 def predict_request(spec: ModelSpec, inputs: Mapping[str, np.ndarray]) -> PredictRequest:
-    """A request with these arrays; strings are arrays of objects (bytes)."""
+    """Makes a request with these arrays. Strings are arrays of bytes objects."""
     request = PredictRequest(model_spec=spec)
     for name, value in inputs.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
@@ -35,35 +37,39 @@ def predict_request(spec: ModelSpec, inputs: Mapping[str, np.ndarray]) -> Predic
 
 
 def inputs_of(request: PredictRequest) -> dict[str, np.ndarray]:
-    """The arrays of a request.
+    """Reads the arrays of a request, by the name of the input.
 
     Raises:
-        MessageError: an input that is no tensor.
+        MessageError: an input is no tensor.
     """
     return {name: _array(f"input '{name}'", proto) for name, proto in request.inputs.items()}
 
 
 def outputs_of(response: PredictResponse) -> dict[str, np.ndarray]:
-    """The arrays of a response. Raises as `inputs_of`."""
+    """Reads the arrays of a response, by the name of the output.
+
+    Raises:
+        MessageError: an output is no tensor.
+    """
     return {name: _array(f"output '{name}'", proto) for name, proto in response.outputs.items()}
 
 
-def serialised_examples(asked: Input) -> np.ndarray:
-    """[B] serialised examples of a request to classify or regress, its context merged into each.
+def serialised_examples(content: Input) -> np.ndarray:
+    """Reads the [B] serialised examples of a request to classify or regress, with its context merged into each.
 
     Raises:
         MessageError: there are none.
     """
-    if asked.WhichOneof("kind") == "example_list_with_context":
+    if content.WhichOneof("kind") == "example_list_with_context":
         examples = []
-        for example in asked.example_list_with_context.examples:
+        for example in content.example_list_with_context.examples:
             whole = type(example)()
-            whole.CopyFrom(asked.example_list_with_context.context)
+            whole.CopyFrom(content.example_list_with_context.context)
             for name, feature in example.features.feature.items():
                 whole.features.feature[name].CopyFrom(feature)
             examples.append(whole)
     else:
-        examples = asked.example_list.examples
+        examples = content.example_list.examples
     if not examples:
         raise MessageError("the request holds no example")
     return np.array([example.SerializeToString() for example in examples], object)

@@ -11,7 +11,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import ClassifyLog, PredictionLo
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.bundle.graph_model import GraphModel, Method
-from serving.bundle.messages import Request, inputs_of, model_spec, predict_request, serialised_examples
+from serving.bundle.messages import inputs_of, model_spec, predict_request, serialised_examples
+from serving.client.contract import Request
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"  # The place and the limit are TensorFlow Serving's.
 MOST_REQUESTS = 1000

@@ -15,9 +15,9 @@ from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.stages import CLUSTER, PRETRAIN
 from serving.bundle import warmup
-from serving.bundle.messages import Request
 from serving.bundle.stock_ops import require_stock_ops
 from serving.client import contract
+from serving.client.contract import Request
 from tests.exporting.promotions import LENIENT, promoted, refusal, seal_again
 from tests.served_shop import export_again, write_rank
 

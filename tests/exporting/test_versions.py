@@ -25,7 +25,7 @@ from courier_tf.workdir.atomic import rename_together, write_file
 from courier_tf.workdir.facts import VersionFacts
 from courier_tf.workdir.stages import EXPORT
 from serving.bundle import warmup
-from serving.bundle.messages import Request
+from serving.client.contract import Request
 
 
 class Doubled(tf.Module):
