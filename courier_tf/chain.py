@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from courier_tf.settings import SUPERVISED_SETTINGS, Settings
+from courier_tf import schema
+from courier_tf.settings import SUPERVISED_SETTINGS, Settings, SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
@@ -18,6 +19,8 @@ from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
 
 SETTINGS_FILE = "settings.json"
+PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
+STARTS = (PREVIOUS, FOREIGN, SUPERVISED)
 
 
 def require_known_names(settings: Settings) -> None:
@@ -80,7 +83,7 @@ class Chain:
         """
         self.write_settings()
         require_known_names(self.settings)
-        self.settings.require_formers()
+        self._require_starts()
         self.ingest(raw)
         self.pretrain()
         self.embed()
@@ -109,43 +112,59 @@ class Chain:
         self.settings.require_columns(facts.all_columns)
 
     def pretrain(self) -> None:
-        """Supervised pre-training on the catalogue's columns (unless `init` names an encoder), then the objective."""
+        """Trains the encoder: supervised pre-training on the catalogue's columns, then the objective.
+
+        An earlier encoder, or a file of foreign weights, stands in for supervised pre-training.
+        """
         from courier_tf.pretrain import train
 
         require_known_names(self.settings)
+        self._require_starts()
         settings, seed = self.settings.pretrain, self.settings.seed
         ingested = artefacts.read(self.directory(INGEST), INGEST)
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}
-        start = Path(settings.init) if settings.init else self.directory(SUPERVISED)
-        if not settings.init:
-            # Settings of the objective do not touch it: all objectives start from the same encoder.
-            own = {k: v for k, v in dataclasses.asdict(settings).items() if k in SUPERVISED_SETTINGS}
-            made_by = self._made_by(SUPERVISED, own, inputs)
-            self._unless_current(
-                start, made_by, lambda target: train.pretrain_supervised(ingested.path, target, settings, seed, made_by)
-            )
-        inputs["start"] = self._fingerprint_of_start(start, ingested.facts)
-        made_by = self._made_by(PRETRAIN, settings, inputs)
+        previous = self._previous(PRETRAIN, self.settings.previous.encoder(), ingested.facts)
+        if previous:
+            start = previous.path
+        elif settings.init:
+            start = Path(settings.init)
+            inputs[FOREIGN] = artefacts.fingerprint_of_file(start)
+        else:
+            start = self._supervised(ingested)
+            inputs[SUPERVISED] = artefacts.read(start, SUPERVISED).fingerprint
+        # The path of foreign weights does not matter, their bytes do.
+        values = {name: value for name, value in dataclasses.asdict(settings).items() if name != "init"}
+        made_by = self._made_by(PRETRAIN, values, inputs, previous=previous)
         self._unless_current(
             self.directory(PRETRAIN),
             made_by,
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
 
-    def _fingerprint_of_start(self, start: Path, data: IngestFacts) -> str:
-        """Of the encoder that pre-training starts from: a stage's directory, or a file with foreign weights."""
-        if start.is_file():
-            return artefacts.fingerprint_of_file(start)
-        if self.settings.pretrain.init:
-            return self._former(PRETRAIN, "init", start, data).fingerprint
-        return artefacts.read(start, SUPERVISED).fingerprint
+    def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> Path:
+        """Supervised pre-training. Settings of the objective do not touch it: all objectives share one encoder."""
+        from courier_tf.pretrain import train
 
-    def _former(self, stage: Stage[P], option: str, place: Path, data: IngestFacts) -> artefacts.Artefact[P]:
-        """The former result of a stage that an option names to start from; refused where it knows what comes later."""
-        self.settings.require_formers()
-        if place.resolve() == self.directory(stage).resolve():
-            raise artefacts.ArtefactError(f"{option}={place} is what this stage writes: copy it somewhere else first")
-        return artefacts.read_previous(place, stage, data)
+        settings, directory = self.settings.pretrain, self.directory(SUPERVISED)
+        values = {name: value for name, value in dataclasses.asdict(settings).items() if name in SUPERVISED_SETTINGS}
+        made_by = self._made_by(SUPERVISED, values, {INGEST: ingested.fingerprint})
+        self._unless_current(
+            directory,
+            made_by,
+            lambda target: train.pretrain_supervised(ingested.path, target, settings, self.settings.seed, made_by),
+        )
+        return directory
+
+    def _previous(self, stage: Stage[P], directory: Path | None, data: IngestFacts) -> artefacts.Artefact[P] | None:
+        """The result of an earlier run that a stage starts from; refused where it knows the future of this run."""
+        if directory is None:
+            return None
+        if directory.resolve() == self.directory(stage).resolve():
+            raise artefacts.ArtefactError(
+                f"{directory} cannot be started from: the stage '{stage}' of this run writes it. Start from a snapshot "
+                f"({self.workdir / schema.PROMOTED_FOLDER}, which 'courier export --promote' writes), or from a copy"
+            )
+        return artefacts.read_previous(directory, stage, data)
 
     def embed(self) -> None:
         """Items to embeddings."""
@@ -173,17 +192,22 @@ class Chain:
         """Embeddings to cluster IDs."""
         from courier_tf.clusters.cluster import cluster
 
+        self._require_starts()
         ingested, embedded = self._ingested_and(EMBED)
-        inputs = {EMBED: embedded.fingerprint, INGEST: ingested.fingerprint}
-        if self.settings.cluster.previous:
-            place = Path(self.settings.cluster.previous)
-            inputs["previous"] = self._former(CLUSTER, "previous", place, ingested.facts).fingerprint
-        made_by = self._made_by(CLUSTER, self.settings.cluster, inputs)
+        inputs: dict[str, str] = {EMBED: embedded.fingerprint, INGEST: ingested.fingerprint}
+        previous = self._previous(CLUSTER, self.settings.previous.clusters(), ingested.facts)
+        made_by = self._made_by(CLUSTER, self.settings.cluster, inputs, previous=previous)
         self._unless_current(
             self.directory(CLUSTER),
             made_by,
             lambda target: cluster(
-                ingested.path, embedded.path, target, self.settings.cluster, self.settings.seed, made_by
+                ingested.path,
+                embedded.path,
+                target,
+                self.settings.cluster,
+                self.settings.seed,
+                made_by,
+                previous.path if previous else None,
             ),
         )
 
@@ -192,6 +216,7 @@ class Chain:
         from courier_tf.ranking.image_features import needs_embeddings
         from courier_tf.ranking.train import rank
 
+        self._require_starts()
         settings = self.settings.rank
         ingested, clustered = self._ingested_and(CLUSTER)
         inputs: dict[str, str] = {INGEST: ingested.fingerprint, CLUSTER: clustered.fingerprint}
@@ -200,9 +225,8 @@ class Chain:
             embedded = artefacts.read(self.directory(EMBED), EMBED)
             artefacts.require_input(clustered, EMBED, embedded.fingerprint)
             inputs[EMBED], embed = embedded.fingerprint, embedded.path
-        if settings.rank_init:
-            inputs["init"] = self._former(RANK, "rank_init", Path(settings.rank_init), ingested.facts).fingerprint
-        made_by = self._made_by(RANK, settings, inputs)
+        previous = self._previous(RANK, self.settings.previous.rankers(), ingested.facts)
+        made_by = self._made_by(RANK, settings, inputs, previous=previous)
         self._unless_current(
             self.directory(RANK),
             made_by,
@@ -215,6 +239,7 @@ class Chain:
                 self.settings.seed,
                 made_by,
                 self._trained(made_by),
+                previous.path if previous else None,
             ),
         )
 
@@ -244,7 +269,7 @@ class Chain:
         ingested, ranked = self._ingested_and(RANK)
         clustered = artefacts.read(self.directory(CLUSTER), CLUSTER)
         encoders = {str(PRETRAIN): artefacts.read(self.directory(PRETRAIN), PRETRAIN)}
-        if not self.settings.pretrain.init:
+        if not (self.settings.pretrain.init or self.settings.previous.encoder()):
             encoders[str(SUPERVISED)] = artefacts.read(self.directory(SUPERVISED), SUPERVISED)
         artefacts.require_input(ranked, CLUSTER, clustered.fingerprint)
         artefacts.require_encoder(clustered, encoders[PRETRAIN])
@@ -258,9 +283,40 @@ class Chain:
             artefacts.require_input(other, INGEST, ingested.fingerprint)
         return ingested, other
 
-    def _made_by(self, stage: str, settings: Any, inputs: dict[str, str], seeded: bool = True) -> MadeBy:
+    def _made_by(
+        self,
+        stage: Stage[Any],
+        settings: Any,
+        inputs: dict[str, str],
+        *,
+        previous: artefacts.Artefact[Any] | None = None,
+        seeded: bool = True,
+    ) -> MadeBy:
         values = settings if isinstance(settings, dict) else dataclasses.asdict(settings)
-        return MadeBy(stage, {**values, **({"seed": self.settings.seed} if seeded else {})}, inputs)
+        made_by = MadeBy(stage, {**values, **({"seed": self.settings.seed} if seeded else {})}, inputs)
+        if previous is None:
+            return made_by
+        # A snapshot of the present result, which has been promoted since, is no reason to make it again.
+        before = {name: value for name, value in previous.made_by.inputs.items() if name in STARTS}
+        promoted = dataclasses.replace(made_by, inputs={**inputs, **before})
+        if promoted.key == previous.made_by.key and artefacts.is_current(self.directory(stage), promoted):
+            return promoted
+        return dataclasses.replace(made_by, inputs={**inputs, PREVIOUS: previous.fingerprint})
+
+    def _require_starts(self) -> None:
+        """Refuses to start from what is not there, or from this workdir itself.
+
+        Raises:
+            SettingsError: names the option and the place.
+        """
+        self.settings.require_starts()
+        previous = self.settings.previous.previous
+        if previous and Path(previous).resolve() == self.workdir.resolve():
+            snapshot = self.workdir / schema.PROMOTED_FOLDER
+            raise SettingsError(
+                f"previous={previous} is the workdir of this run, which replaces what it starts from: name {snapshot}, "
+                "which 'courier export --promote' writes, or a copy"
+            )
 
     def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
         name = made_by.stage

@@ -76,6 +76,7 @@ def column_feature(column: str) -> str:
 MODELS_FOLDER = "models"  # models/ctr_ranker/1
 SCANN_MODELS_FOLDER = "models_scann"  # models_scann/similar_items/1, for a server with ScaNN's ops.
 BUNDLE_FOLDER = "serving"  # What a server is started with.
+PROMOTED_FOLDER = "promoted"  # Snapshot of what the promoted versions were made from; a later run can start from it.
 MODEL_CARD = "model_card.md"  # In the bundle.
 
 # --- Features of a request; the names of models and signatures are in serving/client/contract.py --------------------

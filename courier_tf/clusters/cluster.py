@@ -16,6 +16,7 @@ from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.matching import kept_ids
 from courier_tf.clusters.previous import PreviousClusters
 from courier_tf.clusters.report import Report
+from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
 from courier_tf.workdir import artefacts, records
@@ -25,7 +26,13 @@ LEARNING_FOLDER = "learning"  # States to go on from, while the stage is not fin
 
 
 def cluster(
-    ingest: Path, embed: Path, target: Path, settings: ClusterSettings, seed: int, made_by: artefacts.MadeBy
+    ingest: Path,
+    embed: Path,
+    target: Path,
+    settings: ClusterSettings,
+    seed: int,
+    made_by: artefacts.MadeBy,
+    previous: Path | None = None,
 ) -> None:
     """Clusters the embeddings of the train span's items; items that came later are only assigned.
 
@@ -37,28 +44,32 @@ def cluster(
         settings: those of this stage.
         seed: of seeding and of the sample sheets.
         made_by: what determines the result.
+        previous: directory of the cluster stage of an earlier run, whose IDs are kept.
 
     Raises:
-        ClusterError: fewer different embeddings than clusters, embeddings that are not finite, zero or of several
-            encoders, a previous codebook of another shape, or, in incremental mode, of another encoder.
+        ClusterError: there are fewer different embeddings than clusters; embeddings are not finite, zero, or of several
+            encoders; the previous codebook has another shape; or, with the algorithm `incremental`, the previous
+            clusters are missing or belong to another encoder.
     """
     files = EmbeddingFiles(embed)
-    previous = PreviousClusters(Path(settings.previous)) if settings.previous else None
+    earlier = PreviousClusters(previous) if previous else None
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
         partial = draft.path
-        incremental = settings.algorithm == "incremental"  # The settings ask for `previous` then.
-        if incremental and previous:
-            previous.require_encoder(files.facts.encoder)
-            codebook = previous.codebook
+        incremental = settings.algorithm == "incremental"
+        if incremental:
+            if earlier is None:
+                raise ClusterError("algorithm=incremental needs previous clusters")
+            earlier.require_encoder(files.facts.encoder)
+            codebook = earlier.codebook
         else:
-            codebook = learn(files, settings, seed, LearningStates(partial / LEARNING_FOLDER), previous)
-            if previous:
-                codebook[0] = codebook[0, np.argsort(_ids_of(previous, files, codebook, settings))]
+            codebook = learn(files, settings, seed, LearningStates(partial / LEARNING_FOLDER), earlier)
+            if earlier:
+                codebook[0] = codebook[0, np.argsort(_ids_of(earlier, files, codebook, settings))]
         stay = 1.0 if incremental else settings.stay
-        report = Report(codebook.shape[1], previous)
+        report = Report(codebook.shape[1], earlier)
         np.save(partial / CODEBOOK_FILE, codebook)
         with pq.ParquetWriter(partial / TABLE_FILE, TABLE_SCHEMA) as table:
-            for block, codes, distance in _assigned(files, codebook, settings.search, previous, stay):
+            for block, codes, distance in _assigned(files, codebook, settings.search, earlier, stay):
                 table.write_table(_rows(block, codes))
                 report.add(block, codes, distance)
         _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))

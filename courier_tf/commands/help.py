@@ -13,6 +13,7 @@ from courier_tf.settings import (
     EmbedSettings,
     IngestSettings,
     PretrainSettings,
+    PreviousSettings,
     PromotionSettings,
     RankSettings,
     Settings,
@@ -67,7 +68,13 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
 }
 PREVIOUS = "starting from a previous run"
 #: Fields of any stage that say what it starts from.
-PREVIOUS_FIELDS = ("init", "previous", "stay", "rank_init")
+PREVIOUS_FIELDS = ("previous", "previous_encoder", "previous_clusters", "previous_rankers", "init", "stay")
+#: Command -> the fields of `PreviousSettings` that concern it.
+OWN_PREVIOUS: dict[type[commands.Command], tuple[str, ...]] = {
+    commands.Pretrain: ("previous", "previous_encoder"),
+    commands.Cluster: ("previous", "previous_clusters"),
+    commands.Rank: ("previous", "previous_rankers"),
+}
 
 #: The settings that `courier run --help` shows: those that real data needs first.
 FIRST_SETTINGS = (
@@ -98,6 +105,7 @@ TITLES: dict[type, str] = {
     EmbedSettings: "embed",
     ClusterSettings: "cluster",
     RankSettings: "rank",
+    PreviousSettings: PREVIOUS,
     PromotionSettings: "promotion checks",
     ShopSettings: "shop",
     Settings: "workdir",
@@ -167,10 +175,10 @@ def _is_own(command: type[commands.Command], option: Option) -> bool:
         return True
     if command is commands.Run:
         return option.name in (*FIRST_SETTINGS, *PREVIOUS_FIELDS)
-    return option.owner is OWN_SETTINGS.get(command)
+    return option.owner is OWN_SETTINGS.get(command) or option.name in OWN_PREVIOUS.get(command, ())
 
 
-_STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSettings, RankSettings)
+_STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSettings, RankSettings, PreviousSettings)
 
 
 def _grouped(command: type[commands.Command], options: Iterable[Option]) -> dict[str, list[Option]]:

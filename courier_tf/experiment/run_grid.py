@@ -276,7 +276,7 @@ def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
 
 def _previous(settings: Settings) -> list[str]:
     """Fingerprints of what the settings say to start from. Where there is none, the run says so."""
-    files = [place / ARTEFACT_FILE if place.is_dir() else place for place in settings.formers().values()]
+    files = [place / ARTEFACT_FILE if place.is_dir() else place for place in settings.starts().values()]
     return [fingerprint_of_file(file) for file in files if file.exists()]
 
 

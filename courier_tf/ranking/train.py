@@ -59,6 +59,7 @@ def rank(
     seed: int,
     made_by: artefacts.MadeBy,
     trained: Mapping[str, Path] | None = None,
+    previous: Path | None = None,
 ) -> None:
     """Trains and measures every mode of `settings.rank_modes`.
 
@@ -71,6 +72,8 @@ def rank(
         made_by: what determines the result.
         trained: rank stages by the modes whose rankers are taken from them, not trained again: `same_rankers` must say
             that they are the same.
+        previous: directory of the rank stage of an earlier run. Its rankers are what these start from, as in a daily
+            retrain: what belongs to the same user, item or value is taken over.
 
     Raises:
         RankingError: fewer train impressions than a batch, an item column that does not exist, or a former stage to
@@ -114,7 +117,7 @@ def rank(
             print(f"ranker '{mode}': {len(users) or settings.rank_hash_buckets} users, codes {sizes}", flush=True)
             if trained and mode in trained:
                 _copy_once(trained[mode] / mode, partial / mode)
-            former = _Former.of(mode, cluster, settings)
+            former = _Former.of(mode, cluster, settings, previous)
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
                 print(f"starts from {former.directories[0].parent}, rows in common: {taken[mode]}", flush=True)
@@ -151,7 +154,7 @@ def rank(
                 mode: [rates_of(start_directory(partial, mode, start)) for start in starts]
                 for mode in settings.rank_modes
             },
-            taken_over=taken if settings.rank_init else None,
+            taken_over=taken if previous else None,
         )
 
 
@@ -193,11 +196,11 @@ class _Former:
     transferable: bool
 
     @classmethod
-    def of(cls, mode: str, cluster: Path, settings: RankSettings) -> "_Former | None":
-        """None where the settings name no former stage."""
-        if not settings.rank_init:
+    def of(cls, mode: str, cluster: Path, settings: RankSettings, previous: Path | None) -> "_Former | None":
+        """None where there is no previous rank stage."""
+        if previous is None:
             return None
-        former = artefacts.read(Path(settings.rank_init), RANK)
+        former = artefacts.read(previous, RANK)
         best = former.facts.best_start
         source = mode if mode in best else NO_IMAGE_FEATURE
         if source not in best:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from courier_tf.settings.checked import SettingsError, require_type
+from courier_tf.settings.previous import PreviousSettings
 from courier_tf.settings.stages import (
     SUPERVISED_SETTINGS,
     ClusterSettings,
@@ -21,6 +22,7 @@ __all__ = [
     "SUPERVISED_SETTINGS",
     "ClusterSettings",
     "EmbedSettings",
+    "PreviousSettings",
     "PromotionSettings",
     "IngestSettings",
     "PretrainSettings",
@@ -36,7 +38,8 @@ class Settings:
     """All settings of a run.
 
     Raises:
-        SettingsError: a stage asks for longer histories than ingest keeps.
+        SettingsError: a stage asks for longer histories than ingest keeps, the encoder is to start from two things, or
+            `incremental` clusters have nothing to start from.
     """
 
     seed: int = 0
@@ -47,7 +50,16 @@ class Settings:
     cluster: ClusterSettings = ClusterSettings()
     rank: RankSettings = RankSettings()
 
+    previous: PreviousSettings = PreviousSettings()
+
     def __post_init__(self) -> None:
+        if self.pretrain.init and self.previous.encoder():
+            raise SettingsError(
+                f"init={self.pretrain.init} and previous_encoder={self.previous.encoder()}: the encoder starts from "
+                "one of them. Leave init out, or add previous_encoder=none"
+            )
+        if self.cluster.algorithm == "incremental" and not self.previous.clusters():
+            raise SettingsError("algorithm=incremental needs earlier clusters: name them by previous_clusters")
         kept = self.ingest.history_kept
         for name in ("history_length", "rank_history_length"):
             asked = self.by_name()[name]
@@ -60,24 +72,26 @@ class Settings:
         values = {field.name: getattr(own, field.name) for own in stages for field in dataclasses.fields(own)}
         return {"seed": self.seed, **values}
 
-    def formers(self) -> dict[str, Path]:
-        """Option -> the former result that its stage is to start from, where one is named."""
-        places = {
-            "init": self.pretrain.init,
-            "previous": self.cluster.previous,
-            "rank_init": self.rank.rank_init,
-        }
-        return {option: Path(place) for option, place in places.items() if place}
+    def starts(self) -> dict[str, Path]:
+        """Option -> what its stage starts from: directories of an earlier run, or a file of foreign weights."""
+        foreign = {"init": Path(self.pretrain.init)} if self.pretrain.init else {}
+        return foreign | self.previous.directories()
 
-    def require_formers(self) -> None:
+    def require_starts(self) -> None:
         """Refuses to start from what is not there, before any stage finds out.
 
         Raises:
-            SettingsError: names it.
+            SettingsError: names the option and the place.
         """
-        for option, place in self.formers().items():
-            if not place.exists():
-                raise SettingsError(f"{option}={place} does not exist")
+        self.previous.require_existing()
+        init = self.pretrain.init
+        if init and Path(init).is_dir():
+            raise SettingsError(
+                f"init={init} is a directory, but takes a file of foreign weights: name an earlier pretrain stage by "
+                "previous_encoder"
+            )
+        if init and not Path(init).exists():
+            raise SettingsError(f"init={init} does not exist")
 
     def require_columns(self, columns: Sequence[str]) -> None:
         """Refuses item columns that the catalogue does not have, before any stage finds out.

@@ -62,8 +62,8 @@ class PretrainSettings(Checked):
     """What the encoder learns after supervised pre-training: courier, simclr, simsiam, simcse, mil_nce, clip, or an
     objective of your own. base stops there, supervised goes on with the catalogue's columns."""
     init: str | None = None
-    """Start from this instead of supervised pre-training: a former pretrain stage's directory, or a file with Swin
-    weights (torchvision's or the official layout, .pth or .safetensors)."""
+    """Start from this file with weights of a Swin backbone, without supervised pre-training. Takes torchvision's layout
+    and the official one, .pth or .safetensors."""
     backbone: Literal["nano", "tiny", "small", "base"] = "nano"
     """Size of the Swin backbone."""
     embedding_dim: int = 256
@@ -154,9 +154,9 @@ class ClusterSettings(Checked):
     algorithm: Literal["kmeans", "online", "residual", "incremental", "agglomerative", "hdbscan"] = "kmeans"
     """How clusters are learned. kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster.
     online: one pass over all items (the paper's choice). residual: kmeans, again on what is left over, `levels` times.
-    incremental: nothing is learned; the items of `previous` keep their IDs, and new ones are assigned by its codebook.
-    To compare with, on at most 20,000 items: agglomerative, and hdbscan, which finds the number of clusters by
-    itself."""
+    incremental: nothing is learned; items keep the IDs of the previous clusters, and new ones are assigned by their
+    codebook. To compare with, on at most 20,000 items: agglomerative, and hdbscan, which finds the number of clusters
+    by itself."""
     levels: int = 3
     """residual: codes of an item, coarse to fine. The cluster ID is the first."""
     cluster_steps: int = 25
@@ -165,17 +165,9 @@ class ClusterSettings(Checked):
     """online: embeddings between two moves of the centroids."""
     search: Literal["exact", "scann"] = "exact"
     """How items find their centroids. scann is faster with thousands of clusters, and misses less than one in 100."""
-    previous: str | None = None
-    """Directory of a former cluster stage: its IDs are kept, as far as its items stay together. Learning starts from
-    where its items are now."""
     stay: float = 0.3
-    """With previous: how much nearer a cluster must be to move an item. It is a share of the squared distance. 0: as
-    soon as one is nearer; 1: never. The more items stay, the less tight the clusters are."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.algorithm == "incremental" and not self.previous:
-            raise SettingsError("algorithm=incremental assigns by a codebook that is there: name its stage by previous")
+    """With previous clusters: how much nearer a cluster must be to move an item. It is a share of the squared distance.
+    0: as soon as one is nearer; 1: never. The more items stay, the less tight the clusters are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,9 +195,6 @@ class RankSettings(Checked):
     rank_min_user_page_views: int = 2
     """Page views below which a user has no own embedding. Such users share that of the unknown user: one page view
     helps to predict itself and no other. Users whose ids are hashed are not counted."""
-    rank_init: str | None = None
-    """Start from the rankers of a former rank stage (its directory), as a daily retraining does: what belongs to the
-    same user, item or value is taken over. It must not know more of the future than this one."""
     rank_slice_columns: tuple[str, ...] = (schema.CATEGORY,)
     """Catalogue columns by whose frequent values metrics are sliced."""
     rank_history_length: int = 20

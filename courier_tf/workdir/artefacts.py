@@ -22,8 +22,9 @@ from courier_tf.workdir.stages import BY_NAME, PRETRAIN, SUPERVISED, F, Stage
 
 ARTEFACT_FILE = "artefact.json"
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
+NOT_KEPT = ("logs", "checkpoints")  # Nobody reads these folders of a finished stage.
 # Times of day and event files differ from run to run; the rest is there only while a folder is sealed.
-NOT_FINGERPRINTED = ("logs", "checkpoints", ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
+NOT_FINGERPRINTED = (*NOT_KEPT, ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
 
 
 #: The facts of what a later run can start from.

@@ -65,7 +65,7 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
     if not (raw / SHOP_FILE).exists():
         make_shop(raw, ShopSettings())
     lines = [
-        "| steps of the retrain | algorithm | former clusters | IDs kept, % | adjusted Rand index | distortion |",
+        "| steps of the retrain | algorithm | previous clusters | IDs kept, % | adjusted Rand index | distortion |",
         "|---|---|---|---|---|---|",
     ]
     for steps, algorithm in itertools.product(STEPS, ALGORITHMS):
@@ -76,9 +76,10 @@ def main(out: tyro.conf.Positional[Path], clusters: int = 200) -> None:
             "valid_from": str(date.fromisoformat(facts.valid_from) + timedelta(days=1)),
             "test_from": str(date.fromisoformat(facts.test_from) + timedelta(days=1)),
         }
-        retrain = {"init": str(out / f"first-{ALGORITHMS[0]}" / "pretrain"), "pretrain_steps": steps}
+        encoder = str(out / f"first-{ALGORITHMS[0]}" / "pretrain")
         for kind, previous in (("kept", str(first.path)), ("fresh", None)):
-            again = changed(settings, ingest=later, pretrain=retrain, cluster={"previous": previous})
+            start = {"previous_encoder": encoder, "previous_clusters": previous}
+            again = changed(settings, ingest=later, pretrain={"pretrain_steps": steps}, previous=start)
             found = run(raw, out / f"{steps}-{kind}-{algorithm}", again)
             old, new = cluster_ids(first.path), cluster_ids(found.path)
             pairs = np.array([(old[item], new[item]) for item in old if old[item] >= 0 and new.get(item, -1) >= 0])

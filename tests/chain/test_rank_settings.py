@@ -121,7 +121,7 @@ def test_which_rankers_are_the_same():
         MadeBy("rank", {**settings, "seed": 1}, one.inputs),
         MadeBy("rank", {**settings, "rank_dim": 8}, one.inputs),
         MadeBy("rank", settings, {**one.inputs, "ingest": "other"}),
-        MadeBy("rank", settings, {**one.inputs, "init": "former"}),
+        MadeBy("rank", settings, {**one.inputs, "previous": "other"}),
         dataclasses.replace(one, code_version="other"),
     ):
         assert same_as(changed) == []

@@ -25,7 +25,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import IngestFacts, RankFacts
 from courier_tf.workdir.leakage import LeakageError
 from courier_tf.workdir.records import Items, read_items
-from courier_tf.workdir.stages import CLUSTER, INGEST
+from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from serving.bundle.graph_model import GraphModel
 from tests.chain.encoder_files import weights
 from tests.stage_facts import example
@@ -72,9 +72,11 @@ def test_other_results_are_refused(finished, tmp_path):
 @pytest.mark.parametrize(
     "stage, options",
     [
-        ("pretrain", {"init": "former/pretrain"}),
-        ("cluster", {"algorithm": "incremental", "previous": "former/cluster"}),
-        ("rank", {"rank_init": "former/rank"}),
+        ("pretrain", {"init": "weights.pth"}),
+        ("pretrain", {"previous": "earlier"}),
+        ("pretrain", {"previous_encoder": "earlier/pretrain"}),
+        ("cluster", {"algorithm": "incremental", "previous_clusters": "earlier/cluster"}),
+        ("rank", {"previous_rankers": "earlier/rank"}),
     ],
 )
 def test_what_is_not_there_to_start_from_is_told_first_of_all(finished, tmp_path, stage, options):
@@ -88,6 +90,21 @@ def test_what_is_not_there_to_start_from_is_told_first_of_all(finished, tmp_path
         (tmp_path / made).symlink_to(chain.directory(made))
     with pytest.raises(SettingsError, match=f"{option}={place} does not exist"):
         getattr(other, stage)()
+
+
+def test_a_directory_is_no_file_of_foreign_weights(finished, tmp_path):
+    _, chain = finished
+    settings = with_values(chain.settings, {"init": str(chain.directory(PRETRAIN))})
+    with pytest.raises(SettingsError, match="is a directory, but takes a file .* by previous_encoder"):
+        Chain(tmp_path, settings).pretrain()
+
+
+def test_an_earlier_run_that_lacks_a_stage_says_how_to_do_without(finished, tmp_path):
+    _, chain = finished
+    (tmp_path / "earlier" / "pretrain").mkdir(parents=True)
+    settings = with_values(chain.settings, {"previous": str(tmp_path / "earlier"), "previous_rankers": "none"})
+    with pytest.raises(SettingsError, match=r"earlier/cluster does not exist \(to start without it: .*clusters=none\)"):
+        Chain(tmp_path, settings).run("raw")
 
 
 def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):

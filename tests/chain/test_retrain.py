@@ -1,4 +1,4 @@
-"""Runs that start from a former one."""
+"""Runs that start from an earlier one."""
 
 import dataclasses
 import datetime
@@ -12,8 +12,10 @@ import pytest
 
 from courier_tf.chain import Chain
 from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.settings import SettingsError
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.stages import INGEST, PRETRAIN
+from courier_tf.workdir.snapshot import SNAPSHOT_STAGES, write_snapshot
+from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from tests.chain.encoder_files import weights
 
 
@@ -28,12 +30,16 @@ def test_base_leaves_the_encoder_as_supervised_pre_training_made_it(finished, tm
     assert weights(chain.workdir / "pretrain/encoder/encoder.weights.h5") != warmed
 
 
-def test_without_training_the_encoder_fits_the_former_codebook(finished, tmp_path):
-    """A day on which nothing is learned: the former encoder, its codebook, the items there are by now."""
+def test_without_training_the_encoder_fits_the_previous_codebook(finished, tmp_path):
+    """A day on which nothing is learned: the previous encoder, its codebook, the items there are by now."""
     _, chain = finished
-    pretrain = {"init": str(chain.directory("pretrain")), "objective": "base"}
-    cluster = {"previous": str(chain.directory("cluster")), "algorithm": "incremental"}
-    other = with_settings(chain, tmp_path, pretrain=pretrain, cluster=cluster)
+    other = with_settings(
+        chain,
+        tmp_path,
+        previous={"previous": str(chain.workdir)},
+        pretrain={"objective": "base"},
+        cluster={"algorithm": "incremental"},
+    )
     (tmp_path / "ingest").symlink_to(chain.directory("ingest"))
     for stage in ("pretrain", "embed", "cluster"):
         getattr(other, stage)()
@@ -44,28 +50,28 @@ def test_without_training_the_encoder_fits_the_former_codebook(finished, tmp_pat
     assert first["cluster_id"].tolist() == second["cluster_id"].tolist()
 
 
-def test_rankers_begin_as_the_former_ones_did(finished, tmp_path):
+def test_rankers_begin_as_the_previous_ones_did(finished, tmp_path):
     """With a learning rate at which every pass does harm, each is kept as it began."""
     _, chain = finished
     modes = ("none", "cluster_id", "cluster_id_permuted", "vector")
-    rank = {"rank_init": str(chain.directory("rank")), "rank_learning_rates": (3.0,), "rank_modes": modes}
-    other = with_settings(chain, tmp_path, rank=rank)
+    rank = {"rank_learning_rates": (3.0,), "rank_modes": modes}
+    other = with_settings(chain, tmp_path, previous={"previous_rankers": str(chain.directory("rank"))}, rank=rank)
     for stage in ("ingest", "embed", "cluster"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     other.rank()
-    found, former = (
+    found, earlier = (
         {mode: np.load(c.directory("rank") / mode / "valid.npy") for mode in own}
         for c, own in ((other, modes), (chain, modes[:3]))
     )
     for mode in ("none", "cluster_id"):
-        np.testing.assert_allclose(found[mode], former[mode], atol=1e-5)
-    np.testing.assert_allclose(found["vector"], former["none"], atol=1e-5)
-    # What a control has learned of an item's looks belongs to no item of the next day.
-    assert np.abs(found["cluster_id_permuted"] - former["cluster_id_permuted"]).max() > 1e-4
+        np.testing.assert_allclose(found[mode], earlier[mode], atol=1e-5)
+    np.testing.assert_allclose(found["vector"], earlier["none"], atol=1e-5)
+    # What a control has learned of an item's visual features belongs to no item of the next day.
+    assert np.abs(found["cluster_id_permuted"] - earlier["cluster_id_permuted"]).max() > 1e-4
 
 
-def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finished, tmp_path):
-    """The former ranker looks at vectors; the warm-up's encoder gives others than the former run's did."""
+def test_embeddings_of_another_encoder_are_not_taken_for_the_previous_ones(finished, tmp_path):
+    """The previous ranker sees vectors. The encoder of this run gives other vectors than the previous one did."""
     _, chain = finished
     first = with_settings(chain, tmp_path / "first", rank={"rank_modes": ("vector",), "rank_starts": 1})
     other = with_settings(
@@ -75,9 +81,9 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finishe
         rank={
             "rank_modes": ("vector",),
             "rank_starts": 1,
-            "rank_init": str(first.directory("rank")),
             "rank_learning_rates": (3.0,),
         },
+        previous={"previous_rankers": str(first.directory("rank"))},
     )
     for run, stages in ((first, ("ingest", "embed", "cluster")), (other, ("ingest", "supervised"))):
         run.workdir.mkdir()
@@ -95,8 +101,8 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_former_ones(finishe
     )
 
 
-def test_a_former_run_that_knows_what_comes_later_is_refused(finished, tmp_path):
-    """The train span of the former run ended a day after that of this one."""
+def test_a_previous_run_that_knows_what_comes_later_is_refused(finished, tmp_path):
+    """The train span of the previous run ended a day after that of this one."""
     shop, chain = finished
     ended = artefacts.read(chain.directory(INGEST), INGEST).facts.valid_from_seconds
     day_before = datetime.datetime.fromtimestamp(ended - 86_400, datetime.UTC).date().isoformat()
@@ -105,38 +111,58 @@ def test_a_former_run_that_knows_what_comes_later_is_refused(finished, tmp_path)
     first.ingest(str(shop))
     for stage in ("pretrain", "embed", "cluster"):
         getattr(first, stage)()
-    for stage, settings in (
-        ("pretrain", {"pretrain": {"init": str(chain.directory("pretrain"))}}),
-        ("cluster", {"cluster": {"previous": str(chain.directory("cluster"))}}),
-        ("rank", {"rank": {"rank_init": str(chain.directory("rank"))}}),
-    ):
+    later = with_settings(first, tmp_path, previous={"previous": str(chain.workdir)})
+    for stage in (later.pretrain, later.cluster, later.rank):
         with pytest.raises(artefacts.ArtefactError, match="what comes later must not be known"):
-            getattr(with_settings(first, tmp_path, **settings), stage)()
+            stage()
 
 
-def test_a_former_ranker_that_was_chosen_on_what_is_the_test_span_now_is_refused(finished, tmp_path):
+def test_a_previous_ranker_that_was_chosen_on_what_is_the_test_span_now_is_refused(finished, tmp_path):
     _, chain = finished
-    former = tmp_path / "former"
-    shutil.copytree(chain.directory("rank"), former)
-    content = json.loads((former / artefacts.ARTEFACT_FILE).read_text())
+    earlier = tmp_path / "earlier"
+    shutil.copytree(chain.directory("rank"), earlier)
+    content = json.loads((earlier / artefacts.ARTEFACT_FILE).read_text())
     content["facts"]["test_from_seconds"] += 86_400
-    (former / artefacts.ARTEFACT_FILE).write_text(json.dumps(content))
+    (earlier / artefacts.ARTEFACT_FILE).write_text(json.dumps(content))
     for stage in ("ingest", "cluster"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
-    with pytest.raises(artefacts.ArtefactError, match=r"former cannot be started from: its valid span ends at"):
-        with_settings(chain, tmp_path, rank={"rank_init": str(former)}).rank()
+    with pytest.raises(artefacts.ArtefactError, match=r"earlier cannot be started from: its valid span ends at"):
+        with_settings(chain, tmp_path, previous={"previous_rankers": str(earlier)}).rank()
 
 
-@pytest.mark.parametrize("stage, option", [("pretrain", "init"), ("cluster", "previous"), ("rank", "rank_init")])
-def test_a_stage_does_not_begin_from_what_it_replaces(finished, tmp_path, stage, option):
+@pytest.mark.parametrize(
+    "stage, option",
+    [("pretrain", "previous_encoder"), ("cluster", "previous_clusters"), ("rank", "previous_rankers")],
+)
+def test_a_stage_does_not_start_from_what_it_replaces(finished, tmp_path, stage, option):
     _, chain = finished
     for directory in ("ingest", "embed", "pretrain", "cluster", "rank"):
         (tmp_path / directory).symlink_to(chain.directory(directory))
     before = (chain.directory(stage) / artefacts.ARTEFACT_FILE).read_text()
     for place in (tmp_path / stage, chain.directory(stage)):  # By any name.
-        with pytest.raises(artefacts.ArtefactError, match=f"^{option}=.* is what this stage writes: copy it"):
-            getattr(with_settings(chain, tmp_path, **{stage: {option: str(place)}}), stage)()
+        with pytest.raises(artefacts.ArtefactError, match=f"the stage '{stage}' of this run writes it.*promoted"):
+            getattr(with_settings(chain, tmp_path, previous={option: str(place)}), stage)()
+    with pytest.raises(SettingsError, match=r"is the workdir of this run.*promoted, which 'courier export --promote'"):
+        getattr(with_settings(chain, tmp_path, previous={"previous": str(tmp_path / "." / "x" / "..")}), stage)()
     assert (chain.directory(stage) / artefacts.ARTEFACT_FILE).read_text() == before
+
+
+def test_a_run_from_its_own_snapshot_makes_nothing_again_until_something_is_new(finished, tmp_path):
+    _, chain = finished
+    workdir = tmp_path / "work"
+    shutil.copytree(chain.workdir, workdir)
+    snapshot = write_snapshot(workdir)
+    other = with_settings(chain, workdir, previous={"previous": str(snapshot)})
+    before = {stage: (workdir / stage / artefacts.ARTEFACT_FILE).stat().st_ino for stage in SNAPSHOT_STAGES}
+    for stage in (other.pretrain, other.cluster, other.rank):
+        stage()
+    assert {stage: (workdir / stage / artefacts.ARTEFACT_FILE).stat().st_ino for stage in SNAPSHOT_STAGES} == before
+    renewed = with_settings(other, workdir, cluster={"cluster_steps": 3})
+    renewed.cluster()
+    clustered = artefacts.read(workdir / CLUSTER, CLUSTER)
+    assert clustered.made_by.inputs["previous"] == artefacts.read(snapshot / CLUSTER, CLUSTER).fingerprint
+    assert clustered.facts.ids_kept is not None
+    assert not any("/" in str(value) for value in clustered.made_by.settings.values()), "no path decides"
 
 
 def with_settings(chain: Chain, workdir: Path, **stages: dict) -> Chain:

@@ -13,7 +13,7 @@ from courier_tf.clusters.cluster import cluster
 from courier_tf.clusters.files import CODEBOOK_FILE, SHEETS_FOLDER, TABLE_FILE
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
-from courier_tf.settings import ClusterSettings, SettingsError
+from courier_tf.settings import ClusterSettings
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, MadeBy
 from courier_tf.workdir.stages import CLUSTER
@@ -40,9 +40,10 @@ def write_stages(folder, points, label, bare=2):
     return folder
 
 
-def run(folder, name="cluster", seed=0, **settings):
+def run(folder, name="cluster", seed=0, previous=None, **settings):
     chosen = dataclasses.replace(SETTINGS, **settings)
-    cluster(folder / "ingest", folder / "embed", folder / name, chosen, seed, MadeBy("cluster", {}, {"n": name}))
+    made_by = MadeBy("cluster", {}, {"n": name})
+    cluster(folder / "ingest", folder / "embed", folder / name, chosen, seed, made_by, previous)
     table = pq.read_table(folder / name / TABLE_FILE).to_pydict()
     facts = artefacts.read(folder / name, CLUSTER).facts
     return np.array(table["cluster_id"]), np.load(folder / name / CODEBOOK_FILE)[0], facts
@@ -81,13 +82,13 @@ def test_codes_of_several_levels(stages):
     np.testing.assert_array_equal(codes[-2:], -1)
 
 
-def test_ids_are_kept_where_nothing_can_start_from_the_former_clusters(stages):
-    """Trees of other items number the same clusters otherwise; with the former stage at hand the numbers stay."""
+def test_ids_are_kept_where_nothing_can_start_from_the_previous_clusters(stages):
+    """Trees of other items number the same clusters otherwise; with the previous stage at hand the numbers stay."""
     folder, points, _ = stages
     ids, _, _ = run(folder, "first")
     other, _, _ = run(folder, "other", algorithm="agglomerative")
     assert (ids == other)[:-2].mean() < 0.9
-    again, centroids, facts = run(folder, "again", algorithm="agglomerative", previous=str(folder / "first"))
+    again, centroids, facts = run(folder, "again", algorithm="agglomerative", previous=folder / "first")
     assert (ids == again)[:-2].mean() > 0.95
     np.testing.assert_array_equal(again[:-2], nearest(points, centroids)[0])
     assert facts.ids_kept == pytest.approx((ids == again)[:-2].mean())
@@ -96,14 +97,14 @@ def test_ids_are_kept_where_nothing_can_start_from_the_former_clusters(stages):
 
 @pytest.mark.parametrize("algorithm", ["kmeans", "online", "residual"])
 def test_ids_are_kept_under_another_encoder(tmp_path, algorithm):
-    """The embeddings are mirrored, some items are new: distances to the former centroids mean nothing."""
+    """The embeddings are mirrored, some items are new: distances to the previous centroids mean nothing."""
     points, label = planted(CLUSTERS, dim=32)
-    former = write_stages(tmp_path / "former", points[:250], label[:250])
+    earlier = write_stages(tmp_path / "earlier", points[:250], label[:250])
     settings = {"algorithm": algorithm, "levels": 2}
-    ids, _, _ = run(former, **settings)
-    codes = np.array(pq.read_table(former / "cluster" / TABLE_FILE)["codes"].to_pylist())
+    ids, _, _ = run(earlier, **settings)
+    codes = np.array(pq.read_table(earlier / "cluster" / TABLE_FILE)["codes"].to_pylist())
     later = write_stages(tmp_path / "later", -points, label)
-    again, _, facts = run(later, seed=5, previous=str(former / "cluster"), **settings)
+    again, _, facts = run(later, seed=5, previous=earlier / "cluster", **settings)
     assert (ids == again[: len(ids)])[:-2].mean() > 0.95 and facts.ids_kept > 0.95
     assert (facts.items_in_previous, facts.new_items) == (250, len(points) - 250)
     found = np.array(pq.read_table(later / "cluster" / TABLE_FILE)["codes"].to_pylist())
@@ -112,12 +113,12 @@ def test_ids_are_kept_under_another_encoder(tmp_path, algorithm):
 
 def test_incremental_assigns_new_items_and_touches_no_other(tmp_path):
     points, label = planted(CLUSTERS, dim=32)
-    former = write_stages(tmp_path / "former", points[:250], label[:250])
-    ids, centroids, _ = run(former)
-    # What the former items look like now would give some of them other IDs.
+    earlier = write_stages(tmp_path / "earlier", points[:250], label[:250])
+    ids, centroids, _ = run(earlier)
+    # What the previous items look like now would give some of them other IDs.
     moved = np.concatenate([np.roll(points[:250], 1, axis=0), points[250:]])
     later = write_stages(tmp_path / "later", moved, label)
-    again, same, facts = run(later, algorithm="incremental", previous=str(former / "cluster"))
+    again, same, facts = run(later, algorithm="incremental", previous=earlier / "cluster")
     np.testing.assert_array_equal(same, centroids)
     np.testing.assert_array_equal(again[:250], ids[:250])
     np.testing.assert_array_equal(again[250:-2], nearest(points[250:], centroids)[0])
@@ -129,15 +130,15 @@ def test_incremental_assigns_new_items_and_touches_no_other(tmp_path):
 
 def test_what_cannot_be_kept_is_refused(stages, tmp_path):
     folder, points, label = stages
-    run(folder, "former")
+    run(folder, "earlier")
     with pytest.raises(ClusterError, match="has 5 clusters on 1 level.*32, but asked for are 7 clusters on 1 level"):
-        run(folder, "fewer", clusters=7, previous=str(folder / "former"))
+        run(folder, "fewer", clusters=7, previous=folder / "earlier")
     assert not (folder / "fewer").exists()
-    file = folder / "former" / ARTEFACT_FILE
+    file = folder / "earlier" / ARTEFACT_FILE
     file.write_text(file.read_text().replace('"encoder": "abc"', '"encoder": "xyz"'))
     with pytest.raises(ClusterError, match="belongs to the encoder xyz, but these embeddings are of abc"):
-        run(folder, "foreign", algorithm="incremental", previous=str(folder / "former"))
-    with pytest.raises(SettingsError, match="algorithm=incremental"):
+        run(folder, "foreign", algorithm="incremental", previous=folder / "earlier")
+    with pytest.raises(ClusterError, match="algorithm=incremental"):
         ClusterSettings(algorithm="incremental")
 
 
@@ -163,7 +164,7 @@ def test_a_day_without_a_photo_is_told(stages, tmp_path):
     run(folder, "before")
     bare = write_stages(tmp_path, points[:0], label[:0], bare=3)
     with pytest.raises(ClusterError, match="no item of the train span has an embedding"):
-        run(bare, algorithm="incremental", previous=str(folder / "before"))
+        run(bare, algorithm="incremental", previous=folder / "before")
 
 
 def test_states_of_learning_are_gone_at_the_end(stages):

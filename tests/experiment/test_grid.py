@@ -57,8 +57,9 @@ def test_settings_of_a_run():
         with_values(Settings(), {"embedding_dim": 30, "reconstruction": "multi_head"})
     # One makes sense with the other only, whichever stands first.
     for names in (["algorithm", "previous"], ["previous", "algorithm"]):
-        values = {"algorithm": "incremental", "previous": "former/cluster"}
-        assert with_values(Settings(), {name: values[name] for name in names}).cluster.previous == "former/cluster"
+        values = {"algorithm": "incremental", "previous": "earlier"}
+        settings = with_values(Settings(), {name: values[name] for name in names})
+        assert settings.previous.clusters() == Path("earlier/cluster")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_a_daily_retrain_starts_from_the_rankers_of_the_previous_day():
         runs = results_folder(workdir, before, final=False) / RUNS_FOLDER
         for variant in after.variants():
             place = runs / f"{variant.name},seed={before.seeds[0]}" / "rank"
-            assert after.settings(PRESETS["demo"], variant, 7, workdir).rank.rank_init == str(place)
+            assert after.settings(PRESETS["demo"], variant, 7, workdir).previous.rankers() == place
 
 
 def test_braces_of_other_texts_stay():

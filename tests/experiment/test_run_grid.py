@@ -213,9 +213,9 @@ def test_a_grid_starts_from_what_another_has_trained_in_the_same_workdir(tmp_pat
     first = dataclasses.replace(GRID, name="first", seeds=[0])
     run_grid(first, "raw", tmp_path / "work", TINY)
     start = "{workdir}/first/valid/runs/{variant},seed=0/rank"
-    second = dataclasses.replace(GRID, fixed=GRID.fixed | {"rank_init": start})
+    second = dataclasses.replace(GRID, fixed=GRID.fixed | {"previous_rankers": start})
     frame = run_grid(second, "raw", tmp_path / "work", TINY)
-    starts = dict(zip(frame["variant"], frame["rank_init"], strict=True))
+    starts = dict(zip(frame["variant"], frame["previous_rankers"], strict=True))
     runs = tmp_path / "work" / "first" / "valid" / "runs"
     assert starts == {name: str(runs / f"{name},seed=0" / "rank") for name in ("clusters=4", "clusters=8")}
     assert all((runs / f"{name},seed=0").is_dir() for name in starts)

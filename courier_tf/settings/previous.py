@@ -1,0 +1,69 @@
+"""What a run starts from: the results of an earlier run."""
+
+import dataclasses
+from pathlib import Path
+
+from courier_tf.settings.checked import SettingsError
+
+NOTHING = "none"  # The value that lets a stage start from nothing, whatever `previous` says.
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousSettings:
+    """The earlier run that encoder, clusters and rankers start from.
+
+    >>> settings = PreviousSettings(previous="W/promoted", previous_encoder="none")
+    >>> settings.encoder(), settings.rankers()
+    (None, PosixPath('W/promoted/rank'))
+    """
+
+    previous: str | None = None
+    """Start from an earlier run. Names its workdir, or the snapshot WORKDIR/promoted that `courier export --promote`
+    leaves. The encoder, the clusters and the rankers start from it. An earlier run must not know the future of this
+    one."""
+    previous_encoder: str | None = None
+    """Start the encoder from the pretrain stage in this directory. `none` starts without an earlier encoder."""
+    previous_clusters: str | None = None
+    """Keep the cluster IDs of the cluster stage in this directory, as far as items stay together. `none` starts
+    without earlier clusters."""
+    previous_rankers: str | None = None
+    """Start the rankers from the rank stage in this directory. `none` starts without earlier rankers."""
+
+    def encoder(self) -> Path | None:
+        """Directory of the pretrain stage to start from."""
+        return self._directory(self.previous_encoder, "pretrain")
+
+    def clusters(self) -> Path | None:
+        """Directory of the cluster stage to start from."""
+        return self._directory(self.previous_clusters, "cluster")
+
+    def rankers(self) -> Path | None:
+        """Directory of the rank stage to start from."""
+        return self._directory(self.previous_rankers, "rank")
+
+    def _directory(self, named: str | None, stage: str) -> Path | None:
+        if named is not None:
+            return None if named == NOTHING else Path(named)
+        return Path(self.previous) / stage if self.previous else None
+
+    def directories(self) -> dict[str, Path]:
+        """Option -> the stage directory that it names, or that `previous` names in its place."""
+        named = {
+            "previous_encoder": self.encoder(),
+            "previous_clusters": self.clusters(),
+            "previous_rankers": self.rankers(),
+        }
+        return {option: directory for option, directory in named.items() if directory is not None}
+
+    def require_existing(self) -> None:
+        """Refuses to start from what is not there, before any stage finds out.
+
+        Raises:
+            SettingsError: names the option and the directory.
+        """
+        if self.previous and not Path(self.previous).is_dir():
+            raise SettingsError(f"previous={self.previous} does not exist")
+        for option, directory in self.directories().items():
+            if not directory.is_dir():
+                without = "" if getattr(self, option) else f" (to start without it: {option}={NOTHING})"
+                raise SettingsError(f"{option}={directory} does not exist{without}")

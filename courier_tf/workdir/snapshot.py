@@ -1,0 +1,52 @@
+"""The snapshot of what a run has trained, which a later run can start from."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from courier_tf import schema
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.atomic import replace_directory
+from courier_tf.workdir.stages import CLUSTER, PRETRAIN, RANK, Stage
+
+#: The stages that a later run can start from.
+SNAPSHOT_STAGES: Sequence[Stage] = (PRETRAIN, CLUSTER, RANK)
+
+
+def write_snapshot(workdir: Path) -> Path:
+    """Copies encoder, clusters and rankers into `schema.PROMOTED_FOLDER` of the workdir, for `--previous` to name.
+
+    Files are hard links where the file system has them, and copies elsewhere: stages are replaced as a whole and never
+    written in place. A snapshot that is there is replaced once the new one is complete.
+
+    Args:
+        workdir: workdir with those stages finished.
+
+    Returns:
+        Directory of the snapshot.
+
+    Raises:
+        ArtefactError: a stage is not finished.
+    """
+    target = workdir / schema.PROMOTED_FOLDER
+    partial = artefacts.partial_of(target)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        for stage in SNAPSHOT_STAGES:
+            source = artefacts.read(workdir / stage, stage).path
+            ignored = shutil.ignore_patterns(*artefacts.NOT_KEPT)
+            shutil.copytree(source.resolve(), partial / stage, copy_function=_link, ignore=ignored)
+        replace_directory(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return target
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # The file system has no links, or has them within one device only.
+        shutil.copy2(source, target)
