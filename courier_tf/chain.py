@@ -5,7 +5,8 @@ alone: each is called with the directories of those before it.
 """
 
 import dataclasses
-import datetime
+import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
 from courier_tf.workdir.facts import IngestFacts
-from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
+from courier_tf.workdir.stages import CLUSTER, EMBED, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
 
+LOG = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
 PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
 STARTS = (PREVIOUS, FOREIGN, SUPERVISED)
@@ -44,11 +46,21 @@ class Chain:
         workdir: holds one directory per stage, `models/`, `metrics.json` and `settings.json`.
         settings: of all stages.
         beam_options: Beam's own command-line options, for the jobs.
+        force: names of stages that are made again, even if nothing has changed.
+
+    Raises:
+        SettingsError: `force` names something that is not a stage.
     """
 
     workdir: Path
     settings: Settings
     beam_options: Sequence[str] = ()
+    force: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.force - set(IN_ORDER))
+        if unknown:
+            raise SettingsError(f"force: there is no stage '{unknown[0]}'. Stages: {', '.join(IN_ORDER)}")
 
     def directory(self, stage: str) -> Path:
         """Where the result of a stage lies."""
@@ -81,9 +93,9 @@ class Chain:
             SettingsError: a name in the settings is unknown, or what a stage is to start from does not exist. Without
                 this check the stage would find out hours later.
         """
-        self.write_settings()
         require_known_names(self.settings)
         self._require_starts()
+        self.write_settings()
         self.ingest(raw)
         self.pretrain()
         self.embed()
@@ -108,7 +120,7 @@ class Chain:
         )
         facts = artefacts.read(self.directory(INGEST), INGEST).facts
         counts = {name.replace("_", " "): number for name, number in facts.counts.items() if number}
-        print("[ingest] " + ", ".join(f"{name} {number:,}" for name, number in counts.items()), flush=True)
+        LOG.info("[ingest] %s", ", ".join(f"{name} {number:,}" for name, number in counts.items()))
         self.settings.require_columns(facts.all_columns)
 
     def pretrain(self) -> None:
@@ -322,10 +334,13 @@ class Chain:
         name = made_by.stage
         waiting = f"[{name}] another process is making {target}: waiting for it"
         with exclusive(target.with_name(f".{target.name}.lock"), waiting):
-            if artefacts.is_current(target, made_by):
-                print(f"[{name}] unchanged, skipped", flush=True)
+            reason = "it is forced" if name in self.force else artefacts.why_stale(target, made_by)
+            if reason is None:
+                LOG.info("[%s] unchanged, skipped", name)
                 return
-            started = datetime.datetime.now()
-            print(f"[{name}] ...", flush=True)
+            if target.exists():
+                LOG.info("[%s] is made again: %s", name, reason)
+            started = time.monotonic()
+            LOG.info("[%s] ...", name)
             make(target)
-            print(f"[{name}] done in {(datetime.datetime.now() - started).total_seconds():.0f} s", flush=True)
+            LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import math
 import sys
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
-keras = tf.keras
+LOG = logging.getLogger(__name__)
 
-UNIFORMITY = "uniformity"  # Name of that gauge in the logs.
+UNIFORMITY = "uniformity"  # Name of this measure in the logs of Keras.
 COLLAPSED = -0.001  # Uniformity at which embeddings are, on average, within 0.02 of each other on the unit sphere.
 
 
@@ -25,40 +27,48 @@ class DivergenceError(TrainingError):
 
 
 def mirrored_strategy(replicas: int = 0, setting: str = "replicas") -> tf.distribute.MirroredStrategy:
-    """One replica per GPU, or one on the CPU where there is none; says which devices these are.
+    """One replica per GPU, or one on the CPU where there is no GPU. Logs which devices these are.
 
     Args:
-        replicas: GPUs to use; 0 for all.
-        setting: what `replicas` is called.
+        replicas: number of GPUs to use; 0 means all.
+        setting: name of the setting that holds `replicas`, for messages.
 
     Returns:
-        The same strategy each time it is asked for as many.
+        A strategy. Calls with the same number of devices get the same one.
 
     Raises:
-        TrainingError: more replicas than GPUs are asked for.
+        TrainingError: `replicas` is higher than the number of GPUs.
     """
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
     if replicas > max(len(gpus), 1):
         raise TrainingError(f"{setting}={replicas}, but this machine has {len(gpus)} GPUs")
     devices = tuple(gpus[: replicas or None] or ["CPU:0"])
-    print(f"trains on {', '.join(device.removeprefix('/device:') for device in devices)}", flush=True)
+    LOG.info("trains on %s", ", ".join(device.removeprefix("/device:") for device in devices))
     return _strategy_over(devices)
 
 
 @functools.cache
 def _strategy_over(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    """One per process: TensorFlow finds collectives by numbers in a table of the process, and each strategy begins at
-    the same ones, so that a second would meet the shapes of the first. Those of another number of devices, which are
-    a group of their own, get a range of numbers of their own."""
-    own = {"_collective_key_base": 100_000 * len(devices)}
-    return type("Mirrored", (tf.distribute.MirroredStrategy,), own)(list(devices))
+    """The only strategy of this process over these devices.
+
+    TensorFlow finds collectives by numbers in a table of the process. Each strategy begins at the same number, so a
+    second strategy would meet the shapes of the first. A strategy over another number of devices is a group of its own,
+    and gets its own range of numbers.
+    """
+    attributes = {"_collective_key_base": 100_000 * len(devices)}
+    return type("Mirrored", (tf.distribute.MirroredStrategy,), attributes)(list(devices))
 
 
 def rows_per_replica(global_rows: int, strategy: tf.distribute.Strategy, setting: str) -> int:
-    """The share of a global batch that each replica gets.
+    """Number of rows of a global batch that each replica gets.
+
+    Args:
+        global_rows: rows of the global batch.
+        strategy: strategy whose replicas share them.
+        setting: name of the setting that holds `global_rows`, for messages.
 
     Raises:
-        TrainingError: it cannot be shared out evenly; `setting` is named.
+        TrainingError: the rows cannot be shared out evenly.
     """
     share, rest = divmod(global_rows, strategy.num_replicas_in_sync)
     if rest or not share:
@@ -70,44 +80,44 @@ def rows_per_replica(global_rows: int, strategy: tf.distribute.Strategy, setting
 
 @contextlib.contextmanager
 def precision_policy(policy: str) -> Iterator[None]:
-    """Sets the Keras mixed-precision policy for the layers built inside, and restores the former one."""
-    former = keras.mixed_precision.global_policy()
+    """Sets the Keras mixed-precision policy for the layers that are built inside, then restores the previous one."""
+    previous = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
     try:
         yield
     finally:
-        keras.mixed_precision.set_global_policy(former)
+        keras.mixed_precision.set_global_policy(previous)
 
 
 def compile_with_adam(model: keras.Model, learning_rate: Any) -> None:
-    """Compiles a built model with Adam, its moments made at once, so that a checkpoint finds them.
+    """Compiles a built model with Adam, and creates Adam's moments at once, so that a checkpoint can restore them.
 
     Args:
+        model: its variables exist.
         learning_rate: a number or a schedule.
     """
-    # The legacy one updates each variable by one fused op, in a fifth of the time.
+    # The legacy optimiser updates each variable by one fused op, in a fifth of the time.
     model.compile(keras.optimizers.legacy.Adam(learning_rate))
-    model.optimizer._create_all_weights(model.trainable_variables)  # Only this method makes them before the first step.
+    model.optimizer._create_all_weights(model.trainable_variables)  # No public method creates them before a step.
 
 
 def progress() -> int:
-    """Keras's `verbose`: a progress bar on a terminal, a line per epoch in a log file."""
+    """The value of Keras's `verbose`: a progress bar on a terminal, and one line per epoch elsewhere."""
     return 1 if sys.stdout.isatty() else 2
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves weights, optimiser, loss scale and the number of steps at the end of each epoch; `restore` takes them up.
+    """Saves a checkpoint at the end of each epoch: weights, optimiser, loss scale and number of steps.
 
     Args:
-        model: compiled; counts its steps in `model.steps`.
-        directory: where the checkpoints are; the last two are kept.
-        every: save each time so many steps are done, too.
+        model: compiled model, which counts its steps in `model.steps`.
+        directory: folder of the checkpoints. The last two are kept.
+        every: number of steps after which a checkpoint is saved within an epoch, too.
 
     Raises (from fit):
-        DivergenceError: the loss of an epoch is not finite, or the weights after it are not; the checkpoint before it
-            is kept.
-        TrainingError: the embeddings have collapsed (where a callback before this one has put UNIFORMITY into the
-            logs); so is it then.
+        DivergenceError: the loss of an epoch, or a weight after it, is not finite. The checkpoint before it is kept.
+        TrainingError: the embeddings have collapsed. The checkpoint before it is kept. A callback before this one has
+            to put UNIFORMITY into the logs.
     """
 
     def __init__(self, model: keras.Model, directory: Path, every: int | None = None) -> None:
@@ -117,18 +127,21 @@ class Checkpoints(keras.callbacks.Callback):
         self.trained, self.every = model, every
 
     def restore(self) -> int:
-        """Restores the newest readable checkpoint, if there is one; returns the number of steps it holds.
+        """Restores the newest readable checkpoint.
+
+        Returns:
+            Number of steps that the checkpoint holds; 0 where there is no checkpoint.
 
         Raises:
-            TrainingError: there are checkpoints, and none can be read.
+            TrainingError: there are checkpoints, but none can be read.
         """
         reasons = []
         for path in reversed(self.manager.checkpoints):
             try:
                 self.checkpoint.restore(path).assert_existing_objects_matched()
-            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:  # The last: a cut file.
+            except (tf.errors.OpError, AssertionError, ValueError, IndexError) as error:  # A cut file: IndexError.
                 reasons.append(f"{path}: {str(error).splitlines()[0]}")
-                print(f"checkpoint refused: {reasons[-1]}", file=sys.stderr)
+                LOG.warning("checkpoint refused: %s", reasons[-1])
             else:
                 return int(self.trained.steps.numpy())
         if reasons:
@@ -155,13 +168,13 @@ class Checkpoints(keras.callbacks.Callback):
         self.manager.save()
 
     def _finite(self, loss: float) -> bool:
-        """Also of the weights: the loss of a step is that of the weights before it."""
+        """Whether loss and weights are numbers. The loss of a step belongs to the weights before that step."""
         weights = self.trained.trainable_weights
         return math.isfinite(loss) and all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in weights)
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Ends `fit` after a number of steps of the model, in the middle of an epoch if need be."""
+    """Ends `fit` after a number of steps of the model, also in the middle of an epoch."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()

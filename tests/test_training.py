@@ -58,7 +58,7 @@ def test_the_newest_checkpoint_is_taken_up(tmp_path):
     assert Checkpoints(Line(), tmp_path / "empty").restore() == 0
 
 
-def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
+def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     first, again = Line(), Line()
     trained(tmp_path, first, 1)
     after_one = first.dense.kernel.numpy().copy()
@@ -67,7 +67,7 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     newest.write_bytes(newest.read_bytes()[:20])
     assert Checkpoints(again, tmp_path).restore() == 3
     np.testing.assert_array_equal(again.dense.kernel, after_one)
-    assert "checkpoint refused" in capsys.readouterr().err
+    assert "checkpoint refused" in caplog.text
     (older,) = data_files(tmp_path, 1)
     older.write_bytes(b"")
     with pytest.raises(TrainingError, match="no checkpoint can be read"):
@@ -129,6 +129,7 @@ RANKERS = """
 import courier_tf
 import numpy as np
 import tensorflow as tf
+from courier_tf.process import shown_logs
 from courier_tf.ranking.model import Ranker
 from courier_tf.training import mirrored_strategy
 from tests.ranking.shop import features, plan
@@ -139,7 +140,8 @@ devices = tf.config.list_logical_devices("CPU")
 tf.config.list_logical_devices = lambda kind: devices
 batch = features(np.random.default_rng(0), 6)
 for replicas, dim in ((2, 4), (2, 6), (3, 4), (2, 4)):
-    strategy = mirrored_strategy(replicas)
+    with shown_logs():
+        strategy = mirrored_strategy(replicas)
     with strategy.scope():
         ranker = Ranker(*plan("cluster_id", dim=dim))
         ranker({name: value[:1] for name, value in batch.items()}, training=False)

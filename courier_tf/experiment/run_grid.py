@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-import courier_tf
 from courier_tf.experiment import claims as claiming
 from courier_tf.experiment import encoders, rankers
 from courier_tf.experiment.claims import Claim, ClaimsError
@@ -22,8 +21,10 @@ from courier_tf.experiment.store import STORE_FOLDER, commit
 from courier_tf.ranking.image_features import require_known
 from courier_tf.ranking.metrics_file import READINGS_FILE
 from courier_tf.settings import Settings, SettingsError
-from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_file
+from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_start
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.source import fingerprint_of_code
+from courier_tf.workdir.stages import IN_ORDER
 
 RUNS_FOLDER = "runs"
 RESULTS_FILE, TABLES_FILE, PLOT_FILE, LOSSES_FILE = "results.csv", "results.md", "gains.png", "losses.png"
@@ -267,17 +268,17 @@ def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
     """Fingerprints of what the figures of runs depend on: settings, what they start from, span, data and code."""
     from beam_jobs.ingest import fingerprint_of_raw
 
-    data = fingerprint_of_raw(raw)
+    data, code = fingerprint_of_raw(raw), fingerprint_of_code(IN_ORDER)
     return {
-        key: fingerprint_of([run.settings.to_json(), _previous(run.settings), run.final, data, courier_tf.__version__])
+        key: fingerprint_of([run.settings.to_json(), _previous(run.settings), run.final, data, code])
         for key, run in runs.items()
     }
 
 
 def _previous(settings: Settings) -> list[str]:
     """Fingerprints of what the settings say to start from. Where there is none, the run says so."""
-    files = [place / ARTEFACT_FILE if place.is_dir() else place for place in settings.starts().values()]
-    return [fingerprint_of_file(file) for file in files if file.exists()]
+    places = settings.starts().values()
+    return [fingerprint_of_start(place) for place in places if place.is_file() or (place / ARTEFACT_FILE).is_file()]
 
 
 def _readings(folder: Path) -> str:

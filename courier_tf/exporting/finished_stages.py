@@ -1,18 +1,11 @@
 """The finished stages that an export is made from."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.settings.rank_modes import is_control
-from courier_tf.workdir.artefacts import (
-    Artefact,
-    ArtefactError,
-    fingerprint_of_tree,
-    read,
-    require_encoder,
-    require_input,
-)
+from courier_tf.workdir.artefacts import Artefact, read, require_encoder, require_input, verify
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
 from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 
@@ -67,12 +60,9 @@ class FinishedStages(NamedTuple):
         Raises:
             ArtefactError: a file is missing, changed or added; the message names the stage.
         """
-        for stage in self:
-            if fingerprint_of_tree(stage.path) != stage.fingerprint:
-                raise ArtefactError(
-                    f"{stage.path} is damaged: its files are not those that were written. "
-                    f"Run 'courier {stage.made_by.stage}' again."
-                )
+        stages: tuple[Artefact[Any], ...] = self
+        for stage in stages:
+            verify(stage, full=True)
 
     def require_fit(self) -> None:
         """Refuses stages of different runs.

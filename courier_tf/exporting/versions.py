@@ -100,12 +100,9 @@ def require_undamaged(version: Path) -> MadeBy:
         VersionError: a file is missing, changed or added.
     """
     try:
-        artefact = artefacts.read(version, EXPORT)
+        return artefacts.verify(artefacts.read(version, EXPORT), full=True).made_by
     except ArtefactError as error:
         raise VersionError(f"{version} is damaged: {error}") from error
-    if artefacts.fingerprint_of_tree(version) != artefact.fingerprint:
-        raise VersionError(f"{version} is damaged: its files are not those that were exported")
-    return artefact.made_by
 
 
 @contextlib.contextmanager

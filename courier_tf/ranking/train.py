@@ -43,7 +43,7 @@ def same_rankers(mode: str, one: artefacts.MadeBy, other: artefacts.MadeBy) -> b
         (
             {name: value for name, value in made_by.settings.items() if name != "rank_modes"},
             {name: value for name, value in made_by.inputs.items() if name not in unseen},
-            made_by.code_version,
+            made_by.code,
         )
         for made_by in (one, other)
     ]

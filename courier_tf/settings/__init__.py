@@ -68,8 +68,8 @@ class Settings:
 
     def by_name(self) -> dict[str, Any]:
         """Every setting with its value, named without its stage."""
-        stages = [getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "seed"]
-        values = {field.name: getattr(own, field.name) for own in stages for field in dataclasses.fields(own)}
+        groups = [getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "seed"]
+        values = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
         return {"seed": self.seed, **values}
 
     def starts(self) -> dict[str, Path]:
@@ -108,8 +108,8 @@ class Settings:
             "rank_columns": self.rank.rank_columns,
             "rank_slice_columns": self.rank.rank_slice_columns,
         }
-        for name, own in asked.items():
-            missing = set(own) - set(columns)
+        for name, named in asked.items():
+            missing = set(named) - set(columns)
             if missing:
                 raise SettingsError(f"{name}: items have no columns {sorted(missing)}, but {list(columns)}")
 
@@ -124,19 +124,19 @@ class Settings:
         Raises:
             SettingsError: the text is broken, or names a setting that does not exist.
         """
-        stages = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        kinds: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(cls)}
         try:
             content: dict[str, Any] = json.loads(text)
-            return cls(
-                **{
-                    name: stages[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-                    if isinstance(value, dict)
-                    else value
-                    for name, value in content.items()
-                }
-            )
+            return cls(**{name: _read(kinds[name], value) for name, value in content.items()})
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Settings of a stage from their JSON; the seed, which is no settings object, stays as it is."""
+    if not isinstance(value, dict):
+        return value
+    return kind(**{name: tuple(item) if isinstance(item, list) else item for name, item in value.items()})
 
 
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
@@ -149,7 +149,7 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     stages = {
         field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.name != "seed"
     }
-    owner = {field.name: stage for stage, own in stages.items() for field in dataclasses.fields(own)}
+    owner = {field.name: stage for stage, group in stages.items() for field in dataclasses.fields(group)}
     unknown = set(values) - set(owner)
     if unknown:
         raise SettingsError(f"there are no settings {sorted(unknown)}")
@@ -158,5 +158,5 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
         value = tuple(value) if isinstance(value, list) else value
         require_type(f"{name}={value!r}", value, get_type_hints(type(stages[owner[name]]))[name])
         changes.setdefault(owner[name], {})[name] = value
-    changed = {name: dataclasses.replace(stages[name], **own) for name, own in changes.items()}
+    changed = {name: dataclasses.replace(stages[name], **new) for name, new in changes.items()}
     return dataclasses.replace(settings, **changed)

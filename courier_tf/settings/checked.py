@@ -29,9 +29,9 @@ class Checked:
     def __post_init__(self) -> None:
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name, None)
-            for one in value if isinstance(value, tuple) else (value,):
-                if one is not None and not low <= one <= high:
-                    raise SettingsError(f"{name} must lie between {low} and {high}, but is {one}")
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and not low <= number <= high:
+                    raise SettingsError(f"{name} must lie between {low} and {high}, but is {number}")
 
 
 _AT_LEAST_ONE, _POSITIVE, _SHARE = (1, math.inf), (1e-12, math.inf), (0.0, 1.0)

@@ -1,31 +1,37 @@
 """How a stage writes what it made, and how the next one reads it.
 
 A stage builds its directory aside and renames it when it is whole, so nothing half-written is ever picked up. Inside
-stands `artefact.json`: what made it (stage, settings, code version, fingerprints of the inputs), its facts, and the
-fingerprint of its own content, which the next stage records in turn. Two runs that write the same bytes have the same
-fingerprint.
+stands `artefact.json`:
+
+- what made it: the stage, its settings, fingerprints of its inputs and of the source code;
+- its facts, for the stages after it;
+- size, time and checksum of each file, which are compared before the artefact is used;
+- the fingerprint of its content, which the next stage records in turn. Two runs that write the same bytes have the same
+  fingerprint.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import courier_tf
+from courier_tf.workdir import checksums
 from courier_tf.workdir.atomic import replace_directory, write_file
+from courier_tf.workdir.checksums import FileState
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, Facts, FactsError, IngestFacts, RankFacts
+from courier_tf.workdir.source import code_of
 from courier_tf.workdir.stages import BY_NAME, PRETRAIN, SUPERVISED, F, Stage
 
 ARTEFACT_FILE = "artefact.json"
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
-NOT_KEPT = ("logs", "checkpoints")  # Nobody reads these folders of a finished stage.
-# Times of day and event files differ from run to run; the rest is there only while a folder is sealed.
-NOT_FINGERPRINTED = (*NOT_KEPT, ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
-
+#: Files that are no part of the content: the description, and what is there only while a folder is sealed.
+NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
 
 #: The facts of what a later run can start from.
 P = TypeVar("P", EncoderFacts, ClusterFacts, RankFacts)
@@ -35,29 +41,79 @@ class ArtefactError(ValueError):
     """An artefact is missing, broken, or made by something that does not fit the stage that wants to read it."""
 
 
+class DamagedArtefactError(ArtefactError):
+    """A file of an artefact is missing or changed: the stage must be run again."""
+
+
+class ForeignFileError(ArtefactError):
+    """In the directory of an artefact lies a file that the stage has not written."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MadeBy:
-    """What determines an artefact: equal `MadeBy`, equal artefact."""
+    """What determines an artefact: equal keys, equal artefacts.
+
+    Attributes:
+        stage: name of the stage.
+        settings: setting -> value, of the stage.
+        inputs: name of the input -> fingerprint of its content.
+        code: source file -> fingerprint of its code, of all files that can change the result. The default is the code
+            of the stage as it is now.
+        code_version: version of the code. It stands here for readers, and decides nothing.
+    """
 
     stage: str
     settings: dict[str, Any]
-    inputs: dict[str, str]  # Name of the input -> fingerprint of its content.
+    inputs: dict[str, str]
+    code: Mapping[str, str] = dataclasses.field(default_factory=dict)
     code_version: str = courier_tf.__version__
+
+    def __post_init__(self) -> None:
+        if not self.code:
+            object.__setattr__(self, "code", dict(code_of(self.stage)))
 
     @property
     def key(self) -> str:
-        """Fingerprint of these facts, 16 hex digits."""
-        return fingerprint_of(dataclasses.asdict(self))
+        """16 hex digits over all that determines the artefact."""
+        values = dataclasses.asdict(self)
+        del values["code_version"]
+        return fingerprint_of(values)
+
+    def changes(self, before: "MadeBy") -> list[str]:
+        """What is different from before, in words."""
+        settings = sorted({*self.settings, *before.settings})
+        return [
+            *(f"{file} has changed" for file in _different(self.code, before.code)),
+            *(f"its input '{name}' has changed" for name in _different(self.inputs, before.inputs)),
+            *(
+                f"{name} is {self.settings.get(name)!r}, and was {before.settings.get(name)!r}"
+                for name in settings
+                if fingerprint_of(self.settings.get(name)) != fingerprint_of(before.settings.get(name))
+            ),
+        ]
+
+
+def _different(values: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*values, *others} if values.get(name) != others.get(name))
 
 
 @dataclasses.dataclass(frozen=True)
 class Artefact(Generic[F]):
-    """A finished directory, and what stands in its `artefact.json`."""
+    """A finished directory, and what stands in its `artefact.json`.
+
+    Attributes:
+        path: the directory.
+        made_by: what determined it.
+        fingerprint: of its content, 16 hex digits.
+        facts: what the stage tells the stages after it.
+        files: path of each file, relative to the directory -> its state.
+    """
 
     path: Path
     made_by: MadeBy
     fingerprint: str
     facts: F
+    files: Mapping[str, FileState]
 
 
 @dataclasses.dataclass
@@ -74,27 +130,31 @@ class Draft:
 
 
 def fingerprint_of(value: Any) -> str:
-    """16 hex digits over the canonical JSON of `value` (dicts in any order give the same)."""
+    """16 hex digits over the canonical JSON of `value`. The order within a dict does not count.
+
+    >>> fingerprint_of({"a": 1, "b": (2,)}) == fingerprint_of({"b": [2], "a": 1})
+    True
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fingerprint_of_file(file: Path) -> str:
     """16 hex digits over the bytes of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return checksums.checksum(file)[:16]
+
+
+def fingerprint_of_start(place: Path) -> str:
+    """16 hex digits over what a run starts from: a file, or the directory of a finished stage."""
+    if place.is_file():
+        return fingerprint_of_file(place)
+    content = json.loads((place / ARTEFACT_FILE).read_text())
+    return fingerprint_of([content["key"], content["fingerprint"]])
 
 
 def fingerprint_of_tree(directory: Path) -> str:
     """16 hex digits over the names and bytes of all files below `directory`, logs and checkpoints left out."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in directory.rglob("*") if p.is_file()):
-        relative = file.relative_to(directory)
-        if not set(relative.parts) & set(NOT_FINGERPRINTED):
-            digest.update(str(relative).encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return checksums.fingerprint_of_states(checksums.states_below(directory, NOT_CONTENT))
 
 
 @contextlib.contextmanager
@@ -135,11 +195,13 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
             raise
     draft = Draft(partial)
     yield draft
+    files = checksums.states_below(partial, NOT_CONTENT)
     content = {
         "made_by": dataclasses.asdict(made_by),
         "key": made_by.key,
-        "fingerprint": fingerprint_of_tree(partial),
+        "fingerprint": checksums.fingerprint_of_states(files),
         "facts": _checked(made_by.stage, draft.facts),
+        "files": files,
     }
     write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
     marker.unlink()  # Last: who is killed before it goes on with what is there.
@@ -158,10 +220,11 @@ def partial_of(target: Path) -> Path:
 
 
 def read(directory: Path, stage: Stage[F]) -> Artefact[F]:
-    """Reads the artefact in `directory`.
+    """Reads the artefact in `directory`, and compares its files with what is remembered of them, as `verify`.
 
     Raises:
         ArtefactError: there is none, it is unreadable, or another stage made it.
+        DamagedArtefactError, ForeignFileError: as `verify`.
     """
     file = directory / ARTEFACT_FILE
     again = f"Run 'courier {command_of(stage)}' again."
@@ -172,14 +235,57 @@ def read(directory: Path, stage: Stage[F]) -> Artefact[F]:
     try:
         content = json.loads(file.read_text())
         made_by, fingerprint, facts = MadeBy(**content["made_by"]), content["fingerprint"], content["facts"]
-    except (ValueError, KeyError, TypeError) as error:  # No text, no JSON, or something else.
+        files = {name: FileState.from_json(state) for name, state in content["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # No text, no JSON, or something else.
         raise ArtefactError(f"{file} is not an artefact description: {error!r}. {again}") from error
     if made_by.stage != stage:
         raise ArtefactError(f"{directory} was made by the stage '{made_by.stage}', but '{stage}' is needed here.")
     try:
-        return Artefact(directory, made_by, fingerprint, stage.facts.from_json(facts))
+        artefact = Artefact(directory, made_by, fingerprint, stage.facts.from_json(facts), files)
     except FactsError as error:
         raise ArtefactError(f"{file}: {error}. {again}") from error
+    return verify(artefact)
+
+
+def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
+    """Refuses an artefact whose files are not those that the stage wrote.
+
+    Names, sizes and times are compared first, and checksums where a time differs. If all checksums are right after all,
+    the new times are remembered: a copy of a workdir is read through once, not at each command.
+
+    Args:
+        artefact: to be used.
+        full: compare all checksums, whatever the times are. An export does so.
+
+    Returns:
+        The artefact with the times of its files now.
+
+    Raises:
+        DamagedArtefactError: a file is missing or changed; the message names it.
+        ForeignFileError: there is a file that the stage did not write; the message names it.
+    """
+    again = f"Run 'courier {command_of(artefact.made_by.stage)}' again."
+    try:
+        files = checksums.verified(artefact.path, artefact.files, NOT_CONTENT, full)
+    except checksums.DamagedError as error:
+        raise DamagedArtefactError(f"{artefact.path} is damaged: {error}. {again}") from error
+    except checksums.ForeignFileError as error:
+        raise ForeignFileError(f"{artefact.path} is not as it was written: {error}.") from error
+    if files != artefact.files:
+        _remember(artefact.path / ARTEFACT_FILE, files)
+    return dataclasses.replace(artefact, files=files)
+
+
+def _remember(file: Path, files: Mapping[str, FileState]) -> None:
+    """Writes new times of files. Where that is impossible, the next command compares the checksums again."""
+    content = json.loads(file.read_text()) | {"files": files}
+    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    with contextlib.suppress(OSError):
+        try:
+            aside.write_text(json.dumps(content, indent=2))
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def command_of(stage: str) -> str:
@@ -187,12 +293,26 @@ def command_of(stage: str) -> str:
     return PRETRAIN if stage == SUPERVISED else stage
 
 
-def is_current(directory: Path, made_by: MadeBy) -> bool:
-    """Whether `directory` holds a finished artefact made by exactly this."""
+def why_stale(directory: Path, made_by: MadeBy) -> str | None:
+    """Why the artefact in a directory cannot be used as one that `made_by` determines; None if it can.
+
+    Raises:
+        ForeignFileError: there is a file that the stage did not write. Nothing is replaced for that.
+    """
+    if not directory.exists():
+        return "there is no result yet"
     try:
-        return read(directory, BY_NAME[made_by.stage]).made_by.key == made_by.key
-    except ArtefactError:
-        return False
+        before = read(directory, BY_NAME[made_by.stage]).made_by
+    except ForeignFileError:
+        raise
+    except ArtefactError as error:
+        return str(error)
+    return None if before.key == made_by.key else ", ".join(made_by.changes(before))
+
+
+def is_current(directory: Path, made_by: MadeBy) -> bool:
+    """Whether `directory` holds a finished artefact that `made_by` determines."""
+    return why_stale(directory, made_by) is None
 
 
 def require_input(artefact: Artefact[Any], name: str, fingerprint: str) -> None:

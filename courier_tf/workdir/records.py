@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -36,7 +37,7 @@ def serialise(values: Mapping[str, object], features: Mapping[str, schema.Featur
         raise RecordError(f"a record holds {sorted(values)}, the schema has {sorted(features)}")
     example = tf.train.Example()
     for name, kind in features.items():
-        value = values[name] if kind.endswith("_list") else [values[name]]
+        value: Any = values[name] if kind.endswith("_list") else [values[name]]
         if kind.startswith("bytes"):
             encoded = [v.encode() if isinstance(v, str) else v for v in value]
             example.features.feature[name].bytes_list.value.extend(encoded)
@@ -56,13 +57,13 @@ def files(folder: Path | str, prefix: str) -> list[str]:
     Raises:
         RecordError: there are none, or some of them are missing.
     """
-    found = sorted(str(file) for file in Path(folder).glob(f"{prefix}-*-of-*.tfrecord"))
-    if not found:
+    shards = sorted(str(file) for file in Path(folder).glob(f"{prefix}-*-of-*.tfrecord"))
+    if not shards:
         raise RecordError(f"{folder} holds no files {prefix}-*.tfrecord")
-    number = int(found[0].removesuffix(".tfrecord").rpartition("-of-")[2])
-    if len(found) != number:
-        raise RecordError(f"{folder} holds {len(found)} of the {number} files {prefix}-*.tfrecord")
-    return found
+    number = int(shards[0].removesuffix(".tfrecord").rpartition("-of-")[2])
+    if len(shards) != number:
+        raise RecordError(f"{folder} holds {len(shards)} of the {number} files {prefix}-*.tfrecord")
+    return shards
 
 
 def last_items(history: tf.RaggedTensor, length: int | None) -> tf.Tensor:
@@ -103,7 +104,7 @@ class Items:
         return self.photos != b""
 
     def repeats(self, candidate: np.ndarray, history: np.ndarray, columns: Sequence[str]) -> np.ndarray:
-        """Which candidates the user has had before: looks must get no credit for these.
+        """Which candidates the user has had before: visual features must get no credit for these.
 
         Args:
             candidate: [M] int, rows of these arrays, -1 for an unknown item.
@@ -156,9 +157,9 @@ def read_photos(ingest: Path, wanted: Set[bytes]) -> dict[bytes, bytes]:
     """Item id -> PNG of the items wanted; nothing else of the catalogue is kept in memory."""
     features = {name: schema.ITEM_FEATURES[name] for name in ("item_id", "image")}
     dataset = tf.data.TFRecordDataset(files(ingest / schema.ITEMS_FOLDER, "items")).batch(1024)
-    found = {}
+    photos: dict[bytes, bytes] = {}
     for batch in dataset:
         parsed = parse(batch, features)
         pairs = zip(parsed["item_id"].numpy(), parsed["image"].numpy(), strict=True)
-        found |= {item: photo for item, photo in pairs if item in wanted}
-    return found
+        photos |= {item: photo for item, photo in pairs if item in wanted}
+    return photos

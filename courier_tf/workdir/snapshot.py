@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from courier_tf import schema
-from courier_tf.workdir import artefacts
+from courier_tf.workdir import artefacts, checksums
 from courier_tf.workdir.atomic import replace_directory
 from courier_tf.workdir.stages import CLUSTER, PRETRAIN, RANK, Stage
 
@@ -36,7 +36,7 @@ def write_snapshot(workdir: Path) -> Path:
     try:
         for stage in SNAPSHOT_STAGES:
             source = artefacts.read(workdir / stage, stage).path
-            ignored = shutil.ignore_patterns(*artefacts.NOT_KEPT)
+            ignored = shutil.ignore_patterns(*checksums.NOT_KEPT)
             shutil.copytree(source.resolve(), partial / stage, copy_function=_link, ignore=ignored)
         replace_directory(partial, target)
     except BaseException:

@@ -1,6 +1,6 @@
 """The names of the stages, each with the type of its facts."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from courier_tf.workdir.facts import (
     ClusterFacts,
@@ -21,31 +21,33 @@ class Stage(str, Generic[F]):
     Args:
         name: of the stage.
         facts: the class of its facts, so that `artefacts.read(directory, INGEST).facts` has a known type.
+        entry: the modules whose code makes the result, with all that they import.
 
     >>> f"{INGEST}: {INGEST.facts.__name__}"
     'ingest: IngestFacts'
     """
 
     facts: type[F]
+    entry: tuple[str, ...]
 
-    def __new__(cls, name: str, facts: type[F]) -> "Stage[F]":
+    def __new__(cls, name: str, facts: type[F], *entry: str) -> "Stage[F]":
         stage = super().__new__(cls, name)
-        stage.facts = facts
+        stage.facts, stage.entry = facts, entry
         return stage
 
-    def __getnewargs__(self) -> tuple[str, type[F]]:  # type: ignore[override]  # For copies and pickles.
-        return str(self), self.facts
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return str(self), self.facts, *self.entry
 
 
-INGEST = Stage("ingest", IngestFacts)
-SUPERVISED = Stage("supervised", EncoderFacts)
-PRETRAIN = Stage("pretrain", EncoderFacts)
-EMBED = Stage("embed", EmbedFacts)
-CLUSTER = Stage("cluster", ClusterFacts)
-RANK = Stage("rank", RankFacts)
-EXPORT = Stage("export", VersionFacts)
+INGEST = Stage("ingest", IngestFacts, "beam_jobs.ingest")
+SUPERVISED = Stage("supervised", EncoderFacts, "courier_tf.pretrain.train")
+PRETRAIN = Stage("pretrain", EncoderFacts, "courier_tf.pretrain.train")
+EMBED = Stage("embed", EmbedFacts, "beam_jobs.embed")
+CLUSTER = Stage("cluster", ClusterFacts, "courier_tf.clusters.cluster")
+RANK = Stage("rank", RankFacts, "courier_tf.ranking.train")
+EXPORT = Stage("export", VersionFacts, "courier_tf.exporting.registry", "courier_tf.exporting.versions")
 
 #: The stages that write one folder each, in the order in which they run.
-IN_ORDER = (INGEST, SUPERVISED, PRETRAIN, EMBED, CLUSTER, RANK)
+IN_ORDER: tuple[Stage[Any], ...] = (INGEST, SUPERVISED, PRETRAIN, EMBED, CLUSTER, RANK)
 #: Every stage by its name.
-BY_NAME = {str(stage): stage for stage in (*IN_ORDER, EXPORT)}
+BY_NAME: dict[str, Stage[Any]] = {str(stage): stage for stage in (*IN_ORDER, EXPORT)}

@@ -157,11 +157,11 @@ def test_similar_command(finished, capsys):
         similar(chain.workdir, ("nothing",), 4)
 
 
-def test_the_counts_of_ingest_are_told(finished, capsys):
+def test_the_counts_of_ingest_are_told(finished, caplog):
     shop, chain = finished
+    caplog.set_level("INFO")
     chain.ingest(str(shop))
-    printed = capsys.readouterr().out
-    assert "impressions train" in printed and "item rows read 160" in printed
+    assert "impressions train" in caplog.text and "item rows read 160" in caplog.text
 
 
 def test_settings_survive_the_workdir(finished):

@@ -122,6 +122,6 @@ def test_which_rankers_are_the_same():
         MadeBy("rank", {**settings, "rank_dim": 8}, one.inputs),
         MadeBy("rank", settings, {**one.inputs, "ingest": "other"}),
         MadeBy("rank", settings, {**one.inputs, "previous": "other"}),
-        dataclasses.replace(one, code_version="other"),
+        dataclasses.replace(one, code={"courier_tf/ranking/model.py": "other"}),
     ):
         assert same_as(changed) == []

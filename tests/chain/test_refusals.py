@@ -28,6 +28,7 @@ from courier_tf.workdir.records import Items, read_items
 from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from serving.bundle.graph_model import GraphModel
 from tests.chain.encoder_files import weights
+from tests.sealing import seal_again
 from tests.stage_facts import example
 
 
@@ -184,6 +185,7 @@ def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(
     with tf.io.TFRecordWriter(str(file)) as writer:
         for record in [*impressions, example.SerializeToString()]:
             writer.write(record)
+    seal_again(ingest)
     for stage in ("supervised", "pretrain", "embed", "cluster"):
         (other.workdir / stage).symlink_to(chain.directory(stage))
 
@@ -211,6 +213,7 @@ def test_a_page_view_that_holds_the_future_is_refused_before_pre_training(finish
     with tf.io.TFRecordWriter(str(file)) as writer:
         for record in [*page_views, example.SerializeToString()]:
             writer.write(record)
+    seal_again(other.directory("ingest"))
     made_by, out = artefacts.MadeBy("pretrain", {}, {}), tmp_path / "out"
     with pytest.raises(LeakageError, match=r"page_views, split train.*somebody new had clicked it before: 1 > 0"):
         pretrain(

@@ -1,7 +1,5 @@
 """What the tests of promotions share."""
 
-import json
-
 import pytest
 import tensorflow as tf
 
@@ -9,7 +7,7 @@ from courier_tf import schema
 from courier_tf.exporting.promotion import promote
 from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.settings import PromotionSettings
-from courier_tf.workdir import artefacts, records
+from courier_tf.workdir import records
 from serving.bundle.configuration import read_models_config
 
 LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
@@ -26,13 +24,6 @@ def refusal(workdir, tolerances=LENIENT):
         promoted(workdir, tolerances)
     assert (workdir / "serving" / "models.config").read_text() == before
     return str(refused.value)
-
-
-def seal_again(version):
-    """Makes the files of a version pass for those that were exported."""
-    file = version / artefacts.ARTEFACT_FILE
-    content = json.loads(file.read_text()) | {"fingerprint": artefacts.fingerprint_of_tree(version)}
-    file.write_text(json.dumps(content))
 
 
 def labels(workdir):

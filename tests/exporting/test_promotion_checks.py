@@ -18,7 +18,8 @@ from serving.bundle import warmup
 from serving.bundle.stock_ops import require_stock_ops
 from serving.client import contract
 from serving.client.contract import Request
-from tests.exporting.promotions import LENIENT, promoted, refusal, seal_again
+from tests.exporting.promotions import LENIENT, promoted, refusal
+from tests.sealing import seal_again
 from tests.served_shop import export_again, write_rank
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from courier_tf.workdir import artefacts
+from courier_tf.workdir import artefacts, checksums
 from courier_tf.workdir.artefacts import ArtefactError, MadeBy
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, FactsError, IngestFacts, RankFacts
@@ -35,7 +35,7 @@ def test_a_finished_artefact_says_what_made_it(tmp_path):
     [
         MadeBy(CLUSTER, {"clusters": 4}, {"embed": "aa"}),
         MadeBy(CLUSTER, {"clusters": 3}, {"embed": "bb"}),
-        MadeBy(CLUSTER, {"clusters": 3}, {"embed": "aa"}, "9.9.9"),
+        MadeBy(CLUSTER, {"clusters": 3}, {"embed": "aa"}, {"courier_tf/clusters/cluster.py": "0"}),
         MadeBy(EMBED, {"clusters": 3}, {"embed": "aa"}),
     ],
 )
@@ -83,11 +83,11 @@ def test_who_is_killed_while_a_folder_is_sealed_goes_on_with_it(tmp_path, monkey
         raise KeyboardInterrupt
 
     write(tmp_path / "whole", "same")
-    for step in ("fingerprint_of_tree", "write_file"):
+    for module, step in ((checksums, "states_below"), (artefacts, "write_file")):
         with monkeypatch.context() as patch:
             if step == "write_file":  # Half of the description is written.
                 (tmp_path / ".a.partial" / ".artefact.json.partial").write_text("{")
-            patch.setattr(artefacts, step, killed)
+            patch.setattr(module, step, killed)
             with pytest.raises(KeyboardInterrupt):
                 seal("same")
     assert seal("same") == ["table"]

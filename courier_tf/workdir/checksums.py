@@ -1,0 +1,124 @@
+"""Whether the files of a folder are those that were written: sizes and times first, checksums where they differ."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+NOT_KEPT = ("logs", "checkpoints")  # Nobody reads these folders of a finished stage.
+#: Files that file managers and network file systems leave anywhere.
+STRAY = (".DS_Store", "Thumbs.db", ".nfs")
+
+
+class DamagedError(ValueError):
+    """A file is missing or changed."""
+
+
+class ForeignFileError(ValueError):
+    """There is a file that was not written with the others."""
+
+
+class FileState(NamedTuple):
+    """What is remembered of a file.
+
+    Attributes:
+        size: in bytes.
+        mtime_ns: time of the last change, nanoseconds since 1970.
+        sha256: checksum of the content, 64 hex digits.
+    """
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """Reads the whole file."""
+        status = file.stat()
+        return cls(status.st_size, status.st_mtime_ns, checksum(file))
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """Reads what `json` has made of a state.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        match values:
+            case [int(size), int(mtime_ns), str(sha256)]:
+                return cls(size, mtime_ns, sha256)
+        raise ValueError(f"{values!r} is not the state of a file")
+
+
+def checksum(file: Path) -> str:
+    """The sha256 of the bytes of a file, 64 hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_below(directory: Path, ignored: tuple[str, ...] = ()) -> list[str]:
+    """The paths of all files below a folder, relative to it, sorted.
+
+    Left out are logs and checkpoints, stray files of other programs, and the names in `ignored`.
+    """
+
+    def walk(folder: str, prefix: str) -> Iterator[str]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in NOT_KEPT or entry.name in ignored or entry.name.startswith(STRAY):
+                    continue
+                if entry.is_dir():
+                    yield from walk(entry.path, f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name
+
+    return sorted(walk(str(directory), ""), key=lambda name: name.split("/"))
+
+
+def states_below(directory: Path, ignored: tuple[str, ...] = ()) -> dict[str, FileState]:
+    """The state of each of `files_below`."""
+    return {name: FileState.of(directory / name) for name in files_below(directory, ignored)}
+
+
+def fingerprint_of_states(states: Mapping[str, FileState]) -> str:
+    """16 hex digits over names and contents, whatever the times are."""
+    digest = hashlib.sha256()
+    for name in sorted(states, key=lambda name: name.split("/")):
+        digest.update(name.encode())
+        digest.update(bytes.fromhex(states[name].sha256))
+    return digest.hexdigest()[:16]
+
+
+def verified(
+    directory: Path, states: Mapping[str, FileState], ignored: tuple[str, ...] = (), full: bool = False
+) -> dict[str, FileState]:
+    """Compares the files below a folder with what is remembered of them.
+
+    Args:
+        directory: the folder.
+        states: what is remembered, by the path of the file.
+        ignored: as in `files_below`.
+        full: compare all checksums; otherwise only those of files with another time.
+
+    Returns:
+        The states with the times that the files have now: a copy of a folder has new ones.
+
+    Raises:
+        DamagedError: a file is missing or changed; the message names it.
+        ForeignFileError: there is one more file; the message names it.
+    """
+    present = files_below(directory, ignored)
+    for name in sorted(set(states) - set(present)):
+        raise DamagedError(f"the file {name} is missing")
+    now = {}
+    for name, known in states.items():
+        status = (directory / name).stat()
+        if status.st_size != known.size:
+            raise DamagedError(f"the file {name} has {status.st_size} bytes, not {known.size}")
+        if (full or status.st_mtime_ns != known.mtime_ns) and checksum(directory / name) != known.sha256:
+            raise DamagedError(f"the content of the file {name} has changed")
+        now[name] = known._replace(mtime_ns=status.st_mtime_ns)
+    for name in sorted(set(present) - set(states)):
+        raise ForeignFileError(f"the file {name} does not belong there: remove it")
+    return now
