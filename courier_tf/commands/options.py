@@ -14,6 +14,7 @@ from courier_tf.commands.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.presets import PRESETS
 from courier_tf.settings.shop import ShopSettings
+from courier_tf.workdir.stages import IN_ORDER
 
 if TYPE_CHECKING:
     from courier_tf.chain import Chain
@@ -52,9 +53,24 @@ class Stage(Command):
         from courier_tf.chain import Chain
 
         require_usable(self.workdir)
-        chain = Chain(self.workdir, self.settings, self.beam_options)
+        chain = Chain(self.workdir, self.settings, self.beam_options, self.forced())
         chain.write_settings()
         return chain
+
+    def forced(self) -> frozenset[str]:
+        """Names of the stages that are made again, even if nothing has changed."""
+        return frozenset()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForcedStage(Stage):
+    """What commands share that can make stages again."""
+
+    force: tuple[str, ...] = dataclasses.field(default=(), metadata=one_of(IN_ORDER))
+    """Stages to make again, even if nothing has changed."""
+
+    def forced(self) -> frozenset[str]:
+        return frozenset(self.force)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +101,7 @@ class Shop(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run(StageOfRawData):
+class Run(StageOfRawData, ForcedStage):
     """Run the whole chain: raw logs and photos in, SavedModels and metrics out."""
 
     takes_beam_options = True
@@ -102,7 +118,7 @@ class Run(StageOfRawData):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ingest(StageOfRawData):
+class Ingest(StageOfRawData, ForcedStage):
     """Convert raw logs and photos to TFRecords (Beam)."""
 
     takes_beam_options = True
@@ -112,7 +128,7 @@ class Ingest(StageOfRawData):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrain(Stage):
+class Pretrain(ForcedStage):
     """Train the image encoder: supervised pre-training, then the objective."""
 
     def run(self) -> None:
@@ -120,7 +136,7 @@ class Pretrain(Stage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Embed(Stage):
+class Embed(ForcedStage):
     """Embed the photo of every item (Beam)."""
 
     takes_beam_options = True
@@ -130,7 +146,7 @@ class Embed(Stage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cluster(Stage):
+class Cluster(ForcedStage):
     """Give every item a cluster ID."""
 
     def run(self) -> None:
@@ -138,7 +154,7 @@ class Cluster(Stage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rank(Stage):
+class Rank(ForcedStage):
     """Train rankers with and without image features, and write metrics.json."""
 
     final: bool = False

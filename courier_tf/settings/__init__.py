@@ -49,7 +49,6 @@ class Settings:
     embed: EmbedSettings = EmbedSettings()
     cluster: ClusterSettings = ClusterSettings()
     rank: RankSettings = RankSettings()
-
     previous: PreviousSettings = PreviousSettings()
 
     def __post_init__(self) -> None:
