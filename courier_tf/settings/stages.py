@@ -62,8 +62,8 @@ class PretrainSettings(Checked):
     """What the encoder learns after supervised pre-training: courier, simclr, simsiam, simcse, mil_nce, clip, or an
     objective of your own. base stops there, supervised goes on with the catalogue's columns."""
     init: str | None = None
-    """Start from this file with weights of a Swin backbone, without supervised pre-training. Takes torchvision's layout
-    and the official one, .pth or .safetensors."""
+    """Start from this file of Swin weights, without supervised pre-training. It has torchvision's layout or the
+    official one, .pth or .safetensors."""
     backbone: Literal["nano", "tiny", "small", "base"] = "nano"
     """Size of the Swin backbone."""
     embedding_dim: int = 256
