@@ -62,7 +62,7 @@ class PretrainSettings(Checked):
     """What the encoder learns after supervised pre-training: courier, simclr, simsiam, simcse, mil_nce, clip, or an
     objective of your own. base stops there, supervised goes on with the catalogue's columns."""
     init: str | None = None
-    """Start from this file of Swin weights, without supervised pre-training. It has torchvision's layout or the
+    """Start from Swin weights in this file, not from supervised pre-training. It has torchvision's layout or the
     official one, .pth or .safetensors."""
     backbone: Literal["nano", "tiny", "small", "base"] = "nano"
     """Size of the Swin backbone."""

@@ -9,8 +9,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self, get_origin, get_type_hints
 
-from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
-
 
 class FactsError(ValueError):
     """The facts of a stage lack a field, have one too many, or hold a value of another type."""
@@ -45,6 +43,9 @@ class Facts:
         Raises:
             FactsError: a field is missing, unknown, or of another type; the message names it.
         """
+        # Here, as its import takes longer than that of all else: a typing error is to be answered at once.
+        from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
         if not isinstance(values, Mapping):
             raise FactsError(f"the facts must be a JSON object, but are {values!r}")
         hints = get_type_hints(cls)
