@@ -67,7 +67,7 @@ class ForcedStage(Stage):
     """What commands share that can make stages again."""
 
     force: tuple[str, ...] = dataclasses.field(default=(), metadata=one_of(IN_ORDER))
-    """Stages to make again. Without it, a stage is made again only where its data, settings or code have changed."""
+    """Stages to redo. Without it, a stage is made again only where its data, settings or code have changed."""
 
     def forced(self) -> frozenset[str]:
         return frozenset(self.force)
