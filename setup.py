@@ -8,8 +8,9 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "courier_tf/__init__.py").read_text()).group(1)
 APACHE_BEAM = ">=2.72,<2.78"
-#: Files of the packages that are no modules. Patterns hold in every package.
-PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.pyi", "*.yml", "py.typed"]
+#: Files of the packages that are no modules; the patterns hold in every package. setuptools takes *.pyi and py.typed
+#: by itself.
+PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml"]
 
 setup(
     name="courier-tf",

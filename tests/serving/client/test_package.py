@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 import courier_tf
 from serving.client import contract
+from serving.local.local_server import LocalServer
 from tests.served_shop import IDS
 
 FOLDER = Path("serving/client")
@@ -65,7 +66,7 @@ def test_the_client_imports_nothing_heavy():
 
 
 @pytest.mark.slow
-def test_the_wheel_in_an_environment_of_its_own(any_server, ranker, tmp_path):
+def test_the_wheel_in_an_environment_of_its_own(shop, ranker, tmp_path):
     """Less than 100 MB and 0.3 s, and the scores of the full environment over both transports, and from the log."""
     shutil.copytree(FOLDER, tmp_path / "client", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
     subprocess.run([sys.executable, "-m", "build", "--outdir", tmp_path, tmp_path / "client"], check=True)
@@ -81,9 +82,10 @@ def test_the_wheel_in_an_environment_of_its_own(any_server, ranker, tmp_path):
     assert sum(path.stat().st_size for path in packages.rglob("*")) < 100e6
     seconds = [float(output_of(python, "-c", IMPORT_SECONDS, cwd=tmp_path)) for _ in range(5)]
     assert statistics.median(seconds) < 0.3, seconds
-    targets = [f"localhost:{any_server.port}", f"http://localhost:{any_server.rest_port}"]
-    script = ["-W", "error", "-c", CALLS, *targets, tmp_path / "log", " ".join(IDS[:5])]
-    scores = json.loads(output_of(python, *script, cwd=tmp_path))
+    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as server:
+        targets = [f"localhost:{server.port}", f"http://localhost:{server.rest_port}"]
+        script = ["-W", "error", "-c", CALLS, *targets, tmp_path / "log", " ".join(IDS[:5])]
+        scores = json.loads(output_of(python, *script, cwd=tmp_path))
     items = [[item.encode() for item in IDS[:5]]]
     features = {"user_id": [b"u1"], "history_item_ids": [[b"i001"]], "item_id": items}
     expected = ranker.run(contract.RANK, features)["probability"]
