@@ -28,7 +28,7 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def shown_logs(level: str = "info", as_json: bool = False) -> Iterator[None]:
+def shown_logs(level: str = "info", as_json: bool = False, times: bool = False) -> Iterator[None]:
     """Shows what this project logs, and warnings of libraries, as long as it is entered.
 
     Text goes to stdout as it is; warnings and errors go to stderr with their level. JSON, one object per line, goes to
@@ -37,8 +37,9 @@ def shown_logs(level: str = "info", as_json: bool = False) -> Iterator[None]:
     Args:
         level: debug, info, warning or error, of this project's loggers. Libraries are shown from warnings on.
         as_json: write JSON instead of text.
+        times: begin each line of text with the time; JSON always has it.
     """
-    handler = _Handler(as_json)
+    handler = _Handler(as_json, times)
     root = logging.getLogger()
     loggers = [logging.getLogger(name) for name in PACKAGES]
     before = [logger.level for logger in loggers]
@@ -60,10 +61,10 @@ def shown_logs(level: str = "info", as_json: bool = False) -> Iterator[None]:
 class _Handler(logging.Handler):
     """Writes records to stdout or stderr, whatever these are at the time."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, times: bool) -> None:
         super().__init__()
         self.as_json = as_json
-        self.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+        self.setFormatter(_JsonFormatter() if as_json else _TextFormatter("%(asctime)s %(message)s" if times else None))
 
     def filter(self, record: logging.LogRecord) -> bool:
         package = record.name.partition(".")[0]

@@ -26,6 +26,8 @@ class Command(abc.ABC):
 
     #: Whether options that are none of ours are Beam's.
     takes_beam_options: ClassVar[bool] = False
+    #: Whether the lines of its log begin with the time.
+    logs_times: ClassVar[bool] = False
 
     @abc.abstractmethod
     def run(self) -> None:
@@ -272,6 +274,7 @@ class Similar(Command):
 class Serve(Command):
     """Serve the exported models. TensorFlow Serving does it where it is installed, else a local server with its API."""
 
+    logs_times = True
     workdir: Path
     """Workdir of a finished run."""
     port: int = 8500

@@ -14,7 +14,16 @@ from serving.client.contract import CTR_RANKER
 
 
 def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequence[str]) -> np.ndarray:
-    """Prints and returns the click probability of each candidate, [N] float32.
+    """Prints and returns the click probability of each candidate.
+
+    Args:
+        workdir: workdir of a finished run.
+        user: user id; an unknown one is fine.
+        candidates: N item ids to score.
+        history: item ids clicked before, oldest first.
+
+    Returns:
+        [N] float32.
 
     Raises:
         ArtefactError: the workdir holds no exported ranker.
@@ -29,7 +38,7 @@ def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequen
         item_id=np.array([item.encode() for item in candidates], object),
     )["probability"]
     table = Table("item", "click probability", title=f"{CTR_RANKER} version {version.name}, user {user}")
-    for place in np.argsort(-probability):
-        table.add_row(candidates[place], f"{probability[place]:.6f}")
-    Console(markup=False, emoji=False).print(table)  # Ids are the words of the shop.
+    for row in np.argsort(-probability):
+        table.add_row(candidates[row], f"{probability[row]:.6f}")
+    Console(markup=False, emoji=False).print(table)  # Ids may hold what looks like markup.
     return probability

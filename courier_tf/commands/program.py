@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         with shown_logs():
             _fail(error, 2)
-    with shown_logs(logs.log_level, logs.log_json):
+    times = bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].logs_times
+    with shown_logs(logs.log_level, logs.log_json, times):
         command: Command | None = None
         try:
             command = read(words)

@@ -1,4 +1,4 @@
-"""`courier serve`: TF Serving on the bundle where there is one, else the local server."""
+"""`courier serve`: starts TensorFlow Serving on the bundle where it is installed, else the local server."""
 
 import contextlib
 import logging
@@ -25,8 +25,10 @@ from serving.bundle.configuration import (
 )
 from serving.bundle.roll_out import next_step, states_of
 
+LOG = logging.getLogger(__name__)
+
 BINARY = "tensorflow_model_server"
-#: What a server ends with that was told to: by itself, by the signal, or in the words of a shell and of Docker.
+#: Exit codes of a server that was told to end: its own, that of the signal, and those of a shell and of Docker.
 ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 Server = Literal["auto", "tensorflow_model_server", "docker", "local"]
 
@@ -36,34 +38,35 @@ def serve(bundle: Path, models: Path, port: int, rest_port: int, server: Server 
 
     Args:
         bundle, models: folders of the bundle and of the models.
-        port, rest_port: of gRPC and REST.
-        server: which one; "auto" takes the first of `tensorflow_model_server`, Docker, the local server that is here.
+        port, rest_port: ports of gRPC and REST.
+        server: which server; "auto" takes the first of `tensorflow_model_server`, Docker and the local server that is
+            installed.
 
     Raises:
-        BundleError: the bundle is missing or broken, or the server asked for is not here, or it failed.
+        BundleError: the bundle is missing or broken, or the server is not installed, or it failed.
     """
     read_models_config(bundle / MODELS_CONFIG, models)  # Fails early.
     chosen = available() if server == "auto" else server
-    print(f"Serving {models}: gRPC localhost:{port}, REST http://localhost:{rest_port}", flush=True)
+    LOG.info("Serving %s: gRPC localhost:%d, REST http://localhost:%d", models, port, rest_port)
     if chosen == BINARY:
-        print(f"by TensorFlow Serving ({shutil.which(BINARY)})", flush=True)
+        LOG.info("by TensorFlow Serving (%s)", shutil.which(BINARY))
         _run_binary(bundle, models, port, rest_port)
     elif chosen == "docker":
-        print("by TensorFlow Serving in Docker", flush=True)
+        LOG.info("by TensorFlow Serving in Docker")
         ports = {"GRPC_PORT": str(port), "REST_PORT": str(rest_port)}
         _run(["docker", "compose", "--file", str(bundle / COMPOSE_FILE), "up"], ports)
     else:
-        print(
+        LOG.info(
             "by the LOCAL SERVER: the API of TensorFlow Serving in Python, for laptops and tests. It does not join "
-            f"requests into batches; measure nothing with it that is meant for production. ({BINARY} on the PATH or a "
-            "running Docker would be used instead.)",
-            flush=True,
+            "requests into batches; measure nothing with it that is meant for production. (%s on the PATH or a running "
+            "Docker would be used instead.)",
+            BINARY,
         )
         _run_local(bundle, models, port, rest_port)
 
 
 def available() -> Server:
-    """The best server that this machine has."""
+    """The best server that is installed on this machine."""
     if shutil.which(BINARY):
         return "tensorflow_model_server"
     if shutil.which("docker"):
@@ -71,12 +74,12 @@ def available() -> Server:
             if subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0:
                 return "docker"
         except subprocess.TimeoutExpired:
-            pass  # A client without an engine.
+            pass  # Docker's client is installed, but its engine does not run.
     return "local"
 
 
 def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> list[str]:
-    """Command line of TF Serving, as in the compose file."""
+    """The command line of TensorFlow Serving, with the flags of the compose file."""
     return [
         BINARY,
         f"--port={port}",
@@ -99,11 +102,11 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
         write_file(config, text_format.MessageToString(given))
 
         def follow() -> None:
-            """The bundle names the models' place in a container; here they lie elsewhere. Labels move when they may."""
+            """Writes the bundle's configuration with the models' place on this machine. Labels move once they may."""
             target = read_models_config(bundle / MODELS_CONFIG, models)
             if target == given:
                 return
-            names = {one.name for one in target.model_config_list.config}
+            names = {model.name for model in target.model_config_list.config}
             step = next_step(target, given, states_of(f"localhost:{port}", names))
             if step != given:
                 write_file(config, text_format.MessageToString(step))
@@ -112,14 +115,14 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
         def follow_if_possible() -> None:
             try:
                 follow()
-            except (BundleError, OSError) as error:  # What is served is served on.
-                print(f"not followed: {error}", flush=True)
+            except (BundleError, OSError) as error:  # The versions that are served stay.
+                LOG.warning("the bundle is not followed: %s", error)
 
         _run(binary_arguments(config, bundle.resolve(), port, rest_port), {}, follow_if_possible)
 
 
 def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:
-    # In a session of its own: from a terminal Ctrl-C would come twice, which Docker takes for "at once".
+    # In a session of its own: Ctrl-C in a terminal would reach it twice, and Docker then ends at once.
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True
     )
@@ -138,9 +141,7 @@ def _run(command: list[str], environment: Mapping[str, str], every_second: Calla
 
 
 def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("serving").setLevel(logging.INFO)  # What is served from when on.
-    stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # An Event must not be set by a handler of signals.
+    stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # A handler of signals must not set an Event.
     with _stopped_by(lambda: stopped.put(None)):
         from serving.local.local_server import LocalServer  # TensorFlow only where it is needed.
 
@@ -150,16 +151,16 @@ def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
             raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
         with server:
             for model, loaded in server.models.summary.items():
-                print(f"{model}: {loaded}", flush=True)
-            print("ready", flush=True)
+                LOG.info("%s: %s", model, loaded)
+            LOG.info("ready")
             stopped.get()
 
 
 @contextlib.contextmanager
 def _stopped_by(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop` when we are told to end, also where a shell has started us in the background with SIGINT ignored."""
+    """Calls `stop` at SIGINT, SIGTERM and SIGHUP, also where a shell started us in the background, SIGINT ignored."""
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Else it is `nohup`, and meant.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` ignores it on purpose.
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
     try:

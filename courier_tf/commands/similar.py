@@ -21,43 +21,56 @@ PAGE_FILE = "similar.png"
 def similar(
     workdir: Path, items: Sequence[str], number: int, search: Literal["exact", "scann"] = "exact"
 ) -> dict[str, list[tuple[str, float]]]:
-    """Prints and returns, for each item, the `number` items whose embeddings are nearest, with their cosines.
+    """Prints and returns the items that look most like given ones.
 
-    Writes the photos of the first of them to `similar.png` in the workdir.
+    The photos of the first of them are written to `similar.png` in the workdir.
+
+    Args:
+        workdir: workdir whose embed stage is finished.
+        items: item ids.
+        number: similar items for each.
+        search: how they are searched.
+
+    Returns:
+        Item -> the `number` items with the nearest embeddings, each with its cosine.
 
     Raises:
-        ClusterError: an item is not in the catalogue or has no photo, or there are fewer with one than asked for.
-        ArtefactError: the embeddings are missing, or of another ingest than the photos.
+        ClusterError: an item is not in the catalogue or has no photo, or fewer items have one than are asked for.
+        ArtefactError: the embeddings are missing, or belong to another ingest than the photos.
     """
     ingested = artefacts.read(workdir / INGEST, INGEST)
     artefacts.require_input(artefacts.read(workdir / EMBED, EMBED), INGEST, ingested.fingerprint)
-    names, embeddings = EmbeddingFiles(workdir / "embed").all_items()
+    names, embeddings = EmbeddingFiles(workdir / EMBED).all_items()
     if number >= len(names):
         raise ClusterError(f"{number} similar items are asked for, but the catalogue has {len(names)} with a photo")
-    place = {name: row for row, name in enumerate(names)}
-    unknown = [item for item in items if item not in place]
+    row_of = {name: row for row, name in enumerate(names)}
+    unknown = [item for item in items if item not in row_of]
     if unknown:
         raise ClusterError(f"no embedding of {', '.join(unknown)}: not in the catalogue, or without a photo")
-    rows = np.array([place[item] for item in items])
-    # An item is nearest to itself, but for others with the very same photo.
-    found, cosine = ItemSearch(embeddings, search)(embeddings[rows], number + 1)
-    answer = {}
+    rows = np.array([row_of[item] for item in items])
+    # One more than asked for: an item is nearest to itself, or to others with the very same photo.
+    neighbours, cosines = ItemSearch(embeddings, search)(embeddings[rows], number + 1)
+    nearest = {}
+    for item, row, others, values in zip(items, rows, neighbours, cosines, strict=True):
+        pairs = [(str(names[other]), float(value)) for other, value in zip(others, values, strict=True) if other != row]
+        nearest[item] = pairs[:number]
+    Console(markup=False, emoji=False).print(_table(nearest))  # Ids may hold what looks like markup.
+    _write_page(workdir, nearest)
+    return nearest
+
+
+def _table(nearest: dict[str, list[tuple[str, float]]]) -> Table:
     table = Table("item", "similar item", "cosine")
-    for item, row, others, values in zip(items, rows, found, cosine, strict=True):
-        pairs = [(str(names[o]), float(v)) for o, v in zip(others, values, strict=True) if o != row][:number]
-        answer[item] = pairs
-        for other, value in pairs:
-            table.add_row(item, other, f"{value:.4f}")
+    for item, pairs in nearest.items():
+        for other, cosine in pairs:
+            table.add_row(item, other, f"{cosine:.4f}")
         table.add_section()
-    Console(markup=False, emoji=False).print(table)  # Ids are the words of the shop.
-    _write_page(workdir, answer)
-    return answer
+    return table
 
 
-def _write_page(workdir: Path, answer: dict[str, list[tuple[str, float]]]) -> None:
-    rows = {item: [item, *(other for other, _ in pairs)][:PHOTOS] for item, pairs in answer.items()}
-    photos = records.read_photos(workdir / "ingest", {item.encode() for row in rows.values() for item in row})
-    page([(f"like {item}", [photos[one.encode()] for one in row]) for item, row in rows.items()]).save(
-        workdir / PAGE_FILE
-    )
-    print(f"Photos, the item itself first: {workdir / PAGE_FILE}")
+def _write_page(workdir: Path, nearest: dict[str, list[tuple[str, float]]]) -> None:
+    rows = {item: [item, *(other for other, _ in pairs)][:PHOTOS] for item, pairs in nearest.items()}
+    photos = records.read_photos(workdir / INGEST, {item.encode() for row in rows.values() for item in row})
+    sheet = page([(f"like {item}", [photos[shown.encode()] for shown in row]) for item, row in rows.items()])
+    sheet.save(workdir / PAGE_FILE)
+    print(f"Photos, each row beginning with the item itself: {workdir / PAGE_FILE}")

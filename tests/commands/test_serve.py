@@ -48,7 +48,8 @@ def test_what_is_here_is_found(only):
     assert serve.available() == "tensorflow_model_server"
 
 
-def test_tensorflow_serving_gets_the_bundle_with_the_models_where_they_are(shop, only, tmp_path, capsys):
+def test_tensorflow_serving_gets_the_bundle_with_the_models_where_they_are(shop, only, tmp_path, caplog):
+    caplog.set_level("INFO")
     program(
         only,
         "tensorflow_model_server",
@@ -65,7 +66,7 @@ def test_tensorflow_serving_gets_the_bundle_with_the_models_where_they_are(shop,
     ]
     flags = [{word.split("=")[0]: word.split("=")[1].split("/")[-1] for word in given} for given in (words, compose)]
     assert flags[0] == {**flags[1], "--port": "1234", "--rest_api_port": "1235"}
-    assert "by TensorFlow Serving" in capsys.readouterr().out
+    assert "by TensorFlow Serving" in caplog.text
 
 
 def test_docker_gets_the_compose_file_and_the_ports(shop, only, tmp_path):
@@ -130,8 +131,8 @@ def test_a_server_is_told_once_and_ends_in_its_own_time(shop, only, tmp_path, to
 
 
 @pytest.mark.parametrize("broken", ["missing", "bytes", "folder"])
-def test_a_server_is_served_on_when_its_bundle_breaks(shop, only, tmp_path, capsys, broken):
-    bundle, said = shutil.copytree(shop.workdir / "serving", tmp_path / "serving"), []
+def test_a_server_is_served_on_when_its_bundle_breaks(shop, only, tmp_path, caplog, broken):
+    bundle = shutil.copytree(shop.workdir / "serving", tmp_path / "serving")
     program(only, "tensorflow_model_server", f"echo up > {tmp_path}/up; exec sleep 60")
     config = bundle / "models.config"
 
@@ -143,8 +144,7 @@ def test_a_server_is_served_on_when_its_bundle_breaks(shop, only, tmp_path, caps
             config.mkdir()
 
     def refused():
-        said.append(capsys.readouterr().out)
-        return "".join(said).count("not followed") > 1
+        return caplog.text.count("not followed") > 1
 
     threads = [
         when((tmp_path / "up").exists, break_it),
@@ -197,7 +197,9 @@ def test_the_local_server_says_what_it_serves_from_when_on(shop, tmp_path):
     """As a program of its own, in whose log the moved label stands."""
     bundle, log = shutil.copytree(shop.workdir / "serving", tmp_path / "serving"), tmp_path / "log"
     code = (
-        "from pathlib import Path; import sys; from courier_tf.commands.serve import serve; "
+        "from pathlib import Path; import sys; from courier_tf.commands.serve import serve\n"
+        "from courier_tf.process import shown_logs\n"
+        "with shown_logs(times=True): "
         "serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), 'local')"
     )
     words = [str(bundle), str(shop.workdir / "models"), str(free_port()), str(free_port())]
