@@ -1,40 +1,42 @@
-"""Files and folders that appear whole, or not at all: written aside, then renamed, by one process at a time."""
+"""Files and folders that appear whole or not at all: one process writes them aside, then renames them."""
 
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # What flock says where there are none.
+LOG = logging.getLogger(__name__)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Errors of flock on a file system without locks.
 
 
 @contextlib.contextmanager
 def exclusive(lock: Path, waiting: str) -> Iterator[None]:
-    """One process at a time; another says why it waits, and does. A killed process holds nothing.
+    """Lets one process at a time go on; another one logs why it waits. A killed process holds no lock.
 
     Args:
-        lock: file that is locked; it stays.
-        waiting: what to print where another process holds it.
+        lock: file to lock. It stays.
+        waiting: message to log while another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(waiting, flush=True)
+            LOG.info(waiting)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            print(f"{lock.parent} is on a file system without locks: run one command at a time there", flush=True)
+            LOG.warning("%s is on a file system without locks: run one command at a time there", lock.parent)
         yield
 
 
 def replace_directory(new: Path, target: Path) -> None:
-    """Renames `new` to `target`; a reader sees the old content or the new, never a mixture."""
+    """Renames `new` to `target`. A reader sees the old content or the new content, never a mixture."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -44,10 +46,13 @@ def replace_directory(new: Path, target: Path) -> None:
 
 
 def rename_together(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Renames finished folders to targets that are not there yet: all of them, or after an error none.
+    """Renames finished folders to targets that do not exist yet. After an error no folder is renamed.
 
-    All bytes are on the disk before the first rename, so that a disk that is full is noticed in time. Only where not
-    even a rename can be taken back, or the process is killed between two of them, does a part of them stay, each whole.
+    All bytes are on the disk before the first rename, so a full disk is noticed in time. Some folders stay renamed,
+    each of them whole, if a rename cannot be taken back or the process is killed between two renames.
+
+    Args:
+        pairs: (finished folder, target) for each.
     """
     for new, _ in pairs:
         for path in (new, *new.rglob("*")):
@@ -76,7 +81,7 @@ def _flush(path: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a small text file aside and renames it."""
+    """Writes a small text file aside, then renames it."""
     aside = path.with_name(f".{path.name}.partial")
     with aside.open("w") as stream:
         stream.write(text)

@@ -20,16 +20,16 @@ class LeakageError(ValueError):
 def require_past_histories(ingest: Path, splits: Sequence[str]) -> None:
     """Refuses impressions whose history holds an item more often than the same user had clicked it strictly before.
 
-    Every click is an impression, too, so all clicks of each user on each item are known from the records alone. Their
-    time is that of their page view, which may have begun a while before the click. Users and items are compared by a
+    Every click is an impression, too, so the records alone tell all clicks of each user on each item. The time of a
+    click is that of its page view, which may have begun a while before the click. Users and items are compared by a
     hash of 63 bits.
 
     Args:
         ingest: directory of the ingest stage.
-        splits: the first ones of `schema.SPLITS`: a history of one may hold clicks of those before it.
+        splits: the first splits of `schema.SPLITS`. A history of a split may hold clicks of the splits before it.
 
     Raises:
-        LeakageError: there is such an impression; names folder, split, page view, user and item.
+        LeakageError: there is such an impression; the message names folder, split, page view, user and item.
     """
     clicks = _Clicks.of(ingest, splits)
     for split in splits:
@@ -38,15 +38,17 @@ def require_past_histories(ingest: Path, splits: Sequence[str]) -> None:
 
 
 def require_past_page_views(ingest: Path, log_order: bool) -> None:
-    """The same of the page views that pre-training learns from, held against the clicks of the train impressions.
+    """Refuses page views whose history holds more clicks of the user on an item than there were before.
+
+    The clicks are those of the train impressions.
 
     Args:
         ingest: directory of the ingest stage.
-        log_order: whether it was run with `history_ties` of that name, so that clicks at the time of a page view may
-            stand in its history. In which order they came the records do not tell.
+        log_order: whether the ingest ran with `history_ties=log_order`. Then clicks at the time of a page view may
+            stand in its history. The records do not tell in which order these came.
 
     Raises:
-        LeakageError: as above.
+        LeakageError: there is such a page view; the message names folder, page view, user and item.
     """
     clicks = _Clicks.of(ingest, ["train"])
     files = records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")
@@ -59,10 +61,11 @@ class _Clicks(NamedTuple):
     """The clicks of each user on each item, so that those before a time can be counted.
 
     Attributes:
-        pairs: [K] int64, sorted: of user and item.
-        begins: [K] int: the place of a pair's first click.
-        keys: [C] int64, sorted: of each click, `span` times the number of its pair, and seconds since `start`.
-        start, span: when the first click was, seconds, and how many seconds there are up to the last one, with it.
+        pairs: [K] int64, sorted: hash of a user and an item.
+        begins: [K] int: place of the first click of a pair in `keys`.
+        keys: [C] int64, sorted: for each click, `span` times the number of its pair plus the seconds since `start`.
+        start: time of the first click, seconds (UTC).
+        span: seconds from the first click to the last one, both included.
     """
 
     pairs: np.ndarray
@@ -86,18 +89,23 @@ class _Clicks(NamedTuple):
         return cls(known, np.searchsorted(keys, span * np.arange(len(known))), keys, start, span)
 
     def require(self, row: Mapping[str, tf.Tensor], allowance: int, where: str) -> None:
-        """Refuses rows whose history holds an item more often than it was clicked before their time and `allowance`
-        seconds."""
+        """Refuses rows whose history holds an item more often than the user had clicked it before.
+
+        Args:
+            row: parsed records.
+            allowance: seconds after the time of a row whose clicks count as before it.
+            where: folder and split, for the message.
+        """
         history = row["history_item_ids"]
         owner = history.value_rowids().numpy().astype(np.int64)  # int32 is too small for pairs of a row and an item.
         asked = _pairs(tf.gather(row["user_id"], owner), history.flat_values)
         place = np.searchsorted(self.pairs, asked)
         known = np.append(self.pairs, -1)[place] == asked
         copies, clicks = np.ones(len(asked), int), np.zeros(len(asked), int)
-        place, own = place[known], owner[known]
-        time = np.clip(row["timestamp"].numpy()[own] + allowance - self.start, 0, self.span)
+        place, known_owner = place[known], owner[known]
+        time = np.clip(row["timestamp"].numpy()[known_owner] + allowance - self.start, 0, self.span)
         clicks[known] = np.searchsorted(self.keys, self.span * place + time) - self.begins[place]
-        _, same, count = np.unique(own * len(self.pairs) + place, return_inverse=True, return_counts=True)
+        _, same, count = np.unique(known_owner * len(self.pairs) + place, return_inverse=True, return_counts=True)
         copies[known] = count[same]
         wrong = np.flatnonzero(copies > clicks)
         if len(wrong):

@@ -250,7 +250,8 @@ def test_a_version_without_warm_up_is_refused(tmp_path, unchecked):
     assert newest(tmp_path) == {}
 
 
-def test_the_second_export_waits_for_the_first(tmp_path, capsys):
+def test_the_second_export_waits_for_the_first(tmp_path, caplog):
+    caplog.set_level("INFO")
     order, inside = [], threading.Event()
 
     def first():
@@ -267,7 +268,7 @@ def test_the_second_export_waits_for_the_first(tmp_path, capsys):
     with export_lock(tmp_path):
         order.append("second")
     thread.join()
-    assert order == ["first", "second"] and "another export" in capsys.readouterr().out
+    assert order == ["first", "second"] and "another export" in caplog.text
 
 
 def test_warm_up_is_read_back_and_replayed(tmp_path, unchecked):

@@ -19,12 +19,12 @@ def test_of_two_commands_in_one_workdir_one_makes_the_stage_and_the_other_finds_
     made_by, made, said = MadeBy("ingest", {}, {}), [], []
     begun, waits = threading.Event(), threading.Event()
 
-    def say(text, **_):
+    def say(text, *_):
         said.append(text)
         if "another process is making" in text:
             waits.set()
 
-    monkeypatch.setattr(atomic, "print", say, raising=False)
+    monkeypatch.setattr(atomic.LOG, "info", say)
 
     def make(target):
         with artefacts.write_aside(target, made_by) as draft:
@@ -48,12 +48,11 @@ def test_of_two_commands_in_one_workdir_one_makes_the_stage_and_the_other_finds_
     assert {path.name for path in (tmp_path / "ingest").iterdir()} == {"artefact.json", "first", "second"}
 
 
-def test_a_killed_process_holds_no_lock(tmp_path, capsys):
+def test_a_killed_process_holds_no_lock(tmp_path, caplog):
+    caplog.set_level("INFO")
     script = f"""
 import pathlib, time
 from courier_tf.workdir.atomic import exclusive
-from courier_tf.workdir.facts import IngestFacts
-from tests.stage_facts import example
 with exclusive(pathlib.Path({str(tmp_path / "lock")!r}), ""):
     print("held", flush=True)
     time.sleep(600)
@@ -63,14 +62,14 @@ with exclusive(pathlib.Path({str(tmp_path / "lock")!r}), ""):
         threading.Timer(0.5, holder.kill).start()
         with exclusive(tmp_path / "lock", "waiting for it"):
             pass
-    assert holder.returncode == -9 and "waiting for it" in capsys.readouterr().out
+    assert holder.returncode == -9 and "waiting for it" in caplog.text
 
 
-def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with exclusive(tmp_path / "lock", "waiting"):
         pass
-    assert "is on a file system without locks" in capsys.readouterr().out
+    assert "is on a file system without locks" in caplog.text
