@@ -45,7 +45,7 @@ def code_of(stage: str) -> Mapping[str, str]:
     Returns:
         File, by its path below the folder of its package -> 16 hex digits over its code; ordered by file.
     """
-    return code_below(BY_NAME[stage].entry)
+    return code_below(BY_NAME[stage].entry, BY_NAME[stage].without)
 
 
 def fingerprint_of_code(stages: Iterable[str]) -> str:
@@ -55,10 +55,10 @@ def fingerprint_of_code(stages: Iterable[str]) -> str:
 
 
 @functools.cache
-def code_below(entry: tuple[str, ...]) -> Mapping[str, str]:
-    """The same for the source files that some entry modules import."""
+def code_below(entry: tuple[str, ...], without: tuple[str, ...] = ()) -> Mapping[str, str]:
+    """The same for the source files that some entry modules import; `without` are not followed."""
     files: dict[Path, str] = {}
-    waiting, seen = list(entry), set(entry)
+    waiting, seen = list(entry), {*entry, *without}
     while waiting:
         module = waiting.pop()
         file = _file_of(module)

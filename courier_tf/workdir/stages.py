@@ -22,6 +22,7 @@ class Stage(str, Generic[F]):
         name: of the stage.
         facts: the class of its facts, so that `artefacts.read(directory, INGEST).facts` has a known type.
         entry: the modules whose code makes the result, with all that they import.
+        without: modules that they import, but that do not touch the result.
 
     >>> f"{INGEST}: {INGEST.facts.__name__}"
     'ingest: IngestFacts'
@@ -29,23 +30,27 @@ class Stage(str, Generic[F]):
 
     facts: type[F]
     entry: tuple[str, ...]
+    without: tuple[str, ...]
 
-    def __new__(cls, name: str, facts: type[F], *entry: str) -> "Stage[F]":
+    def __new__(cls, name: str, facts: type[F], entry: tuple[str, ...], without: tuple[str, ...] = ()) -> "Stage[F]":
         stage = super().__new__(cls, name)
-        stage.facts, stage.entry = facts, entry
+        stage.facts, stage.entry, stage.without = facts, entry, without
         return stage
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.facts, *self.entry
+        return str(self), self.facts, self.entry, self.without
 
 
-INGEST = Stage("ingest", IngestFacts, "beam_jobs.ingest")
-SUPERVISED = Stage("supervised", EncoderFacts, "courier_tf.pretrain.train")
-PRETRAIN = Stage("pretrain", EncoderFacts, "courier_tf.pretrain.train")
-EMBED = Stage("embed", EmbedFacts, "beam_jobs.embed")
-CLUSTER = Stage("cluster", ClusterFacts, "courier_tf.clusters.cluster")
-RANK = Stage("rank", RankFacts, "courier_tf.ranking.train")
-EXPORT = Stage("export", VersionFacts, "courier_tf.exporting.registry", "courier_tf.exporting.versions")
+INGEST = Stage("ingest", IngestFacts, ("beam_jobs.ingest",))
+# The objectives train what supervised pre-training leaves.
+SUPERVISED = Stage(
+    "supervised", EncoderFacts, ("courier_tf.pretrain.train",), without=("courier_tf.pretrain.objectives.registry",)
+)
+PRETRAIN = Stage("pretrain", EncoderFacts, ("courier_tf.pretrain.train",))
+EMBED = Stage("embed", EmbedFacts, ("beam_jobs.embed",))
+CLUSTER = Stage("cluster", ClusterFacts, ("courier_tf.clusters.cluster",))
+RANK = Stage("rank", RankFacts, ("courier_tf.ranking.train",))
+EXPORT = Stage("export", VersionFacts, ("courier_tf.exporting.registry", "courier_tf.exporting.versions"))
 
 #: The stages that write one folder each, in the order in which they run.
 IN_ORDER: tuple[Stage[Any], ...] = (INGEST, SUPERVISED, PRETRAIN, EMBED, CLUSTER, RANK)

@@ -143,8 +143,9 @@ def test_a_stage_asked_for_by_name_refuses_a_damaged_one_in_one_line(copy, damag
     flip(chain.directory(damaged) / file)
     with pytest.raises(SystemExit) as ended:
         program.main([command, "--workdir", str(chain.workdir)])
-    message = str(ended.value.code)
-    assert "\n" not in message and f"{damaged} is damaged: the content of the file {file} has changed" in message
+    message = str(ended.value)
+    assert ended.value.code == 1 and "\n" not in message
+    assert f"{damaged} is damaged: the content of the file {file} has changed" in message
     assert f"Run 'courier {damaged}' again." in message
 
 

@@ -69,6 +69,9 @@ def test_what_counts_as_a_change(toy, name, text, counts):
 def test_the_code_of_the_stages():
     kmeans = {str(stage) for stage in BY_NAME.values() if "courier_tf/clusters/kmeans.py" in source.code_of(stage)}
     assert kmeans == {"cluster"}, "the others see what it makes, not how"
+    assert "courier_tf/pretrain/objectives/simclr.py" in source.code_of(PRETRAIN)
+    assert "courier_tf/pretrain/objectives/supervised.py" in source.code_of(SUPERVISED)
+    assert "courier_tf/pretrain/objectives/simclr.py" not in source.code_of(SUPERVISED), "it makes no difference to it"
     assert "courier_tf/images.py" in source.code_of(INGEST), "it is imported inside packages of the job"
     assert "courier_tf/backbone/swin.py" in source.code_of(PRETRAIN)
     assert "courier_tf/ranking/model.py" in source.code_of(RANK)
