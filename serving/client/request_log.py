@@ -54,6 +54,13 @@ class RequestLog:
     Raises:
         RequestLogError: the share is not between 0 and 1.
         OSError: the folder cannot be written.
+
+    >>> import tempfile
+    >>> log = RequestLog(Path(tempfile.mkdtemp()), share=1.0)
+    >>> log.add("ctr_ranker", "rank", {"user_id": np.array([b"u1"])}, {"probability": np.array([0.5])})
+    >>> log.close()
+    >>> [logged.request.signature for logged in read_log(log.file)]
+    ['rank']
     """
 
     def __init__(self, folder: Path, share: float, seed: int = 0) -> None:

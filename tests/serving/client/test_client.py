@@ -28,9 +28,9 @@ def test_candidates_of_one_user(client, ranker, monkeypatch):
             "item_id": [[candidate.encode() for candidate in candidates]],
         },
     )["probability"][0]
-    found = client.rank("u1", history, candidates)
-    np.testing.assert_allclose(found.probability, expected, atol=1e-6)
-    assert found.model_version == 1 and found.probability.dtype == np.float32
+    scores = client.rank("u1", history, candidates)
+    np.testing.assert_allclose(scores.probability, expected, atol=1e-6)
+    assert scores.model_version == 1 and scores.probability.dtype == np.float32
     monkeypatch.setattr(contract, "MAX_CANDIDATES", 5)  # In three parts.
     np.testing.assert_allclose(client.rank("u1", history, candidates).probability, expected, atol=1e-6)
     assert client.rank("u1", [], ["i001"]).probability.shape == (1,)
@@ -40,15 +40,15 @@ def test_candidates_of_one_user(client, ranker, monkeypatch):
 
 def test_ten_thousand_candidates_and_one_more(client, ranker):
     """A server refuses them in one request, with the limit, and nobody else; the client sends them in parts."""
-    one = {"user_id": np.array([b"u1"], object), "history_item_ids": np.array([[b"", b"i001"]], object)}
+    user = {"user_id": np.array([b"u1"], object), "history_item_ids": np.array([[b"", b"i001"]], object)}
     candidates = [IDS[n % 60] for n in range(contract.MAX_CANDIDATES + 1)]
-    many = {**one, "item_id": np.array([[candidate.encode() for candidate in candidates]], object)}
+    many = {**user, "item_id": np.array([[candidate.encode() for candidate in candidates]], object)}
     with pytest.raises(CallError, match="more than 10000 candidates") as failed:
         client.predict(contract.CTR_RANKER, contract.RANK, many)
     assert failed.value.code == grpc.StatusCode.INVALID_ARGUMENT
-    expected = ranker.run(contract.RANK, {**one, "item_id": many["item_id"][:, :60]})["probability"][0]
-    found = client.rank("u1", ["i001"], candidates).probability
-    np.testing.assert_allclose(found, np.resize(expected, len(candidates)), atol=5e-6)
+    expected = ranker.run(contract.RANK, {**user, "item_id": many["item_id"][:, :60]})["probability"][0]
+    probability = client.rank("u1", ["i001"], candidates).probability
+    np.testing.assert_allclose(probability, np.resize(expected, len(candidates)), atol=5e-6)
 
 
 def test_many_pairs_go_in_parts(client, ranker):
@@ -65,9 +65,9 @@ def test_many_pairs_go_in_parts(client, ranker):
 
 def test_photos_and_similar_items(client):
     photo = png(np.full([SIZE, SIZE, 3], 77, np.uint8))
-    found = client.embed([photo, b"\xff junk"])
-    assert found.status.tolist() == [RowStatus.OK, RowStatus.UNKNOWN_FORMAT] and found.model_version == 1
-    assert found.embedding.shape == (2, DIM) and found.codes.shape == (2, 2) and found.cluster_id[1] == -1
+    answer = client.embed([photo, b"\xff junk"])
+    assert answer.status.tolist() == [RowStatus.OK, RowStatus.UNKNOWN_FORMAT] and answer.model_version == 1
+    assert answer.embedding.shape == (2, DIM) and answer.codes.shape == (2, 2) and answer.cluster_id[1] == -1
     known, unknown = client.similar_to_items(["i003", "nothing"])
     assert known.status == RowStatus.OK and len(known.items) == 50 and known.similarity.shape == (50,)
     assert (np.diff(known.similarity) <= 1e-6).all()

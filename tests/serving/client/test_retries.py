@@ -180,10 +180,10 @@ def test_rest_retries_503_and_passes_headers(monkeypatch):
     server = http.server.HTTPServer(("localhost", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with CourierClient(f"http://localhost:{server.server_port}/", timeout_seconds=5) as client:
-        found = client.predict("m", "s", {"x": np.array([b"a"], object)}, request_id="r1")
+        outputs = client.predict("m", "s", {"x": np.array([b"a"], object)}, request_id="r1")
     server.shutdown()
     server.server_close()
-    assert found["p"].tolist() == [0.5] and len(seen) == 2
+    assert outputs["p"].tolist() == [0.5] and len(seen) == 2
     assert seen[0][0] == "/v1/models/m/labels/stable:predict" and seen[0][1] == seen[1][1] == "r1"
     assert seen[0][2] <= 5 and seen[0][2] - 0.04 > seen[1][2] > 0  # A first wait later.
 
