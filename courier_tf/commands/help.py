@@ -108,8 +108,6 @@ TITLES: dict[type, str] = {
     PreviousSettings: PREVIOUS,
     PromotionSettings: "promotion checks",
     ShopSettings: "shop",
-    Settings: "workdir",
-    commands.Stage: "workdir",
 }
 LOG_HELP = (
     ("--log-level NAME", "Least severe messages to show: debug, info, warning, error. (info)"),
@@ -191,7 +189,7 @@ def _grouped(command: type[commands.Command], options: Iterable[Option]) -> dict
 
 def _heading(command: type[commands.Command], option: Option) -> str:
     if option.owner is command or issubclass(command, option.owner) or option.owner is Settings:
-        return "options"
+        return "workdir" if issubclass(command, commands.Stage) else "options"
     if option.name in PREVIOUS_FIELDS:
         return PREVIOUS
     if command is commands.Run and option.name in FIRST_SETTINGS:
@@ -203,17 +201,14 @@ def _heading(command: type[commands.Command], option: Option) -> str:
 
 
 def _rank(command: type[commands.Command], option: Option) -> tuple[int, ...]:
-    """The place of an option in the help: first what must be given, then its own options, then settings by stage."""
-    own = issubclass(command, option.owner) or option.owner is Settings
+    """The place of an option in the help: its own options, settings by stage, and last what a run starts from."""
+    if option.name in PREVIOUS_FIELDS:
+        return (2, PREVIOUS_FIELDS.index(option.name))
+    if issubclass(command, option.owner) or option.owner is Settings:
+        return (0, option.default is not dataclasses.MISSING)
     headings = [name for names in HEADINGS.get(option.owner, {}).values() for name in names]
     place = headings.index(option.name) + 1 if option.name in headings else 0
-    return (
-        not own,
-        option.default is not dataclasses.MISSING,
-        list(TITLES).index(option.owner) if option.owner in TITLES and not own else 0,
-        place,
-        option.name in PREVIOUS_FIELDS,
-    )
+    return (1, list(TITLES).index(option.owner), place)
 
 
 def _left(option: Option) -> str:
