@@ -5,17 +5,17 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """How a ranker is built.
+    """The hyperparameters of a ranker.
 
     Attributes:
-        image_features: names of `image_features.IMAGE_FEATURES`; none of them: the ranker sees no photo.
+        image_features: names of image features; empty for a ranker without photos.
         dim: width of each ID embedding.
-        gated: put the image features behind a gate per category.
-        cross_layers: layers of DCN-v2 (arXiv 2008.13535) before the MLP.
-        user_buckets: rows that user ids are hashed into; 0 for a row of each.
-        unknown_rate: share of user and item ids that training hides, so that the embedding of the unknown is learned.
-        decay: L2 on what stands for users and candidates in a batch: their embeddings, and what the gate lets through
-            of image features.
+        gated: put the image features behind a gate for each category.
+        cross_layers: number of DCN-v2 layers (arXiv 2008.13535) before the MLP.
+        user_buckets: number of codes that user ids are hashed to; 0 gives each user a code.
+        unknown_rate: share of user and item ids that training hides, so that it learns the embedding of the unknown.
+        decay: factor of the L2 loss on the users and candidates of a batch: on their embeddings, and on the signals of
+            image features behind the gate.
     """
 
     image_features: tuple[str, ...] = ()

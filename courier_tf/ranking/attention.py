@@ -1,10 +1,9 @@
-"""Target attention: which items of a history matter for this candidate."""
+"""Target attention: which items of a history matter for a candidate."""
 
 from typing import Any
 
 import tensorflow as tf
-
-keras = tf.keras
+from tensorflow import keras
 
 
 class TargetAttention(keras.layers.Layer):
@@ -15,8 +14,8 @@ class TargetAttention(keras.layers.Layer):
 
     def __init__(self, hidden: int = 32, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # The first layer of the MLP on [candidate, item, candidate * item], part by part: nothing has to be joined, and
-        # the candidate's part is computed once for its whole history.
+        # The first layer of the MLP on [candidate, item, candidate * item], in three parts. So nothing has to be
+        # joined, and the part of the candidate is computed once for its whole history.
         self.of_candidate = keras.layers.Dense(hidden, name="of_candidate")
         self.of_item = keras.layers.Dense(hidden, use_bias=False, name="of_item")
         self.of_product = keras.layers.Dense(hidden, use_bias=False, name="of_product")
@@ -34,24 +33,24 @@ class TargetAttention(keras.layers.Layer):
         weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
         return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
 
-    def of_many(
-        self, candidates: tf.Tensor, history: tf.Tensor, gated: tf.Tensor, opened: tf.Tensor, mask: tf.Tensor
+    def share_history(
+        self, candidates: tf.Tensor, history: tf.Tensor, gated: tf.Tensor, gate: tf.Tensor, mask: tf.Tensor
     ) -> tf.Tensor:
-        """The same for many candidates per history, each of which sees a part of the history through its gate.
+        """The same for many candidates per history. Each candidate sees a part of the history through its gate.
 
-        Before the activation the MLP is linear in the candidate c: of a history item h it is U c + V h + W (c * h), and
-        W (c * h) = (W * h) c. So the history becomes one matrix per row, [D, H * hidden], which all candidates of the
-        row share.
+        Before the activation, the MLP is linear in the candidate c: for a history item h it is U c + V h + W (c * h).
+        Because W (c * h) = (W * h) c, the history becomes one matrix per row, [D, H * hidden], which all candidates of
+        the row share.
 
         Args:
             candidates: [B, N, D].
-            history: [B, H, P], what all candidates see alike.
-            gated: [B, H, D - P], what is multiplied by the gate.
-            opened: [B, N, 1], the gate of each candidate.
+            history: [B, H, P], the part of the history items that all candidates see alike.
+            gated: [B, H, D - P], the part that the gate multiplies.
+            gate: [B, N, 1], the gate of each candidate.
             mask: [B, H] bool.
 
         Returns:
-            [B, N, D]; for one candidate what the call gives for `[history, gated * opened]`.
+            [B, N, D]; for one candidate the same as the call for `[history, gated * gate]`.
         """
         rows, number, length = tf.shape(candidates)[0], tf.shape(candidates)[1], tf.shape(mask)[1]
         plain, hidden, dtype = history.shape[-1], self.of_candidate.units, history.dtype
@@ -59,13 +58,13 @@ class TargetAttention(keras.layers.Layer):
         both = tf.concat([history, gated], axis=2)
         matrix = tf.transpose(both[..., None] * of_product, [0, 2, 1, 3])
         matrix = tf.reshape(matrix, [rows, both.shape[-1], length * hidden])
-        seen = tf.concat([candidates[..., :plain], candidates[..., plain:] * opened], axis=2)
-        pairs = tf.matmul(seen, matrix)
+        gated_candidates = tf.concat([candidates[..., :plain], candidates[..., plain:] * gate], axis=2)
+        pairs = tf.matmul(gated_candidates, matrix)
         pairs += tf.reshape(history @ of_item[:plain], [rows, 1, length * hidden])
-        pairs += opened * tf.reshape(gated @ of_item[plain:], [rows, 1, length * hidden])
+        pairs += gate * tf.reshape(gated @ of_item[plain:], [rows, 1, length * hidden])
         pairs = tf.reshape(pairs, [rows, number, length, hidden]) + self.of_candidate(candidates)[:, :, None, :]
         logits = self.logit(tf.reshape(tf.nn.relu(pairs), [rows * number * length, hidden]))
         logits = tf.cast(tf.reshape(logits, [rows, number, length]), tf.float32)
         mask = mask[:, None, :]
         weights = tf.cast(tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32), dtype)
-        return tf.concat([weights @ history, (weights @ gated) * opened], axis=2)
+        return tf.concat([weights @ history, (weights @ gated) * gate], axis=2)

@@ -1,15 +1,17 @@
-"""What the ranker knows of items and users: their codes, and how it looks them up by id."""
+"""The codes of items and users, and layers that look them up by id."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.schema import CATEGORY, column_feature
 from courier_tf.workdir.records import Items
 
-ITEM = "item"  # Name of the one code column that is no item column.
+ITEM = "item"  # The code column of the item itself; every other code column is a column of the items.
 CATEGORY_CODE = column_feature(CATEGORY)
 
 
@@ -20,13 +22,13 @@ class Catalogue:
     Attributes:
         ids: [N] bytes.
         vocabularies: code column -> [V] bytes, the values of the train span; value i has code i + 1. The columns are
-            ITEM and `column_feature` of the item columns, the category always among them. ITEM's is empty where item
-            ids are hashed.
-        codes: [N + 1, columns] int32; the last row, of the unknown item and of padding, is 0.
+            ITEM and `column_feature` of the item columns, the category always among them. The vocabulary of ITEM is
+            empty where item ids are hashed.
+        codes: [N + 1, columns] int32; the last row, for the unknown item and for padding, is 0.
         repeat_columns: names of the R columns in which a shared value makes a candidate a repeat of a history item.
-        repeats: [N + 1, R] int32, numbers of their values. They are only ever compared, so values that the train span
-            does not know have numbers, too; 0 for an empty value.
-        hash_buckets: rows that item ids are hashed into; 0 for a row of each.
+        repeats: [N + 1, R] int32, numbers of their values; 0 for an empty value. They are only compared with each
+            other, so values that the train span does not know have numbers, too.
+        hash_buckets: number of codes that item ids are hashed to; 0 gives each item a code.
     """
 
     ids: np.ndarray
@@ -59,17 +61,17 @@ class Catalogue:
         hash_buckets: int = 0,
         min_impressions: int = 1,
     ) -> "Catalogue":
-        """Builds the codes. Vocabularies hold what the train span knows; a later item keeps its columns.
+        """Builds the codes. Vocabularies hold the values of the train span; a later item has codes for its columns.
 
         Args:
             items: all items.
-            columns: item columns to use; the category always is.
+            columns: item columns to use, beside the category.
             valid_from_seconds: end of the train span.
             repeat_columns: as above.
-            hash_buckets: rows to hash item ids into; 0 for a row of each item that has an embedding of its own.
-            min_impressions: an item that was shown less often in the train span has none. Positives would not do:
-                training rows of items that nobody clicked are all negative, and would teach the row that new items
-                share that these are never clicked.
+            hash_buckets: number of codes to hash item ids to; 0 gives a code to each item with an embedding of its own.
+            min_impressions: an item that was shown less often in the train span has no embedding of its own. The limit
+                is not on positives: all training rows of an item that nobody clicked are negative, and the embedding
+                that new items share would learn that these are never clicked.
         """
         train = items.in_train_span(valid_from_seconds)
         trained = items.train_impressions >= min_impressions
@@ -96,11 +98,12 @@ class Catalogue:
 
 
 def hashed(ids: np.ndarray, buckets: int) -> np.ndarray:
-    """[N] ids to codes 1 to `buckets`; the same on every machine, and the same as `UserCodes` gives."""
-    return tf.strings.to_hash_bucket_fast(tf.constant(ids, tf.string), buckets).numpy() + 1
+    """[N] ids to [N] codes from 1 to `buckets`, the same on every machine and the same as in `UserCodes`."""
+    return np.asarray(tf.strings.to_hash_bucket_fast(tf.constant(ids, tf.string), buckets)) + 1
 
 
 def _numbered(values: np.ndarray) -> np.ndarray:
+    """[N] bytes to [N] int: equal values have equal numbers above 0; an empty value has 0."""
     return np.where(values == b"", 0, np.unique(values, return_inverse=True)[1] + 1)
 
 
@@ -112,13 +115,13 @@ def _with_unknown(columns: list[np.ndarray], items: int) -> np.ndarray:
     return codes
 
 
-class CatalogueLookup(tf.keras.layers.Layer):
-    """Item ids to rows of the catalogue ([...] strings to [...] int32), by one table lookup of stock ops.
+class CatalogueLookup(keras.layers.Layer):
+    """Item ids to rows of the catalogue: [...] strings to [...] int32. It uses stock ops, which every server has.
 
-    An unknown id, and "" for padding, get the last row, whose codes are 0: `codes` and `repeats` are to be gathered.
+    Gather `codes` and `repeats` by these rows. An unknown id, and "" for padding, get the last row, whose codes are 0.
     """
 
-    def __init__(self, catalogue: Catalogue, **kwargs) -> None:
+    def __init__(self, catalogue: Catalogue, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         rows = np.arange(len(catalogue.ids), dtype=np.int32)
         with tf.init_scope():
@@ -133,16 +136,16 @@ class CatalogueLookup(tf.keras.layers.Layer):
         return self.rows.lookup(ids)
 
 
-class UserCodes(tf.keras.layers.Layer):
+class UserCodes(keras.layers.Layer):
     """User ids to codes: [B] strings to [B] int32.
 
     Args:
-        users: [U] bytes, users of the train span; all others get code 0. Not needed where ids are hashed.
-        hash_buckets: rows to hash ids into, no vocabulary kept: a user of whom nothing is known shares a row with
-            others. 0 for a row of each user.
+        users: [U] bytes, users of the train span; all others get code 0. Not used where ids are hashed.
+        hash_buckets: number of codes to hash ids to, without a vocabulary: an unknown user shares a code with others.
+            0 gives each user a code.
     """
 
-    def __init__(self, users: np.ndarray, hash_buckets: int = 0, **kwargs) -> None:
+    def __init__(self, users: np.ndarray, hash_buckets: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.hash_buckets, self.size = hash_buckets, 1 + (hash_buckets or len(users))
         self.table = None

@@ -1,4 +1,4 @@
-"""What the rankers of all modes achieve on a split, and what each gains over the one without photos."""
+"""Measures the rankers of all modes on a split, and what each mode gains over the mode `none`, without photos."""
 
 from pathlib import Path
 from typing import Any, TypedDict
@@ -7,8 +7,8 @@ import numpy as np
 
 from courier_tf.ranking.evaluation import NEW_TO_USER, Evaluation, read_evaluation
 from courier_tf.ranking.fit import predict
-from courier_tf.ranking.intervals import auc_intervals, paired_gain
-from courier_tf.ranking.metrics import logloss, mean_of
+from courier_tf.ranking.intervals import Gain, auc_intervals, paired_gain
+from courier_tf.ranking.metrics import mean_of
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.schema import SPLITS
 from courier_tf.settings import RankSettings
@@ -17,20 +17,31 @@ from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.leakage import require_past_histories
 from courier_tf.workdir.stages import INGEST
 
-VALID_FILE = "valid.npy"  # Predictions of a mode on valid, as of `predictions_of`; the rank stage writes it.
+VALID_FILE = "valid.npy"  # The rank stage writes here what `predictions_of` gives for the valid split.
 
 
 class Comparison(TypedDict):
-    """What `compare` measures. The fields of `RankFacts` with these names say what they hold."""
+    """What `compare` measures on a split. `RankFacts` has fields with the same names."""
 
     metrics: dict[str, Any]
-    gain_over_none: dict[str, Any]
-    gauc_gain_over_none: dict[str, Any]
-    popularity: dict[str, Any]
+    """Mode -> `SlicedMetrics`, means over the starts. AUC and GAUC have intervals (`auc_low`, `auc_high`, ...), overall
+    and in the slice `new_to_user`."""
+    gain_over_none: dict[str, dict[str, Gain | None]]
+    """Mode -> slice -> gain in AUC; "all" stands for all impressions."""
+    gauc_gain_over_none: dict[str, dict[str, Gain | None]]
+    """The same in GAUC, for "all" and `new_to_user`."""
+    popularity: dict[str, float | None]
+    """`Evaluation.popularity_guard`."""
 
 
 def measure(ingest: Path, ranked: Path, settings: RankSettings, split: str) -> Comparison:
-    """The metrics of the rankers of a finished rank stage on another split, as `compare` gives them.
+    """Measures the rankers of a finished rank stage on another split.
+
+    Args:
+        ingest: directory of the ingest stage.
+        ranked: directory of the rank stage.
+        settings: those that the rank stage ran with.
+        split: train, valid or test.
 
     Raises:
         LeakageError: a history of the split holds what comes later.
@@ -49,18 +60,17 @@ def start_directory(ranked: Path, mode: str, start: int) -> Path:
 
 
 def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Comparison:
-    """Measures the predictions of all modes, each [starts, N], on one split of N impressions.
+    """Measures predictions on a split of N impressions.
 
-    Returns:
-        {"metrics": {mode: means over the starts; of AUC and GAUC, overall and in the headline, with intervals},
-        "gain_over_none": {mode: {slice: gain with interval}}, "gauc_gain_over_none": the same of GAUC, overall and in
-        the headline, "popularity": the guard}.
+    Args:
+        evaluation: the split.
+        predictions: mode -> [starts, N] probabilities.
     """
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
     main = {name: everywhere[name] for name in ("all", NEW_TO_USER)}
     others = [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else []
 
-    def gains(mode: str, parts: dict[str, np.ndarray], figure: str) -> dict[str, dict[str, float] | None]:
+    def gains(mode: str, parts: dict[str, np.ndarray], figure: str) -> dict[str, Gain | None]:
         sides = [predictions[side][:, None] for side in (mode, NO_IMAGE_FEATURE)]
         return {
             name: paired_gain(
@@ -69,7 +79,7 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
             for name, rows in parts.items()
         }
 
-    metrics = {
+    metrics: dict[str, Any] = {
         mode: mean_of([evaluation.metrics(probability) for probability in starts])
         for mode, starts in predictions.items()
     }
@@ -86,11 +96,16 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
 
 
 def predictions_of(ingest: Path, ranked: Path, mode: str, settings: RankSettings, split: str) -> np.ndarray:
-    """[starts, N] probabilities of a split by all rankers of a mode."""
+    """[starts, N] float32: the probabilities that all rankers of a mode give to the N impressions of a split."""
     directories = (start_directory(ranked, mode, start) for start in range(settings.rank_starts))
     return np.stack([predict(load_ranker(path), ingest, split, settings.rank_history_length) for path in directories])
 
 
 def best_start(evaluation: Evaluation, starts: np.ndarray) -> int:
-    """The start with the lowest log loss on valid."""
-    return int(np.argmin([logloss(evaluation.clicked, probability) for probability in starts]))
+    """The number of the start with the lowest log loss.
+
+    Args:
+        evaluation: the valid split, of N impressions.
+        starts: [starts, N] probabilities.
+    """
+    return int(np.argmin([evaluation.logloss(probability) for probability in starts]))

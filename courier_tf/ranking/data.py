@@ -1,4 +1,4 @@
-"""Impressions as a stream of batches."""
+"""Impressions as a stream of batches, and the error of this package."""
 
 from pathlib import Path
 
@@ -40,11 +40,11 @@ def impression_batches(
     Args:
         ingest: directory of the ingest stage.
         split: train, valid or test.
-        history_length: most recent history items; None for all that ingest kept.
+        history_length: number of most recent history items; None takes all that ingest kept.
         batch_size: impressions per batch, over all replicas.
-        seed: of the order, and drops the last, smaller batch; None reads the files in turns, always in the same
-            order.
-        skip_batches: left out at the start, because an interrupted training has had them.
+        seed: shuffles the impressions, and drops the last, smaller batch. None reads the files in turns, always in the
+            same order.
+        skip_batches: batches to skip at the start, because an interrupted training has had them.
     """
     files = tf.data.Dataset.from_tensor_slices(records.files(ingest / schema.IMPRESSIONS_FOLDER, split))
     dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=4, deterministic=True)

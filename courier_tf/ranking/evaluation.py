@@ -1,4 +1,9 @@
-"""A split in arrays, with the slices that are reported, and what the rankers achieve on it."""
+"""A split in arrays, with the slices that are reported, and the metrics of predictions on it.
+
+The slice that tells most about image features is `new_to_user`: impressions of a user who has a history, whose
+candidate is new to that user. Neither the candidate nor an item that shares a repeat column with it stands in the
+history. Elsewhere, repeats are easy to predict without photos, and without a history there is nothing to compare with.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,25 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf.ranking.data import RankingError, impression_batches
-from courier_tf.ranking.metrics import auc, evaluate_slices
+from courier_tf.ranking.metrics import SlicedMetrics, auc, evaluate_slices, logloss
 from courier_tf.workdir import records
 
+#: The candidate is new to a user who has a history: neither it nor an item that shares a repeat column stands there.
 NEW_TO_USER = "new_to_user"
 COLD, RARE = "train_events/0", "train_events/0-4"
 NEW_TO_USER_RARE = f"{NEW_TO_USER}+{RARE}"  # What image features can tell of rare items: they need a history.
-#: Shown at the end of a run.
+#: The slices that a run shows at its end.
 MAIN_SLICES = (NEW_TO_USER, NEW_TO_USER_RARE, "with_history", "without_history", COLD, RARE, "train_events/5+")
-#: Last and first length of each slice by history length.
-HISTORY_LENGTHS = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)}
-MOST_VALUES = 30  # Slices by a column, its most frequent values; all others are one more slice.
+#: The shortest and the longest history of each slice by history length.
+HISTORY_LENGTHS: dict[str, tuple[float, float]] = {"1": (1, 1), "2-4": (2, 4), "5-9": (5, 9), "10+": (10, np.inf)}
+MOST_VALUES = 30  # Slices by a column: its most frequent values; all other values are one more slice.
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A split in arrays, in the order of its files, with the slices that are reported.
+    """A split of N impressions in arrays, in the order of its files, with the slices that are reported.
 
     Attributes:
-        users, page_views: [N] int, each id by its number among those of the split.
+        users, page_views: [N] int, numbers that stand for the ids.
         clicked: [N] int.
         popularity: [N] int, positives of the candidate in the train span.
         slices: name -> [N] bool.
@@ -37,16 +43,23 @@ class Evaluation:
     popularity: np.ndarray
     slices: dict[str, np.ndarray]
 
-    def metrics(self, probability: np.ndarray) -> dict:
-        """All metrics of these predictions, [N] float, overall and per slice."""
+    def metrics(self, probability: np.ndarray) -> SlicedMetrics:
+        """All metrics of predictions, [N] float, overall and per slice."""
         return evaluate_slices(self.users, self.page_views, self.clicked, probability, self.slices)
 
+    def logloss(self, probability: np.ndarray) -> float:
+        """The log loss of predictions, [N] float."""
+        loss = logloss(self.clicked, probability)
+        assert loss is not None, "a split holds impressions"
+        return loss
+
     def popularity_guard(self) -> dict[str, float | None]:
-        """What popularity alone tells, which sampled negatives easily give away.
+        """What popularity alone tells about clicks. Sampled negatives easily give too much away.
 
         Returns:
-            {"auc": of the train span's popularity as the score (far from 0.5 where negatives are drawn otherwise than
-            positives come about), "cold_share_of_unclicked": items without a train positive among the negatives}.
+            {"auc": with the popularity in the train span as the score; far from 0.5 where negatives are drawn in
+            another way than positives, "cold_share_of_unclicked": share of items without a train positive among the
+            negatives}.
         """
         negatives = self.popularity[self.clicked == 0]
         cold = float((negatives == 0).mean()) if len(negatives) else None
@@ -60,14 +73,14 @@ def read_evaluation(
     repeat_columns: Sequence[str],
     slice_columns: Sequence[str] = (),
 ) -> Evaluation:
-    """Reads a split for evaluation. Its slices are of the histories as ingest kept them, however much a ranker sees.
+    """Reads a split for evaluation. Its slices use the whole histories that ingest kept, even if a ranker uses less.
 
     Args:
         ingest: directory of the ingest stage.
         split: train, valid or test.
         items: all items.
         repeat_columns: item columns in which a shared value makes a candidate a repeat of a history item.
-        slice_columns: item columns by whose values there are slices, too.
+        slice_columns: item columns whose values give further slices.
 
     Returns:
         The split with the slices of `slices_of`.
@@ -84,7 +97,7 @@ def read_evaluation(
     for batch in impression_batches(ingest, split, history_length=None, batch_size=8192):
         values = {name: value.numpy() for name, value in batch.items()}
         item, history = rows_of(values["item_id"]), rows_of(values["history_item_ids"])
-        found = {
+        columns_of_batch = {
             "users": values["user_id"],
             "page_views": values["page_view_id"],
             "clicked": values["clicked"],
@@ -92,7 +105,7 @@ def read_evaluation(
             "repeat": items.repeats(item, history, repeat_columns),
             "item": item,
         }
-        for name, value in found.items():
+        for name, value in columns_of_batch.items():
             parts.setdefault(name, []).append(value)
     if not parts:
         raise RankingError(f"the {split} split of {ingest} holds no impression")
@@ -116,19 +129,19 @@ def slices_of(
 
     Args:
         length: [N] int, history items.
-        repeat: [N] bool: the candidate stands in the history, or shares a value of the repeat columns with one of it.
+        repeat: [N] bool: the candidate stands in the history, or shares a repeat column with an item there.
         popularity: [N] int, positives of the candidate in the train span.
         columns: name -> [N] bytes, the candidate's value; b"" where it is not known.
 
     Returns:
-        `new_to_user` (a history, and no repeat: the headline), `with_history`, `without_history`,
-        `train_events/...` (cold and rare items; of the latter also what is in the headline), `history_length/...`,
-        `COLUMN/VALUE` (the most frequent ones; all others together; of each also what is in the headline).
+        Slices by history: `new_to_user` (a history, and no repeat), `with_history`, `without_history`,
+        `history_length/...`. Slices by item: `train_events/...` (cold and rare items), `COLUMN/VALUE` for the most
+        frequent values, and one for all others. `new_to_user+...` is the part of a slice that is new to the user.
     """
-    headline = (length > 0) & ~repeat
+    new_to_user = (length > 0) & ~repeat
     slices = {
-        NEW_TO_USER: headline,
-        NEW_TO_USER_RARE: headline & (popularity < 5),
+        NEW_TO_USER: new_to_user,
+        NEW_TO_USER_RARE: new_to_user & (popularity < 5),
         "with_history": length > 0,
         "without_history": length == 0,
         COLD: popularity == 0,
@@ -140,8 +153,8 @@ def slices_of(
     for column, value_of in columns.items():
         values, counts = np.unique(value_of, return_counts=True)
         shown = sorted(values[np.argsort(-counts, kind="stable")][:MOST_VALUES])
-        own = {f"{column}/{value.decode() or '(unknown)'}": value_of == value for value in shown}
+        of_column = {f"{column}/{value.decode() or '(unknown)'}": value_of == value for value in shown}
         if len(values) > len(shown):
-            own[f"{column}/(others)"] = ~np.isin(value_of, np.array(shown, object))
-        slices |= own | {f"{NEW_TO_USER}+{name}": headline & rows for name, rows in own.items()}
+            of_column[f"{column}/(others)"] = ~np.isin(value_of, np.array(shown, object))
+        slices |= of_column | {f"{NEW_TO_USER}+{name}": new_to_user & rows for name, rows in of_column.items()}
     return slices

@@ -1,16 +1,17 @@
-"""How one ranker is fitted: passes over the train impressions, checkpoints within them, early stopping on valid."""
+"""Fits one ranker: passes over the train impressions, checkpoints within them, early stopping on the valid split."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.ranking import data
 from courier_tf.ranking.evaluation import Evaluation
-from courier_tf.ranking.metrics import auc, logloss
+from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import CONFIG_FILE, Plan, new_ranker, save_ranker
 from courier_tf.settings import RankSettings
@@ -25,35 +26,39 @@ from courier_tf.training import (
 )
 from courier_tf.workdir.atomic import write_file
 
-keras = tf.keras
+LOG = logging.getLogger(__name__)
+
 PREDICT_BATCH = 8192
-PASSES_FILE = "passes.json"  # Of a training, finished or not: the log loss on valid of each measurement.
-RATES_FILE = "learning_rates.json"  # Of a ranker: learning rate -> its lowest log loss on valid, or null.
+PASSES_FILE = "passes.json"  # The log loss on valid at each measurement of a training, finished or not.
+RATES_FILE = "learning_rates.json"  # Beside a ranker: learning rate -> its lowest log loss on valid, or null.
 LOGS_FOLDER = "logs"
 
 
 def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float], None]) -> None:
     """Trains a ranker with each of several learning rates, and keeps the one with the lowest log loss on valid.
 
-    Of equal ones the first is kept. One that diverges in its first pass is reported and left out; if all do, the error
-    is raised. An interrupted training goes on.
+    If two are equal, the first is kept. A ranker that diverges in its first pass is logged and left out. An interrupted
+    training goes on where it stopped.
 
     Args:
-        target: directory to write, aside and renamed.
+        target: directory to write. It appears when it is complete.
         rates: learning rates, each once.
-        train: writes the ranker of a rate to a directory: `fit`, with all else given.
+        train: writes the ranker of a rate to a directory: `fit` with all other arguments given.
+
+    Raises:
+        DivergenceError: the rankers of all rates diverge.
     """
     places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in rates}
     if not (target / CONFIG_FILE).exists():
         losses: dict[float, float] = {}
         for rate, place in places.items():
-            print(f"learning rate {rate!r}", flush=True)
+            LOG.info("learning rate %r", rate)
             try:
                 train(place, rate)
             except DivergenceError as error:
                 if rate == rates[-1] and not losses:
                     raise
-                print(f"learning rate {rate!r} is left out: {error}", flush=True)
+                LOG.warning("learning rate %r is left out: %s", rate, error)
             else:
                 losses[rate] = min(json.loads((place / PASSES_FILE).read_text()))
         best = places[min(losses, key=losses.__getitem__)]
@@ -65,8 +70,9 @@ def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float]
 
 
 def rates_of(directory: Path) -> dict[str, float | None]:
-    """Of a finished ranker: each learning rate that was tried, and its lowest log loss on valid, or None."""
-    return json.loads((directory / RATES_FILE).read_text())
+    """Learning rate -> its lowest log loss on valid, None where it diverged; of a finished ranker."""
+    rates: dict[str, float | None] = json.loads((directory / RATES_FILE).read_text())
+    return rates
 
 
 def _aside(target: Path) -> Path:
@@ -85,26 +91,26 @@ def fit(
     pass_steps: int,
     seed: int,
 ) -> None:
-    """Trains one ranker and writes its best pass to `target`; an interrupted training goes on from its last checkpoint.
+    """Trains one ranker and writes its best pass to `target`. An interrupted training goes on from its last checkpoint.
 
-    After each pass the log loss on valid is measured. The first that is not lower than the best ends the training, as
-    does one that diverges, where there is something before it. A ranker that starts from a former one is measured
-    before its first pass, too: where that does no better, it is kept as it began.
+    The log loss on valid is measured after each pass. The first pass that does not lower it ends the training, and so
+    does a pass that diverges, unless it is the first one. A ranker that starts from a previous one is also measured
+    before its first pass. If no pass lowers that log loss, the ranker is kept as it began.
 
     Args:
-        target: directory to write, aside and renamed.
+        target: directory to write. It appears when it is complete.
         learning_rate: of Adam.
         ingest: directory of the ingest stage.
-        plan: what the ranker is made of.
-        start: gives a new ranker the weights of a former one; None for random ones.
+        plan: all that the ranker is made of.
+        start: gives a new ranker the weights of a previous one; None keeps random weights.
         evaluation: the valid split.
         settings: those of the rank stage.
         pass_steps: batches of one pass.
         seed: of weights and order.
 
     Raises:
-        DivergenceError: loss, weights or predictions are no numbers any more, from the first pass on.
-        TrainingError: there are fewer GPUs than replicas are asked for, or no checkpoint can be read.
+        DivergenceError: loss, weights or predictions are not finite in the first pass.
+        TrainingError: there are fewer GPUs than replicas, or no checkpoint can be read.
     """
     aside = _aside(target)
     if (target / CONFIG_FILE).exists():
@@ -120,8 +126,8 @@ def fit(
     steps = checkpoints.restore()
     file = aside / PASSES_FILE
     losses: list[float] = json.loads(file.read_text()) if file.exists() else []
-    before = 1 if start else 0  # Measurements that no pass has led to.
-    # The newest checkpoint may be unreadable, and the one before it know nothing of passes that are counted.
+    before = 1 if start else 0  # Measurements before the first pass.
+    # The newest checkpoint may be unreadable, and the one before it may be older than a pass that is counted.
     losses = losses[: before + steps // pass_steps]
 
     def count_pass() -> None:
@@ -137,9 +143,9 @@ def fit(
     logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name.lstrip(".")), write_graph=False)
     while len(losses) - before < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
         number = len(losses) - before
-        made = int(ranker.steps.numpy()) - number * pass_steps  # Of this pass, before an interruption.
+        made = int(ranker.steps.numpy()) - number * pass_steps  # Steps of this pass before an interruption.
         try:
-            if made < pass_steps:  # Else it was killed between the last step of the pass and its measurement.
+            if made < pass_steps:  # Otherwise the interruption came between the last step and the measurement.
                 batches = data.impression_batches(
                     ingest,
                     "train",
@@ -152,7 +158,7 @@ def fit(
                     batches,
                     initial_epoch=number,
                     epochs=number + 1,
-                    # Said, so that no step is begun at the end of the data: under a strategy it would be counted.
+                    # Given so that no step begins at the end of the data: under a strategy it would be counted.
                     steps_per_epoch=pass_steps - made,
                     callbacks=[logs, checkpoints],
                     verbose=progress(),
@@ -161,7 +167,7 @@ def fit(
         except DivergenceError as error:
             if not losses:
                 raise
-            print(f"pass {number + 1} diverges, and ends the training: {error}", flush=True)
+            LOG.warning("pass %d diverges, and ends the training: %s", number + 1, error)
             break
     best = aside / f"pass_{int(np.argmin(losses))}"
     shutil.copy(file, best)
@@ -170,17 +176,21 @@ def fit(
 
 
 def _measure(ranker: Ranker, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int) -> float:
-    """The log loss on valid after so many passes."""
+    """The log loss on valid after pass `number`; 0 stands for the start.
+
+    Raises:
+        DivergenceError: a prediction is not finite.
+    """
     probability = predict(ranker, ingest, "valid", settings.rank_history_length)
     if not np.isfinite(probability).all():
         raise DivergenceError(f"the predictions after pass {number} are not finite")
-    found, area = logloss(evaluation.clicked, probability), auc(evaluation.clicked, probability)
-    print(f"pass {number}: valid log loss {found:.5f}, AUC {np.nan if area is None else area:.5f}", flush=True)
-    return found
+    loss, area = evaluation.logloss(probability), auc(evaluation.clicked, probability)
+    LOG.info("pass %d: valid log loss %.5f, AUC %.5f", number, loss, np.nan if area is None else area)
+    return loss
 
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
-    """[N] float32 probabilities of a split's impressions, in the order of `impression_batches`."""
+    """[N] float32: the probabilities of the impressions of a split, in the order of `impression_batches`."""
     batches = data.impression_batches(ingest, split, history_length=history_length, batch_size=PREDICT_BATCH)
     names = ("user_id", "history_item_ids", "item_id")
     return np.concatenate([ranker.answer({name: batch[name] for name in names}).numpy() for batch in batches])

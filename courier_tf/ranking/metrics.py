@@ -1,13 +1,41 @@
-"""The ranking metrics: exact, offline, one definition each. A metric that is not defined is None, never NaN."""
+"""The ranking metrics: exact, offline, with one definition each. A metric that is not defined is None, never NaN."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
+Metrics = TypedDict(
+    "Metrics",
+    {
+        "auc": float | None,
+        "gauc": float | None,
+        "ndcg@10": float | None,
+        "logloss": float | None,
+        "normalised_entropy": float | None,
+        "calibration": float | None,
+        "calibration_error": float | None,
+        "impressions": int,
+        "positives": int,
+        "gauc_skipped_share": float | None,
+    },
+)
+"""All metrics of a set of impressions, and how many these are."""
+
+
+class SlicedMetrics(Metrics):
+    """The metrics of all impressions, and those of each slice."""
+
+    slices: dict[str, Metrics]
+
 
 def auc(clicked: np.ndarray, score: np.ndarray) -> float | None:
-    """Area under the ROC curve; None where only one class is there."""
+    """Area under the ROC curve; None where all impressions have one class.
+
+    >>> auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
+    0.75
+    """
     return float(roc_auc_score(clicked, score)) if 0 < clicked.sum() < len(clicked) else None
 
 
@@ -20,7 +48,7 @@ def auc_per_user(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> t
         score: [N] floats.
 
     Returns:
-        ([U] AUC, NaN for a user with one class alone; [U] impressions).
+        ([U] AUC, NaN for a user whose impressions all have one class; [U] number of impressions).
     """
     _, user = np.unique(users, return_inverse=True)
     order = np.lexsort((score, user))
@@ -59,7 +87,7 @@ def gauc(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[flo
 def ndcg(page_views: np.ndarray, clicked: np.ndarray, score: np.ndarray, depth: int = 10) -> float | None:
     """NDCG at `depth`, averaged over the page views with a click.
 
-    Of equal scores the unclicked item stands first, so that a constant score gains nothing from the order of the log.
+    Among equal scores the unclicked item stands first: a constant score gains nothing from the order of the log.
     """
     if not clicked.any():
         return None
@@ -82,22 +110,26 @@ def logloss(clicked: np.ndarray, probability: np.ndarray) -> float | None:
 
 
 def normalised_entropy(clicked: np.ndarray, probability: np.ndarray) -> float | None:
-    """Log loss over that of always predicting the share of clicks (He et al. 2014); 1 knows no more than that."""
-    if not 0 < clicked.sum() < len(clicked):
+    """Log loss divided by that of a constant prediction, the share of clicks (He et al. 2014). Lower is better.
+
+    A constant prediction has 1.
+    """
+    loss = logloss(clicked, probability)
+    if loss is None or not 0 < clicked.sum() < len(clicked):
         return None
     share = clicked.mean()
-    return logloss(clicked, probability) / float(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    return loss / float(-share * np.log(share) - (1 - share) * np.log(1 - share))
 
 
 def calibration(clicked: np.ndarray, probability: np.ndarray) -> float | None:
-    """Clicks predicted over clicks that came; 1 is right, more is too confident."""
+    """Number of predicted clicks divided by the number of clicks. 1 is right; more means too many predicted clicks."""
     return float(probability.astype(float).sum() / clicked.sum()) if clicked.any() else None
 
 
 def calibration_error(clicked: np.ndarray, probability: np.ndarray, bins: int = 10) -> float | None:
-    """ECE: |mean prediction - share of clicks| over bins of equally many predictions, weighted by their impressions.
+    """Expected calibration error: |mean prediction - share of clicks| in bins, weighted by their impressions.
 
-    Borders are quantiles, as click probabilities crowd near 0; equal predictions share a bin.
+    The borders of the bins are quantiles, because click probabilities crowd near 0. Equal predictions share a bin.
     """
     if not len(clicked):
         return None
@@ -107,19 +139,13 @@ def calibration_error(clicked: np.ndarray, probability: np.ndarray, bins: int = 
     return float(np.abs(excess).sum() / len(clicked))
 
 
-def evaluate(
-    users: np.ndarray, page_views: np.ndarray, clicked: np.ndarray, probability: np.ndarray
-) -> dict[str, float | int | None]:
-    """All metrics of one set of N impressions, and what they were measured on; the one definition of each.
+def evaluate(users: np.ndarray, page_views: np.ndarray, clicked: np.ndarray, probability: np.ndarray) -> Metrics:
+    """All metrics of a set of N impressions.
 
     Args:
         users, page_views: [N] any sortable ids.
         clicked: [N] 0 or 1.
         probability: [N] floats.
-
-    Returns:
-        auc, gauc, ndcg@10, logloss, normalised_entropy, calibration, calibration_error; impressions, positives,
-        gauc_skipped_share. None where one is not defined.
     """
     grouped, skipped = gauc(users, clicked, probability)
     return {
@@ -142,23 +168,32 @@ def evaluate_slices(
     clicked: np.ndarray,
     probability: np.ndarray,
     slices: Mapping[str, np.ndarray],
-) -> dict:
-    """The metrics over all impressions, and under "slices" those of each slice ([N] bool masks)."""
+) -> SlicedMetrics:
+    """All metrics of N impressions, and under "slices" those of each slice ([N] bool masks).
+
+    Args:
+        users, page_views, clicked, probability: those of `evaluate`.
+        slices: name -> [N] bool.
+    """
     parts = {
         name: evaluate(users[rows], page_views[rows], clicked[rows], probability[rows]) for name, rows in slices.items()
     }
     return {**evaluate(users, page_views, clicked, probability), "slices": parts}
 
 
-def mean_of(found: Sequence[dict]) -> dict:
-    """The mean of results of `evaluate_slices` on the same impressions; None where one of them is not defined."""
-    mean: dict = {}
-    for name, value in found[0].items():
-        values = [one[name] for one in found]
+def mean_of(results: Sequence[SlicedMetrics]) -> SlicedMetrics:
+    """The mean of each metric over several predictions of the same impressions; None where one is not defined."""
+    return cast(SlicedMetrics, _mean([dict(result) for result in results]))
+
+
+def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    mean: dict[str, Any] = {}
+    for name, value in results[0].items():
+        values = [result[name] for result in results]
         if isinstance(value, dict):
-            mean[name] = mean_of(values)
-        else:  # Counts are the same for all, and stay what they are.
-            mean[name] = (
-                value if values.count(value) == len(values) else None if None in values else float(np.mean(values))
-            )
+            mean[name] = _mean(values)
+        elif values.count(value) == len(values):  # Counts are the same for all, and stay integers.
+            mean[name] = value
+        else:
+            mean[name] = None if None in values else float(np.mean(values))
     return mean

@@ -1,4 +1,4 @@
-"""What a chain has measured, gathered in `metrics.json`. Each look at the test span is counted."""
+"""Writes `metrics.json`: what the stages of a workdir have measured. Each reading of the test span is counted."""
 
 import dataclasses
 import datetime
@@ -67,8 +67,12 @@ def write_metrics(
 
 def _rank_settings(ranked: Artefact[RankFacts]) -> RankSettings:
     """The settings that the rank stage was run with, whatever is asked for now."""
-    values = {name: value for name, value in ranked.made_by.settings.items() if name != "seed"}
-    return RankSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in ranked.made_by.settings.items()
+        if name != "seed"
+    }
+    return RankSettings(**values)
 
 
 def _count_reading(workdir: Path, ranked: Artefact[RankFacts]) -> None:

@@ -1,4 +1,8 @@
-"""The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS."""
+"""The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS.
+
+The steps in `Ranker._scores` are in files of their own: `lookups` (ids to codes, hidden ids), `repeats` (statistics of
+the history), `gated_image_features` and `image_features`, `attention`. What follows them is in this file.
+"""
 
 import math
 from typing import Any
@@ -6,18 +10,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+from tensorflow import keras
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.keras_metrics import RankingMetrics
-from courier_tf.ranking.repeats import repeat_numbers, same_values
+from courier_tf.ranking.lookups import Features, Lookups, hide_ids, look_up, shown_ids, split_by_history
+from courier_tf.ranking.repeats import repeat_statistics, same_values
 from courier_tf.ranking.visual_features import VisualFeatures
 
-keras = tf.keras
-START_SEEDS = 65_536  # Replicas that each have draws of their own.
-DENSE_WEIGHTS = 2**24  # Of a table: up to 64 MiB, its gradient is dense.
+DENSE_WEIGHTS = 2**24  # Tables of up to so many weights (64 MiB) get a dense gradient.
 
 
 class Ranker(tfrs.models.Model):
@@ -27,12 +31,12 @@ class Ranker(tfrs.models.Model):
         catalogue: codes of all items.
         users: [U] bytes, users of the train span; all others share one embedding.
         visual: visual features of the same items.
-        architecture: how it is built.
-        seed: of the ids that training hides: the same seed and step hide the same.
+        architecture: the hyperparameters.
+        seed: decides which ids training hides. The same seed hides the same ids in the same step.
 
     Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history
-    -> [B] float32 probability. Training also needs "clicked": [B], and `evaluate`, which gives all metrics of
-    `metrics.evaluate`, "page_view_id": [B].
+    -> [B] float32 probability. Training also needs "clicked": [B]. `evaluate` gives all metrics of `metrics.evaluate`
+    and also needs "page_view_id": [B].
 
     An item that the train span does not show has no embedding of its own, but its columns and its visual features. The
     ranker sees of an item that the catalogue does not know only whether it stands in the history.
@@ -45,31 +49,31 @@ class Ranker(tfrs.models.Model):
         self.architecture, self.seed = architecture, seed
         self.lookup = CatalogueLookup(catalogue, name="catalogue")
         self.user_codes = UserCodes(users, architecture.user_buckets, name="user_codes")
-        self.item_place, self.category_place = catalogue.names.index(ITEM), catalogue.names.index(CATEGORY_CODE)
+        self.item_column, self.category_column = catalogue.names.index(ITEM), catalogue.names.index(CATEGORY_CODE)
         dim = architecture.dim
         self.user_embedding = keras.layers.Embedding(self.user_codes.size, dim, name="user")
-        # By number: TensorFlow takes few characters in a name, shops any in that of a column.
+        # Named by number: a column of a shop may have any name, and TensorFlow allows few characters.
         self.embeddings = [
-            keras.layers.Embedding(size, dim, name=f"codes_{place}") for place, size in enumerate(catalogue.sizes)
+            keras.layers.Embedding(size, dim, name=f"codes_{column}") for column, size in enumerate(catalogue.sizes)
         ]
-        categories = catalogue.sizes[self.category_place] if architecture.gated else 0
+        categories = catalogue.sizes[self.category_column] if architecture.gated else 0
         self.image = GatedImageFeatures(architecture.image_features, visual, dim, categories, name="image")
         self.attention = TargetAttention(name="attention")
         self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{n}") for n in range(architecture.cross_layers)]
         self.mlp = keras.Sequential([keras.layers.Dense(width, activation="relu") for width in (64, 32)], name="mlp")
         self.logit = keras.layers.Dense(1, dtype="float32", name="logit")
-        # From logits: of a probability that has been clipped at 0 or 1 there is no way back.
+        # From logits: a probability that was clipped at 0 or 1 has no gradient.
         loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
         self.task = tfrs.tasks.Ranking(loss=loss)
         self.loss_tracker, self.ranking_metrics = keras.metrics.Mean("loss"), RankingMetrics()
-        # A counter of its own: the optimizer's does not count steps that a loss scale skips.
+        # A counter of its own: that of the optimizer leaves out steps that a loss scale skips.
         self.steps = self.add_weight(
             "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
 
     @property
     def tables(self) -> list[tf.lookup.StaticHashTable]:
-        """What a SavedModel must hold beside the weights."""
+        """The tables that a SavedModel must hold beside the weights."""
         return [table for table in (self.lookup.rows, self.user_codes.table) if table is not None]
 
     @property
@@ -78,19 +82,25 @@ class Ranker(tfrs.models.Model):
 
     @property
     def metrics_names(self) -> list[str]:
-        """Of what `evaluate` returns, in its order."""
+        """The names of what `evaluate` returns, in its order."""
         return ["loss", *RankingMetrics().result()]
 
-    def compile(self, optimizer: Any = "rmsprop", **named: Any) -> None:
-        """As in Keras; a ValueError where a loss or metrics are given, as the ranker has its own."""
-        own = {name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if named.get(name)}
-        if own:
-            raise ValueError(f"the ranker has its own loss and metrics: compile it without {', '.join(sorted(own))}")
-        super().compile(optimizer, **named)
+    def compile(self, optimizer: Any = "rmsprop", **arguments: Any) -> None:
+        """As in Keras, without a loss or metrics: the ranker has its own.
+
+        Raises:
+            ValueError: a loss or metrics are given.
+        """
+        refused = {name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if arguments.get(name)}
+        if refused:
+            raise ValueError(
+                f"the ranker has its own loss and metrics: compile it without {', '.join(sorted(refused))}"
+            )
+        super().compile(optimizer, **arguments)
 
     @tf.autograph.experimental.do_not_convert
-    def call(self, features: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        return tf.sigmoid(self._of_pairs(features, training)[0])
+    def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
+        return tf.sigmoid(self._pair_scores(features, training)[0])
 
     @tf.function(
         input_signature=[
@@ -102,114 +112,106 @@ class Ranker(tfrs.models.Model):
         ],
         autograph=False,
     )
-    def answer(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+    def answer(self, features: Features) -> tf.Tensor:
         """The call outside of training, as a graph that is traced once."""
         return self(features, training=False)
 
-    def rank(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Many candidates per user, for serving: all that belongs to the user is computed once per row.
+    def rank(self, features: Features) -> tf.Tensor:
+        """Scores many candidates per user, for serving: what belongs to the user is computed once per row.
 
         Args:
-            features: as of the call, but "item_id": [B, N].
+            features: those of the call, but "item_id" is [B, N].
 
         Returns:
-            [B, N] float32 probability, as the call on each pair gives it.
+            [B, N] float32 probability, the same as the call on each pair.
         """
-        return tf.sigmoid(self._logit_and_norm(features, many=True)[0])
+        return tf.sigmoid(self._scores(features, share_history=True)[0])
 
-    def _of_pairs(self, features: dict[str, tf.Tensor], training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B] float32 log odds of a click, sum of squares that `decay` is of).
+    def _pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores pairs of a user and a candidate.
 
-        Pairs without a history are computed apart from the others, whose padding is cut off: in a log most histories
-        are shorter than the longest, and many users have none.
+        Returns:
+            ([B] float32 log odds of a click, the sum of squares that `decay` multiplies).
         """
-        rows = [tf.shape(features[name])[0] for name in ("user_id", "item_id", "history_item_ids")]
-        # Rows are gathered from each by the history: one that has more would go unnoticed.
-        tf.debugging.assert_equal(rows, rows[0], "users, items and histories differ in their number of rows")
-        length = tf.shape(features["history_item_ids"])[1]
-        filled = tf.reduce_max(tf.range(1, length + 1) * tf.cast(features["history_item_ids"] != "", tf.int32), axis=1)
-        keep = self._kept(tf.size(features["item_id"])) if training else None
+        shown = None
+        if training:
+            pairs = tf.size(features["item_id"])
+            shown = shown_ids(pairs, self.architecture.unknown_rate, self.seed, self.steps.read_value())
         places, logits, norms = [], [], []
-        for part in (filled > 0, filled <= 0):
-            place = tf.cast(tf.where(part)[:, 0], tf.int32)
-            own = {name: tf.gather(features[name], place) for name in ("user_id", "item_id", "history_item_ids")}
-            own["item_id"] = own["item_id"][:, None]
-            own["history_item_ids"] = own["history_item_ids"][
-                :, : tf.maximum(0, tf.reduce_max(tf.gather(filled, place)))
-            ]
-            logit, norm = self._logit_and_norm(own, None if keep is None else tf.gather(keep, place, axis=1))
+        for place, group in split_by_history(features):
+            logit, norm = self._scores(group, None if shown is None else tf.gather(shown, place, axis=1))
             places.append(place)
             logits.append(logit[:, 0])
             norms.append(norm)
         return tf.dynamic_stitch(places, logits), tf.add_n(norms)
 
-    def _logit_and_norm(
-        self, features: dict[str, tf.Tensor], keep: tf.Tensor | None = None, many: bool = False
+    def _scores(
+        self, features: Features, shown: tf.Tensor | None = None, share_history: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """([B, N] float32 log odds, sum of squares that `decay` is of); N is 1 but for `many`. `keep` as of `_kept`."""
-        mask = features["history_item_ids"] != ""
-        row, history_rows = self.lookup(features["item_id"]), self.lookup(features["history_item_ids"])
-        codes, history_codes = (tf.gather(self.lookup.codes, rows) for rows in (row, history_rows))
-        user = self.user_codes(features["user_id"])
-        numbers = self._numbers(features, row, history_rows, mask)
-        if keep is not None:  # The others count as unknown.
-            is_item = tf.one_hot(self.item_place, codes.shape[2], dtype=tf.int32)
-            user, codes = user * keep[0], codes * (1 - is_item * (1 - keep[1][:, None, None]))
-        seen, opened = self.image(row, history_rows, mask, codes[..., self.category_place])
-        candidate = tf.concat([self._embedded(codes), seen.candidate], axis=-1)
-        history = self._embedded(history_codes)
-        if many:
-            wanted = self.attention.of_many(candidate, history, seen.history, opened, mask)
-        else:
-            history = tf.concat([history, seen.history * opened], axis=-1)
-            wanted = self.attention(candidate[:, 0], history, mask)[:, None]
-        who = self.user_embedding(user)
-        norm = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float32))) for part in (who, candidate)])
-        who = tf.repeat(who[:, None], tf.shape(row)[1], axis=1)
-        parts = [who, candidate, wanted, candidate * wanted, tf.cast(numbers, who.dtype), seen.statistics]
-        joined = tf.concat(parts, axis=2)  # In the order of `warm_start._joined_labels`.
-        joined = tf.reshape(joined, [tf.size(row), joined.shape[-1]])
-        crossed = joined
-        for cross in self.crosses:
-            crossed = cross(joined, crossed)
-        return tf.reshape(self.logit(self.mlp(crossed)), tf.shape(row)), norm
+        """Scores N candidates per user: the whole network, step by step.
 
-    def _numbers(
-        self, features: dict[str, tf.Tensor], row: tf.Tensor, history_rows: tf.Tensor, mask: tf.Tensor
-    ) -> tf.Tensor:
-        """[B, N, numbers]: how the candidates repeat the history."""
-        # By id: of an item that the catalogue does not know, too.
-        item = features["item_id"][:, :, None, None] == features["history_item_ids"][:, None, :, None]
+        Args:
+            features: of B users; "item_id" is [B, N].
+            shown: [2, B] int32 as of `shown_ids`; None shows all ids.
+            share_history: N may be above 1.
+
+        Returns:
+            ([B, N] float32 log odds of a click, the sum of squares that `decay` multiplies).
+        """
+        lookups = look_up(features, self.lookup, self.user_codes)
+        repeats = self._repeat_statistics(features, lookups)
+        if shown is not None:
+            lookups = hide_ids(lookups, shown, self.item_column)
+        category = lookups.candidate_codes[..., self.category_column]
+        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category)
+        candidate = tf.concat([self._embedded(lookups.candidate_codes), image.candidate], axis=-1)
+        history = self._embedded(lookups.history_codes)
+        if share_history:
+            interest = self.attention.share_history(candidate, history, image.history, gate, lookups.mask)
+        else:
+            history = tf.concat([history, image.history * gate], axis=-1)
+            interest = self.attention(candidate[:, 0], history, lookups.mask)[:, None]
+        user = self.user_embedding(lookups.users)
+        inputs = _joined(user, candidate, interest, repeats, image.statistics)
+        return self._logits(inputs), _sum_of_squares(user, candidate)
+
+    def _repeat_statistics(self, features: Features, lookups: Lookups) -> tf.Tensor:
+        """[B, N, statistics] float32: how the candidates repeat the history."""
+        # Compared by id, so that it also works for an item that the catalogue does not know.
+        same_item = features["item_id"][:, :, None, None] == features["history_item_ids"][:, None, :, None]
         repeated, shared = (
-            same_values(tf.gather(table, row), tf.gather(table, history_rows))
+            same_values(tf.gather(table, lookups.candidates), tf.gather(table, lookups.history))
             for table in (self.lookup.repeats, self.lookup.codes)
         )
-        columns = tf.concat([shared[..., : self.item_place], shared[..., self.item_place + 1 :]], axis=3)
-        return repeat_numbers(tf.concat([item, repeated], axis=3), columns, mask)
-
-    def _kept(self, pairs: tf.Tensor) -> tf.Tensor:
-        """[2, B] int32: whose user, and whose item, training lets the ranker know (1), and whose not (0)."""
-        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
-        seed = tf.stack([tf.constant(self.seed * START_SEEDS, tf.int64) + replica, self.steps.read_value()])
-        return tf.cast(tf.random.stateless_uniform([2, pairs], seed) >= self.architecture.unknown_rate, tf.int32)
+        columns = tf.concat([shared[..., : self.item_column], shared[..., self.item_column + 1 :]], axis=3)
+        return repeat_statistics(tf.concat([same_item, repeated], axis=3), columns, lookups.mask)
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes to [..., columns * dim]."""
-        parts = [embedding(codes[..., place]) for place, embedding in enumerate(self.embeddings)]
+        parts = [embedding(codes[..., column]) for column, embedding in enumerate(self.embeddings)]
         return tf.concat(parts, axis=-1)
 
-    def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+    def _logits(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Cross layers, then the MLP: [B, N, inputs] to [B, N] float32 log odds."""
+        shape = tf.shape(inputs)
+        joined = tf.reshape(inputs, [shape[0] * shape[1], inputs.shape[-1]])
+        crossed = joined
+        for cross in self.crosses:
+            crossed = cross(joined, crossed)
+        return tf.reshape(self.logit(self.mlp(crossed)), shape[:2])
+
+    def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
         """This replica's share of the mean loss over the global batch."""
         context = tf.distribute.get_replica_context()
         rows = context.all_reduce("sum", tf.cast(tf.size(features["clicked"]), tf.float32))
-        logit, norm = self._of_pairs(features, training)
+        logit, norm = self._pair_scores(features, training)
         labels = tf.cast(features["clicked"], tf.float32)
         loss = self.task(labels=labels[:, None], predictions=logit[:, None], compute_metrics=False)
         return (loss + self.architecture.decay * norm) / rows
 
     @tf.autograph.experimental.do_not_convert  # No Python control flow on tensors below: saves tracing time.
-    def train_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        # Unlike TFRS's own step, this one scales the loss where the policy is float16.
+    def train_step(self, features: Features) -> dict[str, tf.Tensor]:
+        # Unlike the step of TFRS, this one scales the loss where the policy is float16.
         scales = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
             loss = self.compute_loss(features, training=True)
@@ -223,27 +225,52 @@ class Ranker(tfrs.models.Model):
         return {"loss": self.loss_tracker.result()}
 
     @tf.autograph.experimental.do_not_convert
-    def test_step(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        logit, _ = self._of_pairs(features, False)
+    def test_step(self, features: Features) -> dict[str, tf.Tensor]:
+        logit, _ = self._pair_scores(features, False)
         labels = tf.cast(features["clicked"], tf.float32)
         self.loss_tracker.update_state(keras.losses.binary_crossentropy(labels[:, None], logit[:, None], True))
         users, page_views = features["user_id"], features["page_view_id"]
         self.ranking_metrics.update_state(users, page_views, features["clicked"], tf.sigmoid(logit))
         return {"loss": self.loss_tracker.result()}
 
-    def evaluate(self, *arguments: Any, return_dict: bool = False, **named: Any) -> dict[str, float] | list[float]:
-        """As in Keras: the loss (without decay) and, of all impressions together, every ranking metric."""
-        # No part of `metrics`, whose results Keras asks for again and again: these need all rows.
+    def evaluate(self, *args: Any, return_dict: bool = False, **kwargs: Any) -> dict[str, float] | list[float]:
+        """As in Keras: the loss without decay, and every ranking metric over all impressions together."""
+        # These metrics need all rows. They are not part of `metrics`, because Keras asks those for results again and
+        # again.
         self.ranking_metrics.reset_state()
-        found = super().evaluate(*arguments, return_dict=True, **named)
-        found |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
-        return found if return_dict else list(found.values())
+        results: dict[str, float] = super().evaluate(*args, return_dict=True, **kwargs)
+        results |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
+        return results if return_dict else list(results.values())
+
+
+def _joined(
+    user: tf.Tensor, candidate: tf.Tensor, interest: tf.Tensor, repeats: tf.Tensor, statistics: tf.Tensor
+) -> tf.Tensor:
+    """The inputs of the cross layers and the MLP, in the order of `warm_start._joined_labels`.
+
+    Args:
+        user: [B, dim].
+        candidate: [B, N, D].
+        interest: [B, N, D], what the attention took from the history.
+        repeats: [B, N, R], statistics of repeats.
+        statistics: [B, N, M], statistics of image features.
+
+    Returns:
+        [B, N, dim + 3 D + R + M].
+    """
+    user = tf.repeat(user[:, None], tf.shape(candidate)[1], axis=1)
+    parts = [user, candidate, interest, candidate * interest, tf.cast(repeats, user.dtype), statistics]
+    return tf.concat(parts, axis=2)
+
+
+def _sum_of_squares(*tensors: tf.Tensor) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(tf.square(tf.cast(tensor, tf.float32))) for tensor in tensors])
 
 
 def _dense(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
-    """The gradient of a table whose rows were looked up, as a whole unless the table is very large.
+    """Makes the gradient of an embedding table dense, unless the table is very large.
 
-    Adam moves all rows anyway: their moments fade. Of a whole gradient it does so by one fused op.
+    Adam moves all rows anyway, as their moments fade. For a dense gradient it does so by one fused op.
     """
     if isinstance(gradient, tf.IndexedSlices) and math.prod(gradient.shape) <= DENSE_WEIGHTS:
         return tf.convert_to_tensor(gradient)

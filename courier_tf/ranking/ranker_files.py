@@ -1,4 +1,4 @@
-"""A trained ranker on disk, complete: codes, vocabularies, visual features, weights."""
+"""Saves and loads a ranker with all that it consists of: codes, vocabularies, visual features, weights."""
 
 import dataclasses
 import json
@@ -16,12 +16,12 @@ from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir.atomic import write_file
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
-FORMAT = 4  # Of these files; one more where a change makes former ones unreadable.
-VOCABULARY = "vocabulary"  # Of code column i: the array `vocabulary_i`.
+FORMAT = 4  # Number of the file format. Increase it when a change makes existing files unreadable.
+VOCABULARY = "vocabulary"  # The array `vocabulary_i` belongs to code column i.
 
 
 class Plan(NamedTuple):
-    """Everything that a ranker is made of, apart from its weights."""
+    """All that a ranker is made of, apart from its weights. The fields are the arguments of `Ranker`."""
 
     catalogue: Catalogue
     users: np.ndarray
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
 
 
 def new_ranker(plan: Plan, seed: int = 0) -> Ranker:
-    """A ranker with its variables made."""
+    """A ranker whose variables exist, with random weights."""
     ranker = Ranker(*plan, seed=seed)
     empty = {"user_id": tf.constant([""]), "history_item_ids": tf.constant([[""]]), "item_id": tf.constant([""])}
     ranker(empty, training=False)
@@ -38,7 +38,7 @@ def new_ranker(plan: Plan, seed: int = 0) -> Ranker:
 
 
 def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
-    """Writes everything that `load_ranker` needs; the config last, as the mark that the rest is whole."""
+    """Writes all that `load_ranker` needs. The config comes last: where it exists, the rest is complete."""
     directory.mkdir(parents=True, exist_ok=True)
     catalogue, visual = plan.catalogue, plan.visual
     known = {
@@ -53,7 +53,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         **known,
         **{f"visual_{name}": getattr(visual, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
-    ranker.reset_metrics()  # The mean loss of the last pass is no part of it.
+    ranker.reset_metrics()  # The mean loss of the last pass is not part of the ranker.
     ranker.save_weights(str(directory / WEIGHTS_FILE))
     config = {
         "format": FORMAT,
@@ -66,16 +66,16 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
 
 
 def load_plan(directory: Path) -> Plan:
-    """What the ranker saved in `directory` is made of.
+    """Reads what the ranker saved in `directory` is made of.
 
     Raises:
-        RankingError: there is none, or another version of the code wrote it in another format.
+        RankingError: the directory holds no ranker, or one in the format of another version of the code.
     """
     if not (directory / CONFIG_FILE).exists():
         raise RankingError(f"{directory} holds no ranker ({CONFIG_FILE} is missing)")
     config = json.loads((directory / CONFIG_FILE).read_text())
     if config.get("format") != FORMAT:
-        raise RankingError(f"{directory} holds a ranker in the format of another version of the code: train it anew")
+        raise RankingError(f"{directory} holds a ranker in the format of another version of the code: train it again")
     with np.load(directory / TABLES_FILE) as tables:
         catalogue = Catalogue(
             tables["ids"].astype(object),
@@ -98,7 +98,12 @@ def load_plan(directory: Path) -> Plan:
 
 
 def load_ranker(directory: Path) -> Ranker:
-    """The ranker saved in `directory`, in float32. Raises as `load_plan`."""
+    """Loads the ranker saved in `directory`, in float32.
+
+    Raises:
+        RankingError: as in `load_plan`.
+        SettingsError: the ranker has an image feature that does not exist here.
+    """
     ranker = new_ranker(load_plan(directory))
     ranker.load_weights(str(directory / WEIGHTS_FILE))
     return ranker

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,15 @@ from courier_tf.ranking.image_features import features_of, needs_codes, needs_em
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker
 from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin
-from courier_tf.ranking.warm_start import rows_in_common, take_over
+from courier_tf.ranking.warm_start import rows_in_common, warm_start
 from courier_tf.settings import RankSettings
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import RankFacts
 from courier_tf.workdir.leakage import require_past_histories
 from courier_tf.workdir.stages import CLUSTER, INGEST, RANK
+
+LOG = logging.getLogger(__name__)
 
 START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two runs share one.
 COPY_SUFFIX = ".copying"
@@ -114,15 +117,15 @@ def rank(
         for mode in settings.rank_modes:
             plan = plan_of(mode, catalogue, users, visual, settings, seed)
             sizes = dict(zip(catalogue.names, catalogue.sizes, strict=True))
-            print(f"ranker '{mode}': {len(users) or settings.rank_hash_buckets} users, codes {sizes}", flush=True)
+            LOG.info("ranker '%s': %d users, codes %s", mode, len(users) or settings.rank_hash_buckets, sizes)
             if trained and mode in trained:
                 _copy_once(trained[mode] / mode, partial / mode)
             former = _Former.of(mode, cluster, settings, previous)
             if former:
                 taken[mode] = rows_in_common(plan, load_plan(former.directories[0]))
-                print(f"starts from {former.directories[0].parent}, rows in common: {taken[mode]}", flush=True)
+                LOG.info("starts from %s, rows in common: %s", former.directories[0].parent, taken[mode])
                 if image_feature_names(mode) and not former.transferable:
-                    print("its visual features have another meaning: the image features start anew", flush=True)
+                    LOG.info("its visual features have another meaning: the image features start anew")
             for start in starts:
                 begin = functools.partial(former.give, plan=plan, start=start) if former else None
                 train = functools.partial(
@@ -162,7 +165,7 @@ def _copy_once(source: Path, target: Path) -> None:
     """A whole copy, or none: `rank` removes what one that was interrupted has left."""
     aside = target.with_name(f".{target.name}{COPY_SUFFIX}")
     if not target.exists():
-        print(f"ranker '{target.name}': that of {source.parent.name}", flush=True)
+        LOG.info("ranker '%s': that of %s", target.name, source.parent.name)
         shutil.copytree(source, aside).rename(target)
 
 
@@ -219,14 +222,14 @@ class _Former:
     def give(self, ranker: Ranker, plan: Plan, start: int) -> None:
         """Gives a new ranker what a former one has learned."""
         directory = self.directories[start]
-        take_over(ranker, plan, load_ranker(directory), load_plan(directory), self.transferable)
+        warm_start(ranker, plan, load_ranker(directory), load_plan(directory), self.transferable)
 
 
 def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:
     """Category -> how far its gate is open, the mean of these rankers."""
-    rankers = [load_ranker(directory) for directory in directories]
+    gates = [load_ranker(directory).image.gate for directory in directories]
     categories = load_plan(directories[0]).catalogue.vocabularies[CATEGORY_CODE]
-    mean = np.mean([ranker.image.gate.values() for ranker in rankers], axis=0)
+    mean = np.mean([gate.values() for gate in gates if gate], axis=0)
     return {value.decode(): float(gate) for value, gate in zip([b"(unknown)", *categories], mean, strict=True)}
 
 

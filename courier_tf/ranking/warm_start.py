@@ -1,14 +1,15 @@
-"""A ranker that starts from a former one, as a daily retraining does (paper, appendix 6).
+"""A ranker that starts from the weights of a previous one, as in a daily retraining (paper, appendix 6).
 
-Everything is matched by what it belongs to, never by its row: users and items by id, columns by value, and the inputs
-of the dense layers by what they hold. Where the new ranker has an image feature that the former had not, the weights
-of its inputs start at 0: the new ranker begins with exactly the former's predictions.
+Weights are matched by what they belong to, never by their position: users and items by id, columns by value, and the
+inputs of the dense layers by what they hold. If the new ranker has an image feature that the previous one did not have,
+the weights of its inputs start at 0. So the new ranker begins with exactly the predictions of the previous one.
 """
 
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import keras
 
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM
 from courier_tf.ranking.data import RankingError
@@ -17,20 +18,45 @@ from courier_tf.ranking.ranker_files import Plan
 
 UNKNOWN = ("unknown",)  # The label of row 0 of each embedding table.
 
+#: Labels of one axis of a weight, and those of the same axis of the previous weight.
+Axis = tuple[Sequence[Hashable], Sequence[Hashable]]
 
-def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, transferable: bool) -> None:
-    """Gives `ranker` what `former` has learned.
+
+def warm_start(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan, transferable: bool) -> None:
+    """Gives `ranker` the weights that `previous` has learned.
 
     Args:
         ranker, plan: the new ranker, with its variables made.
-        former, former_plan: the old one; its image features are those of the new one, or none.
-        transferable: whether cluster IDs and embeddings mean the same to both; if not, the image feature starts anew.
+        previous, previous_plan: the previous one. It must have the same image features, or none.
+        transferable: whether the weights of the image features keep their meaning; if not, they start anew.
 
     Raises:
-        RankingError: the two are of different widths or depths, or the former has other image features, or has learned
-            from them with a gate where the new one has none, or the other way round.
+        RankingError: the two differ in widths or depths, or the previous ranker has other image features, or only one
+            of them has category gates.
     """
-    new, old = plan.architecture, former_plan.architecture
+    _require_same_architecture(plan, previous_plan)
+    transferable = transferable and bool(previous_plan.architecture.image_features)
+    _take_rows(ranker.user_embedding, previous.user_embedding, (_users(plan), _users(previous_plan)))
+    tables = dict(zip(previous_plan.catalogue.names, previous.embeddings, strict=True))
+    for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
+        if name in tables:
+            _take_rows(table, tables[name], (_values(plan, name), _values(previous_plan, name)))
+    if transferable:
+        _take_image_features(ranker, plan, previous, previous_plan)
+    _take_dense_layers(ranker, plan, previous, previous_plan, transferable)
+
+
+def rows_in_common(plan: Plan, previous: Plan) -> dict[str, int]:
+    """Embedding table -> number of rows that a new ranker takes from a previous one, without that of the unknown."""
+    common = {"users": len(set(_users(plan)) & set(_users(previous))) - 1}
+    for name in plan.catalogue.names:
+        if name in previous.catalogue.names:
+            common[name] = len(set(_values(plan, name)) & set(_values(previous, name))) - 1
+    return common
+
+
+def _require_same_architecture(plan: Plan, previous_plan: Plan) -> None:
+    new, old = plan.architecture, previous_plan.architecture
     if old.image_features not in ((), new.image_features):
         raise RankingError(f"a ranker with {new.image_features} cannot start from one with {old.image_features}")
     if (new.dim, new.cross_layers) != (old.dim, old.cross_layers):
@@ -42,113 +68,97 @@ def take_over(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, tra
         raise RankingError(
             f"a ranker with rank_category_gate={new.gated} cannot start from one with rank_category_gate={old.gated}"
         )
-    _take_rows(ranker.user_embedding, former.user_embedding, _users(plan), _users(former_plan))
-    tables = dict(zip(former_plan.catalogue.names, former.embeddings, strict=True))
-    for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
-        if name in tables:
-            _take_rows(table, tables[name], _values(plan, name), _values(former_plan, name))
-    transferable = transferable and bool(old.image_features)
-    if transferable:
-        for layer, other in zip(ranker.image.features, former.image.features, strict=True):
-            for weight, source in zip(layer.trainable_weights, other.trainable_weights, strict=True):
-                if weight.shape == source.shape:
-                    weight.assign(source)
-    if transferable and ranker.image.gate and former.image.gate:
-        values = _values(plan, CATEGORY_CODE), _values(former_plan, CATEGORY_CODE)
-        ranker.image.gate.switch.assign(
-            _mapped(ranker.image.gate.switch.numpy(), former.image.gate.switch.numpy(), [values])
-        )
-    _take_dense(ranker, plan, former, former_plan, transferable)
-
-
-def rows_in_common(plan: Plan, former: Plan) -> dict[str, int]:
-    """How many rows each embedding table of a new ranker can take over from a former one, that of the unknown apart."""
-    common = {"users": len(set(_users(plan)) & set(_users(former))) - 1}
-    for name in plan.catalogue.names:
-        if name in former.catalogue.names:
-            common[name] = len(set(_values(plan, name)) & set(_values(former, name))) - 1
-    return common
 
 
 def _users(plan: Plan) -> list[Hashable]:
-    return _rows(plan.users, plan.architecture.user_buckets)
+    return _labels_of_rows(plan.users, plan.architecture.user_buckets)
 
 
 def _values(plan: Plan, name: str) -> list[Hashable]:
-    return _rows(plan.catalogue.vocabularies[name], plan.catalogue.hash_buckets if name == ITEM else 0)
+    return _labels_of_rows(plan.catalogue.vocabularies[name], plan.catalogue.hash_buckets if name == ITEM else 0)
 
 
-def _rows(vocabulary: np.ndarray, buckets: int) -> list[Hashable]:
-    """What each row of an embedding table belongs to. A bucket means the same only among as many buckets."""
+def _labels_of_rows(vocabulary: np.ndarray, buckets: int) -> list[Hashable]:
+    """The label of each row of an embedding table. A hash bucket means the same only among as many buckets."""
     return [UNKNOWN, *(((buckets, bucket) for bucket in range(buckets)) if buckets else vocabulary)]
 
 
-def _take_rows(
-    table: tf.keras.layers.Embedding, former: tf.keras.layers.Embedding, rows: list[Hashable], old: list[Hashable]
-) -> None:
-    start, source = table.embeddings.numpy(), former.embeddings.numpy()
-    # A row that is new starts as the unknown does, whose embedding stood for it until now.
+def _take_rows(table: keras.layers.Embedding, previous: keras.layers.Embedding, axis: Axis) -> None:
+    start, source = table.embeddings.numpy(), previous.embeddings.numpy()
+    # A new row starts from that of the unknown, which has stood for it until now.
     start[:] = source[0]
-    table.embeddings.assign(_mapped(start, source, [(rows, old)]))
+    table.embeddings.assign(_mapped(start, source, [axis]))
 
 
-def _mapped(start: np.ndarray, source: np.ndarray, axes: Sequence[tuple[list[Hashable], list[Hashable]]]) -> np.ndarray:
-    """`start` with the entries of `source` where the labels agree on each axis; `axes`: (own, source's) labels."""
-    own, others = [], []
-    for labels, old in axes:
-        place = {label: number for number, label in enumerate(old)}
+def _mapped(start: np.ndarray, source: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
+    """A copy of `start` that has the entries of `source` wherever the labels agree on every axis."""
+    to_places, from_places = [], []
+    for labels, previous_labels in axes:
+        place = {label: number for number, label in enumerate(previous_labels)}
         shared = [(number, place[label]) for number, label in enumerate(labels) if label in place]
-        own.append([pair[0] for pair in shared])
-        others.append([pair[1] for pair in shared])
-    start = start.copy()
-    start[np.ix_(*own)] = source[np.ix_(*others)]
-    return start
+        to_places.append([pair[0] for pair in shared])
+        from_places.append([pair[1] for pair in shared])
+    mapped = start.copy()
+    mapped[np.ix_(*to_places)] = source[np.ix_(*from_places)]
+    return mapped
 
 
-def _take_dense(ranker: Ranker, plan: Plan, former: Ranker, former_plan: Plan, transferable: bool) -> None:
-    """Attention, crosses and MLP: inputs by label; those that are new start at 0, and change nothing at first."""
-    item, old_item = _item_labels(ranker, plan, transferable), _item_labels(former, former_plan, True)
-    joined, old_joined = (
-        _joined_labels(r, p, labels, same) for r, p, labels, same in (
-            (ranker, plan, item, transferable), (former, former_plan, old_item, True)
-        )
-    )  # fmt: skip
+def _take_image_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
+    """The weights of the image features themselves, and their category gates."""
+    for layer, source_layer in zip(ranker.image.features, previous.image.features, strict=True):
+        for weight, source in zip(layer.trainable_weights, source_layer.trainable_weights, strict=True):
+            if weight.shape == source.shape:
+                weight.assign(source)
+    gate, source_gate = ranker.image.gate, previous.image.gate
+    if gate and source_gate:
+        axis = _values(plan, CATEGORY_CODE), _values(previous_plan, CATEGORY_CODE)
+        gate.switch.assign(_mapped(gate.switch.numpy(), source_gate.switch.numpy(), [axis]))
 
-    def take(weight: tf.Variable, source: tf.Variable, axes: Sequence[tuple[list[Hashable], list[Hashable]]]) -> None:
-        axes = [*axes, *([(list(range(n)),) * 2 for n in weight.shape[len(axes) :]])]
-        weight.assign(_mapped(np.zeros(weight.shape, np.float32), source.numpy(), axes))
 
+def _take_dense_layers(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan, transferable: bool) -> None:
+    """Attention, crosses and MLP: inputs by label. New inputs start at 0, and change nothing at first."""
+    item, previous_item = _item_labels(ranker, plan, transferable), _item_labels(previous, previous_plan, True)
+    of_item = (item, previous_item)
+    of_joined = (
+        _joined_labels(ranker, plan, item, transferable),
+        _joined_labels(previous, previous_plan, previous_item, True),
+    )
     for name in ("of_candidate", "of_item", "of_product"):
-        take(getattr(ranker.attention, name).kernel, getattr(former.attention, name).kernel, [(item, old_item)])
-    ranker.attention.of_candidate.bias.assign(former.attention.of_candidate.bias)
-    for weight, source in zip(ranker.attention.logit.weights, former.attention.logit.weights, strict=True):
+        _take(getattr(ranker.attention, name).kernel, getattr(previous.attention, name).kernel, of_item)
+    ranker.attention.of_candidate.bias.assign(previous.attention.of_candidate.bias)
+    for weight, source in zip(ranker.attention.logit.weights, previous.attention.logit.weights, strict=True):
         weight.assign(source)
-    for cross, other in zip(ranker.crosses, former.crosses, strict=True):
-        both = (joined, old_joined)
-        take(cross.weights[0], other.weights[0], [both, both])
-        take(cross.weights[1], other.weights[1], [both])
-    take(ranker.mlp.layers[0].kernel, former.mlp.layers[0].kernel, [(joined, old_joined)])
-    rest, others = ([*r.mlp.weights[1:], *r.logit.weights] for r in (ranker, former))
-    for weight, source in zip(rest, others, strict=True):
+    for cross, source_cross in zip(ranker.crosses, previous.crosses, strict=True):
+        _take(cross.weights[0], source_cross.weights[0], of_joined, of_joined)
+        _take(cross.weights[1], source_cross.weights[1], of_joined)
+    _take(ranker.mlp.layers[0].kernel, previous.mlp.layers[0].kernel, of_joined)
+    rest, source_rest = ([*model.mlp.weights[1:], *model.logit.weights] for model in (ranker, previous))
+    for weight, source in zip(rest, source_rest, strict=True):
         weight.assign(source)
+
+
+def _take(weight: tf.Variable, source: tf.Variable, *labelled: Axis) -> None:
+    """Takes the entries whose labels agree. Axes after the labelled ones have the same size in both."""
+    others = [(range(size), range(size)) for size in weight.shape[len(labelled) :]]
+    weight.assign(_mapped(np.zeros(weight.shape, np.float32), source.numpy(), [*labelled, *others]))
 
 
 def _item_labels(ranker: Ranker, plan: Plan, transferable: bool) -> list[Hashable]:
-    """What each number of an item's representation is."""
+    """The label of each number in the representation of an item."""
     dim = plan.architecture.dim
     known = [(name, place) for name in plan.catalogue.names for place in range(dim)]
     width = ranker.attention.of_item.kernel.shape[0] - len(known)
     return [*known, *(("image" if transferable else "new image", place) for place in range(width))]
 
 
-def _joined_labels(ranker: Ranker, plan: Plan, item: list[Hashable], transferable: bool) -> list[Hashable]:
-    """What each input of the MLP is; in the order in which `Ranker` joins them."""
+def _joined_labels(ranker: Ranker, plan: Plan, item: Sequence[Hashable], transferable: bool) -> list[Hashable]:
+    """The label of each input of the MLP, in the order of `model._joined`."""
     repeats = ["item itself", *(f"repeat {name}" for name in plan.catalogue.repeat_columns)]
     columns = [f"share {name}" for name in plan.catalogue.names if name != ITEM]
-    numbers = [("stands", name) for name in repeats]
-    numbers += [(kind, name) for kind in ("share", "root") for name in (*repeats, *columns)]
-    labels = [("user", place) for place in range(plan.architecture.dim)]
-    labels += [(part, label) for part in ("candidate", "wanted", "product") for label in item]
-    labels += [*numbers, "length", "has history"]
+    labels: list[Hashable] = [("user", place) for place in range(plan.architecture.dim)]
+    labels += [(part, label) for part in ("candidate", "interest", "product") for label in item]
+    labels += [("is repeat", name) for name in repeats]
+    labels += [(kind, name) for kind in ("share", "root") for name in (*repeats, *columns)]
+    labels += ["length", "has history"]
     width = ranker.mlp.layers[0].kernel.shape[0] - len(labels)
     return [*labels, *(("image number" if transferable else "new number", place) for place in range(width))]

@@ -48,9 +48,9 @@ def visual_features(levels=1, clusters=3, width=6) -> VisualFeatures:
     return VisualFeatures(codes.astype(np.int32), centroids, embeddings, np.array([True, True, True, False, False]))
 
 
-def plan(*image_features: str, dim=4, own=None, users=USERS, of=None, **architecture) -> Plan:
+def plan(*image_features: str, dim=4, with_catalogue=None, users=USERS, visual=None, **architecture) -> Plan:
     made = Architecture(tuple(image_features), dim, **architecture)
-    return Plan(own or catalogue(), users, of or visual_features(), made)
+    return Plan(with_catalogue or catalogue(), users, visual or visual_features(), made)
 
 
 def features(rng, rows=16):

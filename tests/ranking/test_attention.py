@@ -13,14 +13,14 @@ def test_attention_ignores_padding_and_empty_histories(precision):
     history = rng.normal(size=[4, 3, 6])
     mask = np.array([[True, True, False], [True, False, False], [False] * 3, [True] * 3])
     with tf.GradientTape() as tape:
-        found = layer(candidate, tf.cast(history, layer.compute_dtype), tf.constant(mask))
-        loss = tf.reduce_sum(tf.cast(found, tf.float32) ** 2)
+        output = layer(candidate, tf.cast(history, layer.compute_dtype), tf.constant(mask))
+        loss = tf.reduce_sum(tf.cast(output, tf.float32) ** 2)
     assert all(np.isfinite(g.numpy().astype(float)).all() for g in tape.gradient(loss, layer.trainable_variables))
-    np.testing.assert_array_equal(tf.cast(found, tf.float32)[2], np.zeros(6))
-    np.testing.assert_allclose(tf.cast(found, tf.float32)[1], history[1, 0], rtol=0.02, atol=0.02)
+    np.testing.assert_array_equal(tf.cast(output, tf.float32)[2], np.zeros(6))
+    np.testing.assert_allclose(tf.cast(output, tf.float32)[1], history[1, 0], rtol=0.02, atol=0.02)
     history[~mask] = 100
     again = layer(candidate, tf.cast(history, layer.compute_dtype), tf.constant(mask))
-    np.testing.assert_array_equal(tf.cast(found, tf.float32), tf.cast(again, tf.float32))
+    np.testing.assert_array_equal(tf.cast(output, tf.float32), tf.cast(again, tf.float32))
 
 
 def test_attention_equals_numpy():
@@ -32,7 +32,7 @@ def test_attention_equals_numpy():
     layer(candidate, history, tf.constant(mask))
     for weight in layer.weights:
         weight.assign(rng.normal(size=weight.shape))
-    found = layer(candidate, history, tf.constant(mask)).numpy()
+    output = layer(candidate, history, tf.constant(mask)).numpy()
     first = np.concatenate([part.kernel.numpy() for part in (layer.of_candidate, layer.of_item, layer.of_product)])
     for b in range(3):
         logits = []
@@ -41,7 +41,7 @@ def test_attention_equals_numpy():
             hidden = np.maximum(joined @ first + layer.of_candidate.bias.numpy(), 0)
             logits.append(hidden @ layer.logit.kernel.numpy()[:, 0] + layer.logit.bias.numpy()[0])
         weights = np.exp(logits) * mask[b]
-        np.testing.assert_allclose(found[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(output[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
 
 
 def test_many_candidates_equal_one_at_a_time():
@@ -54,7 +54,7 @@ def test_many_candidates_equal_one_at_a_time():
     mask = tf.constant([[True, True], [True, False], [False, False]])
     layer(candidates[:, 0], history, mask)
     layer.of_candidate.bias.assign(rng.normal(size=5))
-    found = layer.of_many(candidates, history[..., :plain], history[..., plain:], opened, mask)
+    output = layer.share_history(candidates, history[..., :plain], history[..., plain:], opened, mask)
     for n in range(7):
         through = np.concatenate([history[..., :plain], history[..., plain:] * opened[:, n : n + 1]], axis=2)
-        np.testing.assert_allclose(found[:, n], layer(candidates[:, n], through, mask), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(output[:, n], layer(candidates[:, n], through, mask), rtol=1e-4, atol=1e-5)

@@ -40,7 +40,7 @@ def test_columns_may_have_any_name():
     made = Catalogue.of(items(columns=columns), ["item"], NOW)
     assert made.names == (ITEM, "column/category", "column/item")
     np.testing.assert_array_equal(made.codes[:3], [[1, 1, 1], [2, 2, 2], [0, 1, 1]])
-    new_ranker(plan(own=made))
+    new_ranker(plan(with_catalogue=made))
 
 
 def test_hashed_items_keep_cold_ones_apart_and_need_no_vocabulary():
@@ -55,7 +55,7 @@ def test_hashed_users_have_a_row_of_few():
     hashed = UserCodes(np.array([], object), 7)
     codes = hashed(tf.constant([f"u{n}" for n in range(1000)])).numpy()
     assert set(codes) == set(range(1, 8)) and hashed.size == 8
-    ranker = Ranker(*plan(own=catalogue(buckets=5), users=np.array([], object), user_buckets=7))
+    ranker = Ranker(*plan(with_catalogue=catalogue(buckets=5), users=np.array([], object), user_buckets=7))
     assert len(ranker.tables) == 1, "no table of users is kept"
 
 

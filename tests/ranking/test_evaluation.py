@@ -43,8 +43,8 @@ def test_slices():
 
 def test_rare_categories_are_one_slice_together(monkeypatch):
     monkeypatch.setattr(evaluation, "MOST_VALUES", 2)
-    found = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY}))
-    assert {name: chosen for name, chosen in found.items() if name.startswith("category")} == {
+    rows_of = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY}))
+    assert {name: chosen for name, chosen in rows_of.items() if name.startswith("category")} == {
         "category/x": [0, 1, 5, 7],
         "category/y": [2, 4],
         "category/(others)": [3, 6],
@@ -52,8 +52,8 @@ def test_rare_categories_are_one_slice_together(monkeypatch):
 
 
 def test_several_columns_and_none():
-    found = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY, "colour": CATEGORY[::-1]}))
-    assert found["category/y"] == [2, 4] and found["colour/y"] == [3, 5]
+    rows_of = rows(slices_of(LENGTH, REPEAT, POPULARITY, {"category": CATEGORY, "colour": CATEGORY[::-1]}))
+    assert rows_of["category/y"] == [2, 4] and rows_of["colour/y"] == [3, 5]
     assert not [name for name in slices_of(LENGTH, REPEAT, POPULARITY, {}) if "category" in name]
 
 
@@ -66,8 +66,8 @@ def test_a_split_is_read_with_the_whole_histories(tmp_path):
         "clicked": [1, 0, 0, 1],
     }
     write_impressions(tmp_path, "valid", {name: tf.constant(values) for name, values in batch.items()})
-    found = read_evaluation(tmp_path, "valid", items(), ["product"])
-    chosen = rows(found.slices)
+    evaluation = read_evaluation(tmp_path, "valid", items(), ["product"])
+    chosen = rows(evaluation.slices)
     assert chosen["new_to_user"] == [1] and chosen["without_history"] == [2]
     assert chosen["history_length/10+"] == [0, 1] and chosen["history_length/1"] == [3]
-    assert found.clicked.tolist() == [1, 0, 0, 1] and found.popularity.tolist() == [0, 0, 5, 1]
+    assert evaluation.clicked.tolist() == [1, 0, 0, 1] and evaluation.popularity.tolist() == [0, 0, 5, 1]

@@ -75,12 +75,12 @@ def killed_after(monkeypatch, place, name, times):
 
 
 @pytest.fixture(scope="module")
-def calm_from_former(ingest, evaluation, tmp_path_factory):
-    """The same from a former ranker."""
-    return train(ingest, tmp_path_factory.mktemp("calm") / "start_0", evaluation, start=former)
+def calm_from_previous(ingest, evaluation, tmp_path_factory):
+    """The same from a previous ranker."""
+    return train(ingest, tmp_path_factory.mktemp("calm") / "start_0", evaluation, start=other_weights)
 
 
-def former(ranker):
+def other_weights(ranker):
     """Other weights than new ones."""
     for weight in ranker.trainable_weights:
         weight.assign(0.9 * weight)
@@ -96,15 +96,15 @@ def former(ranker):
         (Checkpoints, "on_epoch_end", 1),
     ],
 )
-def test_an_interrupted_training_from_a_former_ranker_ends_at_the_same_one(
-    monkeypatch, tmp_path, ingest, evaluation, calm_from_former, place, name, times
+def test_an_interrupted_training_from_a_previous_ranker_ends_at_the_same_one(
+    monkeypatch, tmp_path, ingest, evaluation, calm_from_previous, place, name, times
 ):
     with monkeypatch.context() as context:
         killed_after(context, place, name, times)
         with pytest.raises(Killed):
-            train(ingest, tmp_path / "start_0", evaluation, start=former)
-    again = train(ingest, tmp_path / "start_0", evaluation, start=former)
-    for weight, expected in zip(again.weights, calm_from_former.weights, strict=True):
+            train(ingest, tmp_path / "start_0", evaluation, start=other_weights)
+    again = train(ingest, tmp_path / "start_0", evaluation, start=other_weights)
+    for weight, expected in zip(again.weights, calm_from_previous.weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
 
 
@@ -170,14 +170,14 @@ def test_the_learning_rate_that_is_best_on_valid_is_kept(tmp_path, ingest, evalu
     for rate in RATES:
         trainer(ingest, evaluation)(tmp_path / str(rate), rate)
         alone[rate] = load_ranker(tmp_path / str(rate))
-    losses = {rate: log_loss(evaluation.clicked, predict(one, ingest, "valid", 3)) for rate, one in alone.items()}
+    losses = {rate: log_loss(evaluation.clicked, predict(ranker, ingest, "valid", 3)) for rate, ranker in alone.items()}
     assert abs(losses[0.3] - losses[0.01]) > 0.01, "the two differ too little to tell which was kept"
     best = min(losses, key=losses.get)
     kept = load_ranker(calmly_tuned / "start_0")
     for weight, expected in zip(kept.weights, alone[best].weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
-    found = rates_of(calmly_tuned / "start_0")
-    assert {float(rate): pytest.approx(loss, rel=1e-5) for rate, loss in found.items()} == losses
+    noted = rates_of(calmly_tuned / "start_0")
+    assert {float(rate): pytest.approx(loss, rel=1e-5) for rate, loss in noted.items()} == losses
     assert sorted(path.name for path in calmly_tuned.iterdir()) == ["logs", "start_0"]
 
 
@@ -186,16 +186,16 @@ def measured_as(monkeypatch, *losses):
     turn = iter(losses)
 
     def measure(*_):
-        found = next(turn)
-        if found is None:
+        loss = next(turn)
+        if loss is None:
             raise DivergenceError("the predictions are not finite")
-        return found
+        return loss
 
     monkeypatch.setattr(fitting, "_measure", measure)
 
 
 @pytest.mark.parametrize(
-    "losses, found, steps",
+    "losses, best_of_rates, steps",
     [
         ([0.4, 0.2, 0.3, 0.35], {"0.01": 0.2, "0.3": 0.3}, 2 * STEPS),
         ([0.3, 0.35, 0.5, 0.2], {"0.01": 0.3, "0.3": 0.2}, 2 * STEPS),
@@ -205,14 +205,13 @@ def measured_as(monkeypatch, *losses):
     ],
 )
 def test_each_learning_rate_is_judged_by_its_best_pass(
-    monkeypatch, tmp_path, ingest, evaluation, capsys, losses, found, steps
+    monkeypatch, tmp_path, ingest, evaluation, caplog, losses, best_of_rates, steps
 ):
     measured_as(monkeypatch, *losses)
     kept = tuned(ingest, tmp_path / "start_0", evaluation)
-    assert rates_of(tmp_path / "start_0") == found and int(kept.steps) == steps
-    out = capsys.readouterr().out
-    assert ("is left out: the predictions are not finite" in out) == (None in found.values())
-    assert ("pass 2 diverges, and ends the training: the predictions" in out) == (losses[:2] == [0.3, None])
+    assert rates_of(tmp_path / "start_0") == best_of_rates and int(kept.steps) == steps
+    assert ("is left out: the predictions are not finite" in caplog.text) == (None in best_of_rates.values())
+    assert ("pass 2 diverges, and ends the training: the predictions" in caplog.text) == (losses[:2] == [0.3, None])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "start_0"]
 
 
@@ -231,9 +230,9 @@ def test_where_every_learning_rate_fails_the_stage_does(monkeypatch, tmp_path, i
         tuned(ingest, tmp_path / "start_0", evaluation)
 
 
-def test_a_former_ranker_that_no_learning_rate_improves_is_kept_as_it_began(monkeypatch, tmp_path, ingest, evaluation):
+def test_a_previous_ranker_that_no_rate_improves_is_kept_as_it_began(monkeypatch, tmp_path, ingest, evaluation):
     measured_as(monkeypatch, 0.2, 0.3, 0.2, 0.25)
-    kept = tuned(ingest, tmp_path / "start_0", evaluation, start=former)
+    kept = tuned(ingest, tmp_path / "start_0", evaluation, start=other_weights)
     assert rates_of(tmp_path / "start_0") == {"0.01": 0.2, "0.3": 0.2} and int(kept.steps) == 0
 
 

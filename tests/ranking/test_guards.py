@@ -82,7 +82,7 @@ def aucs(shop, tmp_path_factory):
             of = visual.permuted(seed=3) if mode == "permuted" else visual
             evaluation = read_evaluation(folders[signal], "valid", items, [])
             target = tmp_path_factory.mktemp("ranker") / "start_0"
-            made = plan(*features, own=catalogue, users=users, of=of)
+            made = plan(*features, with_catalogue=catalogue, users=users, visual=of)
             train(folders[signal], target, made, evaluation)
             probability = predict(load_ranker(target), folders[signal], "valid", 2)
             found[signal, mode] = 100 * roc_auc_score(evaluation.clicked, probability)
@@ -112,7 +112,7 @@ def test_a_category_gate_narrows_where_image_features_mislead(shop, tmp_path):
     items = dataclasses.replace(items, columns={"category": two})
     write_shop(tmp_path, items, visual, np.where(two == b"x", 1.0, 0.0))
     users = np.array([f"u{n}".encode() for n in range(20)], object)
-    made = plan("cluster_id", own=Catalogue.of(items, ["category"], NOW), users=users, of=visual)
+    made = plan("cluster_id", with_catalogue=Catalogue.of(items, ["category"], NOW), users=users, visual=visual)
     evaluation, target = read_evaluation(tmp_path, "valid", items, []), tmp_path / "ranker" / "start_0"
     train(tmp_path, target, made, evaluation)
     unknown, helpful, misleading = load_ranker(target).image.gate.values()

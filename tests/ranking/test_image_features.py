@@ -32,14 +32,14 @@ def visuals_of(made: VisualFeatures, rows: np.ndarray) -> ItemVisuals:
 
 
 def seen_by(layer, made: VisualFeatures):
-    found = layer(visuals_of(made, CANDIDATE[:, None]), visuals_of(made, HISTORY), tf.constant(MASK))
-    candidate, history, numbers = (tf.cast(part, tf.float32).numpy() for part in found)
+    signals = layer(visuals_of(made, CANDIDATE[:, None]), visuals_of(made, HISTORY), tf.constant(MASK))
+    candidate, history, numbers = (tf.cast(part, tf.float32).numpy() for part in signals)
     return candidate[:, 0], history, numbers[:, 0]
 
 
-def cosine(one, other):
-    lengths = np.linalg.norm(one) * np.linalg.norm(other)
-    return one @ other / lengths if lengths else 0.0
+def cosine(vector, other):
+    lengths = np.linalg.norm(vector) * np.linalg.norm(other)
+    return vector @ other / lengths if lengths else 0.0
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,10 @@ def test_cluster_id_of_all_levels(precision):
             ]
             share = np.mean(same) if same else 0.0
             np.testing.assert_allclose(numbers[row, [level, 3 + level]], [share, np.sqrt(share)], rtol=1e-6)
-        coded = [sum(made.centroids[level][code - 1] for level, code in enumerate(own)) for own in (codes, *others)]
+        coded = [
+            sum(made.centroids[level][code - 1] for level, code in enumerate(codes_of_item))
+            for codes_of_item in (codes, *others)
+        ]
         cosines = [
             (cosine(coded[0], past) - usual[0]) / usual[1]
             for past, other, real in zip(coded[1:], others, MASK[row], strict=True)
@@ -138,10 +141,10 @@ def test_the_embedding_of_a_cluster_starts_from_its_centroid():
         np.testing.assert_array_equal(start[0], 0)  # Of an item without a photo.
         assert np.square(start[1:]).mean() ** 0.5 == pytest.approx(0.1, rel=1e-5)
         # Three centroids lie in a plane: four directions hold all of their distances, up to one scale.
-        own, theirs = (
+        ours, theirs = (
             np.linalg.norm(part[[0, 0, 1]] - part[[1, 2, 2]], axis=1) for part in (start[1:], made.centroids[level])
         )
-        np.testing.assert_allclose(own / theirs, own[0] / theirs[0], rtol=1e-4)
+        np.testing.assert_allclose(ours / theirs, ours[0] / theirs[0], rtol=1e-4)
 
 
 def test_directions_are_those_of_the_items_of_the_train_span():
@@ -150,8 +153,8 @@ def test_directions_are_those_of_the_items_of_the_train_span():
     centroids = np.array([[[0, 1, 0], [0, -1, 0], [3, 0, 0]]], np.float32)
     train = np.arange(161) < 101  # One item of the third code.
     made = VisualFeatures(codes, centroids, np.zeros([161, 0], np.float32), train)
-    found = made.centroids_in(1)[0, :, 0]
-    assert abs(found[0] - found[1]) > 10 * abs(found[0] + found[1] - 2 * found[2])
+    coordinates = made.centroids_in(1)[0, :, 0]
+    assert abs(coordinates[0] - coordinates[1]) > 10 * abs(coordinates[0] + coordinates[1] - 2 * coordinates[2])
     # The centre is that of the items with a photo, however many have none.
     some = VisualFeatures(np.concatenate([codes[:101], 0 * codes]), centroids + 5, made.embeddings, np.ones(262, bool))
     of_items = some.centroids_in(3)[0][some.codes[:101, 0] - 1]
@@ -181,8 +184,8 @@ def test_simscore_is_the_largest_and_the_mean_cosine(precision):
     assert candidate.shape == (6, 0) and history.shape == (6, 2, 0)
     usual = layer.usual.numpy()
     for row in range(6):
-        own, others = made.embeddings[CANDIDATE[row]], made.embeddings[HISTORY[row]]
-        cosine = [(own @ other - usual[0]) / usual[1] for other in others if other.any() and own.any()]
+        embedding, others = made.embeddings[CANDIDATE[row]], made.embeddings[HISTORY[row]]
+        cosine = [(embedding @ other - usual[0]) / usual[1] for other in others if other.any() and embedding.any()]
         expected = [max(cosine), np.mean(cosine), 1] if cosine else [0, 0, 0]
         np.testing.assert_allclose(numbers[row], expected, rtol=1e-4, atol=1e-5)
 
@@ -203,12 +206,12 @@ def test_what_codes_say_is_the_sum_of_their_centroids():
     made = dataclasses.replace(
         visual_features(levels=2, clusters=3), in_train_span=np.array([True, True, False, False, False])
     )
-    found = made.coded(np.arange(5))
+    coded = made.coded(np.arange(5))
     for row, codes in enumerate(made.codes):
         expected = sum(made.centroids[level][code - 1] for level, code in enumerate(codes)) if codes[0] else np.zeros(6)
-        np.testing.assert_allclose(found[row], expected / (np.linalg.norm(expected) or 1), rtol=1e-5)
+        np.testing.assert_allclose(coded[row], expected / (np.linalg.norm(expected) or 1), rtol=1e-5)
     mean, _ = usual_cosine(made.coded_sample())
-    assert mean == pytest.approx(found[0] @ found[1], rel=1e-5)
+    assert mean == pytest.approx(coded[0] @ coded[1], rel=1e-5)
     layer = ClusterId(made, 4)
     assert layer.usual.numpy()[0] == pytest.approx(mean) and layer.codebook.dtype == tf.float32
 

@@ -11,9 +11,9 @@ from courier_tf.ranking import intervals
 def test_paired_gain_brackets_the_truth(sample):
     users, _, clicked, score = sample
     noise = np.random.default_rng(1).random(600)
-    found = intervals.paired_gain(users, clicked, score[None, None], noise[None, None])
-    assert found["gain"] == pytest.approx(roc_auc_score(clicked, score) - roc_auc_score(clicked, noise))
-    assert found["low"] < found["gain"] < found["high"]
+    difference = intervals.paired_gain(users, clicked, score[None, None], noise[None, None])
+    assert difference["gain"] == pytest.approx(roc_auc_score(clicked, score) - roc_auc_score(clicked, noise))
+    assert difference["low"] < difference["gain"] < difference["high"]
     same = intervals.paired_gain(users, clicked, score[None, None], score[None, None])
     assert same == {"gain": 0, "low": 0, "high": 0, "error": 0}
     assert intervals.paired_gain(users[:5], clicked[:5], score[None, None, :5], score[None, None, :5]) is None
@@ -29,9 +29,9 @@ def test_a_paired_gain_of_gauc(sample):
         aucs = [roc_auc_score(clicked[part], score[part]) for part in parts]
         return np.average(aucs, weights=[part.sum() for part in parts])
 
-    found = intervals.paired_gain(users, clicked, score[None, None], noise[None, None], figure="gauc")
-    assert found["gain"] == pytest.approx(gauc(score) - gauc(noise))
-    assert found["low"] < found["gain"] < found["high"]
+    difference = intervals.paired_gain(users, clicked, score[None, None], noise[None, None], figure="gauc")
+    assert difference["gain"] == pytest.approx(gauc(score) - gauc(noise))
+    assert difference["low"] < difference["gain"] < difference["high"]
     alone = np.arange(600)  # Each impression is of a user of its own: there is an AUC, and no GAUC.
     assert intervals.paired_gain(alone, clicked, score[None, None], noise[None, None], figure="gauc") is None
     assert set(intervals.auc_intervals(alone, clicked, score[None])) == {"auc_low", "auc_high"}
@@ -39,9 +39,9 @@ def test_a_paired_gain_of_gauc(sample):
 
 def test_one_user_and_one_start_tell_nothing_of_an_interval(sample):
     _, _, clicked, score = sample
-    one = np.zeros(600)
-    assert intervals.paired_gain(one, clicked, score[None, None], 1 - score[None, None]) is None
-    assert intervals.auc_intervals(one, clicked, score[None]) == {}
+    one_user = np.zeros(600)
+    assert intervals.paired_gain(one_user, clicked, score[None, None], 1 - score[None, None]) is None
+    assert intervals.auc_intervals(one_user, clicked, score[None]) == {}
     nobody = np.zeros(0)
     assert intervals.paired_gain(nobody, nobody, np.zeros([3, 1, 0]), np.zeros([3, 1, 0])) is None
 
@@ -51,19 +51,19 @@ def test_starts_are_averaged_and_widen_the_interval(sample):
     noise = np.random.default_rng(1).random([3, 600])
     noise[0] = 1 - score  # One start is much worse than the others.
     scores, noise = np.stack([score] * 3)[:, None], noise[:, None]
-    found = intervals.paired_gain(users, clicked, scores, noise)
-    gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, one) for one in noise[:, 0]]
-    assert found["gain"] == pytest.approx(np.mean(gains))
+    difference = intervals.paired_gain(users, clicked, scores, noise)
+    gains = [roc_auc_score(clicked, score) - roc_auc_score(clicked, baseline) for baseline in noise[:, 0]]
+    assert difference["gain"] == pytest.approx(np.mean(gains))
     # Of the starts alone, where every impression is of the same user: the interval of a mean of three.
     of_starts = intervals.paired_gain(np.zeros(600), clicked, scores, noise)
     expected = ttest_1samp(gains, 0).confidence_interval(0.95)
     assert (of_starts["low"], of_starts["high"]) == pytest.approx((expected.low, expected.high))
     assert of_starts["error"] == pytest.approx(np.std(gains, ddof=1) / np.sqrt(3))
-    assert found["error"] > of_starts["error"]
+    assert difference["error"] > of_starts["error"]
     # Both, of which each alone is narrower.
-    of_users = [intervals.paired_gain(users, clicked, scores[:1], one[None]) for one in noise]
-    own, half = found["high"] - found["gain"], expected.high - np.mean(gains)
-    assert max(half, *(one["high"] - one["gain"] for one in of_users)) < own < 1.1 * half
+    of_users = [intervals.paired_gain(users, clicked, scores[:1], baseline[None]) for baseline in noise]
+    width, half = difference["high"] - difference["gain"], expected.high - np.mean(gains)
+    assert max(half, *(user["high"] - user["gain"] for user in of_users)) < width < 1.1 * half
 
 
 def test_what_a_start_does_to_both_sides_is_no_doubt_about_the_gain(sample):
@@ -81,11 +81,13 @@ def test_rankers_of_one_repetition_are_averaged_and_count_as_one(sample):
     users, _, clicked, score = sample
     draw = np.random.default_rng(4)
     ours, theirs = score + draw.random([2, 2, 600]), draw.random([2, 1, 600])
-    aucs = [[np.mean([roc_auc_score(clicked, one) for one in part]) for part in side] for side in (ours, theirs)]
+    aucs = [[np.mean([roc_auc_score(clicked, scores) for scores in part]) for part in side] for side in (ours, theirs)]
     gains = np.subtract(*aucs)
     expected = ttest_1samp(gains, 0).confidence_interval(0.95)
-    found = intervals.paired_gain(np.zeros(600), clicked, ours, theirs)
-    assert (found["gain"], found["low"], found["high"]) == pytest.approx((np.mean(gains), expected.low, expected.high))
+    difference = intervals.paired_gain(np.zeros(600), clicked, ours, theirs)
+    assert (difference["gain"], difference["low"], difference["high"]) == pytest.approx(
+        (np.mean(gains), expected.low, expected.high)
+    )
 
 
 def test_weighted_auc_equals_repeated_rows(sample):
@@ -103,7 +105,7 @@ def test_intervals_are_those_of_users_drawn_anew(sample):
     """Against a bootstrap that copies rows, and a GAUC by a loop over users; of the starts, the interval of a mean."""
     users, _, clicked, score = sample
     scores = np.stack([score, np.round(score + 0.2 * np.random.default_rng(3).random(600), 1)])
-    found = intervals.auc_intervals(users, clicked, scores, draws=400)
+    ends = intervals.auc_intervals(users, clicked, scores, draws=400)
 
     def auc(clicked, score):
         above = score[clicked == 1][:, None] - score[clicked == 0]
@@ -128,6 +130,6 @@ def test_intervals_are_those_of_users_drawn_anew(sample):
             value + np.hypot(end - value, way) * (1 if end > value else -1)
             for end in np.percentile(values, [2.5, 97.5])
         )
-        assert found[f"{name}_low"] == pytest.approx(low, abs=0.2 * (high - low))
-        assert found[f"{name}_high"] == pytest.approx(high, abs=0.2 * (high - low))
+        assert ends[f"{name}_low"] == pytest.approx(low, abs=0.2 * (high - low))
+        assert ends[f"{name}_high"] == pytest.approx(high, abs=0.2 * (high - low))
     assert intervals.auc_intervals(users[:5], clicked[:5], scores[:, :5]) == {}

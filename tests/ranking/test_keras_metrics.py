@@ -29,24 +29,24 @@ def test_evaluate_equals_the_offline_functions(replicas, two_replicas):
         ranker.compile()
     data = tf.data.Dataset.from_tensor_slices(batch).batch(20)  # The last batch is smaller.
     for _ in range(2):  # Of the second time the rows of the first are no part.
-        found = ranker.evaluate(data, return_dict=True, verbose=0)
+        results = ranker.evaluate(data, return_dict=True, verbose=0)
     arrays = {name: value.numpy() for name, value in batch.items()}
-    # In the graph's own last bit, which breaks ties; in the order in which the replicas came.
-    own = [np.concatenate(part) for part in zip(*ranker.ranking_metrics.batches, strict=True)]
-    np.testing.assert_allclose(np.sort(own[3]), np.sort(ranker(batch)), atol=1e-6)
-    np.testing.assert_array_equal(np.sort(own[1]), np.sort(arrays["page_view_id"]))
+    # In the last bit of the graph, which breaks ties; in the order in which the replicas came.
+    kept_rows = [np.concatenate(part) for part in zip(*ranker.ranking_metrics.batches, strict=True)]
+    np.testing.assert_allclose(np.sort(kept_rows[3]), np.sort(ranker(batch)), atol=1e-6)
+    np.testing.assert_array_equal(np.sort(kept_rows[1]), np.sort(arrays["page_view_id"]))
     if replicas == 1:  # Row by row.
-        for found_part, name in zip(own, ("user_id", "page_view_id", "clicked"), strict=False):
+        for found_part, name in zip(kept_rows, ("user_id", "page_view_id", "clicked"), strict=False):
             np.testing.assert_array_equal(found_part, arrays[name])
-        np.testing.assert_allclose(own[3], ranker(batch), atol=1e-6)
-    clicked, probability = own[2:]
-    assert found["auc"] == pytest.approx(roc_auc_score(clicked, probability))
-    assert found["logloss"] == pytest.approx(log_loss(clicked, probability), rel=1e-5)
-    assert found["loss"] == pytest.approx(found["logloss"], rel=1e-4)
-    expected = metrics.evaluate(*own)
-    assert found["impressions"] == ROWS and set(expected) | {"loss"} == set(found)
+        np.testing.assert_allclose(kept_rows[3], ranker(batch), atol=1e-6)
+    clicked, probability = kept_rows[2:]
+    assert results["auc"] == pytest.approx(roc_auc_score(clicked, probability))
+    assert results["logloss"] == pytest.approx(log_loss(clicked, probability), rel=1e-5)
+    assert results["loss"] == pytest.approx(results["logloss"], rel=1e-4)
+    expected = metrics.evaluate(*kept_rows)
+    assert results["impressions"] == ROWS and set(expected) | {"loss"} == set(results)
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-5), name
+        assert results[name] == pytest.approx(value, rel=1e-5), name
 
 
 def test_its_names_are_those_of_what_evaluate_returns():
@@ -58,10 +58,10 @@ def test_its_names_are_those_of_what_evaluate_returns():
     assert len(named) > 5 and all(isinstance(value, float) for value in named.values())
 
 
-@pytest.mark.parametrize("own", ["loss", "metrics", "loss_weights"])
-def test_another_loss_or_metric_is_refused_and_not_left_out_silently(own):
-    with pytest.raises(ValueError, match=f"compile it without {own}"):
-        new_ranker(plan()).compile(tf.keras.optimizers.Adam(), **{own: ["mse"]})
+@pytest.mark.parametrize("argument", ["loss", "metrics", "loss_weights"])
+def test_another_loss_or_metric_is_refused_and_not_left_out_silently(argument):
+    with pytest.raises(ValueError, match=f"compile it without {argument}"):
+        new_ranker(plan()).compile(tf.keras.optimizers.Adam(), **{argument: ["mse"]})
 
 
 def test_fit_reports_them_for_its_validation_data():
@@ -76,5 +76,5 @@ def test_fit_reports_them_for_its_validation_data():
 
 
 def test_nothing_seen_is_not_a_number():
-    found = RankingMetrics().result()
-    assert found["impressions"] == 0 and np.isnan(found["auc"]) and np.isnan(found["calibration_error"])
+    results = RankingMetrics().result()
+    assert results["impressions"] == 0 and np.isnan(results["auc"]) and np.isnan(results["calibration_error"])

@@ -17,9 +17,9 @@ def test_gauc_equals_a_loop_over_users(sample):
             total += rows.sum() * roc_auc_score(clicked[rows], score[rows])
         else:
             skipped += rows.sum()
-    found, share = metrics.gauc(users, clicked, score)
+    value, share = metrics.gauc(users, clicked, score)
     assert skipped >= 5
-    assert found == pytest.approx(total / (600 - skipped)) and share == pytest.approx(skipped / 600)
+    assert value == pytest.approx(total / (600 - skipped)) and share == pytest.approx(skipped / 600)
 
 
 def test_ndcg_equals_a_loop_with_ties_against_the_ranker(sample):
@@ -50,10 +50,10 @@ def test_ndcg_without_ties_is_that_of_scikit_learn():
 
 def test_evaluate_agrees_with_scikit_learn(sample):
     users, views, clicked, score = sample
-    found = metrics.evaluate(users, views, clicked, score)
-    assert found["auc"] == pytest.approx(roc_auc_score(clicked, score))
-    assert found["logloss"] == pytest.approx(log_loss(clicked, np.clip(score, 1e-7, 1 - 1e-7)))
-    assert found["impressions"] == 600 and found["positives"] == clicked.sum()
+    results = metrics.evaluate(users, views, clicked, score)
+    assert results["auc"] == pytest.approx(roc_auc_score(clicked, score))
+    assert results["logloss"] == pytest.approx(log_loss(clicked, np.clip(score, 1e-7, 1 - 1e-7)))
+    assert results["impressions"] == 600 and results["positives"] == clicked.sum()
 
 
 def test_normalised_entropy_is_the_log_loss_over_that_of_the_share_of_clicks(sample):
@@ -98,9 +98,9 @@ def test_undefined_metrics_are_none(sample):
 def test_slices_are_measured_on_their_own_rows(sample):
     users, views, clicked, score = sample
     rows = users < 20
-    found = metrics.evaluate_slices(users, views, clicked, score, {"some": rows})
-    assert found["slices"]["some"]["auc"] == pytest.approx(roc_auc_score(clicked[rows], score[rows]))
-    assert found["auc"] == pytest.approx(roc_auc_score(clicked, score))
+    results = metrics.evaluate_slices(users, views, clicked, score, {"some": rows})
+    assert results["slices"]["some"]["auc"] == pytest.approx(roc_auc_score(clicked[rows], score[rows]))
+    assert results["auc"] == pytest.approx(roc_auc_score(clicked, score))
 
 
 def test_mean_of_results():

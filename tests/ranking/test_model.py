@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.lookups import look_up, shown_ids
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import FORMAT, load_ranker, new_ranker, save_ranker
 from courier_tf.training import precision_policy
@@ -32,8 +33,8 @@ def test_columns_may_have_any_name():
     """As in the exports of shops; TensorFlow itself takes few characters in a name."""
     names = ["Product Type", "Größe (EN): a/b"]
     columns = {name: np.array([b"x", b"y", b"x", b"y"], object) for name in ("category", *names)}
-    own = Catalogue.of(items(columns=columns), ["category", *names], NOW)
-    ranker = new_ranker(plan("cluster_id", own=own))
+    made = Catalogue.of(items(columns=columns), ["category", *names], NOW)
+    ranker = new_ranker(plan("cluster_id", with_catalogue=made))
     ranker.compile(tf.keras.optimizers.Adam(0.01))
     ranker.fit(tf.data.Dataset.from_tensors(features(np.random.default_rng(0))), verbose=0)
     assert int(ranker.steps) == 1
@@ -90,9 +91,9 @@ def test_two_replicas_train_like_one(two_replicas):
         weights.append((loss[0], before, [w.numpy() for w in ranker.trainable_variables]))
         assert int(ranker.steps.numpy()) == 3
     assert weights[0][0] == pytest.approx(weights[1][0], rel=1e-5)
-    for start, one, other in zip(weights[0][1], weights[0][2], weights[1][2], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-        assert start.shape == one.shape
+    for start, weight, other in zip(weights[0][1], weights[0][2], weights[1][2], strict=True):
+        np.testing.assert_allclose(weight, other, atol=1e-5)
+        assert start.shape == weight.shape
     assert max(np.abs(a - b).max() for a, b in zip(weights[0][1], weights[0][2], strict=True)) > 1e-3
 
 
@@ -100,12 +101,17 @@ def test_what_training_hides_depends_on_seed_and_step_alone():
     """So an interrupted training goes on as it would have."""
     batch, made = features(np.random.default_rng(4), 200), plan()
     first, again, other = new_ranker(made, seed=1), new_ranker(made, seed=1), new_ranker(made, seed=2)
-    drawn = [ranker._kept(tf.constant(200)).numpy() for ranker in (first, again, other)]
+
+    def shown(ranker):
+        rate = ranker.architecture.unknown_rate
+        return shown_ids(tf.constant(200), rate, ranker.seed, ranker.steps.read_value()).numpy()
+
+    drawn = [shown(ranker) for ranker in (first, again, other)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert (drawn[0] != drawn[2]).any() and (drawn[0][0] != drawn[0][1]).any()
-    assert all(0.05 < 1 - kept.mean() < 0.3 for kept in drawn[0])
+    assert all(0.05 < 1 - of_id.mean() < 0.3 for of_id in drawn[0])
     first.steps.assign_add(1)
-    assert (first._kept(tf.constant(200)).numpy() != drawn[0]).any()
+    assert (shown(first) != drawn[0]).any()
     assert not np.allclose(first(batch, training=True), first(batch, training=False), atol=1e-7)
 
 
@@ -113,21 +119,23 @@ def test_what_training_hides_depends_on_seed_and_step_alone():
 def test_whom_training_hides_is_unknown(table, place):
     """Its own embedding counts for nothing; all else, the item's category among it, counts as before."""
     ranker, batch = new_ranker(plan("cluster_id")), features(np.random.default_rng(4), 50)
-    own = {"user": ranker.user_embedding, "item": ranker.embeddings[ranker.item_place]}[table]
+    embedding = {"user": ranker.user_embedding, "item": ranker.embeddings[ranker.item_column]}[table]
     batch = {**batch, "history_item_ids": tf.zeros([50, 0], tf.string)}
     keep = np.ones([2, 50], int)
     keep[place, :20] = 0
 
     def logits():
         pairs = {**batch, "item_id": batch["item_id"][:, None]}
-        return ranker._logit_and_norm(pairs, tf.constant(keep, tf.int32))[0].numpy()[:, 0]
+        return ranker._scores(pairs, tf.constant(keep, tf.int32))[0].numpy()[:, 0]
 
     before = logits()
-    own.embeddings.assign_add(np.arange(own.input_dim)[:, None] * np.ones([1, own.output_dim], np.float32))
+    embedding.embeddings.assign_add(
+        np.arange(embedding.input_dim)[:, None] * np.ones([1, embedding.output_dim], np.float32)
+    )
     changed = np.abs(logits() - before) > 1e-6
     assert not changed[:20].any() and changed[20:].any()
-    ranker.embeddings[ranker.category_place].embeddings.assign_add(
-        tf.random.normal([ranker.embeddings[ranker.category_place].input_dim, own.output_dim])
+    ranker.embeddings[ranker.category_column].embeddings.assign_add(
+        tf.random.normal([ranker.embeddings[ranker.category_column].input_dim, embedding.output_dim])
     )
     assert (np.abs(logits() - before) > 1e-6)[:20].any()
 
@@ -151,16 +159,16 @@ def test_pairs_with_and_without_a_history_are_scored_in_their_order(mode):
 def test_many_candidates_per_user_equal_the_pairs(precision):
     """Up to the rounding of the compute dtype; padding, unknown ids and empty histories among them."""
     rng, candidates = np.random.default_rng(4), 7
-    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, of=visual_features(levels=2)))
+    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, visual=visual_features(levels=2)))
     for weight in ranker.trainable_weights:  # Gates among them.
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
     batch = features(rng, 5)
     items_of_row = rng.choice([b"a", b"b", b"c", b"d", b"unknown", b""], [5, candidates]).astype(object)
-    found = ranker.rank({**batch, "item_id": tf.constant(items_of_row)})
+    probability = ranker.rank({**batch, "item_id": tf.constant(items_of_row)})
     pairs = {name: tf.repeat(batch[name], candidates, axis=0) for name in ("user_id", "history_item_ids")}
     expected = ranker({**pairs, "item_id": tf.constant(items_of_row.ravel())}, training=False)
     tolerance = {"float32": 1e-6, "mixed_float16": 5e-3, "mixed_bfloat16": 4e-2}[precision]
-    np.testing.assert_allclose(found.numpy().ravel(), expected, atol=tolerance)
+    np.testing.assert_allclose(probability.numpy().ravel(), expected, atol=tolerance)
     assert np.ptp(expected) > 0.1
     assert ranker.rank({**batch, "item_id": tf.zeros([5, 0], tf.string)}).shape == (5, 0)
 
@@ -175,7 +183,7 @@ def test_more_padding_changes_nothing(mode):
 
 @pytest.mark.parametrize("mode", [(), ("cluster_id", "simscore", "vector")], ids=["none", "all"])
 def test_saved_ranker_gives_the_same(tmp_path, mode):
-    made = plan(*mode, cross_layers=2, of=visual_features(levels=2))
+    made = plan(*mode, cross_layers=2, visual=visual_features(levels=2))
     ranker = new_ranker(made)
     for weight in ranker.trainable_weights:  # What is measured from the visual features is not trained.
         weight.assign_add(tf.random.normal(weight.shape, stddev=0.1))
@@ -191,7 +199,7 @@ def test_saved_ranker_gives_the_same(tmp_path, mode):
 
 
 def test_a_saved_ranker_with_hashed_ids_gives_the_same(tmp_path):
-    made = plan("cluster_id", own=catalogue(buckets=5), users=np.array([], object), user_buckets=5)
+    made = plan("cluster_id", with_catalogue=catalogue(buckets=5), users=np.array([], object), user_buckets=5)
     ranker, batch = new_ranker(made), features(np.random.default_rng(3))
     save_ranker(ranker, made, tmp_path)
     np.testing.assert_allclose(load_ranker(tmp_path)(batch), ranker(batch), atol=1e-6)
@@ -222,21 +230,19 @@ def test_a_cold_item_has_no_embedding_of_its_own_but_its_visual_features():
     assert score(ranker, b"unknown", history=[b"unknown"]) != score(ranker, b"unknown too", history=[b"unknown"])
 
 
-def test_numbers_equal_a_loop():
+def test_repeat_statistics_equal_a_loop():
     """[stands, share, root] of the item itself, of the product and, without stands, of the category; the length."""
     product = {b"a": b"p", b"b": b"p", b"c": b"", b"d": b"q"}
     category = {b"a": b"x", b"b": b"y", b"c": b"x"}  # That of d is not known to the train span.
     ranker = new_ranker(plan())
     rows = list(itertools.product([*product, b"unknown"], [(b"a", b"c", b"unknown"), (b"d", b"b", b""), (b"",) * 3]))
     batch = {
+        "user_id": tf.fill([len(rows)], "u1"),
         "item_id": tf.constant([[row[0]] for row in rows]),
         "history_item_ids": tf.constant([row[1] for row in rows]),
     }
-    mask = batch["history_item_ids"] != ""
-    found = ranker._numbers(
-        batch, ranker.lookup(batch["item_id"]), ranker.lookup(batch["history_item_ids"]), mask
-    ).numpy()[:, 0]
-    for (item, history), numbers in zip(rows, found, strict=True):
+    statistics = ranker._repeat_statistics(batch, look_up(batch, ranker.lookup, ranker.user_codes)).numpy()[:, 0]
+    for (item, history), of_pair in zip(rows, statistics, strict=True):
         seen = [other for other in history if other]
         same = [
             [other == item for other in seen],
@@ -245,4 +251,4 @@ def test_numbers_equal_a_loop():
         ]
         shares = [np.mean(values) if seen else 0.0 for values in same]
         expected = [shares[0] > 0, shares[1] > 0, *shares, *np.sqrt(shares), np.log1p(len(seen)), bool(seen)]
-        np.testing.assert_allclose(numbers, expected, rtol=1e-6)
+        np.testing.assert_allclose(of_pair, expected, rtol=1e-6)

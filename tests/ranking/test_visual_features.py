@@ -39,10 +39,10 @@ def test_visual_features_stand_in_the_rows_of_the_catalogue(tmp_path):
     cluster, embed = stages(tmp_path)
     ids = np.array([b"a", b"b", b"new", b"none"], object)
     train = np.array([True, False, False, True])
-    found = VisualFeatures.read(cluster, embed, ids, train)
-    np.testing.assert_array_equal(found.codes, [[1, 4], [2, 1], [0, 0], [0, 0], [0, 0]])
-    np.testing.assert_allclose(found.embeddings, [[1, 0], [0.6, 0.8], [0, 0], [0, 0], [0, 0]], rtol=1e-6)
-    np.testing.assert_array_equal(found.in_train_span, [True, False, False, True, False])
-    assert found.clusters == 5
-    np.testing.assert_array_equal(found.centroids[1, 0], [10, 11])
+    visual = VisualFeatures.read(cluster, embed, ids, train)
+    np.testing.assert_array_equal(visual.codes, [[1, 4], [2, 1], [0, 0], [0, 0], [0, 0]])
+    np.testing.assert_allclose(visual.embeddings, [[1, 0], [0.6, 0.8], [0, 0], [0, 0], [0, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(visual.in_train_span, [True, False, False, True, False])
+    assert visual.clusters == 5
+    np.testing.assert_array_equal(visual.centroids[1, 0], [10, 11])
     assert VisualFeatures.read(cluster, None, ids, train).embeddings.shape == (5, 0)

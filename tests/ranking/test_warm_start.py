@@ -1,4 +1,4 @@
-"""What a new ranker takes over from a former one, and what it must not."""
+"""What a new ranker takes over from a previous one, and what it must not."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.ranker_files import new_ranker
 from courier_tf.ranking.visual_features import VisualFeatures
-from courier_tf.ranking.warm_start import rows_in_common, take_over
+from courier_tf.ranking.warm_start import rows_in_common, warm_start
 from tests.ranking.shop import NOW, catalogue, features, items, plan, visual_features
 
 
@@ -50,21 +50,27 @@ def with_one_more(old: VisualFeatures) -> VisualFeatures:
 def test_what_is_known_of_old_ids_stays_whatever_row_they_have_now(mode, cross_layers):
     old_plan = plan(*mode, cross_layers=cross_layers)
     users = np.array([b"u0", b"u1", b"u2"], object)
-    made = plan(*mode, own=shuffled(), users=users, of=with_one_more(visual_features()), cross_layers=cross_layers)
-    former, ranker = ranker_of(old_plan, 0), ranker_of(made)
-    take_over(ranker, made, former, old_plan, transferable=True)
+    made = plan(
+        *mode,
+        with_catalogue=shuffled(),
+        users=users,
+        visual=with_one_more(visual_features()),
+        cross_layers=cross_layers,
+    )
+    previous, ranker = ranker_of(old_plan, 0), ranker_of(made)
+    warm_start(ranker, made, previous, old_plan, transferable=True)
     for feature in ranker.image.features:  # Measured from the visual features, of which there is one more now.
         for weight, source in zip(
             feature.non_trainable_weights,
-            former.image.features[ranker.image.features.index(feature)].non_trainable_weights,
+            previous.image.features[ranker.image.features.index(feature)].non_trainable_weights,
             strict=True,
         ):
             weight.assign(source)
     batch = features(np.random.default_rng(0), 64)
-    np.testing.assert_allclose(ranker(batch), former(batch), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(ranker(batch), previous(batch), rtol=1e-4, atol=1e-6)
     # A new user and a new item start as the unknown ones did.
     asked = {"user_id": tf.constant([b"u0"]), "item_id": tf.constant([b"a"]), "history_item_ids": tf.constant([[b"b"]])}
-    np.testing.assert_allclose(ranker(asked), former({**asked, "user_id": tf.constant([b"?"])}), rtol=1e-4)
+    np.testing.assert_allclose(ranker(asked), previous({**asked, "user_id": tf.constant([b"?"])}), rtol=1e-4)
     assert rows_in_common(made, old_plan) == {"users": 2, "item": 2, "column/category": 2}
 
 
@@ -74,14 +80,14 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
         plan(cross_layers=cross_layers),
         plan("cluster_id", "vector", "simscore", cross_layers=cross_layers),
     )
-    former, ranker = ranker_of(old_plan, 0), ranker_of(made)
-    take_over(ranker, made, former, old_plan, transferable=True)
+    previous, ranker = ranker_of(old_plan, 0), ranker_of(made)
+    warm_start(ranker, made, previous, old_plan, transferable=True)
     batch = features(np.random.default_rng(0), 64)
-    np.testing.assert_allclose(ranker(batch), former(batch), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(ranker(batch), previous(batch), rtol=1e-4, atol=1e-6)
     with tf.GradientTape() as tape:
         loss = ranker.compute_loss(batch)
     gradient = tape.gradient(loss, ranker.mlp.layers[0].kernel).numpy()
-    width = ranker.mlp.layers[0].kernel.shape[0] - former.mlp.layers[0].kernel.shape[0]
+    width = ranker.mlp.layers[0].kernel.shape[0] - previous.mlp.layers[0].kernel.shape[0]
     new = ~ranker.mlp.layers[0].kernel.numpy().any(axis=1)
     assert width == 3 * 2 * 4 + 4 + 3 == new.sum(), "the weights of new inputs, and no others, are 0"
     # Of the four directions of an ID's embedding so few centroids fill one; each stands in three places.
@@ -90,21 +96,21 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
 
 def test_image_features_with_another_meaning_start_anew():
     made = plan("cluster_id")
-    former, ranker, none = ranker_of(made, 0), ranker_of(made), ranker_of(plan())
+    previous, ranker, none = ranker_of(made, 0), ranker_of(made), ranker_of(plan())
     table = ranker.image.features[0].tables[0].embeddings.numpy()
-    former.image.gate.switch.assign(-tf.ones_like(former.image.gate.switch))
-    take_over(ranker, made, former, made, transferable=False)
+    previous.image.gate.switch.assign(-tf.ones_like(previous.image.gate.switch))
+    warm_start(ranker, made, previous, made, transferable=False)
     np.testing.assert_array_equal(ranker.image.features[0].tables[0].embeddings, table)
     np.testing.assert_allclose(ranker.image.gate.values(), 1 / (1 + np.exp(-2)), rtol=1e-5)
     known = 2 * 4  # Of an item: its own and its category's embedding.
     assert not ranker.attention.of_item.kernel.numpy()[known:].any()
-    np.testing.assert_array_equal(ranker.attention.of_item.kernel[:known], former.attention.of_item.kernel[:known])
+    np.testing.assert_array_equal(ranker.attention.of_item.kernel[:known], previous.attention.of_item.kernel[:known])
     assert none.attention.of_item.kernel.shape[0] == known
 
 
 def test_hashed_ids_are_taken_over_only_among_as_many_buckets():
     def hashed(buckets):
-        return plan(own=catalogue(buckets=buckets), users=np.array([], object), user_buckets=buckets)
+        return plan(with_catalogue=catalogue(buckets=buckets), users=np.array([], object), user_buckets=buckets)
 
     assert rows_in_common(hashed(5), hashed(5)) == {"users": 5, "item": 5, "column/category": 2}
     assert rows_in_common(hashed(5), hashed(6)) == {"users": 0, "item": 0, "column/category": 2}
@@ -112,14 +118,14 @@ def test_hashed_ids_are_taken_over_only_among_as_many_buckets():
 
 
 def test_what_does_not_fit_is_refused():
-    ranker, former = ranker_of(plan("cluster_id")), ranker_of(plan("vector"))
+    ranker, previous = ranker_of(plan("cluster_id")), ranker_of(plan("vector"))
     with pytest.raises(RankingError, match="cannot start from one with"):
-        take_over(ranker, plan("cluster_id"), former, plan("vector"), transferable=True)
+        warm_start(ranker, plan("cluster_id"), previous, plan("vector"), transferable=True)
     with pytest.raises(RankingError, match="rank_dim=4.*rank_dim=3"):
-        take_over(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), transferable=True)
+        warm_start(ranker, plan("cluster_id"), ranker_of(plan(dim=3)), plan(dim=3), transferable=True)
     bare = plan("cluster_id", gated=False)
     with pytest.raises(
         RankingError, match="rank_category_gate=True cannot start from one with rank_category_gate=False"
     ):
-        take_over(ranker, plan("cluster_id"), ranker_of(bare), bare, transferable=True)
-    take_over(ranker, plan("cluster_id"), ranker_of(plan(gated=False)), plan(gated=False), transferable=True)
+        warm_start(ranker, plan("cluster_id"), ranker_of(bare), bare, transferable=True)
+    warm_start(ranker, plan("cluster_id"), ranker_of(plan(gated=False)), plan(gated=False), transferable=True)

@@ -24,7 +24,7 @@ class TorchRanker(nn.Module):
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         lookup, dim = ranker.lookup, ranker.architecture.dim
-        self.item, self.category = ranker.item_place, ranker.category_place
+        self.item, self.category = ranker.item_column, ranker.category_column
         self.unknown_rate, self.decay = ranker.architecture.unknown_rate, ranker.architecture.decay
         for name, table in (("codes", lookup.codes), ("repeats", lookup.repeats), ("clusters", ranker.image.codes)):
             self.register_buffer(name, torch.from_numpy(table.numpy()).long())

@@ -1,0 +1,126 @@
+"""An image feature of one's own: one class, and the rest of the product takes it."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.chain import Chain
+from courier_tf.exporting.promotion import promote
+from courier_tf.ranking.comparison import start_directory
+from courier_tf.ranking.fit import predict
+from courier_tf.ranking.image_features import IMAGE_FEATURES, ImageFeature, ImageSignals, ItemVisuals, register
+from courier_tf.ranking.ranker_files import load_plan, load_ranker
+from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.settings import PromotionSettings
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.stages import RANK
+from serving.client.client import CourierClient
+from serving.local.local_server import LocalServer
+from tests.chain.conftest import finished  # noqa: F401  # A fixture.
+
+OWN = "weighed_sum"
+MODES = ("none", OWN, f"{OWN}_permuted")
+HARMFUL = (3.0,)  # A learning rate at which every pass does harm: a ranker that starts from another stays as it began.
+
+
+class WeighedSum(ImageFeature):
+    """A trained weight for each number of an embedding and for each code; their sum for candidates and histories."""
+
+    needs_codes = True
+    needs_embeddings = True
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
+        self.centre = self.add_constant("centre", visual.embedding_sample().mean(axis=0))
+        self.weights_of_numbers = self.add_weight("of_numbers", [visual.embeddings.shape[1]], initializer="ones")
+        self.weights_of_codes = self.add_weight("of_codes", [visual.clusters + 1], initializer="random_normal")
+
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        ours, theirs = self._sum(candidate), self._sum(history)
+        total = tf.reduce_sum(tf.where(mask[..., None], theirs, tf.zeros_like(theirs)), axis=1, keepdims=True)
+        return ImageSignals(ours, theirs, ours * total)
+
+    def _sum(self, items: ItemVisuals) -> tf.Tensor:
+        numbers = tf.reduce_sum((items.embeddings - self.centre) * self.weights_of_numbers, axis=-1, keepdims=True)
+        return numbers + tf.gather(self.weights_of_codes, items.codes[..., :1])
+
+
+@pytest.fixture(scope="module")
+def registered():
+    register(OWN)(WeighedSum)
+    yield
+    del IMAGE_FEATURES[OWN]
+
+
+def ranked(workdir: Path, finished: Chain, **rank: Any) -> Chain:  # noqa: F811
+    """A workdir with the stages before the rankers, and rankers that were trained with these settings."""
+    shutil.copytree(finished.workdir, workdir, ignore=shutil.ignore_patterns("rank", "models", "serving"))
+    settings = dataclasses.replace(finished.settings.rank, rank_starts=1, **rank)
+    chain = Chain(workdir, dataclasses.replace(finished.settings, rank=settings))
+    chain.write_settings()
+    chain.rank()
+    return chain
+
+
+@pytest.fixture(scope="module")
+def first(registered, finished, tmp_path_factory):  # noqa: F811
+    """Rankers that start from those of the day before, which do not know the feature."""
+    chain = finished[1]
+    start = {"rank_init": str(chain.directory(RANK))}
+    return ranked(tmp_path_factory.mktemp("own") / "first", chain, rank_modes=MODES, **start)
+
+
+def valid(chain: Chain, mode: str) -> np.ndarray:
+    """[starts, N] predictions on the valid span."""
+    return np.load(chain.directory(RANK) / mode / "valid.npy")
+
+
+def test_it_is_trained_saved_and_measured_beside_a_control(first):
+    facts = artefacts.read(first.directory(RANK), RANK).facts
+    assert facts.modes == MODES and set(facts.gain_over_none) == set(MODES) - {"none"}
+    assert all(0 < gate < 1 for gate in facts.category_gates[OWN].values()) and len(facts.category_gates[OWN]) > 1
+    directories = {mode: start_directory(first.directory(RANK), mode, 0) for mode in MODES[1:]}
+    ranker = load_ranker(directories[OWN])
+    (feature,) = ranker.image.features
+    assert isinstance(feature, WeighedSum) and np.ptp(feature.weights_of_numbers) > 0, "its weights were trained"
+    again = predict(ranker, first.directory("ingest"), "valid", first.settings.rank.rank_history_length)
+    np.testing.assert_allclose(again, valid(first, OWN)[0], atol=1e-6)
+    own, control = (load_plan(directory).visual for directory in directories.values())
+    assert (own.codes != control.codes).any() and (own.embeddings != control.embeddings).any()
+    np.testing.assert_allclose(np.sort(own.embeddings, axis=0), np.sort(control.embeddings, axis=0))
+
+
+def test_the_next_day_starts_from_it_where_its_weights_keep_their_meaning(first, finished, tmp_path, monkeypatch):  # noqa: F811
+    start = {"rank_init": str(first.directory(RANK)), "rank_learning_rates": HARMFUL, "rank_modes": MODES}
+    second = ranked(tmp_path / "second", finished[1], **start)
+    np.testing.assert_allclose(valid(second, OWN), valid(first, OWN), atol=1e-5)
+    permuted = f"{OWN}_permuted"
+    assert np.abs(valid(second, permuted) - valid(first, permuted)).max() > 1e-4, "a control starts anew"
+    # The same with embeddings of another encoder: what it needs is no longer the same.
+    monkeypatch.setattr(WeighedSum, "is_transferable", classmethod(lambda cls, previous, current: False))
+    anew = ranked(tmp_path / "anew", finished[1], **{**start, "rank_modes": ("none", OWN)})
+    np.testing.assert_allclose(valid(anew, "none"), valid(first, "none"), atol=1e-5)
+    assert np.abs(valid(anew, OWN) - valid(first, OWN)).max() > 1e-4
+
+
+def test_it_is_exported_checked_and_served(first):
+    first.export()
+    promote(first.workdir, PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0))
+    ranker = load_ranker(start_directory(first.directory(RANK), OWN, 0))
+    candidates = [item.decode() for item in load_plan(start_directory(first.directory(RANK), OWN, 0)).catalogue.ids[:5]]
+    pairs = {
+        "user_id": tf.fill([5], "somebody"),
+        "history_item_ids": tf.constant([candidates[:2]] * 5),
+        "item_id": tf.constant(candidates),
+    }
+    with (
+        LocalServer(first.workdir / "serving", first.workdir / "models", warm_up=False) as server,
+        CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client,
+    ):
+        answer = client.rank("somebody", candidates[:2], candidates)
+    np.testing.assert_allclose(answer.probability, ranker(pairs), atol=1e-6)
