@@ -34,8 +34,10 @@ def require_known_names(settings: Settings) -> None:
         SettingsError: names the setting, the value and what is known.
     """
     from courier_tf.pretrain.objectives.registry import require_objective
+    from courier_tf.ranking.image_features import require_known
 
     require_objective(settings.pretrain)
+    require_known(settings.rank.rank_modes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +72,9 @@ class Chain:
         """Writes the resolved settings into the workdir.
 
         Raises:
-            SettingsError: a rank mode names an image feature that does not exist. The rank stage runs hours later.
+            SettingsError: a name in the settings stands for nothing. The stage would find out hours later.
         """
-        from courier_tf.ranking.image_features import require_known
-
-        require_known(self.settings.rank.rank_modes)
+        require_known_names(self.settings)
         self.workdir.mkdir(parents=True, exist_ok=True)
         write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
 
@@ -90,10 +90,9 @@ class Chain:
             What stands in `metrics.json`.
 
         Raises:
-            SettingsError: a name in the settings is unknown, or what a stage is to start from does not exist. Without
-                this check the stage would find out hours later.
+            SettingsError: a name in the settings stands for nothing, or what a stage is to start from does not exist.
+                The stage would find out hours later.
         """
-        require_known_names(self.settings)
         self._require_starts()
         self.write_settings()
         self.ingest(raw)
@@ -134,6 +133,8 @@ class Chain:
         self._require_starts()
         settings, seed = self.settings.pretrain, self.settings.seed
         ingested = artefacts.read(self.directory(INGEST), INGEST)
+        if self._has_notebook_encoder(ingested):
+            return
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}
         previous = self._previous(PRETRAIN, self.settings.previous.encoder(), ingested.facts)
         if previous:
@@ -152,6 +153,19 @@ class Chain:
             made_by,
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
+
+    def _has_notebook_encoder(self, ingested: artefacts.Artefact[IngestFacts]) -> bool:
+        """Whether the workdir holds an encoder from a notebook, which pre-training must not replace.
+
+        Raises:
+            ArtefactError: it does, but the encoder was trained on another ingest, or is damaged.
+        """
+        directory = self.directory(PRETRAIN)
+        if PRETRAIN in self.force or not artefacts.comes_from_notebook(directory):
+            return False
+        artefacts.require_input(artefacts.read(directory, PRETRAIN), INGEST, ingested.fingerprint)
+        LOG.info("[%s] keeps the encoder in %s, which comes from a notebook (--force pretrain trains one)", PRETRAIN, directory)
+        return True
 
     def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> Path:
         """Supervised pre-training. Settings of the objective do not touch it: all objectives share one encoder."""
@@ -280,8 +294,9 @@ class Chain:
 
         ingested, ranked = self._ingested_and(RANK)
         clustered = artefacts.read(self.directory(CLUSTER), CLUSTER)
-        encoders = {str(PRETRAIN): artefacts.read(self.directory(PRETRAIN), PRETRAIN)}
-        if not (self.settings.pretrain.init or self.settings.previous.encoder()):
+        trained = artefacts.read(self.directory(PRETRAIN), PRETRAIN)
+        encoders = {str(PRETRAIN): trained}
+        if SUPERVISED in trained.made_by.inputs:
             encoders[str(SUPERVISED)] = artefacts.read(self.directory(SUPERVISED), SUPERVISED)
         artefacts.require_input(ranked, CLUSTER, clustered.fingerprint)
         artefacts.require_encoder(clustered, encoders[PRETRAIN])

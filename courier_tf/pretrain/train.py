@@ -68,7 +68,7 @@ def pretrain_supervised(
             "supervised_batch_size",
         )
         model = fit(draft.path, settings, seed, None, build, batches, budget, known.sample())
-        draft.facts = dataclasses.replace(_finish(model.encoder, known, draft.path), columns=sizes)
+        draft.facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), columns=sizes)
 
 
 def pretrain(
@@ -97,10 +97,10 @@ def pretrain(
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
         if settings.objective == NO_TRAINING:
             with precision_policy(settings.precision):
-                draft.facts = _finish(new_encoder(settings, start), known, draft.path)
+                draft.facts = write_encoder(new_encoder(settings, start), known, draft.path)
         else:
             model = _learn(known, start, draft.path, settings, seed)
-            draft.facts = _finish(model.encoder, known, draft.path, model.objective)
+            draft.facts = write_encoder(model.encoder, known, draft.path, model.objective)
 
 
 def _learn(known: TrainingData, start: Path, partial: Path, settings: PretrainSettings, seed: int) -> CourierModel:
@@ -158,8 +158,20 @@ def _require_enough(known: TrainingData, teaching: np.ndarray | None, settings: 
         raise TrainingError(f"of the items of the train span {photos} have a photo: there is nothing to learn from")
 
 
-def _finish(encoder: Encoder, known: TrainingData, directory: Path, objective: Objective | None = None) -> EncoderFacts:
-    """Writes the encoder and its SavedModel, and measures the held-out score."""
+def write_encoder(
+    encoder: Encoder, known: TrainingData, directory: Path, objective: Objective | None = None
+) -> EncoderFacts:
+    """Fills the directory of a pretrain stage.
+
+    Args:
+        encoder: trained.
+        known: the data it was trained on.
+        directory: to fill with the encoder's files and its SavedModel.
+        objective: an objective whose own similarity is measured, too.
+
+    Returns:
+        The facts of the stage, among them the held-out score.
+    """
     save_encoder(encoder, directory / ENCODER_FOLDER)
     export_embedder(directory / ENCODER_FOLDER, known.facts.image_size, directory / EMBEDDER_FOLDER)
     weights = artefacts.fingerprint_of_tree(directory / ENCODER_FOLDER)

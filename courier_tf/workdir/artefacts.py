@@ -29,6 +29,7 @@ from courier_tf.workdir.source import code_of
 from courier_tf.workdir.stages import BY_NAME, PRETRAIN, SUPERVISED, F, Stage
 
 ARTEFACT_FILE = "artefact.json"
+FROM_NOTEBOOK = {"trained_in": "notebook"}  # Stands in `MadeBy.settings` of what no stage made.
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
 #: Files that are no part of the content: the description, and what is there only while a folder is sealed.
 NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
@@ -71,6 +72,18 @@ class MadeBy:
     def __post_init__(self) -> None:
         if not self.code:
             object.__setattr__(self, "code", dict(code_of(self.stage)))
+
+    @property
+    def from_notebook(self) -> bool:
+        """Whether no stage made the artefact, but `courier_tf.pretrain.notebook`."""
+        return FROM_NOTEBOOK.items() <= self.settings.items()
+
+    @property
+    def remedy(self) -> str:
+        """What to do about an artefact that no longer fits."""
+        if self.from_notebook:
+            return "It comes from a notebook: train the model again and save it, or delete the folder."
+        return f"Run 'courier {command_of(self.stage)}' again."
 
     @property
     def key(self) -> str:
@@ -325,7 +338,7 @@ def require_input(artefact: Artefact[Any], name: str, fingerprint: str) -> None:
     if used != fingerprint:
         raise ArtefactError(
             f"{artefact.path} was made from {name} {used}, but {name} {fingerprint} is in use. "
-            f"Run 'courier {command_of(artefact.made_by.stage)}' again."
+            f"{artefact.made_by.remedy}"
         )
 
 
