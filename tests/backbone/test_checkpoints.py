@@ -22,10 +22,10 @@ def official(rng) -> dict[str, np.ndarray]:
     def draw(*shape):
         return rng.normal(0, 0.5, shape).astype(np.float32)
 
-    found = {"patch_embed.proj.weight": draw(DIM, 3, 2, 2), "patch_embed.proj.bias": draw(DIM)}
+    state = {"patch_embed.proj.weight": draw(DIM, 3, 2, 2), "patch_embed.proj.bias": draw(DIM)}
     norms = {"patch_embed.norm": DIM, "norm": 2 * DIM, "layers.0.downsample.norm": 4 * DIM}
-    found["layers.0.downsample.reduction.weight"] = draw(2 * DIM, 4 * DIM)
-    found["head.weight"], found["head.bias"] = draw(10, 2 * DIM), draw(10)
+    state["layers.0.downsample.reduction.weight"] = draw(2 * DIM, 4 * DIM)
+    state["head.weight"], state["head.bias"] = draw(10, 2 * DIM), draw(10)
     for stage, depth in enumerate(DEPTHS):
         width = DIM * 2**stage
         for place in range(depth):
@@ -34,17 +34,17 @@ def official(rng) -> dict[str, np.ndarray]:
             shapes = {"attn.qkv": (3 * width, width), "attn.proj": (width, width)}
             shapes |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
             for part, shape in shapes.items():
-                found[f"{name}.{part}.weight"], found[f"{name}.{part}.bias"] = draw(*shape), draw(shape[0])
-            found[f"{name}.attn.relative_position_bias_table"] = draw((2 * WINDOW - 1) ** 2, HEADS[stage])
-            found[f"{name}.attn.relative_position_index"] = np.zeros([4, 4], np.int64)
+                state[f"{name}.{part}.weight"], state[f"{name}.{part}.bias"] = draw(*shape), draw(shape[0])
+            state[f"{name}.attn.relative_position_bias_table"] = draw((2 * WINDOW - 1) ** 2, HEADS[stage])
+            state[f"{name}.attn.relative_position_index"] = np.zeros([4, 4], np.int64)
     for name, width in norms.items():
-        found[f"{name}.weight"], found[f"{name}.bias"] = draw(width), draw(width)
-    return found
+        state[f"{name}.weight"], state[f"{name}.bias"] = draw(width), draw(width)
+    return state
 
 
 def torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same tensors under torchvision's names."""
-    found = {}
+    named = {}
     for name, value in state.items():
         part = name.split(".")
         if part[0] == "patch_embed":
@@ -54,8 +54,8 @@ def torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif part[0] == "layers":
             rest = ".".join(part[3:]).replace("mlp.fc1", "mlp.0").replace("mlp.fc2", "mlp.3")
             name = f"features.{2 * int(part[1]) + 1}.{rest}"
-        found[name] = value
-    return found
+        named[name] = value
+    return named
 
 
 def swin_in_numpy(state, photo):

@@ -58,6 +58,6 @@ def test_pooled_features_equal_keras_hubs(size):
     assert seen == set(wanted)
     photos = rng.normal(size=[2, size, size, 3]).astype(np.float32)
     expected = np.asarray(theirs(photos)).mean(axis=1)  # Theirs are tokens, ours a map.
-    found = tf.reduce_mean(ours(photos), axis=[1, 2]).numpy()
+    pooled = tf.reduce_mean(ours(photos), axis=[1, 2]).numpy()
     assert expected.shape == (2, 768) and expected.std() > 0.1
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(pooled, expected, atol=1e-4)

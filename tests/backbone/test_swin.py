@@ -34,7 +34,7 @@ def test_attention_bias_by_brute_force(height, width, window, shift):
     padded_height, padded_width = -(-height // window) * window, -(-width // window) * window
     shift_height = shift if padded_height > window else 0
     shift_width = shift if padded_width > window else 0
-    found = windows.attention_bias(
+    bias = windows.attention_bias(
         height, width, padded_height, padded_width, window, tf.constant(shift_height), tf.constant(shift_width)
     ).numpy()
     source = np.full([padded_height, padded_width, 2], -1)
@@ -50,7 +50,7 @@ def test_attention_bias_by_brute_force(height, width, window, shift):
                 for j, second in enumerate(tokens):
                     near = np.abs(first - second).max() < window
                     sees = near and real[i] and real[j] or (not real[i] and not real[j])
-                    assert (found[place, i, j] == 0) == sees, (top, left, first, second)
+                    assert (bias[place, i, j] == 0) == sees, (top, left, first, second)
             place += 1
 
 
@@ -60,7 +60,7 @@ def test_patches_become_tokens(known):
     layer = PatchEmbedding(5, 4)
     photos = rng.random([2, 9, 8, 3]).astype(np.float32)
     shape = photos.shape if known else [None, None, None, 3]
-    found = tf.function(layer, input_signature=[tf.TensorSpec(shape)], autograph=False)
+    compiled = tf.function(layer, input_signature=[tf.TensorSpec(shape)], autograph=False)
     layer.build(photos.shape)
     layer.bias.assign(np.arange(5.0))
     padded = np.pad(photos, [[0, 0], [0, 3], [0, 0], [0, 0]])
@@ -68,9 +68,9 @@ def test_patches_become_tokens(known):
         for column in range(2):
             patch = padded[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
             expected = np.einsum("byxc,yxcd->bd", patch, layer.kernel.numpy()) + np.arange(5)
-            np.testing.assert_allclose(found(photos)[:, row, column], expected, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(compiled(photos)[:, row, column], expected, rtol=1e-5, atol=1e-5)
     if not known:
-        assert found(photos[:0]).shape == (0, 3, 2, 5), "an empty batch"
+        assert compiled(photos[:0]).shape == (0, 3, 2, 5), "an empty batch"
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -83,7 +83,7 @@ def test_window_attention_equals_numpy(masked):
     layer(tokens)
     for weight in layer.weights:
         weight.assign(rng.normal(size=weight.shape))
-    found = layer(tokens, tf.constant(mask) if masked else None).numpy()
+    result = layer(tokens, tf.constant(mask) if masked else None).numpy()
     values = {weight.name.split("/", 1)[1].split(":")[0]: weight.numpy() for weight in layer.weights}
     table = values["relative_position_bias"]
     mean, deviation = tokens.mean(axis=-1, keepdims=True), np.sqrt(tokens.var(axis=-1, keepdims=True) + 1e-5)
@@ -103,17 +103,17 @@ def test_window_attention_equals_numpy(masked):
                 weights = np.exp(logits - logits.max(axis=1, keepdims=True))
                 heads.append(weights / weights.sum(axis=1, keepdims=True) @ v)
             expected = np.concatenate(heads, axis=1) @ values["projection/kernel"] + values["projection/bias"]
-            got = found[batch, :, 2 * window : 2 * window + 2].reshape(4, 6)
+            got = result[batch, :, 2 * window : 2 * window + 2].reshape(4, 6)
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (50, 23), (64, 96), (4, 4)])
 def test_any_size(size):
     model = SwinBackbone(**SMALL)
-    found = model(tf.random.normal([2, *size, 3]))
+    result = model(tf.random.normal([2, *size, 3]))
     height, width = (int(np.ceil(np.ceil(side / 4) / 2)) for side in size)
-    assert tuple(found.shape) == (2, height, width, 16)
-    assert np.isfinite(found.numpy()).all()
+    assert tuple(result.shape) == (2, height, width, 16)
+    assert np.isfinite(result.numpy()).all()
 
 
 def test_padding_does_not_change_what_is_seen():
@@ -167,11 +167,11 @@ def test_an_image_that_loses_every_residual_skips_every_block():
     model = SwinBackbone(**{**SMALL, "depths": (1, 2)}, drop_path=0.5)
     photos = tf.random.normal([3, 32, 32, 3])
     survival = tf.constant([[1.0, 0.0, 0.0], [1.0, 2.0, 2.0], [1.0, 0.0, 0.0]])
-    found = model(photos, training=True, survival=survival).numpy()
+    result = model(photos, training=True, survival=survival).numpy()
     merged = tf.keras.Model(model.input, model.get_layer("stage1_merging").output)(photos)
     expected = model.get_layer("final_norm")(merged).numpy()
-    np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
-    assert np.abs(found[1] - expected[1]).max() > 1e-3
+    np.testing.assert_allclose(result[[0, 2]], expected[[0, 2]], atol=1e-5)
+    assert np.abs(result[1] - expected[1]).max() > 1e-3
 
 
 def test_recomputed_blocks_give_the_same_gradients():

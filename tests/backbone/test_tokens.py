@@ -34,11 +34,11 @@ def test_values_and_gradients(ours, reference, dtype, tolerance):
     given = tf.cast(tokens, dtype)
     with tf.GradientTape() as tape:
         tape.watch(given)
-        found = ours(given, given.dtype) if ours is normalise else ours(given)
-    gradient = tape.gradient(found, given, tf.cast(upstream, dtype))
-    assert found.dtype == gradient.dtype == dtype
+        result = ours(given, given.dtype) if ours is normalise else ours(given)
+    gradient = tape.gradient(result, given, tf.cast(upstream, dtype))
+    assert result.dtype == gradient.dtype == dtype
     exact = tf.cast(given, tf.float64).numpy()
-    np.testing.assert_allclose(tf.cast(found, tf.float64), reference(exact), atol=2 * tolerance)
+    np.testing.assert_allclose(tf.cast(result, tf.float64), reference(exact), atol=2 * tolerance)
     expected = numeric_gradient(reference, exact, tf.cast(tf.cast(upstream, dtype), tf.float64).numpy())
     np.testing.assert_allclose(tf.cast(gradient, tf.float64), expected, atol=4 * tolerance)
 
@@ -49,9 +49,9 @@ def test_bias_gradients_are_summed_up_in_float32(dtype):
     tokens, bias = tf.cast(tf.zeros([5, 4000, 3]), dtype), tf.Variable([0.5, -1.0, 2.0])
     kernel = tf.Variable(tf.zeros([3, 3]))
     with tf.GradientTape() as tape:
-        found = on_tokens(tokens, kernel, bias)
-        loss = tf.reduce_sum(tf.cast(found, tf.float32) * [1.0, 2.0, 0.25])
-    np.testing.assert_allclose(found[0, 0], [0.5, -1.0, 2.0])
+        result = on_tokens(tokens, kernel, bias)
+        loss = tf.reduce_sum(tf.cast(result, tf.float32) * [1.0, 2.0, 0.25])
+    np.testing.assert_allclose(result[0, 0], [0.5, -1.0, 2.0])
     gradient = tape.gradient(loss, bias)
     assert gradient.dtype == tf.float32
     np.testing.assert_allclose(gradient, [20_000, 40_000, 5_000])
@@ -62,9 +62,9 @@ def test_equal_channels_have_no_direction():
     tokens = tf.ones([2, 4])
     with tf.GradientTape() as tape:
         tape.watch(tokens)
-        found = normalise(tokens)
-    np.testing.assert_array_equal(found, np.zeros([2, 4]))
-    assert np.isfinite(tape.gradient(found, tokens)).all()
+        result = normalise(tokens)
+    np.testing.assert_array_equal(result, np.zeros([2, 4]))
+    assert np.isfinite(tape.gradient(result, tokens)).all()
 
 
 @pytest.mark.parametrize("use_bias", [True, False])

@@ -26,10 +26,10 @@ def test_items_stay_unless_another_centroid_is_much_nearer(stay):
     """Against a loop; an item that leaves its coarse code owes nothing to the finer one."""
     rng = np.random.default_rng(1)
     points, codebook = rng.normal(size=[300, 3]).astype(np.float32), rng.normal(size=[2, 4, 3]).astype(np.float32)
-    former = rng.integers(-1, 4, size=[300, 1]) * np.ones([1, 2], int)
-    codes, left_over = Assigner(codebook)(points, former.astype(np.int32), stay)
+    previous = rng.integers(-1, 4, size=[300, 1]) * np.ones([1, 2], int)
+    codes, left_over = Assigner(codebook)(points, previous.astype(np.int32), stay)
     stayed = 0
-    for point, old, code, rest in zip(points, former, codes, left_over, strict=True):
+    for point, old, code, rest in zip(points, previous, codes, left_over, strict=True):
         binds = old[0] >= 0
         for level in range(2):
             table = ((point - codebook[level]) ** 2).sum(axis=1)
@@ -48,7 +48,7 @@ def test_codes_by_scann_are_nearly_those_of_exact_search():
         [planted(clusters=100, each=10, dim=32, seed=seed)[0] * size for seed, size in ((0, 1), (1, 0.1))]
     )
     points = codebook[0, rng.integers(1000, size=3000)] + codebook[1, rng.integers(1000, size=3000)]
-    exact, found = Assigner(codebook)(points)[0], Assigner(codebook, "scann")(points)[0]
-    assert (exact == found).mean() > 0.98
+    exact, by_scann = Assigner(codebook)(points)[0], Assigner(codebook, "scann")(points)[0]
+    assert (exact == by_scann).mean() > 0.98
     with pytest.raises(ClusterError, match="search=scann needs 1000 clusters or more, but there are 7"):
         Assigner(codebook[:, :7], "scann")

@@ -15,9 +15,9 @@ from .planted import planted
 def test_planted_clusters_are_found(learn):
     points, label = planted()
     centroids = learn(points)
-    found, _ = nearest(points, centroids)
-    assert len(centroids) == 12 and adjusted_rand_score(label, found) > 0.95
-    means = [points[found == cluster].mean(axis=0) for cluster in range(12)]
+    assignment, _ = nearest(points, centroids)
+    assert len(centroids) == 12 and adjusted_rand_score(label, assignment) > 0.95
+    means = [points[assignment == cluster].mean(axis=0) for cluster in range(12)]
     assert np.abs(centroids - means).max() < 0.05
 
 

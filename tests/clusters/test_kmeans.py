@@ -23,10 +23,10 @@ def test_nearest_equals_brute_force(number):
     """More rows and centroids than a block holds, and fewer."""
     rng = np.random.default_rng(0)
     points, centroids = (rng.normal(size=[n, 4]).astype(np.float32) for n in (number, 2 * number))
-    found, distance = nearest(points, centroids)
+    assignment, distance = nearest(points, centroids)
     for row in range(0, number, 7):
         table = ((points[row].astype(float) - centroids) ** 2).sum(axis=1)
-        assert table[found[row]] == pytest.approx(table.min(), abs=1e-5)
+        assert table[assignment[row]] == pytest.approx(table.min(), abs=1e-5)
         assert distance[row] == pytest.approx(table.min(), rel=1e-3, abs=1e-6)
 
 
@@ -64,8 +64,8 @@ def test_going_on_from_a_state_changes_nothing(clusters):
     states = run(points, clusters)
     for state in states[1:-1:3]:
         *_, last = lloyd(points, state, 25)
-        for found, wanted in zip(last, states[-1], strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        for resumed, wanted in zip(last, states[-1], strict=True):
+            np.testing.assert_array_equal(resumed, wanted)
 
 
 def test_a_given_start_is_kept_to():
@@ -83,7 +83,7 @@ def test_what_settles_otherwise_counts_from_the_start():
     points, label = planted()
     settled = np.roll(label, 1).astype(np.int32)
 
-    def settle(centroids, found):
+    def settle(centroids, assignment):
         return settled, ((points - centroids[settled]) ** 2).sum(axis=1)
 
     start = np.stack([points[label == cluster].mean(axis=0) for cluster in range(12)])
@@ -107,9 +107,9 @@ def test_every_centroid_is_used(clusters):
 
 def test_an_empty_cluster_takes_the_worst_served():
     points = np.array([[0, 1], [0, 1.1], [5, 5], [0, 0.9]], np.float32)
-    found = np.zeros(4, np.int32)
+    assignment = np.zeros(4, np.int32)
     distance = ((points - points[0]) ** 2).sum(axis=1)
-    state = module.KMeans(points[:2].copy(), found, distance, np.empty([2, 0], np.int32), 0, False)
+    state = module.KMeans(points[:2].copy(), assignment, distance, np.empty([2, 0], np.int32), 0, False)
     given = module._without_empty(state)
     np.testing.assert_array_equal(given, [0, 0, 1, 0])
     means = module._means(points, given, points[:2])

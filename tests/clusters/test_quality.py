@@ -19,17 +19,17 @@ def test_use_of_equal_and_of_one_cluster():
 
 def test_gini_equals_the_mean_difference():
     sizes = np.array([1, 4, 2, 9, 0])
-    found = quality.use(sizes)["gini"]
+    gini = quality.use(sizes)["gini"]
     differences = [abs(a - b) for a in sizes for b in sizes]
-    assert found == pytest.approx(sum(differences) / (2 * len(sizes) ** 2 * sizes.mean()))
+    assert gini == pytest.approx(sum(differences) / (2 * len(sizes) ** 2 * sizes.mean()))
 
 
 def test_purity_equals_a_loop():
     rng = np.random.default_rng(0)
     cluster, label = rng.integers(2, 9, 100), rng.choice([b"dress", b"shoe", b"hat"], 100)
     right = sum(Counter(label[cluster == c]).most_common(1)[0][1] for c in set(cluster))
-    found = quality.agreement(cluster, label)
-    assert found["purity"] == pytest.approx(right / 100) and 0 <= found["nmi"] < 0.3
+    figures = quality.agreement(cluster, label)
+    assert figures["purity"] == pytest.approx(right / 100) and 0 <= figures["nmi"] < 0.3
     assert quality.agreement(cluster, cluster) == pytest.approx({"purity": 1, "nmi": 1})
 
 

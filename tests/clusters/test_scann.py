@@ -17,10 +17,10 @@ def test_nearly_always_the_exact_answer():
     share = 1 / np.arange(1, len(centroids) + 1)
     points = centroids[rng.choice(len(centroids), 5000, p=share / share.sum())]
     points = points + 0.05 * rng.normal(size=points.shape).astype(np.float32)
-    found, distance = ScannNearest(centroids)(points)
+    places, distance = ScannNearest(centroids)(points)
     exact, _ = nearest(points, centroids)
-    assert (found == exact).mean() > 0.99
-    np.testing.assert_allclose(distance, ((points - centroids[found]) ** 2).sum(axis=1), rtol=1e-3, atol=1e-5)
+    assert (places == exact).mean() > 0.99
+    np.testing.assert_allclose(distance, ((points - centroids[places]) ** 2).sum(axis=1), rtol=1e-3, atol=1e-5)
 
 
 def test_as_few_leaves_as_find_what_is_wanted():
@@ -35,9 +35,9 @@ def test_as_few_leaves_as_find_what_is_wanted():
         exact = np.argsort(table, axis=1)[:, :5]
         index = ScannIndex(points, "squared_l2", 5, 200)
         recall = index.tune(queries, exact, 0.97)
-        found, distance = index(queries)
-        wanted = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found, exact, strict=True)])
+        places, distance = index(queries)
+        wanted = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(places, exact, strict=True)])
         assert recall == pytest.approx(wanted) and recall >= 0.97
-        np.testing.assert_allclose(distance, np.take_along_axis(table, found, axis=1), rtol=1e-2, atol=1e-4)
+        np.testing.assert_allclose(distance, np.take_along_axis(table, places, axis=1), rtol=1e-2, atol=1e-4)
         searched.append(index.searched)
     assert searched[0] < searched[1]

@@ -18,8 +18,11 @@ def moved_versions(photo):
 
 
 def test_mirrors_and_moves():
-    found = augmented(tf.constant(PHOTOS), tf.constant([1, 2]), light=False).numpy()
-    places = [list(moved_versions(photo)).index(one.tobytes()) for photo, one in zip(PHOTOS, found, strict=True)]
+    changed = augmented(tf.constant(PHOTOS), tf.constant([1, 2]), light=False).numpy()
+    places = [
+        list(moved_versions(photo)).index(photo_after.tobytes())
+        for photo, photo_after in zip(PHOTOS, changed, strict=True)
+    ]
     assert len(set(places)) > 15 and 5 < sum(place < 25 for place in places) < 35
 
 

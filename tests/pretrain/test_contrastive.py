@@ -21,17 +21,17 @@ def unit(rng, *shape):
 
 def slot_oracle(rebuilt, own_slots, slot_vectors, slot_items, is_negative, temperature):
     """The loss by its definition: over slots, one by one; `is_negative(target slot, other slot)`."""
-    losses, probabilities, found = [], [], []
-    for r, own in zip(rebuilt, own_slots, strict=True):
+    losses, probabilities, hits = [], [], []
+    for r, target in zip(rebuilt, own_slots, strict=True):
         r = r / np.linalg.norm(r)
-        terms = {own: np.exp(float(slot_vectors[own] @ r) / temperature)}
+        terms = {target: np.exp(float(slot_vectors[target] @ r) / temperature)}
         for a in range(len(slot_vectors)):
-            if a != own and slot_items[a] > 0 and is_negative(own, a):
+            if a != target and slot_items[a] > 0 and is_negative(target, a):
                 terms[a] = np.exp(float(slot_vectors[a] @ r) / temperature)
-        probabilities.append(terms[own] / sum(terms.values()))
+        probabilities.append(terms[target] / sum(terms.values()))
         losses.append(-np.log(probabilities[-1]))
-        found.append(terms[own] >= max(terms.values()) * (1 - 1e-6))
-    return sum(losses), sum(probabilities), sum(found)
+        hits.append(terms[target] >= max(terms.values()) * (1 - 1e-6))
+    return sum(losses), sum(probabilities), sum(hits)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0])
@@ -55,15 +55,15 @@ def test_loss_over_items_equals_a_loop_over_slots(temperature, accidental, kind)
     weights = softmax_weights(
         places[own_slots], counts, items, positive_counted=kind != "other groups", accidental_negatives=accidental
     )
-    found = contrastive_loss(rebuilt, places[own_slots], vectors, weights, temperature)
+    sums = contrastive_loss(rebuilt, places[own_slots], vectors, weights, temperature)
 
-    def is_negative(own, other):
-        if not accidental and items[places[own]] == items[places[other]]:
+    def is_negative(target, other):
+        if not accidental and items[places[target]] == items[places[other]]:
             return False
-        return {"all": True, "clicked": clicked[other], "other groups": group[own] != group[other]}[kind]
+        return {"all": True, "clicked": clicked[other], "other groups": group[target] != group[other]}[kind]
 
     expected = slot_oracle(rebuilt, own_slots, vectors[places], items[places], is_negative, temperature)
-    np.testing.assert_allclose([float(v) for v in found], expected, rtol=1e-4)
+    np.testing.assert_allclose([float(v) for v in sums], expected, rtol=1e-4)
 
 
 def test_no_target_gives_zero_and_no_gradient():
@@ -73,9 +73,9 @@ def test_no_target_gives_zero_and_no_gradient():
         weights = softmax_weights(
             tf.zeros([0], tf.int32), tf.ones([4]), tf.range(4), positive_counted=True, accidental_negatives=False
         )
-        found = contrastive_loss(tf.zeros([0, 4]), tf.zeros([0], tf.int32), candidates, weights, 0.05)
-    assert [float(value) for value in found] == [0.0, 0.0, 0.0]
-    np.testing.assert_array_equal(tape.gradient(found.loss, candidates), np.zeros([4, 4]))
+        sums = contrastive_loss(tf.zeros([0, 4]), tf.zeros([0], tf.int32), candidates, weights, 0.05)
+    assert [float(value) for value in sums] == [0.0, 0.0, 0.0]
+    np.testing.assert_array_equal(tape.gradient(sums.loss, candidates), np.zeros([4, 4]))
 
 
 def test_targets():
@@ -93,14 +93,14 @@ def test_weighted_sum_equals_a_loop():
     page_view, history = unit(rng, 4, 3, 8), unit(rng, 4, 5, 8)
     mask = rng.random([4, 5]) < 0.6
     mask[1] = False
-    found = WeightedSum(initial_scale=7.0)(page_view, history, tf.constant(mask)).numpy()
+    result = WeightedSum(initial_scale=7.0)(page_view, history, tf.constant(mask)).numpy()
     for b in range(4):
         for j in range(3):
             weights = np.array(
                 [np.exp(7 * page_view[b, j] @ h) if m else 0 for h, m in zip(history[b], mask[b], strict=True)]
             )
             expected = weights @ history[b] / weights.sum() if mask[b].any() else np.zeros(8)
-            np.testing.assert_allclose(found[b, j], expected, atol=1e-5)
+            np.testing.assert_allclose(result[b, j], expected, atol=1e-5)
 
 
 def test_multi_head_equals_a_loop():
@@ -111,7 +111,7 @@ def test_multi_head_equals_a_loop():
     layer = MultiHead(heads=2)
     layer(page_view, history, tf.constant(mask))
     layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
-    found = layer(page_view, history, tf.constant(mask)).numpy()
+    result = layer(page_view, history, tf.constant(mask)).numpy()
     dense = {name: [w.numpy() for w in projection.weights] for name, projection in layer.projections.items()}
 
     def apply(name, x):
@@ -125,7 +125,7 @@ def test_multi_head_equals_a_loop():
             weights = np.exp(q[:, head] @ k[:, head].T / 2) * mask[b]
             joined[:, head] = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30) @ v[:, head]
         expected = apply("output", joined) * mask[b].any()
-        np.testing.assert_allclose(found[b], expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(result[b], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_reconstructions_that_do_not_look_at_the_target():

@@ -41,8 +41,8 @@ def ingested(tmp_path_factory):
 def batches(ingested, number, **settings):
     folder, store, _ = ingested
     chosen = {"history_length": HISTORY, "page_view_size": 5, "batch_rows": ROWS, "seed": 3} | settings
-    found = data.page_view_batches(folder, store, **chosen).take(number)
-    return [{name: value.numpy() for name, value in batch.items()} for batch in found]
+    batches = data.page_view_batches(folder, store, **chosen).take(number)
+    return [{name: value.numpy() for name, value in batch.items()} for batch in batches]
 
 
 def assert_same(one, other):
@@ -85,10 +85,10 @@ def test_every_row_once_an_epoch_and_the_seed_decides_the_order(ingested):
     other = batches(ingested, number, seed=4)
     assert any((a["user"] != b["user"]).any() for a, b in zip(first, other, strict=True))
 
-    def counted(found):
+    def counted(batches):
         return Counter(
             (int(u), int(d), int(c.sum()))
-            for b in found
+            for b in batches
             for u, d, c in zip(b["user"], b["day"], b["clicked"], strict=True)
         )
 
@@ -112,8 +112,8 @@ def test_workers_share_the_rows_out(ingested):
     keys = [Counter(key(batch, row) for batch in share for row in range(ROWS)) for share in shares]
     whole = batches(ingested, len(rows) // ROWS)
     expected = Counter(key(batch, row) for batch in whole for row in range(ROWS))
-    found = keys[0] + keys[1]
-    assert sum((found - expected).values()) <= len(rows) % ROWS + ROWS and max(found.values()) <= max(expected.values())
+    seen = keys[0] + keys[1]
+    assert sum((seen - expected).values()) <= len(rows) % ROWS + ROWS and max(seen.values()) <= max(expected.values())
 
 
 def test_only_rows_with_a_click_on_these_items_teach(ingested):
@@ -130,12 +130,12 @@ def test_only_rows_with_a_click_on_these_items_teach(ingested):
     assert ROWS < len(expected) < len(rows) and data.teaching_rows(folder, store, teaching) == len(expected)
     # In one pass each of them comes once, but those that fill no whole batch; other clicks do not count.
     for inline in (False, True):
-        found = []
+        taught = []
         for batch in batches(ingested, len(expected) // ROWS, teaching=teaching, inline=inline):
             items = batch["photo_items"][batch["page_view"]]
-            found += [items[row][batch["clicked"][row]].tolist() for row in range(ROWS)]
+            taught += [items[row][batch["clicked"][row]].tolist() for row in range(ROWS)]
         rest = Counter(map(tuple, expected))
-        rest.subtract(map(tuple, found))
+        rest.subtract(map(tuple, taught))
         assert min(rest.values()) >= 0 and rest.total() == len(expected) % ROWS
 
 

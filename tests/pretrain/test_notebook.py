@@ -76,9 +76,7 @@ def test_another_ingest_does_not_fit(chain):
     content["made_by"]["inputs"]["ingest"] = "of yesterday"
     file.write_text(json.dumps(content))
     for stage in (chain.embed, chain.pretrain):
-        with pytest.raises(
-            ArtefactError, match="made from ingest of yesterday, .* comes from a notebook: train"
-        ):
+        with pytest.raises(ArtefactError, match="made from ingest of yesterday, .* comes from a notebook: train"):
             stage()
 
 

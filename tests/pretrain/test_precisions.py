@@ -50,5 +50,5 @@ def test_every_precision_reaches_the_loss_of_float32(batches):
     expected = losses(batches, "float32")
     assert expected[-LAST:].mean() < 0.97 * expected[:10].mean(), "it must have learned something"
     for precision in ("mixed_bfloat16", "mixed_float16"):
-        found = losses(batches, precision)
-        assert found[-LAST:].mean() == pytest.approx(expected[-LAST:].mean(), rel=0.02), precision
+        reached = losses(batches, precision)
+        assert reached[-LAST:].mean() == pytest.approx(expected[-LAST:].mean(), rel=0.02), precision

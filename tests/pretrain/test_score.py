@@ -77,15 +77,15 @@ def test_equals_a_loop(catalogue, impressions, columns):
         cosine = photo[item] @ rebuilt / np.linalg.norm(rebuilt)
         seen.append((row["clicked"], repeat, cosines.max(), cosines.mean(), cosine))
     label, repeat, *scores = (np.array(values) for values in zip(*seen, strict=True))
-    found = held_out_score(encoder, folder, catalogue, store, columns, objective)
-    assert 0 < repeat.sum() < len(repeat) == found["impressions"]
+    figures = held_out_score(encoder, folder, catalogue, store, columns, objective)
+    assert 0 < repeat.sum() < len(repeat) == figures["impressions"]
     for name, score in zip(("best", "mean", "reconstruction"), np.round(scores, 5), strict=True):
-        assert found[name] == pytest.approx(roc_auc_score(label, score), abs=2e-3)
+        assert figures[name] == pytest.approx(roc_auc_score(label, score), abs=2e-3)
         fresh = roc_auc_score(label[~repeat], score[~repeat])
-        assert found[f"{name}_new_to_user"] == pytest.approx(fresh, abs=2e-3)
+        assert figures[f"{name}_new_to_user"] == pytest.approx(fresh, abs=2e-3)
     clicked = ~repeat & (label > 0)
-    assert found["alignment"] == pytest.approx(2 - 2 * scores[1][clicked].mean(), rel=1e-3)
-    assert found["uniformity"] < 0 and 1 < found["effective_rank"] < 8
+    assert figures["alignment"] == pytest.approx(2 - 2 * scores[1][clicked].mean(), rel=1e-3)
+    assert figures["uniformity"] < 0 and 1 < figures["effective_rank"] < 8
     assert "reconstruction" not in held_out_score(encoder, folder, catalogue, store, columns)
 
 

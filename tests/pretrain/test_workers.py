@@ -41,9 +41,9 @@ def test_two_processes_train_like_one(tmp_path):
     for index, process in enumerate(running):
         assert process.wait(timeout=300) == 0, (tmp_path / f"worker{index}.log").read_text()[-3000:]
     for index in range(2):
-        found = np.load(tmp_path / f"worker{index}.npz")
-        assert set(found) == set(expected)
-        np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+        saved = np.load(tmp_path / f"worker{index}.npz")
+        assert set(saved) == set(expected)
+        np.testing.assert_allclose(saved["loss"], expected["loss"], rtol=1e-5)
         for name, weight in expected.items():
-            np.testing.assert_allclose(found[name], weight, atol=1e-5)
+            np.testing.assert_allclose(saved[name], weight, atol=1e-5)
     assert max(np.abs(expected[str(place)] - weight).max() for place, weight in enumerate(start)) > 1e-3

@@ -41,10 +41,10 @@ def main() -> None:
     worker = strategy.cluster_resolver.task_id
     raws, pixels, attributes = halves()
     model = model_of("courier", strategy, rate=0.005)
-    found = trained(
+    result = trained(
         model, strategy.distribute_datasets_from_function(lambda _: stream(raws[worker], pixels, attributes))
     )
-    np.savez(Path(sys.argv[1]) / f"worker{worker}.npz", **found)
+    np.savez(Path(sys.argv[1]) / f"worker{worker}.npz", **result)
 
 
 if __name__ == "__main__":

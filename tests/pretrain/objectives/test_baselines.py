@@ -24,8 +24,8 @@ def test_mil_nce_equals_a_loop():
         bag = sum(np.exp(vector[item] @ vector[k] / 0.05) for k in past[i] if k)
         others = [k for k in past[np.arange(len(past)) != i].ravel() if k and k != item and k not in past[i]]
         losses.append(-np.log(bag / (bag + sum(np.exp(vector[item] @ vector[k] / 0.05) for k in others))))
-    found = called(MilNce(), embeddings, batch)
-    assert len(losses) > 3 and float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    result = called(MilNce(), embeddings, batch)
+    assert len(losses) > 3 and float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 @pytest.mark.parametrize("objective, temperature", [(SimClr(), 0.2), (SimCse(), 0.05)])
@@ -36,8 +36,8 @@ def test_pairs_equal_a_loop(objective, temperature):
     for a in np.flatnonzero(items):
         scores = {b: np.exp(embeddings[a] @ embeddings[b] / temperature) for b in np.flatnonzero(items) if b != a}
         losses.append(-np.log(scores[(a + half) % len(items)] / sum(scores.values())))
-    found = called(objective, embeddings, batch)
-    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    result = called(objective, embeddings, batch)
+    assert float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_simsiam_equals_numpy():
@@ -47,7 +47,7 @@ def test_simsiam_equals_numpy():
         vectors = tf.constant(embeddings)
         tape.watch(vectors)
         objective.build([None, WIDTH])
-        found = objective(vectors, batch)
+        result = objective(vectors, batch)
     real = np.concatenate([batch["photo_items"]] * 2) > 0
     kept = embeddings[real]
 
@@ -63,8 +63,8 @@ def test_simsiam_equals_numpy():
     predicted = hidden @ objective.predict.kernel.numpy() + objective.predict.bias.numpy()
     other = np.roll(length_one(projected), len(kept) // 2, axis=0)
     expected = -np.mean(np.sum(length_one(predicted) * other, axis=1))
-    assert float(found.loss) == pytest.approx(expected, rel=1e-3)
-    gradient = tape.gradient(found.loss, vectors).numpy()
+    assert float(result.loss) == pytest.approx(expected, rel=1e-3)
+    gradient = tape.gradient(result.loss, vectors).numpy()
     assert np.abs(gradient[real]).max() > 0 and np.abs(gradient[~real]).max() == 0
 
 
@@ -82,7 +82,7 @@ def test_simsiam_does_not_reward_one_answer_for_all_photos():
 def test_clip_equals_a_loop():
     _, attributes, batch, embeddings = drawn(4)
     objective = Clip(width=5)
-    found = called(objective, embeddings, batch)
+    result = called(objective, embeddings, batch)
     items = [int(item) for item in batch["photo_items"] if item and attributes["words"][item].any()]
     assert 3 not in items and {4, 5} <= set(items)
     vector = by_item(embeddings, batch)
@@ -93,16 +93,16 @@ def test_clip_equals_a_loop():
             same = [b for b in items if (attributes["words"][a] == attributes["words"][b]).all() and b != a]
             scores = {b: np.exp(queries[a] @ keys[b] / 0.1) for b in items if b not in same}
             losses.append(-np.log(scores[a] / sum(scores.values())))
-    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_words_of_titles():
-    found = title_words(
+    words = title_words(
         np.array([b"Red  dress", b"red-DRESS!", b"", " ".join("abcdefghijklmnopqrst").encode()], object)
     )
-    assert found.shape == (4, WORDS) and found.max() <= BUCKETS
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(np.count_nonzero(found, axis=1), [2, 2, 0, WORDS])
+    assert words.shape == (4, WORDS) and words.max() <= BUCKETS
+    np.testing.assert_array_equal(words[0], words[1])
+    np.testing.assert_array_equal(np.count_nonzero(words, axis=1), [2, 2, 0, WORDS])
     small, large = title_words(np.array(["été красное".encode(), "ÉTÉ Красное".encode()], object))
     np.testing.assert_array_equal(small, large)
 
@@ -110,7 +110,7 @@ def test_words_of_titles():
 def test_supervised_equals_numpy():
     _, attributes, batch, embeddings = drawn(5)
     objective = Supervised([3, 3])
-    found = called(objective, embeddings, batch)
+    result = called(objective, embeddings, batch)
     losses, right = [], []
     for vector, item in zip(embeddings, batch["photo_items"].numpy(), strict=True):
         for column, code in enumerate(attributes["codes"][item]):
@@ -119,8 +119,8 @@ def test_supervised_equals_numpy():
                 logits = 16 * vector @ classifier.kernel.numpy() + classifier.bias.numpy()
                 losses.append(-np.log(np.exp(logits[code]) / np.exp(logits).sum()))
                 right.append(logits.argmax() == code)
-    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
-    assert float(found.gauges["accuracy"]) == pytest.approx(np.mean(right))
+    assert float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(result.gauges["accuracy"]) == pytest.approx(np.mean(right))
 
 
 def test_column_codes_know_the_train_span_alone():

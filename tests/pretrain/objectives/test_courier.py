@@ -47,11 +47,11 @@ def test_courier_equals_a_loop_over_slots(negatives, copied_targets):
                     total += score(a)
         losses.append(-np.log(score(item) / total))
     assert len(losses) > 3
-    found = called(Courier(negatives=negatives, copied_targets=copied_targets), embeddings, batch)
-    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
-    assert float(found.gauges["targets"]) == len(losses)
-    assert float(found.gauges["copied_targets"]) == copied > 0
-    assert float(found.gauges["slots"]) == np.count_nonzero(page_view) + np.count_nonzero(past)
+    result = called(Courier(negatives=negatives, copied_targets=copied_targets), embeddings, batch)
+    assert float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(result.gauges["targets"]) == len(losses)
+    assert float(result.gauges["copied_targets"]) == copied > 0
+    assert float(result.gauges["slots"]) == np.count_nonzero(page_view) + np.count_nonzero(past)
 
 
 def weighted_sum(query, kept):
@@ -81,15 +81,15 @@ def test_history_loss_equals_a_loop():
         scores = {a: np.exp(vector[a] @ rebuilt / 0.05) for a in {newest, *others}}
         losses.append(-np.log(scores[newest] / (scores[newest] + sum(scores[a] for a in others))))
     assert len(losses) < len(past) - 2
-    found = called(Courier(losses=("history",)), embeddings, batch)
-    assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    result = called(Courier(losses=("history",)), embeddings, batch)
+    assert float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_click_loss_equals_numpy():
     (page_view, past, clicked), _, batch, embeddings = drawn(9)
     vector = by_item(embeddings, batch)
     objective = Courier("mean", losses=("click",))
-    found = called(objective, embeddings, batch)
+    result = called(objective, embeddings, batch)
     pairs, labels = [], []
     for i, j in np.ndindex(*page_view.shape):
         kept = [vector[k] for k in past[i] if k]
@@ -101,15 +101,15 @@ def test_click_loss_equals_numpy():
     hidden = (hidden - hidden.mean(axis=0)) / np.sqrt(hidden.var(axis=0) + 1e-5)
     logits = (hidden @ head.logit.kernel.numpy() + head.logit.bias.numpy())[:, 0]
     expected = log_loss(labels, 1 / (1 + np.exp(-logits)))
-    assert float(found.loss) == pytest.approx(expected, rel=1e-4)
+    assert float(result.loss) == pytest.approx(expected, rel=1e-4)
 
 
 def test_losses_add_up():
     _, _, batch, embeddings = drawn(10)
-    found = called(Courier(losses=LOSSES), embeddings, batch)
-    assert float(found.loss) == pytest.approx(sum(float(found.gauges[f"{name}_loss"]) for name in LOSSES), rel=1e-6)
+    result = called(Courier(losses=LOSSES), embeddings, batch)
+    assert float(result.loss) == pytest.approx(sum(float(result.gauges[f"{name}_loss"]) for name in LOSSES), rel=1e-6)
     alone = called(Courier(), embeddings, batch)
-    assert float(alone.loss) == pytest.approx(float(found.gauges["contrastive_loss"]), rel=1e-6)
+    assert float(alone.loss) == pytest.approx(float(result.gauges["contrastive_loss"]), rel=1e-6)
     with pytest.raises(ValueError, match="losses must be some of"):
         Courier(losses=("clicks",))
 
@@ -125,9 +125,9 @@ def test_nothing_to_learn_from_gives_no_loss(losses):
     objective.build([None, WIDTH])
     with tf.GradientTape() as tape:
         tape.watch(vectors)
-        found = objective(vectors, batch)
-    assert float(found.loss) == 0.0
-    gradient = tape.gradient(found.loss, vectors, unconnected_gradients="zero")
+        result = objective(vectors, batch)
+    assert float(result.loss) == 0.0
+    gradient = tape.gradient(result.loss, vectors, unconnected_gradients="zero")
     np.testing.assert_array_equal(gradient, np.zeros(vectors.shape))
 
 
@@ -142,7 +142,7 @@ def test_similarity_is_the_cosine_with_the_own_reconstruction(projection):
     if projection:
         for layer in objective.project.layers:
             layer.bias.assign(rng.normal(size=layer.bias.shape))
-    found = objective.similarity(*map(tf.constant, (vectors[:, 0], vectors[:, 1:], mask)))
+    result = objective.similarity(*map(tf.constant, (vectors[:, 0], vectors[:, 1:], mask)))
     seen = vectors
     if projection:
         first, second = objective.project.layers
@@ -151,4 +151,4 @@ def test_similarity_is_the_cosine_with_the_own_reconstruction(projection):
         seen /= np.linalg.norm(seen, axis=-1, keepdims=True)
     for row in range(4):
         rebuilt = weighted_sum(seen[row, 0], list(seen[row, 1:][mask[row]]))
-        assert float(found[row]) == pytest.approx(seen[row, 0] @ rebuilt, rel=1e-4)
+        assert float(result[row]) == pytest.approx(seen[row, 0] @ rebuilt, rel=1e-4)
