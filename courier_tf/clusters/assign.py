@@ -1,4 +1,7 @@
-"""Embeddings to codes by a codebook [levels, clusters, D]: on each level the nearest centroid of what is left over."""
+"""Assigns codes to embeddings by a codebook [levels, clusters, D], on each level the nearest centroid.
+
+The difference of an embedding and its centroid is what a level leaves over for the next one.
+"""
 
 import functools
 from typing import Literal
@@ -14,7 +17,12 @@ Search = Literal["exact", "scann"]
 
 
 class Assigner:
-    """Embeddings to codes.
+    """A function from embeddings to their codes.
+
+    >>> assign = Assigner(np.float32([[[0, 0], [4, 0]], [[0, 1], [0, -1]]]))
+    >>> codes, left_over = assign(np.float32([[4, 1], [0, -1]]))
+    >>> codes.tolist(), left_over.tolist()
+    ([[1, 0], [0, 1]], [0.0, 0.0])
 
     Args:
         codebook: [L, K, D] float32.
@@ -37,15 +45,15 @@ class Assigner:
     def __call__(
         self, embeddings: np.ndarray, previous: np.ndarray | None = None, stay: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The codes of some embeddings.
+        """Assigns the codes.
 
         Args:
             embeddings: [N, D] float32.
             previous: [N, L] int32 codes that the items had; NO_CLUSTER where they had none.
-            stay: how much nearer another centroid must be for an item to leave its previous code, see `stayed`.
+            stay: how much nearer another centroid must be for an item to leave its previous code, as in `stayed`.
 
         Returns:
-            ([N, L] int32 codes, [N] float32 squared length of what they leave over).
+            ([N, L] int32 codes, [N] float32 squared length of what the last level leaves over).
         """
         codes = np.zeros([len(embeddings), len(self.codebook)], np.int32)
         distance = np.zeros(len(embeddings), np.float32)

@@ -22,7 +22,7 @@ from courier_tf.settings import ClusterSettings
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import ClusterFacts
 
-LEARNING_FOLDER = "learning"  # States to go on from, while the stage is not finished.
+LEARNING_FOLDER = "learning"  # Holds the states of learning while the stage is not finished.
 
 
 def cluster(

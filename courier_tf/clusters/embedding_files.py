@@ -1,4 +1,4 @@
-"""The embeddings of an embed stage, read block by block: what reads them needs no more memory for more items."""
+"""The embeddings of an embed stage, read block by block: more items need no more memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,14 +63,14 @@ class EmbeddingFiles:
                     raise ClusterError(f"{file}: {error}") from error
 
     def train_blocks(self, rows: int | None = None) -> Iterator[TrainBlock]:
-        """The rows of the train span with a photo alone."""
+        """The rows of the train span that have a photo, at most `rows` (BLOCK) at a time."""
         for block in self.blocks(rows):
             if (block.in_train_span & block.has_photo).any():
                 chosen = block.in_train_span[block.has_photo]
                 yield TrainBlock(block.items[block.has_photo][chosen], block.embeddings[chosen])
 
     def train_sample(self, number: int) -> TrainBlock:
-        """At most `number` rows of the train span, the first of the files."""
+        """The first rows of the train span with a photo, at most `number`."""
         parts: list[TrainBlock] = []
         rows = 0
         for part in self.train_blocks():
@@ -83,7 +83,7 @@ class EmbeddingFiles:
         return TrainBlock(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def all_items(self) -> tuple[np.ndarray, np.ndarray]:
-        """The items with a photo, of any span, ordered by id: ([N] str, [N, D] float32); all in memory.
+        """The items with a photo, of any span, and their embeddings in memory: ([N] str ordered, [N, D] float32).
 
         Raises:
             ClusterError: there are none.
@@ -96,7 +96,7 @@ class EmbeddingFiles:
         return items[order], np.concatenate([block.embeddings for block in blocks])[order]
 
     def _block(self, batch: pa.RecordBatch, widths: set[int]) -> Block:
-        """The rows of a batch; `widths` are those of the embeddings before, to which its own are added."""
+        """The rows of a batch. Adds the widths of its embeddings to `widths`, those of the embeddings before."""
         encoders = set(batch["encoder"].to_pylist()) - {self.facts.encoder}
         if encoders:
             raise ClusterError(f"embeddings of the encoder {sorted(encoders)}, but {self.facts.encoder} is in use")
@@ -114,7 +114,7 @@ class EmbeddingFiles:
 
 
 def _check(embeddings: np.ndarray, items: Sequence[str]) -> None:
-    """Refuses embeddings [N, D] that are no directions; `items` [N] names them in the message.
+    """Refuses embeddings [N, D] that have no direction. The message names the item, one of `items` [N].
 
     Raises:
         ClusterError: an embedding holds values that are not finite, or nothing but zeros.

@@ -1,7 +1,7 @@
-"""Embeddings to a codebook, by the algorithm of the settings. A codebook is [levels, clusters, D]; most have one level.
+"""Learns a codebook [levels, clusters, D] from embeddings, by the algorithm of the settings. Most have one level.
 
-With several levels each embedding gets a code per level, coarse to fine: the first names the nearest centroid, each
-next one the centroid nearest to what is left over (residual quantisation, as semantic IDs have it: arXiv 2305.05065).
+With several levels each embedding gets a code per level, coarse to fine. The first names the nearest centroid, each
+next one the centroid nearest to what is left over: residual quantisation, as in semantic IDs (arXiv 2305.05065).
 """
 
 import functools
@@ -20,7 +20,7 @@ from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
 from courier_tf.clusters.previous import PreviousClusters, stayed, where_coarser_stayed
 from courier_tf.settings import ClusterSettings
 
-SAMPLE_PER_CLUSTER = 256  # Embeddings that k-means learns from, for each centroid: more change next to nothing.
+SAMPLE_PER_CLUSTER = 256  # Embeddings per centroid that k-means learns from. More change next to nothing.
 State = TypeVar("State", KMeans, Online)
 
 
@@ -64,13 +64,13 @@ def _levels(
     previous: PreviousClusters | None,
     progress: Progress,
 ) -> np.ndarray:
-    """k-means, and on each further level again, on what is left over."""
+    """k-means on the embeddings, and on each further level again on what is left over."""
     sample = files.train_sample(settings.clusters * SAMPLE_PER_CLUSTER)
     left, codebook = sample.embeddings, []
     if previous:
         previous.require_shape((levels, settings.clusters, left.shape[1]))
     held = previous.codes(sample.items) if previous else None  # The previous codes that still count.
-    # Draws of a level do not depend on those before it: an interrupted run skips what is done.
+    # The draws of a level do not depend on the levels before, because an interrupted run skips those.
     for level, rng in enumerate(np.random.default_rng(seed).spawn(levels)):
         name = f"level {level + 1} of {levels}"
         start_at: np.ndarray | None = None
@@ -100,7 +100,7 @@ def _online(
     previous: PreviousClusters | None,
     progress: Progress,
 ) -> np.ndarray:
-    """The start from the first embeddings of the stream, then the pass over the rest of it."""
+    """Learns the start from the first embeddings of the stream, then passes over the rest of it."""
     state = states.load("online", Online)
     if state is None:
         sample = files.train_sample(settings.clusters * SEEN_AT_START)

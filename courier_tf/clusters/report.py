@@ -1,4 +1,4 @@
-"""The quality report: sizes and distortion of all items of the train span, the rest of a sample of them."""
+"""The quality report. Sizes and distortion are those of all items of the train span, the rest those of a sample."""
 
 from typing import NamedTuple, TypedDict
 
@@ -11,7 +11,7 @@ from courier_tf.clusters.files import NO_CLUSTER
 from courier_tf.clusters.previous import PreviousClusters
 from courier_tf.clusters.seeding import ClusterError
 
-SAMPLE = 50_000  # Items of the train span of which agreement, neighbours and collisions are measured.
+SAMPLE = 50_000  # Items of the train span on which agreement, neighbours and collisions are measured.
 NEIGHBOUR_QUERIES = 1000  # Items whose neighbours are looked up.
 
 
@@ -34,7 +34,7 @@ class Kept(TypedDict, total=False):
 
 
 class Report:
-    """Adds up what is known of a clustering, block by block.
+    """Collects the figures of a clustering, block by block.
 
     Args:
         clusters: their number.
@@ -53,7 +53,7 @@ class Report:
         self._pairs: list[np.ndarray] = []  # [2, items with a photo]: the previous and the new cluster.
 
     def add(self, block: Block, codes: np.ndarray, distance: np.ndarray) -> None:
-        """Takes in a block, the codes [items with a photo, L], and the squared distances left over."""
+        """Adds a block with its codes [items with a photo, L] and the squared distances left over."""
         if self._previous:
             self._pairs.append(np.stack([self._previous.codes(block.items[block.has_photo])[:, 0], codes[:, 0]]))
         train = block.in_train_span[block.has_photo]
@@ -62,7 +62,7 @@ class Report:
             return
         self.sizes += np.bincount(codes[train, 0], minlength=len(self.sizes))
         self._distance += float(distance[train].sum(dtype=np.float64))
-        # Rows are picked, not sliced: a slice would keep its whole block in memory.
+        # Picks rows instead of a slice, which would keep its whole block in memory.
         rows = np.flatnonzero(train)[: SAMPLE - self._sampled]
         if len(rows):
             items, categories = (part[block.has_photo][rows] for part in (block.items, block.categories))
@@ -70,7 +70,7 @@ class Report:
             self._sampled += len(rows)
 
     def sample(self) -> Sample:
-        """The items on which the report rests.
+        """The items of the sample.
 
         Raises:
             ClusterError: there are none.
@@ -80,7 +80,7 @@ class Report:
         return Sample(*(np.concatenate(parts) for parts in zip(*self._parts, strict=True)))
 
     def figures(self) -> dict[str, float | None]:
-        """Name -> figure, of the first level but for distortion and collisions; see `quality`."""
+        """Name -> figure, as in `quality`. All but distortion and collisions are those of the first level."""
         sample = self.sample()
         cluster = sample.codes[:, 0]
         few = len(cluster) <= quality.NEIGHBOURS
@@ -96,8 +96,7 @@ class Report:
         }
 
     def kept(self) -> Kept:
-        """How far IDs stayed: items that had one and have one, those that are new, the share that kept theirs, and the
-        adjusted Rand index, which knows of no numbers. Empty where there is no previous stage."""
+        """How far IDs stayed. Nothing is set where there is no previous stage."""
         if not self._previous:
             return {}
         old, new = np.concatenate(self._pairs, axis=1)

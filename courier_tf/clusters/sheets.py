@@ -1,4 +1,4 @@
-"""Sample sheets: pages of photos, a row per cluster, for people to judge what a cluster is about."""
+"""Sample sheets: pages of photos with a row per cluster, which show people what a cluster holds."""
 
 import io
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SHEETS, ROWS, PHOTOS = 3, 16, 12  # Pages at most, clusters of a page, photos of a cluster.
-SIDE, GAP, TEXT = 72, 4, 150  # In pixels: a photo, the space around it, the words in front of a row.
+SHEETS, ROWS, PHOTOS = 3, 16, 12  # Most pages, clusters of a page, photos of a cluster.
+SIDE, GAP, TEXT = 72, 4, 150  # Pixels of a photo, of the space around it, and of the text before a row.
 
 
 def chosen_clusters(sizes: np.ndarray) -> np.ndarray:
-    """The clusters shown, largest first: all that hold an item, or, of too many, evenly spread from large to small.
+    """The clusters to show, largest first: all that hold an item, or an even choice from large to small.
 
     Args:
         sizes: [K] items of each cluster.
@@ -22,7 +22,7 @@ def chosen_clusters(sizes: np.ndarray) -> np.ndarray:
 
 
 def chosen_items(cluster: np.ndarray, clusters: int, rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Cluster -> rows of its items that are shown, drawn by `rng`: those nearest to its centroid would flatter it.
+    """Cluster -> rows of its items to show. They are drawn, as those nearest to the centroid would flatter it.
 
     Args:
         cluster: [N] int, the cluster of each item.
@@ -34,7 +34,7 @@ def chosen_items(cluster: np.ndarray, clusters: int, rng: np.random.Generator) -
 
 
 def write_sheets(photos: dict[int, list[bytes]], sizes: np.ndarray, folder: Path) -> None:
-    """Writes `sheet-1.png` and so on, at most `SHEETS`, over those of an attempt that was interrupted.
+    """Writes `sheet-1.png` and so on, at most `SHEETS`, over those of an interrupted run.
 
     Args:
         photos: cluster -> encoded photos of some of its items, in the order of the pages.
@@ -48,7 +48,7 @@ def write_sheets(photos: dict[int, list[bytes]], sizes: np.ndarray, folder: Path
 
 
 def page(rows: list[tuple[str, list[bytes]]]) -> Image.Image:
-    """A page with a row for each (words, encoded photos, at most `PHOTOS`)."""
+    """A page with a row for each (text, encoded photos, at most `PHOTOS`)."""
     sheet = Image.new("RGB", (TEXT + PHOTOS * (SIDE + GAP), GAP + len(rows) * (SIDE + GAP)), "white")
     for row, (words, encoded) in enumerate(rows):
         top = GAP + row * (SIDE + GAP)

@@ -35,7 +35,7 @@ def pretrain_supervised(
         ingest: directory of the ingest stage.
         target: directory to write; an interrupted run goes on from its last checkpoint.
         settings: those of pre-training.
-        seed: of weights and order.
+        seed: decides the weights and the order.
         made_by: what determines the result.
 
     Raises:
@@ -91,7 +91,7 @@ def pretrain(
     """
     ties = artefacts.read(ingest, INGEST).facts.history_ties
     require_past_page_views(ingest, log_order=ties == "log_order")
-    require_past_histories(ingest, ("train", "valid"))  # Of valid the encoder is scored on impressions.
+    require_past_histories(ingest, ("train", "valid"))  # The score reads the impressions of valid.
     column = (settings.pretrain_where or "").partition("=")[0]
     known = TrainingData.read(ingest, {column} if column else set())
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
@@ -176,7 +176,7 @@ def write_encoder(
     export_embedder(directory / ENCODER_FOLDER, known.facts.image_size, directory / EMBEDDER_FOLDER)
     weights = artefacts.fingerprint_of_tree(directory / ENCODER_FOLDER)
     return EncoderFacts(
-        # What the embeddings depend on, and nothing else: an encoder that stays as it is keeps its codebook.
+        # Only what the embeddings depend on, so that an encoder that stays the same keeps its codebook.
         encoder=artefacts.fingerprint_of([weights, known.facts.image_size]),
         embedding_dim=encoder.embedding_dim,
         image_size=known.facts.image_size,

@@ -11,12 +11,12 @@ from courier_tf.pretrain.objectives.objective import Objective, Terms, everywher
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
 
-BUCKETS = 8192  # Words are hashed: no vocabulary that could know the test span.
+BUCKETS = 8192  # Words are hashed, because a vocabulary could know the test span.
 WORDS = 16  # First words of a title that are read.
 
 
 def title_words(titles: np.ndarray) -> np.ndarray:
-    """[N] bytes to [N, WORDS] int32: the hash of each lower-case word, 1 to BUCKETS; 0 where there is none."""
+    """The hash of each lower-case word of titles [N] bytes: [N, WORDS] int32, 1 to BUCKETS, 0 after the last word."""
     words = tf.strings.split(tf.strings.regex_replace(tf.strings.lower(titles, "utf-8"), r"[^\pL\pN]+", " "))
     hashed = tf.ragged.map_flat_values(lambda word: tf.strings.to_hash_bucket_fast(word, BUCKETS) + 1, words)
     return tf.cast(hashed.to_tensor(0, shape=[None, WORDS]), tf.int32).numpy()
@@ -68,7 +68,7 @@ class Clip(Objective):
         words = batch["words"]
         real = (batch["photo_items"] > 0) & tf.reduce_any(words > 0, axis=1)
         photos, texts = tf.boolean_mask(embeddings, real), self.titles(tf.boolean_mask(words, real))
-        # Equal titles are one text: a fingerprint of the words stands for the item.
+        # Equal titles are one text, so a fingerprint of the words stands for the item.
         prints = tf.strings.to_hash_bucket_fast(
             tf.strings.reduce_join(tf.strings.as_string(tf.boolean_mask(words, real)), axis=1, separator=" "), 2**62
         )

@@ -1,4 +1,4 @@
-"""What every objective shares: its interface, and how it sees the other replicas."""
+"""The interface of an objective, and functions by which it sees the other replicas."""
 
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict
 
@@ -11,10 +11,10 @@ from courier_tf.settings import PretrainSettings
 
 
 class Terms(NamedTuple):
-    """What an objective makes of one replica's batch."""
+    """The result of an objective for the batch of a replica."""
 
-    loss: tf.Tensor  # Scalar float32: this replica's share; the shares of all replicas add up to the loss.
-    gauges: dict[str, tf.Tensor]  # Name -> scalar float32, likewise shares of a figure of the global batch.
+    loss: tf.Tensor  # Scalar float32, this replica's share. The shares of all replicas add up to the loss.
+    gauges: dict[str, tf.Tensor]  # Name -> scalar float32, this replica's share of a figure of the global batch.
 
 
 class Objective(keras.layers.Layer):
@@ -65,7 +65,7 @@ class Objective(keras.layers.Layer):
         return {}
 
     def photos(self, batch: dict[str, tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
-        """[views * U, S, S, 3] uint8: what is embedded. `seed` [2] int decides every draw."""
+        """The photos to embed, [views * U, S, S, 3] uint8. `seed` [2] int decides every draw."""
         return tf.concat([batch["photos"]] * self.views, axis=0)
 
     def similarity(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -91,17 +91,17 @@ def temperature_of(settings: PretrainSettings) -> Temperature:
 
 
 def everywhere(tensor: tf.Tensor) -> tf.Tensor:
-    """[n, ...] of each replica to [sum of n, ...]; differentiable: gradients come back from every replica."""
-    # A copy, since an input of the step has no device, which MultiWorkerMirroredStrategy asks for.
+    """[n, ...] of each replica to [sum of n, ...]. Gradients come back from every replica."""
+    # A copy, because an input of the step has no device, which MultiWorkerMirroredStrategy needs.
     return tf.distribute.get_replica_context().all_gather(tf.identity(tensor), axis=0)
 
 
 def total(value: tf.Tensor) -> tf.Tensor:
-    """The sum of a scalar over all replicas, at least 1: what a sum over targets is divided by."""
+    """The sum of a scalar over all replicas, at least 1. Sums over targets are divided by it."""
     return tf.maximum(tf.distribute.get_replica_context().all_reduce("sum", value), 1.0)
 
 
 def first_place(rows: tf.Tensor) -> tf.Tensor:
-    """Scalar int32: where this replica's rows start in `everywhere`; `rows` is their number, scalar int32."""
+    """Where this replica's rows start in `everywhere`, scalar int32; `rows` is their number, scalar int32."""
     context = tf.distribute.get_replica_context()
     return tf.reduce_sum(context.all_gather(rows[None], axis=0)[: context.replica_id_in_sync_group])
