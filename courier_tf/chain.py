@@ -164,7 +164,11 @@ class Chain:
         if PRETRAIN in self.force or not artefacts.comes_from_notebook(directory):
             return False
         artefacts.require_input(artefacts.read(directory, PRETRAIN), INGEST, ingested.fingerprint)
-        LOG.info("[%s] keeps the encoder in %s, which comes from a notebook (--force pretrain trains one)", PRETRAIN, directory)
+        LOG.info(
+            "[%s] keeps the encoder in %s, which comes from a notebook (--force pretrain trains one)",
+            PRETRAIN,
+            directory,
+        )
         return True
 
     def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> Path:

@@ -20,8 +20,7 @@ def save_to_workdir(model: CourierModel, workdir: Path) -> EncoderFacts:
     """Writes the encoder of a model as the pretrain stage of a workdir, in place of what is there.
 
     The stages embed, cluster, rank and export then take it, by `Chain` and by the program. `courier pretrain` and
-    `courier run` keep it as long as the ingest stays the same. They train an encoder again once the folder `pretrain`
-    is deleted.
+    `courier run` keep it, and refuse it when the ingest has changed. With `--force pretrain` they replace it.
 
     The model must have been trained on the train span of this workdir's ingest. Nobody can check that afterwards.
 

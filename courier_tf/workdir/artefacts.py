@@ -74,15 +74,12 @@ class MadeBy:
             object.__setattr__(self, "code", dict(code_of(self.stage)))
 
     @property
-    def from_notebook(self) -> bool:
-        """Whether no stage made the artefact, but `courier_tf.pretrain.notebook`."""
-        return FROM_NOTEBOOK.items() <= self.settings.items()
-
-    @property
     def remedy(self) -> str:
-        """What to do about an artefact that no longer fits."""
-        if self.from_notebook:
-            return "It comes from a notebook: train the model again and save it, or delete the folder."
+        """What to do about an artefact that does not fit, or is damaged."""
+        if FROM_NOTEBOOK.items() <= self.settings.items():
+            return (
+                "It comes from a notebook: save the model again, or replace it by 'courier pretrain --force pretrain'."
+            )
         return f"Run 'courier {command_of(self.stage)}' again."
 
     @property
@@ -277,11 +274,10 @@ def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
         DamagedArtefactError: a file is missing or changed; the message names it.
         ForeignFileError: there is a file that the stage did not write; the message names it.
     """
-    again = f"Run 'courier {command_of(artefact.made_by.stage)}' again."
     try:
         files = checksums.verified(artefact.path, artefact.files, NOT_CONTENT, full)
     except checksums.DamagedError as error:
-        raise DamagedArtefactError(f"{artefact.path} is damaged: {error}. {again}") from error
+        raise DamagedArtefactError(f"{artefact.path} is damaged: {error}. {artefact.made_by.remedy}") from error
     except checksums.ForeignFileError as error:
         raise ForeignFileError(f"{artefact.path} is not as it was written: {error}.") from error
     if files != artefact.files:
@@ -299,6 +295,15 @@ def _remember(file: Path, files: Mapping[str, FileState]) -> None:
             aside.replace(file)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def comes_from_notebook(directory: Path) -> bool:
+    """Whether a notebook saved the artefact in a directory, damaged or not, instead of a stage."""
+    try:
+        content = json.loads((directory / ARTEFACT_FILE).read_text())
+        return bool(FROM_NOTEBOOK.items() <= content["made_by"]["settings"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # None, or no description of an artefact.
+        return False
 
 
 def command_of(stage: str) -> str:

@@ -1,6 +1,8 @@
 """What `model.fit` trained enters the chain."""
 
+import dataclasses
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from courier_tf.pretrain.score import embed_photos
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, ArtefactError
+from courier_tf.workdir.stages import PRETRAIN
 from tests.chain.conftest import finished, tiny  # noqa: F401
 
 
@@ -38,7 +41,7 @@ def model_with_embeddings(width):
     return model
 
 
-def test_what_fit_trained_goes_through_the_chain(chain, capfd):
+def test_what_fit_trained_goes_through_the_chain(chain, caplog):
     data = TrainingData.read(chain.directory("ingest"))
     batches = page_view_batches(data.ingest, data.store, history_length=5, page_view_size=5, batch_rows=16, seed=0)
     model = model_with_embeddings(16)
@@ -47,8 +50,9 @@ def test_what_fit_trained_goes_through_the_chain(chain, capfd):
     assert facts.embedding_dim == 16 and 0 < facts.held_out["reconstruction_new_to_user"] < 1
 
     # The width differs from the settings: pre-training would have another.
-    chain.pretrain()
-    assert "comes from a notebook: kept" in capfd.readouterr().out
+    with caplog.at_level(logging.INFO):
+        chain.pretrain()
+    assert "which comes from a notebook (--force pretrain trains one)" in caplog.text
     assert not chain.directory("supervised").exists()
     pixels = data.store.decoded(np.arange(1, 9))
     saved = load_encoder(chain.directory("pretrain") / "encoder")
@@ -76,8 +80,24 @@ def test_another_ingest_does_not_fit(chain):
     content["made_by"]["inputs"]["ingest"] = "of yesterday"
     file.write_text(json.dumps(content))
     for stage in (chain.embed, chain.pretrain):
-        with pytest.raises(ArtefactError, match="made from ingest of yesterday, .* comes from a notebook: train"):
+        with pytest.raises(
+            ArtefactError, match="made from ingest of yesterday, .* It comes from a notebook: save the model again"
+        ):
             stage()
+
+
+def test_a_damaged_encoder_is_refused_and_replaced_by_force(finished, chain):  # noqa: F811
+    save_to_workdir(model_with_embeddings(8), chain.workdir)
+    file = chain.directory("pretrain") / "encoder" / "encoder.json"
+    file.write_text(file.read_text().replace("micro", "macro"))
+    with pytest.raises(
+        ArtefactError, match="is damaged: .*encoder.json.* It comes from a notebook: save the model again"
+    ):
+        chain.pretrain()
+    (chain.workdir / "supervised").symlink_to(finished[1].directory("supervised"))
+    dataclasses.replace(chain, force=frozenset({"pretrain"})).pretrain()
+    assert not artefacts.comes_from_notebook(chain.directory("pretrain"))
+    assert artefacts.read(chain.directory("pretrain"), PRETRAIN).facts.embedding_dim == 32
 
 
 def test_what_cannot_be_taken_is_refused(chain, tmp_path):
@@ -88,4 +108,4 @@ def test_what_cannot_be_taken_is_refused(chain, tmp_path):
     with pytest.raises(EncoderError, match="not finite"):
         save_to_workdir(model, chain.workdir)
     with pytest.raises(ArtefactError):
-        artefacts.read(chain.directory("pretrain"), artefacts.PRETRAIN)
+        artefacts.read(chain.directory("pretrain"), PRETRAIN)
