@@ -77,9 +77,7 @@ class MadeBy:
     def remedy(self) -> str:
         """What to do about an artefact that does not fit, or is damaged."""
         if FROM_NOTEBOOK.items() <= self.settings.items():
-            return (
-                "It comes from a notebook: save the model again, or replace it by 'courier pretrain --force pretrain'."
-            )
+            return "It comes from a notebook: save the model again, or run 'courier pretrain --force pretrain'."
         return f"Run 'courier {command_of(self.stage)}' again."
 
     @property
