@@ -12,7 +12,7 @@ from courier_tf.chain import Chain
 from courier_tf.commands.predict import predict
 from courier_tf.pretrain.objectives.objective import Objective, Terms, total
 from courier_tf.pretrain.objectives.registry import OBJECTIVES, register
-from courier_tf.settings import PretrainSettings, SettingsError
+from courier_tf.settings import PretrainSettings, PreviousSettings, SettingsError
 from courier_tf.training import StopAfter
 from courier_tf.workdir.records import read_items
 from tests.chain.conftest import finished, tiny  # noqa: F401
@@ -108,7 +108,9 @@ def test_it_goes_through_the_whole_chain(finished, tmp_path, monkeypatch, title_
     items = [item.decode() for item in read_items(chain.directory("ingest"), []).ids[:3]]
     assert predict(chain.workdir, "u1", items[:2], [items[2]]).shape == (2,)
 
-    next_day = chain_beside(first, tmp_path / "next", objective="title_length", init=str(chain.directory("pretrain")))
+    same = chain_beside(first, tmp_path / "next", objective="title_length")
+    settings = dataclasses.replace(same.settings, previous=PreviousSettings(previous=str(chain.workdir)))
+    next_day = dataclasses.replace(same, settings=settings)
     next_day.pretrain()
     assert weights(next_day.directory("pretrain") / file) != resumed
 
