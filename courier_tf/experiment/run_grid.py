@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from courier_tf.chain import require_known_names
 from courier_tf.experiment import claims as claiming
 from courier_tf.experiment import encoders, rankers
 from courier_tf.experiment.claims import Claim, ClaimsError
@@ -18,7 +19,6 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, STATUS_FILE, Key, Measured, Run, Status
 from courier_tf.experiment.store import STORE_FOLDER, commit
-from courier_tf.ranking.image_features import require_known
 from courier_tf.ranking.metrics_file import READINGS_FILE
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_start
@@ -106,7 +106,7 @@ def _different(grid: Grid, base: Settings, workdir: Path) -> list[Variant]:
     different: dict[str, Variant] = {}
     for variant in grid.variants():
         settings = grid.settings(base, variant, grid.seeds[0], workdir)
-        require_known(settings.rank.rank_modes)
+        require_known_names(settings)
         different.setdefault(settings.to_json(), variant)
     return list(different.values())
 
