@@ -1,1 +1,1 @@
-"""Embeddings become cluster IDs: what lets a CTR model use looks like any other ID feature (paper, section 4)."""
+"""Turns embeddings into cluster IDs, which a CTR model uses like any other ID feature (paper, section 4)."""
