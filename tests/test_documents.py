@@ -1,6 +1,7 @@
 """What the documents name is there: options, commands, targets, files, imports."""
 
 import ast
+import configparser
 import importlib
 import json
 import re
@@ -65,6 +66,15 @@ def test_files_of_a_workdir_are_named_in_the_code(document):
         path for path in paths for part in path.split("/") if not re.search(rf"[\"/']{re.escape(part)}[\"/'.]", code)
     ]
     assert missing == []
+
+
+def test_floors_are_those_of_the_import_contract():
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    layers = contract["importlinter:contract:floors"]["layers"].split("\n")
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    rooms = [{room.replace("/", ".") for room in re.findall(r"`([\w/]+?)(?:\.py|/)`", row)} for row in rows]
+    assert rooms == [set(layer.split(" | ")) for layer in layers if layer]
 
 
 def _python_in(document: str) -> str:
