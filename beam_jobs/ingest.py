@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
@@ -75,50 +75,68 @@ def ingest(
     kept_rejects = target.with_name(f"{target.name}_rejects")
     shutil.rmtree(kept_rejects, ignore_errors=True)
     with artefacts.write_aside(target, made_by) as draft:
-        partial = draft.path
-        with Console(stderr=True).status(f"Reading {raw}"):
-            pipeline = beam.Pipeline(options=pipeline_options(beam_options))
-            build(pipeline, folder, str(partial), settings)
-            result = pipeline.run()
-            result.wait_until_finish()
-        counters = result.metrics().query(MetricsFilter().with_namespace(sources.NAMESPACE))["counters"]
-        summary = json.loads((partial / SUMMARY_FILE).read_text())
-        (partial / SUMMARY_FILE).unlink()
-        rejected = summary["rejects"]
-        counted: Counter[str] = Counter()
-        for counter in counters:
-            counted[counter.key.metric.name] += counter.result  # Several steps share a counter.
-        counts = {**counted, **summary["counts"]}
-        counts |= {"photos_missing": rejected.pop("missing_photo")}
-        counts |= {f"rejected_{kind}s": number for kind, number in rejected.items()}
+        summary = _run_pipeline(folder, draft.path, settings, beam_options)
         # The cause comes first: a broken file makes rejects (unknown items), and rejects leave days without events.
-        if summary["broken_files"]:
-            raise RawDataError("\n".join(summary["broken_files"]))
-        _require_few_rejects(counts, settings.max_reject_fraction, partial / schema.REJECTS_FOLDER, kept_rejects)
-        if summary["splits"] is None:
-            raise RawDataError(summary["splits_error"])
-        spans = splits.Splits(*summary["splits"])
-        item_columns = settings.item_columns or _useful_columns(partial, folder.columns, spans.valid_from)
-        draft.facts = IngestFacts(
-            log_kind=folder.log_kind,
-            all_columns=tuple(folder.columns),
-            item_columns=tuple(item_columns),
-            repeat_columns=settings.repeat_columns,
-            valid_from=splits.date_of(spans.valid_from),
-            test_from=splits.date_of(spans.test_from),
-            valid_from_seconds=spans.valid_from,
-            test_from_seconds=spans.test_from,
-            image_size=settings.image_size,
-            inline_photos=settings.inline_photos,
-            page_view_size=settings.page_view_size,
-            history_kept=settings.history_kept,
-            history_ties=settings.history_ties,
-            shards=settings.shards,
-            negatives=None
-            if folder.log_kind == "impressions"
-            else f"{settings.negatives_per_positive} per positive, {settings.negatives}",
-            counts=dict(sorted(counts.items())),
-        )
+        if summary.broken_files:
+            raise RawDataError("\n".join(summary.broken_files))
+        rejects = draft.path / schema.REJECTS_FOLDER
+        _require_few_rejects(summary.counts, settings.max_reject_fraction, rejects, kept_rejects)
+        if summary.cut is None:
+            raise RawDataError(summary.splits_error)
+        draft.facts = _facts(folder, draft.path, settings, summary.cut, summary.counts)
+
+
+class _Summary(NamedTuple):
+    """What the pipeline tells its driver: see `ingest_pipeline.build`."""
+
+    cut: splits.Splits | None
+    splits_error: str
+    broken_files: list[str]
+    counts: dict[str, int]
+
+
+def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
+    with Console(stderr=True).status(f"Reading {folder.path}"):
+        pipeline = beam.Pipeline(options=pipeline_options(beam_options))
+        build(pipeline, folder, str(target), settings)
+        result = pipeline.run()
+        result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace(sources.NAMESPACE))["counters"]
+    summary = json.loads((target / SUMMARY_FILE).read_text())
+    (target / SUMMARY_FILE).unlink()
+    counted: Counter[str] = Counter()
+    for counter in counters:
+        counted[counter.key.metric.name] += counter.result  # Several steps share a counter.
+    rejected = summary["rejects"]
+    counts = {**counted, **summary["counts"], "photos_missing": rejected.pop("missing_photo")}
+    counts |= {f"rejected_{kind}s": number for kind, number in rejected.items()}
+    cut = splits.Splits(*summary["splits"]) if summary["splits"] else None
+    return _Summary(cut, summary["splits_error"], summary["broken_files"], counts)
+
+
+def _facts(
+    folder: RawFolder, ingested: Path, settings: IngestSettings, cut: splits.Splits, counts: dict[str, int]
+) -> IngestFacts:
+    """What the stage tells the stages after it."""
+    sampled = f"{settings.negatives_per_positive} per positive, {settings.negatives}"
+    return IngestFacts(
+        log_kind=folder.log_kind,
+        all_columns=tuple(folder.columns),
+        item_columns=tuple(settings.item_columns or _useful_columns(ingested, folder.columns, cut.valid_from)),
+        repeat_columns=settings.repeat_columns,
+        valid_from=splits.date_of(cut.valid_from),
+        test_from=splits.date_of(cut.test_from),
+        valid_from_seconds=cut.valid_from,
+        test_from_seconds=cut.test_from,
+        image_size=settings.image_size,
+        inline_photos=settings.inline_photos,
+        page_view_size=settings.page_view_size,
+        history_kept=settings.history_kept,
+        history_ties=settings.history_ties,
+        shards=settings.shards,
+        negatives=None if folder.log_kind == "impressions" else sampled,
+        counts=dict(sorted(counts.items())),
+    )
 
 
 def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -> None:

@@ -83,9 +83,9 @@ def run_grid(
     runs = {}
     for variant in variants:
         for seed in grid.seeds:
-            own = folder / RUNS_FOLDER / f"{variant.name},seed={seed}"
+            place = folder / RUNS_FOLDER / f"{variant.name},seed={seed}"
             settings = grid.settings(base, variant, seed, workdir)
-            run = Run(variant.name, seed, own, workdir / STORE_FOLDER, raw, final, settings, until)
+            run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until)
             runs[variant.name, seed] = run
     with Processes(folder, _largest(folder)) as processes:
         for name in (TABLES_FILE, PLOT_FILE, LOSSES_FILE):  # Of previous runs, they would stand beside new rows.

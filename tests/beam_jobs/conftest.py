@@ -82,7 +82,7 @@ class Ingested:
 
     def rows(self, folder: str, prefix: str) -> list[dict]:
         features = schema.IMPRESSION_FEATURES if folder == "impressions" else schema.PAGE_VIEW_FEATURES
-        found = []
+        rows = []
         for file in records.files(self.target / folder, prefix):
             for serialised in tf.data.TFRecordDataset(file):
                 parsed = records.parse(serialised[None], features)
@@ -91,8 +91,8 @@ class Ingested:
                     value = parsed[name].to_list()[0] if kind.endswith("list") else parsed[name].numpy()[0]
                     texts = [v.decode() if isinstance(v, bytes) else int(v) for v in np.atleast_1d(value)]
                     row[name] = texts if kind.endswith("list") else texts[0]
-                found.append(row)
-        return found
+                rows.append(row)
+        return rows
 
     def rejects(self) -> list[dict]:
         lines = (self.target / "rejects" / "rejects.jsonl").read_text().splitlines()

@@ -18,9 +18,9 @@ from courier_tf.workdir import records
 from .conftest import FIRST, impression_log, photo, view_of
 
 
-def reject_of(found, **wanted):
-    matching = [r for r in found.rejects() if all(r[name] == value for name, value in wanted.items())]
-    assert len(matching) == 1, found.rejects()
+def reject_of(ingested, **wanted):
+    matching = [r for r in ingested.rejects() if all(r[name] == value for name, value in wanted.items())]
+    assert len(matching) == 1, ingested.rejects()
     return matching[0]
 
 
@@ -72,8 +72,8 @@ def test_item_columns_that_only_some_rows_have(raw, tmp_path, ending):
     else:
         raw.write("items", [*plain[:3], *items[3:]], ending)
     raw.write("events", impression_log())
-    found = raw.ingest(tmp_path / "out")
-    assert found.facts.all_columns == ("category", *further)
+    ingested = raw.ingest(tmp_path / "out")
+    assert ingested.facts.all_columns == ("category", *further)
     read = records.read_items(tmp_path / "out", ["category", *further])
     for name in further:
         expected = ["", "", "", *(f"{name}{number}" for number in range(3, 8))]
@@ -114,14 +114,14 @@ def test_bad_events_are_rejected_with_their_place(raw, tmp_path):
     with file.open("ab") as stream:
         stream.write(b"u\xff,item1,%d,r,1\n" % FIRST)
         stream.write(b"u1,item1\n")
-    found = raw.ingest(tmp_path / "out")
+    ingested = raw.ingest(tmp_path / "out")
     for number, (_, _, field, reason) in enumerate(bad):
-        reject = reject_of(found, row=len(log) + 1 + number)
+        reject = reject_of(ingested, row=len(log) + 1 + number)
         assert reject["field"] == field and reason in reject["reason"] and reject["file"] == str(file)
-    assert reject_of(found, row=len(log) + 9)["reason"] == "is not UTF-8"
-    assert reject_of(found, row=len(log) + 10)["reason"] == "has 2 fields, the header has 5"
-    assert found.facts.counts["rejected_events"] == len(bad) + 2
-    assert sum(found.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
+    assert reject_of(ingested, row=len(log) + 9)["reason"] == "is not UTF-8"
+    assert reject_of(ingested, row=len(log) + 10)["reason"] == "has 2 fields, the header has 5"
+    assert ingested.facts.counts["rejected_events"] == len(bad) + 2
+    assert sum(ingested.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
 
 
 def test_bad_json_lines_are_rejected_with_their_place(raw, tmp_path):
@@ -133,13 +133,13 @@ def test_bad_json_lines_are_rejected_with_their_place(raw, tmp_path):
         ({**log[0], "timestamp": int("9" * 400)}, "timestamp", "looks like milliseconds"),
     ]
     file = raw.write("events", [*log, *(row for row, _, _ in bad)], "jsonl")
-    found = raw.ingest(tmp_path / "out")
-    reject = reject_of(found, kind="item")
+    ingested = raw.ingest(tmp_path / "out")
+    reject = reject_of(ingested, kind="item")
     assert (reject["row"], reject["field"], reject["reason"]) == (9, "title", "is missing")
     for row, (_, field, reason) in enumerate(bad, start=len(log) + 1):
-        reject = reject_of(found, kind="event", row=row, file=str(file))
+        reject = reject_of(ingested, kind="event", row=row, file=str(file))
         assert reject["field"] == field and reason in reject["reason"]
-    assert found.facts.counts["rejected_events"] == 3 and found.facts.counts["event_rows_read"] == len(log) + 3
+    assert ingested.facts.counts["rejected_events"] == 3 and ingested.facts.counts["event_rows_read"] == len(log) + 3
 
 
 def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
@@ -157,10 +157,10 @@ def test_duplicates_are_merged_and_counted(raw, tmp_path):
     unclicked = next(row for row in log if not row["clicked"])
     raw.write("items", raw.items())
     raw.write("events", [*log, log[0], log[0], {**unclicked, "clicked": 1}])
-    found = raw.ingest(tmp_path / "out")
-    counts = found.facts.counts
+    ingested = raw.ingest(tmp_path / "out")
+    counts = ingested.facts.counts
     assert counts["duplicate_events_merged"] == 2 and counts["conflicting_events_merged"] == 1
-    rows = [row for split in ("train", "valid", "test") for row in found.rows("impressions", split)]
+    rows = [row for split in ("train", "valid", "test") for row in ingested.rows("impressions", split)]
     assert len(rows) == len(log)
     merged = [r for r in rows if (r["page_view_id"], r["item_id"]) == (view_of(unclicked), unclicked["item_id"])]
     assert [r["clicked"] for r in merged] == [1], "a click wins"
@@ -170,9 +170,9 @@ def test_duplicate_items(raw, tmp_path):
     items = raw.items()
     raw.write("items", [*items, {**items[2], "category": "other"}])
     raw.write("events", impression_log())
-    found = raw.ingest(tmp_path / "out")
-    assert "is already in row 3" in reject_of(found, kind="item", row=9)["reason"]
-    assert records.read_items(found.target, ["category"]).columns["category"][2] == b"c2"
+    ingested = raw.ingest(tmp_path / "out")
+    assert "is already in row 3" in reject_of(ingested, kind="item", row=9)["reason"]
+    assert records.read_items(ingested.target, ["category"]).columns["category"][2] == b"c2"
 
 
 def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
@@ -198,15 +198,15 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
     items[12]["image"], items[13]["image"] = "images/a\0.jpg", "images"
     raw.write("items", items)
     raw.write("events", impression_log(items=18))
-    found = raw.ingest(tmp_path / "out", max_reject_fraction=0.9)
+    ingested = raw.ingest(tmp_path / "out", max_reject_fraction=0.9)
     reasons = ["broken", "empty", "no JPEG", "no JPEG", "animated", "leaves", "leaves", "leaves"]
     reasons += ["cannot be read"] * 4 + ["NUL byte", "cannot be read: [Errno 21]"]
     for row, reason in enumerate(reasons, start=1):
-        assert reason in reject_of(found, kind="photo", row=row)["reason"]
-    table = records.read_items(found.target, ["category"])
+        assert reason in reject_of(ingested, kind="photo", row=row)["reason"]
+    table = records.read_items(ingested.target, ["category"])
     kept = dict(zip(table.ids, table.has_photo, strict=True))
     assert [kept[f"item{n}".encode()] for n in range(18)] == [False] * 14 + [True] * 4
-    assert sum(found.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
+    assert sum(ingested.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
 
 
 def test_huge_photo(raw, tmp_path, monkeypatch):
@@ -215,8 +215,8 @@ def test_huge_photo(raw, tmp_path, monkeypatch):
     (raw.folder / "images" / "item0.jpg").write_bytes(photo(size=40))
     raw.write("items", items)
     raw.write("events", impression_log())
-    found = raw.ingest(tmp_path / "out")
-    assert "40 x 40 pixels" in reject_of(found, kind="photo")["reason"]
+    ingested = raw.ingest(tmp_path / "out")
+    assert "40 x 40 pixels" in reject_of(ingested, kind="photo")["reason"]
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_huge_photo(raw, tmp_path, monkeypatch):
 )
 def test_photos_of_every_kind_agree_with_pillow(kind, mode):
     encoded = photo(kind, mode, size=32, seed=3)
-    found = tf.io.decode_png(normalise(encoded, 32)).numpy().astype(int)
+    pixels = tf.io.decode_png(normalise(encoded, 32)).numpy().astype(int)
     expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(int)
-    assert np.abs(found - expected).max() <= (0 if kind != "JPEG" else 3)
+    assert np.abs(pixels - expected).max() <= (0 if kind != "JPEG" else 3)
 
 
 def test_photo_beyond_pillows_own_limit_is_called_too_large():
@@ -245,5 +245,5 @@ def test_first_picture_of_a_multi_picture_jpeg():
     first.save(encoded, "MPO", save_all=True, append_images=[second])
     with Image.open(encoded) as check:
         assert (check.format, check.n_frames) == ("MPO", 2)
-    found = tf.io.decode_png(normalise(encoded.getvalue(), 16)).numpy().astype(int)
-    assert np.abs(found - [255, 0, 0]).max() <= 3
+    pixels = tf.io.decode_png(normalise(encoded.getvalue(), 16)).numpy().astype(int)
+    assert np.abs(pixels - [255, 0, 0]).max() <= 3

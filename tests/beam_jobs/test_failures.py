@@ -56,10 +56,12 @@ def test_bytes_in_a_parquet_file_are_texts_and_bad_ones_are_rejected(raw, tmp_pa
     encoded = [{**row, "user_id": row["user_id"].encode()} for row in log]
     raw.write("items", raw.items())
     raw.write("events", [*encoded, {**encoded[0], "user_id": b"\xff"}], "parquet")
-    found = raw.ingest(tmp_path / "out")
-    users = {row["user_id"] for split in schema.SPLITS for row in found.rows("impressions", split)}
+    ingested = raw.ingest(tmp_path / "out")
+    users = {row["user_id"] for split in schema.SPLITS for row in ingested.rows("impressions", split)}
     assert users == {f"u{number}" for number in range(6)}
-    assert [(r["row"], r["field"], r["reason"]) for r in found.rejects()] == [(len(log) + 1, "user_id", "is not UTF-8")]
+    assert [(r["row"], r["field"], r["reason"]) for r in ingested.rejects()] == [
+        (len(log) + 1, "user_id", "is not UTF-8")
+    ]
 
 
 @pytest.mark.parametrize(

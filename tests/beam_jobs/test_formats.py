@@ -17,9 +17,9 @@ def test_a_quote_left_open_costs_its_own_line():
     lines = [f"u{number},i{number}" for number in range(5000)]
     lines[7] = 'u7,"i7'
     lines[4000] = 'u4000,"i4000'  # The other end of one huge field, for a reader that goes on over the line end.
-    found = csv_rows("user_id,item_id\n" + "\n".join(lines) + "\n")
-    assert len(found) == 5000
-    for number, row in enumerate(found):
+    rows = csv_rows("user_id,item_id\n" + "\n".join(lines) + "\n")
+    assert len(rows) == 5000
+    for number, row in enumerate(rows):
         if number in (7, 4000):
             assert "a quote is not closed on its line (line breaks inside a field are not read)" in row
         else:
@@ -27,15 +27,15 @@ def test_a_quote_left_open_costs_its_own_line():
 
 
 def test_quotes_within_a_line_are_read():
-    found = csv_rows('a,b\r\n"x, y","say ""z"""\r\n5" wide,\r\n\r\n1\r\n')
+    rows = csv_rows('a,b\r\n"x, y","say ""z"""\r\n5" wide,\r\n\r\n1\r\n')
     read = [{"a": "x, y", "b": 'say "z"'}, {"a": '5" wide', "b": ""}]
-    assert found == [*read, "is an empty line", "has 1 fields, the header has 2"]
+    assert rows == [*read, "is an empty line", "has 1 fields, the header has 2"]
 
 
 def test_a_field_beyond_the_limit_of_the_csv_module(tmp_path):
     huge = "x" * 200_000
-    found = csv_rows(f"a,b\n1,{huge}\n2,3\n")
-    assert "field larger than field limit" in found[0] and found[1:] == [{"a": "2", "b": "3"}]
+    rows = csv_rows(f"a,b\n1,{huge}\n2,3\n")
+    assert "field larger than field limit" in rows[0] and rows[1:] == [{"a": "2", "b": "3"}]
     file = tmp_path / "t.csv"
     file.write_text(f"{huge},b\n")
     with pytest.raises(RawDataError, match=r"t.csv, its first line is not CSV: field larger"):
@@ -51,15 +51,15 @@ def test_column_names_must_be_unicode(tmp_path):
 
 def test_json_lines_that_python_cannot_hold():
     lines = ['\ufeff{"a": 1}', "[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"a": 2.0, "b": null}', "[3]"]
-    found = list(rows_of("t.jsonl", io.BytesIO("\n".join(lines).encode())))
-    assert found[0] == {"a": "1"} and found[3] == {"a": "2", "b": ""} and found[4] == "is not a JSON object"
-    assert found[1].startswith("is not JSON") and found[2].startswith("is not JSON")
+    rows = list(rows_of("t.jsonl", io.BytesIO("\n".join(lines).encode())))
+    assert rows[0] == {"a": "1"} and rows[3] == {"a": "2", "b": ""} and rows[4] == "is not a JSON object"
+    assert rows[1].startswith("is not JSON") and rows[2].startswith("is not JSON")
 
 
 def test_what_pandas_writes_for_a_missing_value_is_none(tmp_path):
     """Else all users without an id would be one, whose name is "nan"."""
-    found = list(rows_of("t.jsonl", io.BytesIO(b'{"a": NaN, "b": "nan", "c": null, "d": 0.5}')))
-    assert found == [{"a": "", "b": "nan", "c": "", "d": "0.5"}]
+    rows = list(rows_of("t.jsonl", io.BytesIO(b'{"a": NaN, "b": "nan", "c": null, "d": 0.5}')))
+    assert rows == [{"a": "", "b": "nan", "c": "", "d": "0.5"}]
     file = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": pa.array([7.0, float("nan"), None])}), file)
     with file.open("rb") as stream:
@@ -74,10 +74,10 @@ def test_texts_of_parquet_files(tmp_path, kind):
     file = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": column, "n": pa.array([1, 2, 3, 4])}), file)
     with file.open("rb") as stream:
-        found = list(rows_of(str(file), stream))
-    assert [row["n"] for row in found] == ["1", "2", "3", "4"]
-    assert [row["a"] for row in found][:2] == ["abc", "caf\u00e9"] and found[3]["a"] == ""
-    assert [is_unicode(row["a"]) for row in found] == [True, True, False, True]
+        rows = list(rows_of(str(file), stream))
+    assert [row["n"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["a"] for row in rows][:2] == ["abc", "caf\u00e9"] and rows[3]["a"] == ""
+    assert [is_unicode(row["a"]) for row in rows] == [True, True, False, True]
 
 
 def test_a_broken_parquet_file_names_itself(tmp_path):

@@ -23,10 +23,10 @@ def test_impression_log_becomes_one_example_per_impression(raw, tmp_path):
     log = impression_log()
     raw.write("items", raw.items())
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out", history_kept=4)
+    ingested = raw.ingest(tmp_path / "out", history_kept=4)
     seen = 0
     for split in schema.SPLITS:
-        for row in found.rows("impressions", split):
+        for row in ingested.rows("impressions", split):
             origin = [r for r in log if view_of(r) == row["page_view_id"] and r["item_id"] == row["item_id"]]
             assert len(origin) == 1 and origin[0]["clicked"] == row["clicked"]
             assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"])[-4:]
@@ -34,16 +34,16 @@ def test_impression_log_becomes_one_example_per_impression(raw, tmp_path):
             assert split == ("train" if day < 8 else "valid" if day < 9 else "test")
             seen += 1
     assert seen == len(log)
-    assert found.facts.log_kind == "impressions" and found.facts.negatives is None
+    assert ingested.facts.log_kind == "impressions" and ingested.facts.negatives is None
 
 
 def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
     log = impression_log()
     raw.write("items", raw.items())
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out", page_view_size=3)
+    ingested = raw.ingest(tmp_path / "out", page_view_size=3)
     views = defaultdict(list)
-    for row in found.rows("page_views", "train"):
+    for row in ingested.rows("page_views", "train"):
         assert len(row["page_view_item_ids"]) == len(row["page_view_clicked"]) <= 3
         assert sum(row["page_view_clicked"]) >= 1
         assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"]) != []
@@ -65,7 +65,7 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
     # Of train and valid together: a page view of six makes two rows of three, but with one click one.
     clicks = Counter({view_of(r): 0 for r in log if r["timestamp"] < FIRST + 9 * DAY})
     clicks.update(view_of(r) for r in log if r["clicked"] and r["timestamp"] < FIRST + 9 * DAY)
-    numbers, counts = list(clicks.values()), found.facts.counts
+    numbers, counts = list(clicks.values()), ingested.facts.counts
     assert counts["page_views_without_click_not_pretrained"] == numbers.count(0) > 0
     assert counts["unclicked_items_dropped_from_pretraining_rows"] == 3 * numbers.count(1) > dropped
 
@@ -74,10 +74,10 @@ def test_sampled_negatives(raw, tmp_path):
     log = positives_log()
     raw.write("items", raw.items())
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out")
+    ingested = raw.ingest(tmp_path / "out")
     views = defaultdict(list)
     for split in schema.SPLITS:
-        for row in found.rows("impressions", split):
+        for row in ingested.rows("impressions", split):
             views[row["user_id"], row["timestamp"]].append((row["item_id"], row["clicked"]))
             assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"])[-20:]
     for (user, timestamp), shown in views.items():
@@ -90,8 +90,8 @@ def test_sampled_negatives(raw, tmp_path):
         earlier = {r["item_id"] for r in log if r["timestamp"] <= timestamp}
         assert set(negatives) <= earlier
     # What was drawn was not shown.
-    items = records.read_items(found.target, [])
-    bought = Counter(r["item_id"] for r in log if r["timestamp"] < found.facts.valid_from_seconds)
+    items = records.read_items(ingested.target, [])
+    bought = Counter(r["item_id"] for r in log if r["timestamp"] < ingested.facts.valid_from_seconds)
     assert items.train_impressions.tolist() == items.train_events.tolist() == [bought[i.decode()] for i in items.ids]
 
 
@@ -100,8 +100,8 @@ def test_negatives_do_not_depend_on_the_run_or_its_shards(raw, tmp_path):
     raw.write("events", positives_log())
     drawn = []
     for name, settings in {"a": {}, "b": {}, "c": {"shards": 3}}.items():
-        found = raw.ingest(tmp_path / name, **settings)
-        drawn.append(Counter((r["page_view_id"], r["item_id"]) for r in found.rows("impressions", "train")))
+        ingested = raw.ingest(tmp_path / name, **settings)
+        drawn.append(Counter((r["page_view_id"], r["item_id"]) for r in ingested.rows("impressions", "train")))
     assert drawn[0] == drawn[1] == drawn[2]
     files = {f.relative_to(tmp_path / "a"): f.read_bytes() for f in (tmp_path / "a").rglob("*.tfrecord")}
     assert files == {f.relative_to(tmp_path / "b"): f.read_bytes() for f in (tmp_path / "b").rglob("*.tfrecord")}
@@ -119,11 +119,11 @@ def test_log_order_breaks_ties_in_pretraining_rows_alone(raw, tmp_path):
     rows = tied.rows("page_views", "train")
     for row in rows:
         assert row["page_view_clicked"][0] == 1 and sum(row["page_view_clicked"]) == 1
-        own = place[row["user_id"], row["timestamp"], row["page_view_item_ids"][0]]
-        assert row["history_item_ids"] == [r["item_id"] for r in log[:own] if r["user_id"] == row["user_id"]][-20:]
+        number = place[row["user_id"], row["timestamp"], row["page_view_item_ids"][0]]
+        assert row["history_item_ids"] == [r["item_id"] for r in log[:number] if r["user_id"] == row["user_id"]][-20:]
     train = [r for r in log if r["timestamp"] < FIRST + 8 * DAY]
     assert len(rows) == len(train) - len({r["user_id"] for r in train}), "each purchase but a user's first"
-    as_text = [sorted(map(str, found.rows("impressions", "train"))) for found in (strict, tied)]
+    as_text = [sorted(map(str, ingested.rows("impressions", "train"))) for ingested in (strict, tied)]
     assert as_text[0] == as_text[1]
 
 
@@ -142,10 +142,10 @@ def test_by_log_order_a_click_knows_those_in_other_page_views_since_its_own_bega
     ]
     raw.write("items", raw.items())
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out", history_ties="log_order")
-    require_past_page_views(found.target, log_order=True)
-    own = [r for r in found.rows("page_views", "train") if r["page_view_id"].startswith('["u0", "p"')]
-    assert [(r["timestamp"], r["history_item_ids"][-1]) for r in own] == [(FIRST + DAY + 30, "item5")]
+    ingested = raw.ingest(tmp_path / "out", history_ties="log_order")
+    require_past_page_views(ingested.target, log_order=True)
+    reused = [r for r in ingested.rows("page_views", "train") if r["page_view_id"].startswith('["u0", "p"')]
+    assert [(r["timestamp"], r["history_item_ids"][-1]) for r in reused] == [(FIRST + DAY + 30, "item5")]
 
 
 def test_items_carry_what_training_may_know(raw, tmp_path):
@@ -155,15 +155,15 @@ def test_items_carry_what_training_may_know(raw, tmp_path):
     raw.write("items", items)
     raw.write("events", log)
     # A photo that is not there is listed, and is no reject that could fail the job.
-    found = raw.ingest(tmp_path / "out", max_reject_fraction=0.0)
+    ingested = raw.ingest(tmp_path / "out", max_reject_fraction=0.0)
     reason = "'images/none.jpg': there is no such file"
     place = {"file": str(raw.folder / "items.csv"), "row": 2, "field": "image"}
-    assert found.rejects() == [{**place, "reason": reason, "kind": "missing_photo"}]
-    assert found.facts.all_columns == ("category", "brand", "sku")
-    table = records.read_items(found.target, found.facts.all_columns)
+    assert ingested.rejects() == [{**place, "reason": reason, "kind": "missing_photo"}]
+    assert ingested.facts.all_columns == ("category", "brand", "sku")
+    table = records.read_items(ingested.target, ingested.facts.all_columns)
     assert list(table.ids) == [f"item{n}".encode() for n in range(8)]
     assert list(table.has_photo) == [True, False, False, True, True, True, True, True]
-    counts = found.facts.counts
+    counts = ingested.facts.counts
     assert (counts["photos_missing"], counts["items_without_image_named"], counts["rejected_photos"]) == (1, 1, 0)
     first = [min(r["timestamp"] for r in log if r["item_id"] == f"item{n}") for n in range(7)]
     assert list(table.available_from) == [FIRST - 5, *first[1:], schema.NEVER]
@@ -181,9 +181,9 @@ def test_injected_future_click_stays_out_of_earlier_histories(raw, tmp_path):
     future = {"user_id": "u0", "item_id": "item3", "timestamp": FIRST + 11 * DAY, "request_id": "x", "clicked": 1}
     raw.write("items", raw.items())
     raw.write("events", [future, *log])
-    found = raw.ingest(tmp_path / "out")
+    ingested = raw.ingest(tmp_path / "out")
     for split in schema.SPLITS:
-        for row in found.rows("impressions", split):
+        for row in ingested.rows("impressions", split):
             assert row["history_item_ids"] == clicks_before(log, row["user_id"], row["timestamp"])[-20:]
 
 
@@ -200,9 +200,9 @@ def test_folders_whose_names_would_be_patterns(tmp_path):
     raw = Raw(tmp_path / "shop [1]*")
     raw.write("items", raw.items())
     raw.write("events-1", impression_log())
-    found = raw.ingest(tmp_path / "work [2]?")
-    assert found.facts.counts["items_items"] == 8 and len(fingerprint_of_raw(str(raw.folder))) == 16
-    assert sum(len(found.rows("impressions", split)) for split in schema.SPLITS) == len(impression_log())
+    ingested = raw.ingest(tmp_path / "work [2]?")
+    assert ingested.facts.counts["items_items"] == 8 and len(fingerprint_of_raw(str(raw.folder))) == 16
+    assert sum(len(ingested.rows("impressions", split)) for split in schema.SPLITS) == len(impression_log())
 
 
 def test_a_slash_at_the_end_is_no_other_folder(raw):
@@ -224,8 +224,8 @@ def test_user_with_a_hundred_thousand_events(raw, tmp_path):
     ]  # fmt: skip
     raw.write("items", raw.items())
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out")
-    counts = found.facts.counts
+    ingested = raw.ingest(tmp_path / "out")
+    counts = ingested.facts.counts
     assert sum(counts[f"impressions_{split}"] for split in schema.SPLITS) == 100_000
 
 
@@ -238,6 +238,6 @@ def test_other_formats_read_the_same(raw, tmp_path, ending):
     for table, rows in {"items": items, "events": log}.items():
         (raw.folder / f"{table}.csv").unlink()
         raw.write(table, rows, ending)
-    found = raw.ingest(tmp_path / ending)
+    ingested = raw.ingest(tmp_path / ending)
     for split in schema.SPLITS:
-        assert found.rows("impressions", split) == expected.rows("impressions", split)
+        assert ingested.rows("impressions", split) == expected.rows("impressions", split)

@@ -20,12 +20,12 @@ def test_uniform_pools_hold_what_is_available_by_the_end_of_the_day():
         "later": 15 * DAY,
     }
     pools = uniform_pools(counts, declared)
-    found = {}
+    drawn_of = {}
     for day, pool in pools.items():
         # Each ticket below the total is one item, as many tickets for each as for any other.
         tickets = [pool.items[(pool.cumulative <= ticket).sum()] for ticket in range(pool.total)]
-        found[day] = sorted(tickets)
-    assert found == {
+        drawn_of[day] = sorted(tickets)
+    assert drawn_of == {
         10: ["a"],
         12: ["a", "b", "last_second"],
         14: ["a", "b", "c", "last_second", "next_second"],
@@ -39,10 +39,10 @@ def test_uniform_negatives_come_after_their_items(raw, tmp_path):
     declared = [""] * 4 + [FIRST + 5 * DAY, FIRST + 7 * DAY - 1, FIRST + 30 * DAY, ""]
     raw.write("items", raw.items(available_from=declared))
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out", negatives="uniform")
+    ingested = raw.ingest(tmp_path / "out", negatives="uniform")
     days = defaultdict(set)
     for split in schema.SPLITS:
-        for row in found.rows("impressions", split):
+        for row in ingested.rows("impressions", split):
             if not row["clicked"]:
                 days[row["item_id"]].add((row["timestamp"] - FIRST) // DAY)
     assert days["item4"] == set(range(5, 10)) and days["item5"] == set(range(6, 10))

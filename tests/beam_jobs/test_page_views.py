@@ -15,19 +15,19 @@ def test_a_request_id_used_again_makes_page_views_of_its_own(raw, tmp_path):
     log = [{**row, "request_id": "1"} for row in impression_log(page_size=8)]  # Every item is shown again every day.
     raw.write("items", raw.items())
     raw.write("events", log)
-    found = raw.ingest(tmp_path / "out")
+    ingested = raw.ingest(tmp_path / "out")
     expected = defaultdict(dict)
     for row in log:
         expected[row["user_id"], row["timestamp"] // DAY][row["item_id"]] = row["clicked"]
     views, names = defaultdict(dict), defaultdict(set)
     for split in schema.SPLITS:
-        for row in found.rows("impressions", split):
+        for row in ingested.rows("impressions", split):
             key = row["user_id"], row["timestamp"] // DAY
             views[key][row["item_id"]] = row["clicked"]
             names[row["page_view_id"]].add(key)
     assert views == expected and len(expected) == 60
     assert len(names) == 60 and all(len(keys) == 1 for keys in names.values())
-    counts = found.facts.counts
+    counts = ingested.facts.counts
     assert counts["page_views_cut_at_midnight"] == 6, "one per user, however many days"
     assert counts["duplicate_events_merged"] == counts["conflicting_events_merged"] == 0
 
@@ -50,8 +50,8 @@ def test_what_was_known_when_a_page_view_was_shown_does_not_depend_on_its_click(
 
     rows = [event("i", "r", 100, 0, 1), event("j", "q", 120, 1, 2), event("old", "p", 7, 1, 3)]
     for last in ([], [event("i", "r", 150, 1, 4)]):
-        found = [view for view in BuildPageViews(5).process(("u", [*last, *rows])) if isinstance(view, PageView)]
-        (shown,) = (view for view in found if view.items == ["i"])
+        views = [view for view in BuildPageViews(5).process(("u", [*last, *rows])) if isinstance(view, PageView)]
+        (shown,) = (view for view in views if view.items == ["i"])
         assert (shown.timestamp, shown.history, shown.clicked) == (FIRST + 100, ["old"], [len(last)])
         assert shown.click_times == ({"i": FIRST + 150} if last else {})
 

@@ -20,10 +20,10 @@ import json, os, sys, time
 from pathlib import Path
 import numpy as np
 run = json.loads(Path(sys.argv[1]).read_text())
-own, settings = Path(run["workdir"]), run["settings"]
-with open(own.parent.parent / "calls.txt", "a") as calls:
-    calls.write(own.name + "\\n")
-if os.environ.get("BREAK") == own.name:
+folder, settings = Path(run["workdir"]), run["settings"]
+with open(folder.parent.parent / "calls.txt", "a") as calls:
+    calls.write(folder.name + "\\n")
+if os.environ.get("BREAK") == folder.name:
     time.sleep(float(os.environ.get("BREAK_AFTER", "0")))
     sys.exit("the disk is full")
 clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], settings["pretrain"]["temperature"]
@@ -32,23 +32,23 @@ scores = {"best_new_to_user": 0.5, "mean_new_to_user": 0.6 - ((tau or 0.2) - 0.2
 base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
         "ingest": settings["ingest"]["negatives"], "code_version": "v1", "commit": "c1"}
 if run["final"] and run["until"] == "rank":
-    (own / "test_readings.json").write_text(json.dumps([{}, {}]))
-(own / "settings.json").write_text(json.dumps(settings))
-(own / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
-(own / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")
+    (folder / "test_readings.json").write_text(json.dumps([{}, {}]))
+(folder / "settings.json").write_text(json.dumps(settings))
+(folder / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
+(folder / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")
 if run["until"] == "pretrain":
-    (own / "measured.json").write_text(json.dumps(base))
+    (folder / "measured.json").write_text(json.dumps(base))
     sys.exit()
 values = {"auc": 0.6, "gauc": 0.6, "logloss": 0.4, "slices": {name: {"auc": 0.5 + clusters / 100}
           for name in ("new_to_user", "new_to_user+train_events/0-4", "train_events/0",
                        "train_events/0-4", "train_events/5+", "without_history")}}
 rng = np.random.default_rng(seed)
 label = np.arange(200) % 2
-np.savez(own / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.random([1, 200]) + label * clusters / 16,
+np.savez(folder / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.random([1, 200]) + label * clusters / 16,
          vector=rng.random([1, 200]) + label)
 gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 modes = settings["rank"]["rank_modes"]
-(own / "measured.json").write_text(json.dumps({**base, "rankers": {"split": "test" if run["final"] else "valid",
+(folder / "measured.json").write_text(json.dumps({**base, "rankers": {"split": "test" if run["final"] else "valid",
     "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]},
     "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "new_to_user": None} for mode in modes[1:]},
     "popularity": {"auc": 0.51}, "learning_rates":

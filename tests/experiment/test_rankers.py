@@ -49,8 +49,8 @@ def test_rows_table_and_plot(tmp_path, stand_in):
 
     gains = []
     for seed in (0, 1):
-        with np.load(work / "runs" / f"clusters=8,seed={seed}" / "predictions.npz") as found:
-            aucs = {mode: roc_auc_score(stand_in.clicked, found[mode][0]) for mode in found}
+        with np.load(work / "runs" / f"clusters=8,seed={seed}" / "predictions.npz") as predicted:
+            aucs = {mode: roc_auc_score(stand_in.clicked, predicted[mode][0]) for mode in predicted}
         gains.append(100 * (aucs["cluster_id"] - aucs["none"]))
     shown = float(gained[-1].split("|")[gained[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
     assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first variant" in gained[0]
@@ -75,7 +75,9 @@ def test_starts_count_where_there_is_one_seed(tmp_path, stand_in):
     place = next(line for line in lines if "gain over none" in line).split("|").index(" gain over none, all (95 %) ")
     row = next(line for line in lines[::-1] if line.startswith("| clusters=4 | cluster_id |") and "to" in line)
     gain, low, _, high = row.split("|")[place].strip(" )").replace("(", "").split()
-    aucs = {mode: [100 * roc_auc_score(stand_in.clicked, scores) for scores in found] for mode, found in modes.items()}
+    aucs = {
+        mode: [100 * roc_auc_score(stand_in.clicked, scores) for scores in starts] for mode, starts in modes.items()
+    }
     of_starts = np.subtract(aucs["cluster_id"], aucs["none"])
     way = 12.706 * abs(of_starts[0] - of_starts[1]) / 2
     assert float(gain) == pytest.approx(of_starts.mean(), abs=0.006) and way > 20
@@ -114,8 +116,10 @@ def test_modes_are_compared_with_each_other(tmp_path, stand_in):
     (line,) = (line for line in (work / "results.md").read_text().splitlines() if "| cluster_id | vector |" in line)
     part, differences = stand_in.slices["new_to_user"], []
     for seed in (0, 1):
-        with np.load(work / "runs" / f"clusters=4,seed={seed}" / "predictions.npz") as found:
-            aucs = [roc_auc_score(stand_in.clicked[part], found[mode][0, part]) for mode in ("cluster_id", "vector")]
+        with np.load(work / "runs" / f"clusters=4,seed={seed}" / "predictions.npz") as predicted:
+            aucs = [
+                roc_auc_score(stand_in.clicked[part], predicted[mode][0, part]) for mode in ("cluster_id", "vector")
+            ]
         differences.append(100 * (aucs[0] - aucs[1]))
     assert np.mean(differences) < -5
     assert float(line.split("|")[4].split()[0]) == pytest.approx(np.mean(differences), abs=0.006)

@@ -107,8 +107,8 @@ def test_a_run_in_the_folder_of_another_does_not_count_its_stages(tmp_path, monk
     chain.directory("rank").symlink_to(tmp_path / "stages" / "rank-1")
     assert chain.seconds("rank") == 9
 
-    def ingest(own, raw):
-        assert own.seconds("rank") is None and own.workdir == chain.workdir
+    def ingest(begun, raw):
+        assert begun.seconds("rank") is None and begun.workdir == chain.workdir
         raise InterruptedError
 
     monkeypatch.setattr(SharingChain, "ingest", ingest)

@@ -70,9 +70,9 @@ def test_no_column_tells_the_style(shops):
     joined["ending"] = joined["image"].str.rsplit(".").str[-1]
     rng = np.random.default_rng(0)
     for column in ("category", "brand", "colour", "department", "title", "prefix", "ending"):
-        found = normalized_mutual_info_score(joined["style"], joined[column])
+        shared = normalized_mutual_info_score(joined["style"], joined[column])
         chance = [normalized_mutual_info_score(rng.permutation(joined["style"]), joined[column]) for _ in range(50)]
-        assert found < max(chance) * 1.1, column
+        assert shared < max(chance) * 1.1, column
 
 
 def test_items_come_and_go(shops):

@@ -27,9 +27,9 @@ def main() -> None:
         photos = np.random.default_rng(0).normal(size=[2, size, size, 3]).astype(np.float32)
         with torch.inference_mode():
             expected = theirs(torch.from_numpy(photos.transpose(0, 3, 1, 2).copy())).numpy()
-        found = ours(photos).numpy().mean(axis=(1, 2))
-        np.testing.assert_allclose(found, expected, atol=1e-4)
-        worst = max(worst, float(np.abs(found - expected).max()))
+        features = ours(photos).numpy().mean(axis=(1, 2))
+        np.testing.assert_allclose(features, expected, atol=1e-4)
+        worst = max(worst, float(np.abs(features - expected).max()))
     answer(worst=worst)
 
 
