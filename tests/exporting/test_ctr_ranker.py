@@ -19,7 +19,7 @@ from tests.exporting.promotions import impressions
 from tests.served_shop import HISTORY, IDS
 
 
-def asked(rows=6, candidates=None, seed=0):
+def features_of_rows(rows=6, candidates=None, seed=0):
     """Features with known and unknown ids, padding, and an empty history."""
     rng = np.random.default_rng(seed)
     ids = np.array([*(item.encode() for item in IDS), b"unknown", b""], object)
@@ -34,29 +34,29 @@ def asked(rows=6, candidates=None, seed=0):
 
 def examples(features):
     """The same as serialised tf.Example."""
-    found = []
+    serialised = []
     for row in range(len(features["user_id"])):
         example = tf.train.Example()
         for name, value in features.items():
             example.features.feature[name].bytes_list.value.extend(np.atleast_1d(value[row]))
-        found.append(example.SerializeToString())
-    return np.array(found, object)
+        serialised.append(example.SerializeToString())
+    return np.array(serialised, object)
 
 
 def test_probabilities_are_those_of_the_trained_ranker(shop, ranker):
-    features = asked(20)
+    features = features_of_rows(20)
     moved = [sorted(row, key=lambda item: item == b"") for row in features["history_item_ids"]]  # Padding at the end.
     trained = load_ranker(shop.stages.ranker)
     inputs = {**features, "history_item_ids": np.array(moved, object)}
     expected = trained({name: tf.constant(value) for name, value in inputs.items()}, training=False)
-    found = ranker(**features)
-    np.testing.assert_allclose(found["probability"], expected, atol=5e-6)
-    assert np.ptp(found["probability"]) > 0.1
-    np.testing.assert_array_equal(found["model_version"], np.ones(20))
+    answers = ranker(**features)
+    np.testing.assert_allclose(answers["probability"], expected, atol=5e-6)
+    assert np.ptp(answers["probability"]) > 0.1
+    np.testing.assert_array_equal(answers["model_version"], np.ones(20))
 
 
 def test_history_of_any_length(ranker):
-    features = asked(1)
+    features = features_of_rows(1)
     history = np.array([[item.encode() for item in IDS[:10]]], object)
     values = [
         ranker(**{**features, "history_item_ids": given})["probability"][0]
@@ -73,36 +73,36 @@ def test_what_is_unknown_shares_one_embedding(ranker):
 
 
 def test_rank_gives_what_the_pairs_give(ranker):
-    features = asked(4, candidates=9)
+    features = features_of_rows(4, candidates=9)
     features["item_id"][1, 5:] = b""
-    found = ranker.run(contract.RANK, features)
+    answers = ranker.run(contract.RANK, features)
     for row in range(4):
         pairs = {name: np.repeat(features[name][row : row + 1], 9, axis=0) for name in ("user_id", "history_item_ids")}
         expected = ranker(**pairs, item_id=features["item_id"][row])["probability"]
         expected[features["item_id"][row] == b""] = 0
-        np.testing.assert_allclose(found["probability"][row], expected, atol=5e-6)
-    assert (found["probability"][1, 5:] == 0).all() and found["model_version"].tolist() == [1] * 4
+        np.testing.assert_allclose(answers["probability"][row], expected, atol=5e-6)
+    assert (answers["probability"][1, 5:] == 0).all() and answers["model_version"].tolist() == [1] * 4
 
 
 def test_requests_joined_into_a_batch_get_their_own_answers(ranker):
     """As TF Serving joins them: every input padded with its own first id to the longest, the answers cut by rows."""
-    one, other = asked(2, candidates=3, seed=1), asked(3, candidates=8, seed=2)
-    one["history_item_ids"] = np.array([[b"", b"i001"], [b"i002", b"i003"]], object)  # The first is empty: see README.
-    joined = {"user_id": np.concatenate([one["user_id"], other["user_id"]])}
+    first, second = features_of_rows(2, candidates=3, seed=1), features_of_rows(3, candidates=8, seed=2)
+    first["history_item_ids"] = np.array([[b"", b"i001"], [b"i002", b"i003"]], object)  # Empty first.
+    joined = {"user_id": np.concatenate([first["user_id"], second["user_id"]])}
     for name in ("history_item_ids", "item_id"):
-        width = max(one[name].shape[1], other[name].shape[1])
+        width = max(first[name].shape[1], second[name].shape[1])
         padded = [
             np.pad(part[name], [(0, 0), (0, width - part[name].shape[1])], constant_values=part[name].flat[0])
-            for part in (one, other)
+            for part in (first, second)
         ]
         joined[name] = np.concatenate(padded)
-    found = ranker.run(contract.RANK, joined)["probability"]
-    np.testing.assert_allclose(found[:2, :3], ranker.run(contract.RANK, one)["probability"], atol=5e-6)
-    np.testing.assert_allclose(found[2:], ranker.run(contract.RANK, other)["probability"], atol=5e-6)
+    answers = ranker.run(contract.RANK, joined)["probability"]
+    np.testing.assert_allclose(answers[:2, :3], ranker.run(contract.RANK, first)["probability"], atol=5e-6)
+    np.testing.assert_allclose(answers[2:], ranker.run(contract.RANK, second)["probability"], atol=5e-6)
 
 
 def test_ten_thousand_candidates_and_one_too_many(ranker):
-    features = asked(1, candidates=contract.MAX_CANDIDATES)
+    features = features_of_rows(1, candidates=contract.MAX_CANDIDATES)
     assert ranker.run(contract.RANK, features)["probability"].shape == (1, contract.MAX_CANDIDATES)
     features["item_id"] = np.tile(features["item_id"], [1, 2])
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 10000 candidates"):
@@ -110,7 +110,7 @@ def test_ten_thousand_candidates_and_one_too_many(ranker):
 
 
 def test_examples_classify_and_regress(ranker):
-    features = asked(5)
+    features = features_of_rows(5)
     expected = ranker(**features)["probability"]
     inputs = {"inputs": examples(features)}
     np.testing.assert_allclose(ranker.run(contract.EXAMPLES, inputs)["probability"], expected, atol=5e-6)
@@ -130,9 +130,9 @@ def test_an_example_may_lack_user_and_history_but_not_the_item(ranker):
     item = examples({"user_id": [b""], "item_id": [b"i001"]})
     bare = tf.train.Example.FromString(item[0])
     del bare.features.feature["user_id"]
-    found = ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})["probability"]
+    answers = ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})["probability"]
     expected = ranker(user_id=[b"nobody"], history_item_ids=[[b""]], item_id=[b"i001"])["probability"]
-    np.testing.assert_allclose(found, expected, atol=5e-6)
+    np.testing.assert_allclose(answers, expected, atol=5e-6)
     del bare.features.feature["item_id"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="item_id"):
         ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})

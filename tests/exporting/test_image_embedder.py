@@ -57,26 +57,26 @@ def test_a_broken_photo_costs_its_own_row(shop, embedder, vectors):
         (jpeg, RowStatus.OK),
         (photo, RowStatus.OK),
     ]
-    found = embedder(photos=np.array([photo for photo, _ in rows], object))
-    assert found["status"].tolist() == [status for _, status in rows]
+    answers = embedder(photos=np.array([photo for photo, _ in rows], object))
+    assert answers["status"].tolist() == [status for _, status in rows]
     for row in (0, len(rows) - 1):
-        np.testing.assert_allclose(found["embedding"][row], vectors[4], atol=1e-5)
-    bad = found["status"] != RowStatus.OK
-    assert (found["embedding"][bad] == 0).all() and (found["codes"][bad] == -1).all()
-    assert (found["cluster_id"][bad] == -1).all() and (found["cluster_id"][~bad] >= 0).all()
+        np.testing.assert_allclose(answers["embedding"][row], vectors[4], atol=1e-5)
+    bad = answers["status"] != RowStatus.OK
+    assert (answers["embedding"][bad] == 0).all() and (answers["codes"][bad] == -1).all()
+    assert (answers["cluster_id"][bad] == -1).all() and (answers["cluster_id"][~bad] >= 0).all()
 
 
 @pytest.mark.parametrize("photos", [[], [b"junk"]])
 def test_a_batch_without_a_single_photo(embedder, photos):
-    found = embedder(photos=np.array(photos, object))
-    assert found["embedding"].shape == (len(photos), DIM) and found["status"].tolist() == [2] * len(photos)
+    answers = embedder(photos=np.array(photos, object))
+    assert answers["embedding"].shape == (len(photos), DIM) and answers["status"].tolist() == [2] * len(photos)
 
 
 def test_codes_by_numpy_and_pixels_like_photos(shop, embedder):
     rng = np.random.default_rng(5)
     pixels = rng.integers(0, 256, [7, SIZE, SIZE, 3], np.uint8)
     by_pixels = embedder.run(contract.PIXELS, {"pixels": pixels})
-    by_photo = embedder(photos=np.array([png(one) for one in pixels], object))
+    by_photo = embedder(photos=np.array([png(photo) for photo in pixels], object))
     np.testing.assert_allclose(by_pixels["embedding"], by_photo["embedding"], atol=5e-6)
     left = by_photo["embedding"]
     codebook = np.load(shop.stages.cluster.path / "codebook.npy")

@@ -27,8 +27,8 @@ NUMBER = 10_500
 
 @pytest.fixture(scope="module")
 def points():
-    found = np.random.default_rng(0).normal(size=[NUMBER, DIM]).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    vectors = np.random.default_rng(0).normal(size=[NUMBER, DIM]).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +46,20 @@ def saved(shop, points, tmp_path_factory):
 
 def test_answers_are_nearly_those_of_numpy(saved, points):
     model = saved[1].signatures
-    asked = np.arange(0, NUMBER, 211)
-    cosine = points[asked] @ points.T
-    cosine[np.arange(len(asked)), asked] = -np.inf
+    chosen = np.arange(0, NUMBER, 211)
+    cosine = points[chosen] @ points.T
+    cosine[np.arange(len(chosen)), chosen] = -np.inf
     nearest = np.argsort(-cosine, axis=1)[:, :50]
-    found = model["serving_default"](item_id=tf.constant([f"p{number}" for number in asked]))
-    rows = np.array([[int(item[1:]) for item in row] for row in found["item_ids"].numpy()])
-    assert (rows != asked[:, None]).all(), "an item is not similar to itself"
+    answers = model["serving_default"](item_id=tf.constant([f"p{number}" for number in chosen]))
+    rows = np.array([[int(item[1:]) for item in row] for row in answers["item_ids"].numpy()])
+    assert (rows != chosen[:, None]).all(), "an item is not similar to itself"
     recall = np.mean([len(set(a) & set(b)) / 50 for a, b in zip(rows, nearest, strict=True)])
     assert recall > 0.95
     expected = np.take_along_axis(cosine, rows, axis=1)
-    np.testing.assert_allclose(found["similarity"], expected, atol=1e-5)
-    assert (np.diff(found["similarity"].numpy()) <= 0).all() and set(found["model_version"].numpy()) == {3}
-    by_embedding = model["by_embedding"](embedding=tf.constant(2 * points[asked]))
-    assert [row[0].decode() for row in by_embedding["item_ids"].numpy()] == [f"p{number}" for number in asked]
+    np.testing.assert_allclose(answers["similarity"], expected, atol=1e-5)
+    assert (np.diff(answers["similarity"].numpy()) <= 0).all() and set(answers["model_version"].numpy()) == {3}
+    by_embedding = model["by_embedding"](embedding=tf.constant(2 * points[chosen]))
+    assert [row[0].decode() for row in by_embedding["item_ids"].numpy()] == [f"p{number}" for number in chosen]
     unknown = model["serving_default"](item_id=tf.constant(["nothing", "p1"]))
     assert unknown["status"].numpy().tolist() == [RowStatus.UNKNOWN_ITEM, RowStatus.OK]
     assert not unknown["similarity"].numpy()[0].any() and unknown["item_ids"].numpy()[0].tolist() == [b""] * 50

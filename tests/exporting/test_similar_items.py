@@ -17,15 +17,15 @@ def similar(shop):
 
 def test_similar_items_by_numpy(similar, vectors):
     ids = np.array(IDS[:-1])
-    found = similar(item_id=np.array([b"i003", b"nothing", BARE.encode()], object))
-    assert found["status"].tolist() == [RowStatus.OK, RowStatus.UNKNOWN_ITEM, RowStatus.UNKNOWN_ITEM]
+    answers = similar(item_id=np.array([b"i003", b"nothing", BARE.encode()], object))
+    assert answers["status"].tolist() == [RowStatus.OK, RowStatus.UNKNOWN_ITEM, RowStatus.UNKNOWN_ITEM]
     cosine = vectors @ vectors[3]
     cosine[3] = -np.inf
     order = np.argsort(-cosine, kind="stable")[:50]
-    np.testing.assert_allclose(found["similarity"][0], cosine[order], atol=1e-5)
-    agree = found["item_ids"][0] == np.char.encode(ids[order])
-    assert agree.mean() > 0.9 and b"i003" not in found["item_ids"][0]  # Equal cosines may change places.
-    assert (found["item_ids"][1:] == b"").all() and (found["similarity"][1:] == 0).all()
+    np.testing.assert_allclose(answers["similarity"][0], cosine[order], atol=1e-5)
+    agree = answers["item_ids"][0] == np.char.encode(ids[order])
+    assert agree.mean() > 0.9 and b"i003" not in answers["item_ids"][0]  # Equal cosines may change places.
+    assert (answers["item_ids"][1:] == b"").all() and (answers["similarity"][1:] == 0).all()
 
 
 def test_similar_items_by_photo_and_by_embedding(shop, similar, vectors):
@@ -36,7 +36,7 @@ def test_similar_items_by_photo_and_by_embedding(shop, similar, vectors):
     bad = np.zeros([3, DIM], np.float32)
     bad[1, 2], bad[2, 0] = np.nan, np.inf
     query = np.concatenate([5 * vectors[7:8], bad])
-    found = similar.run(contract.BY_EMBEDDING, {"embedding": query})
-    assert found["status"].tolist() == [RowStatus.OK] + [RowStatus.NO_DIRECTION] * 3
-    np.testing.assert_allclose(found["similarity"][0], by_photo["similarity"][0], atol=1e-5)
-    assert np.isfinite(found["similarity"]).all()
+    answers = similar.run(contract.BY_EMBEDDING, {"embedding": query})
+    assert answers["status"].tolist() == [RowStatus.OK] + [RowStatus.NO_DIRECTION] * 3
+    np.testing.assert_allclose(answers["similarity"][0], by_photo["similarity"][0], atol=1e-5)
+    assert np.isfinite(answers["similarity"]).all()

@@ -21,8 +21,8 @@ def release(version):
 def configured(tmp_path, newest, releases):
     """(versions loaded, labels) as models.config says."""
     write_models_config(tmp_path, {"ctr_ranker": newest}, releases)
-    one = read_models_config(tmp_path / "models.config", tmp_path).model_config_list.config[0]
-    return list(one.model_version_policy.specific.versions), dict(one.version_labels)
+    model = read_models_config(tmp_path / "models.config", tmp_path).model_config_list.config[0]
+    return list(model.model_version_policy.specific.versions), dict(model.version_labels)
 
 
 def test_labels_name_versions_that_are_loaded(tmp_path):
@@ -62,9 +62,9 @@ def test_releases_on_disk(tmp_path):
 def test_configurations_are_read_back(shop):
     bundle = shop.workdir / "serving"
     config = read_models_config(bundle / "models.config", shop.workdir / "models")
-    names = [one.name for one in config.model_config_list.config]
+    names = [model.name for model in config.model_config_list.config]
     assert names == registry.model_names()
-    assert {one.model_platform for one in config.model_config_list.config} == {"tensorflow"}
+    assert {model.model_platform for model in config.model_config_list.config} == {"tensorflow"}
     assert config.model_config_list.config[0].base_path == str(shop.workdir / "models" / "ctr_ranker")
     batching = text_format.Parse((bundle / "batching.config").read_text(), BatchingParameters())
     assert batching == BatchingParameters(num_batch_threads={"value": 4})

@@ -19,11 +19,11 @@ LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0)
 
 def config(versions, labels):
     made = ModelServerConfig()
-    one = made.model_config_list.config.add()
-    one.name = "m"
-    one.model_version_policy.specific.versions.extend(versions)
+    model = made.model_config_list.config.add()
+    model.name = "m"
+    model.model_version_policy.specific.versions.extend(versions)
     for label, version in labels.items():
-        one.version_labels[label] = version
+        model.version_labels[label] = version
     return made
 
 
@@ -76,11 +76,11 @@ def test_labels_of_all_models_move_together():
 
 def versions_of(target):
     """Label -> the version that answers."""
-    found = {}
+    versions = {}
     for label in ("stable", "canary"):
         with CourierClient(target, label=label, timeout_seconds=20) as client:
-            found[label] = client.rank("u1", [], ["i001"]).model_version
-    return found
+            versions[label] = client.rank("u1", [], ["i001"]).model_version
+    return versions
 
 
 def wait_for(expected, target):
@@ -138,9 +138,9 @@ def test_a_server_that_does_not_load_them(workdir, monkeypatch):
     with pytest.raises(RollOutError, match="localhost:1 has not loaded.*If it is down, do without --server"):
         export_again(workdir, "localhost:1")
     after = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
-    ranker, former = after.model_config_list.config[0], before.model_config_list.config[0]
+    ranker, previous = after.model_config_list.config[0], before.model_config_list.config[0]
     assert list(ranker.model_version_policy.specific.versions) == [1, 2]
-    assert ranker.version_labels == former.version_labels
+    assert ranker.version_labels == previous.version_labels
 
 
 @pytest.mark.slow

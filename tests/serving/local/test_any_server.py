@@ -66,17 +66,17 @@ def test_predict_by_rest_in_rows_and_in_columns(url, ranker):
 
 def test_classify_and_regress_by_both(stub, url, ranker):
     expected = ranker(**FEATURES)["probability"]
-    asked = classification_pb2.ClassificationRequest(model_spec=model_spec(contract.CTR_RANKER, contract.CLASSIFY))
-    asked.input.example_list.examples.extend(EXAMPLES)
-    found = stub.Classify(asked).result.classifications
-    assert [[one.label for one in row.classes] for row in found] == [["0", "1"]] * 3
-    np.testing.assert_allclose([row.classes[1].score for row in found], expected, atol=1e-6)
+    request = classification_pb2.ClassificationRequest(model_spec=model_spec(contract.CTR_RANKER, contract.CLASSIFY))
+    request.input.example_list.examples.extend(EXAMPLES)
+    rows = stub.Classify(request).result.classifications
+    assert [[entry.label for entry in row.classes] for row in rows] == [["0", "1"]] * 3
+    np.testing.assert_allclose([row.classes[1].score for row in rows], expected, atol=1e-6)
     shared = regression_pb2.RegressionRequest(model_spec=model_spec(contract.CTR_RANKER, contract.REGRESS))
     shared.input.example_list_with_context.context.CopyFrom(EXAMPLES[0])
     for item in (b"i004", b"i009"):
-        one = shared.input.example_list_with_context.examples.add()
-        one.features.feature["item_id"].bytes_list.value.append(item)
-    values = [one.value for one in stub.Regress(shared).result.regressions]
+        example = shared.input.example_list_with_context.examples.add()
+        example.features.feature["item_id"].bytes_list.value.append(item)
+    values = [row.value for row in stub.Regress(shared).result.regressions]
     first = {name: np.repeat(value[:1], 2, axis=0) for name, value in FEATURES.items()}
     pair = ranker(**{**first, "item_id": np.array([b"i004", b"i009"], object)})["probability"]
     np.testing.assert_allclose(values, pair, atol=1e-6)
@@ -91,7 +91,7 @@ def test_classify_and_regress_by_both(stub, url, ranker):
 
 def test_photos_and_pixels_by_rest(url):
     pixels = np.random.default_rng(0).integers(0, 256, [2, SIZE, SIZE, 3], np.uint8)
-    photos = [{"b64": base64.b64encode(png(one)).decode()} for one in pixels]
+    photos = [{"b64": base64.b64encode(png(photo)).decode()} for photo in pixels]
     # The only input needs no name.
     by_photo = requests.post(f"{url}/image_embedder:predict", json={"instances": photos}).json()["predictions"]
     body = {"signature_name": "pixels", "inputs": pixels.tolist()}
@@ -105,12 +105,12 @@ def test_status_and_metadata(channel, stub, url):
     assert state.version == 1 and state.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
     by_rest = requests.get(f"{url}/ctr_ranker").json()["model_version_status"]
     assert by_rest == [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]
-    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(contract.CTR_RANKER))
-    asked.metadata_field.append("signature_def")
+    request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(contract.CTR_RANKER))
+    request.metadata_field.append("signature_def")
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    assert stub.GetModelMetadata(asked).metadata["signature_def"].Unpack(signatures)
+    assert stub.GetModelMetadata(request).metadata["signature_def"].Unpack(signatures)
     assert set(signatures.signature_def) == {"serving_default", "rank", "examples", "classify", "regress"}
-    found = requests.get(f"{url}/ctr_ranker/versions/1/metadata").json()
-    assert found["model_spec"]["version"] == "1"
-    signature = found["metadata"]["signature_def"]["signature_def"]["rank"]
+    metadata = requests.get(f"{url}/ctr_ranker/versions/1/metadata").json()
+    assert metadata["model_spec"]["version"] == "1"
+    signature = metadata["metadata"]["signature_def"]["signature_def"]["rank"]
     assert signature["inputs"]["item_id"]["dtype"] == "DT_STRING"

@@ -122,9 +122,9 @@ def random_array(rng, kind):
         if rng.random() < 0.4:  # What the signature takes, in whole or in part.
             good = rng.choice([png(np.zeros([3, 3, 3], np.uint8)), EXAMPLE])
             leaves = [good if rng.random() < 0.9 else leaf for leaf in leaves]
-        found = np.empty(size, object)
-        found[:] = leaves
-        return found.reshape(shape)
+        array = np.empty(size, object)
+        array[:] = leaves
+        return array.reshape(shape)
     values = np.array([rng.choice([0, 1, -1, 255, 7]) for _ in range(size)], float).reshape(shape)
     if kind.startswith("float") and size and rng.random() < 0.3:
         values.ravel()[0] = rng.choice([np.nan, np.inf, -np.inf])
@@ -202,7 +202,7 @@ def test_a_server_that_is_killed_under_load_and_started_again(shop):
                 mine.append((began, time.monotonic(), probability))
 
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    threads = [threading.Thread(target=ask, args=one) for one in zip(targets, calls, strict=True)]
+    threads = [threading.Thread(target=ask, args=arguments) for arguments in zip(targets, calls, strict=True)]
     for thread in threads:
         thread.start()
     wait_for(lambda: all(len(mine) > 2 for mine in calls), seconds=200)

@@ -49,8 +49,8 @@ def test_a_pixel_that_is_none(url):
     ],
 )
 def test_what_is_not_there(stub, spec, code, text):
-    found, message = refused(lambda: stub.Predict(predict_request(spec, FEATURES)))
-    assert found == code and text in message
+    given, message = refused(lambda: stub.Predict(predict_request(spec, FEATURES)))
+    assert given == code and text in message
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_malformed_json(url, body, text):
 
 
 def test_embeddings_that_are_no_numbers(url):
-    asked = {"signature_name": "by_embedding", "inputs": [[float("nan")] + [1.0] * 7]}
-    body = json.dumps(asked)
+    content = {"signature_name": "by_embedding", "inputs": [[float("nan")] + [1.0] * 7]}
+    body = json.dumps(content)
     outputs = requests.post(f"{url}/similar_items:predict", data=body).json()["outputs"]
     assert outputs["status"] == [contract.RowStatus.NO_DIRECTION]
     for value, text in ((["x"] * 8, "something else"), ([True] * 8, "booleans")):
-        answer = requests.post(f"{url}/similar_items:predict", json={**asked, "inputs": [value]})
+        answer = requests.post(f"{url}/similar_items:predict", json={**content, "inputs": [value]})
         assert answer.status_code == 400 and text in answer.json()["error"]
 
 
@@ -151,9 +151,9 @@ def test_deadlines(url):
     body = {"inputs": {name: [["u"]] if name == "history_item_ids" else ["u"] for name in FEATURES}}
     many = {"user_id": ["u1"], "history_item_ids": [["i1"]], "item_id": [[IDS[n % 60] for n in range(10_000)]]}
     long = {"signature_name": contract.RANK, "inputs": many}
-    for asked, text, code in ((body, "0", 504), (long, "0.001", 504), (body, "soon", 400), (body, "60", 200)):
+    for content, text, code in ((body, "0", 504), (long, "0.001", 504), (body, "soon", 400), (body, "60", 200)):
         headers = {"x-request-timeout-seconds": text, "x-request-id": "seen"}
-        answer = requests.post(f"{url}/ctr_ranker:predict", json=asked, headers=headers)
+        answer = requests.post(f"{url}/ctr_ranker:predict", json=content, headers=headers)
         assert answer.status_code == code and answer.headers["x-request-id"] == "seen"
 
 

@@ -57,12 +57,12 @@ def test_json_that_is_no_request(server, path, content, text):
 
 def test_surrogates_are_text_in_pairs_alone(server):
     """As an escape or as itself a character is the same; in UTF-8 a half of it is none, either."""
-    url, found = f"http://localhost:{server.rest_port}{PATH}", []
+    url, answers = f"http://localhost:{server.rest_port}{PATH}", []
     for item in ("\\ud83d\\ude00", "\U0001f600", "\\uD83D"):
         body = json.dumps({"inputs": {**ASKED, "item_id": ["here"]}}).replace("here", item).encode()
-        found.append(requests.post(url, data=body))
-    assert [answer.status_code for answer in found] == [200, 200, 400]
-    assert found[0].json() == found[1].json()
+        answers.append(requests.post(url, data=body))
+    assert [answer.status_code for answer in answers] == [200, 200, 400]
+    assert answers[0].json() == answers[1].json()
     half = json.dumps({"inputs": {**ASKED, "item_id": ["here"]}}).encode().replace(b"here", b"\xed\xa0\x80")
     assert requests.post(url, data=half).status_code == 400
 
@@ -75,9 +75,9 @@ def exchanged(server, headers, body=b"", method="POST"):
         connection.putheader(name, value)
     connection.endheaders(body)
     answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read())["error"], answer.will_close
+    result = answer.status, json.loads(answer.read())["error"], answer.will_close
     connection.close()
-    return found
+    return result
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def exchanged(server, headers, body=b"", method="POST"):
 )
 def test_lengths_that_are_none(server, headers, status):
     """The connection ends: what follows cannot be told from the next request."""
-    found, error, ends = exchanged(server, [(name, value.encode("latin-1")) for name, value in headers], b"{}")
-    assert found == status and "Content-Length" in error and ends
+    given, error, ends = exchanged(server, [(name, value.encode("latin-1")) for name, value in headers], b"{}")
+    assert given == status and "Content-Length" in error and ends
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e9999", "-1e999", "soon", "1" * 400])
@@ -144,7 +144,7 @@ def json_text(value):
     while isinstance(value, list) and len(value) == 1:
         value, opened = value[0], opened + 1
     if isinstance(value, dict):
-        inner = "{" + ", ".join(f"{json.dumps(name)}: {json_text(one)}" for name, one in value.items()) + "}"
+        inner = "{" + ", ".join(f"{json.dumps(name)}: {json_text(part)}" for name, part in value.items()) + "}"
     elif isinstance(value, list):
         inner = "[" + ", ".join(map(json_text, value)) + "]"
     else:
