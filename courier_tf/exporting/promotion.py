@@ -16,16 +16,22 @@ from courier_tf.exporting.versions import (
     version_directory,
 )
 from courier_tf.settings import PromotionSettings
+from courier_tf.workdir.atomic import replace_directory
+from courier_tf.workdir.snapshot import write_snapshot
 from serving.bundle.configuration import write_models_config
 from serving.bundle.releases import Release, ReleaseError, Releases
 
 LOG = logging.getLogger(__name__)
+PREVIOUS_SNAPSHOT = f".{schema.PROMOTED_FOLDER}.previous"  # In the workdir: the snapshot that a roll back restores.
 
 
 def promote(
     workdir: Path, tolerances: PromotionSettings, server: str | None = None, withdrawn: bool = False
 ) -> Release:
     """Makes the newest versions the stable ones, if they pass the promotion checks.
+
+    Then encoder, clusters and rankers are kept in `schema.PROMOTED_FOLDER` of the workdir, which the next run can start
+    from, and those of the release before in `PREVIOUS_SNAPSHOT`.
 
     Args:
         workdir: with the stages, the models and the bundle.
@@ -53,11 +59,16 @@ def promote(
         stages.require_undamaged()
         measured = measure(stages, models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
+        release = _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
+        _take_snapshot(workdir, keep=release != releases.stable)
+        return release
 
 
 def roll_back(workdir: Path, server: str | None = None) -> Release:
     """Makes the versions before the stable ones the stable ones again; returns their release.
+
+    The snapshot of these versions takes the place of the present one, if it is still there. It is there for the release
+    before the last promotion only; after a second roll back the snapshot stays, with a warning.
 
     Raises:
         ReleaseError: there are none, or they are deleted or damaged; nothing has changed.
@@ -74,7 +85,9 @@ def roll_back(workdir: Path, server: str | None = None) -> Release:
                 require_undamaged(directory)
             except VersionError as error:
                 raise ReleaseError(f"not rolled back: {error}") from error
-        return _switch(bundle, newest_versions(models, registry.model_names()), releases, server)
+        release = _switch(bundle, newest_versions(models, registry.model_names()), releases, server)
+        _restore_snapshot(workdir)
+        return release
 
 
 def withdraw(workdir: Path, server: str | None = None) -> Release:
@@ -99,3 +112,25 @@ def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: st
         labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())
         LOG.info("[export %s] version %d is stable (labels: %s)", model, version, labels)
     return stable
+
+
+def _take_snapshot(workdir: Path, keep: bool) -> None:
+    """Writes the snapshot of a promotion; `keep` keeps the snapshot of the release before."""
+    snapshot, previous = workdir / schema.PROMOTED_FOLDER, workdir / PREVIOUS_SNAPSHOT
+    if keep and snapshot.exists():
+        replace_directory(snapshot, previous)
+    try:
+        write_snapshot(workdir)
+    except BaseException:
+        if previous.exists() and not snapshot.exists():
+            previous.rename(snapshot)
+        raise
+    LOG.info("[export] %s holds what these versions were made from: --previous can start from it", snapshot)
+
+
+def _restore_snapshot(workdir: Path) -> None:
+    snapshot, previous = workdir / schema.PROMOTED_FOLDER, workdir / PREVIOUS_SNAPSHOT
+    if previous.exists():
+        replace_directory(previous, snapshot)
+    else:
+        LOG.warning("[export] %s still belongs to the release that was rolled back: do not start from it", snapshot)

@@ -59,7 +59,7 @@ def measure(
         try:
             reasons += _foreign_inputs(model, stages, directories[model.name])
         except VersionError as error:
-            damaged.append(f"{error}. Run 'courier export' to write another version.")
+            damaged.append(str(error))
     if damaged:
         raise PromotionError(damaged + reasons)  # What is damaged must not be loaded.
     try:

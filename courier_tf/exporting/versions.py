@@ -102,7 +102,7 @@ def require_undamaged(version: Path) -> MadeBy:
     try:
         return artefacts.verify(artefacts.read(version, EXPORT), full=True).made_by
     except ArtefactError as error:
-        raise VersionError(f"{version} is damaged: {error}") from error
+        raise VersionError(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -55,9 +55,8 @@ def file_of(workdir, model, file, version="1"):
 def test_a_damaged_version_is_not_promoted_and_the_next_export_replaces_it(workdir, monkeypatch, model, file, damage):
     damage(file_of(workdir, model, file))
     config = (workdir / "serving" / "models.config").read_bytes()
-    with pytest.raises(PromotionError, match=rf"^not promoted:\n- [^\n]*{model}/1 is damaged: [^\n]*$") as refused:
+    with pytest.raises(PromotionError, match=rf"^not promoted:\n- [^\n]*models/{model}/1[^\n]*$"):
         promote(workdir, LENIENT)
-    assert "Run 'courier export' to write another version." in str(refused.value)
     assert (workdir / "serving" / "models.config").read_bytes() == config
     written = []
     monkeypatch.setattr(versions, "write_versions", lambda _, new: written.extend(new) or [])

@@ -8,9 +8,13 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
-from courier_tf.exporting.promotion import roll_back, withdraw
+from courier_tf.exporting import promotion
+from courier_tf.exporting.promotion import PREVIOUS_SNAPSHOT, roll_back, withdraw
+from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.exporting.versions import newest_versions
-from courier_tf.workdir import records
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.snapshot import SNAPSHOT_STAGES
+from courier_tf.workdir.stages import RANK
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.releases import ReleaseError, Releases
 from tests.exporting.promotions import impressions, labels, promoted
@@ -83,3 +87,56 @@ def test_no_roll_back_to_versions_that_are_gone(workdir):
     with pytest.raises(ReleaseError, match="ctr_ranker/1 is gone"):
         roll_back(workdir)
     assert releases.promoted == () and len(Releases.read(workdir / "serving").promoted) == 2
+
+
+def snapshot_of(workdir):
+    """Stage -> fingerprint in the snapshot; its files are what was written."""
+    kept = [artefacts.read(workdir / schema.PROMOTED_FOLDER / stage, stage) for stage in SNAPSHOT_STAGES]
+    return {artefact.made_by.stage: artefacts.verify(artefact, full=True).fingerprint for artefact in kept}
+
+
+def test_a_promotion_leaves_a_snapshot_and_a_roll_back_restores_it(workdir, caplog):
+    write_rank(workdir, seed=2)
+    with pytest.raises(PromotionError):
+        promoted(workdir)
+    assert not (workdir / schema.PROMOTED_FOLDER).exists(), "nothing was promoted"
+    export_again(workdir)
+    promoted(workdir)
+    first = snapshot_of(workdir)
+    assert first == {stage: artefacts.read(workdir / stage, stage).fingerprint for stage in SNAPSHOT_STAGES}
+    promoted(workdir)  # Once more: the release is the same, and so is the snapshot.
+    assert snapshot_of(workdir) == first and not (workdir / PREVIOUS_SNAPSHOT).exists()
+    write_rank(workdir, seed=3)
+    with pytest.raises(PromotionError):
+        promoted(workdir)
+    assert snapshot_of(workdir) == first, "the promotion was refused"
+    export_again(workdir)
+    promoted(workdir)
+    second = snapshot_of(workdir)
+    assert second != first and second[RANK] == artefacts.read(workdir / RANK, RANK).fingerprint
+    roll_back(workdir)
+    assert snapshot_of(workdir) == first and "still belongs" not in caplog.text
+
+
+def test_a_second_roll_back_warns_of_the_snapshot(workdir, caplog):
+    for folder in (schema.PROMOTED_FOLDER, PREVIOUS_SNAPSHOT):
+        (workdir / folder).mkdir()
+        (workdir / folder / folder).touch()
+    promotion._restore_snapshot(workdir)
+    assert [path.name for path in (workdir / schema.PROMOTED_FOLDER).iterdir()] == [PREVIOUS_SNAPSHOT]
+    assert not caplog.text
+    promotion._restore_snapshot(workdir)
+    assert [path.name for path in (workdir / schema.PROMOTED_FOLDER).iterdir()] == [PREVIOUS_SNAPSHOT]
+    assert "promoted still belongs to the release that was rolled back" in caplog.text
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_the_one_before(workdir, monkeypatch):
+    (workdir / schema.PROMOTED_FOLDER / "rank").mkdir(parents=True)
+
+    def full(_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(promotion, "write_snapshot", full)
+    with pytest.raises(OSError, match="No space left"):
+        promotion._take_snapshot(workdir, keep=True)
+    assert (workdir / schema.PROMOTED_FOLDER / "rank").is_dir() and not (workdir / PREVIOUS_SNAPSHOT).exists()
