@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.exporting.versions import newest_version
+from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError
+from courier_tf.workdir.stages import EXPORT
 from serving.bundle.graph_model import GraphModel
 from serving.client.contract import CTR_RANKER
 
@@ -26,13 +28,13 @@ def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequen
         [N] float32.
 
     Raises:
-        ArtefactError: the workdir holds no exported ranker.
+        ArtefactError: the workdir holds no exported ranker, or a damaged one.
     """
     version = newest_version(workdir / "models" / CTR_RANKER)
     if version is None:
         raise ArtefactError(f"{workdir} holds no exported {CTR_RANKER}. Run 'courier export' first.")
     rows = len(candidates)
-    probability = GraphModel(version)(
+    probability = GraphModel(artefacts.read(version, EXPORT).path)(
         user_id=np.array([user.encode()] * rows, object),
         history_item_ids=np.array([[item.encode() for item in history] or [b""]] * rows, object),
         item_id=np.array([item.encode() for item in candidates], object),

@@ -16,6 +16,9 @@ import pytest
 
 from courier_tf.chain import Chain
 from courier_tf.commands import program
+from courier_tf.commands.predict import predict
+from courier_tf.commands.similar import similar
+from courier_tf.exporting.versions import newest_version
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, DamagedArtefactError, ForeignFileError
 from courier_tf.workdir.stages import BY_NAME, CLUSTER, EMBED, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED
@@ -156,6 +159,17 @@ def test_a_stage_asked_for_by_name_makes_its_own_result_again(copy, caplog):
     reverse(chain.directory(CLUSTER) / "item_clusters.parquet")
     program.main(["cluster", "--workdir", str(chain.workdir)])
     assert artefacts.read(chain.directory(CLUSTER), CLUSTER).fingerprint == before
+
+
+def test_no_answer_is_given_from_damaged_files(copy):
+    chain, _ = copy
+    version = newest_version(chain.workdir / "models" / "ctr_ranker")
+    flip(version / "variables" / "variables.data-00000-of-00001")
+    flip(chain.directory(EMBED) / "items" / "embeddings-00000-of-00002.parquet")
+    with pytest.raises(DamagedArtefactError, match=r"variables\.data-00000-of-00001 has changed. Run 'courier export'"):
+        predict(chain.workdir, "u1", ["i1"], [])
+    with pytest.raises(DamagedArtefactError, match=r"embeddings-00000-of-00002\.parquet has changed"):
+        similar(chain.workdir, ("i1",), 3)
 
 
 @pytest.mark.parametrize("stage", IN_ORDER)
