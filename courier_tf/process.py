@@ -129,7 +129,8 @@ def _silence() -> None:
     # SavedModels for serving hold no gradients.
     _drop("absl", "unsaved custom gradients")
     # Beam's RunInference asks for the memory in use by a module that it looks for in the wrong place.
-    _drop("root", "Resource module is not available")
+    # Newer releases of Beam miss the client of BigQuery wherever they are installed without their extra `gcp`.
+    _drop("root", "Resource module is not available", "apitools not found")
 
 
 def _drop(logger: str, *texts: str) -> None:
