@@ -110,13 +110,12 @@ def test_one_descriptor_is_enough(with_popular_items):
     export_again(workdir)
     assert promote(workdir, LENIENT).versions == first.versions | {"ctr_ranker": 2}
     assert roll_back(workdir) == first
-    with (
-        LocalServer(bundle, workdir / "models", warm_up=False) as server,
-        CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client,
-    ):
-        items = np.array([IDS[3].encode(), b"unknown"], object)
-        answers = client.predict("popular_items", contract.DEFAULT_SIGNATURE, {"item_id": items})
-    assert answers["train_events"].tolist() == [1, -1] and answers["model_version"].tolist() == [1, 1]
+    items = {"item_id": np.array([IDS[3].encode(), b"unknown"], object)}
+    with LocalServer(bundle, workdir / "models", warm_up=False) as server:
+        for target in (f"localhost:{server.port}", f"http://localhost:{server.rest_port}"):  # gRPC and REST.
+            with CourierClient(target, timeout_seconds=20) as client:
+                answers = client.predict("popular_items", contract.DEFAULT_SIGNATURE, items)
+            assert answers["train_events"].tolist() == [1, -1] and answers["model_version"].tolist() == [1, 1]
 
 
 def test_answers_that_are_tampered_with_and_files_that_are_damaged(with_popular_items, monkeypatch):
