@@ -62,14 +62,13 @@ setup(
         "scikit-learn",
         "scipy",
         "typeguard>=4,<5",
-        "tyro>=1.0,<2",
         "urllib3>=2",
     ],
     # An extra can only add to this list; so the client without TensorFlow is a distribution of its own, in
     # serving/client.
     extras_require={
         "beam": [f"apache-beam[gcp]{APACHE_BEAM}"],  # What a job on Dataflow needs, and who starts one.
-        "benchmark": ["torch", "torchvision", "faiss-cpu"],
+        "benchmark": ["torch", "torchvision", "faiss-cpu", "tyro>=1.0,<2"],
         "parity": ["keras-hub"],
         "dev": [
             "build",
@@ -88,6 +87,7 @@ setup(
             "types-protobuf",
             "types-psutil",
             "types-requests",
+            "tyro>=1.0,<2",  # The options of the benchmarks.
         ],
     },
     entry_points={"console_scripts": ["courier = courier_tf.__main__:main"]},

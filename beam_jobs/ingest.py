@@ -12,11 +12,10 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
-import tyro
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from rich.console import Console
@@ -27,8 +26,8 @@ from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.options import pipeline_options, split_beam_options
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
-from courier_tf import images, schema
-from courier_tf.settings import IngestSettings
+from courier_tf import schema
+from courier_tf.settings import IngestSettings, parsing
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.stages import INGEST
@@ -186,24 +185,31 @@ def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: 
     return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= most]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+    """Turn raw logs and photos into TFRecords."""
+
+    raw: str
+    """Folder or URI with items, events and photos."""
+    target: Path
+    """Directory to write."""
+    settings: IngestSettings = IngestSettings()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the job alone, without the chain. Errors of this project end it with one line and exit code 1."""
-    ours, beams = split_beam_options(sys.argv[1:] if arguments is None else arguments)
-
-    def run(raw: str, target: Path, settings: Annotated[IngestSettings, tyro.conf.arg(name="")]) -> None:
-        """Turn raw logs and photos into TFRecords.
-
-        Args:
-            raw: folder or URI with items, events and photos.
-            target: directory to write.
-            settings: settings of the stage.
-        """
-        made_by = artefacts.MadeBy(INGEST, dataclasses.asdict(settings), {"raw": fingerprint_of_raw(raw)})
-        ingest(raw, target, settings, made_by, beams)
-
     try:
-        tyro.cli(run, args=ours)
-    except (RawDataError, artefacts.ArtefactError, records.RecordError, images.PhotoError) as error:
+        options = list(parsing.options_of(_Job))
+        given, rest = parsing.parse(options, sys.argv[1:] if arguments is None else arguments)
+        unknown, beams = split_beam_options(rest)
+        if unknown:
+            parsing.refuse(unknown, options, "courier ingest --help")
+        job = parsing.build(_Job, given)
+        made_by = artefacts.MadeBy(INGEST, dataclasses.asdict(job.settings), {"raw": fingerprint_of_raw(job.raw)})
+        ingest(job.raw, job.target, job.settings, made_by, beams)
+    except (ValueError, RuntimeError) as error:
+        if type(error).__module__.partition(".")[0] not in ("courier_tf", "beam_jobs"):
+            raise
         sys.exit(f"ingest: {error}")
 
 

@@ -125,6 +125,8 @@ def _silence() -> None:
         "Skipping full serial",
         # SavedModels by graph and session, as a C++ server has them, are meant.
         "saved_model.loader_impl",
+        # A checkpoint or a gauge takes longer than one step of a small model.
+        "is slow compared to the batch time",
     )
     # SavedModels for serving hold no gradients.
     _drop("absl", "unsaved custom gradients")

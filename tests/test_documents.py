@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from courier_tf.commands.options import COMMANDS
-from courier_tf.commands.parsing import options_of
+from courier_tf.settings.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "serving/README.md", "CONTRIBUTING.md"]

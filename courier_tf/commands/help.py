@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import courier_tf
 from courier_tf.commands import options as commands
-from courier_tf.commands.parsing import Option, options_of
 from courier_tf.settings import (
     ClusterSettings,
     EmbedSettings,
@@ -18,6 +17,7 @@ from courier_tf.settings import (
     RankSettings,
     Settings,
 )
+from courier_tf.settings.parsing import Option, options_of
 from courier_tf.settings.shop import ShopSettings
 
 WIDEST = 120

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from courier_tf.commands.parsing import options_of, parse
+from courier_tf.settings.parsing import options_of, parse
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from courier_tf import schema
 from courier_tf.commands.checks import require_outside, require_usable
-from courier_tf.commands.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings import PromotionSettings, Settings
+from courier_tf.settings.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings.presets import PRESETS
 from courier_tf.settings.shop import ShopSettings
 from courier_tf.workdir.stages import IN_ORDER

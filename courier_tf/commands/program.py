@@ -8,13 +8,12 @@ from typing import Any, NoReturn
 
 import courier_tf
 from courier_tf.commands import help as helps
-from courier_tf.commands import parsing
 from courier_tf.commands.faults import explain
 from courier_tf.commands.logs import LogOptions
 from courier_tf.commands.options import COMMANDS, Command, Stage
-from courier_tf.commands.parsing import Option, UsageError
 from courier_tf.process import PROGRAM, shown_logs
-from courier_tf.settings import Settings
+from courier_tf.settings import Settings, parsing
+from courier_tf.settings.parsing import Option, UsageError
 from courier_tf.settings.presets import PRESETS
 
 LOG = logging.getLogger(PROGRAM)

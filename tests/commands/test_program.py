@@ -72,7 +72,7 @@ def test_no_option_of_beams_is_taken_for_a_misspelling_of_ours():
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from beam_jobs.options import _OptionParser
-    from courier_tf.commands import parsing
+    from courier_tf.settings import parsing
 
     parser = _OptionParser(allow_abbrev=False, add_help=False)
     for options in PipelineOptions.__subclasses__():
