@@ -30,6 +30,7 @@ from courier_tf.workdir.stages import BY_NAME, PRETRAIN, SUPERVISED, F, Stage
 
 ARTEFACT_FILE = "artefact.json"
 FROM_NOTEBOOK = {"trained_in": "notebook"}  # Stands in `MadeBy.settings` of what no stage made.
+MOST_CHANGES = 3  # Named in a message.
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
 #: Files that are no part of the content: the description, and what is there only while a folder is sealed.
 NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
@@ -323,7 +324,11 @@ def why_stale(directory: Path, made_by: MadeBy) -> str | None:
         raise
     except ArtefactError as error:
         return str(error)
-    return None if before.key == made_by.key else ", ".join(made_by.changes(before))
+    if before.key == made_by.key:
+        return None
+    changes = made_by.changes(before)
+    more = [f"and {len(changes) - MOST_CHANGES} more"] if len(changes) > MOST_CHANGES else []
+    return ", ".join(changes[:MOST_CHANGES] + more)
 
 
 def is_current(directory: Path, made_by: MadeBy) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 NOT_KEPT = ("logs", "checkpoints")  # Nobody reads these folders of a finished stage.
-#: Files that file managers and network file systems leave anywhere.
-STRAY = (".DS_Store", "Thumbs.db", ".nfs")
+#: How names of files begin that file managers and network file systems leave anywhere, or a process that was killed
+#: while it wrote new times into a description.
+STRAY = (".DS_Store", "Thumbs.db", ".nfs", ".artefact.json.")
 
 
 class DamagedError(ValueError):

@@ -92,4 +92,6 @@ def test_a_change_of_the_code_is_told_and_remembered(tmp_path, monkeypatch):
     assert artefacts.why_stale(tmp_path / "a", again) == "courier_tf/clusters/kmeans.py has changed"
     other = MadeBy(CLUSTER, {"clusters": 4}, {"embed": "bb"}, made_by.code)
     assert artefacts.why_stale(tmp_path / "a", other) == "its input 'embed' has changed, clusters is 4, and was 3"
+    many = MadeBy(CLUSTER, made_by.settings, made_by.inputs, {f"{number}.py": "0" for number in range(4)})
+    assert artefacts.why_stale(tmp_path / "a", many).endswith(f" has changed, and {len(made_by.code) + 1} more")
     assert artefacts.read(tmp_path / "a", CLUSTER).made_by.code == made_by.code
