@@ -107,8 +107,8 @@ def test_ids_are_kept_under_another_encoder(tmp_path, algorithm):
     again, _, facts = run(later, seed=5, previous=earlier / "cluster", **settings)
     assert (ids == again[: len(ids)])[:-2].mean() > 0.95 and facts.ids_kept > 0.95
     assert (facts.items_in_previous, facts.new_items) == (250, len(points) - 250)
-    found = np.array(pq.read_table(later / "cluster" / TABLE_FILE)["codes"].to_pylist())
-    assert (codes[:250] == found[:250]).mean() > 0.9
+    codes_again = np.array(pq.read_table(later / "cluster" / TABLE_FILE)["codes"].to_pylist())
+    assert (codes[:250] == codes_again[:250]).mean() > 0.9
 
 
 def test_incremental_assigns_new_items_and_touches_no_other(tmp_path):
@@ -138,8 +138,8 @@ def test_what_cannot_be_kept_is_refused(stages, tmp_path):
     file.write_text(file.read_text().replace('"encoder": "abc"', '"encoder": "xyz"'))
     with pytest.raises(ClusterError, match="belongs to the encoder xyz, but these embeddings are of abc"):
         run(folder, "foreign", algorithm="incremental", previous=folder / "earlier")
-    with pytest.raises(ClusterError, match="algorithm=incremental"):
-        ClusterSettings(algorithm="incremental")
+    with pytest.raises(ClusterError, match="algorithm=incremental needs previous clusters"):
+        run(folder, "alone", algorithm="incremental")
 
 
 def test_an_interrupted_writing_of_the_sheets_goes_on(stages, monkeypatch):
