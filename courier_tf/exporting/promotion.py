@@ -22,7 +22,7 @@ from serving.bundle.configuration import write_models_config
 from serving.bundle.releases import Release, ReleaseError, Releases
 
 LOG = logging.getLogger(__name__)
-PREVIOUS_SNAPSHOT = f".{schema.PROMOTED_FOLDER}.previous"  # In the workdir: the snapshot that a roll back restores.
+PREVIOUS_SNAPSHOT = ".promoted.previous"  # In the workdir: the snapshot that a roll back restores.
 
 
 def promote(
