@@ -5,6 +5,7 @@ A file of claims is a JSON object: name of a grid -> list of claims, each with t
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_type_hints
@@ -19,6 +20,7 @@ from courier_tf.settings import SettingsError
 from courier_tf.settings.checked import require_type
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
 
+LOG = logging.getLogger(__name__)
 MIN_SEEDS = 3  # A claim about fewer seeds does not hold.
 
 
@@ -83,6 +85,8 @@ def read_claims(file: Path, grid: Grid) -> list[Claim]:
         claims = [Claim(**values) for values in json.loads(file.read_text()).get(grid.name, [])]
     except (ValueError, TypeError, AttributeError) as error:  # No text, no JSON, no object, or other attributes.
         raise SettingsError(f"{file} holds no claims about {grid.name}: {error}") from error
+    if not claims:
+        LOG.info("%s holds no claims about the grid %s", file, grid.name)
     names = {variant.without(grid.tuned).name for variant in grid.variants()}
     for claim in claims:
         unknown = {name for name in (claim.variant, claim.less) if name is not None} - names

@@ -87,7 +87,8 @@ def test_claims_that_make_no_sense_are_refused_with_the_name_of_their_file(tmp_p
         read_claims(file, GRID)
 
 
-def test_a_file_may_hold_claims_about_several_grids_or_none(tmp_path):
+def test_a_file_may_hold_claims_about_several_grids_or_none(tmp_path, caplog):
+    caplog.set_level("INFO")
     file = tmp_path / "claims.json"
     file.write_text(json.dumps({"other": [{"never": "read"}]}))
-    assert read_claims(file, GRID) == []
+    assert read_claims(file, GRID) == [] and "holds no claims about the grid mine" in caplog.text
