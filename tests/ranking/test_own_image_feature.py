@@ -17,6 +17,7 @@ from courier_tf.ranking.image_features import IMAGE_FEATURES, ImageFeature, Imag
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import PromotionSettings
+from courier_tf.settings.previous import PreviousSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.stages import RANK
 from serving.client.client import CourierClient
@@ -57,11 +58,12 @@ def registered():
     del IMAGE_FEATURES[OWN]
 
 
-def ranked(workdir: Path, finished: Chain, **rank: Any) -> Chain:  # noqa: F811
-    """A workdir with the stages before the rankers, and rankers that were trained with these settings."""
+def ranked(workdir: Path, finished: Chain, previous: Chain, **rank: Any) -> Chain:  # noqa: F811
+    """A workdir with the stages before the rankers, and rankers that start from previous ones."""
     shutil.copytree(finished.workdir, workdir, ignore=shutil.ignore_patterns("rank", "models", "serving"))
     settings = dataclasses.replace(finished.settings.rank, rank_starts=1, **rank)
-    chain = Chain(workdir, dataclasses.replace(finished.settings, rank=settings))
+    start = PreviousSettings(previous_rankers=str(previous.directory(RANK)))
+    chain = Chain(workdir, dataclasses.replace(finished.settings, rank=settings, previous=start))
     chain.write_settings()
     chain.rank()
     return chain
@@ -71,8 +73,7 @@ def ranked(workdir: Path, finished: Chain, **rank: Any) -> Chain:  # noqa: F811
 def first(registered, finished, tmp_path_factory):  # noqa: F811
     """Rankers that start from those of the day before, which do not know the feature."""
     chain = finished[1]
-    start = {"rank_init": str(chain.directory(RANK))}
-    return ranked(tmp_path_factory.mktemp("own") / "first", chain, rank_modes=MODES, **start)
+    return ranked(tmp_path_factory.mktemp("own") / "first", chain, chain, rank_modes=MODES)
 
 
 def valid(chain: Chain, mode: str) -> np.ndarray:
@@ -96,14 +97,13 @@ def test_it_is_trained_saved_and_measured_beside_a_control(first):
 
 
 def test_the_next_day_starts_from_it_where_its_weights_keep_their_meaning(first, finished, tmp_path, monkeypatch):  # noqa: F811
-    start = {"rank_init": str(first.directory(RANK)), "rank_learning_rates": HARMFUL, "rank_modes": MODES}
-    second = ranked(tmp_path / "second", finished[1], **start)
+    second = ranked(tmp_path / "second", finished[1], first, rank_learning_rates=HARMFUL, rank_modes=MODES)
     np.testing.assert_allclose(valid(second, OWN), valid(first, OWN), atol=1e-5)
     permuted = f"{OWN}_permuted"
     assert np.abs(valid(second, permuted) - valid(first, permuted)).max() > 1e-4, "a control starts anew"
     # The same with embeddings of another encoder: what it needs is no longer the same.
     monkeypatch.setattr(WeighedSum, "is_transferable", classmethod(lambda cls, previous, current: False))
-    anew = ranked(tmp_path / "anew", finished[1], **{**start, "rank_modes": ("none", OWN)})
+    anew = ranked(tmp_path / "anew", finished[1], first, rank_learning_rates=HARMFUL, rank_modes=("none", OWN))
     np.testing.assert_allclose(valid(anew, "none"), valid(first, "none"), atol=1e-5)
     assert np.abs(valid(anew, OWN) - valid(first, OWN)).max() > 1e-4
 
