@@ -28,10 +28,9 @@ ADVICE = {
     errno.ENOENT: "it does not exist, or was removed meanwhile",
     errno.ENAMETOOLONG: "the path is too long: choose a shorter one",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
-    errno.EPIPE: "nobody reads the output any more",
 }
 #: Those that no mistake in the program can cause, wherever the file lies.
-OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EPIPE)
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 
 
 def explain(error: BaseException, command: object) -> str | None:
@@ -52,7 +51,7 @@ def explain(error: BaseException, command: object) -> str | None:
         if number in OF_THE_MACHINE or theirs:
             place = file or (folders[0] if folders else None)
             advice = ADVICE.get(number) or (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
-            return f"{place}: {advice}" if place and number != errno.EPIPE else advice
+            return f"{place}: {advice}" if place else advice
     return None
 
 

@@ -1,6 +1,8 @@
 """The program: words to a command, the command's run, errors to one line."""
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,8 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command = read(words)
             if command:
                 command.run()
+            sys.stdout.flush()
         except UsageError as error:
             _fail(error, 2)
+        except BrokenPipeError:  # As of `courier run --help-all | head`: whoever read the output has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise ProgramExit("", 128 + signal.SIGPIPE) from None
         except Exception as error:
             message = explain(error, command)
             if message is None:

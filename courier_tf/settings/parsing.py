@@ -113,6 +113,12 @@ def parse(options: Sequence[Option], words: Sequence[str]) -> tuple[dict[str, An
 
     Raises:
         UsageError: a value does not fit its option.
+
+    >>> @dataclasses.dataclass
+    ... class Shop:
+    ...     items: int = 1500
+    >>> parse(list(options_of(Shop)), ["--items", "9", "--users", "5"])
+    ({'items': 9}, ['--users', '5'])
     """
     parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for option in options:
@@ -169,7 +175,11 @@ def refuse(rest: Sequence[str], options: Sequence[Option], help_command: str) ->
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
-    """A sentence that suggests the nearest choice, with a space before it; empty where none is near."""
+    """A sentence that suggests the nearest choice, with a space before it; empty where none is near.
+
+    >>> did_you_mean("clustr", ["cluster", "rank"])
+    " Did you mean 'cluster'?"
+    """
     nearest = difflib.get_close_matches(word, choices, 1)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
 
@@ -208,6 +218,8 @@ def _converter(option: Option, optional: bool) -> Callable[[str], object]:
     kinds = {int: "a whole number", float: "a number"}
 
     def convert(text: str) -> object:
+        if text == argparse.SUPPRESS:  # Argparse converts the default of what is given by its place, too.
+            return text
         if optional and text == "None":
             return None
         if choices:

@@ -184,3 +184,9 @@ def test_a_run_that_is_interrupted_anywhere(tmp_path, seconds):
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=30)
         assert (process.returncode, printed) == (130, LINE)
+
+
+def test_a_reader_that_has_seen_enough():
+    command = f"{sys.executable} -m courier_tf run --help-all | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")

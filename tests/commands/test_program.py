@@ -28,6 +28,7 @@ from courier_tf.settings.presets import PRESETS
         (["cluster"], 2, "courier: --workdir must be given"),
         (["run", "--final"], 2, "courier: --workdir, --raw must be given"),
         (["experiment", "--workdir", "y", "--raw", "x"], 2, "courier: GRID must be given"),
+        (["shop"], 2, "courier: OUT must be given"),
         (["cluster", "--workdir", "y", "--clusters"], 2, "--clusters: expected one argument"),
         (["cluster", "--workdir", "y", "--clusters", "many"], 2, "--clusters: 'many' is not a whole number"),
         (["cluster", "--workdir", "y", "--stay", "long"], 2, "--stay: 'long' is not a number"),
