@@ -53,7 +53,7 @@ def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Poo
 def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dict[str, int | None]) -> dict[int, Pool]:
     """One pool per day of the log: the items available by its end, all with the same weight.
 
-    Figures with these negatives are no headline, as popularity alone tells clicks from them.
+    Do not report figures with these negatives alone: popularity tells clicks from them.
 
     Args:
         counts: as for `popularity_pools`.

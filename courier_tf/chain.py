@@ -307,7 +307,7 @@ class Chain:
         return write_metrics(self.workdir, ingested, encoders, clustered, ranked, final)
 
     def _ingested_and(self, stage: Stage[F]) -> tuple[artefacts.Artefact[IngestFacts], artefacts.Artefact[F]]:
-        """The results of ingest and of another stage; the latter must come from the former."""
+        """The results of ingest and of another stage; the second must come from the first."""
         ingested = artefacts.read(self.directory(INGEST), INGEST)
         other = artefacts.read(self.directory(stage), stage)
         if INGEST in other.made_by.inputs:

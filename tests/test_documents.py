@@ -14,6 +14,8 @@ from courier_tf.settings.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "serving/README.md", "CONTRIBUTING.md"]
+#: Names in a workdir that the code puts together -> the parts.
+COMPOSED = {"ingest_rejects": "ingest/rejects", ".promoted.previous": "promoted"}
 #: Options that every command takes.
 PROGRAM_OPTIONS = {"--help", "--help-all", "--version", "--log-level", "--log-json"}
 #: Options of pytest and Beam.
@@ -61,7 +63,7 @@ def test_files_of_a_workdir_are_named_in_the_code(document):
         file.read_text() for folder in ("beam_jobs", "courier_tf", "serving") for file in (ROOT / folder).rglob("*.py")
     )
     paths = re.findall(r"(?<![\w/])W/([\w/.-]*\w)", (ROOT / document).read_text())
-    paths = [path.replace("ingest_rejects", "ingest/rejects") for path in paths]  # The code puts that name together.
+    paths = [COMPOSED.get(path, path) for path in paths]
     missing = [
         path for path in paths for part in path.split("/") if not re.search(rf"[\"/']{re.escape(part)}[\"/'.]", code)
     ]

@@ -83,7 +83,7 @@ class StageOfRawData(Stage):
     """Folder or URI with the raw data: items, events and images."""
 
     def chain(self) -> "Chain":
-        """As of all stages; the results must not lie in the raw data."""
+        """The chain of the workdir, which must not lie in the raw data."""
         require_outside(self.workdir, self.raw)
         return super().chain()
 

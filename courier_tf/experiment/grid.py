@@ -64,8 +64,8 @@ class Grid:
             others are compared with the first variant.
         fixed: settings that all variants share.
         seeds: seeds of each variant. A variant with a seed is a run.
-        tuned: settings of pre-training. Of the variants that differ in these settings alone, the grid keeps the one
-            whose encoder has the best held-out score with the first seed, and runs the others no further. The score is
+        tuned: settings of pre-training. Among variants that differ in these settings alone, the grid keeps one: the one
+            whose encoder has the best held-out score with the first seed. The others run no further. The score is
             SimScore by the mean cosine, over candidates new to the user, on valid.
         confirmed: number of variants, beside the first, that get rankers and the other seeds: those whose encoders have
             the best held-out score with the first seed. 0 stands for all.

@@ -54,7 +54,7 @@ def held_out_score(
         "best", "mean": AUC of the largest and of the mean cosine between the candidate and the user's last history
         items; where the objective has a `similarity_name`, the AUC of its similarity under that name (courier:
         "reconstruction", cos(e_j, r_j)); each also "..._new_to_user";
-        "alignment": mean squared distance of clicked candidates from their history items, repeats left out;
+        "alignment": mean squared distance of clicked candidates from their history items, without repeats;
         "uniformity", "effective_rank": of the embeddings; "impressions".
     """
     candidate, history, label = _impressions(ingest, store, split)

@@ -176,7 +176,7 @@ class RankSettings(Checked):
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
     """Image features to compare, each in a ranker of its own. none; cluster_id (codes of all levels, with what their
-    centroids say), plain_cluster_id (the bare ID, as in the paper), vector (the embedding), simscore (its cosine with
+    centroids say); plain_cluster_id (the bare ID, as in the paper), vector (the embedding), simscore (its cosine with
     the history), or several joined by +. With _permuted at its end a mode is a control: it gets the visual features of
     other items. The last mode that is no control is exported."""
     rank_columns: tuple[str, ...] = ()

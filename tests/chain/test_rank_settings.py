@@ -86,7 +86,7 @@ def test_more_replicas_than_gpus_are_refused(finished, tmp_path):
 def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finished, tmp_path, caplog):
     _, chain = finished
     caplog.set_level("INFO")
-    ingest, cluster, former = (chain.directory(stage) for stage in ("ingest", "cluster", "rank"))
+    ingest, cluster, earlier = (chain.directory(stage) for stage in ("ingest", "cluster", "rank"))
     settings = dataclasses.replace(chain.settings.rank, rank_modes=("none",))
     made_by = MadeBy("rank", {}, {})
     left = pytest.raises(KeyboardInterrupt)
@@ -95,12 +95,12 @@ def test_rankers_of_another_stage_are_taken_over_where_they_are_the_same(finishe
             (draft.path / f".{mode}{COPY_SUFFIX}").mkdir()
             (draft.path / f".{mode}{COPY_SUFFIX}" / "half").write_text("")
         raise KeyboardInterrupt
-    rank(ingest, cluster, None, tmp_path / "rank", settings, 0, made_by, {"none": former})
+    rank(ingest, cluster, None, tmp_path / "rank", settings, 0, made_by, {"none": earlier})
     assert "pass 1" not in caplog.text, "nothing is trained"
     assert {path.name for path in (tmp_path / "rank").iterdir()} == {"artefact.json", "none"}
-    one, other = (path / "none" / "start_0" / "ranker.weights.h5" for path in (tmp_path / "rank", former))
+    one, other = (path / "none" / "start_0" / "ranker.weights.h5" for path in (tmp_path / "rank", earlier))
     assert one.read_bytes() == other.read_bytes()
-    found, expected = (artefacts.read(path, RANK).facts.metrics["none"] for path in (tmp_path / "rank", former))
+    found, expected = (artefacts.read(path, RANK).facts.metrics["none"] for path in (tmp_path / "rank", earlier))
     assert found == expected and expected["impressions"] > 0
 
 
