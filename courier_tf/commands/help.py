@@ -182,7 +182,7 @@ _STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSetti
 def _grouped(command: type[commands.Command], options: Iterable[Option]) -> dict[str, list[Option]]:
     """Heading -> options, both in the order of the help."""
     groups: dict[str, list[Option]] = {}
-    for option in sorted(options, key=lambda option: _rank(command, option)):
+    for option in sorted(options, key=lambda option: _order(command, option)):
         groups.setdefault(_heading(command, option), []).append(option)
     return groups
 
@@ -200,7 +200,7 @@ def _heading(command: type[commands.Command], option: Option) -> str:
     return TITLES[option.owner]
 
 
-def _rank(command: type[commands.Command], option: Option) -> tuple[int, ...]:
+def _order(command: type[commands.Command], option: Option) -> tuple[int, ...]:
     """The place of an option in the help: its own options, settings by stage, and last what a run starts from."""
     if option.name in PREVIOUS_FIELDS:
         return (2, PREVIOUS_FIELDS.index(option.name))

@@ -1,8 +1,11 @@
 """Help: every command on one screen, every option somewhere, whole sentences."""
 
+import dataclasses
+
 import pytest
 
 import courier_tf
+from courier_tf.commands import help as helps
 from courier_tf.commands import program
 from courier_tf.commands.options import COMMANDS
 from courier_tf.settings.parsing import options_of
@@ -62,3 +65,12 @@ def test_the_defaults_are_those_of_the_preset_and_of_the_workdir(capsys, tmp_pat
     assert "Number of clusters. (20000)" in help_of(capsys, "cluster", "--help", "--preset", "paper")
     (tmp_path / "settings.json").write_text(PRESETS["tiny"].to_json())
     assert "Number of clusters. (16)" in help_of(capsys, "cluster", "--workdir", str(tmp_path), "--help")
+
+
+def test_what_the_help_groups_exists():
+    """A setting that is renamed must not vanish from the help."""
+    fields = {option.name for option in options_of(COMMANDS["run"])}
+    for settings, headings in helps.HEADINGS.items():
+        names = [name for group in headings.values() for name in group]
+        assert {field.name for field in dataclasses.fields(settings)} >= set(names) and len(set(names)) == len(names)
+    assert fields >= {*helps.FIRST_SETTINGS, *helps.PREVIOUS_FIELDS, *sum(helps.OWN_PREVIOUS.values(), ())}
