@@ -84,7 +84,7 @@ class Chain:
         Args:
             raw: folder or URI in the raw format.
             final: read the test span too; each reading is counted in the workdir.
-            server: as of `export`.
+            server: HOST:PORT of a running server, as in `export`.
 
         Returns:
             What stands in `metrics.json`.
@@ -274,14 +274,16 @@ class Chain:
         )
 
     def _trained(self, made_by: MadeBy) -> dict[str, Path]:
-        """Rank stages by the modes whose rankers need not be trained again: a chain by itself knows none."""
+        """Mode -> rank stage with the same ranker, which need not be trained again. A chain by itself knows none."""
         return {}
 
     def export(self, scann: bool = False, server: str | None = None, warm_up_log: Path | None = None) -> None:
         """Trained models to versioned SavedModels below `models/`, and the bundle of the server below `serving/`.
 
-        With `scann`, similar items by ScaNN below `models_scann/`, too; with `server` (host:port), labels move as that
-        one loads what they name; with `warm_up_log`, new versions warm up with logged requests.
+        Args:
+            scann: write similar items by ScaNN below `models_scann/`, too.
+            server: HOST:PORT of a running server. Labels move once it has loaded the versions that they name.
+            warm_up_log: log of requests that new versions warm up with.
         """
         from courier_tf.exporting.export import export
         from courier_tf.exporting.finished_stages import FinishedStages
@@ -307,7 +309,7 @@ class Chain:
         return write_metrics(self.workdir, ingested, encoders, clustered, ranked, final)
 
     def _ingested_and(self, stage: Stage[F]) -> tuple[artefacts.Artefact[IngestFacts], artefacts.Artefact[F]]:
-        """The results of ingest and of another stage; the second must come from the first."""
+        """The results of ingest and of another stage, which must have been made from this ingest."""
         ingested = artefacts.read(self.directory(INGEST), INGEST)
         other = artefacts.read(self.directory(stage), stage)
         if INGEST in other.made_by.inputs:
