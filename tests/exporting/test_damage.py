@@ -1,5 +1,7 @@
 """Damaged files: nothing of them is exported or promoted. The reason is one line, and no traceback."""
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,10 +16,11 @@ from tests.served_shop import export_again, write_rank
 
 
 def flip(file):
-    """Flips all bits of a byte in the middle of a file."""
-    content = bytearray(file.read_bytes())
+    """Flips all bits of a byte in the middle of a file. Its size and time stay, as where a disk is faulty."""
+    status, content = file.stat(), bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(bytes(content))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def cut(file):

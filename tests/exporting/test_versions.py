@@ -16,6 +16,7 @@ from courier_tf.exporting import versions
 from courier_tf.exporting.served_model import ServedModel
 from courier_tf.exporting.versions import (
     NewVersion,
+    VersionError,
     export_lock,
     newest_versions,
     write_versions,
@@ -242,6 +243,16 @@ def test_an_export_that_is_killed_leaves_whole_versions_and_nothing_in_the_way(t
     for model in MODELS:
         assert whole_versions(tmp_path, model) == [*before[model], len(before[model]) + 1]
     assert not [name for names in left(tmp_path).values() for name in names if not name.isdigit()]
+
+
+def test_a_module_with_other_signatures_than_its_descriptor_is_refused(tmp_path, unchecked):
+    class WithRank(Doubling):
+        signatures = {"serving_default": "predict", "rank": "predict"}
+
+    message = r"m has the signatures \['serving_default'\], but its descriptor names \['rank', 'serving_default'\]"
+    with pytest.raises(VersionError, match=message):
+        write_versions(tmp_path, [NewVersion(WithRank("m", [{"x": [1.0]}]), None)])
+    assert not list((tmp_path / "m").iterdir())
 
 
 def test_a_version_without_warm_up_is_refused(tmp_path, unchecked):
