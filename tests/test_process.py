@@ -65,7 +65,9 @@ def test_levels(capsys):
 def test_json_has_one_object_per_line(capsys):
     with shown_logs(as_json=True):
         log_something()
-        warnings.warn("deprecated", FutureWarning, stacklevel=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # In these tests a warning is an error.
+            warnings.warn("deprecated", FutureWarning, stacklevel=1)
         assert json.loads(program_line("stopped"))["logger"] == "courier"
         try:
             raise ValueError("two\nlines")
