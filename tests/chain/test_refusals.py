@@ -185,7 +185,7 @@ def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(
     with tf.io.TFRecordWriter(str(file)) as writer:
         for record in [*impressions, example.SerializeToString()]:
             writer.write(record)
-    seal_again(ingest)
+    seal_again(ingest, keep_fingerprint=True)
     for stage in ("supervised", "pretrain", "embed", "cluster"):
         (other.workdir / stage).symlink_to(chain.directory(stage))
 
