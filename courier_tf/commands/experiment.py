@@ -1,42 +1,54 @@
 """`courier experiment`: a grid by its name, the tables at the end."""
 
 import dataclasses
+from collections.abc import Sequence, Set
+from pathlib import Path
 
-from courier_tf.commands.options import Experiment
 from courier_tf.experiment.claims import ClaimsError, read_claims
-from courier_tf.experiment.grid import grid_of
+from courier_tf.experiment.grid import Grid, Until, grid_of
 from courier_tf.experiment.run_grid import TABLES_FILE, results_folder, run_grid
-from courier_tf.settings import SettingsError
+from courier_tf.settings import Settings, SettingsError
 
 
-def run_experiment(command: Experiment) -> None:
-    """Runs the grid that the command names, and prints its tables.
+def chosen_grid(name: str, seeds: Sequence[int], given: Set[str]) -> Grid:
+    """The grid that the command names.
+
+    Args:
+        name: of a shipped grid, or a JSON file with one.
+        seeds: of each variant; none for those of the grid.
+        given: names of the settings that the command line gives a value to.
 
     Raises:
-        SettingsError: an option is given that the grid itself names.
+        SettingsError: there is no such grid, or the grid itself names a setting that is given.
+    """
+    grid = grid_of(name)
+    conflicts = sorted(given & grid.named())
+    if conflicts:
+        raise SettingsError(f"{conflicts}: the grid names these itself; seeds are given by --seeds")
+    return dataclasses.replace(grid, seeds=seeds) if seeds else grid
+
+
+def run_and_print(
+    grid: Grid,
+    raw: str,
+    workdir: Path,
+    settings: Settings,
+    *,
+    final: bool,
+    parallel: int,
+    until: Until,
+    claims_file: Path | None,
+) -> None:
+    """Runs a grid as `run_grid` does, and prints its tables.
+
+    Raises:
         ExperimentError: a run failed.
         ClaimsError: a claim does not hold; the tables are printed before.
     """
-    grid = grid_of(command.grid)
-    claims = read_claims(command.claims, grid) if command.claims else []
-    conflicts = sorted(command.given & command.settings.by_name().keys() & grid.named())
-    if conflicts:
-        raise SettingsError(f"{conflicts}: the grid names these itself; seeds are given by --seeds")
-    command.chain()  # Keeps the settings in the workdir.
-    if command.seeds:
-        grid = dataclasses.replace(grid, seeds=command.seeds)
-    tables = results_folder(command.workdir, grid, command.final) / TABLES_FILE
+    claims = read_claims(claims_file, grid) if claims_file else []
+    tables = results_folder(workdir, grid, final) / TABLES_FILE
     try:
-        run_grid(
-            grid,
-            command.raw,
-            command.workdir,
-            command.settings,
-            final=command.final,
-            parallel=command.parallel,
-            until=command.until,
-            claims=claims,
-        )
+        run_grid(grid, raw, workdir, settings, final=final, parallel=parallel, until=until, claims=claims)
     except ClaimsError:
         print(tables.read_text())
         raise

@@ -19,8 +19,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
-from courier_tf.commands.load_report import Sent, report
-from courier_tf.commands.options import LoadTest
+from courier_tf.commands.load_report import Sent
 from courier_tf.exporting.versions import newest_version
 from serving.bundle import warmup
 from serving.bundle.configuration import MODELS_CONFIG, read_models_config
@@ -34,18 +33,27 @@ class LoadTestError(ValueError):
     """There is nothing to send, or nobody to send it to."""
 
 
-def run_load_test(command: LoadTest) -> None:
-    """Does what `courier load-test` asks for."""
-    bundle, models = command.workdir / schema.BUNDLE_FOLDER, command.workdir / schema.MODELS_FOLDER
-    names = chosen_models(bundle, models, command.models)
-    if command.log:
-        requests, kind = logged_requests(command.log, names, command.label), signature_of
-    else:
-        versions = [newest_version(models / name) for name in names]
-        requests, kind = warm_up_requests([version for version in versions if version], command.label), kind_of
-    server = server_at(command.target)  # Before the load may break it.
-    sent = load_test(command.target, requests, command.rate, command.seconds, command.timeout_seconds, kind=kind)
-    report(sent, command.target, server, command.rate, command.seconds, command.out or bundle / "load_test")
+def to_send(
+    workdir: Path, chosen: Sequence[str], label: str, log: Path | None
+) -> tuple[list[PredictRequest], Callable[[PredictRequest], str]]:
+    """The requests of a load test, and how to name their kinds in its report.
+
+    Args:
+        workdir: of the models that are served.
+        chosen: names of the models to ask; none for every model of the bundle.
+        label: of the versions that the requests go to.
+        log: of a `RequestLog`; None for the warm-up requests of the models.
+
+    Raises:
+        LoadTestError: there are none, or the bundle does not serve a chosen model.
+        RequestLogError: the log is missing or broken.
+    """
+    models = workdir / schema.MODELS_FOLDER
+    names = chosen_models(workdir / schema.BUNDLE_FOLDER, models, chosen)
+    if log:
+        return logged_requests(log, names, label), signature_of
+    versions = [newest_version(models / name) for name in names]
+    return warm_up_requests([version for version in versions if version], label), kind_of
 
 
 def chosen_models(bundle: Path, models: Path, chosen: Sequence[str]) -> list[str]:

@@ -227,9 +227,20 @@ class Experiment(StageOfRawData):
     not hold."""
 
     def run(self) -> None:
-        from courier_tf.commands.experiment import run_experiment
+        from courier_tf.commands.experiment import chosen_grid, run_and_print
 
-        run_experiment(self)
+        grid = chosen_grid(self.grid, self.seeds, self.given & self.settings.by_name().keys())
+        self.chain()  # Keeps the settings in the workdir.
+        run_and_print(
+            grid,
+            self.raw,
+            self.workdir,
+            self.settings,
+            final=self.final,
+            parallel=self.parallel,
+            until=self.until,
+            claims_file=self.claims,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -315,9 +326,14 @@ class LoadTest(Command):
     """Folder for the figures and the plot. Default: serving/load_test in the workdir."""
 
     def run(self) -> None:
-        from courier_tf.commands.load_test import run_load_test
+        from courier_tf.commands.load_report import report
+        from courier_tf.commands.load_test import load_test, server_at, to_send
 
-        run_load_test(self)
+        requests, kind = to_send(self.workdir, self.models, self.label, self.log)
+        server = server_at(self.target)  # Before the load may break it.
+        sent = load_test(self.target, requests, self.rate, self.seconds, self.timeout_seconds, kind=kind)
+        out = self.out or self.workdir / schema.BUNDLE_FOLDER / "load_test"
+        report(sent, self.target, server, self.rate, self.seconds, out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
