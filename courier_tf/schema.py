@@ -65,6 +65,10 @@ IMPRESSION_FEATURES: dict[str, FeatureKind] = {
 
 CATEGORY = "category"
 
+# Attention heads of the reconstruction `multi_head`. The settings check the embedding width against it; it stands here
+# and not among them, as code that changes a result.
+ATTENTION_HEADS = 4
+
 
 def column_feature(column: str) -> str:
     """Name of the TFRecord feature that holds an item column."""

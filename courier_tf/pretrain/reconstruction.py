@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.settings.stages import ATTENTION_HEADS
+from courier_tf.schema import ATTENTION_HEADS
 
 
 def attend(logits: tf.Tensor, values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

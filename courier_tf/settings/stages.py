@@ -7,8 +7,6 @@ from courier_tf import schema
 from courier_tf.settings.checked import Checked, SettingsError
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
 
-ATTENTION_HEADS = 4  # Of the reconstruction multi_head.
-
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -124,8 +122,9 @@ class PretrainSettings(Checked):
             raise SettingsError(f"courier_losses must name each loss once, but is {self.courier_losses}")
         if self.pretrain_where and not self.pretrain_where.partition("=")[2]:
             raise SettingsError(f"pretrain_where must be COLUMN=VALUE, but is {self.pretrain_where!r}")
-        if self.reconstruction == "multi_head" and self.embedding_dim % ATTENTION_HEADS:
-            raise SettingsError(f"embedding_dim={self.embedding_dim} is no multiple of the {ATTENTION_HEADS} heads")
+        if self.reconstruction == "multi_head" and self.embedding_dim % schema.ATTENTION_HEADS:
+            heads = schema.ATTENTION_HEADS
+            raise SettingsError(f"embedding_dim={self.embedding_dim} is no multiple of the {heads} heads")
 
 
 #: The pre-training settings that supervised pre-training depends on.
