@@ -61,11 +61,15 @@ class LocalServer:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self.models), self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.models), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        self._rest = RestServer(host, rest_port, self.models)
-        self.port = self._grpc.add_insecure_port(f"{host}:{port}")
-        self.rest_port = self._rest.server_address[1]
         # The ports come first, since they may be taken: loading takes long.
-        self.models.refresh()
+        self.port = self._grpc.add_insecure_port(f"{host}:{port}")
+        self._rest = RestServer(host, rest_port, self.models)
+        self.rest_port = self._rest.server_address[1]
+        try:
+            self.models.refresh()
+        except BaseException:
+            self._rest.server_close()
+            raise
         self._tell_health()
         self._grpc.start()
         for work in (self._rest.serve_forever, self._follow):

@@ -152,7 +152,8 @@ def test_similar_command(finished, capsys):
         np.testing.assert_allclose(cosine.loc[[name for name, _ in found[item]], item], others, atol=1e-5)
     printed = capsys.readouterr().out
     assert all(item in printed for item in rows.index[:2])
-    assert Image.open(chain.workdir / "similar.png").width > 100
+    with Image.open(chain.workdir / "similar.png") as page:
+        assert page.width > 100
     with pytest.raises(ClusterError, match="no embedding of nothing: not in the catalogue"):
         similar(chain.workdir, ("nothing",), 4)
 

