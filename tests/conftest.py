@@ -8,6 +8,7 @@ prepare()
 import fcntl
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from courier_tf.backbone.swin import SIZES
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# A shell starts a background job with SIGINT ignored, and every program that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: A Swin that traces and trains in a second, for tests of what stands around it.
