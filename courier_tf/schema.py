@@ -20,6 +20,12 @@ IMPRESSION_LOG_COLUMNS = ("request_id", "clicked")  # Present in an impression l
 
 LogKind = Literal["impressions", "positives"]
 
+# Limits of what a shop may hand over; ingest rejects what is beyond them. Ids stand in tables of the rankers and of the
+# served models, and in every history: a longer one is a mistake of whoever wrote the log.
+MAX_ID_BYTES = 512  # Of an item id, user id or request id, in UTF-8.
+MAX_TEXT_BYTES = 64 * 1024  # Of a title, or of a value of an item column, in UTF-8.
+MAX_COLUMNS = 1000  # Of a file of items or events.
+
 # --- Splits in time -------------------------------------------------------------------------------------------------
 
 SPLITS = ("train", "valid", "test")  # train: before valid_from; valid: before test_from; test: the rest.
