@@ -15,8 +15,11 @@ RAW_EXTENSIONS = ("csv", "jsonl", "parquet")
 
 ITEM_REQUIRED_COLUMNS = ("item_id", "image", "category", "title")
 ITEM_OPTIONAL_COLUMNS = ("available_from",)  # Any further column is kept as an item column.
+ITEM_COLUMNS = (*ITEM_REQUIRED_COLUMNS, *ITEM_OPTIONAL_COLUMNS)
 EVENT_REQUIRED_COLUMNS = ("user_id", "item_id", "timestamp")
 IMPRESSION_LOG_COLUMNS = ("request_id", "clicked")  # Present in an impression log, absent from a positives-only log.
+EVENT_TYPE = "event_type"  # In place of `clicked`, where a log has one row per event of any type.
+EVENT_COLUMNS = (*EVENT_REQUIRED_COLUMNS, *IMPRESSION_LOG_COLUMNS, EVENT_TYPE)
 
 LogKind = Literal["impressions", "positives"]
 

@@ -28,8 +28,31 @@ MOST_CHOICES = 20  # Characters of choices that stand beside the name of an opti
 #: name of the stage.
 HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
     IngestSettings: {
-        "negatives of a positives-only log": ("negatives", "negatives_per_positive", "negatives_seed"),
-        "files": ("shards", "inline_photos", "max_reject_fraction"),
+        "your files": (
+            "columns",
+            "positive_events",
+            "other_events",
+            "timestamp_format",
+            "timezone",
+            "null_words",
+            "page_view_gap",
+            "duplicate_items",
+            "follow_links",
+        ),
+        "limits of what may be lost": (
+            "max_reject_fraction",
+            "max_unknown_item_fraction",
+            "max_anonymous_fraction",
+            "max_missing_photo_fraction",
+            "max_merged_fraction",
+        ),
+        "negatives of a positives-only log": (
+            "negatives",
+            "negatives_per_positive",
+            "negatives_pool_events",
+            "negatives_seed",
+        ),
+        "files": ("shards", "inline_photos"),
     },
     PretrainSettings: {
         "the objective courier": (

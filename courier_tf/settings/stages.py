@@ -6,12 +6,13 @@ from typing import Literal
 from courier_tf import schema
 from courier_tf.settings.checked import Checked, SettingsError
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
+from courier_tf.settings.raw import RawSettings
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @dataclasses.dataclass(frozen=True)
-class IngestSettings(Checked):
+class IngestSettings(RawSettings):
     """Raw logs and photos to TFRecords."""
 
     valid_from: str | None = None
@@ -26,9 +27,12 @@ class IngestSettings(Checked):
     strict."""
     negatives: Literal["popularity", "uniform"] = "popularity"
     """Where negatives come from in a positives-only log. popularity: from the events of the same day, and of the days
-    before where these are fewer than 1,000. uniform: from all items that exist by then."""
+    before where these are fewer than `negatives_pool_events`. uniform: from all items that exist by then."""
     negatives_per_positive: int = 4
     """Negatives drawn for each positive of a positives-only log."""
+    negatives_pool_events: int = 1000
+    """Events that the pool of popularity negatives holds at least. A smaller pool reaches less far back in a thin
+    log."""
     negatives_seed: int = 17
     """Seed of that draw. It is apart from the seed of the run, so that every run sees the same negatives."""
     image_size: int = 64
@@ -42,8 +46,6 @@ class IngestSettings(Checked):
     """Most recent clicked items kept in a history."""
     shards: int = 4
     """TFRecord files per split. A worker holds one in memory while it writes: take more for a large log."""
-    max_reject_fraction: float = 0.01
-    """Fail above this fraction of rejected items, events or photos."""
     item_columns: tuple[str, ...] = ()
     """Catalogue columns for supervised pre-training and rankers. Default: category and each column with 2 to 1000
     values."""

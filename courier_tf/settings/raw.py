@@ -1,0 +1,90 @@
+"""How a shop's own files are read: columns, words, times, and how much may be lost."""
+
+import dataclasses
+import zoneinfo
+from typing import Literal
+
+from courier_tf import schema
+from courier_tf.settings.checked import Checked, SettingsError
+
+NO_COLUMN = "none"  # In `columns`: the log has no such column.
+TIMESTAMP_FORMATS = (
+    "auto", "iso", "seconds", "milliseconds", "microseconds", "nanoseconds", "minutes", "hours", "days",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class RawSettings(Checked):
+    """How the raw folder is read."""
+
+    columns: tuple[str, ...] = ()
+    """NAME=COLUMN for each column that your files call otherwise, such as item_id=ProductID timestamp=ts. Write
+    items.item_id=... or events.item_id=... where the two tables differ, and NAME=none where your files have no such
+    column."""
+    positive_events: tuple[str, ...] = ()
+    """Values of the column event_type that are positives, such as purchase. Such a log has one row per event of any
+    type."""
+    other_events: Literal["unclicked", "ignored"] = "unclicked"
+    """What events of other types are. unclicked: items that were shown and not taken, so the log is an impression log.
+    ignored: they are left out and counted, so the log is a positives-only log."""
+    timestamp_format: str = "auto"
+    """Form of timestamps: auto, iso, seconds, milliseconds, microseconds, nanoseconds, minutes, hours, days, or a
+    pattern of strptime such as %Y%m%d. auto takes what is unambiguous and refuses the rest."""
+    timezone: str = "UTC"
+    """Time zone of timestamps that name none, such as Europe/Berlin."""
+    null_words: tuple[str, ...] = ("null", "none", "nan", "n/a", "#n/a", "<na>", "nat", "\\N", "undefined")
+    """Words that mean that there is no value, in any case of letters. An empty field always means so."""
+    page_view_gap: int = 60
+    """Seconds without an event that end a page view, in an impression log without request_id."""
+    duplicate_items: Literal["reject", "first", "last"] = "reject"
+    """Which row of an item counts. reject: the first; the others are rejected. first, last: that one; the others are
+    counted."""
+    follow_links: bool = False
+    """Follow symbolic links that leave the raw folder."""
+    max_reject_fraction: float = 0.01
+    """Fail above this fraction of rejected items, events or photos."""
+    max_unknown_item_fraction: float = 0.2
+    """Fail above this fraction of events whose items are not in the catalogue."""
+    max_anonymous_fraction: float = 0.2
+    """Fail above this fraction of events without a user."""
+    max_missing_photo_fraction: float = 0.1
+    """Fail above this fraction of items whose photo is named and not there."""
+    max_merged_fraction: float = 0.2
+    """Fail above this fraction of events that are merged with another of their page view, although time or label
+    differ. A click that follows its impression does not count."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = (*schema.ITEM_COLUMNS, *schema.EVENT_COLUMNS)
+        names = [assignment.partition("=")[0] for assignment in self.columns]
+        for assignment in self.columns:
+            name, equals, column = assignment.partition("=")
+            table, _, bare = name.rpartition(".")
+            of_table = {"": known, schema.RAW_ITEMS: schema.ITEM_COLUMNS, schema.RAW_EVENTS: schema.EVENT_COLUMNS}
+            if not (equals and column.strip() and bare in of_table.get(table, ())):
+                raise SettingsError(
+                    f"columns={assignment!r} is not NAME=COLUMN, where NAME is one of {', '.join(dict.fromkeys(known))}"
+                )
+        if len(set(names)) < len(names):
+            raise SettingsError(f"columns names a column twice: {' '.join(self.columns)}")
+        words = [word.strip() for text in self.positive_events for word in text.split(",") if word.strip()]
+        object.__setattr__(self, "positive_events", tuple(words))  # `purchase,add_to_cart` is two words, too.
+        if self.timestamp_format not in TIMESTAMP_FORMATS and "%" not in self.timestamp_format:
+            raise SettingsError(
+                f"timestamp_format={self.timestamp_format!r} is neither a pattern such as %Y%m%d nor one of "
+                + ", ".join(TIMESTAMP_FORMATS)
+            )
+        try:
+            zoneinfo.ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError) as error:  # Unknown, no name, or a folder of the data base.
+            raise SettingsError(f"timezone={self.timezone!r} is no time zone that this machine knows") from error
+
+    def column(self, table: str, name: str) -> str | None:
+        """The shop's name of a column as `columns` gives it; None where it gives none.
+
+        Args:
+            table: `schema.RAW_ITEMS` or `schema.RAW_EVENTS`.
+            name: our name of the column.
+        """
+        given = dict(assignment.split("=", 1) for assignment in self.columns)
+        return given.get(f"{table}.{name}", given.get(name))
