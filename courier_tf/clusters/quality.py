@@ -3,7 +3,10 @@
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
+from courier_tf.spread import effective_rank
+
 NEIGHBOURS = 10
+RANK_ITEMS = 10_000  # The first embeddings, over which the effective rank is measured.
 
 
 def use(sizes: np.ndarray) -> dict[str, float]:
@@ -53,21 +56,52 @@ def agreement(cluster: np.ndarray, label: np.ndarray) -> dict[str, float]:
     }
 
 
-def neighbours_kept(embeddings: np.ndarray, cluster: np.ndarray, queries: int, rng: np.random.Generator) -> float:
-    """Share of the exact nearest neighbours that lie in the cluster of their query.
+def neighbours_of(embeddings: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The exact nearest neighbours of some items, by Euclidean distance. An item is no neighbour of itself.
 
     Args:
         embeddings: [N, D], more than `NEIGHBOURS`.
-        cluster: [N] int.
-        queries: number of items whose neighbours are looked up.
-        rng: draws these items.
+        queries: [Q] int, rows of `embeddings`.
+
+    Returns:
+        [Q, NEIGHBOURS] int, rows of `embeddings`, in no order.
     """
-    chosen = rng.permutation(len(embeddings))[:queries]
     half_norms = 0.5 * np.einsum("nd,nd->n", embeddings, embeddings)
-    score = embeddings[chosen] @ embeddings.T - half_norms
-    score[np.arange(len(chosen)), chosen] = -np.inf  # An item is no neighbour of itself.
-    nearest = np.argpartition(-score, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
-    return float((cluster[nearest] == cluster[chosen][:, None]).mean())
+    score = embeddings[queries] @ embeddings.T - half_norms
+    score[np.arange(len(queries)), queries] = -np.inf
+    return np.argpartition(-score, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+
+
+def neighbours_kept(cluster: np.ndarray, queries: np.ndarray, neighbours: np.ndarray) -> float:
+    """Share of the nearest neighbours that lie in the cluster of their query.
+
+    Args:
+        cluster: [N] int.
+        queries, neighbours: as in `neighbours_of`.
+    """
+    return float((cluster[neighbours] == cluster[queries][:, None]).mean())
+
+
+def collapse(embeddings: np.ndarray, queries: np.ndarray, neighbours: np.ndarray) -> dict[str, float]:
+    """How near the embeddings are to a collapse, in which all photos have the same embedding.
+
+    Args:
+        embeddings: [N, D], no row of zeros.
+        queries, neighbours: as in `neighbours_of`.
+
+    Returns:
+        "effective_rank": of the embeddings at length 1 (`courier_tf.spread`), 1 to D; "neighbours_cosine": mean cosine
+        of an item and its nearest neighbours; "pairs_cosine": mean cosine of two different items. Neighbours are near
+        1 also where photos are near duplicates. After a collapse the pairs are, too.
+    """
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    number, total = len(unit), unit.sum(axis=0, dtype=np.float64)
+    return {
+        "effective_rank": effective_rank(unit[:RANK_ITEMS]),
+        "neighbours_cosine": float(np.einsum("qd,qnd->qn", unit[queries], unit[neighbours]).mean(dtype=np.float64)),
+        # The sum over all pairs, without those of an item with itself.
+        "pairs_cosine": float((total @ total - number) / (number * (number - 1))),
+    }
 
 
 def collisions(codes: np.ndarray) -> float:

@@ -83,16 +83,13 @@ class Report:
         """Name -> figure, as in `quality`. All but distortion and collisions are those of the first level."""
         sample = self.sample()
         cluster = sample.codes[:, 0]
-        few = len(cluster) <= quality.NEIGHBOURS
         return {
             "distortion": self._distance / int(self.sizes.sum()),
             # With a single code to tell them apart, all items of a cluster collide.
             "collisions": quality.collisions(sample.codes) if sample.codes.shape[1] > 1 else None,
             **quality.use(self.sizes),
             **quality.agreement(cluster, sample.categories),
-            "neighbours_kept": None
-            if few
-            else quality.neighbours_kept(sample.embeddings, cluster, NEIGHBOUR_QUERIES, np.random.default_rng(0)),
+            **_of_neighbours(sample),
         }
 
     def kept(self) -> Kept:
@@ -107,3 +104,15 @@ class Report:
             "ids_kept": float((old == new)[known].mean()) if known.any() else None,
             "adjusted_rand_index": float(adjusted_rand_score(old[known], new[known])) if known.any() else None,
         }
+
+
+def _of_neighbours(sample: Sample) -> dict[str, float | None]:
+    """The figures that need neighbours; None where the items are too few to have them."""
+    if len(sample.items) <= quality.NEIGHBOURS:
+        return dict.fromkeys(("neighbours_kept", "effective_rank", "neighbours_cosine", "pairs_cosine"))
+    queries = np.random.default_rng(0).permutation(len(sample.items))[:NEIGHBOUR_QUERIES]
+    neighbours = quality.neighbours_of(sample.embeddings, queries)
+    return {
+        "neighbours_kept": quality.neighbours_kept(sample.codes[:, 0], queries, neighbours),
+        **quality.collapse(sample.embeddings, queries, neighbours),
+    }

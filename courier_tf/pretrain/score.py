@@ -14,7 +14,7 @@ from courier_tf import schema
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.photo_store import PhotoStore
-from courier_tf.pretrain.spread import effective_rank, uniformity
+from courier_tf.spread import effective_rank, uniformity
 from courier_tf.workdir import records
 
 HISTORY = 10  # Most recent history items that a candidate is compared with.

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.pretrain.spread import effective_rank, uniformity
+from courier_tf.spread import effective_rank, uniformity
 from courier_tf.training import UNIFORMITY
 from courier_tf.workdir.atomic import write_file
 

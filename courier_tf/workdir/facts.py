@@ -153,7 +153,8 @@ class ClusterFacts(Facts):
     items_without_photo: int
     """Items that have no cluster."""
     quality: Mapping[str, float | None]
-    """Figures of the clustering by name; None where one is not defined."""
+    """Figures of the clustering and of the embeddings by name, as in `courier_tf/clusters/quality.py`; None where one
+    is not defined. `effective_rank`, `neighbours_cosine` and `pairs_cosine` tell a collapsed encoder."""
     items_in_previous: int | None = None
     """Items that had an ID in the previous clusters and have one now. None, as all below, without previous ones."""
     new_items: int | None = None

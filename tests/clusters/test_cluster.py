@@ -67,6 +67,7 @@ def test_table_codebook_and_report(stages, algorithm):
     distance = ((points - centroids[ids[:-2]]) ** 2).sum(axis=1)
     assert report["distortion"] == pytest.approx(distance[train].mean(), rel=1e-4)
     assert report["purity"] > 0.9 and report["nmi"] > 0.9 and report["neighbours_kept"] > 0.9
+    assert 2 < report["effective_rank"] < 32 and report["pairs_cosine"] < 0.5 < report["neighbours_cosine"] < 1
 
 
 def test_codes_of_several_levels(stages):

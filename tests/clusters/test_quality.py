@@ -36,12 +36,38 @@ def test_purity_equals_a_loop():
 def test_neighbours_equal_a_loop():
     rng = np.random.default_rng(1)
     points, cluster = rng.normal(size=[60, 3]), rng.integers(3, size=60)
-    shares = []
+    shares, cosines = [], []
     for item in range(60):
         distance = ((points - points[item]) ** 2).sum(axis=1)
         nearest = [other for other in np.argsort(distance) if other != item][: quality.NEIGHBOURS]
         shares.append(np.mean(cluster[nearest] == cluster[item]))
-    assert quality.neighbours_kept(points, cluster, 60, rng) == pytest.approx(np.mean(shares))
+        for other in nearest:
+            lengths = np.linalg.norm(points[item]) * np.linalg.norm(points[other])
+            cosines.append(points[item] @ points[other] / lengths)
+    queries = rng.permutation(60)
+    neighbours = quality.neighbours_of(points, queries)
+    assert quality.neighbours_kept(cluster, queries, neighbours) == pytest.approx(np.mean(shares))
+    assert quality.collapse(points, queries, neighbours)["neighbours_cosine"] == pytest.approx(np.mean(cosines))
+
+
+def test_a_collapse_shows_in_the_figures():
+    """Of embeddings all over the sphere, of near duplicates all over it, and of one embedding for all photos."""
+    rng = np.random.default_rng(2)
+    spread = rng.normal(size=[400, 8]).astype(np.float32) * rng.uniform(0.5, 2, [400, 1]).astype(np.float32)
+    duplicates = np.repeat(spread[:20], 20, axis=0) + rng.normal(scale=1e-3, size=[400, 8]).astype(np.float32)
+    collapsed = spread[:1] + rng.normal(scale=1e-3, size=[400, 8]).astype(np.float32)
+    found = [quality.collapse(p, np.arange(50), quality.neighbours_of(p, np.arange(50))) for p in (spread, duplicates)]
+    found.append(quality.collapse(collapsed, np.arange(50), quality.neighbours_of(collapsed, np.arange(50))))
+    assert [f["effective_rank"] > 7 for f in found] == [True, True, False]
+    assert [f["neighbours_cosine"] > 0.9999 for f in found] == [False, True, True]
+    assert [f["pairs_cosine"] > 0.9999 for f in found] == [False, False, True]
+    for figures, points in zip(found, (spread, duplicates, collapsed), strict=True):
+        unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+        cosines = (unit @ unit.T)[~np.eye(400, dtype=bool)]
+        assert figures["pairs_cosine"] == pytest.approx(cosines.mean(), abs=1e-5)
+        values = np.linalg.svd(unit, compute_uv=False)
+        share = values / values.sum()
+        assert figures["effective_rank"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-4)
 
 
 def test_collisions():

@@ -10,26 +10,11 @@ from courier_tf.pretrain import watching
 from courier_tf.pretrain.data import deduplicated
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.model import CourierModel
-from courier_tf.pretrain.spread import effective_rank, uniformity
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
+from courier_tf.spread import effective_rank
 from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 
 PHOTOS = np.random.default_rng(0).integers(0, 255, [9, 16, 16, 3], dtype=np.uint8)
-
-
-def test_uniformity_of_known_points():
-    assert uniformity(np.tile([[0.6, 0.8]], [5, 1])) == pytest.approx(0, abs=1e-6)
-    # Two opposite points: d^2 = 4; four corners: 2, 2 and 4 from each.
-    assert uniformity(np.array([[1.0, 0], [-1, 0]])) == pytest.approx(-8)
-    corners = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-    assert uniformity(corners) == pytest.approx(np.log((2 * np.exp(-4) + np.exp(-8)) / 3))
-
-
-def test_effective_rank_of_known_matrices():
-    assert effective_rank(np.eye(7)) == pytest.approx(7)
-    assert effective_rank(np.tile([[0.6, 0.8]], [5, 1])) == pytest.approx(1, abs=1e-3)
-    share = np.array([3, 1]) / 4
-    assert effective_rank(np.diag([3.0, 1, 0])) == pytest.approx(np.exp(-(share * np.log(share)).sum()))
 
 
 def test_a_divergence_is_told_as_such(tmp_path):
