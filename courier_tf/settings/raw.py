@@ -18,9 +18,8 @@ class RawSettings(Checked):
     """How the raw folder is read."""
 
     columns: tuple[str, ...] = ()
-    """NAME=COLUMN for each column that your files call otherwise, such as item_id=ProductID timestamp=ts. Write
-    items.item_id=... or events.item_id=... where the two tables differ, and NAME=none where your files have no such
-    column."""
+    """NAME=COLUMN for each column of another name, such as item_id=ProductID. Write items.item_id=... or
+    events.item_id=... where the two tables differ, and NAME=none where your files have no such column."""
     positive_events: tuple[str, ...] = ()
     """Values of the column event_type that are positives, such as purchase. Such a log has one row per event of any
     type."""
@@ -28,14 +27,15 @@ class RawSettings(Checked):
     """What events of other types are. unclicked: items that were shown and not taken, so the log is an impression log.
     ignored: they are left out and counted, so the log is a positives-only log."""
     timestamp_format: str = "auto"
-    """Form of timestamps: auto, iso, seconds, milliseconds, microseconds, nanoseconds, minutes, hours, days, or a
-    pattern of strptime such as %Y%m%d. auto takes what is unambiguous and refuses the rest."""
+    """Form of timestamps: auto, iso, a unit, or a pattern of strptime such as %Y%m%d. The units are seconds,
+    milliseconds, microseconds, nanoseconds, minutes, hours and days. auto takes what is unambiguous and refuses the
+    rest."""
     timezone: str = "UTC"
     """Time zone of timestamps that name none, such as Europe/Berlin."""
     null_words: tuple[str, ...] = ("null", "none", "nan", "n/a", "#n/a", "<na>", "nat", "\\N", "undefined")
-    """Words that mean that there is no value, in any case of letters. An empty field always means so."""
+    """Words for no value, in any case. An empty field always means so."""
     page_view_gap: int = 60
-    """Seconds without an event that end a page view, in an impression log without request_id."""
+    """Seconds that end a page view, in an impression log without request_id. They pass between two of its events."""
     duplicate_items: Literal["reject", "first", "last"] = "reject"
     """Which row of an item counts. reject: the first; the others are rejected. first, last: that one; the others are
     counted."""
@@ -50,8 +50,8 @@ class RawSettings(Checked):
     max_missing_photo_fraction: float = 0.1
     """Fail above this fraction of items whose photo is named and not there."""
     max_merged_fraction: float = 0.2
-    """Fail above this fraction of events that are merged with another of their page view, although time or label
-    differ. A click that follows its impression does not count."""
+    """Fail above this fraction of events merged though time or label differ. Such an event is a further one of its item
+    in the same page view. A click that follows its impression does not count."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
