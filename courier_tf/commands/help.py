@@ -28,7 +28,7 @@ MOST_CHOICES = 20  # Characters of choices that stand beside the name of an opti
 #: name of the stage.
 HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
     IngestSettings: {
-        "your files": (
+        "your files, and what of them may be lost": (
             "columns",
             "positive_events",
             "other_events",
@@ -38,8 +38,6 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
             "page_view_gap",
             "duplicate_items",
             "follow_links",
-        ),
-        "limits of what may be lost": (
             "max_reject_fraction",
             "max_unknown_item_fraction",
             "max_anonymous_fraction",
@@ -52,7 +50,6 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
             "negatives_pool_events",
             "negatives_seed",
         ),
-        "files": ("shards", "inline_photos"),
     },
     PretrainSettings: {
         "the objective courier": (
