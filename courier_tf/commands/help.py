@@ -179,11 +179,10 @@ def help_of(word: str, command: type[commands.Command], defaults: Mapping[str, o
     for heading, group in _grouped(command, shown).items():
         rows = [(_left(option), _right(option, everything)) for option in group]
         lines += [f"{heading}:", *_table(rows, left)]
-    lines.append("Messages: --log-level debug|info|warning|error, --log-json.")
+    beam = " Options of Apache Beam, such as --runner, are passed on." if command.takes_beam_options else ""
+    lines.append(f"Messages: --log-level debug|info|warning|error, --log-json.{beam}")
     if len(shown) < len(options):
         lines.append(f"Settings of the other stages can be given too: 'courier {word} --help-all' shows them.")
-    if command.takes_beam_options:
-        lines.append("Options of Apache Beam, such as --runner and --direct_num_workers, are passed on to it.")
     return "\n".join(lines)
 
 

@@ -27,9 +27,9 @@ class RawSettings(Checked):
     """What events of other types are. unclicked: items that were shown and not taken, so the log is an impression log.
     ignored: they are left out and counted, so the log is a positives-only log."""
     timestamp_format: str = "auto"
-    """Form of timestamps: auto, iso, a unit, or a pattern such as %Y%m%d. Patterns are those of strptime. The units are seconds,
-    milliseconds, microseconds, nanoseconds, minutes, hours and days. auto takes what is unambiguous and refuses the
-    rest."""
+    """Form of timestamps: auto, iso, a unit, or a pattern such as %Y%m%d. Patterns are those of strptime. The units are
+    seconds, milliseconds, microseconds, nanoseconds, minutes, hours and days. auto takes what is unambiguous and
+    refuses the rest."""
     timezone: str = "UTC"
     """Time zone of timestamps that name none, such as Europe/Berlin."""
     null_words: tuple[str, ...] = ("null", "none", "nan", "n/a", "#n/a", "<na>", "nat", "\\N", "undefined")
