@@ -12,7 +12,7 @@ from courier_tf.ranking.metrics import mean_of
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.schema import SPLITS
 from courier_tf.settings import RankSettings
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.leakage import require_past_histories
 from courier_tf.workdir.stages import INGEST
@@ -30,6 +30,8 @@ class Comparison(TypedDict):
     """Mode -> slice -> gain in AUC; "all" stands for all impressions."""
     gauc_gain_over_none: dict[str, dict[str, Gain | None]]
     """The same in GAUC, for "all" and `new_to_user`."""
+    gain_over_control: dict[str, dict[str, Gain | None]]
+    """Mode -> gain in AUC over its permuted control, for "all" and `new_to_user`; empty where there is no control."""
     popularity: dict[str, float | None]
     """`Evaluation.popularity_guard`."""
 
@@ -70,8 +72,10 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
     main = {name: everywhere[name] for name in ("all", NEW_TO_USER)}
     others = [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else []
 
-    def gains(mode: str, parts: dict[str, np.ndarray], figure: str) -> dict[str, Gain | None]:
-        sides = [predictions[side][:, None] for side in (mode, NO_IMAGE_FEATURE)]
+    controls = {mode: f"{mode}{PERMUTED}" for mode in predictions if f"{mode}{PERMUTED}" in predictions}
+
+    def gains(mode: str, other: str, parts: dict[str, np.ndarray], figure: str) -> dict[str, Gain | None]:
+        sides = [predictions[side][:, None] for side in (mode, other)]
         return {
             name: paired_gain(
                 evaluation.users[rows], evaluation.clicked[rows], *(side[..., rows] for side in sides), figure=figure
@@ -89,8 +93,9 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
             part |= auc_intervals(evaluation.users[rows], evaluation.clicked[rows], starts[:, rows])
     return {
         "metrics": metrics,
-        "gain_over_none": {mode: gains(mode, everywhere, "auc") for mode in others},
-        "gauc_gain_over_none": {mode: gains(mode, main, "gauc") for mode in others},
+        "gain_over_none": {mode: gains(mode, NO_IMAGE_FEATURE, everywhere, "auc") for mode in others},
+        "gauc_gain_over_none": {mode: gains(mode, NO_IMAGE_FEATURE, main, "gauc") for mode in others},
+        "gain_over_control": {mode: gains(mode, control, main, "auc") for mode, control in controls.items()},
         "popularity": evaluation.popularity_guard(),
     }
 

@@ -41,6 +41,7 @@ def write_metrics(
             "metrics": dict(facts.metrics),
             "gain_over_none": dict(facts.gain_over_none),
             "gauc_gain_over_none": dict(facts.gauc_gain_over_none),
+            "gain_over_control": dict(facts.gain_over_control or {}),
             "popularity": dict(facts.popularity),
         }
     }
@@ -53,6 +54,7 @@ def write_metrics(
         },
         "gain_over_none": {split: result["gain_over_none"] for split, result in results.items()},
         "gauc_gain_over_none": {split: result["gauc_gain_over_none"] for split, result in results.items()},
+        "gain_over_control": {split: result["gain_over_control"] for split, result in results.items()},
         "popularity": {split: result["popularity"] for split, result in results.items()},
         "category_gates": facts.category_gates,
         "learning_rates": facts.learning_rates,

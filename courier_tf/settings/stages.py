@@ -5,7 +5,7 @@ from typing import Literal
 
 from courier_tf import schema
 from courier_tf.settings.checked import Checked, SettingsError
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED, image_feature_names, is_control
 from courier_tf.settings.raw import RawSettings
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -175,11 +175,11 @@ class ClusterSettings(Checked):
 class RankSettings(Checked):
     """Impressions and cluster IDs to a click probability."""
 
-    rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id")
+    rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id", f"cluster_id{PERMUTED}")
     """Image features to compare, each in a ranker of its own. none; cluster_id (codes of all levels, with what their
     centroids say); plain_cluster_id (the bare ID, as in the paper), vector (the embedding), simscore (its cosine with
     the history), or several joined by +. With _permuted at its end a mode is a control: it gets the visual features of
-    other items. The last mode that is no control is exported."""
+    other items, and the verdict compares its mode with it. The last mode that is no control is exported."""
     rank_columns: tuple[str, ...] = ()
     """Catalogue columns that rankers use beside the category. Default: those of ingest."""
     rank_category_gate: bool = True

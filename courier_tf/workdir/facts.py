@@ -197,6 +197,8 @@ class RankFacts(Facts):
     """Mode -> for each start: learning rate -> its lowest log loss on the valid span, None where it diverged."""
     taken_over: Mapping[str, Mapping[str, int]] | None = None
     """Mode -> embedding table -> rows taken over from the previous rankers; None without previous ones."""
+    gain_over_control: Mapping[str, Any] | None = None
+    """Mode -> slice -> gain in AUC over its permuted control; None in the results of earlier versions."""
 
 
 @dataclasses.dataclass(frozen=True)
