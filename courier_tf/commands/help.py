@@ -179,7 +179,7 @@ def help_of(word: str, command: type[commands.Command], defaults: Mapping[str, o
     for heading, group in _grouped(command, shown).items():
         rows = [(_left(option), _right(option, everything)) for option in group]
         lines += [f"{heading}:", *_table(rows, left)]
-    beam = " Options of Apache Beam, such as --runner, are passed on." if command.takes_beam_options else ""
+    beam = " Options of Beam are passed on." if command.takes_beam_options else ""
     lines.append(f"Messages: --log-level debug|info|warning|error, --log-json.{beam}")
     if len(shown) < len(options):
         lines.append(f"Settings of the other stages can be given too: 'courier {word} --help-all' shows them.")
