@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir.atomic import write_file
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
-FORMAT = 4  # Number of the file format. Increase it when a change makes existing files unreadable.
+FORMAT = 5  # Number of the file format. Increase it when a change makes existing files unreadable.
 VOCABULARY = "vocabulary"  # The array `vocabulary_i` belongs to code column i.
 
 
@@ -41,16 +42,13 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
     """Writes all that `load_ranker` needs. The config comes last: where it exists, the rest is complete."""
     directory.mkdir(parents=True, exist_ok=True)
     catalogue, visual = plan.catalogue, plan.visual
-    known = {
-        f"{VOCABULARY}_{place}": values.astype("S") for place, values in enumerate(catalogue.vocabularies.values())
-    }
+    texts = {"ids": catalogue.ids, "users": plan.users}
+    texts |= {f"{VOCABULARY}_{place}": values for place, values in enumerate(catalogue.vocabularies.values())}
     np.savez(
         directory / TABLES_FILE,
-        ids=catalogue.ids.astype("S"),
         codes=catalogue.codes,
         repeats=catalogue.repeats,
-        users=plan.users.astype("S"),
-        **known,
+        **{name: array for text, values in texts.items() for name, array in packed(text, values).items()},
         **{f"visual_{name}": getattr(visual, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
     ranker.reset_metrics()  # The mean loss of the last pass is not part of the ranker.
@@ -63,6 +61,33 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "architecture": dataclasses.asdict(plan.architecture),
     }
     write_file(directory / CONFIG_FILE, json.dumps(config, indent=2))
+
+
+def packed(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Byte strings of any length as two arrays: all bytes, and where each string ends.
+
+    A NumPy array of strings would give each the length of the longest, and cut NUL bytes off the ends.
+
+    Args:
+        name: the arrays are called `name` and `name_ends`.
+        values: [N] bytes.
+
+    Returns:
+        Name -> array: [bytes of all] uint8, [N] int64.
+
+    >>> {name: array.tolist() for name, array in packed("ids", np.array([b"a", b"", bytes([0])], object)).items()}
+    {'ids': [97, 0], 'ids_ends': [1, 1, 2]}
+    """
+    ends = np.cumsum([len(value) for value in values], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(values), np.uint8), f"{name}_ends": ends}
+
+
+def unpacked(name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The [N] bytes that `packed` made two arrays of."""
+    joined, ends = tables[name].tobytes(), tables[f"{name}_ends"].tolist()
+    values = np.empty(len(ends), object)
+    values[:] = [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return values
 
 
 def load_plan(directory: Path) -> Plan:
@@ -78,8 +103,8 @@ def load_plan(directory: Path) -> Plan:
         raise RankingError(f"{directory} holds a ranker in the format of another version of the code: train it again")
     with np.load(directory / TABLES_FILE) as tables:
         catalogue = Catalogue(
-            tables["ids"].astype(object),
-            {name: tables[f"{VOCABULARY}_{place}"].astype(object) for place, name in enumerate(config["names"])},
+            unpacked("ids", tables),
+            {name: unpacked(f"{VOCABULARY}_{place}", tables) for place, name in enumerate(config["names"])},
             tables["codes"],
             tuple(config["repeat_columns"]),
             tables["repeats"],
@@ -91,7 +116,7 @@ def load_plan(directory: Path) -> Plan:
             tables["visual_embeddings"],
             tables["visual_in_train_span"],
         )
-        users = tables["users"].astype(object)
+        users = unpacked("users", tables)
     architecture = config["architecture"]
     architecture["image_features"] = tuple(architecture["image_features"])
     return Plan(catalogue, users, visual, Architecture(**architecture))

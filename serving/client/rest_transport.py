@@ -148,9 +148,25 @@ def _text(leaf: bytes) -> Any:
 
 
 def _from_json(value: Any) -> np.ndarray:
+    if isinstance(_first_leaf(value), str):
+        # As objects: an array of strings would cut NUL bytes off their ends, and make each as long as the longest.
+        texts = np.array(value, object)
+        leaves = np.empty(texts.size, object)
+        leaves[:] = [_encoded(leaf) for leaf in texts.ravel()]
+        return leaves.reshape(texts.shape)
     array = np.array(value)
-    if array.dtype.kind == "U":
-        return np.char.encode(array).astype(object)
     if array.dtype.kind not in "biuf":
         raise ValueError("neither numbers nor text")
     return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _first_leaf(value: Any) -> Any:
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value
+
+
+def _encoded(leaf: Any) -> bytes:
+    if not isinstance(leaf, str):
+        raise ValueError("numbers among text, or rows of different length")
+    return leaf.encode()

@@ -1,6 +1,8 @@
 """The ranker: repeats, cold and unknown ids, padding, precisions, replicas, saving."""
 
+import dataclasses
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import tensorflow as tf
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.lookups import look_up, shown_ids
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.ranker_files import FORMAT, load_ranker, new_ranker, save_ranker
+from courier_tf.ranking.ranker_files import FORMAT, load_plan, load_ranker, new_ranker, packed, save_ranker, unpacked
 from courier_tf.training import precision_policy
 from tests.ranking.shop import NOW, catalogue, features, items, plan, visual_features
 
@@ -203,6 +205,58 @@ def test_a_saved_ranker_with_hashed_ids_gives_the_same(tmp_path):
     ranker, batch = new_ranker(made), features(np.random.default_rng(3))
     save_ranker(ranker, made, tmp_path)
     np.testing.assert_allclose(load_ranker(tmp_path)(batch), ranker(batch), atol=1e-6)
+
+
+def hostile_ids(number, seed):
+    """Different ids of any characters and lengths, in UTF-8; some end in NUL bytes, which NumPy's strings lose."""
+    draw = random.Random(seed)
+    ids = {b"", b"\0", b"a", b"a\0", b"a\0\0", b"\0a", b"x" * 10_000, b"x" * 9_999 + b"\0"}
+    while len(ids) < number:
+        letters = [chr(draw.choice([0, draw.randrange(0xD800), draw.randrange(0xE000, 0x110000)])) for _ in range(3)]
+        ids.add("".join(letters).encode() * draw.choice([1, 1, 1, 1000]))
+    ids = list(ids)
+    draw.shuffle(ids)
+    return np.array(ids, object)
+
+
+def test_ids_of_any_bytes_survive_saving(tmp_path):
+    ids, users = hostile_ids(60, seed=1), hostile_ids(50, seed=2)
+    ids = np.sort(ids[ids != b""])
+    known = np.arange(len(ids)) % 2 == 0
+    values = {
+        "ids": ids,
+        "columns": {"category": ids[::-1], "product": ids},
+        "titles": ids,
+        "available_from": np.where(known, 1, NOW + 1),
+        "train_impressions": known.astype(int),
+        "train_events": known.astype(int),
+        "photos": np.full(len(ids), b"", object),
+    }
+    few, codes = visual_features(), np.resize([1, 2, 0], [len(ids) + 1, 1]).astype(np.int32)
+    embeddings = np.zeros([len(ids) + 1, few.embeddings.shape[1]], np.float32)
+    visual = dataclasses.replace(few, codes=codes, embeddings=embeddings, in_train_span=codes[:, 0] > 0)
+    coded = Catalogue.of(items(**values), ["category"], NOW, ["product"])
+    made = plan("cluster_id", with_catalogue=coded, users=users[users != b""], visual=visual)
+    ranker = new_ranker(made)
+    for weight in ranker.trainable_weights:
+        weight.assign_add(tf.random.normal(weight.shape, stddev=0.5))
+    save_ranker(ranker, made, tmp_path)
+    loaded = load_plan(tmp_path)
+    assert loaded.catalogue.ids.tolist() == made.catalogue.ids.tolist()
+    assert loaded.users.tolist() == made.users.tolist()
+    for name, known_values in made.catalogue.vocabularies.items():
+        assert loaded.catalogue.vocabularies[name].tolist() == known_values.tolist()
+    batch = {"user_id": np.resize(users, len(ids)), "history_item_ids": np.stack([ids, ids[::-1]], 1), "item_id": ids}
+    batch = {name: tf.constant(value) for name, value in batch.items()}
+    np.testing.assert_allclose(load_ranker(tmp_path)(batch), ranker(batch), atol=1e-6)
+    assert len(set(np.asarray(ranker(batch)).tolist())) > len(ids) // 2  # Different ids, different predictions.
+
+
+def test_a_long_id_costs_its_own_bytes_alone():
+    values = np.array([b"a"] * 50_000 + [b"x" * 10_000], object)
+    tables = packed("ids", values)
+    assert sum(array.nbytes for array in tables.values()) < 9 * len(values) + 11_000
+    assert unpacked("ids", tables).tolist() == values.tolist()
 
 
 def score(ranker, item, history=(b"a", b"b"), user=b"u1"):

@@ -191,6 +191,9 @@ def test_tls_that_ends_early_is_unavailable(serving):
         (answer(b'{"predictions": [1]}'), "'predictions'"),
         (answer(b'{"outputs": {"p": [[1], [1, 2]]}}'), "cannot be read"),
         (answer(b'{"outputs": {"p": null}}'), "neither numbers nor text"),
+        (answer(b'{"outputs": {"p": ["a", 1]}}'), "numbers among text"),
+        (answer(b'{"outputs": {"p": [["a"], ["b", "c"]]}}'), "cannot be read"),
+        (answer(b'{"outputs": {"p": ["\\ud800"]}}'), "cannot be read"),
         (answer(b"no gzip", headers=b"Content-Encoding: gzip\r\n"), "gzip"),
         (answer(b"<html>broken</html>", 500), "INTERNAL: <html>broken</html>"),
         (answer(b'["broken"]', 500), "broken"),
@@ -204,6 +207,13 @@ def test_answers_that_cannot_be_read_say_so(serving, content, text):
     if b" 200 " in content:
         with pytest.raises(CallError, match="INTERNAL"):
             client.versions("m")
+
+
+def test_texts_of_an_answer_are_whole(serving):
+    """NumPy's own strings lose NUL bytes at the end, and are all as long as the longest."""
+    texts = [["a\0", "", "\0"], ["x" * 10_000, "Zoë", "a"]]
+    _, client = serving(sends(answer(json.dumps({"outputs": {"p": texts}}).encode())))
+    assert asked(client) == [[text.encode() for text in row] for row in texts]
 
 
 STATUSES = {
