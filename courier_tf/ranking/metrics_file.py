@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf.ranking.comparison import Comparison, measure
+from courier_tf.ranking.verdict import verdict
 from courier_tf.settings import RankSettings
 from courier_tf.workdir.artefacts import Artefact
 from courier_tf.workdir.atomic import write_file
@@ -63,6 +64,7 @@ def write_metrics(
         "data": ingested.facts.to_json(),
         "made_by": dataclasses.asdict(ranked.made_by),
     }
+    content["verdict"] = dataclasses.asdict(verdict(content))
     write_file(workdir / METRICS_FILE, json.dumps(content, indent=2, default=str))
     return content
 

@@ -1,0 +1,100 @@
+"""`report.txt` of a workdir: the table of all slices, and what stands beside the verdict."""
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from courier_tf.escaping import printable
+from courier_tf.ranking.evaluation import MAIN_SLICES
+from courier_tf.ranking.soundness import spread_of
+from courier_tf.ranking.verdict import verdict
+from courier_tf.workdir.atomic import write_file
+
+REPORT_FILE = "report.txt"
+COLUMNS = ("image feature", "slice", "clicks", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)")
+WIDTH = 160  # Characters of a line of the table.
+EXTREMES = 2  # Categories shown at each end of the category gates.
+#: Baselines of the similarity to the history, and what is compared in each.
+BASELINES = {"": "embedding", "pixels_": "pixels", "category_": "category alone"}
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percentage points; a dash where it is not defined.
+
+    >>> percent(0.5), percent(None)
+    ('50.00', '-')
+    """
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def write_report(metrics: Mapping[str, Any], workdir: Path) -> Path:
+    """Writes `REPORT_FILE` into a workdir; returns its path.
+
+    Args:
+        metrics: content of `metrics.json`.
+        workdir: workdir of the run.
+    """
+    split = "test" if "test" in metrics["gain_over_none"] else "valid"
+    judged, stream = verdict(metrics), io.StringIO()
+    console = Console(file=stream, width=WIDTH, markup=False, emoji=False, highlight=False)
+    for line in (judged.sentence, *judged.rows, "", *_lines(metrics, split), ""):
+        console.print(line)
+    console.print(_table(metrics, split))
+    write_file(workdir / REPORT_FILE, stream.getvalue())
+    return workdir / REPORT_FILE
+
+
+def _table(metrics: Mapping[str, Any], split: str) -> Table:
+    table = Table(title=f"Click prediction, {split} span (AUC, GAUC and NDCG in points)")
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")  # Names that are cut short cannot be told apart.
+    for mode, by_split in metrics["ranking"].items():
+        figures = {"all": by_split[split], **{name: by_split[split]["slices"][name] for name in MAIN_SLICES}}
+        gains = metrics["gain_over_none"][split].get(mode, {})
+        for name, part in figures.items():
+            scores = [percent(part[key]) + _interval_of(part, key) for key in ("auc", "gauc", "ndcg@10")]
+            loss = "-" if part["logloss"] is None else f"{part['logloss']:.4f}"
+            table.add_row(mode, name, f"{part['positives']:,}", *scores, loss, _gain(gains.get(name)))
+    return table
+
+
+def _lines(metrics: Mapping[str, Any], split: str) -> Iterator[str]:
+    data = metrics["data"]
+    chosen = "test, which no ranker was chosen on" if split == "test" else "valid, on which the rankers were chosen too"
+    yield f"Figures of {chosen}. Valid begins on {data['valid_from']}, test on {data['test_from']} (UTC)."
+    for mode, by_split in metrics["ranking"].items():
+        if (calibration := by_split[split]["calibration"]) is not None:
+            yield f"Predicted clicks by clicks, {mode}: {calibration:.3f}"
+    if spread := spread_of(metrics["clusters"]["quality"]):
+        yield f"Spread of the embeddings: {spread}"
+    for mode, openness in metrics["category_gates"].items():
+        categories = sorted(openness, key=openness.__getitem__)
+        if len(categories) > 2 * EXTREMES:
+            categories = [*categories[:EXTREMES], *categories[-EXTREMES:]]
+        shown = ", ".join(f"{printable(category)} {openness[category]:.2f}" for category in categories)
+        yield f"Category gate of {mode} (0 closed, 1 open), the extremes of {len(openness)} categories: {shown}"
+    yield "AUC of the similarity to the history alone, on valid, candidates new to the user (repeats are left out):"
+    for stage, scores in metrics["held_out"].items():
+        for prefix, what in BASELINES.items():
+            if f"{prefix}best_new_to_user" in scores:
+                best, mean = (percent(scores[f"{prefix}{kind}_new_to_user"]) for kind in ("best", "mean"))
+                yield f"  {stage}, {what}: {best} (most similar history item), {mean} (mean over the history)"
+    yield f"AUC of the popularity in the train span alone: {percent(metrics['popularity'][split]['auc'])}"
+
+
+def _interval_of(part: Mapping[str, Any], key: str) -> str:
+    """The interval of a figure, where it has one."""
+    low, high = part.get(f"{key}_low"), part.get(f"{key}_high")
+    return "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
+
+
+def _gain(gain: Mapping[str, Any] | None) -> str:
+    if gain is None:
+        return ""
+    low, high = gain.get("low"), gain.get("high")
+    points = f"{100 * gain['gain']:+.2f}"
+    return points if low is None or high is None else f"{points}  ({100 * low:+.2f} to {100 * high:+.2f})"
