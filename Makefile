@@ -14,11 +14,13 @@ help:  ## This list.
 
 install: $(VENV)/.installed  ## The virtual environment .venv, with the locked packages and the command `courier`.
 
-$(VENV)/.installed: requirements.lock setup.py
+# Every file that is installed has its hash in a lock: pip and what builds source packages first, so that pip fetches
+# nothing to build with.
+$(VENV)/.installed: pip.lock requirements.lock setup.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement pip.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 hooks: install  ## The hooks of .pre-commit-config.yaml, in this clone.
@@ -41,6 +43,7 @@ coverage: install  ## The tests, with the lines and branches that they run: a ta
 test-slow: install  ## The tests that take minutes: kill -9 at every stage, the notebook, two processes, fuzzing.
 	$(BIN)/python -m pytest -m slow
 
+# Without a lock: it is to notice what the newest packages break.
 test-newest:  ## The tests on TensorFlow 2.20, and parity with keras-hub, in an environment of their own.
 	$(PYTHON) -m venv $(WORK)/newest
 	$(WORK)/newest/bin/python -m pip install --quiet --editable ".[dev,parity]" "tensorflow==2.20.*"
@@ -67,6 +70,7 @@ evidence-negatives: install  ## Which page-view slots teach, where they were rea
 evidence-stability: install  ## Do cluster IDs survive a retrain on one more day? Half an hour on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_stability $(WORK)/evidence-stability
 
+# The extra `benchmark` is outside the lock: PyTorch alone is larger than all that is in it.
 benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): INGEST=ingest directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.pretrain $(INGEST) $(WORK)/benchmark-pretrain
@@ -86,16 +90,23 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The generator is old on purpose: its code runs on every protobuf since.
+# The generator is old on purpose: its code runs on every protobuf since. It is outside the lock, as it needs an older
+# setuptools; what it writes is committed, and read before that.
 protos:  ## Renews the code of the .proto files.
 	$(PYTHON) -m venv $(WORK)/protos
 	$(WORK)/protos/bin/python -m pip install --quiet "grpcio-tools==1.62.3" "setuptools<80"
 	$(WORK)/protos/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. $(PROTOS)
 
-lock:  ## Renews requirements.lock from setup.py, in a fresh environment.
+# uv asks the index for the hashes of all files of a version, also those for other machines, without fetching them.
+# It is outside the locks that it writes: what it writes is committed, and read before that.
+LOCKED := $(WORK)/lock/bin/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --python-version 3.11 \
+  --custom-compile-command "make lock"
+
+lock:  ## Renews requirements.lock and pip.lock from setup.py and lock.in, in a fresh environment.
 	$(PYTHON) -m venv $(WORK)/lock
-	$(WORK)/lock/bin/python -m pip install --quiet --constraint lock.in --editable ".[dev]"
-	$(WORK)/lock/bin/python -m pip freeze --exclude-editable > requirements.lock
+	$(WORK)/lock/bin/python -m pip install --quiet "uv==0.13.9"
+	$(LOCKED) setup.py --extra dev --constraint lock.in --output-file requirements.lock > /dev/null
+	printf 'pip\nsetuptools\nwheel\n' | $(LOCKED) - --constraint requirements.lock --output-file pip.lock > /dev/null
 
 clean:  ## Removes work/ and .venv/.
 	rm -rf $(WORK) $(VENV)
