@@ -9,7 +9,7 @@ import numpy as np
 from courier_tf.chain import SETTINGS_FILE
 from courier_tf.experiment.run import PREDICTIONS_FILE, Key, Measured
 from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE, RARE, Evaluation, read_evaluation
-from courier_tf.ranking.intervals import paired_gain
+from courier_tf.ranking.intervals import NO_INTERVAL, paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 from courier_tf.workdir import artefacts, records
@@ -69,7 +69,7 @@ class Differences:
             figure: a key of `intervals.FIGURES`.
 
         Returns:
-            The text of a cell; empty where there is nothing to compare.
+            The text of a cell; empty where there is nothing to compare. One seed with one start has no interval.
         """
         if base is None or self._ingests[base.variant] != self._ingests[rankers.variant]:
             return ""
@@ -90,6 +90,8 @@ class Differences:
         gain = paired_gain(users, clicked, ours[..., rows], theirs[..., rows], figure=figure)
         if gain is None:
             return ""
+        if gain["low"] is None or gain["high"] is None:
+            return f"{100 * gain['gain']:+.2f} ({NO_INTERVAL})"
         return f"{100 * gain['gain']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
 
     def _predictions(self, rankers: Rankers, seeds: Sequence[int]) -> np.ndarray | None:

@@ -1,11 +1,21 @@
 """Confidence intervals of the metrics, and of the difference between two sets of predictions.
 
-Chance enters in two ways: which users were there, and from which random weights a ranker started. A bootstrap over
-users, with all starts of a ranker averaged, gives the first interval. Student's t over the starts gives the second, as
-three starts are too few to draw from. The two are independent, so their half-widths are added in quadrature.
+Chance enters in two ways: which users were there, and from which random weights a ranker started. All starts are
+measured on the same users, so the two are crossed, and they interact: a start is better for some users than for
+others. This is a two-way analysis of variance with random users and random starts:
+
+- Users: a jackknife (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), which leaves out one
+  user at a time. It needs no draws, and it also covers with a dozen users.
+- Starts: the variance of their mean. It holds the interaction, so the jackknife's share of the interaction is taken out
+  of the variance over users: otherwise it would count twice.
+- The two variances are added. Each has a Student's t with its own degrees of freedom; the interval takes their mean,
+  weighted by the variances (Cochran and Cox, Experimental Designs, 1957, section 4.14).
+
+One start tells nothing about the others. It has no interval, because one over users alone excludes a true 0 in most
+cases (LOG.md). `tests/ranking/test_coverage.py` and `make benchmark-coverage` measure how often the intervals cover.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TypedDict
 
 import numpy as np
@@ -13,153 +23,167 @@ from scipy import stats
 
 from courier_tf.ranking.metrics import auc_per_user
 
-DRAWS = 300  # Draws of the bootstrap.
 LEVEL = 0.95  # Share of cases that an interval covers.
+NO_INTERVAL = "no interval: one start or one user"  # What tables say in its place.
 
 
 class Gain(TypedDict):
-    """The difference of a figure between two rankers, with its interval."""
+    """The difference of a figure between two rankers, with its interval.
 
-    gain: float
-    low: float
-    high: float
-    error: float
-    """Standard error."""
-
-
-class _WeightedAuc:
-    """AUC where each user counts as often as a draw of the bootstrap says.
-
-    The scores are sorted once. After that, a draw takes time linear in the number of impressions.
-
-    Args:
-        user: [N] int, numbers of the users.
-        clicked: [N] 0 or 1.
-        score: [N].
+    `low`, `high` and `error` are None where there is no interval: with one start, or one user.
     """
 
-    def __init__(self, user: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> None:
-        negative = clicked == 0
-        order = np.argsort(score[negative], kind="stable")
-        self.negatives, self.positives = user[negative][order], user[~negative]
-        ordered = score[negative][order]
-        self.below = np.searchsorted(ordered, score[~negative], "left")
-        self.up_to = np.searchsorted(ordered, score[~negative], "right")
-
-    def __call__(self, times: np.ndarray) -> float:
-        """The AUC where user u counts `times[u]` times; NaN where no positive or no negative is left."""
-        negatives = np.concatenate([[0.0], np.cumsum(times[self.negatives])])
-        positives = times[self.positives]
-        won = positives @ (negatives[self.below] + negatives[self.up_to]) / 2  # Equal scores count half.
-        pairs = positives.sum() * negatives[-1]
-        return float(won / pairs) if pairs else np.nan
+    gain: float
+    low: float | None
+    high: float | None
+    error: float | None
+    """Standard error over users and starts."""
 
 
-class _WeightedGauc:
-    """GAUC where each user counts as often as a draw says. The arguments are those of `_WeightedAuc`."""
-
-    def __init__(self, user: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> None:
-        self.aucs, size = auc_per_user(user, clicked, score)
-        self.both = ~np.isnan(self.aucs)
-        self.aucs, self.size = self.aucs[self.both], size[self.both]
-
-    def __call__(self, times: np.ndarray) -> float:
-        """The GAUC where user u counts `times[u]` times; NaN where no user with both classes is left."""
-        weights = times[self.both] * self.size
-        return float(np.average(self.aucs, weights=weights)) if weights.any() else np.nan
+#: (users [N] int from 0, clicked [N], score [N]) -> (figure; [U] figure without each user who counts).
+LeaveOneOut = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
 
-#: Figure -> how it is computed on a draw.
-FIGURES: dict[str, type[_WeightedAuc] | type[_WeightedGauc]] = {"auc": _WeightedAuc, "gauc": _WeightedGauc}
+def auc_without_each(user: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[float, np.ndarray]:
+    """The AUC, and that of all impressions but those of one user, for each user.
+
+    An AUC is the share of pairs (positive, negative) in which the positive has the higher score, equal scores counting
+    half. Leaving out a user removes the pairs of the user's positives and those of the user's negatives, and adds the
+    pairs within the user, which were removed twice.
+
+    Args:
+        user: [N] int, each number from 0 to U - 1 at least once.
+        clicked: [N] 0 or 1, both there.
+        score: [N].
+
+    Returns:
+        (AUC, [U] AUC without the user; NaN where no positive or no negative is left).
+    """
+    users, positive = user.max() + 1, clicked > 0
+    won = np.zeros(len(score))
+    for ours, others in ((positive, np.sort(score[~positive])), (~positive, np.sort(score[positive]))):
+        # For a positive: negatives below it. For a negative: positives below it, to be turned around.
+        won[ours] = (np.searchsorted(others, score[ours], "left") + np.searchsorted(others, score[ours], "right")) / 2
+    positives = np.bincount(user, positive, users)
+    negatives = np.bincount(user, ~positive, users)
+    won[~positive] = positives.sum() - won[~positive]
+    within, _ = auc_per_user(user, clicked, score)
+    total = won[positive].sum()
+    left = total - np.bincount(user, won, users) + np.nan_to_num(within) * positives * negatives
+    pairs = (positives.sum() - positives) * (negatives.sum() - negatives)
+    without = np.divide(left, pairs, out=np.full(users, np.nan), where=pairs > 0)
+    return float(total / (positives.sum() * negatives.sum())), without
+
+
+def gauc_without_each(user: np.ndarray, clicked: np.ndarray, score: np.ndarray) -> tuple[float, np.ndarray]:
+    """The GAUC, and that of all users but one, for each user who has both classes.
+
+    The arguments are those of `auc_without_each`.
+
+    Returns:
+        (GAUC, [users with both classes] GAUC without the user); (NaN, []) where nobody has both.
+    """
+    aucs, size = auc_per_user(user, clicked, score)
+    both = ~np.isnan(aucs)
+    aucs, size = aucs[both], size[both]
+    if not both.any():
+        return np.nan, np.zeros(0)
+    total, weight = aucs @ size, size.sum()
+    left = weight - size
+    without = np.divide(total - aucs * size, left, out=np.full(len(size), np.nan), where=left > 0)
+    return float(total / weight), without
+
+
+#: Figure -> how it is computed, with and without each user.
+FIGURES: dict[str, LeaveOneOut] = {"auc": auc_without_each, "gauc": gauc_without_each}
 
 
 def paired_gain(
-    users: np.ndarray,
-    clicked: np.ndarray,
-    scores: np.ndarray,
-    baselines: np.ndarray,
-    *,
-    figure: str = "auc",
-    draws: int = DRAWS,
-    seed: int = 0,
+    users: np.ndarray, clicked: np.ndarray, scores: np.ndarray, baselines: np.ndarray, *, figure: str = "auc"
 ) -> Gain | None:
     """The mean AUC of `scores` minus that of `baselines`, with a 95 % interval over users and repetitions.
 
     Args:
         users, clicked: [N].
         scores, baselines: [S, K, N], the predictions of K rankers in each of S independent repetitions. Both sides
-            have the same repetitions; K may differ. With one repetition the interval covers the users only, not the
-            random starts.
+            have the same repetitions; K may differ. With one repetition there is no interval.
         figure: of `FIGURES`; "gauc" replaces the AUC.
-        draws: of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
-        None where the figure is not defined, or where one user and one repetition give no interval.
+        None where the figure is not defined.
     """
+    if not 0 < clicked.sum() < len(clicked):
+        return None
     _, user = np.unique(users, return_inverse=True)
-    count = user.max(initial=-1) + 1
-    if not 0 < clicked.sum() < len(clicked) or count == len(scores) == 1:
+
+    def of_side(side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        measured = [[FIGURES[figure](user, clicked, score) for score in rankers] for rankers in side]
+        figures = np.array([np.mean([value for value, _ in rankers]) for rankers in measured])
+        return figures, np.array([np.mean([without for _, without in rankers], axis=0) for rankers in measured])
+
+    (ours, ours_without), (theirs, theirs_without) = of_side(scores), of_side(baselines)
+    gains, without = ours - theirs, ours_without - theirs_without
+    if np.isnan(gains).any():
         return None
-    kind = FIGURES[figure]
-    ours, theirs = ([[kind(user, clicked, score) for score in part] for part in side] for side in (scores, baselines))
-
-    def gains(times: np.ndarray) -> np.ndarray:
-        """[S]: the gain of each repetition."""
-        means = ([np.mean([ranking(times) for ranking in rankings]) for rankings in side] for side in (ours, theirs))
-        return np.array(np.subtract(*map(np.array, means)))
-
-    of_repetitions = gains(np.ones(count))
-    if np.isnan(of_repetitions).any():
-        return None
-    of_draws = np.array([np.mean(gains(times)) for times in _drawn(count, draws, seed)])
-    low, high = _interval(of_repetitions, of_draws)
-    error = float(np.hypot(np.nanstd(of_draws), stats.sem(of_repetitions) if len(of_repetitions) > 1 else 0.0))
-    return {"gain": float(np.mean(of_repetitions)), "low": low, "high": high, "error": error}
+    gain = float(np.mean(gains))
+    spread = spread_of(gains, without)
+    if spread is None:
+        return {"gain": gain, "low": None, "high": None, "error": None}
+    half, error = spread
+    return {"gain": gain, "low": gain - half, "high": gain + half, "error": error}
 
 
-def auc_intervals(
-    users: np.ndarray, clicked: np.ndarray, scores: np.ndarray, *, draws: int = DRAWS, seed: int = 0
-) -> dict[str, float]:
+def auc_intervals(users: np.ndarray, clicked: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """95 % intervals of AUC and GAUC over users and starts.
 
     Args:
         users, clicked: [N].
         scores: [S, N], a row for each start of the ranker.
-        draws, seed: of the bootstrap.
 
     Returns:
-        {"auc_low", "auc_high", "gauc_low", "gauc_high"}, as far as they are defined; empty for one user and one start.
+        {"auc_low", "auc_high", "gauc_low", "gauc_high"}, as far as they are defined; empty for one user or one start.
     """
-    _, user = np.unique(users, return_inverse=True)
-    count = user.max(initial=-1) + 1
-    if not 0 < clicked.sum() < len(clicked) or count == len(scores) == 1:
+    if not 0 < clicked.sum() < len(clicked):
         return {}
+    _, user = np.unique(users, return_inverse=True)
     ends: dict[str, float] = {}
-    for name, kind in FIGURES.items():
-        rankings = [kind(user, clicked, score) for score in scores]
-        of_starts = np.array([ranking(np.ones(count)) for ranking in rankings])
-        if not np.isnan(of_starts).any():
-            of_draws = [np.mean([ranking(times) for ranking in rankings]) for times in _drawn(count, draws, seed)]
-            ends[f"{name}_low"], ends[f"{name}_high"] = _interval(of_starts, np.array(of_draws))
+    for name, figure in FIGURES.items():
+        values, without = zip(*(figure(user, clicked, score) for score in scores), strict=True)
+        spread = spread_of(np.array(values), np.array(without))
+        if spread is not None:
+            value, half = float(np.mean(values)), spread[0]
+            ends[f"{name}_low"], ends[f"{name}_high"] = max(0.0, value - half), min(1.0, value + half)
     return ends
 
 
-def _drawn(users: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """For each draw, [users] float: how often each user is drawn."""
-    rng = np.random.default_rng(seed)
-    for _ in range(draws):
-        yield np.bincount(rng.integers(users, size=users), minlength=users).astype(float)
-
-
-def _interval(of_starts: np.ndarray, of_draws: np.ndarray) -> tuple[float, float]:
-    """The ends of the interval of a mean over starts.
+def spread_of(of_starts: np.ndarray, without: np.ndarray) -> tuple[float, float] | None:
+    """How far the mean of a figure over S starts may be from that over all users and all starts.
 
     Args:
-        of_starts: [S] the figure of each start, over all users.
-        of_draws: [draws] the mean over the starts for each draw of the users; NaN where it is not defined.
+        of_starts: [S], the figure of each start.
+        without: [S, U], the same without each of the U users.
+
+    Returns:
+        (half of the width of the 95 % interval, standard error). None for one start, for one user, or where the figure
+        is not defined without one of the users.
+
+    Example:
+        >>> half, error = spread_of(np.array([0.1, 0.2, 0.3]), np.array([[0.1] * 9, [0.2] * 9, [0.3] * 9]))
+        >>> round(half, 3), round(error, 3)  # Users make no difference: Student's t with 2 degrees of freedom.
+        (0.248, 0.058)
     """
-    value, starts = float(np.mean(of_starts)), len(of_starts)
-    low, high = np.nanquantile(of_draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    width = stats.t.ppf((1 + LEVEL) / 2, starts - 1) * stats.sem(of_starts) if starts > 1 else 0.0
-    return value - float(np.hypot(value - low, width)), value + float(np.hypot(high - value, width))
+    starts, users = without.shape
+    if starts < 2 or users < 2 or np.isnan(without).any() or np.isnan(of_starts).any():
+        return None
+    # [S, U]: the part of each user in the deviation of a start's figure.
+    part = np.sqrt((users - 1) / users) * (without - without.mean(axis=1, keepdims=True))
+    of_mean = part.mean(axis=0)
+    interaction = np.square(part - of_mean).sum() / (starts * (starts - 1))
+    over_users = max(float(np.square(of_mean).sum() - interaction), 0.0)
+    over_starts = float(np.var(of_starts, ddof=1)) / starts
+    variance = over_users + over_starts
+    if variance == 0:
+        return 0.0, 0.0
+    of_users, of_starts_alone = stats.t.ppf((1 + LEVEL) / 2, [users - 1, starts - 1])
+    t = (of_users * over_users + of_starts_alone * over_starts) / variance
+    return float(t * np.sqrt(variance)), float(np.sqrt(variance))

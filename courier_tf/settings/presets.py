@@ -46,7 +46,7 @@ PRESETS: dict[str, Settings] = {
             checkpoint_every=5,
         ),
         cluster=ClusterSettings(clusters=16),
-        rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8),
+        rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8, rank_starts=1),
     ),
     # At the paper's temperature, 0.05, the clicks of a small shop tell too little for so confident a softmax: the
     # encoder spends its first hundred steps on making all cosines alike (LOG.md).
