@@ -97,4 +97,6 @@ def _gain(gain: Mapping[str, Any] | None) -> str:
         return ""
     low, high = gain.get("low"), gain.get("high")
     points = f"{100 * gain['gain']:+.2f}"
-    return f"{points}  (no interval)" if low is None or high is None else f"{points}  ({100 * low:+.2f} to {100 * high:+.2f})"
+    if low is None or high is None:
+        return f"{points}  (no interval)"
+    return f"{points}  ({100 * low:+.2f} to {100 * high:+.2f})"
