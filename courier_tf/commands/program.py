@@ -131,7 +131,7 @@ def _settings(preset: str | None, workdir: Path | None) -> Settings:
     if preset:
         return PRESETS[preset]
     file = workdir / SETTINGS_FILE if workdir else None
-    return Settings.from_json(file.read_text()) if file and file.exists() else PRESETS["demo"]
+    return Settings.read(file) if file and file.exists() else PRESETS["demo"]
 
 
 def _fail(reason: object, code: int) -> NoReturn:

@@ -4,7 +4,6 @@ A file of claims is a JSON object: name of a grid -> list of claims, each with t
 """
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from courier_tf.experiment.rows import SLICES
 from courier_tf.settings import SettingsError
 from courier_tf.settings.checked import require_type
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.typed_json import read_json
 
 LOG = logging.getLogger(__name__)
 MIN_SEEDS = 3  # A claim about fewer seeds does not hold.
@@ -82,7 +82,7 @@ def read_claims(file: Path, grid: Grid) -> list[Claim]:
     if not file.is_file():
         raise SettingsError(f"there is no file of claims {file}")
     try:
-        claims = [Claim(**values) for values in json.loads(file.read_text()).get(grid.name, [])]
+        claims = [Claim(**values) for values in read_json(file).get(grid.name, [])]
     except (ValueError, TypeError, AttributeError) as error:  # No text, no JSON, no object, or other attributes.
         raise SettingsError(f"{file} holds no claims about {grid.name}: {error}") from error
     if not claims:

@@ -121,4 +121,4 @@ def items_of(workdir: Path) -> records.Items:
 
 def slice_columns_of(workdir: Path) -> tuple[str, ...]:
     """The columns by whose values the rankers of a run were measured."""
-    return Settings.from_json((workdir / SETTINGS_FILE).read_text()).rank.rank_slice_columns
+    return Settings.read(workdir / SETTINGS_FILE).rank.rank_slice_columns

@@ -6,13 +6,13 @@ are made on the valid span; the test span is read with `--final` alone.
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from courier_tf.settings import PretrainSettings, Settings, SettingsError, with_values
 from courier_tf.settings.checked import require_type
+from courier_tf.typed_json import read_json
 
 PRETRAIN_SETTINGS = {field.name for field in dataclasses.fields(PretrainSettings)}
 SHIPPED_FOLDER = Path(__file__).parent / "grids"  # One JSON file per grid that is shipped.
@@ -160,6 +160,6 @@ def grid_of(name: str) -> Grid:
     if not file.is_file():
         raise SettingsError(f"there is no grid '{name}': neither a file nor one of {', '.join(shipped_grids())}")
     try:
-        return Grid(name=file.stem, **json.loads(file.read_text()))
+        return Grid(name=file.stem, **read_json(file))
     except (ValueError, TypeError) as error:  # No text, no JSON, other attributes, or values that are not allowed.
         raise SettingsError(f"{file} is no grid: {error}") from error

@@ -2,15 +2,23 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from courier_tf.experiment.grid import Until
 from courier_tf.settings import Settings
+from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
 
+LOG = logging.getLogger(__name__)
 RUN_FILE, STATUS_FILE, MEASURED_FILE, PREDICTIONS_FILE = "run.json", "status.json", "measured.json", "predictions.npz"
+
+
+class ExperimentFileError(ValueError):
+    """A file of a run is broken."""
+
 
 #: Names a run: its variant's name, and its seed.
 Key = tuple[str, int]
@@ -48,10 +56,18 @@ class Run:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The run that `to_json` wrote."""
-        values = json.loads(text)
-        values |= {"workdir": Path(values["workdir"]), "store": Path(values["store"])}
-        return cls(**values | {"settings": Settings.from_json(json.dumps(values["settings"]))})
+        """The run that `to_json` wrote.
+
+        Raises:
+            ExperimentFileError: it is another text.
+            SettingsError: its settings make no sense.
+        """
+        try:
+            values = parse_json(text)
+            values |= {"workdir": Path(values["workdir"]), "store": Path(values["store"])}
+            return fields_of(cls, values | {"settings": Settings.from_json(json.dumps(values["settings"]))})
+        except (JsonError, TypeError, KeyError) as error:
+            raise ExperimentFileError(f"this is no run of an experiment: {error!r}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +88,13 @@ class Status:
 
     @classmethod
     def read(cls, workdir: Path) -> Self | None:
-        """The status of the run in `workdir`; None where there is none."""
+        """The status of the run in `workdir`; None where there is none, or a broken one: the run is then made again."""
         file = workdir / STATUS_FILE
-        return cls(**json.loads(file.read_text())) if file.exists() else None
+        try:
+            return fields_of(cls, read_json(file)) if file.exists() else None
+        except JsonError as error:
+            LOG.warning("%s says nothing about the run: %s", file, error)
+            return None
 
     def write(self, workdir: Path) -> None:
         """Writes the status into the workdir of the run."""
@@ -127,10 +147,20 @@ class Measured:
 
     @classmethod
     def read(cls, workdir: Path) -> Self:
-        """What the finished run in `workdir` has measured."""
-        values = json.loads((workdir / MEASURED_FILE).read_text())
-        rankers = values.pop("rankers", None)
-        return cls(**values, rankers=RankersMeasured(**rankers) if rankers else None)
+        """What the finished run in `workdir` has measured.
+
+        Raises:
+            ExperimentFileError: the file is broken.
+        """
+        file = workdir / MEASURED_FILE
+        try:
+            values = read_json(file)
+            require_kind("the content", values, dict[str, Any])
+            rankers = values.get("rankers")
+            measured = fields_of(RankersMeasured, rankers, "rankers") if rankers else None
+            return fields_of(cls, values | {"rankers": measured})
+        except JsonError as error:
+            raise ExperimentFileError(f"{file} is broken: {error}. Remove its folder; the run is made again") from error
 
     def write(self, workdir: Path) -> None:
         """Writes the figures into the workdir of the run."""

@@ -1,7 +1,6 @@
 """Runs all runs of a grid, then writes their tables and plots. What is finished is not run again."""
 
 import dataclasses
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, STATUS_FILE, Key, Measured, Run, Status
 from courier_tf.experiment.store import STORE_FOLDER, commit
-from courier_tf.ranking.metrics_file import READINGS_FILE
+from courier_tf.ranking.metrics_file import READINGS_FILE, readings_of
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_start
 from courier_tf.workdir.atomic import write_file
@@ -284,7 +283,7 @@ def _previous(settings: Settings) -> list[str]:
 def _readings(folder: Path) -> str:
     """How often all runs that were ever made here have read the test span; empty where none has."""
     files = list((folder / RUNS_FOLDER).glob(f"*/{READINGS_FILE}"))
-    times = sum(len(json.loads(file.read_text())) for file in files)
+    times = sum(len(readings_of(file)) for file in files)
     return f"The test span was read {times} times, by {len(files)} runs.\n\n" if times else ""
 
 

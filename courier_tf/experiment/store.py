@@ -13,6 +13,7 @@ from typing import Any
 
 import courier_tf
 from courier_tf.chain import Chain
+from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, MadeBy
 from courier_tf.workdir.atomic import write_file
@@ -48,7 +49,7 @@ class SharingChain(Chain):
 
     def _made(self, stage: str) -> dict[str, Any]:
         file = self.directory(stage).resolve().with_suffix(f".{MADE_FILE}")
-        return json.loads(file.read_text()) if file.exists() else {}
+        return _read_made(file) if file.exists() else {}
 
     def _trained(self, made_by: MadeBy) -> dict[str, Path]:
         """Mode -> a finished rank stage with the same ranker. For instance, all objectives share one ranker `none`."""
@@ -73,7 +74,7 @@ class SharingChain(Chain):
             file, started = shared.with_suffix(f".{MADE_FILE}"), time.monotonic()
             # An interrupted run has left its partial work, and the seconds that it took.
             goes_on = file.exists() and artefacts.partial_of(shared).exists()
-            before = json.loads(file.read_text())["seconds"] if goes_on else 0.0
+            before = _read_made(file)["seconds"] if goes_on else 0.0
             try:
                 make(place)
             finally:
@@ -84,6 +85,16 @@ class SharingChain(Chain):
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))
+
+
+def _read_made(file: Path) -> dict[str, Any]:
+    try:
+        made: dict[str, Any] = read_json(file)
+        require_kind("the content", made, dict[str, Any])
+        require_kind(f"seconds={made.get('seconds')!r}", made.get("seconds"), float)
+    except JsonError as error:
+        raise ArtefactError(f"{file} is broken: {error}. Remove it together with the folder beside it") from error
+    return made
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.backbone.swin import SIZES, SwinBackbone
+from courier_tf.typed_json import JsonError, read_json, require_kind
 
 # Channel statistics of natural photos, as used by the published Swin weights.
 MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -88,7 +89,7 @@ def load_encoder(directory: Path) -> Encoder:
     """
     if not (directory / CONFIG_FILE).exists():
         raise EncoderError(f"{directory} holds no encoder ({CONFIG_FILE} is missing)")
-    encoder = Encoder(**json.loads((directory / CONFIG_FILE).read_text()))
+    encoder = Encoder(**_config(directory))
     load_weights(encoder, directory)
     return encoder
 
@@ -99,10 +100,19 @@ def load_weights(encoder: Encoder, directory: Path) -> None:
     Raises:
         EncoderError: they belong to an encoder of another size or width.
     """
-    saved = json.loads((directory / CONFIG_FILE).read_text())
+    saved = _config(directory)
     for name in ("backbone", "embedding_dim"):
         if saved[name] != encoder.get_config()[name]:
             raise EncoderError(
                 f"the encoder in {directory} has {name}={saved[name]}, but {encoder.get_config()[name]} is asked for"
             )
     encoder.load_weights(str(directory / WEIGHTS_FILE))
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = read_json(directory / CONFIG_FILE)
+        require_kind("the content", config, dict[str, Any])
+    except JsonError as error:
+        raise EncoderError(f"{directory / CONFIG_FILE} describes no encoder: {error}. Train it again") from error
+    return config

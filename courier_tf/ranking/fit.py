@@ -5,11 +5,13 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tensorflow import keras
 
 from courier_tf.ranking import data
+from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
@@ -24,6 +26,7 @@ from courier_tf.training import (
     progress,
     rows_per_replica,
 )
+from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float]
                     raise
                 LOG.warning("learning rate %r is left out: %s", rate, error)
             else:
-                losses[rate] = min(json.loads((place / PASSES_FILE).read_text()))
+                losses[rate] = min(_losses(place / PASSES_FILE))
         best = places[min(losses, key=losses.__getitem__)]
         write_file(best / RATES_FILE, json.dumps({repr(rate): losses.get(rate) for rate in places}))
         best.rename(target)
@@ -71,8 +74,23 @@ def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float]
 
 def rates_of(directory: Path) -> dict[str, float | None]:
     """Learning rate -> its lowest log loss on valid, None where it diverged; of a finished ranker."""
-    rates: dict[str, float | None] = json.loads((directory / RATES_FILE).read_text())
+    rates: dict[str, float | None] = _read(directory / RATES_FILE, dict[str, float | None])
     return rates
+
+
+def _losses(file: Path) -> list[float]:
+    """The log loss after each pass."""
+    losses: list[float] = _read(file, list[float])
+    return losses
+
+
+def _read(file: Path, kind: Any) -> Any:
+    try:
+        content = read_json(file)
+        require_kind("the content", content, kind)
+    except JsonError as error:
+        raise RankingError(f"{file} is broken: {error}. Remove its folder; the ranker is trained again") from error
+    return content
 
 
 def _aside(target: Path) -> Path:
@@ -125,7 +143,7 @@ def fit(
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
     steps = checkpoints.restore()
     file = aside / PASSES_FILE
-    losses: list[float] = json.loads(file.read_text()) if file.exists() else []
+    losses = _losses(file) if file.exists() else []
     before = 1 if start else 0  # Measurements before the first pass.
     # The newest checkpoint may be unreadable, and the one before it may be older than a pass that is counted.
     losses = losses[: before + steps // pass_steps]

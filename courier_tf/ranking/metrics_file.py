@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf.ranking.comparison import Comparison, measure
+from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.verdict import verdict
 from courier_tf.settings import RankSettings
+from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.artefacts import Artefact
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.facts import ClusterFacts, EncoderFacts, IngestFacts, RankFacts
@@ -79,10 +81,24 @@ def _rank_settings(ranked: Artefact[RankFacts]) -> RankSettings:
     return RankSettings(**values)
 
 
+def readings_of(file: Path) -> list[dict[str, Any]]:
+    """The readings of the test span that a file holds.
+
+    Raises:
+        RankingError: it is broken. The number of readings is worth too much to begin anew.
+    """
+    try:
+        readings: list[dict[str, Any]] = read_json(file)
+        require_kind("the readings", readings, list[dict[str, Any]])
+    except JsonError as error:
+        raise RankingError(f"{file} lists no readings of the test span: {error}. Restore it, or remove it") from error
+    return readings
+
+
 def _count_reading(workdir: Path, ranked: Artefact[RankFacts]) -> None:
     """Notes that the test span was read: choices made after many readings are worth less."""
     file = workdir / READINGS_FILE
-    readings = json.loads(file.read_text()) if file.exists() else []
+    readings = readings_of(file) if file.exists() else []
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     readings.append({"time": now, "rank": ranked.fingerprint})
     write_file(file, json.dumps(readings, indent=2))

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,7 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
@@ -98,7 +99,11 @@ def load_plan(directory: Path) -> Plan:
     """
     if not (directory / CONFIG_FILE).exists():
         raise RankingError(f"{directory} holds no ranker ({CONFIG_FILE} is missing)")
-    config = json.loads((directory / CONFIG_FILE).read_text())
+    try:
+        config = read_json(directory / CONFIG_FILE)
+        require_kind("the content", config, dict[str, Any])
+    except JsonError as error:
+        raise RankingError(f"{directory / CONFIG_FILE} describes no ranker: {error}. Train it again") from error
     if config.get("format") != FORMAT:
         raise RankingError(f"{directory} holds a ranker in the format of another version of the code: train it again")
     with np.load(directory / TABLES_FILE) as tables:

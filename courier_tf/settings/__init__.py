@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from courier_tf.escaping import printable
 from courier_tf.settings.checked import SettingsError, require_type
 from courier_tf.settings.previous import PreviousSettings
 from courier_tf.settings.stages import (
@@ -17,6 +18,7 @@ from courier_tf.settings.stages import (
     PromotionSettings,
     RankSettings,
 )
+from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json
 
 __all__ = [
     "SUPERVISED_SETTINGS",
@@ -121,21 +123,38 @@ class Settings:
         """Reads what `to_json` wrote.
 
         Raises:
-            SettingsError: the text is broken, or names a setting that does not exist.
+            SettingsError: the text is broken, names a setting that does not exist, or gives one a value of another type
+                or one that makes no sense.
         """
-        kinds: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(cls)}
         try:
-            content: dict[str, Any] = json.loads(text)
-            return cls(**{name: _read(kinds[name], value) for name, value in content.items()})
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            return cls._of(parse_json(text))
+        except (JsonError, SettingsError) as error:
             raise SettingsError(f"these are not the settings of this version ({error}): name a --preset") from error
 
+    @classmethod
+    def read(cls, file: Path) -> "Settings":
+        """Reads a file that holds what `to_json` wrote.
 
-def _read(kind: Any, value: Any) -> Any:
-    """Settings of a stage from their JSON; the seed, which is no settings object, stays as it is."""
-    if not isinstance(value, dict):
-        return value
-    return kind(**{name: tuple(item) if isinstance(item, list) else item for name, item in value.items()})
+        Raises:
+            SettingsError: as `from_json`; the message begins with the file.
+        """
+        try:
+            return cls._of(read_json(file))
+        except (JsonError, SettingsError) as error:
+            raise SettingsError(
+                f"{file}: {error}. These are not the settings of this version: correct the file, or name a --preset"
+            ) from error
+
+    @classmethod
+    def _of(cls, content: Any) -> "Settings":
+        hints = get_type_hints(cls)
+        if not isinstance(content, dict):
+            raise JsonError(f"the settings must be an object, but are {printable(repr(content))}")
+        stages = {
+            name: fields_of(hints[name], value, name) if dataclasses.is_dataclass(hints.get(name)) else value
+            for name, value in content.items()
+        }
+        return fields_of(cls, stages)
 
 
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
@@ -155,7 +174,7 @@ def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
     changes: dict[str, dict[str, Any]] = {}  # Of a stage all at once, as one may make sense only with another.
     for name, value in values.items():
         value = tuple(value) if isinstance(value, list) else value
-        require_type(f"{name}={value!r}", value, get_type_hints(type(stages[owner[name]]))[name])
+        require_type(f"{name}={printable(repr(value))}", value, get_type_hints(type(stages[owner[name]]))[name])
         changes.setdefault(owner[name], {})[name] = value
     changed = {name: dataclasses.replace(stages[name], **new) for name, new in changes.items()}
     return dataclasses.replace(settings, **changed)

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from courier_tf.typed_json import JsonError, require_kind
+
 
 class SettingsError(ValueError):
     """A setting has a value that makes no sense; the message names both."""
@@ -14,13 +16,10 @@ def require_type(what: str, value: Any, kind: Any) -> None:
     Raises:
         SettingsError: it is of another.
     """
-    # Here, as its import takes longer than that of all settings: the command line checks types itself.
-    from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
-
     try:
-        check_type(value, kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-    except TypeCheckError as error:
-        raise SettingsError(f"{what}: {error}") from error
+        require_kind(what, value, kind)
+    except JsonError as error:
+        raise SettingsError(str(error)) from error
 
 
 class Checked:

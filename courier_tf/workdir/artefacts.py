@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import courier_tf
+from courier_tf.typed_json import JsonError, fields_of, read_json, require_kind
 from courier_tf.workdir import checksums
 from courier_tf.workdir.atomic import replace_directory, write_file
 from courier_tf.workdir.checksums import FileState
@@ -157,8 +158,11 @@ def fingerprint_of_start(place: Path) -> str:
     """16 hex digits over what a run starts from: a file, or the directory of a finished stage."""
     if place.is_file():
         return fingerprint_of_file(place)
-    content = json.loads((place / ARTEFACT_FILE).read_text())
-    return fingerprint_of([content["key"], content["fingerprint"]])
+    try:
+        content = read_json(place / ARTEFACT_FILE)
+        return fingerprint_of([content["key"], content["fingerprint"]])
+    except (JsonError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{place / ARTEFACT_FILE} is not an artefact description: {error!r}") from error
 
 
 def fingerprint_of_tree(directory: Path) -> str:
@@ -242,8 +246,10 @@ def read(directory: Path, stage: Stage[F]) -> Artefact[F]:
             f"{directory} holds no finished result of the stage '{stage}'. Run 'courier {command_of(stage)}' first."
         )
     try:
-        content = json.loads(file.read_text())
-        made_by, fingerprint, facts = MadeBy(**content["made_by"]), content["fingerprint"], content["facts"]
+        content = read_json(file)
+        made_by, facts = fields_of(MadeBy, content["made_by"], "made_by"), content["facts"]
+        fingerprint = content["fingerprint"]
+        require_kind(f"fingerprint={fingerprint!r}", fingerprint, str)
         files = {name: FileState.from_json(state) for name, state in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # No text, no JSON, or something else.
         raise ArtefactError(f"{file} is not an artefact description: {error!r}. {again}") from error
@@ -286,7 +292,7 @@ def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
 
 def _remember(file: Path, files: Mapping[str, FileState]) -> None:
     """Writes new times of files. Where that is impossible, the next command compares the checksums again."""
-    content = json.loads(file.read_text()) | {"files": files}
+    content = read_json(file) | {"files": files}
     aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
     with contextlib.suppress(OSError):
         try:
@@ -299,7 +305,7 @@ def _remember(file: Path, files: Mapping[str, FileState]) -> None:
 def comes_from_notebook(directory: Path) -> bool:
     """Whether a notebook saved the artefact in a directory, damaged or not, instead of a stage."""
     try:
-        content = json.loads((directory / ARTEFACT_FILE).read_text())
+        content = read_json(directory / ARTEFACT_FILE)
         return bool(FROM_NOTEBOOK.items() <= content["made_by"]["settings"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # None, or no description of an artefact.
         return False

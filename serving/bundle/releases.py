@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from courier_tf.typed_json import JsonError, fields_of, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
 
 RELEASES_FILE = "releases.json"
@@ -55,13 +56,14 @@ class Releases:
         if not file.exists():
             return cls()
         try:
-            content = json.loads(file.read_text())
-            promoted, withdrawn = (
-                tuple(Release(**release) for release in content[kind]) for kind in ("promoted", "withdrawn")
-            )
-            return cls(promoted, withdrawn)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ReleaseError(f"{file} is not a list of releases: {error!r}") from error
+            content = read_json(file)
+            require_kind("the content", content, dict[str, list[Any]])
+            if not {"promoted", "withdrawn"} <= set(content):
+                raise JsonError("`promoted` or `withdrawn` is missing")
+            kinds = {kind: [fields_of(Release, release, kind) for release in content[kind]] for kind in content}
+            return fields_of(cls, kinds)
+        except JsonError as error:
+            raise ReleaseError(f"{file} is not a list of releases: {error}. Restore it from a backup.") from error
 
     @contextlib.contextmanager
     def written_after(self, bundle: Path) -> Iterator[None]:

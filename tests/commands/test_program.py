@@ -1,5 +1,7 @@
 """The command line: words that make no sense, presets, what is started at once."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -125,6 +127,42 @@ def test_a_workdir_keeps_its_settings_until_they_are_changed(tmp_path):
     assert program.read([*words, "--preset", "demo"]).settings == PRESETS["demo"]
 
 
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"cluster": {"clusters": "9"}}, "cluster.clusters='9': str is not an instance of int"),
+        ({"cluster": {"clusters": 9.5}}, "cluster.clusters=9.5"),
+        ({"cluster": {"clusters": True}}, "cluster.clusters=True: bool is not a number"),
+        ({"rank": {"rank_modes": "none"}}, "rank.rank_modes='none'"),
+        ({"rank": {"rank_modes": ["none", 7]}}, "rank.rank_modes=['none', 7]"),
+        ({"rank": {"rank_category_gate": "yes"}}, "rank.rank_category_gate='yes'"),
+        ({"rank": {"rank_dim": 0}}, "rank_dim must lie between 1 and"),
+        ({"pretrain": {"temperature": float("nan")}}, "temperature must lie between"),
+        ({"cluster": {"\x1b[2J": 1}}, "there is no field cluster.\\x1b[2J"),
+        ({"cluster": []}, "cluster must be an object, but is []"),
+        ({"seed": "0"}, "seed='0': str is not an instance of int"),
+        ({"rum": {}}, "there is no field rum"),
+        ([], "the settings must be an object, but are []"),
+    ],
+)
+def test_settings_that_were_edited_badly_get_one_line(tmp_path, capsys, change, told):
+    content = json.loads(PRESETS["tiny"].to_json())
+    for name, values in change.items() if isinstance(change, dict) else ():
+        content[name] = content[name] | values if isinstance(values, dict) and name in content else values
+    (tmp_path / "settings.json").write_text(json.dumps(content if change else change))
+    with pytest.raises(program.ProgramExit) as stopped:
+        program.main(["cluster", "--workdir", str(tmp_path)])
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 1 and told in printed and printed.count("\n") == 1
+    assert printed.startswith("courier: ") and "settings.json: " in printed and "--preset" in printed
+
+
+def test_settings_in_a_named_pipe_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "settings.json")
+    with pytest.raises(program.ProgramExit, match=r"settings.json: it is no regular file"):
+        program.main(["cluster", "--workdir", str(tmp_path)])
+
+
 def test_words_of_all_kinds():
     words = ["rank", "--workdir", "w", "--rank_modes", "none", "vector", "--no-rank-category-gate", "--final"]
     command = program.read([*words, "--rank-learning-rates", "1e-3", "2e-3", "--item-columns", "--rank-columns", "a"])
@@ -142,6 +180,6 @@ def test_messages_are_set_before_or_after_the_command(tmp_path, capsys):
     ):
         with pytest.raises(SystemExit):
             program.main(words)
-        assert (
-            '"level": "error", "logger": "courier", "message": "these are not the settings' in capsys.readouterr().err
-        )
+        printed = capsys.readouterr().err
+        assert '"level": "error", "logger": "courier", "message": "' in printed
+        assert "settings.json: it is no JSON" in printed

@@ -54,9 +54,16 @@ def test_releases_on_disk(tmp_path):
     assert Releases.read(tmp_path) == releases == Releases((release(1),), (release(2),))
     with pytest.raises(ReleaseError, match="no release before"):
         releases.roll_back()
-    (tmp_path / "releases.json").write_text('{"promoted": 3}')
-    with pytest.raises(ReleaseError, match=r"releases\.json"):
-        Releases.read(tmp_path)
+    text = (tmp_path / "releases.json").read_text()
+    for broken in (
+        '{"promoted": 3}',
+        '{"promoted": []}',
+        "[" * 100_000,
+        text.replace('"time": "', '"time": 7, "x": "'),
+    ):
+        (tmp_path / "releases.json").write_text(broken)
+        with pytest.raises(ReleaseError, match=r"releases\.json"):
+            Releases.read(tmp_path)
 
 
 def test_configurations_are_read_back(shop):
