@@ -3,7 +3,7 @@
 import re
 import reprlib
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -41,9 +41,9 @@ class Item(NamedTuple):
 class _FieldError(Exception):
     """A field of a row is not acceptable."""
 
-    def __init__(self, field: str, reason: str) -> None:
+    def __init__(self, field: str, reason: str, kind: schema.RejectKind | None = None) -> None:
         super().__init__(field, reason)
-        self.field, self.reason = field, reason
+        self.field, self.reason, self.kind = field, reason, kind
 
 
 def _require(fields: dict[str, str], names: tuple[str, ...]) -> None:
@@ -55,7 +55,7 @@ def _require(fields: dict[str, str], names: tuple[str, ...]) -> None:
 
 def _identifier(fields: dict[str, str], name: str) -> str:
     if not fields[name].strip():
-        raise _FieldError(name, "is empty")
+        raise _FieldError(name, "is empty", "anonymous" if name == "user_id" else None)
     return fields[name]
 
 
@@ -99,7 +99,7 @@ class CheckEvents(beam.DoFn):
         try:
             yield self._checked(row)
         except _FieldError as error:
-            reject = schema.Reject(row.file, row.row, error.field, error.reason, "event")
+            reject = schema.Reject(row.file, row.row, error.field, error.reason, error.kind or "event")
             yield beam.pvalue.TaggedOutput(REJECTS, reject)
 
     def _checked(self, row: RawRow) -> Event:
@@ -148,21 +148,3 @@ class CheckItems(beam.DoFn):
             )
         except _FieldError as error:
             yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(row.file, row.row, error.field, error.reason, "item"))
-
-
-def known_items_only(event: Event, items: Container[str]) -> Iterator[Any]:
-    """Passes events of items in the catalogue, and rejects the others."""
-    if event.item_id in items:
-        yield event
-    else:
-        reason = f"item {event.item_id!r} is not in the catalogue"
-        yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*event.place, "item_id", reason, "event"))
-
-
-def first_of_each(element: tuple[str, Iterable[Item]]) -> Iterator[Any]:
-    """Keeps the first row of an item id in the order of the files, and rejects the others."""
-    first, *others = sorted(element[1], key=lambda item: item.place)
-    yield first
-    for item in others:
-        reason = f"item {item.item_id!r} is already in row {first.place[1]} of {first.place[0]}"
-        yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*item.place, "item_id", reason, "item"))

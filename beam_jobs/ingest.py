@@ -20,9 +20,12 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from rich.console import Console
 
-from beam_jobs import sources, splits
+from beam_jobs import losses, sources, splits
+from beam_jobs.catalogue import UnknownIds
+from beam_jobs.checks import DAY
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
+from beam_jobs.negatives import median_reach
 from beam_jobs.options import pipeline_options, split_beam_options
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
@@ -75,14 +78,13 @@ def ingest(
     shutil.rmtree(kept_rejects, ignore_errors=True)
     with artefacts.write_aside(target, made_by) as draft:
         summary = _run_pipeline(folder, draft.path, settings, beam_options)
-        # The cause comes first: a broken file makes rejects (unknown items), and rejects leave days without events.
-        if summary.broken_files:
-            raise RawDataError("\n".join(summary.broken_files))
         rejects = draft.path / schema.REJECTS_FOLDER
-        _require_few_rejects(summary.counts, settings.max_reject_fraction, rejects, kept_rejects)
-        if summary.cut is None:
-            raise RawDataError(summary.splits_error)
-        draft.facts = _facts(folder, draft.path, settings, summary.cut, summary.counts)
+        try:
+            cut = _require_usable(folder, settings, summary, rejects / REJECTS_FILE, kept_rejects / REJECTS_FILE)
+        except RawDataError:
+            shutil.copytree(rejects, kept_rejects)
+            raise
+        draft.facts = _facts(folder, draft.path, settings, cut, summary)
 
 
 class _Summary(NamedTuple):
@@ -92,6 +94,8 @@ class _Summary(NamedTuple):
     splits_error: str
     broken_files: list[str]
     counts: dict[str, int]
+    days: list[tuple[int, int, int]]
+    unknown: UnknownIds
 
 
 def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
@@ -106,17 +110,50 @@ def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, bea
     counted: Counter[str] = Counter()
     for counter in counters:
         counted[counter.key.metric.name] += counter.result  # Several steps share a counter.
-    rejected = summary["rejects"]
-    counts = {**counted, **summary["counts"], "photos_missing": rejected.pop("missing_photo")}
-    counts |= {f"rejected_{kind}s": number for kind, number in rejected.items()}
+    counts = {**counted, **summary["counts"]}
+    counts |= {losses.COUNT_OF_KIND[kind]: number for kind, number in summary["rejects"].items()}
     cut = splits.Splits(*summary["splits"]) if summary["splits"] else None
-    return _Summary(cut, summary["splits_error"], summary["broken_files"], counts)
+    days = [(day, events, clicks) for day, events, clicks in summary["days"]]
+    counts |= {"events_used": sum(day[1] for day in days), "clicks": sum(day[2] for day in days)}
+    return _Summary(
+        cut, summary["splits_error"], summary["broken_files"], counts, days, UnknownIds(*summary["unknown"])
+    )
+
+
+def _require_usable(
+    folder: RawFolder, settings: IngestSettings, summary: _Summary, rejects: Path, listed_in: Path
+) -> splits.Splits:
+    """The splits of a log that can be used.
+
+    Args:
+        folder: the raw folder.
+        settings: with the limits.
+        summary: what the pipeline tells.
+        rejects: the reject file.
+        listed_in: where it will be if the job fails.
+
+    Raises:
+        RawDataError: files are broken, too much was lost, or the log makes no splits. The cause comes first: a broken
+            file makes unknown items, and rejects leave days without events.
+    """
+    counts = summary.counts
+    if summary.broken_files:
+        raise RawDataError("\n".join(summary.broken_files))
+    lines = rejects.read_text().splitlines()
+    losses.require_few(counts, settings, lines, str(listed_in), summary.unknown)
+    losses.require_both_labels(folder.log_kind, counts["events_used"], counts["clicks"], settings)
+    if summary.cut is None:
+        raise RawDataError(summary.splits_error)
+    return summary.cut
 
 
 def _facts(
-    folder: RawFolder, ingested: Path, settings: IngestSettings, cut: splits.Splits, counts: dict[str, int]
+    folder: RawFolder, ingested: Path, settings: IngestSettings, cut: splits.Splits, summary: _Summary
 ) -> IngestFacts:
     """What the stage tells the stages after it."""
+    spans = {name: [day for day in summary.days if cut.of(day[0] * DAY) == name] for name in schema.SPLITS}
+    counts = summary.counts | {f"events_{name}": sum(day[1] for day in days) for name, days in spans.items()}
+    counts |= {f"clicks_{name}": sum(day[2] for day in days) for name, days in spans.items()}
     sampled = f"{settings.negatives_per_positive} per positive, {settings.negatives}"
     return IngestFacts(
         log_kind=folder.log_kind,
@@ -135,7 +172,16 @@ def _facts(
         shards=settings.shards,
         negatives=None if folder.log_kind == "impressions" else sampled,
         counts=dict(sorted(counts.items())),
+        first_days={name: splits.date_of(days[0][0] * DAY) for name, days in spans.items()},
+        last_days={name: splits.date_of(days[-1][0] * DAY) for name, days in spans.items()},
+        pool_days=_pool_days(folder, settings, summary.days),
     )
+
+
+def _pool_days(folder: RawFolder, settings: IngestSettings, days: list[tuple[int, int, int]]) -> int | None:
+    if folder.log_kind == "impressions" or settings.negatives != "popularity":
+        return None
+    return median_reach([(day, events) for day, events, _ in days], settings.negatives_pool_events)
 
 
 def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -> None:
@@ -145,21 +191,6 @@ def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -
             raise RawDataError(
                 f"{setting} names {column!r}, but the item columns are {', '.join(columns)}"
                 + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
-            )
-
-
-def _require_few_rejects(counts: dict[str, int], most: float, rejects: Path, kept: Path) -> None:
-    """Raises where too large a share of the items, events or photos was rejected, and keeps the reject file."""
-    read = {kind: counts[f"{kind}_rows_read"] for kind in ("item", "event")} | {"photo": counts["items_items"]}
-    for kind, number in read.items():
-        rejected = counts[f"rejected_{kind}s"]
-        if rejected > most * number:
-            shutil.copytree(rejects, kept)
-            lines = (kept / REJECTS_FILE).read_text().splitlines()
-            first = [line for line in lines if json.loads(line)["kind"] == kind][:3]
-            raise RawDataError(
-                f"{rejected} of {number} {kind}s were rejected, more than max_reject_fraction={most}. "
-                f"All reasons are in {kept / REJECTS_FILE}; the first:\n" + "\n".join(first)
             )
 
 

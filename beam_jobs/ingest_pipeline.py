@@ -16,14 +16,14 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
 
-from beam_jobs import checks, negatives, splits
+from beam_jobs import catalogue, checks, negatives, splits
 from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos
 from beam_jobs.items import BuildItems, DayStatistics
 from beam_jobs.page_views import EVENTS, BuildPageViews, PageView, PretrainingRows
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
 from beam_jobs.stable import stable_hash
-from beam_jobs.write import WriteShuffled, write_rejects
+from beam_jobs.write import CollectRejects, WriteShuffled, write_rejects
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
 
@@ -37,6 +37,8 @@ class _Part(NamedTuple):
     main: beam.PCollection
     rejects: list[beam.PCollection]
     rows: beam.pvalue.DoOutputsTuple  # The outputs of ReadRows.
+    counts: list[beam.PCollection]  # Of (name, number).
+    further: beam.PCollection | None = None  # Of events: the ids that the catalogue does not have.
 
 
 def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings) -> None:
@@ -44,31 +46,35 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
 
     A log that cannot be split, or a broken file, fails no worker: it is noted in the summary, and the driver raises.
     The summary holds `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages),
-    `rejects` (kind -> number) and `counts` (rows read of items and events, rows written of each kind of file).
+    `rejects` (kind -> number), `counts` (rows read of items and events, rows written of each kind of file), `days`
+    (day, events, clicks) and `unknown` (see `catalogue.UnknownIds`).
     """
-    items = _items(pipeline, folder)
-    catalogue = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
-    events = _events(pipeline, folder, catalogue)
+    items = _items(pipeline, folder, settings)
+    ids = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
+    events = _events(pipeline, folder, ids)
+    pause = settings.page_view_gap if folder.log_kind == "impressions" else 1
+    build_views = BuildPageViews(settings.history_kept, pause, settings.history_ties == "log_order")
     views = (
         events.main
         | "Key by user" >> beam.Map(lambda event: (event.user_id, event))
         | "Group users" >> beam.GroupByKey()
-        | "Page views" >> beam.ParDo(BuildPageViews(settings.history_kept)).with_outputs(EVENTS, main="main")
+        | "Page views" >> beam.ParDo(build_views).with_outputs(EVENTS, main="main")
     )
     days = (
         views[EVENTS]
         | "Key by day" >> beam.Map(lambda e: ((e.timestamp // checks.DAY, e.item_id), (1, e.clicked, e.timestamp)))
         | "Day statistics" >> beam.CombinePerKey(_add_statistics)
     )
-    attempt = (
+    totals = (
         days
-        | "Days" >> beam.Map(lambda day: (day[0][0], day[1][0]))
-        | "Events a day" >> beam.CombinePerKey(sum)
+        | "Days" >> beam.Map(lambda day: (day[0][0], day[1]))
+        | "Events a day" >> beam.CombinePerKey(_add_statistics)
+        | "Day, events, clicks" >> beam.Map(lambda day: (day[0], day[1][0], day[1][1]))
         | "All days" >> beam.combiners.ToList()
-        | "Attempt splits" >> beam.Map(splits.attempt_splits, settings.valid_from, settings.test_from)
     )
+    attempt = totals | "Attempt splits" >> beam.Map(_attempt_splits, settings.valid_from, settings.test_from)
     cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda splits_and_error: splits_and_error[0]))
-    whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, catalogue, settings)
+    whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, ids, settings)
 
     days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
@@ -78,7 +84,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Join items" >> beam.CoGroupByKey()
         | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, main="main")
     )
-    counts = [items.rows[ROWS_READ], events.rows[ROWS_READ]]
+    counts = [*items.counts, *events.counts]
     counts += _write_page_views(whole, built.main, cut, target, settings)
     counts.append(
         built.main
@@ -88,9 +94,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     rejects = (
         [*items.rejects, *events.rejects, built[REJECTS]]
         | "All rejects" >> beam.Flatten()
-        | "Reject list" >> beam.combiners.ToList()
-        | "Write rejects"
-        >> beam.Map(lambda all_rejects: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", all_rejects))
+        | "Collect rejects" >> beam.CombineGlobally(CollectRejects())
+        | "Write rejects" >> beam.Map(lambda rejects: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", rejects))
     )
     counted = counts | "All counts of rows" >> beam.Flatten() | "Counts of rows" >> beam.combiners.ToList()
     broken = (
@@ -98,7 +103,13 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "All broken files" >> beam.Flatten()
         | "Broken files" >> beam.combiners.ToList()
     )
-    parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted)]
+    unknown = (
+        events.further
+        | "Each unknown id" >> beam.combiners.Count.PerElement()
+        | "Most frequent" >> beam.combiners.Top.Of(catalogue.MOST_COMPARED, key=_by_number)
+        | "Compare unknown ids" >> beam.Map(catalogue.compare_unknown, items=AsDict(ids))
+    )
+    parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted, totals, unknown)]
     _ = (
         pipeline
         | "Summary" >> beam.Create([f"{target}/{SUMMARY_FILE}"])
@@ -114,7 +125,7 @@ def _rows(pipeline: beam.Pipeline, files: list[str], kind: Literal["item", "even
     )
 
 
-def _items(pipeline: beam.Pipeline, folder: RawFolder) -> _Part:
+def _items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings) -> _Part:
     rows = _rows(pipeline, folder.item_files, "item")
     checked = rows.main | "Check items" >> beam.ParDo(checks.CheckItems(folder.columns)).with_outputs(
         REJECTS, main="main"
@@ -123,30 +134,35 @@ def _items(pipeline: beam.Pipeline, folder: RawFolder) -> _Part:
         checked.main
         | "Key items" >> beam.Map(lambda item: (item.item_id, item))
         | "Group items" >> beam.GroupByKey()
-        | "First of each" >> beam.FlatMap(checks.first_of_each).with_outputs(REJECTS, main="main")
+        | "One of each"
+        >> beam.FlatMap(catalogue.one_of_each, settings.duplicate_items).with_outputs(
+            REJECTS, catalogue.DUPLICATES, main="main"
+        )
     )
-    return _Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]], rows)
+    rejects = [rows[REJECTS], checked[REJECTS], unique[REJECTS]]
+    return _Part(unique.main, rejects, rows, [rows[ROWS_READ], unique[catalogue.DUPLICATES]])
 
 
-def _events(pipeline: beam.Pipeline, folder: RawFolder, catalogue: beam.PCollection) -> _Part:
+def _events(pipeline: beam.Pipeline, folder: RawFolder, ids: beam.PCollection) -> _Part:
     rows = _rows(pipeline, folder.event_files, "event")
     checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder.log_kind)).with_outputs(
         REJECTS, main="main"
     )
-    known = checked.main | "Known items" >> beam.FlatMap(checks.known_items_only, items=AsDict(catalogue)).with_outputs(
-        REJECTS, main="main"
+    known = checked.main | "Known items" >> beam.FlatMap(catalogue.known_items_only, items=AsDict(ids)).with_outputs(
+        REJECTS, catalogue.UNKNOWN_IDS, main="main"
     )
-    return _Part(known.main, [rows[REJECTS], checked[REJECTS], known[REJECTS]], rows)
+    rejects = [rows[REJECTS], checked[REJECTS], known[REJECTS]]
+    return _Part(known.main, rejects, rows, [rows[ROWS_READ]], known[catalogue.UNKNOWN_IDS])
 
 
 def _with_negatives(
-    views: beam.PCollection, days: beam.PCollection, catalogue: beam.PCollection, settings: IngestSettings
+    views: beam.PCollection, days: beam.PCollection, ids: beam.PCollection, settings: IngestSettings
 ) -> beam.PCollection:
     counts = days | "Counts" >> beam.Map(lambda day: (day[0], day[1][0])) | "All counts" >> beam.combiners.ToList()
     if settings.negatives == "popularity":
-        pools = counts | "Popularity pools" >> beam.Map(negatives.popularity_pools)
+        pools = counts | "Popularity pools" >> beam.Map(negatives.popularity_pools, settings.negatives_pool_events)
     else:
-        pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, AsDict(catalogue))
+        pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, AsDict(ids))
     draw = negatives.DrawNegatives(settings.negatives_per_positive, settings.negatives_seed)
     return views | "Negatives" >> beam.ParDo(draw, pools=AsSingleton(pools))
 
@@ -209,17 +225,30 @@ def _add_statistics(statistics: list[DayStatistics]) -> DayStatistics:
     return total, positives, first
 
 
+def _by_number(pair: tuple[str, int]) -> tuple[int, str]:
+    return pair[1], pair[0]
+
+
+def _attempt_splits(
+    days: list[tuple[int, int, int]], valid_from: str | None, test_from: str | None
+) -> tuple[splits.Splits | None, str]:
+    return splits.attempt_splits([(day, events) for day, events, _ in days], valid_from, test_from)
+
+
 def _write_summary(
     path: str,
     attempt: tuple[splits.Splits | None, str],
     broken: list[str],
     rejects: dict[str, int],
     counted: list[tuple[str, int]],
+    days: list[tuple[int, int, int]],
+    unknown: catalogue.UnknownIds,
 ) -> None:
     counts: dict[str, int] = {}
     for name, number in counted:
         counts[name] = counts.get(name, 0) + number
     cut, error = attempt
-    summary = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
+    summary: dict[str, Any] = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
+    summary |= {"rejects": rejects, "counts": counts, "days": sorted(days), "unknown": unknown}
     with tf.io.gfile.GFile(path, "w") as stream:
-        json.dump(summary | {"rejects": rejects, "counts": counts}, stream)
+        json.dump(summary, stream)

@@ -13,7 +13,6 @@ from beam_jobs.page_views import PageView
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_rng
 
-POOL_EVENTS = 1_000  # The window of a day reaches back until it holds so many events.
 TRIES = 100  # Draws per negative. Where a page view holds the whole pool, no draw can succeed.
 
 
@@ -28,26 +27,67 @@ class Pool(NamedTuple):
     total: int
 
 
-def popularity_pools(counts: list[tuple[tuple[int, str], int]]) -> dict[int, Pool]:
-    """One pool per day of the log.
+def popularity_pools(counts: list[tuple[tuple[int, str], int]], least: int) -> dict[int, Pool]:
+    """One pool per day of the log: the events of the day, and of the days before until there are enough.
 
     Args:
         counts: ((day, item), events) for every day and item of the log; a day is timestamp // DAY.
+        least: events that a pool holds at least, where the log has so many by then.
     """
     days: dict[int, dict[str, int]] = {}
     for (day, item), number in sorted(counts):
         days.setdefault(day, {})[item] = number
     order, pools = sorted(days), {}
+    totals = [sum(days[day].values()) for day in order]
     for place, day in enumerate(order):
-        window = dict(days[day])
-        earlier = place
-        while sum(window.values()) < POOL_EVENTS and earlier > 0:
-            earlier -= 1
-            for item, number in days[order[earlier]].items():
+        window, earlier = dict(days[day]), first_of_window(totals, place, least)
+        for before in range(place - 1, earlier - 1, -1):
+            for item, number in days[order[before]].items():
                 window[item] = window.get(item, 0) + number
         cumulative = np.cumsum(list(window.values()))
         pools[day] = Pool(np.array(list(window), object), cumulative, int(cumulative[-1]))
     return pools
+
+
+def first_of_window(totals: list[int], place: int, least: int) -> int:
+    """The place of the first day whose events are in the pool of the day at `place`.
+
+    Args:
+        totals: events of each day with events, in order.
+        place: place of the day.
+        least: as for `popularity_pools`.
+
+    >>> first_of_window([5, 5, 5, 5], place=3, least=11)
+    1
+    """
+    held = totals[place]
+    while held < least and place > 0:
+        place -= 1
+        held += totals[place]
+    return place
+
+
+def median_reach(days: list[tuple[int, int]], least: int) -> int:
+    """Days that the pools of popularity negatives reach back, in the median over the events.
+
+    Args:
+        days: (day, events) of every day of the log.
+        least: as for `popularity_pools`.
+
+    >>> median_reach([(0, 10), (4, 10), (5, 10)], least=15)
+    1
+    """
+    ordered = sorted(days)
+    totals = [number for _, number in ordered]
+    reach = sorted(
+        (day - ordered[first_of_window(totals, place, least)][0], number) for place, (day, number) in enumerate(ordered)
+    )
+    half, below = sum(totals) / 2, 0
+    for days_back, number in reach:
+        below += number
+        if below >= half:
+            return days_back
+    return 0
 
 
 def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dict[str, int | None]) -> dict[int, Pool]:

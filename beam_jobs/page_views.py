@@ -1,14 +1,15 @@
 """Turns a user's events into page views with their histories, and page views into pre-training rows.
 
 A page view is all rows of one user with one request id within one UTC day. The day matters where a shop uses a request
-id again, such as a counter per session: a later click must not become the label of an earlier page view. In a
-positives-only log, a page view is all rows of one user at one timestamp.
+id again, such as a counter per session: a later click must not become the label of an earlier page view. Rows without a
+request id are one page view until the user pauses, or the day ends. In a positives-only log each second is a pause.
 """
 
-import bisect
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -23,6 +24,9 @@ from courier_tf.workdir import records
 
 EVENTS = "events"  # Tag of the output with the user's events, each once.
 
+#: Identifies a page view among those of its user: (request id, day), or ("", second of its first row).
+ViewKey = tuple[str, int]
+
 
 class PageView(NamedTuple):
     """One page view.
@@ -32,7 +36,8 @@ class PageView(NamedTuple):
         timestamp: the timestamp of its first row, clicked or not.
         history: items clicked strictly before, oldest first; the same for every item.
         click_times: clicked item -> timestamp of the click.
-        tie_histories: clicked item -> items clicked before it by (timestamp, place in the log), oldest first.
+        tie_histories: clicked item -> items clicked before it by (timestamp, place), oldest first. Empty where no row
+            is made of them.
     """
 
     user_id: str
@@ -45,116 +50,165 @@ class PageView(NamedTuple):
     tie_histories: dict[str, list[str]]
 
 
-def view_key(event: Event) -> tuple[str, int]:
-    """Identifies the page view of an event among those of its user: (request id, day) or ("", second)."""
-    return (event.request_id, event.timestamp // DAY) if event.request_id else ("", event.timestamp)
+def view_keys(events: Iterable[Event], pause: int) -> list[ViewKey]:
+    """The page view of each event of a user.
 
-
-def view_id(event: Event) -> str:
-    """The id of an event's page view, unique in the log."""
-    if not event.request_id:
-        return f"{event.user_id}@{event.timestamp}"
-    # As JSON, because a user id or a request id may hold any separator.
-    return json.dumps([event.user_id, event.request_id, date_of(event.timestamp)], ensure_ascii=False)
-
-
-def merged(events: Iterable[Event]) -> tuple[list[Event], int, int]:
-    """Merges the rows of an item in a page view into one. A click wins, then the earliest row.
-
-    Returns:
-        (events in the order of (timestamp, place), number of identical rows merged, number of rows with another label
-        or time merged).
+    Args:
+        events: in the order of their timestamps.
+        pause: seconds between two events without a request id that end a page view.
     """
-    seen: dict[tuple[tuple[str, int], str], Event] = {}
-    duplicates = conflicts = 0
-    for event in sorted(events, key=lambda event: (event.timestamp, event.place)):
-        key = (view_key(event), event.item_id)
-        first = seen.setdefault(key, event)
-        if first is not event:
-            if (first.timestamp, first.clicked) == (event.timestamp, event.clicked):
-                duplicates += 1
-            else:
-                conflicts += 1
-                if event.clicked > first.clicked:
-                    seen[key] = event
-    return sorted(seen.values(), key=lambda event: (event.timestamp, event.place)), duplicates, conflicts
+    keys: list[ViewKey] = []
+    start = last = -pause - DAY
+    for event in events:
+        if event.request_id:
+            keys.append((event.request_id, event.timestamp // DAY))
+            continue
+        if event.timestamp - last >= pause or event.timestamp // DAY > start // DAY:
+            start = event.timestamp
+        last = event.timestamp
+        keys.append(("", start))
+    return keys
+
+
+def view_id(user: str, key: ViewKey) -> str:
+    """The id of a page view, unique in the log."""
+    request, number = key
+    if not request:
+        return f"{user}@{number}"
+    # As JSON, because a user id or a request id may hold any separator.
+    return json.dumps([user, request, date_of(number * DAY)], ensure_ascii=False)
+
+
+class Merged(NamedTuple):
+    """A user's events, of each item in a page view one. A click wins, then the earliest row.
+
+    Attributes:
+        events: in the order of (timestamp, place).
+        keys: the page view of each.
+        starts: page view -> timestamp of its first row. All rows count, also those that are left out here. A click that
+            replaces its impression comes later, and what the user has clicked in between would be history where the
+            item was clicked, and not where it was not.
+        duplicates: rows left out that are the same as another one.
+        clicks_of_impressions: rows left out because the item was shown first and clicked then.
+        conflicts: other rows left out: their time or label differs.
+    """
+
+    events: list[Event]
+    keys: list[ViewKey]
+    starts: dict[ViewKey, int]
+    duplicates: int = 0
+    clicks_of_impressions: int = 0
+    conflicts: int = 0
+
+
+def merge(rows: Iterable[Event], pause: int) -> Merged:
+    """Merges the rows of an item in a page view into one.
+
+    Args:
+        rows: all rows of a user, in any order.
+        pause: as for `view_keys`.
+    """
+    events = sorted(rows, key=attrgetter("timestamp", "place"))
+    keys = view_keys(events, pause)
+    starts: dict[ViewKey, int] = {}
+    kept: dict[tuple[ViewKey, str], int] = {}  # Page view and item -> place of its row among the events.
+    # Where there are several rows, the (timestamp, clicked) of each; and where one of them is an impression.
+    forms: dict[tuple[ViewKey, str], set[tuple[int, int]]] = {}
+    impressions: set[tuple[ViewKey, str]] = set()
+    duplicates = answered = conflicts = 0
+    for place, (event, key) in enumerate(zip(events, keys, strict=True)):
+        starts.setdefault(key, event.timestamp)
+        shown = key, event.item_id
+        first = kept.setdefault(shown, place)
+        if first == place:
+            continue
+        earlier = events[first]
+        seen = forms.setdefault(shown, {(earlier.timestamp, earlier.clicked)})
+        impressions.update(shown for label in (earlier.clicked, event.clicked) if not label)
+        form, other_label = (event.timestamp, event.clicked), (event.timestamp, 1 - event.clicked)
+        if form in seen:
+            duplicates += 1
+            continue
+        # The log may list the click of a second before its impression.
+        if (event.clicked and shown in impressions) or other_label in seen:
+            answered += 1
+        else:
+            conflicts += 1
+        seen.add(form)
+        if event.clicked > earlier.clicked:
+            kept[shown] = place
+    places = sorted(kept.values())
+    return Merged(
+        [events[place] for place in places],
+        [keys[place] for place in places],
+        starts,
+        duplicates,
+        answered,
+        conflicts,
+    )
 
 
 class BuildPageViews(beam.DoFn):
     """Turns (user, events) into PageViews. The merged events go to the output `EVENTS`.
 
+    The cost grows with the number of events alone, however they are spread over users and page views.
+
     Args:
         history_kept: length of a history: the most recent clicked items.
+        pause: as for `view_keys`; 1 for a positives-only log.
+        ties: fill in `tie_histories`.
     """
 
-    def __init__(self, history_kept: int) -> None:
-        self.history_kept = history_kept
+    def __init__(self, history_kept: int, pause: int = 1, ties: bool = True) -> None:
+        self.history_kept, self.pause, self.ties = history_kept, pause, ties
+        self.users = Metrics.counter(NAMESPACE, "users")
+        self.views = Metrics.counter(NAMESPACE, "page_views")
         self.duplicates = Metrics.counter(NAMESPACE, "duplicate_events_merged")
+        self.answered = Metrics.counter(NAMESPACE, "clicks_merged_into_their_impressions")
         self.conflicts = Metrics.counter(NAMESPACE, "conflicting_events_merged")
         self.cut = Metrics.counter(NAMESPACE, "page_views_cut_at_midnight")
 
     def process(self, element: tuple[str, Iterable[Event]]) -> Iterator[Any]:
-        user, rows = element[0], list(element[1])
-        events, duplicates, conflicts = merged(rows)
-        self.duplicates.inc(duplicates)
-        self.conflicts.inc(conflicts)
-        yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in events)
-        starts = _starts(rows)
-        clicks = [event for event in events if event.clicked]
-        groups: dict[tuple[str, int], list[Event]] = {}
-        for event in events:
-            groups.setdefault(view_key(event), []).append(event)
-        days = Counter(request for request, _ in groups if request)
-        self.cut.inc(sum(number > 1 for number in days.values()))
+        user, merged = element[0], merge(element[1], self.pause)
+        yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in merged.events)
+        clicks = [event for event in merged.events if event.clicked]
+        clicked_items, click_times = [event.item_id for event in clicks], [event.timestamp for event in clicks]
+        groups: dict[ViewKey, list[Event]] = {}
+        tied: dict[ViewKey, dict[str, list[str]]] = {}
+        number = 0  # Of the clicks before the event, by (timestamp, place).
+        for event, key in zip(merged.events, merged.keys, strict=True):
+            groups.setdefault(key, []).append(event)
+            if event.clicked:
+                if self.ties:
+                    tied.setdefault(key, {})[event.item_id] = self._last(clicked_items, number)
+                number += 1
+        self._count(merged, groups)
         for key, group in groups.items():
-            yield self._page_view(user, group, starts[key], clicks)
+            start = merged.starts[key]
+            yield PageView(
+                user,
+                view_id(user, key),
+                start,
+                [event.item_id for event in group],
+                [event.clicked for event in group],
+                self._last(clicked_items, bisect_left(click_times, start)),
+                {event.item_id: event.timestamp for event in group if event.clicked},
+                tied.get(key, {}),
+            )
 
-    def _page_view(self, user: str, group: list[Event], start: int, clicks: list[Event]) -> PageView:
-        """The page view of a group of events.
-
-        Args:
-            user: id of the user.
-            group: events of the page view.
-            start: timestamp of its first row.
-            clicks: all clicks of the user, in the order of (timestamp, place).
-        """
-        clicked = [event for event in group if event.clicked]
-        clicks_before = {event.item_id: bisect.bisect_left(clicks, _order(event), key=_order) for event in clicked}
-        return PageView(
-            user,
-            view_id(group[0]),
-            start,
-            [event.item_id for event in group],
-            [event.clicked for event in group],
-            self._last(clicks, bisect.bisect_left(clicks, start, key=_timestamp)),
-            {event.item_id: event.timestamp for event in clicked},
-            {item: self._last(clicks, end) for item, end in clicks_before.items()},
-        )
-
-    def _last(self, clicks: list[Event], end: int) -> list[str]:
+    def _last(self, clicked_items: list[str], end: int) -> list[str]:
         """The history of a moment before which the user has clicked `end` times."""
-        return [event.item_id for event in clicks[max(0, end - self.history_kept) : end]]
+        return clicked_items[max(0, end - self.history_kept) : end]
 
-
-def _order(event: Event) -> tuple[int, tuple[str, int]]:
-    return event.timestamp, event.place
-
-
-def _timestamp(event: Event) -> int:
-    return event.timestamp
-
-
-def _starts(rows: Iterable[Event]) -> dict[tuple[str, int], int]:
-    """The timestamp of the first row of each page view.
-
-    All rows count, also those that `merged` drops. A click that replaces its impression comes later, and what the user
-    has clicked in between would be history where the item was clicked, and not where it was not.
-    """
-    starts: dict[tuple[str, int], int] = {}
-    for event in rows:
-        key = view_key(event)
-        starts[key] = min(event.timestamp, starts.get(key, event.timestamp))
-    return starts
+    def _count(self, merged: Merged, views: Iterable[ViewKey]) -> None:
+        views = list(views)
+        days = Counter(request for request, _ in views if request)
+        self.users.inc()
+        self.views.inc(len(views))
+        self.duplicates.inc(merged.duplicates)
+        self.answered.inc(merged.clicks_of_impressions)
+        self.conflicts.inc(merged.conflicts)
+        self.cut.inc(sum(number > 1 for number in days.values()))
 
 
 def split_rows(clicked: list[str], others: list[str], size: int) -> tuple[list[tuple[list[str], list[str]]], int]:
@@ -173,12 +227,15 @@ def split_rows(clicked: list[str], others: list[str], size: int) -> tuple[list[t
     """
     rows = min(len(clicked), -(-(len(clicked) + len(others)) // size))
     dealt: list[tuple[list[str], list[str]]] = [(clicked[row::rows], []) for row in range(rows)]
-    left = list(others)
-    while left and any(len(positives) + len(negatives) < size for positives, negatives in dealt):
+    given = 0
+    for _ in range(size):  # A row takes one more item in each round, until it is full.
+        if given == len(others):
+            break
         for positives, negatives in dealt:
-            if left and len(positives) + len(negatives) < size:
-                negatives.append(left.pop(0))
-    return dealt, len(left)
+            if given < len(others) and len(positives) + len(negatives) < size:
+                negatives.append(others[given])
+                given += 1
+    return dealt, len(others) - given
 
 
 class PretrainingRows(beam.DoFn):

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import apache_beam as beam
 import tensorflow as tf
@@ -12,6 +12,10 @@ import tensorflow as tf
 from courier_tf import schema
 
 REJECTS_FILE = "rejects.jsonl"
+MOST_REJECTS = 100_000  # Of each kind that are listed. All are counted.
+MOST_SHOWN = 500  # Characters of a field or of a reason.
+
+_Collected = dict[str, tuple[int, list[schema.Reject]]]  # Kind -> (number, the first of them).
 
 
 def write_tfrecords(file: str, records: list[bytes]) -> None:
@@ -79,13 +83,57 @@ class _WriteShard(beam.DoFn):
         yield f"{folder.rsplit('/', 1)[-1]}_{prefix}", len(rows)
 
 
-def write_rejects(folder: str, rejects: list[schema.Reject]) -> dict[str, int]:
-    """Writes the reject file, ordered by file and row. Returns the number of rejects of each kind."""
+class Rejects(NamedTuple):
+    """What was rejected: the number of each kind, and the first of them, in the order of file and row."""
+
+    counts: dict[str, int]
+    listed: list[schema.Reject]
+
+
+class CollectRejects(beam.CombineFn):
+    """Combines rejects into `Rejects`. Memory holds `most` of each kind, and all are counted."""
+
+    def __init__(self, most: int = MOST_REJECTS) -> None:
+        self.most = most
+
+    def create_accumulator(self) -> _Collected:
+        return {}
+
+    def add_input(self, collected: _Collected, reject: schema.Reject) -> _Collected:
+        number, listed = collected.get(reject.kind, (0, []))
+        listed.append(reject)
+        collected[reject.kind] = number + 1, self._first(listed, 2 * self.most)
+        return collected
+
+    def merge_accumulators(self, parts: Iterable[_Collected]) -> _Collected:
+        whole: _Collected = {}
+        for part in parts:
+            for kind, (number, listed) in part.items():
+                before, first = whole.get(kind, (0, []))
+                whole[kind] = before + number, self._first([*first, *listed], 2 * self.most)
+        return whole
+
+    def extract_output(self, collected: _Collected) -> Rejects:
+        counts = dict.fromkeys(get_args(schema.RejectKind), 0)
+        counts |= {kind: number for kind, (number, _) in collected.items()}
+        listed = [reject for _, part in collected.values() for reject in self._first(part, self.most)]
+        return Rejects(counts, sorted(listed, key=_place))
+
+    def _first(self, listed: list[schema.Reject], most: int) -> list[schema.Reject]:
+        """Cuts a list down to `self.most` where it is longer than `most`."""
+        return listed if len(listed) <= most else sorted(listed, key=_place)[: self.most]
+
+
+def _place(reject: schema.Reject) -> tuple[str, int, str, str]:
+    return reject.file, reject.row, reject.field, reject.reason
+
+
+def write_rejects(folder: str, rejects: Rejects) -> dict[str, int]:
+    """Writes the reject file, also where there is none. Returns the number of rejects of each kind."""
     tf.io.gfile.makedirs(folder)
-    counts = dict.fromkeys(get_args(schema.RejectKind), 0)
     with tf.io.gfile.GFile(f"{folder}/{REJECTS_FILE}", "w") as stream:
-        for reject in sorted(rejects, key=lambda reject: (reject.file, reject.row, reject.field)):
-            text = json.dumps(dataclasses.asdict(reject), ensure_ascii=True)
-            stream.write(text + "\n")
-            counts[reject.kind] += 1
-    return counts
+        stream.write("")  # Without any write there is no file.
+        for reject in rejects.listed:
+            shown = dataclasses.replace(reject, field=reject.field[:MOST_SHOWN], reason=reject.reason[:MOST_SHOWN])
+            stream.write(json.dumps(dataclasses.asdict(shown), ensure_ascii=True) + "\n")
+    return rejects.counts

@@ -105,8 +105,10 @@ IMPRESSIONS_FOLDER = "impressions"  # impressions/train-..., valid-..., test-...
 REJECTS_FOLDER = "rejects"  # rejects/rejects-00000-of-00001.jsonl
 
 
-#: A photo that is named and not there is a kind of its own: it is listed, but fails no job.
-RejectKind = Literal["item", "event", "photo", "missing_photo"]
+#: What was lost. item, event and photo: it is broken; the others are whole, and each has a limit of its own.
+#: unknown_item: an event of an item that is not in the catalogue; anonymous: an event without a user; missing_photo: a
+#: photo that is named and not there.
+RejectKind = Literal["item", "event", "photo", "missing_photo", "unknown_item", "anonymous"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Facts:
             raise FactsError(f"the facts must be a JSON object, but are {values!r}")
         hints = get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+        missing = dataclasses.MISSING
+        required = {n for n, field in fields.items() if missing is field.default and missing is field.default_factory}
         for what, names in (("lack", required - set(values)), ("have the unknown", set(values) - set(fields))):
             if names:
                 raise FactsError(f"the facts {what} field {', '.join(sorted(names))}")
@@ -102,6 +103,14 @@ class IngestFacts(Facts):
     """How negatives were sampled; None for a log of impressions."""
     counts: Mapping[str, int]
     """Numbers of records read, written and rejected, by name."""
+    first_days: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Span -> its first day with events, YYYY-MM-DD (UTC)."""
+    last_days: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Span -> its last day with events, YYYY-MM-DD (UTC)."""
+    pool_days: int | None = None
+    """Days that the pool of popularity negatives reaches back, in the median over the events; None without one."""
+    notes: tuple[str, ...] = ()
+    """What was recognised in the raw folder and what was left out, one sentence each."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Raw:
         return file
 
     def ingest(self, target: Path, **settings) -> "Ingested":
-        chosen = dataclasses.replace(IngestSettings(image_size=16, shards=2, max_reject_fraction=0.5), **settings)
+        shop = IngestSettings(image_size=16, shards=2, max_reject_fraction=0.5, max_missing_photo_fraction=0.5)
+        chosen = dataclasses.replace(shop, **settings)
         ingest(str(self.folder), target, chosen, MadeBy("ingest", {}, {}))
         return Ingested(target)
 

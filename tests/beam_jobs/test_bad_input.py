@@ -120,7 +120,9 @@ def test_bad_events_are_rejected_with_their_place(raw, tmp_path):
         assert reject["field"] == field and reason in reject["reason"] and reject["file"] == str(file)
     assert reject_of(ingested, row=len(log) + 9)["reason"] == "is not UTF-8"
     assert reject_of(ingested, row=len(log) + 10)["reason"] == "has 2 fields, the header has 5"
-    assert ingested.facts.counts["rejected_events"] == len(bad) + 2
+    counts = ingested.facts.counts
+    assert (counts["events_of_unknown_items"], counts["anonymous_events"]) == (1, 1)
+    assert counts["rejected_events"] == len(bad) + 2 - 2
     assert sum(ingested.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == len(log)
 
 
@@ -145,7 +147,7 @@ def test_bad_json_lines_are_rejected_with_their_place(raw, tmp_path):
 def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
     log = impression_log()
     raw.write("items", raw.items())
-    raw.write("events", log + [{**log[0], "item_id": "nobody"}] * 9)
+    raw.write("events", log + [{**log[0], "clicked": "?"}] * 9)
     with pytest.raises(RawDataError, match=r"9 of 369 events were rejected, more than max_reject_fraction=0.01"):
         raw.ingest(tmp_path / "out", max_reject_fraction=0.01)
     assert not (tmp_path / "out").exists()
@@ -159,7 +161,8 @@ def test_duplicates_are_merged_and_counted(raw, tmp_path):
     raw.write("events", [*log, log[0], log[0], {**unclicked, "clicked": 1}])
     ingested = raw.ingest(tmp_path / "out")
     counts = ingested.facts.counts
-    assert counts["duplicate_events_merged"] == 2 and counts["conflicting_events_merged"] == 1
+    assert counts["duplicate_events_merged"] == 2 and counts["clicks_merged_into_their_impressions"] == 1
+    assert counts["conflicting_events_merged"] == 0
     rows = [row for split in ("train", "valid", "test") for row in ingested.rows("impressions", split)]
     assert len(rows) == len(log)
     merged = [r for r in rows if (r["page_view_id"], r["item_id"]) == (view_of(unclicked), unclicked["item_id"])]

@@ -1,10 +1,15 @@
 """What one page view is: all rows of one user, one request id and one day."""
 
+import gc
 import itertools
+import random
+import time
 from collections import defaultdict
 
+import pytest
+
 from beam_jobs.checks import Event
-from beam_jobs.page_views import BuildPageViews, PageView, merged, view_id
+from beam_jobs.page_views import BuildPageViews, PageView, merge, split_rows, view_id, view_keys
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, impression_log, view_of
@@ -38,8 +43,147 @@ def test_duplicates_are_merged_within_a_day_only():
 
     late, next_day = event(DAY - 1, 0, 1), event(DAY, 1, 2)
     again, clicked = event(DAY - 1, 0, 3), event(DAY + 5, 1, 4)
-    assert merged([late, next_day]) == ([late, next_day], 0, 0)
-    assert merged([late, next_day, again, clicked]) == ([late, next_day], 1, 1)
+    assert merge([late, next_day], 1)[0] == [late, next_day]
+    merged = merge([late, next_day, again, clicked], 1)
+    assert merged.events == [late, next_day]
+    assert (merged.duplicates, merged.clicks_of_impressions, merged.conflicts) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "rows, counts",
+    [
+        ([(0, 0), (0, 0), (0, 0)], (2, 0, 0)),  # The same row three times.
+        ([(0, 0), (9, 1)], (0, 1, 0)),  # Shown, then clicked.
+        ([(0, 1), (0, 0)], (0, 1, 0)),  # The same, with both rows in one second.
+        ([(0, 0), (9, 1), (20, 1)], (0, 2, 0)),  # Put into the cart and bought.
+        ([(0, 0), (0, 1), (0, 0)], (1, 1, 0)),
+        ([(0, 0), (9, 0)], (0, 0, 1)),  # Shown twice.
+        ([(0, 1), (9, 0)], (0, 0, 1)),  # Clicked before it was shown.
+        ([(0, 1), (9, 1)], (0, 0, 1)),
+    ],
+)
+def test_what_is_merged_is_told_apart(rows, counts):
+    """`rows`: (second, clicked) of an item in a page view. `counts`: duplicates, clicks of impressions, conflicts."""
+    events = [Event("u", "i", FIRST + second, "r", clicked, ("f", n)) for n, (second, clicked) in enumerate(rows)]
+    for order in itertools.permutations(events):
+        merged = merge(order, 1)
+        assert (merged.duplicates, merged.clicks_of_impressions, merged.conflicts) == counts
+        clicks = [event for event in events if event.clicked]
+        assert merged.events == [(clicks or events)[0]]
+
+
+def slow_page_views(events: list[Event], kept: int, pause: int) -> list[PageView]:
+    """The page views of a user by their definition, with a loop over everything for each of them."""
+    ordered = sorted(events, key=lambda event: (event.timestamp, event.place))
+
+    def start_without_request(event: Event) -> int:
+        start = event.timestamp
+        others = [e.timestamp for e in ordered if not e.request_id and e.timestamp <= start]
+        for earlier in sorted(others, reverse=True):
+            if start - earlier >= pause or earlier // DAY < start // DAY:
+                break
+            start = earlier
+        return start
+
+    views, name = defaultdict(list), {}
+    for event in ordered:
+        day, request = event.timestamp // DAY, event.request_id
+        view = ("r", request, day) if request else ("s", start_without_request(event))
+        views[view].append(event)
+        name[view] = view_of(event._asdict()) if request else f"u@{view[1]}"
+    shown = []
+    for view, rows in views.items():
+        chosen = []
+        for item in {event.item_id for event in rows}:
+            of_item = [event for event in rows if event.item_id == item]
+            chosen.append(next((event for event in of_item if event.clicked), of_item[0]))
+        shown.append((view, rows[0].timestamp, sorted(chosen, key=lambda event: (event.timestamp, event.place))))
+    clicks = sorted(
+        (event for _, _, rows in shown for event in rows if event.clicked), key=lambda e: (e.timestamp, e.place)
+    )
+    return [
+        PageView(
+            "u",
+            name[view],
+            start,
+            [event.item_id for event in rows],
+            [event.clicked for event in rows],
+            [click.item_id for click in clicks if click.timestamp < start][-kept:],
+            {event.item_id: event.timestamp for event in rows if event.clicked},
+            {
+                event.item_id: [c.item_id for c in clicks if (c.timestamp, c.place) < (event.timestamp, event.place)][
+                    -kept:
+                ]
+                for event in rows
+                if event.clicked
+            },
+        )
+        for view, start, rows in shown
+    ]
+
+
+@pytest.mark.parametrize("kind", ["requests", "pauses", "both", "positives"])
+def test_page_views_are_those_of_the_definition(kind):
+    rng = random.Random(kind)
+    for _ in range(60):
+        pause, kept = 1 if kind == "positives" else rng.randrange(1, 120), rng.randrange(1, 6)
+        requests = {"requests": "pqr", "pauses": [""], "both": ["p", "q", "", ""], "positives": [""]}[kind]
+        scale = rng.choice([1, 20, 3000])
+        events = [
+            Event(
+                "u",
+                f"item{rng.randrange(6)}",
+                FIRST + DAY - 300 + rng.randrange(60) * scale,
+                rng.choice(requests),
+                1 if kind == "positives" else rng.randrange(2),
+                (rng.choice("fg"), place),
+            )
+            for place in range(rng.randrange(1, 50))
+        ]
+        rng.shuffle(events)
+        built = [view for view in BuildPageViews(kept, pause).process(("u", events)) if isinstance(view, PageView)]
+        assert sorted(built, key=repr) == sorted(slow_page_views(events, kept, pause), key=repr)
+
+
+def test_a_pause_or_midnight_ends_a_page_view_without_a_request_id():
+    seconds = [0, 59, 119, DAY - 20, DAY + 20]
+    events = [Event("u", f"i{second}", FIRST + second, "", 0, ("f", 1)) for second in seconds]
+    assert [start - FIRST for _, start in view_keys(events, 60)] == [0, 0, 119, DAY - 20, DAY + 20]
+
+
+def cost(function) -> float:
+    """Seconds of this process for a call, without its garbage collection; the lesser of two."""
+    times = []
+    gc.collect()
+    gc.disable()
+    for _ in range(2):
+        before = time.process_time()
+        function()
+        times.append(time.process_time() - before)
+    gc.enable()
+    return min(times)
+
+
+def test_the_cost_grows_with_the_events_alone():
+    """Eight times the rows of one user, of one page view, or of one item in it: about eight times the work, not 64."""
+
+    def views(rows: int, page_size: int, items: int) -> None:
+        events = [
+            Event("u", f"i{n % items}", FIRST + n // page_size, f"r{n // page_size}", n % 2, ("f", n))
+            for n in range(rows)
+        ]
+        assert sum(isinstance(view, PageView) for view in BuildPageViews(20).process(("u", events))) > 0
+
+    def row(items: int) -> None:
+        split_rows([str(n) for n in range(items // 4)], [str(n) for n in range(items)], 5)
+
+    for few, many in (
+        (lambda: views(2_000, 1, 7), lambda: views(16_000, 1, 7)),
+        (lambda: views(2_000, 10**6, 10**6), lambda: views(16_000, 10**6, 10**6)),
+        (lambda: views(2_000, 10**6, 1), lambda: views(16_000, 10**6, 1)),
+        (lambda: row(22_000), lambda: row(80_000)),
+    ):
+        assert cost(many) < 24 * cost(few)
 
 
 def test_what_was_known_when_a_page_view_was_shown_does_not_depend_on_its_click():
@@ -56,14 +200,18 @@ def test_what_was_known_when_a_page_view_was_shown_does_not_depend_on_its_click(
         assert shown.click_times == ({"i": FIRST + 150} if last else {})
 
 
+def name_of(event: Event) -> str:
+    return view_id(event.user_id, view_keys([event], 1)[0])
+
+
 def test_names_of_page_views_differ_whatever_the_ids_hold():
     parts = ["a", "a@a", 'a", "a', "a\\", '"', "1", "\u00e9", "a@1"]
     events = [
         Event(user, "i", FIRST + day * DAY, request, 0, ("f", 1))
         for user, request, day in itertools.product(parts, parts, range(2))
     ]
-    assert len({view_id(event) for event in events}) == len(events)
+    assert len({name_of(event) for event in events}) == len(events)
     plain = {"user_id": "u", "request_id": "r", "timestamp": FIRST + 7}
-    assert view_id(Event("u", "i", FIRST + 7, "r", 0, ("f", 1))) == view_of(plain)
+    assert name_of(Event("u", "i", FIRST + 7, "r", 0, ("f", 1))) == view_of(plain)
     bought = [Event(user, "i", second, "", 1, ("f", 1)) for user in ("a", "a@1", "a@1@1") for second in (1, 11)]
-    assert len({view_id(event) for event in bought}) == len(bought)
+    assert len({name_of(event) for event in bought}) == len(bought)

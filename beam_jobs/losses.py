@@ -1,0 +1,160 @@
+"""What ingest lost, kind by kind, each with a limit of its own."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from beam_jobs.catalogue import UnknownIds
+from beam_jobs.formats import RawDataError
+from courier_tf import schema
+from courier_tf.escaping import printable
+from courier_tf.settings.raw import RawSettings
+
+#: Kind of reject -> the name of its count in the facts.
+COUNT_OF_KIND: dict[schema.RejectKind, str] = {
+    "item": "rejected_items",
+    "event": "rejected_events",
+    "photo": "rejected_photos",
+    "missing_photo": "photos_missing",
+    "unknown_item": "events_of_unknown_items",
+    "anonymous": "anonymous_events",
+}
+
+_EXAMPLES = 3  # Rejects shown in a message.
+
+
+class Loss(NamedTuple):
+    """One kind of loss.
+
+    Attributes:
+        name: of its count in the facts.
+        words: what was lost, as a sentence goes on after its number.
+        limit: name of the setting that limits its share.
+        whole: names of the counts that are all, of which it is a share. Those that begin with a minus are taken off.
+        kind: kind of its rejects; None where it has none.
+    """
+
+    name: str
+    words: str
+    limit: str
+    whole: tuple[str, ...]
+    kind: schema.RejectKind | None = None
+
+    def share(self, counts: Mapping[str, int]) -> float:
+        """The lost fraction, from 0 to 1."""
+        return counts.get(self.name, 0) / max(self.number(counts), 1)
+
+    def number(self, counts: Mapping[str, int]) -> int:
+        """How many there were before the loss."""
+        signs = {name.lstrip("-"): -1 if name.startswith("-") else 1 for name in self.whole}
+        return sum(sign * counts.get(name, 0) for name, sign in signs.items())
+
+
+#: In the order of the message: what is broken first, as it may be the cause of the others.
+LOSSES = (
+    Loss("rejected_items", "items were rejected", "max_reject_fraction", ("item_rows_read",), "item"),
+    Loss("rejected_events", "events were rejected", "max_reject_fraction", ("event_rows_read",), "event"),
+    Loss("anonymous_events", "events name no user", "max_anonymous_fraction", ("event_rows_read",), "anonymous"),
+    Loss(
+        "events_of_unknown_items",
+        "events name items that are not in the catalogue",
+        "max_unknown_item_fraction",
+        ("event_rows_read",),
+        "unknown_item",
+    ),
+    Loss(
+        "conflicting_events_merged",
+        "events were merged with another event of the same item in the same page view, though time or label differ",
+        "max_merged_fraction",
+        ("event_rows_read",),
+    ),
+    Loss("rejected_photos", "photos were rejected", "max_reject_fraction", ("items_items",), "photo"),
+    Loss(
+        "photos_missing",
+        "photos that items name are not there",
+        "max_missing_photo_fraction",
+        ("items_items", "-items_without_image_named"),
+        "missing_photo",
+    ),
+)
+
+
+def require_few(
+    counts: Mapping[str, int], settings: RawSettings, rejects: Sequence[str], listed_in: str, unknown: UnknownIds
+) -> None:
+    """Raises where a kind of loss is above its limit.
+
+    Args:
+        counts: as in the facts.
+        settings: the limits.
+        rejects: lines of the reject file.
+        listed_in: where that file will be.
+        unknown: what the ids of unknown items may mean.
+
+    Raises:
+        RawDataError: names the kind, the numbers, the setting, and the first examples.
+    """
+    for loss in LOSSES:
+        most = getattr(settings, loss.limit)
+        if loss.share(counts) <= most:
+            continue
+        lost, number = counts[loss.name], loss.number(counts)
+        message = f"{lost} of {number} {loss.words}, more than {loss.limit}={most}."
+        if loss.kind == "unknown_item":
+            message += _what_would_match(unknown)
+        if loss.kind is None:
+            raise RawDataError(f"{message} {_ON_MERGED}")
+        first = [line for line in rejects if json.loads(line)["kind"] == loss.kind][:_EXAMPLES]
+        raise RawDataError("\n".join([f"{message} All reasons are in {listed_in}; the first:", *first]))
+
+
+_ON_MERGED = (
+    "A page view shows an item once. Is request_id the id of one page view, and not that of a session or a constant? "
+    "Without it (--columns request_id=none), page views end where a user pauses (--page-view-gap)."
+)
+
+
+def _what_would_match(unknown: UnknownIds) -> str:
+    if not unknown.similar:
+        return ""
+    pairs = ", ".join(f"{printable(event)!r} for {printable(item)!r}" for event, item in unknown.examples)
+    return (
+        f" Of the {unknown.compared} events with the most frequent of these ids, {unknown.similar} would match in "
+        f"another spelling: the events have {pairs}. Write the ids of both tables in the same way, as texts."
+    )
+
+
+def require_both_labels(kind: schema.LogKind, events: int, clicks: int, settings: RawSettings) -> None:
+    """Raises where all events of an impression log are clicked, or none is.
+
+    Args:
+        kind: kind of the log.
+        events, clicks: numbers of usable events, and of clicked ones among them.
+        settings: the words that say what a click is.
+    """
+    if kind != "impressions" or not events or 0 < clicks < events:
+        return
+    if settings.positive_events:
+        words = ", ".join(settings.positive_events)
+        raise RawDataError(
+            f"{'none' if not clicks else 'each'} of the {events} events has an event_type among "
+            f"positive_events={words}, so nothing tells clicks from impressions. Name the types of clicks by "
+            "--positive-events" + ("" if not clicks else ", or say --other-events ignored for a positives-only log")
+        )
+    way_out = (
+        "name the column of the label by --columns clicked=COLUMN"
+        if not clicks
+        else "where the log has clicks alone, say --columns clicked=none request_id=none; else name the column of the "
+        "label by --columns clicked=COLUMN"
+    )
+    raise RawDataError(
+        f"{'none' if not clicks else 'each'} of the {events} events is clicked, so nothing tells clicks from "
+        f"impressions: {way_out}"
+    )
+
+
+def losses(counts: Mapping[str, int], settings: RawSettings) -> Iterator[tuple[Loss, int, float, float]]:
+    """(loss, number, share, limit) of each kind that occurred."""
+    for loss in LOSSES:
+        if counts.get(loss.name):
+            yield loss, counts[loss.name], loss.share(counts), getattr(settings, loss.limit)
