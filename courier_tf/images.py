@@ -1,10 +1,17 @@
-"""Photos to pixels. The record job, tf.data and the SavedModels share this code, so all three see the same pixels."""
+"""Photos to pixels. The record job, tf.data and the SavedModels share this code, so all three see the same pixels.
+
+A photo is what a person sees: turned as its EXIF orientation says, and on white where it is transparent.
+"""
 
 import tensorflow as tf
 
+from courier_tf import photo_files
+from serving.client import contract
 from serving.client.contract import RowStatus
 
-MAX_PIXELS = 50_000_000  # Larger photos are refused before they are decoded: a small file can hold gigabytes.
+MAX_PIXELS = contract.MAX_PIXELS  # Larger photos are refused before they are decoded: a small file can hold gigabytes.
+#: Whether this TensorFlow has an op for WebP, and with it the graphs that it exports.
+SERVES_WEBP = hasattr(tf.io, "decode_webp")
 
 
 class PhotoError(ValueError):
@@ -26,17 +33,90 @@ def resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
+def on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Puts a photo on a white background, and gives it three channels.
+
+    A value c of opacity a becomes c * a / 255 + 255 - a, rounded to the nearest integer.
+
+    Args:
+        pixels: [H, W, 4] uint8: RGB and opacity.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+    opacity = tf.cast(pixels[..., 3:], tf.uint16)  # c * a + 255 * (255 - a) + 127 is at most 65,152.
+    seen = tf.cast(pixels[..., :3], tf.uint16) * opacity + (255 - opacity) * 255 + 127
+    return tf.cast(seen // 255, tf.uint8)
+
+
 def decode(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes a scalar string with a JPEG or PNG photo to [size, size, 3] uint8, with stock ops alone."""
-    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return resize(tf.ensure_shape(pixels, [None, None, 3]), size)
+    return _decode(encoded, photo_files.facts(encoded), size, SERVES_WEBP)
+
+
+def _decode(encoded: tf.Tensor, facts: photo_files.Facts, size: int, webp: bool) -> tf.Tensor:
+    def opaque() -> tf.Tensor:
+        return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+
+    def transparent() -> tf.Tensor:
+        # Asked for four channels of a photo without opacities, the op leaves those of small depths wrong.
+        return on_white(tf.ensure_shape(tf.io.decode_png(encoded, channels=4), [None, None, 4]))
+
+    def opaque_or_webp() -> tf.Tensor:
+        return tf.cond(photo_files.is_webp(encoded), lambda: on_white(decode_webp(encoded)), opaque)
+
+    pixels = tf.cond(facts.transparent > 0, transparent, opaque_or_webp if webp else opaque)
+    return resize(photo_files.upright(pixels, facts.orientation), size)
+
+
+def decode_checked(
+    photo: tf.Tensor, size: int, webp: bool = SERVES_WEBP, most_pixels: int = MAX_PIXELS
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Decodes a photo of unknown quality. The operation fails where the photo is broken.
+
+    Args:
+        photo: scalar string, JPEG or PNG.
+        size: side S of the result.
+        webp: whether it may be WebP, too.
+        most_pixels: a larger photo is not decoded.
+
+    Returns:
+        (status, scalar int32 `RowStatus`; shape [2] int64, the height and width in the file, 0 where its format is
+        unknown; pixels [S, S, 3] uint8, black where the status is not OK).
+    """
+    jpeg, png = photo_files.is_jpeg(photo), photo_files.is_png(photo)
+    known, none = jpeg | png, tf.zeros([2], tf.int64)
+
+    def other_shape() -> tf.Tensor:
+        return tf.cond(photo_files.is_webp(photo), lambda: photo_files.webp_shape(photo), lambda: none)
+
+    if webp:
+        known |= photo_files.is_webp(photo)
+    shape = tf.cond(
+        jpeg,
+        lambda: photo_files.jpeg_shape(photo),
+        lambda: tf.cond(png, lambda: photo_files.png_shape(photo), other_shape if webp else lambda: none),
+    )
+    # Each side fits into 32 bits, but the product of two such may not fit into 64.
+    pixels = tf.reduce_prod(tf.cast(shape, tf.float64))
+    status = tf.where(pixels > most_pixels, int(RowStatus.TOO_LARGE), int(RowStatus.OK))
+    # A PNG may claim a side of 2 ** 31 or more, which none can have.
+    status = tf.where(tf.reduce_all((shape > 0) & (shape < 2**31)), status, int(RowStatus.BROKEN))
+    status = tf.where(known, status, int(RowStatus.UNKNOWN_FORMAT))
+    status = tf.where(tf.strings.length(photo) == 0, int(RowStatus.EMPTY), status)
+    upright = photo_files.Facts(*(tf.constant(value, tf.int64) for value in (1, 1, 0)))
+    facts = tf.cond(status == RowStatus.OK, lambda: photo_files.facts(photo), lambda: upright)
+    status = tf.where((status == RowStatus.OK) & (facts.frames > 1), int(RowStatus.ANIMATED), status)
+    black = tf.zeros([size, size, 3], tf.uint8)
+    decoded = tf.cond(status == RowStatus.OK, lambda: _decode(photo, facts, size, webp), lambda: black)
+    return status, shape, decoded
 
 
 def decode_rows(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes photos of unknown quality, for a server. A photo that cannot be decoded costs its own row, not the batch.
 
     Args:
-        encoded: [B] strings, JPEG or PNG.
+        encoded: [B] strings, JPEG or PNG, or WebP where `SERVES_WEBP`.
         size: side S of the result.
 
     Returns:
@@ -46,8 +126,7 @@ def decode_rows(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     black = tf.zeros([size, size, 3], tf.uint8)
 
     def row_of(row: tf.Tensor, photo: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        status = _status_by_header(photo)
-        pixels = tf.cond(status == RowStatus.OK, lambda: decode(photo, size), lambda: black)
+        status, _, pixels = decode_checked(photo, size)
         return row, status, pixels
 
     # An operation that fails ends its whole graph, except inside a data set that ignores errors. Photos are decoded one
@@ -62,34 +141,10 @@ def decode_rows(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.gather(pixels, place), tf.gather(status, place)
 
 
-def _status_by_header(photo: tf.Tensor) -> tf.Tensor:
-    """Scalar `RowStatus` of a photo, from its first bytes, so that a decompression bomb is not unpacked.
-
-    The operation fails where these bytes are cut off.
-    """
-    is_jpeg = tf.strings.substr(photo, 0, 3) == b"\xff\xd8\xff"
-    is_png = tf.strings.substr(photo, 0, 8) == b"\x89PNG\r\n\x1a\n"
-    shape = tf.cond(
-        is_jpeg,
-        lambda: tf.image.extract_jpeg_shape(photo)[:2],
-        lambda: tf.cond(is_png, lambda: _png_shape(photo), lambda: tf.zeros([2], tf.int32)),
-    )
-    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
-    status = tf.where(pixels > MAX_PIXELS, int(RowStatus.TOO_LARGE), int(RowStatus.OK))
-    status = tf.where(tf.reduce_all(shape > 0), status, int(RowStatus.BROKEN))
-    status = tf.where(is_jpeg | is_png, status, int(RowStatus.UNKNOWN_FORMAT))
-    return tf.where(tf.strings.length(photo) == 0, int(RowStatus.EMPTY), status)
-
-
-def _png_shape(photo: tf.Tensor) -> tf.Tensor:
-    """[2] int32 width and height, from bytes 16 to 23 (RFC 2083, 11.2.1)."""
-    return tf.ensure_shape(tf.io.decode_raw(tf.strings.substr(photo, 16, 8), tf.int32, little_endian=False), [2])
-
-
-def decode_webp(encoded: bytes) -> tf.Tensor:
-    """Decodes a WebP photo to [H, W, 3] uint8, without transparency. TensorFlow has its own decoder from 2.20 on."""
-    if hasattr(tf.io, "decode_webp"):
-        return tf.io.decode_webp(encoded, channels=3)[0]  # A photo has one frame.
+def decode_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a WebP photo to [H, W, 4] uint8, RGB and opacity. TensorFlow has its own decoder from 2.20 on."""
+    if SERVES_WEBP:
+        return tf.ensure_shape(tf.io.decode_webp(encoded, channels=4)[0], [None, None, 4])  # A photo has one frame.
     import tensorflow_io  # Imported here: its native ops load on TensorFlow 2.16 and 2.17 alone.
 
-    return tensorflow_io.image.decode_webp(encoded)[..., :3]
+    return tf.ensure_shape(tensorflow_io.image.decode_webp(encoded), [None, None, 4])

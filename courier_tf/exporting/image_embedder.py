@@ -49,7 +49,7 @@ class ServedEmbedder(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def of_photos(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds [B] JPEG or PNG files of any size.
+        """Embeds [B] JPEG or PNG files of any size, as `images` sees them: upright, and on white.
 
         Returns:
             {"status": [B] int32 `RowStatus`, "embedding": [B, D] float32 of length 1, "cluster_id": [B] and
@@ -118,8 +118,10 @@ class ImageEmbedder(ServedModel):
 
     def limits(self, stages: FinishedStages) -> list[str]:
         size = stages.pretrain.facts.image_size
+        formats = "JPEG, PNG or WebP" if images.SERVES_WEBP else "JPEG or PNG"
         return [
-            f"Photos are JPEG or PNG files with up to {images.MAX_PIXELS:,} pixels; others get a status for their row.",
+            f"Photos are {formats} files of one frame, with up to {images.MAX_PIXELS:,} pixels; others get a status "
+            "for their row. Their EXIF orientation is applied, and what is transparent is white.",
             f"`{contract.PIXELS}` must have {size} x {size} pixels. A server refuses others, and with them the "
             "requests that it has joined with theirs.",
         ]

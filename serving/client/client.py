@@ -17,6 +17,7 @@ import numpy as np
 
 from serving.client import contract
 from serving.client.contract import MOST_ROWS, RowStatus
+from serving.client.photos import as_png
 from serving.client.request_log import RequestLog
 from serving.client.transport import CallError, GrpcTransport, Transport
 
@@ -155,10 +156,13 @@ class CourierClient:
         return Scores(outputs["probability"], int(outputs["model_version"][-1]))
 
     def embed(self, photos: Sequence[bytes], request_id: str | None = None) -> Photos:
-        """Embeds JPEG or PNG files. A photo that cannot be used has a status that says why."""
+        """Embeds photos: JPEG or PNG files, and with Pillow those that `serving.client.photos` turns into PNG.
+
+        A photo that cannot be used has a status that says why.
+        """
         if not photos:
             raise ValueError("there are no photos to embed")
-        inputs = {"photos": _ids(photos)}
+        inputs = {"photos": _ids([as_png(photo) for photo in photos])}
         outputs = self._in_parts(contract.IMAGE_EMBEDDER, contract.DEFAULT_SIGNATURE, inputs, request_id)
         version = int(outputs.pop("model_version")[-1])
         return Photos(**outputs, model_version=version)
@@ -168,8 +172,8 @@ class CourierClient:
         return self._similar(contract.DEFAULT_SIGNATURE, {"item_id": _ids(items)}, request_id)
 
     def similar_to_photos(self, photos: Sequence[bytes], request_id: str | None = None) -> list[Similar]:
-        """Finds the items that are most similar to each JPEG or PNG file."""
-        return self._similar(contract.BY_PHOTO, {"photos": _ids(photos)}, request_id)
+        """Finds the items that are most similar to each photo; see `embed`."""
+        return self._similar(contract.BY_PHOTO, {"photos": _ids([as_png(photo) for photo in photos])}, request_id)
 
     def versions(self, model: str) -> dict[int, str]:
         """The versions of a model that the server knows, each with its state (AVAILABLE, LOADING, ...)."""

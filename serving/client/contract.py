@@ -17,6 +17,8 @@ BY_EMBEDDING, BY_PHOTO = "by_embedding", "by_photo"  # Further signatures of `si
 MAX_CANDIDATES = 10_000
 #: The most rows in one request to a model whose requests are joined, and in the batch that the server makes of them.
 MOST_ROWS = 64
+#: The most pixels of a photo.
+MAX_PIXELS = 50_000_000
 
 # Headers of a request. By gRPC the deadline travels by itself.
 REQUEST_ID, TIMEOUT_HEADER = "x-request-id", "x-request-timeout-seconds"
@@ -27,11 +29,12 @@ class RowStatus(enum.IntEnum):
 
     OK = 0
     EMPTY = 1  # No bytes.
-    UNKNOWN_FORMAT = 2  # Neither JPEG nor PNG.
+    UNKNOWN_FORMAT = 2  # Neither JPEG nor PNG, nor WebP where the exporting TensorFlow has an op for it (from 2.20 on).
     TOO_LARGE = 3  # More pixels than a photo may have.
     BROKEN = 4  # Cannot be decoded.
     UNKNOWN_ITEM = 5  # An item id that is not in the catalogue, or has no photo.
     NO_DIRECTION = 6  # An embedding that is zero or not finite.
+    ANIMATED = 7  # A photo of several frames.
 
 
 class Request(NamedTuple):

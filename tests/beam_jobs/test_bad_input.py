@@ -186,7 +186,7 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
         "truncated.jpg": photo(size=256)[:1500],
         "empty.jpg": b"",
         "text.jpg": b"this is no photo",
-        "gif.gif": photo("GIF"),
+        "heic.jpg": b"\0\0\0\x18ftypheic" + bytes(40),
         "animated.webp": animated.getvalue(),
     }
     items = raw.items(18)
@@ -202,7 +202,8 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
     raw.write("items", items)
     raw.write("events", impression_log(items=18))
     ingested = raw.ingest(tmp_path / "out", max_reject_fraction=0.9)
-    reasons = ["broken", "empty", "no JPEG", "no JPEG", "animated", "leaves", "leaves", "leaves"]
+    reasons = ["broken", "empty", "a text file: this format is not read", "a HEIC file", "animated"]
+    reasons += ["leaves"] * 3
     reasons += ["cannot be read"] * 4 + ["NUL byte", "cannot be read: [Errno 21]"]
     for row, reason in enumerate(reasons, start=1):
         assert reason in reject_of(ingested, kind="photo", row=row)["reason"]
@@ -222,23 +223,13 @@ def test_huge_photo(raw, tmp_path, monkeypatch):
     assert "40 x 40 pixels" in reject_of(ingested, kind="photo")["reason"]
 
 
-@pytest.mark.parametrize(
-    "kind, mode", [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("WEBP", "RGB")]
-)
-def test_photos_of_every_kind_agree_with_pillow(kind, mode):
-    encoded = photo(kind, mode, size=32, seed=3)
-    pixels = tf.io.decode_png(normalise(encoded, 32)).numpy().astype(int)
-    expected = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(int)
-    assert np.abs(pixels - expected).max() <= (0 if kind != "JPEG" else 3)
-
-
 def test_photo_beyond_pillows_own_limit_is_called_too_large():
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     encoded = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    with pytest.raises(images.PhotoError, match=r"more than 50000000 pixels.*400000000"):
+    with pytest.raises(images.PhotoError, match="20000 x 20000 pixels, more than 50000000"):
         normalise(encoded, 16)
 
 

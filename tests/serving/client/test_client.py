@@ -1,8 +1,11 @@
 """The client over both transports against every server."""
 
+import io
+
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from serving.client import contract
 from serving.client.client import CourierClient
@@ -68,6 +71,11 @@ def test_photos_and_similar_items(client):
     answer = client.embed([photo, b"\xff junk"])
     assert answer.status.tolist() == [RowStatus.OK, RowStatus.UNKNOWN_FORMAT] and answer.model_version == 1
     assert answer.embedding.shape == (2, DIM) and answer.codes.shape == (2, 2) and answer.cluster_id[1] == -1
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(photo)).save(webp, "WEBP", lossless=True)
+    as_webp = client.embed([webp.getvalue()])
+    np.testing.assert_allclose(as_webp.embedding, answer.embedding[:1], atol=1e-6)
+    assert client.similar_to_photos([webp.getvalue()])[0].status == RowStatus.OK
     known, unknown = client.similar_to_items(["i003", "nothing"])
     assert known.status == RowStatus.OK and len(known.items) == 50 and known.similarity.shape == (50,)
     assert (np.diff(known.similarity) <= 1e-6).all()
