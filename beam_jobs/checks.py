@@ -1,19 +1,21 @@
 """Checks that turn a raw row into an item or an event. Other rows are rejected with file, row, field and reason."""
 
-import re
-import reprlib
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
-from beam_jobs.sources import REJECTS, RawRow
+from beam_jobs.columns import plain
+from beam_jobs.log_kinds import positive_words
+from beam_jobs.raw_rows import RawRow
+from beam_jobs.sources import NAMESPACE, REJECTS, RawFolder
+from beam_jobs.times import CLOCK_SKEW, DAY, LATEST_SECONDS, TimeError, TimeForm, TimeParser, any_time
+from beam_jobs.values import NoValue, identifier, is_null, label, null_words, stripped
 from courier_tf import schema
 
-LATEST_SECONDS = 100_000_000_000  # The year 5138: larger numbers are milliseconds or finer.
-DAY = 86_400  # Seconds; days are those of UTC.
-CLOCK_SKEW = DAY  # Seconds by which a log may be ahead of this machine.
+__all__ = ["CLOCK_SKEW", "DAY", "LATEST_SECONDS", "CheckEvents", "CheckItems", "Event", "Item"]
 
 
 class Event(NamedTuple):
@@ -22,7 +24,7 @@ class Event(NamedTuple):
     user_id: str
     item_id: str
     timestamp: int
-    request_id: str  # "" in a positives-only log.
+    request_id: str  # "" in a positives-only log, and in an impression log without request ids.
     clicked: int  # 1 in all rows of a positives-only log.
     place: tuple[str, int]
 
@@ -36,6 +38,7 @@ class Item(NamedTuple):
     available_from: int | None
     columns: dict[str, str]  # The category and all further columns.
     place: tuple[str, int]
+    photo: bytes | None = None  # Where the file holds photos; `image` is its name then, or empty.
 
 
 class _FieldError(Exception):
@@ -46,105 +49,157 @@ class _FieldError(Exception):
         self.field, self.reason, self.kind = field, reason, kind
 
 
-def _require(fields: dict[str, str], names: tuple[str, ...]) -> None:
-    """Rejects a row that lacks a field. Only JSON lines can: other formats have the same columns in every row."""
-    for name in names:
-        if name not in fields:
-            raise _FieldError(name, "is missing")
+class _Fields:
+    """Reads the fields of rows, and counts ids whose blanks were cut."""
 
+    def __init__(self, nulls: frozenset[str]) -> None:
+        self.nulls = nulls
+        self.cut = Metrics.counter(NAMESPACE, "ids_with_blanks_cut")
 
-def _identifier(fields: dict[str, str], name: str) -> str:
-    if not fields[name].strip():
-        raise _FieldError(name, "is empty", "anonymous" if name == "user_id" else None)
-    return fields[name]
+    def identifier(self, fields: dict[str, str], name: str) -> str:
+        try:
+            text = fields[name]
+            checked = identifier(text, self.nulls)
+        except KeyError:  # Only JSON rows can lack a field: other formats have the same columns in every row.
+            raise _FieldError(name, "is missing", "anonymous" if name == "user_id" else None) from None
+        except NoValue as error:
+            nobody = name == "user_id" and is_null(stripped(text), self.nulls)
+            raise _FieldError(name, str(error), "anonymous" if nobody else None) from None
+        if len(checked) != len(text):
+            self.cut.inc()
+        return checked
 
-
-def seconds(text: str, name: str, now: float) -> int:
-    """A timestamp in seconds, UTC.
-
-    Args:
-        text: what stands in the field.
-        name: name of the field.
-        now: the present in seconds; infinite where a date in the future is allowed.
-
-    Raises:
-        _FieldError: it is none.
-    """
-    if not re.fullmatch(r"-?\d+(\.\d+)?", text.strip()):
-        raise _FieldError(name, f"{reprlib.repr(text)} is not a number of seconds")
-    value = float(text)  # Hundreds of digits give infinity, which only a float can hold.
-    if value < 1:
-        raise _FieldError(name, f"{reprlib.repr(text)} is not after 1970")
-    if value >= LATEST_SECONDS:
-        raise _FieldError(name, f"{reprlib.repr(text)} looks like milliseconds; seconds are needed")
-    if value > now + CLOCK_SKEW:
-        raise _FieldError(name, f"{reprlib.repr(text)} lies in the future")
-    return int(value)
+    def text(self, fields: dict[str, str], name: str) -> str:
+        """A text that may be empty."""
+        text = fields.get(name, "")
+        if len(text) < 32 and is_null(stripped(text), self.nulls):
+            return ""
+        if 4 * len(text) > schema.MAX_TEXT_BYTES and len(text.encode()) > schema.MAX_TEXT_BYTES:
+            raise _FieldError(name, f"is longer than {schema.MAX_TEXT_BYTES:,} bytes")
+        return text
 
 
 class CheckEvents(beam.DoFn):
-    """Turns a RawRow into an Event.
+    """Turns a RawRow into an Event. A row that is no positive, where only these count, is left out and counted.
 
     Args:
-        log_kind: rows of an impression log have `request_id` and `clicked`; those of a positives-only log do not.
+        folder: the raw folder, which tells how its log is read.
     """
 
-    def __init__(self, log_kind: schema.LogKind) -> None:
-        self.log_kind = log_kind
+    def __init__(self, folder: RawFolder) -> None:
+        self.log, self.forms = folder.log, folder.times
+        self.nulls, self.positives = null_words(folder.settings.null_words), positive_words(folder.settings)
+        # That a row has what its file has not is an error, unless the settings say that the log has no such column.
+        self.unexpected = () if self.log.label or folder.settings.columns else schema.IMPRESSION_LOG_COLUMNS
+        self.ignored = Metrics.counter(NAMESPACE, "events_of_other_types_ignored")
 
     def setup(self) -> None:
-        self.now = time.time()
+        self.fields = _Fields(self.nulls)
+        self.latest = time.time() + CLOCK_SKEW
+        self.file = ""
+        self.types: dict[str, int] = {}
 
     def process(self, row: RawRow) -> Iterator[Any]:
         try:
-            yield self._checked(row)
+            event = self._checked(row)
         except _FieldError as error:
             reject = schema.Reject(row.file, row.row, error.field, error.reason, error.kind or "event")
             yield beam.pvalue.TaggedOutput(REJECTS, reject)
+        else:
+            if event is None:
+                self.ignored.inc()
+            else:
+                yield event
 
-    def _checked(self, row: RawRow) -> Event:
+    def _checked(self, row: RawRow) -> Event | None:
         fields = row.fields
-        _require(fields, schema.EVENT_REQUIRED_COLUMNS)
-        user, item = _identifier(fields, "user_id"), _identifier(fields, "item_id")
-        timestamp = seconds(fields["timestamp"], "timestamp", self.now)
-        request, clicked = "", "1"
-        if self.log_kind == "impressions":
-            _require(fields, schema.IMPRESSION_LOG_COLUMNS)
-            request, clicked = _identifier(fields, "request_id"), fields["clicked"].strip()
-            if clicked not in ("0", "1"):
-                raise _FieldError("clicked", f"{clicked!r} is neither 0 nor 1")
-        elif unexpected := [name for name in schema.IMPRESSION_LOG_COLUMNS if name in fields]:  # In a JSON line.
-            raise _FieldError(unexpected[0], "is not in the first line of the file, so this is a file of clicks alone")
-        return Event(user, item, timestamp, request, int(clicked), (row.file, row.row))
+        if row.file is not self.file:
+            self.file = row.file
+            self.seconds = TimeParser(self.forms.get(row.file, TimeForm("seconds")), self.latest)
+        clicked = 1
+        if self.log.label:
+            clicked = self._label(fields)
+            if not clicked and self.log.kind == "positives":
+                return None
+        for name in self.unexpected:
+            if name in fields:  # In a JSON row.
+                raise _FieldError(name, "is not in the first rows of the file, so this is a file of positives alone")
+        read = self.fields.identifier
+        user, item = read(fields, "user_id"), read(fields, "item_id")
+        try:
+            timestamp = self.seconds(fields["timestamp"])
+        except KeyError:
+            raise _FieldError("timestamp", "is missing") from None
+        except TimeError as error:
+            raise _FieldError("timestamp", str(error)) from None
+        request = read(fields, "request_id") if self.log.by_request else ""
+        return Event(user, item, timestamp, request, clicked, (row.file, row.row))
+
+    def _label(self, fields: dict[str, str]) -> int:
+        name = self.log.label
+        try:
+            text = fields[name]
+            if name == "clicked":
+                return label(text)
+        except KeyError:
+            raise _FieldError(name, "is missing") from None
+        except NoValue as error:
+            raise _FieldError(name, str(error)) from None
+        known = self.types.get(text)
+        if known is None:
+            if is_null(stripped(text), self.nulls):
+                raise _FieldError(name, "is empty")
+            known = int(plain(text) in self.positives)
+            if len(self.types) < 10_000:
+                self.types[text] = known
+        return known
 
 
 class CheckItems(beam.DoFn):
-    """Turns a RawRow into an Item.
+    """Turns a RawRow into an Item. A date that cannot be read is left out and counted; the item stays.
 
     Args:
-        columns: the category and the further columns. A column that a row lacks is empty.
+        folder: the raw folder. A column that a row lacks is empty.
     """
 
-    def __init__(self, columns: list[str]) -> None:
-        self.columns = columns
+    def __init__(self, folder: RawFolder) -> None:
+        self.columns, self.nulls = folder.columns, null_words(folder.settings.null_words)
+        given = folder.settings.timestamp_format
+        self.form = None if given == "auto" else TimeForm(given, folder.settings.timezone)
+        self.typed = frozenset(file.path for file in folder.item_files if "available_from" in file.typed_times)
+        self.zone = folder.settings.timezone
+        self.no_date = Metrics.counter(NAMESPACE, "items_available_from_not_read")
 
     def setup(self) -> None:
-        self.now = time.time()
+        self.fields = _Fields(self.nulls)
+        self.parsers = [TimeParser(self.form)] if self.form else []
 
     def process(self, row: RawRow) -> Iterator[Any]:
-        fields = row.fields
+        fields, text = row.fields, self.fields.text
         try:
-            _require(fields, schema.ITEM_REQUIRED_COLUMNS)
-            declared = fields.get("available_from", "").strip()
-            # A planned item may have a date in the future.
-            available = seconds(declared, "available_from", float("inf")) if declared else None
             yield Item(
-                _identifier(fields, "item_id"),
-                fields["image"].strip(),
-                fields["title"],
-                available,
-                {column: fields.get(column, "") for column in self.columns},
+                self.fields.identifier(fields, "item_id"),
+                stripped(text(fields, "image")),
+                text(fields, "title"),
+                self._available(row),
+                {column: text(fields, column) for column in self.columns},
                 (row.file, row.row),
+                row.photo,
             )
         except _FieldError as error:
             yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(row.file, row.row, error.field, error.reason, "item"))
+
+    def _available(self, row: RawRow) -> int | None:
+        declared = stripped(row.fields.get("available_from", ""))
+        if is_null(declared, self.nulls):
+            return None
+        parsers = [TimeParser(TimeForm("seconds"))] if row.file in self.typed else self.parsers
+        for parser in parsers:
+            try:
+                return parser(declared)
+            except TimeError:
+                continue
+        seconds = any_time(declared, self.zone)
+        if seconds is None:
+            self.no_date.inc()
+        return seconds

@@ -71,7 +71,8 @@ def ingest(
         RawDataError: the input cannot be used, or there are more rejects than allowed. In that case the reject file is
             kept beside the target.
     """
-    folder = RawFolder.inspect(raw)
+    folder = RawFolder.inspect(raw, settings)
+    folder.tell()
     for name in ("item_columns", "repeat_columns"):
         _require_known(name, getattr(settings, name), folder.columns)
     kept_rejects = target.with_name(f"{target.name}_rejects")

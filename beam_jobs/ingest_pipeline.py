@@ -21,6 +21,7 @@ from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos
 from beam_jobs.items import BuildItems, DayStatistics
 from beam_jobs.page_views import EVENTS, BuildPageViews, PageView, PretrainingRows
+from beam_jobs.raw_rows import RawFile
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import CollectRejects, WriteShuffled, write_rejects
@@ -117,7 +118,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
 
 
-def _rows(pipeline: beam.Pipeline, files: list[str], kind: Literal["item", "event"]) -> beam.pvalue.DoOutputsTuple:
+def _rows(pipeline: beam.Pipeline, files: list[RawFile], kind: Literal["item", "event"]) -> beam.pvalue.DoOutputsTuple:
     return (
         pipeline
         | f"{kind} files" >> beam.Create(files, reshuffle=True)
@@ -127,9 +128,7 @@ def _rows(pipeline: beam.Pipeline, files: list[str], kind: Literal["item", "even
 
 def _items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings) -> _Part:
     rows = _rows(pipeline, folder.item_files, "item")
-    checked = rows.main | "Check items" >> beam.ParDo(checks.CheckItems(folder.columns)).with_outputs(
-        REJECTS, main="main"
-    )
+    checked = rows.main | "Check items" >> beam.ParDo(checks.CheckItems(folder)).with_outputs(REJECTS, main="main")
     unique = (
         checked.main
         | "Key items" >> beam.Map(lambda item: (item.item_id, item))
@@ -145,9 +144,7 @@ def _items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings)
 
 def _events(pipeline: beam.Pipeline, folder: RawFolder, ids: beam.PCollection) -> _Part:
     rows = _rows(pipeline, folder.event_files, "event")
-    checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder.log_kind)).with_outputs(
-        REJECTS, main="main"
-    )
+    checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder)).with_outputs(REJECTS, main="main")
     known = checked.main | "Known items" >> beam.FlatMap(catalogue.known_items_only, items=AsDict(ids)).with_outputs(
         REJECTS, catalogue.UNKNOWN_IDS, main="main"
     )

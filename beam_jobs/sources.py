@@ -1,128 +1,302 @@
 """The raw folder: its files and columns, and its rows, each with its place. Lines that are not rows are rejected.
 
-One file is read by one worker, because a row is named by its number in the file. A large log should come as several
+How the files are written is recognised once, on their first rows, before the job starts; the workers read by it. One
+file is read by one worker, because a row is named by its number in the file. A large log should come as several
 files (`events-*.csv` or a folder `events/`), which are read in parallel.
 """
 
 import dataclasses
-import glob
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.formats import RawDataError, columns_of, is_unicode, rows_of
+from beam_jobs import columns, dialects, formats, raw_files, times, values
+from beam_jobs.formats import RawDataError, rows_of
+from beam_jobs.log_kinds import Log, log_of
+from beam_jobs.raw_rows import TIMES, NoRow, RawFile, RawRow
 from courier_tf import schema
+from courier_tf.escaping import printable
+from courier_tf.settings.raw import RawSettings
+
+LOG = logging.getLogger(__name__)
 
 NAMESPACE = "courier"  # The namespace of all counters.
 REJECTS = "rejects"  # These three are tags of further outputs.
 ROWS_READ = "rows_read"
 BROKEN_FILES = "broken_files"
-
-
-class RawRow(NamedTuple):
-    """One row of a raw file: its place, and its fields as text."""
-
-    file: str
-    row: int  # From 1; the header of a CSV file is not counted.
-    fields: dict[str, str]
-
-
-def find_files(raw: str, table: str) -> list[str]:
-    """The files of a raw table: `table.EXT`, `table-*.EXT` and `table/*.EXT`, all with one extension.
-
-    Raises:
-        RawDataError: there are none, or files of several extensions.
-    """
-    files: dict[str, list[str]] = {}
-    folder = glob.escape(raw)
-    for extension in schema.RAW_EXTENSIONS:
-        patterns = [FileSystems.join(folder, f"{table}{middle}.{extension}") for middle in ("", "-*")]
-        patterns.append(FileSystems.join(folder, table, f"*.{extension}"))
-        paths = [file.path for match in FileSystems.match(patterns) for file in match.metadata_list]
-        if paths:
-            files[extension] = sorted(set(paths))
-    if not files:
-        kinds = ", ".join(f"{table}.{extension}" for extension in schema.RAW_EXTENSIONS)
-        raise RawDataError(f"{raw} holds none of {kinds}")
-    if len(files) > 1:
-        raise RawDataError(f"{raw} holds '{table}' in several formats ({', '.join(files)}): keep one")
-    return next(iter(files.values()))
-
-
-def require_columns(files: list[str], required: tuple[str, ...], every_line: bool = False) -> dict[str, list[str]]:
-    """The columns of each file. `every_line` is that of `columns_of`.
-
-    Raises:
-        RawDataError: a file lacks one of the required columns.
-    """
-    columns_of_file = {file: columns_of(file, every_line) for file in files}
-    for file, columns in columns_of_file.items():
-        missing = [column for column in required if column not in columns]
-        if missing:
-            raise RawDataError(f"{file} has no column '{missing[0]}'; its columns are {', '.join(columns)}")
-    return columns_of_file
-
-
-def _log_kind(columns: dict[str, list[str]]) -> schema.LogKind:
-    """The kind of the log, which all event files share.
-
-    Args:
-        columns: columns of each event file.
-
-    Raises:
-        RawDataError: a file has only one of the two columns of an impression log, or some files have both and others
-            have none.
-    """
-    present = {
-        file: [name for name in schema.IMPRESSION_LOG_COLUMNS if name in of_file] for file, of_file in columns.items()
-    }
-    for file, names in present.items():
-        if len(names) == 1:
-            raise RawDataError(
-                f"{file} has '{names[0]}' alone: an impression log needs both of "
-                f"{', '.join(schema.IMPRESSION_LOG_COLUMNS)}, a positives-only log has neither"
-            )
-    without = [file for file, names in present.items() if not names]
-    if without and len(without) < len(present):
-        other = next(file for file, names in present.items() if names)
-        raise RawDataError(
-            f"{without[0]} has neither of {', '.join(schema.IMPRESSION_LOG_COLUMNS)}, but {other} has both: its "
-            "impressions that were not clicked would count as clicks"
-        )
-    return "positives" if without else "impressions"
+HEAD_ROWS = 1_000  # Rows of a file that its columns, times and ids are recognised by.
+MOST_SAMPLED = 200  # Files of a table whose first rows are read.
 
 
 @dataclasses.dataclass(frozen=True)
 class RawFolder:
-    """The files and columns of a raw folder, known before any row is read."""
+    """The files and columns of a raw folder, and how they are read, known before the job starts.
+
+    Attributes:
+        path: the folder.
+        item_files, event_files: the files of the two tables.
+        log: what the rows of the log tell.
+        columns: the category, then the further columns of all item files.
+        times: file -> form of its timestamps, of event files.
+        item_times: form of available_from, if the settings give one.
+        settings: how raw files are read.
+        told: what was recognised, each in a line.
+        warnings: what may be wrong, each in a line.
+    """
 
     path: str
-    item_files: list[str]
-    event_files: list[str]
-    log_kind: schema.LogKind
-    columns: list[str]  # The category, then the further columns of all item files.
+    item_files: list[RawFile]
+    event_files: list[RawFile]
+    log: Log
+    columns: list[str]
+    times: dict[str, times.TimeForm]
+    settings: RawSettings
+    told: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def log_kind(self) -> schema.LogKind:
+        """The kind of the log."""
+        return self.log.kind
 
     @classmethod
-    def inspect(cls, raw: str) -> "RawFolder":
-        """Finds the files and checks their columns.
+    def inspect(cls, raw: str, settings: RawSettings | None = None) -> "RawFolder":
+        """Finds the files, and recognises how they are written and what the log tells.
 
         Raises:
-            RawDataError: files or columns are missing, or do not go together.
+            RawDataError: files or columns are missing, do not go together, or are ambiguous.
         """
-        item_files, event_files = find_files(raw, schema.RAW_ITEMS), find_files(raw, schema.RAW_EVENTS)
-        columns = require_columns(item_files, schema.ITEM_REQUIRED_COLUMNS, every_line=True)
-        kind = _log_kind(require_columns(event_files, schema.EVENT_REQUIRED_COLUMNS))
-        known = {*schema.ITEM_REQUIRED_COLUMNS, *schema.ITEM_OPTIONAL_COLUMNS}
-        further = dict.fromkeys(column for names in columns.values() for column in names if column not in known)
-        return cls(raw, item_files, event_files, kind, [schema.CATEGORY, *further])
+        settings = settings or RawSettings()
+        items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
+        events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
+        log = log_of(
+            {file.path: events.matched[file.path].names for file in events.files if file.dialect.format != "empty"},
+            events.samples,
+            settings,
+        )
+        forms = _time_forms(events, settings)
+        ignored = dict.fromkeys(
+            name for matched in events.matched.values() for name, _ in matched.further if name
+        ) | dict.fromkeys(
+            name
+            for matched in events.matched.values()
+            for name in (*schema.IMPRESSION_LOG_COLUMNS, schema.EVENT_TYPE)
+            if name in matched.names and name != log.label and not (name == "request_id" and log.by_request)
+        )
+        told = [
+            *items.told,
+            *events.told,
+            f"events: {log}",
+            *(["events: these columns are ignored: " + ", ".join(map(printable, ignored))] if ignored else []),
+            *(f"events: timestamps are {form}" for form in dict.fromkeys(forms.values())),
+        ]
+        further = dict.fromkeys(
+            name for file in items.files for name, _ in file.columns if name not in schema.ITEM_COLUMNS
+        )
+        return cls(
+            raw,
+            items.files,
+            events.files,
+            log,
+            [schema.CATEGORY, *further],
+            forms,
+            settings,
+            tuple(told),
+            (*items.warnings, *events.warnings, *_warnings_of_ids(items, events)),
+        )
+
+    def tell(self) -> None:
+        """Logs what was recognised and what may be wrong."""
+        for line in self.told:
+            LOG.info("%s", line)
+        for line in self.warnings:
+            LOG.warning("%s", line)
+
+
+@dataclasses.dataclass
+class _Table:
+    """One table of the raw folder, as it was recognised.
+
+    Attributes:
+        samples: file -> column, by our name or its own -> first values.
+    """
+
+    name: str
+    files: list[RawFile]
+    matched: dict[str, columns.Matched]
+    samples: dict[str, dict[str, list[str]]]
+    told: list[str]
+    warnings: list[str]
+
+    @classmethod
+    def inspect(cls, raw: str, name: str, settings: RawSettings) -> "_Table":
+        listing = raw_files.find_files(raw, name, settings.follow_links)
+        table = cls(name, [], {}, {}, [], list(listing.left_out))
+        headers: dict[str, list[str]] = {}
+        for path in listing.files:
+            dialect = dialects.detect(path)
+            headers[path] = formats.columns_of(path, dialect, every_row=name == schema.RAW_ITEMS)
+            table.files.append(RawFile(path, dialect, tuple(headers[path]), zone=settings.timezone))
+        if all(file.dialect.format == "empty" for file in table.files):
+            raise RawDataError(f"{table.files[0].path} is empty")
+        _unify(headers)
+        for file in table.files:
+            if file.dialect.format != "empty":
+                table._match(file, headers[file.path], listing.partitions[file.path], settings)
+        step = max(1, len(table.files) // MOST_SAMPLED)
+        for file in table.files[::step]:
+            table.samples[file.path] = _sample(file)
+        table.files = [table._only_ours(file) for file in table.files]
+        table._tell(listing)
+        return table
+
+    def _match(
+        self, file: RawFile, header: list[str], partitions: Sequence[tuple[str, str]], settings: RawSettings
+    ) -> None:
+        matched = columns.match(file.path, self.name, header, settings)
+        ours = columns.OURS[self.name]
+        constants = tuple((n, v) for n, v in partitions if n in ours and n not in matched.names)
+        columns.require(file.path, self.name, matched, header, [n for n, _ in constants])
+        self.told += [line for line in (f"{self.name}: {text}" for text in matched.told) if line not in self.told]
+        self.matched[file.path] = matched
+        types = formats.types_of(file.path, file.dialect)
+        pairs = [*matched.columns, *matched.further]
+        image = dict(matched.columns).get("image", "")
+        replaced = dataclasses.replace(
+            file,
+            columns=tuple(pairs),
+            constants=constants,
+            typed_times=tuple(n for n, source in matched.columns if n in TIMES and source in types
+                              and formats.is_time(types[source])),
+            photo=image in types and formats.holds_photos(types[image]) and formats.are_photos(file, image),
+        )  # fmt: skip
+        self.files[self.files.index(file)] = replaced
+        for n, source in matched.columns:
+            if n == "timestamp" and source in types and types[source] in (formats.FLOAT32, formats.FLOAT16):
+                self.warnings.append(
+                    f"{file.path}, column '{printable(source)}' has 32 bits, which hold times to two minutes"
+                )
+
+    def _only_ours(self, file: RawFile) -> RawFile:
+        """A file of events without the columns that no event needs, and an item file without columns of bytes."""
+        if file.dialect.format == "empty":
+            return file
+        matched = self.matched[file.path]
+        if self.name == schema.RAW_EVENTS:
+            pairs = matched.columns
+            if file.dialect.format in ("jsonl", "json"):  # Later rows may have what the first do not.
+                given = dict(pairs)
+                pairs += tuple((n, n) for n in schema.IMPRESSION_LOG_COLUMNS if n not in given and n not in file.header)
+            return dataclasses.replace(file, columns=pairs)
+        types = formats.types_of(file.path, file.dialect)
+        left = [n for n, source in matched.further if source in types and formats.holds_photos(types[source])
+                and formats.are_photos(file, source)]  # fmt: skip
+        self.warnings += [
+            f"{file.path}, column '{printable(n)}' holds bytes and is left out: --columns image={printable(n)} reads "
+            "it as photos"
+            for n in left
+        ]
+        return dataclasses.replace(file, columns=tuple(pair for pair in file.columns if pair[0] not in left))
+
+    def _tell(self, listing: raw_files.Found) -> None:
+        kinds: dict[str, int] = {}
+        for file in self.files:
+            kinds[str(file.dialect)] = kinds.get(str(file.dialect), 0) + 1
+        shown = [printable(file.path) for file in self.files]
+        if len(shown) > 20:
+            shown = [*shown[:10], f"({len(shown) - 20} more)", *shown[-10:]]
+        self.told.insert(0, f"{self.name}: {len(self.files)} files: {', '.join(shown)}")
+        self.told.insert(1, f"{self.name}: " + "; ".join(f"{kind} ({number})" for kind, number in kinds.items()))
+        odd = sorted({file.dialect.encoding for file in self.files} - {"utf-8"})
+        guessed = [name for name in odd if not name.startswith("utf")]
+        if guessed:
+            self.warnings.append(
+                f"{self.name}: the text is not UTF-8, and is read as {', '.join(guessed)}, as its letters suggest"
+            )
+        names = frozenset().union(*(matched.names for matched in self.matched.values()))
+        if self.name == schema.RAW_ITEMS:
+            for name in ("category", "title"):
+                if name not in names:
+                    self.told.append(f"items: there is no column '{name}', so it is empty")
+            if "image" not in names:
+                self.warnings.append(
+                    "items: there is no column 'image', so no item has a photo: --columns image=COLUMN"
+                )
+        self.warnings += [f"{other} may be a copy of {first}" for first, other in raw_files.copies(listing.files)]
+
+
+def _unify(headers: dict[str, list[str]]) -> None:
+    """Nothing yet: files may spell a further column each in its own way."""
+
+
+def _sample(file: RawFile, rows: int = HEAD_ROWS) -> dict[str, list[str]]:
+    """The first values of each column of a file."""
+    sample: dict[str, list[str]] = {}
+    for row in head(file, rows):
+        if isinstance(row, RawRow):
+            for name, text in row.fields.items():
+                sample.setdefault(name, []).append(text)
+    return sample
+
+
+def head(file: RawFile, rows: int = HEAD_ROWS) -> Iterator[RawRow | NoRow]:
+    """The first rows of a file."""
+    return itertools.islice(rows_of(file), rows)
+
+
+def _time_forms(events: _Table, settings: RawSettings) -> dict[str, times.TimeForm]:
+    """The form of timestamps of each event file. A file without a sample has that of the others."""
+    forms: dict[str, times.TimeForm | None] = {}
+    for file in events.files:
+        if file.dialect.format == "empty":
+            continue
+        if "timestamp" in file.typed_times:
+            forms[file.path] = times.TimeForm("seconds", settings.timezone)
+            continue
+        nulls = values.null_words(settings.null_words)
+        sample = [
+            text
+            for text in events.samples.get(file.path, {}).get("timestamp", [])
+            if not values.is_null(values.stripped(text), nulls)
+        ]
+        source = dict(file.columns).get("timestamp", "timestamp")
+        where = f"{file.path}, column '{printable(source)}'"
+        forms[file.path] = times.recognise(sample, where, settings.timestamp_format, settings.timezone)
+    known = [form for form in forms.values() if form]
+    common = known[0] if known else times.TimeForm("seconds", settings.timezone, times.EARLIEST)
+    return {path: form or common for path, form in forms.items()}
+
+
+def _warnings_of_ids(items: _Table, events: _Table) -> list[str]:
+    """Spellings of ids that may be one: two in a table, or another form in one of its files."""
+    warnings = []
+    for table, name in ((events, "user_id"), (events, "item_id"), (items, "item_id")):
+        of_file = {
+            path: {values.stripped(text) for text in sample.get(name, ())} for path, sample in table.samples.items()
+        }
+        groups = values.spellings(sorted(set().union(*of_file.values())))
+        forms = {path: form for path, names in of_file.items() if (form := values.form_of_ids(names))}
+        if groups:
+            shown = "; ".join(" and ".join(f"'{printable(name)}'" for name in group[:3]) for group in groups[:3])
+            warnings.append(f"{table.name}: these may be one {name}, and are several: {shown}")
+        elif len(set(forms.values())) > 1:
+            first = {form: path for path, form in reversed(forms.items())}
+            shown = "; ".join(f"'{printable(_example(of_file[path], form))}' in {path}" for form, path in first.items())
+            warnings.append(f"{table.name}: {name} is written in several forms, which may be one: {shown}")
+    return warnings
+
+
+def _example(names: set[str], form: str) -> str:
+    return next(name for name in sorted(names) if values.form_of_ids([name]) == form)
 
 
 class ReadRows(beam.DoFn):
-    """Turns a file name into the rows of the file.
+    """Turns a RawFile into its rows.
 
-    Lines that are not rows go to the output `REJECTS`, and (name, rows read) to `ROWS_READ`. The reason why a file
+    What is no row goes to the output `REJECTS`, and (name, rows read) to `ROWS_READ`. The reason why a file
     could not be read to its end goes to `BROKEN_FILES`. Beam would run a worker that raises again, and show the user
     only its traceback.
     """
@@ -130,20 +304,16 @@ class ReadRows(beam.DoFn):
     def __init__(self, kind: Literal["item", "event"]) -> None:
         self.kind = kind
 
-    def process(self, file: str) -> Iterator[Any]:
+    def process(self, file: RawFile) -> Iterator[Any]:
         read = 0
         try:
-            with FileSystems.open(file) as stream:
-                for read, fields in enumerate(rows_of(file, stream), start=1):
-                    yield self._row_or_reject(file, read, fields)
+            for row in rows_of(file):
+                read += 1
+                if isinstance(row, RawRow):
+                    yield row
+                else:
+                    reject = schema.Reject(file.path, row.row, row.field, row.reason, self.kind)
+                    yield beam.pvalue.TaggedOutput(REJECTS, reject)
         except RawDataError as error:
             yield beam.pvalue.TaggedOutput(BROKEN_FILES, str(error))
         yield beam.pvalue.TaggedOutput(ROWS_READ, (f"{self.kind}_rows_read", read))
-
-    def _row_or_reject(self, file: str, row: int, fields: dict[str, str] | str) -> RawRow | beam.pvalue.TaggedOutput:
-        if isinstance(fields, str):
-            return beam.pvalue.TaggedOutput(REJECTS, schema.Reject(file, row, "", fields, self.kind))
-        for name, text in fields.items():
-            if not is_unicode(text):
-                return beam.pvalue.TaggedOutput(REJECTS, schema.Reject(file, row, name, "is not UTF-8", self.kind))
-        return RawRow(file, row, fields)

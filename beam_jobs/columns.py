@@ -1,0 +1,154 @@
+"""Which column of a file is which of ours: by its name, by its name but for case and blanks, or by the settings."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+
+from beam_jobs.raw_errors import RawDataError
+from beam_jobs.values import stripped
+from courier_tf import schema
+from courier_tf.escaping import printable
+from courier_tf.settings.raw import NO_COLUMN, RawSettings
+
+OURS = {schema.RAW_ITEMS: schema.ITEM_COLUMNS, schema.RAW_EVENTS: schema.EVENT_COLUMNS}
+REQUIRED = {schema.RAW_ITEMS: ("item_id",), schema.RAW_EVENTS: schema.EVENT_REQUIRED_COLUMNS}
+
+#: What shops call our columns, for messages alone: what is not plain is never guessed.
+_COMMON = {
+    "item_id": ("product", "sku", "article", "item", "asin", "goods", "offer"),
+    "user_id": ("customer", "visitor", "user", "client", "session", "member", "buyer"),
+    "timestamp": ("time", "date", "ts", "created", "when"),
+    "image": ("image", "photo", "picture", "img", "url"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """The columns of a file.
+
+    Attributes:
+        columns: (our name, name in the file) of those that are ours.
+        further: (name that rows have, name in the file) of the others.
+        told: what a person should know of it.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    further: tuple[tuple[str, str], ...]
+    told: tuple[str, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Our names of columns that the file has."""
+        return frozenset(name for name, _ in self.columns)
+
+
+def plain(name: str) -> str:
+    """A name without case, blanks, hyphens and underscores.
+
+    >>> plain("\\ufeffItem ID\\u00a0") == plain("item_id") == plain("itemId")
+    True
+    """
+    return re.sub(r"[\s_.\-\u200b\u2060\ufeff]+", "", stripped(name).casefold())
+
+
+def match(file: str, table: str, header: Sequence[str], settings: RawSettings) -> Matched:
+    """Finds our columns in the header of a file.
+
+    Raises:
+        RawDataError: two columns may be meant, or one that the settings name is not there.
+    """
+    sources_of: dict[str, str] = {}
+    told = []
+    for ours in OURS[table]:
+        given = settings.column(table, ours)
+        if given == NO_COLUMN:
+            continue
+        column = None if given is None else _find(file, given.strip(), header)
+        if given is not None and column is None and ours not in header:
+            shown = ", ".join(map(printable, header))
+            near = difflib.get_close_matches(given, header, 1)
+            if any(name.startswith(f"{table}.") and name.endswith(f".{ours}={given}") for name in settings.columns) or (
+                ours in REQUIRED[table]
+            ):
+                raise RawDataError(
+                    f"{file} has no column '{printable(given)}', which --columns {ours}={printable(given)} names; its "
+                    f"columns are {shown}" + (f" (did you mean '{printable(near[0])}'?)" if near else "")
+                )
+        column = column or _find(file, ours, header)
+        if column is None:
+            continue
+        sources_of[ours] = column
+        if column != ours:
+            told.append(f"column '{printable(column)}' is read as {ours}")
+    used = set(sources_of.values())
+    further = []
+    for name in header:
+        short = stripped(name)
+        if name in used:
+            continue
+        if short in OURS[table]:  # Given away by `columns`, or exact beside one with blanks.
+            told.append(f"column '{printable(name)}' is left out")
+            continue
+        further.append((short, name))
+        beside = next(
+            (ours for ours, column in sources_of.items() if plain(name) == plain(ours) and column == ours), None
+        )
+        if beside:
+            told.append(f"column '{printable(name)}' beside '{beside}' is a column of its own")
+    if table == schema.RAW_ITEMS:
+        _require_apart(file, further)
+    return Matched(tuple(sources_of.items()), tuple(further), tuple(told))
+
+
+def _find(file: str, name: str, header: Sequence[str]) -> str | None:
+    """The column of a name: the exact one, else the only one of this name but for case and blanks."""
+    if name in header:
+        return name
+    for same in (stripped, plain):
+        alike = [column for column in header if column.strip() and same(column) == same(name)]
+        if len(alike) > 1:
+            raise RawDataError(
+                f"{file} has the columns {' and '.join(_quoted(column) for column in alike)}, of which each may be "
+                f"{name}: say which by --columns {name}=COLUMN"
+            )
+        if alike:
+            return alike[0]
+    return None
+
+
+def _quoted(name: str) -> str:
+    return f"'{printable(name)}'"
+
+
+def _require_apart(file: str, further: list[tuple[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for short, name in further:
+        if short and short in seen:
+            raise RawDataError(
+                f"{file} has the columns {_quoted(seen[short])} and {_quoted(name)}, which differ in blanks alone: "
+                "keep one of them"
+            )
+        seen[short] = name
+
+
+def require(file: str, table: str, matched: Matched, header: Sequence[str], constants: Sequence[str] = ()) -> None:
+    """Refuses a file that lacks a column without which it is no table of ours.
+
+    Raises:
+        RawDataError: it does.
+    """
+    for name in REQUIRED[table]:
+        if name in matched.names or name in constants:
+            continue
+        likely = [
+            column
+            for column in header
+            if any(re.search(rf"(^|[^a-z]){word}", column.casefold()) for word in _COMMON[name])
+        ]
+        column = likely[0] if len(likely) == 1 else "COLUMN"
+        shown = ", ".join(printable(name) for name in header)
+        raise RawDataError(
+            f"{file} has no column '{name}'; its columns are {shown}. --columns {name}={printable(column)} says "
+            "which it is; a file without a header needs one"
+        )

@@ -1,0 +1,366 @@
+"""How a raw file is written: its format, compression, encoding, delimiter and quotes, as its first bytes tell.
+
+A file is recognised once, before the job starts. The workers get the `Dialect`, which is small, and read by it. The
+content decides and not the name: a gzip file that is called events.csv is read as one.
+"""
+
+import bz2
+import codecs
+import contextlib
+import csv
+import dataclasses
+import gzip
+import io
+import lzma
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, BinaryIO, Literal, cast
+
+import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from charset_normalizer import from_bytes
+
+from beam_jobs.raw_errors import RawDataError
+from courier_tf.escaping import printable
+
+HEAD_BYTES = 1 << 18  # Unpacked bytes that a dialect is recognised by.
+MAX_LINE = 1 << 24  # Characters of a line. A longer one is no row, and no more of it is held in memory.
+MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
+DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
+
+Format = Literal["csv", "jsonl", "json", "parquet", "empty"]
+Compression = Literal["none", "gzip", "bzip2", "zstd", "xz", "lz4"]
+
+_COMPRESSIONS: dict[bytes, Compression] = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+
+#: First bytes of formats that are not read, with the name and the way out.
+_REFUSED: dict[bytes, tuple[str, str]] = {
+    b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV"),
+    b"ORC": ("an ORC file", "convert it to Parquet"),
+    b"Obj\x01": ("an Avro file", "convert it to Parquet"),
+    b"ARROW1": ("an Arrow or Feather file", "convert it to Parquet"),
+    b"\xff\xff\xff\xff": ("an Arrow stream", "convert it to Parquet"),
+    b"SQLite format 3": ("an SQLite data base", "export the table as CSV"),
+    b"\x89HDF": ("an HDF5 file", "convert it to Parquet"),
+    b"%PDF": ("a PDF document", "export the table as CSV"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"\x1f\x9d": ("a file of `compress`", "unpack it"),
+    b"\xff\x06\x00\x00sNaPpY": ("a snappy file", "unpack it, or pack it with gzip"),
+    b"{\\rtf": ("a text of a word processor", "export the table as CSV"),
+    b"\xff\xd8\xff": ("a JPEG photo", "hand over a table"),
+    b"\x89PNG": ("a PNG picture", "hand over a table"),
+    b"\x80\x04\x95": ("a Python pickle", "write it as Parquet"),
+    b"SEQ\x06": ("a Hadoop sequence file", "convert it to Parquet"),
+    b"\x93NUMPY": ("a NumPy array", "write it as Parquet"),
+}
+
+_BOMS = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
+         (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
+
+#: The encodings that an export may have beside Unicode's. Old and rare ones would only win by chance.
+_ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp932", "euc_jp",
+              "gb18030", "big5", "cp949", "koi8_r"]  # fmt: skip
+
+_LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")
+
+_BROKEN = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException, OverflowError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How a file is written.
+
+    Attributes:
+        format: jsonl is one object per line; json an array of objects, or objects of several lines one after another;
+            empty a file without any row.
+        encoding: of the text; Python's name.
+        skipped: lines before the header of a CSV file: blank ones, and `sep=;`.
+        delimiter, quote: of a CSV file.
+        escape: a backslash stands before a quote inside a quoted field, as Spark writes it.
+        blank_after: a quoted field may begin with a blank before its quote.
+    """
+
+    format: Format
+    compression: Compression = "none"
+    encoding: str = "utf-8"
+    skipped: int = 0
+    delimiter: str = ","
+    quote: str = '"'
+    escape: bool = False
+    blank_after: bool = False
+
+    def __str__(self) -> str:
+        words = ["JSON" if self.format == "json" else {"jsonl": "JSON lines"}.get(self.format, self.format)]
+        if self.format == "csv":
+            words[0] = f"CSV with {_NAMES.get(self.delimiter, repr(self.delimiter))}"
+            words += ["single quotes"] if self.quote == "'" else []
+            words += ["backslashes before quotes"] if self.escape else []
+        words += [] if self.format in ("parquet", "empty") or self.encoding == "utf-8" else [self.encoding]
+        words += [] if self.compression == "none" else [self.compression]
+        return ", ".join(words)
+
+
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+@contextlib.contextmanager
+def naming(file: str, what: str = "file") -> Iterator[None]:
+    """Turns what libraries raise for a broken file into a RawDataError that names the file in one line."""
+    try:
+        yield
+    except RawDataError:
+        raise
+    except _BROKEN as error:
+        reason = printable(" ".join(str(error).split()) or type(error).__name__)  # Arrow's messages have several lines.
+        raise RawDataError(f"{file} is no readable {what}: {reason}") from error
+
+
+@contextlib.contextmanager
+def opened(file: str, compression: Compression) -> Iterator[BinaryIO]:
+    """The unpacked bytes of a file. A packed file that was cut off raises at its end."""
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED))
+        if compression == "gzip":
+            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        elif compression == "bzip2":
+            stream = stack.enter_context(bz2.BZ2File(stream))
+        elif compression == "xz":
+            stream = stack.enter_context(lzma.LZMAFile(stream))
+        elif compression != "none":
+            stream = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(stream, "r"), compression))
+        yield cast(BinaryIO, stream)
+
+
+@contextlib.contextmanager
+def seekable(file: str, compression: Compression) -> Iterator[IO[bytes]]:
+    """The unpacked bytes of a file, from any place. A packed file is unpacked to a temporary one."""
+    with opened(file, compression) as stream:
+        if compression == "none":
+            yield stream
+            return
+        with tempfile.TemporaryFile() as unpacked:
+            while block := stream.read(1 << 20):
+                unpacked.write(block)
+            unpacked.seek(0)
+            yield unpacked
+
+
+def detect(file: str) -> Dialect:
+    """Recognises how a file is written.
+
+    Raises:
+        RawDataError: it cannot be read, or holds something else than a table.
+    """
+    with naming(file):
+        with opened(file, "none") as stream:
+            first = _read(stream, 4096)
+        compression: Compression = "none"
+        for magic, name in _COMPRESSIONS.items():
+            if first.startswith(magic):
+                compression = name
+        if compression == "none" and len(first) < 4096:
+            head = first
+        else:
+            with opened(file, compression) as stream:
+                head = _read(stream, HEAD_BYTES)
+        dialect = Dialect("empty", compression) if not head.strip(b"\r\n\t ") else None
+        return dialect or _detected(file, head, compression)
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """The first bytes of a stream, which may give them in several pieces."""
+    pieces: list[bytes] = []
+    while size > 0 and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _detected(file: str, head: bytes, compression: Compression) -> Dialect:
+    if head.startswith(b"PAR1"):
+        return Dialect("parquet", compression)
+    for magic, (kind, remedy) in _REFUSED.items():
+        if head.startswith(magic):
+            raise RawDataError(f"{file} is {kind}, which is not read: {remedy}")
+    if head[257:262] == b"ustar":
+        raise RawDataError(f"{file} is a tar archive, which is not read: unpack it")
+    if any(head.startswith(magic) for magic in _COMPRESSIONS):
+        raise RawDataError(f"{file} is packed twice: unpack it once")
+    encoding = encoding_of(head)
+    text = decoded(head, encoding).lstrip("\ufeff")
+    start = text.lstrip()
+    if start[:1] == "<":
+        raise RawDataError(f"{file} is HTML or XML, which is not read: export the table as CSV")
+    odd = sum(character < " " and character not in "\t\r\n\x01\x1f" for character in text[:8192])
+    if odd > 0.1 * len(text[:8192]):
+        raise RawDataError(f"{file} is no text and no Parquet file: export the table as CSV, JSON lines or Parquet")
+    json_name = re.search(r"\.(json|jsonl|ndjson)(\.\w+)?$", os.path.basename(file).lower())
+    if start[:1] == "[" and (json_name or start[1:].lstrip()[:1] in ("{", "]")):
+        return Dialect("json", compression, encoding)
+    if start[:1] == "{" or json_name:
+        first = start.splitlines()[0].strip()
+        alone = first == "{" or re.fullmatch(r'\{\s*"(\\.|[^"\\])*"\s*:\s*("(\\.|[^"\\])*"|[-\w.+]+)\s*,', first)
+        return Dialect("json" if alone else "jsonl", compression, encoding)
+    return _csv(file, text, compression, encoding)
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding of a text, by its first bytes.
+
+    A byte order mark decides. Without one it is UTF-8 where the text is that, but for a few broken lines. Otherwise
+    charset-normalizer guesses from the lines that are not ASCII, if there are at least two: one may be a broken line.
+    """
+    for bom, encoding in _BOMS:
+        if head.startswith(bom):
+            return encoding
+    size = len(head) // 4 * 4
+    if size and b"\0" in head[:1024]:
+        zeros = [head[offset:size:4].count(0) / (size // 4) for offset in range(4)]
+        for encoding, pattern in (("utf-32-le", "0111"), ("utf-32-be", "1110"), ("utf-16-le", "0101"),
+                                  ("utf-16-be", "1010")):  # fmt: skip
+            if all((share > 0.7) == (wanted == "1") for share, wanted in zip(zeros, pattern, strict=True)):
+                return encoding
+    lines = head.splitlines()
+    if len(lines) > 1 and len(head) >= HEAD_BYTES:
+        lines.pop()  # It may break off inside a character.
+    lines = [line for line in lines if not line.isascii()]
+    broken = [line for line in lines if not _is_utf8(line)]
+    if len(broken) < 2 or 2 * len(broken) < len(lines):
+        return "utf-8"
+    return _guess(b"\n".join(dict.fromkeys(broken)))
+
+
+def _guess(text: bytes) -> str:
+    """The likeliest encoding of lines that are not UTF-8.
+
+    Between Latin encodings charset-normalizer often finds no difference. There the one counts that makes letters of
+    the bytes, and then the most common one.
+    """
+    coherence = {match.encoding: match.coherence for match in from_bytes(text, cp_isolation=_ENCODINGS, threshold=0.5)}
+    best = next(iter(coherence), "cp1252")
+    if best not in _LATIN:
+        return best
+
+    def score(encoding: str) -> tuple[float, float, bool]:
+        other = [character for character in text.decode(encoding, "replace") if character > "\x7f"]
+        letters = sum(map(str.isalpha, other)) / len(other)
+        return round(letters, 2), round(coherence.get(encoding, 0.0), 2), encoding == "cp1252"
+
+    return max(_LATIN, key=score)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def errors_of(encoding: str) -> str:
+    """How bytes that are no text are decoded: to surrogates, which `formats.is_unicode` finds."""
+    return "surrogatepass" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+
+
+def decoded(head: bytes, encoding: str) -> str:
+    """The text of first bytes, which may break off inside a character."""
+    return codecs.getincrementaldecoder(encoding)(errors_of(encoding)).decode(head)
+
+
+def lines_of(stream: BinaryIO, encoding: str) -> Iterator[str]:
+    """The lines of a text, each with its end, in bounded memory.
+
+    A line of more than `MAX_LINE` characters comes as its first `MAX_LINE` + 1 ones.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)(errors_of(encoding))
+    rest, skipping, data = "", False, b"start"
+    while data:
+        data = stream.read(HEAD_BYTES)
+        text = decoder.decode(data, final=not data)
+        lines = list(io.StringIO(rest + text, newline=""))
+        rest = ""
+        if data and lines and not lines[-1].endswith("\n"):  # "\r" may be the half of a line end.
+            rest = lines.pop()
+        if skipping and lines:  # What is left of a line that was too long.
+            del lines[0]
+            skipping = False
+        if skipping:
+            rest = rest[-1:] if rest.endswith("\r") else ""
+        elif len(rest) > MAX_LINE:
+            lines.append(rest[: MAX_LINE + 1])
+            rest, skipping = "", True
+        yield from lines
+
+
+def _csv(file: str, text: str, compression: Compression, encoding: str) -> Dialect:
+    lines = list(io.StringIO(text, newline=""))
+    skipped = 0
+    declared = None
+    while lines and (not lines[0].strip() or (match := re.fullmatch(r'"?sep=(.)"?\s*', lines[0]))):
+        if lines[0].strip() and match:
+            declared = match.group(1)
+        del lines[0]
+        skipped += 1
+    if not lines:
+        return Dialect("empty", compression, encoding)
+    if not lines[0].endswith(("\n", "\r")) and len(lines[0]) >= len(text) - 4 and len(text) > 200_000:
+        raise RawDataError(f"{file}, its first line has more than {len(text):,} characters: it is no header of a table")
+    if len(lines) > 1 and not lines[-1].endswith("\n"):
+        lines.pop()  # It may break off.
+    lines = lines[:1000]
+    quote = _quote(lines)
+    delimiter = declared or _delimiter(lines, quote)
+    sample = "".join(lines)
+    return Dialect(
+        "csv",
+        compression,
+        encoding,
+        skipped,
+        delimiter,
+        quote,
+        escape=f"\\{quote}" in sample and not re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample),
+        blank_after=bool(re.search(rf"{re.escape(delimiter)} +{quote}", sample)),
+    )
+
+
+def _quote(lines: list[str]) -> str:
+    """The quotes of a CSV file: single ones only where fields begin and end with them, and none with double ones."""
+    text = "".join(lines)
+    edge = "[" + re.escape(DELIMITERS) + "\r\n]"
+    double = len(re.findall(f'(?:^|{edge})"', text))
+    single = len(re.findall(f"(?:^|{edge})'[^'\r\n]*'(?={edge}|$)", text))
+    return "'" if single > double and single >= len(lines) / 2 else '"'
+
+
+def _delimiter(lines: list[str], quote: str) -> str:
+    """The delimiter with which most lines have as many fields as the first, of which it has the most."""
+
+    def score(delimiter: str) -> tuple[float, int]:
+        try:
+            widths = [len(row) for row in csv.reader(lines, delimiter=delimiter, quotechar=quote) if row]
+        except csv.Error:
+            return 0.0, 0
+        if not widths or widths[0] < 2:
+            return 0.0, 0
+        return round(sum(width == widths[0] for width in widths) / len(widths), 1), widths[0]
+
+    best = max(DELIMITERS, key=lambda delimiter: (score(delimiter)[0] >= 0.5, _words(lines[0], delimiter, quote),
+                                                  *score(delimiter)))  # fmt: skip
+    return best if best in lines[0] else ","
+
+
+def _words(header: str, delimiter: str, quote: str) -> int:
+    """How many names of the header are words, such as user_id, rather than parts of several names."""
+    names = [name.strip(f" {quote}\r\n\ufeff") for name in header.split(delimiter)]
+    return sum(bool(re.fullmatch(r"\w[\w .-]*", name)) for name in names) if len(names) > 1 else 0

@@ -1,0 +1,223 @@
+"""What a log tells: items that were shown with those clicked, or positives alone. It is never guessed from silence.
+
+A log whose label or event type has a name of its own would be read as positives alone, and each view would become a
+click. So a column that looks like one is refused, and the message names the option.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+
+from beam_jobs.columns import plain
+from beam_jobs.raw_errors import RawDataError
+from beam_jobs.values import NoValue, is_null, label, null_words, stripped
+from courier_tf import schema
+from courier_tf.escaping import printable
+from courier_tf.settings.raw import NO_COLUMN, RawSettings
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Names of labels and of event types, as `plain` writes them.
+_LABELS = _words(
+    """
+    bought click clickedflag clickflag clicklabel clicks clk conversion converted ctrlabel engaged engagement
+    feedback hasclicked isbought isbuy iscart isclick isclicked isclk isconverted isorder ispositive ispurchase
+    ispurchased isrelevant label labels outcome positive purchased relevance response reward target wasclicked y
+    ytrue
+    """
+)
+_TYPES = _words(
+    """
+    action actionname actiontype activity activitytype behavior behaviortype behaviour behaviourtype event
+    eventaction eventcategory eventcode eventid eventkind eventname events eventtypeid hittype interaction
+    interactionname interactiontype kind op operation trackingtype type useraction userevent usereventtype verb
+    """
+)
+#: Words of what a user does, as `plain` writes them.
+_WORDS = _words(
+    """
+    addcart addedtocart addtobasket addtocart addtowishlist basket begincheckout bought buy cart checkout click
+    clicked clicks clk detail details dislike display expose exposed exposure fav favorite favourite imp impression
+    impressions itemview like open order ordered pageview pageviews play productclick productview productviewed
+    purchase purchased purchases pv rate rating removecart removefromcart sale search select selectitem share show
+    shown skip sold transaction view viewed viewitem views visit wishlist
+    """
+)
+_MOST_WORDS = 50  # A column with more values is none of event types.
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """How the rows of a log become events.
+
+    Attributes:
+        kind: as `schema.LogKind` says.
+        label: the column that tells positives: clicked, event_type, or "" where every row is one.
+        by_request: page views are those of request_id. Otherwise they are told by user and time.
+    """
+
+    kind: schema.LogKind
+    label: str
+    by_request: bool
+
+    def __str__(self) -> str:
+        views = "page views by request_id" if self.by_request else "page views by user and time, without request_id"
+        if self.kind == "positives":
+            return "a positives-only log: each row is a positive" if not self.label else (
+                "a positives-only log: each row whose event_type is a positive; other rows are left out"
+            )  # fmt: skip
+        return f"an impression log, with its labels in {self.label} and {views}"
+
+
+def log_of(names: Mapping[str, frozenset[str]], samples: Mapping[str, Mapping[str, Sequence[str]]],
+           settings: RawSettings) -> Log:  # fmt: skip
+    """What the log of a shop tells, which all event files share.
+
+    Args:
+        names: file -> our names of its columns.
+        samples: file -> column, by our name or its own -> some values.
+        settings: how raw files are read.
+
+    Raises:
+        RawDataError: the files differ, or it is ambiguous.
+    """
+    logs = {file: _log_of_file(file, ours, samples.get(file, {}), settings) for file, ours in names.items()}
+    first_file, first = next(iter(logs.items()))
+    for file, log in logs.items():
+        if log.label != first.label:
+            (less, more) = (file, first_file) if first.label else (first_file, file)
+            raise RawDataError(
+                f"{less} has no column '{logs[more].label}', but {more} has: its impressions that were not clicked "
+                "would count as clicks"
+            )
+        if log != first:
+            raise RawDataError(f"{file} and {first_file} differ: only one of them has the column 'request_id'")
+    return first
+
+
+def _log_of_file(
+    file: str, ours: frozenset[str], sample: Mapping[str, Sequence[str]], settings: RawSettings
+) -> Log:  # fmt: skip
+    if settings.positive_events:
+        if schema.EVENT_TYPE not in ours:
+            raise RawDataError(
+                f"{file} has no column 'event_type', in which --positive-events {' '.join(settings.positive_events)} "
+                "are looked for: --columns event_type=COLUMN says which it is"
+            )
+        _require_words(file, sample.get(schema.EVENT_TYPE, ()), settings)
+        shown = settings.other_events == "unclicked"
+        return Log(
+            "impressions" if shown else "positives",
+            schema.EVENT_TYPE,
+            shown and _by_request(file, ours, sample, settings),
+        )
+    if "clicked" in ours:
+        _require_labels(file, sample.get("clicked", ()), settings)
+        return Log("impressions", "clicked", _by_request(file, ours, sample, settings))
+    if settings.column(schema.RAW_EVENTS, "clicked") != NO_COLUMN:
+        _require_no_label(file, sample, settings)
+        if "request_id" in ours:
+            raise RawDataError(
+                f"{file} has 'request_id' and no 'clicked', which an impression log needs: --columns clicked=COLUMN "
+                "says which column tells clicks, and --columns clicked=none that each row is one"
+            )
+    return Log("positives", "", False)
+
+
+def _by_request(file: str, ours: frozenset[str], sample: Mapping[str, Sequence[str]], settings: RawSettings) -> bool:
+    if "request_id" not in ours:
+        return False
+    nulls = null_words(settings.null_words)
+    values = [stripped(value) for value in sample.get("request_id", ())]
+    empty = [value for value in values if is_null(value, nulls)]
+    if 2 * len(empty) > len(values):
+        raise RawDataError(
+            f"{file}, column 'request_id' has no value in {len(empty)} of the first {len(values)} rows (it holds "
+            f"'{printable(empty[0])}'): --columns request_id=none tells page views by user and time"
+        )
+    return True
+
+
+def _require_labels(file: str, values: Sequence[str], settings: RawSettings) -> None:
+    """Refuses a column `clicked` of which most values are no labels, such as times of clicks."""
+    nulls = null_words(settings.null_words)
+    odd = []
+    for value in values:
+        try:
+            label(value)
+        except NoValue:
+            odd.append(value)
+    if 2 * len(odd) > len(values):
+        empty = is_null(stripped(odd[0]), nulls)
+        raise RawDataError(
+            f"{file}, column 'clicked' holds '{printable(odd[0])}', which is neither 0 nor 1"
+            + ("" if empty else ": --columns clicked=COLUMN names another column, --columns event_type=COLUMN "
+               "with --positive-events one of words")
+        )  # fmt: skip
+
+
+def _require_words(file: str, values: Sequence[str], settings: RawSettings) -> None:
+    seen = {plain(value): value for value in values}
+    wanted = {plain(word): word for word in settings.positive_events}
+    if not seen or seen.keys() & wanted.keys():
+        return
+    near = next((match for word in wanted for match in difflib.get_close_matches(word, seen, 1)), None)
+    if near:
+        raise RawDataError(
+            f"{file}, column 'event_type' holds {_shown(values)}, and none of --positive-events "
+            f"{' '.join(settings.positive_events)} (did you mean '{printable(seen[near])}'?)"
+        )
+
+
+def _shown(values: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(values))
+    return ", ".join(f"'{printable(value, 40)}'" for value in distinct[:5]) + (" ..." if len(distinct) > 5 else "")
+
+
+def _require_no_label(file: str, sample: Mapping[str, Sequence[str]], settings: RawSettings) -> None:
+    nulls = null_words(settings.null_words)
+    for column, values in sample.items():
+        if column in schema.EVENT_COLUMNS and column != schema.EVENT_TYPE:
+            continue
+        distinct = list(dict.fromkeys(value for value in map(stripped, values) if not is_null(value, nulls)))
+        name = plain(column)
+        words = [value for value in distinct if plain(value) in _WORDS]
+        labels = _are_labels(distinct)
+        of_words = 0 < len(distinct) <= _MOST_WORDS and 2 * len(words) >= len(distinct)
+        by_name = name in _LABELS or name in _TYPES or name in ("eventtype", "clicked")
+        if not (by_name or labels or of_words):
+            continue
+        shown = printable(column)
+        if labels or (name in _LABELS and not of_words):
+            way = f"--columns clicked={shown} reads it as the label"
+        else:
+            word = next(
+                (value for value in words if plain(value) in ("click", "purchase", "buy", "transaction")), "click"
+            )
+            mapped = "" if column == schema.EVENT_TYPE else f"--columns event_type={shown} "
+            way = f"{mapped}--positive-events {printable(word)} says which events are positives"
+        kind = "a label" if labels else "an event type"
+        raise RawDataError(
+            f"{file} has no column 'clicked', and its column '{shown}' looks like {kind} (it holds {_shown(distinct)})"
+            f": {way}, and --columns clicked=none that each row is a positive"
+        )
+
+
+def _are_labels(distinct: Sequence[str]) -> bool:
+    """Whether a column holds both values of a label, and nothing else."""
+    labels = set()
+    for value in distinct[:10]:
+        try:
+            labels.add(label(value))
+        except NoValue:
+            return False
+    return labels == {0, 1}
+
+
+def positive_words(settings: RawSettings) -> frozenset[str]:
+    """The positive event types, as `plain` writes them."""
+    return frozenset(re.sub(r"\s", "", plain(word)) for word in settings.positive_events)

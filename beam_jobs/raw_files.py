@@ -1,0 +1,181 @@
+"""The files of a raw table: which count, which are left out, and why."""
+
+import dataclasses
+import glob
+import hashlib
+import os
+import re
+import stat
+import urllib.parse
+from collections.abc import Iterator
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.raw_errors import RawDataError
+from courier_tf import schema
+from courier_tf.escaping import printable
+
+#: Ending -> the format that a file of this name is expected to have.
+FORMATS = {
+    "csv": "csv", "tsv": "csv", "txt": "csv", "psv": "csv",
+    "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl",
+    "parquet": "parquet", "pq": "parquet", "parq": "parquet",
+}  # fmt: skip
+PACKED = ("gz", "gzip", "bz2", "zst", "zstd", "xz", "lz4")
+_ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.({'|'.join(PACKED)}))?$", re.IGNORECASE)
+_BACKUP = re.compile(r"(^|[^a-z])(backup|bak|bkp|copy|orig|tmp|temp)([^a-z]|$)|~", re.IGNORECASE)
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The files of a table.
+
+    Attributes:
+        files: paths in their order.
+        partitions: path -> (name, value) of each folder `name=value` above it.
+        left_out: why files of the table are not read, each in a sentence.
+    """
+
+    files: tuple[str, ...]
+    partitions: dict[str, tuple[tuple[str, str], ...]]
+    left_out: tuple[str, ...]
+
+
+def find_files(raw: str, table: str, follow_links: bool = False) -> Found:
+    """The files of a raw table: `table.EXT`, `table-*.EXT`, and all below the folders `table` and `table.EXT`.
+
+    EXT is an ending of `FORMATS`, with one of `PACKED` after it or none. Names that begin with a dot or an underscore
+    are marks of other programs.
+
+    Raises:
+        RawDataError: there are none, or files of several formats.
+    """
+    files, left_out = [], []
+    partitions = {}
+    for path, name, problem in sorted(_all_files(raw, table, follow_links)):
+        parts = name.split("/")
+        counts = _of_table(parts, table)
+        if not counts:
+            if len(parts) == 1 and _ENDING.search(name) and parts[0].lower().startswith(table.rstrip("s")):
+                left_out.append(
+                    f"{path} is not read: the files of this table are {table}.EXT, {table}-*.EXT and those in {table}/"
+                )
+            continue
+        if problem:
+            raise RawDataError(f"{path} {problem}")
+        if not _ENDING.search(parts[-1]):
+            left_out.append(f"{path} is not read: its name does not end like one of {', '.join(FORMATS)}")
+        elif _BACKUP.search(_ENDING.sub("", parts[-1])[len(table) * (len(parts) == 1) :]):
+            left_out.append(f"{path} is left out, as its name is that of a backup: rename it if it counts")
+        else:
+            files.append(path)
+            partitions[path] = tuple(_partition(part) for part in parts[1:-1] if "=" in part)
+    if not files:
+        kinds = ", ".join(f"{table}.{extension}" for extension in schema.RAW_EXTENSIONS)
+        raise RawDataError("\n".join([f"{raw} holds none of {kinds}", *left_out]))
+    _require_one_format(raw, table, files)
+    return Found(tuple(files), partitions, tuple(left_out))
+
+
+def _of_table(parts: list[str], table: str) -> bool:
+    """Whether a file, as the parts of its path below the raw folder, is one of the table."""
+    first = parts[0].lower()
+    if len(parts) > 1:
+        return first == table or bool(first.startswith(f"{table}.") and _ENDING.fullmatch(first[len(table) :]))
+    return first.startswith(table) and bool(re.match(r"-|\.[^.]+(\.[^.]+)?$", first[len(table) :])) and bool(
+        _ENDING.search(first)
+    )  # fmt: skip
+
+
+def _partition(folder: str) -> tuple[str, str]:
+    name, _, value = folder.partition("=")
+    return name, "" if value == _NO_VALUE else urllib.parse.unquote(value)
+
+
+def _all_files(raw: str, table: str, follow_links: bool) -> Iterator[tuple[str, str, str]]:
+    """(path, path below the raw folder, why it cannot be read) of files in the raw folder and in those of the table."""
+    if FileSystems.get_scheme(raw):
+        patterns = [FileSystems.join(glob.escape(raw), pattern) for pattern in (f"{table}*", f"{table}*/**")]
+        try:
+            paths = [file.path for match in FileSystems.match(patterns) for file in match.metadata_list]
+        except (ValueError, OSError) as error:
+            raise RawDataError(f"{raw} cannot be read: {printable(error)}") from error
+        start = len(raw.rstrip("/")) + 1
+        for path in dict.fromkeys(paths):
+            if not _is_mark(path[start:]):
+                yield path, path[start:], ""
+        return
+    root = os.path.realpath(raw)
+    yield from _below(raw, "", root, table, follow_links, frozenset([root]))
+
+
+def _is_mark(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def _below(
+    raw: str, folder: str, root: str, table: str, follow_links: bool, above: frozenset[str]
+) -> Iterator[tuple[str, str, str]]:
+    """As `_all_files`, of one folder. `above` holds the folders that it lies in, against links in a circle."""
+    try:
+        names = sorted(os.listdir(os.path.join(raw, folder)))
+    except OSError as error:
+        if folder:
+            yield os.path.join(raw, folder), folder, f"cannot be read: {error.strerror}"
+        return
+    for name in names:
+        below = f"{folder}/{name}" if folder else name
+        if _is_mark(name) or not (folder or name.lower().startswith(table.rstrip("s"))):
+            continue
+        path = os.path.join(raw, below)
+        real = os.path.realpath(path)
+        outside = os.path.commonpath([root, real]) != root
+        if outside and not follow_links:
+            yield path, below, f"is a link that leaves the raw folder, to {printable(real)}: --follow-links follows it"
+            continue
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            yield path, below, f"cannot be read: {error.strerror}"
+            continue
+        if stat.S_ISDIR(mode):
+            if real not in above and (folder or _of_table([name, ""], table)):
+                yield from _below(raw, below, root, table, follow_links, above | {real})
+        elif not stat.S_ISREG(mode):
+            yield path, below, "is no regular file"
+        else:
+            yield path, below, "" if os.access(path, os.R_OK) else "cannot be read: Permission denied"
+
+
+def _require_one_format(raw: str, table: str, files: list[str]) -> None:
+    formats: dict[str, str] = {}
+    for file in files:
+        ending = _ENDING.search(file)
+        formats.setdefault(FORMATS[ending.group(1).lower()] if ending else "", file)
+    if len(formats) > 1:
+        raise RawDataError(f"{raw} holds '{table}' in several formats ({', '.join(formats)}): keep one")
+    stems: dict[str, str] = {}
+    for file in files:
+        stem = _ENDING.sub("", file)
+        if stem in stems:
+            raise RawDataError(f"{stems[stem]} and {file} have one name: keep one of them")
+        stems[stem] = file
+
+
+def copies(files: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Pairs of files with the same size and the same first bytes, which may be copies. Empty files are none."""
+    sizes: dict[int, list[str]] = {}
+    for match in FileSystems.match([glob.escape(file) for file in files]):
+        for file in match.metadata_list:
+            sizes.setdefault(file.size_in_bytes, []).append(file.path)
+    pairs = []
+    for size, alike in sizes.items():
+        seen: dict[str, str] = {}
+        for path in alike if size and len(alike) > 1 else ():
+            with FileSystems.open(path, compression_type="uncompressed") as stream:
+                digest = hashlib.sha256(stream.read(1 << 20)).hexdigest()
+            if digest in seen:
+                pairs.append((seen[digest], path))
+            seen.setdefault(digest, path)
+    return pairs
