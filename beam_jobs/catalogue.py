@@ -35,7 +35,7 @@ def one_of_each(element: tuple[str, Iterable[Item]], keep: Literal["reject", "fi
             yield beam.pvalue.TaggedOutput(DUPLICATES, ("duplicate_item_rows", len(rows)))
         return
     for item in rows:
-        reason = f"item {printable(item.item_id)!r} is already in row {kept.place[1]} of {kept.place[0]}"
+        reason = f"item '{printable(item.item_id)}' is already in row {kept.place[1]} of {kept.place[0]}"
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*item.place, "item_id", reason, "item"))
 
 
@@ -44,7 +44,7 @@ def known_items_only(event: Event, items: Container[str]) -> Iterator[Any]:
     if event.item_id in items:
         yield event
     else:
-        reason = f"item {printable(event.item_id)!r} is not in the catalogue"
+        reason = f"item '{printable(event.item_id)}' is not in the catalogue"
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*event.place, "item_id", reason, "unknown_item"))
         yield beam.pvalue.TaggedOutput(UNKNOWN_IDS, event.item_id)
 

@@ -79,7 +79,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
 
     days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
-    build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED)
+    build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED, settings.follow_links)
     built = (
         {"rows": keyed_items, "days": days_of_item}
         | "Join items" >> beam.CoGroupByKey()

@@ -9,10 +9,12 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs import photos
 from beam_jobs.checks import Item
+from beam_jobs.photo_places import MissingPhotoError, PhotoPlaces
 from beam_jobs.sources import NAMESPACE, REJECTS
 from beam_jobs.splits import Splits
 from beam_jobs.stable import stable_hash
 from courier_tf import images, schema
+from courier_tf.escaping import printable
 from courier_tf.workdir import records
 
 LOG = logging.getLogger(__name__)
@@ -31,14 +33,18 @@ class BuildItems(beam.DoFn):
         raw: the raw folder.
         image_size: side of the stored photo, in pixels.
         seed: seed of the order.
+        follow_links: take photos that lie behind symbolic links outside the raw folder.
     """
 
-    def __init__(self, raw: str, image_size: int, seed: int) -> None:
-        self.raw, self.image_size, self.seed = raw, image_size, seed
+    def __init__(self, raw: str, image_size: int, seed: int, follow_links: bool) -> None:
+        self.raw, self.image_size, self.seed, self.follow_links = raw, image_size, seed, follow_links
         self.none_named = Metrics.counter(NAMESPACE, "items_without_image_named")
+        self.by_name = Metrics.counter(NAMESPACE, "photos_found_by_name")
+        self.inside = Metrics.counter(NAMESPACE, "photos_inside_rows")
 
     def setup(self) -> None:
         self.done = 0
+        self.places = PhotoPlaces(self.raw, self.follow_links)
 
     def process(self, element: tuple[str, dict[str, Iterable[Any]]], splits: Splits | None) -> Iterator[Any]:
         if splits is None:  # The job has failed, and its driver reports why. No photo needs to be read.
@@ -64,20 +70,33 @@ class BuildItems(beam.DoFn):
 
     def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None]:
         """(photo to store, None), or (b"", reject). Where no photo is named, (b"", None)."""
-        if not item.image:
-            self.none_named.inc()
-            return b"", None
         try:
-            encoded = photos.read_photo(photos.resolve(self.raw, item.image))
+            encoded = self._encoded(item)
             if encoded is None:
-                return b"", _reject(item, "there is no such file", "missing_photo")
+                self.none_named.inc()
+                return b"", None
             self.done += 1
             if self.done % 5000 == 0:
                 LOG.info("%d photos decoded by this worker", self.done)
             return photos.normalise(encoded, self.image_size), None
+        except MissingPhotoError as error:
+            return b"", _reject(item, str(error), "missing_photo")
         except images.PhotoError as error:
             return b"", _reject(item, str(error), "photo")
 
+    def _encoded(self, item: Item) -> bytes | None:
+        """The photo's file; None where the row has none."""
+        content: bytes | None = getattr(item, "photo", None)
+        if content is not None:
+            self.inside.inc()
+            return content
+        if not item.image:
+            return None
+        found = self.places.read(item.image)
+        self.by_name.inc(found.by_name)
+        return found.content
+
 
 def _reject(item: Item, reason: str, kind: schema.RejectKind) -> schema.Reject:
-    return schema.Reject(*item.place, "image", f"{item.image!r}: {reason}", kind)
+    shown = f"'{printable(item.image)}': {reason}" if item.image else reason
+    return schema.Reject(*item.place, "image", shown, kind)

@@ -117,7 +117,7 @@ _ON_MERGED = (
 def _what_would_match(unknown: UnknownIds) -> str:
     if not unknown.similar:
         return ""
-    pairs = ", ".join(f"{printable(event)!r} for {printable(item)!r}" for event, item in unknown.examples)
+    pairs = ", ".join(f"'{printable(event)}' for '{printable(item)}'" for event, item in unknown.examples)
     return (
         f" Of the {unknown.compared} events with the most frequent of these ids, {unknown.similar} would match in "
         f"another spelling: the events have {pairs}. Write the ids of both tables in the same way, as texts."

@@ -1,54 +1,14 @@
-"""Reads, checks and resizes photos. They are re-encoded without loss, so that the server sees the same pixels."""
+"""Checks and resizes photos. They are re-encoded without loss, so that the server sees the same pixels."""
 
 import functools
-import os
 
 import numpy as np
 import tensorflow as tf
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.photo_formats import format_of
 from courier_tf import images
 from serving.client.contract import RowStatus
 from serving.client.photos import PhotoFormatError, upright
-
-
-def resolve(raw: str, image: str) -> str:
-    """The address of a photo: a URI as it is, and any other path inside the raw folder.
-
-    Raises:
-        PhotoError: the path leaves the folder, or is not a path.
-    """
-    if "\0" in image:
-        raise images.PhotoError("the path holds a NUL byte")
-    if FileSystems.get_scheme(image):
-        return image
-    if FileSystems.get_scheme(raw):
-        if ".." in image.split("/") or image.startswith("/"):
-            raise images.PhotoError(f"the path {image!r} leaves the raw folder")
-        return FileSystems.join(raw, image)
-    root = os.path.realpath(raw)
-    path = os.path.realpath(os.path.join(root, image))
-    if os.path.commonpath([root, path]) != root:
-        raise images.PhotoError(f"the path {image!r} leaves the raw folder")
-    return path
-
-
-def read_photo(path: str) -> bytes | None:
-    """The bytes of a photo; None where there is no such file.
-
-    Raises:
-        PhotoError: the file cannot be read, or no file system here knows such an address.
-    """
-    try:
-        if not FileSystems.exists(path):
-            return None
-        # A photo is never unpacked, whatever its file extension.
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            return stream.read()
-    except (ValueError, OSError) as error:  # An unknown scheme, a missing extra, or the system's reason.
-        raise images.PhotoError(f"it cannot be read: {error}") from error
 
 
 def normalise(encoded: bytes, size: int) -> bytes:

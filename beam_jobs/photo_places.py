@@ -1,0 +1,252 @@
+"""Finds and reads the photo that a row of the catalogue names.
+
+A name is taken as it is where there is such a file. Otherwise it is read as other systems write paths, and looked up
+among the files below `images/`, without regard to case; there a name needs no folder and no extension.
+"""
+
+import errno
+import logging
+import os
+import re
+import stat
+import unicodedata
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from courier_tf.escaping import printable
+from courier_tf.images import PhotoError
+
+LOG = logging.getLogger(__name__)
+
+MAX_PHOTO_BYTES = 64 * 2**20  # A larger file is no product photo, and a worker holds it in memory.
+MOST_INDEXED = 1_000_000  # File names that a worker holds in memory, about 250 MB.
+PHOTO_FOLDER = "images"
+EXTENSIONS = frozenset(
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2"]
+)
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+
+
+class MissingPhotoError(PhotoError):
+    """There is no file of that name."""
+
+
+class Found(NamedTuple):
+    """A photo. `by_name` tells whether its name had to be matched to that of a file."""
+
+    content: bytes
+    by_name: bool
+
+
+class PhotoPlaces:
+    """The photos of a raw folder. Only regular files are opened.
+
+    Args:
+        raw: the raw folder, or its URI.
+        follow_links: take symbolic links that leave the folder.
+    """
+
+    def __init__(self, raw: str, follow_links: bool) -> None:
+        self.raw, self.follow_links = raw, follow_links
+        self.remote = FileSystems.get_scheme(raw) is not None
+        self.root = raw if self.remote else os.path.realpath(raw)
+        self._index: dict[str, list[str]] | None = None
+        self._inside: dict[str, bool] = {}  # Folder -> whether it lies in the raw folder, behind all links.
+
+    def read(self, image: str) -> Found:
+        """The photo that a row names.
+
+        Raises:
+            MissingPhotoError: there is no such file. The message names files that look alike.
+            PhotoError: the name fits several files, or the file cannot be read.
+        """
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in image):
+            raise PhotoError("the name of the photo holds control characters, such as a NUL byte")
+        if FileSystems.get_scheme(image):
+            return Found(_read_uri(image), False)
+        failure: PhotoError | None = None
+        for number, spelled in enumerate(spellings(image)):
+            try:
+                content = self._read_inside(spelled)
+            except PhotoError as error:  # A folder may have the name of a photo without extension.
+                failure = failure or error
+            else:
+                if content is not None:
+                    return Found(content, number > 0)
+        return self._read_by_name(image, failure)
+
+    def _read_inside(self, image: str) -> bytes | None:
+        """The content of a file of the raw folder; None where there is none."""
+        if self.remote:
+            if ".." in image.split("/") or image.startswith("/"):
+                raise PhotoError("the path leaves the raw folder")
+            address = FileSystems.join(self.raw, image)
+            return _read_uri(address) if _exists(address) else None
+        path = os.path.normpath(os.path.join(self.root, image))
+        try:
+            status = os.lstat(path)
+            if os.path.commonpath([self.root, path]) != self.root:
+                raise PhotoError("the path leaves the raw folder")
+            if not self.follow_links and not self._lies_inside(path, status):
+                raise PhotoError("the path leaves the raw folder by a symbolic link (--follow-links takes them)")
+            return _read_regular(path)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise PhotoError(f"it cannot be read: {error}") from error
+
+    def _lies_inside(self, path: str, status: os.stat_result) -> bool:
+        if stat.S_ISLNK(status.st_mode):
+            path = os.path.realpath(path)
+        folder = os.path.dirname(path)
+        if folder not in self._inside:
+            if len(self._inside) > 10_000:
+                self._inside.clear()
+            self._inside[folder] = os.path.commonpath([self.root, os.path.realpath(folder)]) == self.root
+        return self._inside[folder]
+
+    def _read_by_name(self, image: str, failure: PhotoError | None) -> Found:
+        similar: list[str] = []
+        for spelled in reversed(spellings(image)):  # The last is the plainest.
+            same_stem = self._indexed().get(_stem(spelled), [])
+            fitting = [file for file in same_stem if _fits(spelled, file)]
+            if len(fitting) > 1:
+                raise PhotoError(f"several files fit: {_listed(fitting)}")
+            if fitting:
+                content = self._read_inside(fitting[0])
+                if content is not None:
+                    return Found(content, True)
+            similar = similar or same_stem
+        if failure:
+            raise failure
+        raise MissingPhotoError("there is no such file" + (f"; there is {_listed(similar)}" if similar else ""))
+
+    def _indexed(self) -> dict[str, list[str]]:
+        """Name without folder and extension -> files below `images/`, as paths in the raw folder."""
+        if self._index is None:
+            index: dict[str, list[str]] = {}
+            for number, file in enumerate(self.files(), start=1):
+                if number > MOST_INDEXED:
+                    LOG.warning(
+                        "%s holds more than %d files, too many to match names without folder or extension",
+                        PHOTO_FOLDER,
+                        MOST_INDEXED,
+                    )
+                    index.clear()
+                    break
+                index.setdefault(_stem(file), []).append(file)
+            self._index = index
+        return self._index
+
+    def files(self) -> Iterator[str]:
+        """The files below `images/`, as paths in the raw folder."""
+        if self.remote:
+            pattern = FileSystems.join(self.raw, PHOTO_FOLDER, "**")
+            for file in FileSystems.match([pattern])[0].metadata_list:
+                yield file.path[len(self.raw) :].lstrip("/")
+            return
+        with os.scandir(self.root) as entries:
+            tops = sorted(entry.name for entry in entries if entry.name.casefold() == PHOTO_FOLDER and entry.is_dir())
+        seen: set[tuple[int, int]] = set()  # Links may lead in a circle.
+        for top in tops:
+            for folder, subfolders, names in os.walk(os.path.join(self.root, top), followlinks=self.follow_links):
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in seen:
+                    subfolders.clear()
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                subfolders.sort()
+                inside = os.path.relpath(folder, self.root)
+                yield from (f"{inside}/{name}" for name in sorted(names) if not name.startswith("."))
+
+
+def spellings(image: str) -> list[str]:
+    r"""The paths that a name may mean: as it is, and as other systems write it. The last is the plainest.
+
+    >>> spellings("images\\a%20b.jpg")
+    ['images\\a%20b.jpg', 'images/a%20b.jpg', 'images/a b.jpg']
+    >>> spellings("/data/shop/images/a.jpg?w=9")[-1]
+    'images/a.jpg'
+    """
+    slashes = re.sub("/+", "/", image.replace("\\", "/"))
+    absolute = bool(re.match("[A-Za-z]:/|/", slashes))
+    plain = re.sub(r"^([A-Za-z]:)?(\.?/)+", "", slashes)
+    found = [image, slashes, plain, urllib.parse.unquote(plain)]
+    bare = plain.partition("?")[0].partition("#")[0]
+    found += [bare, urllib.parse.unquote(bare)]
+    parts = found[-1].split("/")
+    if absolute and PHOTO_FOLDER in parts[1:-1]:  # The path on the machine that wrote the catalogue.
+        found.append("/".join(parts[parts.index(PHOTO_FOLDER) :]))
+    return [spelled for spelled in dict.fromkeys(found) if spelled and "\0" not in spelled]
+
+
+def _plain(text: str) -> str:
+    """A name where neither case matters nor how an accent is written."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def _stem(path: str) -> str:
+    name = _plain(path.rpartition("/")[2])
+    start, dot, extension = name.rpartition(".")
+    return start if dot and extension in EXTENSIONS else name
+
+
+def _fits(image: str, file: str) -> bool:
+    """Whether a name means a file of the same stem: each folder and the extension that it names are those of the file.
+
+    Args:
+        image: what the catalogue has.
+        file: path of the file in the raw folder.
+    """
+    named, there = PurePosixPath(_plain(image)).parts, PurePosixPath(_plain(file)).parts
+    folders = named[:-1]
+    if folders and there[:-1][-len(folders) :] != folders:
+        return False
+    extension = named[-1].rpartition(".")[2] if "." in named[-1] else ""
+    return extension not in EXTENSIONS or there[-1] == named[-1]
+
+
+def _listed(files: list[str]) -> str:
+    more = f" and {len(files) - 2} more" if len(files) > 2 else ""
+    return ", ".join(printable(file) for file in files[:2]) + more
+
+
+def _read_regular(path: str) -> bytes:
+    """The content of a regular file. A FIFO or a device would wait for ever, or never end."""
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        raise PhotoError(f"it cannot be read: it is {_KINDS.get(kind, 'a device')}, and no regular file")
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        return _at_most(stream.read(MAX_PHOTO_BYTES + 1))
+
+
+def _at_most(content: bytes) -> bytes:
+    if len(content) > MAX_PHOTO_BYTES:
+        raise PhotoError(f"the file has more than {MAX_PHOTO_BYTES // 2**20} MB")
+    return content
+
+
+def _exists(address: str) -> bool:
+    try:
+        return bool(FileSystems.exists(address))
+    except (ValueError, OSError) as error:  # An unknown scheme, a missing extra, or the system's reason.
+        raise PhotoError(f"it cannot be read: {error}") from error
+
+
+def _read_uri(address: str) -> bytes:
+    """The content of a file that one of Beam's file systems knows."""
+    if not _exists(address):
+        raise MissingPhotoError("there is no such file")
+    try:
+        # A photo is never unpacked, whatever its file extension.
+        with FileSystems.open(address, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            return _at_most(stream.read(MAX_PHOTO_BYTES + 1))
+    except (ValueError, OSError) as error:
+        raise PhotoError(f"it cannot be read: {error}") from error
