@@ -10,6 +10,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from courier_tf.escaping import printable_message
+
 COLUMNS_OF_A_LOG = "140"
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
 
@@ -80,7 +82,7 @@ class _Handler(logging.Handler):
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable_message(super().format(record))
         if record.name == PROGRAM:
             return f"{PROGRAM}: {text}"
         return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"
@@ -93,7 +95,7 @@ class _JsonFormatter(logging.Formatter):
             "time": moment.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": super().format(record),
+            "message": printable_message(super().format(record)),
         }
         return json.dumps(content, ensure_ascii=False)
 

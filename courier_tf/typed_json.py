@@ -27,7 +27,7 @@ def read_json(file: Path) -> Any:
         JsonError: it is no regular file, no text, no JSON, or names a field twice. The message does not name the file.
         OSError: it cannot be read.
     """
-    if file.exists() and not file.is_file():  # Reading a named pipe would wait for ever.
+    if file.exists() and not file.is_file() and not file.is_dir():  # Reading a named pipe would wait for ever.
         raise JsonError("it is no regular file")
     try:
         return parse_json(file.read_text(encoding="utf-8"))

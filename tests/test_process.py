@@ -52,6 +52,22 @@ def test_text_is_shown_as_it_is_and_warnings_with_their_level(capsys):
     assert printed.err == "warning: a warning\nwarning: theirs\n"
 
 
+def test_names_cannot_steer_a_terminal_or_invent_a_field(capsys):
+    """A name comes from whoever fills the catalogue; an unpaired surrogate comes from a file name that is no UTF-8."""
+    name = "\x1b[2J\x9b\u202e\udcff\r<b>"
+    for as_json in (False, True):
+        with shown_logs(as_json=as_json):
+            logging.getLogger("courier_tf").info("item %s\nsecond line", name)
+            logging.getLogger("courier_tf").warning("item %s", name)
+        printed = capsys.readouterr()
+        for stream in (printed.out, printed.err):
+            assert not set(stream) & set("\x1b\x9b\u202e\udcff\r")
+        if as_json:
+            assert json.loads(printed.err.splitlines()[0])["message"].endswith("<b>\nsecond line")
+        else:
+            assert printed.out == "item \\x1b[2J\\x9b\\u202e\\udcff\\r<b>\nsecond line\n"
+
+
 def test_levels(capsys):
     with shown_logs("warning"):
         log_something()

@@ -66,9 +66,11 @@ def test_a_file_that_is_broken_says_how(tmp_path, content, told):
 def test_a_named_pipe_or_device_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    for name in ("pipe", "zero", "."):
+    for name in ("pipe", "zero"):
         with pytest.raises(JsonError, match="no regular file"):
             read_json(tmp_path / name)
+    with pytest.raises(IsADirectoryError):
+        read_json(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "nowhere")
 

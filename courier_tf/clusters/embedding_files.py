@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from courier_tf import schema
 from courier_tf.clusters.seeding import ClusterError
+from courier_tf.escaping import printable
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.stages import EMBED
 
@@ -124,4 +125,6 @@ def _check(embeddings: np.ndarray, items: Sequence[str]) -> None:
         ("is zero", ~embeddings.any(axis=1)),
     ):
         if broken.any():
-            raise ClusterError(f"the embedding of item {items[int(broken.argmax())]} {fault} ({broken.sum()} such)")
+            raise ClusterError(
+                f"the embedding of item {printable(items[int(broken.argmax())])} {fault} ({broken.sum()} such)"
+            )

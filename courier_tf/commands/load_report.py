@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from courier_tf.escaping import printable
 from courier_tf.workdir.atomic import write_file
 
 REPORT_FILE, PLOT_FILE = "load_test.json", "load_test.png"
@@ -99,13 +100,14 @@ def _summary(sent: Sequence[Sent], seconds: float) -> Summary:
 
 
 def _table(result: LoadReport) -> Table:
-    table = Table(title=f"{result.rate:g} requests/s for {result.seconds:g} s, {result.target} ({result.server})")
+    at = f"{printable(result.target)} ({printable(result.server)})"
+    table = Table(title=f"{result.rate:g} requests/s for {result.seconds:g} s, {at}")
     for column in ("request", "number", "p50 ms", "p95 ms", "p99 ms", "errors", "answers/s"):
         table.add_column(column, justify="left" if column == "request" else "right")
     for kind, figures in result.kinds.items():
         latencies = (figures["p50_ms"], figures["p95_ms"], figures["p99_ms"])
         table.add_row(
-            kind,
+            printable(kind),
             str(figures["requests"]),
             *("-" if value is None else f"{value:.1f}" for value in latencies),
             ", ".join(f"{number} {code}" for code, number in figures["errors"].items()) or "0",
@@ -125,12 +127,13 @@ def _plot(sent: Sequence[Sent], result: LoadReport, file: Path) -> None:
         answered = [request for request in sent if request.kind.split()[0] == model and request.code == ANSWERED]
         latency = np.array([1000 * request.latency for request in answered])
         over_time.plot([request.due for request in answered], latency, ".", markersize=3)
-        shares.plot(np.sort(latency), np.arange(1, len(latency) + 1) / max(1, len(latency)), label=model)
+        shares.plot(np.sort(latency), np.arange(1, len(latency) + 1) / max(1, len(latency)), label=printable(model))
     failed = [request.due for request in sent if request.code != ANSWERED]
     over_time.plot(failed, [1000 * result.seconds] * len(failed), "rx")
     over_time.set(xlabel="seconds", ylabel="latency, ms", yscale="log", title="each request (x: errors)")
     shares.set(xlabel="latency, ms", ylabel="share of the requests", xscale="log", title=f"{result.rate:g} requests/s")
-    shares.legend()
+    for text in shares.legend().get_texts():
+        text.set_parse_math(False)  # A `$` in a name is no formula.
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     pyplot.close(figure)

@@ -12,10 +12,12 @@ from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.item_search import ItemSearch
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import PHOTOS, page
+from courier_tf.escaping import printable
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import EMBED, INGEST
 
 PAGE_FILE = "similar.png"
+SHOWN_ON_PAGE = 24  # Characters of an item id beside its photos.
 
 
 def similar(
@@ -46,7 +48,9 @@ def similar(
     row_of = {name: row for row, name in enumerate(names)}
     unknown = [item for item in items if item not in row_of]
     if unknown:
-        raise ClusterError(f"no embedding of {', '.join(unknown)}: not in the catalogue, or without a photo")
+        raise ClusterError(
+            f"no embedding of {', '.join(map(printable, unknown))}: not in the catalogue, or without a photo"
+        )
     rows = np.array([row_of[item] for item in items])
     # One more than asked for: an item is nearest to itself, or to others with the very same photo.
     neighbours, cosines = ItemSearch(embeddings, search)(embeddings[rows], number + 1)
@@ -63,7 +67,7 @@ def _table(nearest: dict[str, list[tuple[str, float]]]) -> Table:
     table = Table("item", "similar item", "cosine")
     for item, pairs in nearest.items():
         for other, cosine in pairs:
-            table.add_row(item, other, f"{cosine:.4f}")
+            table.add_row(printable(item), printable(other), f"{cosine:.4f}")
         table.add_section()
     return table
 
@@ -71,6 +75,11 @@ def _table(nearest: dict[str, list[tuple[str, float]]]) -> Table:
 def _write_page(workdir: Path, nearest: dict[str, list[tuple[str, float]]]) -> None:
     rows = {item: [item, *(other for other, _ in pairs)][:PHOTOS] for item, pairs in nearest.items()}
     photos = records.read_photos(workdir / INGEST, {item.encode() for row in rows.values() for item in row})
-    sheet = page([(f"like {item}", [photos[shown.encode()] for shown in row]) for item, row in rows.items()])
+    sheet = page(
+        [
+            (f"like {printable(item, SHOWN_ON_PAGE)}", [photos[shown.encode()] for shown in row])
+            for item, row in rows.items()
+        ]
+    )
     sheet.save(workdir / PAGE_FILE)
     print(f"Photos, each row beginning with the item itself: {workdir / PAGE_FILE}")

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from courier_tf.experiment.grid import Grid
+from courier_tf.experiment.markdown import line, rule
 from courier_tf.experiment.rows import SLICES
 from courier_tf.settings import SettingsError
 from courier_tf.settings.checked import require_type
@@ -120,13 +121,13 @@ def judge(claims: Sequence[Claim], grid: Grid, rows: pd.DataFrame) -> list[Verdi
 def table_of(verdicts: Sequence[Verdict]) -> str:
     """A Markdown table of the verdicts, with the interval of each mean that the seeds alone give."""
     heads = ["variant", "mode", "slice", "mean", "95 % over seeds", "by seed", "must lie in", "holds"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    lines = [line(heads), rule(len(heads))]
     for claim, gains, holds in verdicts:
         bounds = f"{'-inf' if claim.low is None else claim.low} to {'inf' if claim.high is None else claim.high}"
         cells = [f"{claim.variant} less {claim.less}" if claim.less else claim.variant, claim.mode, claim.slice]
         cells += [f"{gains.mean():+.2f}" if len(gains) else "not run", interval_of(gains)]
         cells += [", ".join(f"{gain:+.2f}" for gain in gains), bounds, "yes" if holds else "no"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(line(cells))
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from courier_tf.escaping import printable
 from courier_tf.experiment.markdown import groups_of, line, rule, spread
 from courier_tf.experiment.run import Key
 
@@ -68,7 +69,7 @@ def draw(directories: Mapping[Key, Path], file: Path) -> None:
     for axis, (variant, curves) in zip(axes.flat, logs.items(), strict=False):
         for seed, curve in curves.items():
             axis.plot(np.arange(1, len(curve) + 1), curve["loss"], marker="o", label=f"seed {seed}")
-        axis.set_title(variant, fontsize=9)
+        axis.set_title(printable(variant), fontsize=9, parse_math=False)
         axis.set(xlabel="checkpoints", ylabel="loss")
         axis.legend()
     for axis in list(axes.flat)[len(logs) :]:

@@ -4,6 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from courier_tf.escaping import markdown
+
+MOST_OF_A_CELL = 5000  # Characters. A cell may list many categories.
+
 
 def line(cells: Sequence[str]) -> str:
     r"""A line of a table. Cells may hold any text, such as categories and columns of a shop.
@@ -11,8 +15,7 @@ def line(cells: Sequence[str]) -> str:
     >>> line(["a|b", "c"])
     '| a\\|b | c |'
     """
-    texts = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
-    return f"| {' | '.join(texts)} |"
+    return f"| {' | '.join(markdown(cell, MOST_OF_A_CELL) for cell in cells)} |"
 
 
 def rule(columns: int) -> str:

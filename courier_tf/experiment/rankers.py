@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from courier_tf.escaping import printable
 from courier_tf.experiment.differences import PARTS, Differences, Rankers, items_of, slice_columns_of
 from courier_tf.experiment.markdown import groups_of, line, rule, spread
 from courier_tf.experiment.run import Key
@@ -93,7 +94,7 @@ def category_gates(rows: pd.DataFrame) -> str:
     for (variant, mode), part in groups_of(rows[rows["category_gates"].notna()], "variant", "mode"):
         means = _mean_gates(part).sort_values(kind="stable")
         ends = means[::-1][:CATEGORIES_SHOWN], means[:CATEGORIES_SHOWN]
-        shown = (", ".join(f"{category} {gate:.2f}" for category, gate in end.items()) for end in ends)
+        shown = (", ".join(f"{printable(category)} {gate:.2f}" for category, gate in end.items()) for end in ends)
         lines.append(line([variant, mode, f"{means.mean():.2f}", *shown]))
     return "\n".join(lines) + "\n\n"
 
@@ -117,7 +118,14 @@ def category_gates_by_column(rows: pd.DataFrame, directories: Mapping[Key, Path]
         for column in sorted(columns):
             means = gates.groupby([value.decode() for value in items.columns[column]]).mean().dropna()
             lines.append(
-                line([variant, mode, column, ", ".join(f"{value} {gate:.2f}" for value, gate in means.items())])
+                line(
+                    [
+                        variant,
+                        mode,
+                        column,
+                        ", ".join(f"{printable(value)} {gate:.2f}" for value, gate in means.items()),
+                    ]
+                )
             )
     return "\n".join(lines) + "\n\n" if len(lines) > 2 else ""
 
@@ -141,7 +149,9 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
             axis.plot(gains.mean(), height, "|", color="black", markersize=14)
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set(title=PARTS[part], xlabel="gain in AUC over none, points")
-    axes[0].set_yticks(range(len(gained)), [f"{variant}: {mode}" for (variant, mode), _ in gained])
+    axes[0].set_yticks(
+        range(len(gained)), [printable(f"{variant}: {mode}") for (variant, mode), _ in gained], parse_math=False
+    )
     axes[0].invert_yaxis()
     figure.savefig(file, dpi=100)
     pyplot.close(figure)

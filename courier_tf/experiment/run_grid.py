@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from courier_tf.chain import require_known_names
+from courier_tf.escaping import markdown
 from courier_tf.experiment import claims as claiming
 from courier_tf.experiment import encoders, rankers
 from courier_tf.experiment.claims import Claim, ClaimsError
 from courier_tf.experiment.grid import Grid, Until, Variant
+from courier_tf.experiment.markdown import MOST_OF_A_CELL
 from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, STATUS_FILE, Key, Measured, Run, Status
@@ -241,7 +243,7 @@ def _write_reports(
     claims: Sequence[Claim],
 ) -> list[claiming.Verdict]:
     """Writes `results.md` and the plots; returns how the claims fare."""
-    text = f"{grid.about}\n\n{_readings(folder)}"
+    text = f"{markdown(grid.about, MOST_OF_A_CELL)}\n\n{_readings(folder)}"
     ranked = rows[rows["variant"].isin(kept) & rows["mode"].notna()]  # Also rankers that earlier calls have trained.
     # In the order of the grid, as the others are compared with its first variant.
     order = {variant: number for number, variant in enumerate(kept)}

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import schema
+from courier_tf.escaping import printable
 from courier_tf.workdir import records
 
 IMPRESSIONS, PAGE_VIEWS = 65_536, 1024  # Read at a time; page views may hold photos.
@@ -110,8 +111,8 @@ class _Clicks(NamedTuple):
         wrong = np.flatnonzero(copies > clicks)
         if len(wrong):
             first = wrong[0]
-            names = {name: row[name].numpy()[owner[first]].decode() for name in ("page_view_id", "user_id")}
-            item = history.flat_values.numpy()[first].decode()
+            names = {name: printable(row[name].numpy()[owner[first]]) for name in ("page_view_id", "user_id")}
+            item = printable(history.flat_values.numpy()[first])
             raise LeakageError(
                 f"{where}: the history of page view {names['page_view_id']} holds item {item} more often than user "
                 f"{names['user_id']} had clicked it before: {copies[first]} > {clicks[first]} ({len(wrong)} such)"

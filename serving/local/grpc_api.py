@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from courier_tf.escaping import printable
 from serving.bundle.graph_model import Method
 from serving.bundle.messages import MessageError, inputs_of, serialised_examples
 from serving.client.contract import REQUEST_ID
@@ -149,10 +150,10 @@ def _guarded(context: grpc.ServicerContext, respond: Callable[[], Response]) -> 
     try:
         return respond()
     except AnswerError as error:
-        LOG.info("request %s: %s %s", request_id, error.code.name, message_of(error))
+        LOG.info("request %s: %s %s", request_id, error.code.name, printable(message_of(error), LONGEST_MESSAGE))
         code, message = error.code, message_of(error)
     except MessageError as error:
-        LOG.info("request %s: %s", request_id, message_of(error))
+        LOG.info("request %s: %s", request_id, printable(message_of(error), LONGEST_MESSAGE))
         code, message = grpc.StatusCode.INVALID_ARGUMENT, message_of(error)
     except Exception:
         LOG.exception("request %s", request_id)

@@ -16,12 +16,13 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataReque
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from courier_tf.escaping import printable
 from serving.bundle.graph_model import Method
 from serving.bundle.messages import MessageError, model_spec
 from serving.client.contract import DEFAULT_SIGNATURE, REQUEST_ID, TIMEOUT_HEADER
 from serving.local import rest_json
 from serving.local.answering import answer
-from serving.local.grpc_api import message_of, metadata
+from serving.local.grpc_api import LONGEST_MESSAGE, message_of, metadata
 from serving.local.loaded import AnswerError, LoadedModels
 
 LOG = logging.getLogger(__name__)
@@ -116,10 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, content = 200, self._content(body)
         except AnswerError as error:
-            LOG.info("request %s: %s %s", request_id, error.code.name, message_of(error))
+            LOG.info("request %s: %s %s", request_id, error.code.name, printable(message_of(error), LONGEST_MESSAGE))
             status, content = _HTTP.get(error.code, 500), {"error": message_of(error)}
         except MessageError as error:
-            LOG.info("request %s: %s", request_id, message_of(error))
+            LOG.info("request %s: %s", request_id, printable(message_of(error), LONGEST_MESSAGE))
             status, content = 400, {"error": message_of(error)}
         except Exception:
             LOG.exception("request %s", request_id)
