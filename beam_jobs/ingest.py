@@ -27,6 +27,7 @@ from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.negatives import median_reach
 from beam_jobs.options import pipeline_options, split_beam_options
+from beam_jobs.photo_places import PhotoPlaces
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
 from courier_tf import schema
@@ -141,7 +142,8 @@ def _require_usable(
     if summary.broken_files:
         raise RawDataError("\n".join(summary.broken_files))
     lines = rejects.read_text().splitlines()
-    losses.require_few(counts, settings, lines, str(listed_in), summary.unknown)
+    places = PhotoPlaces(folder.path, settings.follow_links)
+    losses.require_few(counts, settings, lines, str(listed_in), summary.unknown, places)
     losses.require_both_labels(folder.log_kind, counts["events_used"], counts["clicks"], settings)
     if summary.cut is None:
         raise RawDataError(summary.splits_error)
@@ -175,6 +177,8 @@ def _facts(
         counts=dict(sorted(counts.items())),
         first_days={name: splits.date_of(days[0][0] * DAY) for name, days in spans.items()},
         last_days={name: splits.date_of(days[-1][0] * DAY) for name, days in spans.items()},
+        time_forms=tuple(dict.fromkeys(map(str, folder.times.values()))),
+        notes=(*(line for line in folder.told if "ignored" in line), *folder.warnings),
         pool_days=_pool_days(folder, settings, summary.days),
     )
 

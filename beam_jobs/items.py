@@ -86,10 +86,9 @@ class BuildItems(beam.DoFn):
 
     def _encoded(self, item: Item) -> bytes | None:
         """The photo's file; None where the row has none."""
-        content: bytes | None = getattr(item, "photo", None)
-        if content is not None:
+        if item.photo is not None:
             self.inside.inc()
-            return content
+            return item.photo
         if not item.image:
             return None
         found = self.places.read(item.image)

@@ -1,11 +1,13 @@
 """What ingest lost, kind by kind, each with a limit of its own."""
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from beam_jobs.catalogue import UnknownIds
 from beam_jobs.formats import RawDataError
+from beam_jobs.photo_places import PHOTO_FOLDER, PhotoPlaces
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.settings.raw import RawSettings
@@ -29,6 +31,7 @@ class Loss(NamedTuple):
     Attributes:
         name: of its count in the facts.
         words: what was lost, as a sentence goes on after its number.
+        short: the same in a few words.
         limit: name of the setting that limits its share.
         whole: names of the counts that are all, of which it is a share. Those that begin with a minus are taken off.
         kind: kind of its rejects; None where it has none.
@@ -36,6 +39,7 @@ class Loss(NamedTuple):
 
     name: str
     words: str
+    short: str
     limit: str
     whole: tuple[str, ...]
     kind: schema.RejectKind | None = None
@@ -50,28 +54,33 @@ class Loss(NamedTuple):
         return sum(sign * counts.get(name, 0) for name, sign in signs.items())
 
 
+_EVENTS = ("event_rows_read", "-events_of_other_types_ignored")
+
 #: In the order of the message: what is broken first, as it may be the cause of the others.
 LOSSES = (
-    Loss("rejected_items", "items were rejected", "max_reject_fraction", ("item_rows_read",), "item"),
-    Loss("rejected_events", "events were rejected", "max_reject_fraction", ("event_rows_read",), "event"),
-    Loss("anonymous_events", "events name no user", "max_anonymous_fraction", ("event_rows_read",), "anonymous"),
+    Loss("rejected_items", "items were rejected", "rejected", "max_reject_fraction", ("item_rows_read",), "item"),
+    Loss("rejected_events", "events were rejected", "rejected", "max_reject_fraction", ("event_rows_read",), "event"),
+    Loss("anonymous_events", "events name no user", "without a user", "max_anonymous_fraction", _EVENTS, "anonymous"),
     Loss(
         "events_of_unknown_items",
         "events name items that are not in the catalogue",
+        "of items that are not in the catalogue",
         "max_unknown_item_fraction",
-        ("event_rows_read",),
+        _EVENTS,
         "unknown_item",
     ),
     Loss(
         "conflicting_events_merged",
         "events were merged with another event of the same item in the same page view, though time or label differ",
+        "merged though time or label differ",
         "max_merged_fraction",
-        ("event_rows_read",),
+        _EVENTS,
     ),
-    Loss("rejected_photos", "photos were rejected", "max_reject_fraction", ("items_items",), "photo"),
+    Loss("rejected_photos", "photos were rejected", "rejected", "max_reject_fraction", ("items_items",), "photo"),
     Loss(
         "photos_missing",
         "photos that items name are not there",
+        "not there",
         "max_missing_photo_fraction",
         ("items_items", "-items_without_image_named"),
         "missing_photo",
@@ -80,7 +89,12 @@ LOSSES = (
 
 
 def require_few(
-    counts: Mapping[str, int], settings: RawSettings, rejects: Sequence[str], listed_in: str, unknown: UnknownIds
+    counts: Mapping[str, int],
+    settings: RawSettings,
+    rejects: Sequence[str],
+    listed_in: str,
+    unknown: UnknownIds,
+    places: PhotoPlaces,
 ) -> None:
     """Raises where a kind of loss is above its limit.
 
@@ -90,6 +104,7 @@ def require_few(
         rejects: lines of the reject file.
         listed_in: where that file will be.
         unknown: what the ids of unknown items may mean.
+        places: where the photos are.
 
     Raises:
         RawDataError: names the kind, the numbers, the setting, and the first examples.
@@ -102,6 +117,8 @@ def require_few(
         message = f"{lost} of {number} {loss.words}, more than {loss.limit}={most}."
         if loss.kind == "unknown_item":
             message += _what_would_match(unknown)
+        if loss.kind == "missing_photo":
+            message += _what_is_there(places)
         if loss.kind is None:
             raise RawDataError(f"{message} {_ON_MERGED}")
         first = [line for line in rejects if json.loads(line)["kind"] == loss.kind][:_EXAMPLES]
@@ -112,6 +129,13 @@ _ON_MERGED = (
     "A page view shows an item once. Is request_id the id of one page view, and not that of a session or a constant? "
     "Without it (--columns request_id=none), page views end where a user pauses (--page-view-gap)."
 )
+
+
+def _what_is_there(places: PhotoPlaces) -> str:
+    files = list(itertools.islice(places.files(), _EXAMPLES))
+    if not files:
+        return f" There is no file in {places.raw}/{PHOTO_FOLDER}."
+    return f" They were looked for in {places.raw}, where there are {', '.join(map(printable, files))} ..."
 
 
 def _what_would_match(unknown: UnknownIds) -> str:
@@ -151,10 +175,3 @@ def require_both_labels(kind: schema.LogKind, events: int, clicks: int, settings
         f"{'none' if not clicks else 'each'} of the {events} events is clicked, so nothing tells clicks from "
         f"impressions: {way_out}"
     )
-
-
-def losses(counts: Mapping[str, int], settings: RawSettings) -> Iterator[tuple[Loss, int, float, float]]:
-    """(loss, number, share, limit) of each kind that occurred."""
-    for loss in LOSSES:
-        if counts.get(loss.name):
-            yield loss, counts[loss.name], loss.share(counts), getattr(settings, loss.limit)

@@ -110,6 +110,7 @@ class Chain:
             SettingsError: a later stage is to use a column that items do not have. It would find out hours later.
         """
         from beam_jobs.ingest import fingerprint_of_raw, ingest
+        from beam_jobs.ingest_report import report
 
         made_by = self._made_by(INGEST, self.settings.ingest, {"raw": fingerprint_of_raw(raw)}, seeded=False)
         self._unless_current(
@@ -118,8 +119,8 @@ class Chain:
             lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
         )
         facts = artefacts.read(self.directory(INGEST), INGEST).facts
-        counts = {name.replace("_", " "): number for name, number in facts.counts.items() if number}
-        LOG.info("[ingest] %s", ", ".join(f"{name} {number:,}" for name, number in counts.items()))
+        for line in report(facts, self.settings.ingest):
+            LOG.info("[ingest] %s", line)
         self.settings.require_columns(facts.all_columns)
 
     def pretrain(self) -> None:

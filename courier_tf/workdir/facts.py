@@ -109,8 +109,10 @@ class IngestFacts(Facts):
     """Span -> its last day with events, YYYY-MM-DD (UTC)."""
     pool_days: int | None = None
     """Days that the pool of popularity negatives reaches back, in the median over the events; None without one."""
+    time_forms: tuple[str, ...] = ()
+    """The forms of timestamps that were recognised, with unit and time zone."""
     notes: tuple[str, ...] = ()
-    """What was recognised in the raw folder and what was left out, one sentence each."""
+    """What may be wrong in the raw folder, one sentence each."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Uniform negatives know no item before its time."""
 
-from collections import defaultdict
+import random
+from collections import Counter, defaultdict
 
-from beam_jobs.negatives import uniform_pools
+import numpy as np
+
+from beam_jobs.negatives import median_reach, popularity_pools, uniform_pools
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, positives_log
@@ -47,3 +50,39 @@ def test_uniform_negatives_come_after_their_items(raw, tmp_path):
                 days[row["item_id"]].add((row["timestamp"] - FIRST) // DAY)
     assert days["item4"] == set(range(5, 10)) and days["item5"] == set(range(6, 10))
     assert set(days) == {f"item{number}" for number in range(6)}
+
+
+def test_popularity_pools_reach_back_until_they_hold_enough():
+    rng = random.Random(0)
+    for _ in range(30):
+        days = sorted(rng.sample(range(100), rng.randrange(1, 20)))
+        counts = [
+            ((day, item), rng.randrange(1, 9)) for day in days for item in rng.sample("abcdef", rng.randrange(1, 5))
+        ]
+        least, reach = rng.randrange(1, 60), []
+        pools = popularity_pools(rng.sample(counts, len(counts)), least)
+        for day in days:
+            before = [d for d in days if d <= day]
+            while True:  # The fewest days that are enough, or all.
+                first = before.pop()
+                window = [(item, n) for (d, item), n in counts if first <= d <= day]
+                if sum(n for _, n in window) >= least or not before:
+                    break
+            expected = Counter()
+            for item, number in window:
+                expected[item] += number
+            drawn = np.diff(pools[day].cumulative, prepend=0)
+            assert dict(zip(pools[day].items, drawn, strict=True)) == expected and pools[day].total == expected.total()
+            reach += [day - first] * sum(n for (d, _), n in counts if d == day)
+        totals = [(day, sum(n for (d, _), n in counts if d == day)) for day in days]
+        assert median_reach(totals, least) == sorted(reach)[(len(reach) - 1) // 2]
+
+
+def test_the_pool_is_as_small_as_the_setting_says(raw, tmp_path):
+    log = positives_log()
+    raw.write("items", raw.items())
+    raw.write("events", log)
+    ingested = raw.ingest(tmp_path / "out", negatives_pool_events=1)
+    assert ingested.facts.pool_days == 0
+    for row in ingested.rows("impressions", "train"):
+        assert row["item_id"] in {r["item_id"] for r in log if r["timestamp"] == row["timestamp"]}

@@ -1,0 +1,86 @@
+"""What ingest says at its end: what was read, what was lost and why, and what is left."""
+
+from collections.abc import Iterator, Mapping
+
+from beam_jobs.losses import LOSSES, Loss
+from beam_jobs.write import MOST_REJECTS, REJECTS_FILE
+from courier_tf import schema
+from courier_tf.settings import IngestSettings
+from courier_tf.workdir.facts import IngestFacts
+
+_WIDTH = 12  # Of the first column.
+_OF_ITEMS = ("photos_missing", "rejected_photos", "rejected_items")
+
+#: Counts of what is left out or changed without being a loss, and the words for them.
+_REMARKS = {
+    "events_of_other_types_ignored": "events of types that are no positives left out",
+    "duplicate_events_merged": "events left out that are the same as another one",
+    "clicks_merged_into_their_impressions": "clicks joined with their impressions",
+    "page_views_cut_at_midnight": "page views cut at midnight (UTC)",
+    "ids_with_blanks_cut": "ids with blanks at their ends, which were cut",
+    "duplicate_item_rows": "further rows of an item left out",
+    "items_available_from_not_read": "items whose available_from cannot be read",
+    "items_without_image_named": "items that name no photo",
+    "photos_found_by_name": "photos whose name was matched to that of a file",
+    "negatives_not_drawn": "negatives that could not be drawn",
+}
+
+
+def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
+    """The lines of the report, each at most about 80 columns wide.
+
+    Args:
+        facts: what the stage made.
+        settings: those it was made with.
+    """
+    counts = facts.counts
+    words = "impressions and clicks" if facts.log_kind == "impressions" else "positives only"
+    yield _row("log", words)
+    for form in facts.time_forms:
+        yield _row("timestamps", form)
+    yield _row("events", f"{_n(counts, 'event_rows_read')} read, {_n(counts, 'events_used')} used")
+    lost = [loss for loss in LOSSES if counts.get(loss.name)]
+    yield from (_lost(loss, counts, settings) for loss in lost if loss.name not in _OF_ITEMS)
+    yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")
+    yield _row("photos", f"{_photos(counts):,} stored")
+    yield from (_lost(loss, counts, settings) for loss in lost if loss.name in _OF_ITEMS)
+    yield _row("users", f"{_n(counts, 'users')} with {_n(counts, 'page_views')} page views")
+    positives = "clicks" if facts.log_kind == "impressions" else "positives"
+    share = f" ({_percent(counts['clicks'] / counts['events_used'])} of the events)"
+    yield _row(positives, _n(counts, "clicks") + (share if facts.log_kind == "impressions" else ""))
+    for span in schema.SPLITS:
+        days = f"{facts.first_days[span]} to {facts.last_days[span]}"
+        events, clicks = _n(counts, f"events_{span}"), _n(counts, f"clicks_{span}")
+        yield _row(span, f"{days}: {events} events" + (f", {clicks} clicks" if positives == "clicks" else ""))
+    if facts.negatives:
+        reach = "" if facts.pool_days is None else f"; their pool reaches back {facts.pool_days} days (median)"
+        yield _row("negatives", f"{facts.negatives}{reach}")
+    yield from (_row("", f"{number:,} {words}") for name, words in _REMARKS.items() if (number := counts.get(name)))
+    for note in facts.notes:
+        yield _row("note", note)
+    if any(loss.kind for loss in lost):
+        cut = any(counts[loss.name] > MOST_REJECTS for loss in lost if loss.kind)
+        more = f", the first {MOST_REJECTS:,} of each kind" if cut else ""
+        yield _row("reasons", f"{schema.REJECTS_FOLDER}/{REJECTS_FILE}{more}")
+
+
+def _row(name: str, text: str) -> str:
+    return f"{name:<{_WIDTH}}{text}"
+
+
+def _n(counts: Mapping[str, int], name: str) -> str:
+    return f"{counts.get(name, 0):,}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def _lost(loss: Loss, counts: Mapping[str, int], settings: IngestSettings) -> str:
+    limit = f"{100 * getattr(settings, loss.limit):g} %"
+    return _row("  lost", f"{_n(counts, loss.name)} ({_percent(loss.share(counts))}, limit {limit}) {loss.short}")
+
+
+def _photos(counts: Mapping[str, int]) -> int:
+    absent = ("items_without_image_named", "photos_missing", "rejected_photos")
+    return counts.get("items_items", 0) - sum(counts.get(name, 0) for name in absent)

@@ -1,0 +1,176 @@
+"""Each kind of loss has a count and a limit of its own, and is told in words."""
+
+import json
+import random
+import re
+
+import pytest
+
+from beam_jobs.catalogue import MOST_COMPARED, UnknownIds, compare_unknown, spelling
+from beam_jobs.formats import RawDataError
+from beam_jobs.ingest_report import report
+from beam_jobs.losses import LOSSES, require_both_labels, require_few
+from beam_jobs.photo_places import PhotoPlaces
+from beam_jobs.write import MOST_SHOWN, CollectRejects, write_rejects
+from courier_tf import schema
+from courier_tf.settings import IngestSettings
+from courier_tf.workdir import records
+
+from .conftest import FIRST, impression_log
+
+LIMITS = {
+    "max_reject_fraction": 0.0,
+    "max_unknown_item_fraction": 0.0,
+    "max_anonymous_fraction": 0.0,
+    "max_missing_photo_fraction": 0.0,
+    "max_merged_fraction": 0.0,
+}
+
+
+def lossy(raw) -> tuple[list[dict], list[dict]]:
+    """(items, log): of 360 good events and 40 others, and of 8 items of which one names no photo and one a lost one."""
+    items, log = raw.items(), impression_log()
+    items[1]["image"], items[2]["image"] = "images/none.jpg", ""
+    shown = next(row for row in log if not row["clicked"])
+    log += [{**log[0], "item_id": "nobody", "timestamp": FIRST}] * 12
+    log += [{**log[0], "user_id": ""}] * 9
+    log += [{**log[0], "clicked": "?"}] * 7
+    log += [log[0]] * 3  # The same row again.
+    log += [{**shown, "clicked": 1, "timestamp": shown["timestamp"]}]
+    log += [{**row, "timestamp": row["timestamp"] // 86_400 * 86_400 + 86_399} for row in log[6:14]]  # Shown twice.
+    return items, log
+
+
+def test_every_kind_is_counted_and_limited_on_its_own(raw, tmp_path):
+    items, log = lossy(raw)
+    raw.write("items", items)
+    raw.write("events", log)
+    ingested = raw.ingest(tmp_path / "out", **{name: 0.2 for name in LIMITS})
+    counts = ingested.facts.counts
+    lost = {loss.name: (counts[loss.name], loss.number(counts)) for loss in LOSSES}
+    assert lost == {
+        "rejected_items": (0, 8),
+        "rejected_events": (7, 400),
+        "anonymous_events": (9, 400),
+        "events_of_unknown_items": (12, 400),
+        "conflicting_events_merged": (8, 400),
+        "rejected_photos": (0, 8),
+        "photos_missing": (1, 7),
+    }
+    assert (counts["duplicate_events_merged"], counts["clicks_merged_into_their_impressions"]) == (3, 1)
+    assert counts["events_used"] == 360 == 400 - 7 - 9 - 12 - 8 - 3 - 1
+    rejects = ingested.rejects()
+    kinds = {kind: sum(reject["kind"] == kind for reject in rejects) for kind in ("event", "anonymous", "unknown_item")}
+    assert kinds == {"event": 7, "anonymous": 9, "unknown_item": 12}
+    shown = "\n".join(report(ingested.facts, IngestSettings(**{name: 0.2 for name in LIMITS})))
+    for line in (
+        "events      400 read, 360 used",
+        "  lost      12 (3.00 %, limit 20 %) of items that are not in the catalogue",
+        "  lost      9 (2.25 %, limit 20 %) without a user",
+        "  lost      1 (14 %, limit 20 %) not there",
+        "users       6 with 60 page views",
+        "            3 events left out that are the same as another one",
+        "train       2020-09-13 to 2020-09-20: ",
+    ):
+        assert line in shown, shown
+    assert max(map(len, shown.splitlines())) <= 90
+    # Each of these alone is above a limit of 0, which the message names.
+    for loss in LOSSES:
+        if counts[loss.name]:
+            settings = {name: 0.2 for name in LIMITS} | {loss.limit: loss.share(counts) * 0.999}
+            with pytest.raises(RawDataError, match=f"^{counts[loss.name]} of {loss.number(counts)} .*{loss.limit}="):
+                _require(ingested, raw, settings)
+
+
+def _require(ingested, raw, settings: dict) -> None:
+    lines = [json.dumps(reject) for reject in ingested.rejects()]
+    places = PhotoPlaces(str(raw.folder), False)
+    require_few(ingested.facts.counts, IngestSettings(**settings), lines, "F", UnknownIds(), places)
+
+
+def test_missing_photos_fail_with_what_is_there(raw, tmp_path):
+    raw.write("items", [{**row, "image": row["image"].replace("images/", "images/large/")} for row in raw.items()])
+    raw.write("events", impression_log())
+    with pytest.raises(RawDataError) as raised:
+        raw.ingest(tmp_path / "out", max_missing_photo_fraction=0.1)
+    message = str(raised.value)
+    assert message.startswith("8 of 8 photos that items name are not there, more than max_missing_photo_fraction=0.1")
+    assert f"looked for in {raw.folder}" in message and "images/item0.jpg, images/item1.jpg" in message
+    assert "'images/large/item0.jpg': there is no such file; there is images/item0.jpg" in message
+    assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 8
+
+
+def test_unknown_items_fail_with_what_would_match(raw, tmp_path):
+    raw.write("items", [{**row, "item_id": f"000{n}"} for n, row in enumerate(raw.items())])
+    raw.write("events", [{**row, "item_id": row["item_id"].removeprefix("item")} for row in impression_log()])
+    with pytest.raises(RawDataError) as raised:
+        raw.ingest(tmp_path / "out")
+    message = str(raised.value)
+    assert message.startswith("360 of 360 events name items that are not in the catalogue, more than max_unknown_item")
+    assert "360 would match in another spelling" in message
+    pairs = re.findall("'(.)' for '(.+?)'", message)
+    assert len(pairs) == 3 and all(item == f"000{event}" for event, item in pairs)
+
+
+@pytest.mark.parametrize("clicked, words", [(0, "none of the 360 events is"), (1, "each of the 360 events is")])
+def test_a_log_of_one_label_alone(raw, tmp_path, clicked, words):
+    raw.write("items", raw.items())
+    raw.write("events", [{**row, "clicked": clicked} for row in impression_log()])
+    with pytest.raises(RawDataError, match=f"{words} clicked.*--columns"):
+        raw.ingest(tmp_path / "out")
+    # There was no reject, which a file says too.
+    assert (tmp_path / "out_rejects" / "rejects.jsonl").read_text() == ""
+
+
+def test_labels_of_a_log_of_event_types():
+    settings = IngestSettings(positive_events=("purchase", "cart"))
+    with pytest.raises(RawDataError, match="none of the 9 events has an .*positive_events=purchase, cart"):
+        require_both_labels("impressions", 9, 0, settings)
+    with pytest.raises(RawDataError, match="each of the 9 events.*--other-events ignored"):
+        require_both_labels("impressions", 9, 9, settings)
+    require_both_labels("impressions", 9, 4, settings)
+    require_both_labels("positives", 9, 9, settings)
+
+
+@pytest.mark.parametrize("which, category", [("first", b"c2"), ("last", b"other")])
+def test_duplicate_items_by_setting(raw, tmp_path, which, category):
+    items = raw.items()
+    raw.write("items", [*items, {**items[2], "category": "middle"}, {**items[2], "category": "other"}])
+    raw.write("events", impression_log())
+    ingested = raw.ingest(tmp_path / "out", duplicate_items=which, max_reject_fraction=0.0)
+    assert records.read_items(ingested.target, ["category"]).columns["category"][2] == category
+    assert ingested.facts.counts["duplicate_item_rows"] == 2 and ingested.rejects() == []
+
+
+def test_another_spelling_of_an_id():
+    catalogue = ["0012", "AB-7", "x", "100", "\u00e9t\u00e9"]
+    unknown = [("12", 5), ("ab_7", 4), ("100.0", 3), ("E\u0301TE\u0301", 2), ("13", 1), ("1000", 1)]
+    compared = compare_unknown(unknown, dict.fromkeys(catalogue))
+    assert (compared.compared, compared.similar) == (16, 14)
+    assert compared.examples == (("12", "0012"), ("ab_7", "AB-7"), ("100.0", "100"))
+    assert spelling("1.50") != spelling("1.5") and spelling("10") != spelling("1")
+    assert MOST_COMPARED >= 100
+
+
+def test_rejects_are_listed_up_to_a_number_and_counted_beyond(tmp_path):
+    rng = random.Random(0)
+    rejects = [
+        schema.Reject(rng.choice("fgh"), rng.randrange(50), "timestamp", str(n), rng.choice(["event", "anonymous"]))
+        for n in range(200)
+    ]
+    combine = CollectRejects(most=7)
+    parts = [combine.create_accumulator() for _ in range(5)]
+    for reject in rejects:
+        place = rng.randrange(5)
+        parts[place] = combine.add_input(parts[place], reject)
+    collected = combine.extract_output(combine.merge_accumulators(parts))
+    order = sorted(rejects, key=lambda reject: (reject.file, reject.row, reject.field, reject.reason))
+    for kind in ("event", "anonymous"):
+        assert [r for r in collected.listed if r.kind == kind] == [r for r in order if r.kind == kind][:7]
+        assert collected.counts[kind] == sum(reject.kind == kind for reject in rejects)
+    long = schema.Reject("f", 1, "x" * 10**5, "\x1b[2J\u202e" + "y" * 10**5, "item")
+    counts = write_rejects(str(tmp_path), combine.extract_output(combine.add_input({}, long)))
+    (line,) = (tmp_path / "rejects.jsonl").read_text().splitlines()
+    assert len(line) < 3 * MOST_SHOWN and line.isascii() and line.isprintable() and counts["item"] == 1
+    write_rejects(str(tmp_path), combine.extract_output({}))
+    assert (tmp_path / "rejects.jsonl").read_text() == ""
