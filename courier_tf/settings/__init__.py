@@ -93,6 +93,8 @@ class Settings:
             )
         if init and not Path(init).exists():
             raise SettingsError(f"init={init} does not exist")
+        if init and not Path(init).is_file():
+            raise SettingsError(f"init={init} is no regular file")
 
     def require_columns(self, columns: Sequence[str]) -> None:
         """Refuses item columns that the catalogue does not have, before any stage finds out.

@@ -22,7 +22,8 @@ def exclusive(lock: Path, waiting: str) -> Iterator[None]:
         waiting: message to log while another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
+    # Opened for reading too, as opening a named pipe for writing alone would wait for a reader; a link is not followed.
+    with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,6 +84,7 @@ def _flush(path: Path) -> None:
 def write_file(path: Path, text: str) -> None:
     """Writes a small text file aside, then renames it."""
     aside = path.with_name(f".{path.name}.partial")
+    aside.unlink(missing_ok=True)  # It may be a link to elsewhere, or a named pipe.
     with aside.open("w") as stream:
         stream.write(text)
         stream.flush()

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from courier_tf.escaping import printable
 
 NOT_KEPT = ("logs", "checkpoints")  # Nobody reads these folders of a finished stage.
 #: How names of files begin that file managers and network file systems leave anywhere, or a process that was killed
@@ -35,8 +38,14 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, file: Path) -> Self:
-        """Reads the whole file."""
+        """Reads the whole file.
+
+        Raises:
+            DamagedError: it is no regular file, such as a named pipe, which nobody may ever write to.
+        """
         status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DamagedError(f"{printable(file.name)} is no regular file")
         return cls(status.st_size, status.st_mtime_ns, checksum(file))
 
     @classmethod
@@ -64,17 +73,22 @@ def files_below(directory: Path, ignored: tuple[str, ...] = ()) -> list[str]:
     Left out are logs and checkpoints, stray files of other programs, and the names in `ignored`.
     """
 
-    def walk(folder: str, prefix: str) -> Iterator[str]:
+    def walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:  # A link that leads back: it holds nothing of its own.
+            yield prefix.removesuffix("/")
+            return
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name in NOT_KEPT or entry.name in ignored or entry.name.startswith(STRAY):
                     continue
                 if entry.is_dir():
-                    yield from walk(entry.path, f"{prefix}{entry.name}/")
+                    yield from walk(entry.path, f"{prefix}{entry.name}/", above | {here})
                 else:
                     yield prefix + entry.name
 
-    return sorted(walk(str(directory), ""), key=lambda name: name.split("/"))
+    return sorted(walk(str(directory), "", frozenset()), key=lambda name: name.split("/"))
 
 
 def states_below(directory: Path, ignored: tuple[str, ...] = ()) -> dict[str, FileState]:
@@ -111,15 +125,17 @@ def verified(
     """
     present = files_below(directory, ignored)
     for name in sorted(set(states) - set(present)):
-        raise DamagedError(f"the file {name} is missing")
+        raise DamagedError(f"the file {printable(name)} is missing")
     now = {}
     for name, known in states.items():
         status = (directory / name).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DamagedError(f"{printable(name)} is no regular file")
         if status.st_size != known.size:
             raise DamagedError(f"the file {name} has {status.st_size} bytes, not {known.size}")
         if (full or status.st_mtime_ns != known.mtime_ns) and checksum(directory / name) != known.sha256:
             raise DamagedError(f"the content of the file {name} has changed")
         now[name] = known._replace(mtime_ns=status.st_mtime_ns)
     for name in sorted(set(present) - set(states)):
-        raise ForeignFileError(f"the file {name} does not belong there: remove it")
+        raise ForeignFileError(f"the file {printable(name)} does not belong there: remove it")
     return now

@@ -96,7 +96,7 @@ def read_models_config(file: Path, models: Path) -> ModelServerConfig:
     Raises:
         BundleError: the file is missing or broken.
     """
-    if not file.exists():
+    if not file.is_file():
         raise BundleError(f"{file} is missing. Run 'courier export' first.")
     try:
         config = text_format.Parse(file.read_text(), ModelServerConfig())

@@ -101,7 +101,7 @@ def roll_out(file: Path, target: ModelServerConfig, comment: str, server: str | 
         RollOutError: the server has not loaded the versions in time. The versions stay in the file, and all labels
             stay where they were.
     """
-    now = text_format.Parse(file.read_text(), ModelServerConfig()) if file.exists() and server else ModelServerConfig()
+    now = text_format.Parse(file.read_text(), ModelServerConfig()) if file.is_file() and server else ModelServerConfig()
     models, end = {model.name for model in target.model_config_list.config}, time.monotonic() + PATIENCE_SECONDS
     while True:
         step = next_step(target, now, states_of(server, models) if server else {})

@@ -70,7 +70,7 @@ def read(directory: Path) -> Iterator[PredictionLog]:
         WarmUpError: there are none, or the file is broken.
     """
     file = directory / WARM_UP_FILE
-    if not file.exists():
+    if not file.is_file():
         raise WarmUpError(f"{directory} has no warm-up")
     empty = True
     try:

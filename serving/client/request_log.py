@@ -122,6 +122,8 @@ def read_log(path: Path) -> Iterator[Logged]:
 
 def _read_file(file: Path) -> Iterator[Logged]:
     number = 0
+    if not file.is_file():  # Reading a named pipe would wait for ever.
+        raise RequestLogError(f"{file} is no regular file")
     try:
         for number, record in enumerate(tfrecords.read(file), 1):
             log = PredictionLog.FromString(record)

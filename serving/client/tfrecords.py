@@ -4,6 +4,7 @@ A record is its length (8 bytes), the checksum of the length (4), its content, a
 numbers are little-endian; a checksum is a masked CRC-32C.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def read(file: Path) -> Iterator[bytes]:
         OSError: the file cannot be read.
     """
     with file.open("rb") as stream:
-        place = 0
+        place, end = 0, os.fstat(stream.fileno()).st_size
         while header := stream.read(_HEADER_BYTES):
             if len(header) < _HEADER_BYTES:
                 raise CutRecordError(f"the file ends inside the record at byte {place}")
@@ -49,6 +50,8 @@ def read(file: Path) -> Iterator[bytes]:
             if _checksum(length) != header[_LENGTH.size :]:
                 raise BrokenRecordError(f"the record at byte {place} has a length that does not fit its checksum")
             size = _LENGTH.unpack(length)[0]
+            if place + size > end:  # It is not asked for: it may be more than any memory holds.
+                raise CutRecordError(f"the file ends inside the record at byte {place}")
             content, checksum = stream.read(size), stream.read(_CHECKSUM.size)
             if len(content) < size or len(checksum) < _CHECKSUM.size:
                 raise CutRecordError(f"the file ends inside the record at byte {place}")

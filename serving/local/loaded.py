@@ -64,7 +64,7 @@ class LoadedModels:
         Raises:
             BundleError: models.config is missing or broken.
         """
-        text = self.config_file.read_bytes() if self.config_file.exists() else None
+        text = self.config_file.read_bytes() if self.config_file.is_file() else None
         config, changed = read_models_config(self.config_file, self.models), text != self._config_read
         served = {}
         for model in config.model_config_list.config:

@@ -163,6 +163,13 @@ def test_settings_in_a_named_pipe_are_not_waited_for(tmp_path):
         program.main(["cluster", "--workdir", str(tmp_path)])
 
 
+def test_weights_in_a_named_pipe_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "weights.pth")
+    words = ["pretrain", "--workdir", str(tmp_path / "w"), "--init", str(tmp_path / "weights.pth")]
+    with pytest.raises(program.ProgramExit, match=r"init=.*weights.pth is no regular file"):
+        program.main(words)
+
+
 def test_words_of_all_kinds():
     words = ["rank", "--workdir", "w", "--rank_modes", "none", "vector", "--no-rank-category-gate", "--final"]
     command = program.read([*words, "--rank-learning-rates", "1e-3", "2e-3", "--item-columns", "--rank-columns", "a"])

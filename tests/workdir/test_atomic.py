@@ -2,9 +2,12 @@
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 import threading
+
+import pytest
 
 from courier_tf.chain import Chain
 from courier_tf.settings.presets import PRESETS
@@ -73,3 +76,21 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
     with exclusive(tmp_path / "lock", "waiting"):
         pass
     assert "is on a file system without locks" in caplog.text
+
+
+def test_what_lies_in_the_way_of_a_file_is_neither_followed_nor_waited_for(tmp_path):
+    """A link to a file elsewhere, a named pipe: in a folder that others may write to."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    (tmp_path / ".settings.json.partial").symlink_to(elsewhere)
+    atomic.write_file(tmp_path / "settings.json", "{}")
+    os.mkfifo(tmp_path / ".settings.json.partial")
+    atomic.write_file(tmp_path / "settings.json", "{1}")
+    assert (tmp_path / "settings.json").read_text() == "{1}" and elsewhere.read_text() == "kept"
+    os.mkfifo(tmp_path / ".pipe.lock")
+    with atomic.exclusive(tmp_path / ".pipe.lock", "waiting"):
+        pass
+    (tmp_path / ".lock").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic links"), atomic.exclusive(tmp_path / ".lock", "waiting"):
+        pass
+    assert elsewhere.read_text() == "kept"

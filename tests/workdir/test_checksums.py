@@ -106,3 +106,27 @@ def test_a_file_too_many_is_refused_and_nothing_is_made_again_for_it(written):
         (written / stray).parent.mkdir(exist_ok=True)
         (written / stray).write_text("x")
     assert artefacts.is_current(written, MADE_BY)
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(written):
+    (written / "a").unlink()
+    os.mkfifo(written / "a")
+    with pytest.raises(DamagedArtefactError, match="a is no regular file"):
+        artefacts.read(written, CLUSTER)
+    os.mkfifo(written / "new\n\x1b[2J")
+    with pytest.raises(checksums.DamagedError, match="is no regular file"):
+        checksums.states_below(written)
+    shutil.rmtree(written / "folder")
+    (written / "a").unlink()
+    (written / "a").write_text("content of a")
+    os.mkfifo(written / "folder")
+    with pytest.raises(DamagedArtefactError):
+        artefacts.read(written, CLUSTER)
+
+
+def test_a_link_that_leads_back_ends(written):
+    """Two of them would be followed 2^40 times, until the path is too long."""
+    for name in ("up", "folder/up", "folder/also"):
+        (written / name).symlink_to(written)
+    with pytest.raises(ForeignFileError, match="folder/also does not belong there"):
+        artefacts.read(written, CLUSTER)

@@ -1,5 +1,6 @@
 """Logs of requests: no call fails for them, no log before is lost, and what a crash has cut costs one record."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -119,3 +120,11 @@ def test_a_record_that_is_changed_is_an_error(tmp_path):
     log.file.unlink()
     with pytest.raises(RequestLogError, match="holds no requests-"):
         numbers_in(tmp_path)
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "requests-00001.tfrecord")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for place in (tmp_path, tmp_path / "requests-00001.tfrecord", tmp_path / "zero"):
+        with pytest.raises(RequestLogError, match="no regular file"):
+            list(read_log(place))

@@ -1,5 +1,8 @@
 """TFRecord files: TensorFlow reads what the client writes, and the other way round."""
 
+import struct
+
+import google_crc32c
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,3 +44,13 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path):
             next(records)
     file.write_bytes(b"")
     assert list(tfrecords.read(file)) == []
+
+
+def test_a_length_beyond_the_file_is_not_asked_for(tmp_path):
+    """The checksum of the length is right: only the file says that 2^60 bytes are not there."""
+    length = struct.pack("<Q", 2**60)
+    crc = google_crc32c.value(length)
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    (tmp_path / "file").write_bytes(length + struct.pack("<I", masked) + b"x")
+    with pytest.raises(tfrecords.CutRecordError, match="at byte 0"):
+        list(tfrecords.read(tmp_path / "file"))
