@@ -73,8 +73,12 @@ def write_rank(workdir: Path, seed: int) -> None:
         for weight in ranker.trainable_variables:  # Wide, so that answers differ from row to row.
             weight.assign(np.random.default_rng(seed).normal(size=weight.shape, scale=0.4))
         save_ranker(ranker, plan, draft.path / MODE / "start_0")
-        slices = {"cold": {"impressions": 7, "auc": None, "gauc": None, "logloss": 0.5}}
-        measured = {"impressions": 90, "auc": 0.6, "gauc": 0.6, "logloss": 0.5, "slices": slices}
+        figures = {"auc": 0.6, "gauc": 0.6, "logloss": 0.5, "calibration": 1.1}
+        slices = {
+            "category/<b>|sale": {**figures, "impressions": 80, "positives": 30},
+            "cold": {**figures, "impressions": 70, "positives": 29},
+        }
+        measured = {**figures, "impressions": 90, "positives": 32, "slices": slices}
         draft.facts = example(
             RankFacts, modes=("none", MODE), history_length=HISTORY, best_start={MODE: 0}, metrics={MODE: measured}
         )

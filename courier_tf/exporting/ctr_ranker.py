@@ -14,9 +14,9 @@ from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.samples import ROWS, valid_batches
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
 from courier_tf.ranking.data import impression_batches
-from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.ranking.soundness import MOST_MISCALIBRATION, auc_with_error, is_miscalibrated
 from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel, Method
@@ -27,6 +27,7 @@ CANDIDATES = (10, 100, 500)  # Of one row of `rank`, in the requests of the warm
 COMPARED_BATCHES = 2  # Of impressions, with the trained ranker.
 RANKED = 8  # Candidates of a user in that comparison.
 MEASURED_BATCHES = 64  # Of impressions, for AUC and calibration.
+NORMAL_95 = 1.96  # Standard errors on each side of a figure that cover 95 % of the cases.
 
 _USER = [
     tf.TensorSpec([None], tf.string, name="user_id"),
@@ -184,17 +185,38 @@ class CtrRanker(ServedModel):
         """AUC and calibration on impressions of the valid span, with whole histories, as clients send them."""
         clicked: list[np.ndarray] = []
         probability: list[np.ndarray] = []
+        users: list[np.ndarray] = []
         for batch in itertools.islice(valid_batches(stages, None, clicked.append), MEASURED_BATCHES):
             probability.append(served(**batch)["probability"])
+            users.append(batch["user_id"])
         labels, scores = np.concatenate(clicked), np.concatenate(probability)
         calibration = float(scores.mean() / max(labels.mean(), 1e-9))
-        area = auc(labels, scores) if np.isfinite(scores).all() else None
+        defined = np.isfinite(scores).all() and 0 < labels.sum() < len(labels)
+        area, error = auc_with_error(np.concatenate(users), labels, scores) if defined else (math.nan, math.nan)
         return {
             "impressions": len(labels),
-            "auc": math.nan if area is None else area,
+            "clicks": int(labels.sum()),
+            "auc": area,
+            "auc_low": area - NORMAL_95 * error,
             "calibration": calibration,
             "calibration_error": abs(math.log(max(calibration, 1e-9))),
         }
+
+    def faults(self, new: Mapping[str, float]) -> dict[str, str]:
+        faults = {}
+        # The bound, not the value: every second ranker that tells nothing has more than 0.5. It covers the users alone,
+        # as this very ranker would be served, and no other random start.
+        if new["auc_low"] <= 0.5:
+            faults["auc"] = (
+                f"AUC {new['auc']:.4f} on {new['impressions']:,} impressions of valid ({new['clicks']:,} clicks) is "
+                f"not shown to be better than chance: its lower bound is {new['auc_low']:.4f}, the limit 0.5"
+            )
+        if math.isfinite(new["auc"]) and is_miscalibrated(new["calibration"], int(new["clicks"])):
+            faults["calibration"] = (
+                f"the predicted clicks are {new['calibration']:.2f} times the {new['clicks']:,} clicks of valid: the "
+                f"limit is a factor of {MOST_MISCALIBRATION}"
+            )
+        return faults
 
     def objections(
         self, new: Mapping[str, float], stable: Mapping[str, float] | None, tolerances: PromotionSettings

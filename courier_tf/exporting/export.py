@@ -8,7 +8,7 @@ from pathlib import Path
 from courier_tf import schema
 from courier_tf.exporting import registry
 from courier_tf.exporting.finished_stages import FinishedStages
-from courier_tf.exporting.model_card import model_card
+from courier_tf.exporting.model_card import model_card, with_promotion
 from courier_tf.exporting.served_model import ServedModel
 from courier_tf.exporting.versions import (
     WARM_UP_LOG,
@@ -63,7 +63,9 @@ def export(
     with export_lock(models):
         written = _write_changed(models, versions(registry.SERVED_MODELS))
         newest = newest_versions(models, registry.model_names())
-        write_bundle(bundle, newest, Releases.read(bundle), model_card(stages, newest), server)
+        releases = Releases.read(bundle)
+        card = with_promotion(model_card(stages, newest), releases)
+        write_bundle(bundle, newest, releases, card, server)
         if scann:
             models, scann_models = workdir / schema.SCANN_MODELS_FOLDER, registry.scann_models()
             written += _write_changed(models, versions(scann_models))

@@ -1,19 +1,34 @@
 """The model card of the bundle: what is served, what it was made from, how good it is, and where it ends."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+from courier_tf import schema
+from courier_tf.escaping import markdown
 from courier_tf.exporting import registry
 from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.ranking.evaluation import NEW_TO_USER
+from courier_tf.ranking.soundness import popularity_warning, spread_of
+from courier_tf.ranking.verdict import verdict
+from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.facts import IngestFacts
+from serving.bundle.releases import Releases
+
+FEWEST_CLICKS = 30  # Of a slice that is shown: with so many, the AUC of mere chance is 50 +- 10 points.
+PROMOTION = "## Promotion"
 
 
 def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
-    """Writes the model card in Markdown.
+    """Writes the model card in Markdown, without what `with_promotion` adds.
 
     Args:
         stages: that are exported.
         newest: model -> version.
     """
-    data = stages.ingest.facts
+    data, measured = stages.ingest.facts, stages.rank.facts.metrics[stages.mode]
     lines = [
         "# Model card",
         "",
@@ -25,30 +40,101 @@ def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
         lines.append(f"| `{model.name}` | {newest[model.name]} | {model.answers} | {fingerprints} |")
     lines += [
         "",
-        f"- Data: {stages.ingest.fingerprint}; train before {data.valid_from}, valid before {data.test_from}, "
-        "test after that (UTC).",
+        f"- Data: {stages.ingest.fingerprint}, {data.log_kind} log. {_dates(data)}",
         f"- The image feature of the ranker is `{stages.mode}`. "
         + _meaning(data.negatives, stages.rank.facts.popularity["auc"]),
+        f"- Calibration on valid, predicted clicks by clicks: {_figure(measured['calibration'])}.",
+        f"- Spread of the embeddings: {spread_of(stages.cluster.facts.quality) or 'not measured'}.",
         f"- Code version {stages.rank.made_by.code_version}.",
         "",
-        "| valid span | impressions | AUC | GAUC | log loss |",
-        "|---|---|---|---|---|",
+        *_gains(stages),
+        "",
+        "| valid span | impressions | clicks | AUC | GAUC | log loss |",
+        "|---|---|---|---|---|---|",
     ]
-    measured = stages.rank.facts.metrics[stages.mode]
-    for name, part in {"all": measured, **measured["slices"]}.items():
-        name = " ".join(name.split()).replace("|", "\\|")  # Categories are the words of the shop.
+    shown = {name: part for name, part in measured["slices"].items() if part["positives"] >= FEWEST_CLICKS}
+    for name, part in {"all": measured, **shown}.items():
         figures = (_figure(part[key]) for key in ("auc", "gauc", "logloss"))
-        lines.append(f"| {name} | {part['impressions']:,} | {' | '.join(figures)} |")
+        # Categories are the words of the shop.
+        counts = f"{part['impressions']:,} | {part['positives']:,}"
+        lines.append(f"| {markdown(name)} | {counts} | {' | '.join(figures)} |")
+    if left_out := len(measured["slices"]) - len(shown):
+        lines += ["", f"Left out: {left_out} slices with fewer than {FEWEST_CLICKS} clicks, whose figures are chance."]
     lines += ["", "Limits", "", *(f"- {limit}" for model in registry.SERVED_MODELS for limit in model.limits(stages))]
     return "\n".join(lines) + "\n"
+
+
+def with_promotion(card: str, releases: Releases) -> str:
+    """A model card with what is stable, and the faults that were accepted; an earlier such part is replaced."""
+    stable = releases.stable
+    card = card.partition(f"\n{PROMOTION}\n")[0]
+    if stable is None:
+        return card
+    versions = ", ".join(f"`{model}` {version}" for model, version in stable.versions.items())
+    accepted = [f"- Promoted in spite of *{name}*: {markdown(why, 2000)}." for name, why in stable.accepted.items()]
+    lines = ["", PROMOTION, "", f"- Stable since {stable.time}: {versions}.", *accepted]
+    return card + "\n".join(lines) + "\n"
+
+
+def update_card(bundle: Path, releases: Releases) -> None:
+    """Writes what is stable now into the model card of a bundle, if there is one."""
+    file = bundle / schema.MODEL_CARD
+    if file.exists():
+        write_file(file, with_promotion(file.read_text(), releases))
+
+
+def _dates(data: IngestFacts) -> str:
+    """The spans with their dates, and what they hold as far as it was counted."""
+    facts = dataclasses.asdict(data)
+    first, last = facts.get("first_days") or {}, facts.get("last_days") or {}
+    begins = {"train": first.get("train"), "valid": data.valid_from, "test": data.test_from}
+    spans = []
+    for split, begin in begins.items():
+        days = f"from {begin}" if begin else f"before {data.valid_from}"
+        if split in last:
+            days += f" to {last[split]}"
+        rows = data.counts.get(f"impressions_{split}")
+        spans.append(f"{split} {days}" + ("" if rows is None else f" ({rows:,} impressions)"))
+    clicks = data.counts.get("clicks")
+    total = "" if clicks is None else f" It holds {clicks:,} clicks."
+    return f"{'; '.join(spans)} (UTC).{total}"
+
+
+def _gains(stages: FinishedStages) -> Iterator[str]:
+    """The verdict on valid, and the gains behind it."""
+    facts = stages.rank.facts
+    content = {
+        "ranking": {mode: {"valid": part} for mode, part in facts.metrics.items()},
+        "gain_over_none": {"valid": facts.gain_over_none},
+        "gain_over_control": {"valid": facts.gain_over_control or {}},
+        "clusters": stages.cluster.facts.to_json(),
+    }
+    yield f"**Verdict on valid:** {markdown(verdict(content).sentence, 2000)}"
+    if stages.mode == NO_IMAGE_FEATURE:
+        return
+    yield from ("", f"| gain of `{stages.mode}` in AUC, points | slice | gain | 95 % |", "|---|---|---|---|")
+    for what, gains in (("none", facts.gain_over_none), ("the permuted control", facts.gain_over_control or {})):
+        of_mode = gains.get(stages.mode, {})
+        for name in ("all", NEW_TO_USER):
+            yield f"| over {what} | {name} | {_points(of_mode.get(name))} |"
+
+
+def _points(gain: Mapping[str, Any] | None) -> str:
+    if gain is None:
+        return "not measured | -"
+    low, high = gain.get("low"), gain.get("high")
+    interval = "-" if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
+    return f"{100 * gain['gain']:+.2f} | {interval}"
 
 
 def _meaning(negatives: str | None, popularity_auc: float | None) -> str:
     if negatives is None:
         return "A probability is the share of clicks among the impressions of the log."
+    warning = popularity_warning(popularity_auc, "valid", negatives)
     return (
         f"A probability is the share of positives in a mixture with sampled negatives ({negatives}), not a click rate. "
-        f"Popularity alone has AUC {_figure(popularity_auc)} on valid; far from 0.5 it would give the negatives away."
+        f"Popularity alone has AUC {_figure(popularity_auc)} on valid"
+        + ("; far from 0.5 it would give the negatives away." if warning is None else f". Warning: {warning}")
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from courier_tf import schema
 from courier_tf.exporting import registry
 from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.model_card import update_card
 from courier_tf.exporting.promotion_checks import measure
 from courier_tf.exporting.versions import (
     VersionError,
@@ -35,7 +36,7 @@ def promote(
 
     Args:
         workdir: with the stages, the models and the bundle.
-        tolerances: of the comparison with the stable versions.
+        tolerances: of the comparison with the stable versions, and the faults that are accepted.
         server: host:port of a running server that reads the bundle by itself.
         withdrawn: also take versions that were rolled back or withdrawn.
 
@@ -59,7 +60,7 @@ def promote(
         stages.require_undamaged()
         measured = measure(stages, models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        release = _switch(bundle, newest, releases.promote(Release(newest, now, measured)), server)
+        release = _switch(bundle, newest, releases.promote(Release(newest, now, *measured)), server)
         _take_snapshot(workdir, keep=release != releases.stable)
         return release
 
@@ -107,6 +108,7 @@ def withdraw(workdir: Path, server: str | None = None) -> Release:
 def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: str | None) -> Release:
     with releases.written_after(bundle):
         write_models_config(bundle, newest, releases, server)
+    update_card(bundle, releases)
     stable = releases.promoted[-1]
     for model, version in stable.versions.items():
         labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())

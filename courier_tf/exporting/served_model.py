@@ -78,6 +78,17 @@ class ServedModel(abc.ABC):
         """Figures of a version on the valid span. The promotion records them; empty where there are none."""
         return {}
 
+    def faults(self, new: Mapping[str, float]) -> dict[str, str]:
+        """What is wrong with a version by itself, whatever is stable now.
+
+        Args:
+            new: figures of `quality`.
+
+        Returns:
+            Name of the check -> reason against the promotion. A name of `PromotionSettings.accept` can be accepted.
+        """
+        return {}
+
     def objections(
         self, new: Mapping[str, float], stable: Mapping[str, float] | None, tolerances: PromotionSettings
     ) -> list[str]:

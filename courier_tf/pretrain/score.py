@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
 from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.history_similarity import PIXEL_ROWS, PIXEL_SIDE, ROWS, cosines, pixel_vectors, same_category
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.spread import effective_rank, uniformity
 from courier_tf.workdir import records
 
 HISTORY = 10  # Most recent history items that a candidate is compared with.
-ROWS = 8192  # Impressions at a time.
 SPREAD_PHOTOS = 2000  # Photos over which uniformity and effective rank are measured.
 
 
@@ -53,26 +53,26 @@ def held_out_score(
     Returns:
         "best", "mean": AUC of the largest and of the mean cosine between the candidate and the user's last history
         items; where the objective has a `similarity_name`, the AUC of its similarity under that name (courier:
-        "reconstruction", cos(e_j, r_j)); each also "..._new_to_user";
+        "reconstruction", cos(e_j, r_j)). The baselines "pixels_best" and "pixels_mean" are the same with raw pixels,
+        "category_best" and "category_mean" with the category alone. Each also has "..._new_to_user", without repeats;
         "alignment": mean squared distance of clicked candidates from their history items, without repeats;
         "uniformity", "effective_rank": of the embeddings; "impressions".
     """
     candidate, history, label = _impressions(ingest, store, split)
     needed = np.unique(np.concatenate([candidate, history.ravel()]))
-    embedding = embed_photos(encoder, store.decoded(needed))
+    pixels = store.decoded(needed)
+    embedding = embed_photos(encoder, pixels)
     of_candidate, of_history = np.searchsorted(needed, candidate), np.searchsorted(needed, history)
-    similarity_name = objective.similarity_name if objective else None
-    names = ("best", "mean", *([similarity_name] if similarity_name else []))
-    scores = {name: np.zeros(len(candidate)) for name in names}
-    for start in range(0, len(candidate), ROWS):
-        rows = slice(start, start + ROWS)
-        shown, clicked_before, mask = embedding[of_candidate[rows]], embedding[of_history[rows]], history[rows] > 0
-        cosine = np.einsum("nd,nhd->nh", shown, clicked_before)
-        scores["best"][rows] = np.where(mask, cosine, -np.inf).max(axis=1)
-        scores["mean"][rows] = np.where(mask, cosine, 0).sum(axis=1) / mask.sum(axis=1)
-        if objective and similarity_name:
-            similarity = objective.similarity(*map(tf.constant, (shown, clicked_before, mask)))
-            scores[similarity_name][rows] = similarity.numpy()
+    places = (of_candidate, of_history, history > 0)
+    scores = dict(zip(("best", "mean"), cosines(embedding, *places), strict=True))
+    if objective and objective.similarity_name:
+        scores[objective.similarity_name] = _own_similarity(objective, embedding, *places)
+    scores |= dict(
+        zip(("pixels_best", "pixels_mean"), cosines(_of_photos(pixels, needed), *places, PIXEL_ROWS), strict=True)
+    )
+    if (category := items.columns.get(schema.CATEGORY)) is not None:
+        known = same_category(np.concatenate([[b""], category])[needed], *places)
+        scores |= dict(zip(("category_best", "category_mean"), known, strict=True))
     fresh = ~items.repeats(candidate - 1, history - 1, repeat_columns)
 
     def auc(score: np.ndarray, rows: np.ndarray) -> float | None:
@@ -90,6 +90,25 @@ def held_out_score(
         "effective_rank": effective_rank(sample) if len(sample) else None,
         "impressions": len(label),
     }
+
+
+def _of_photos(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """`pixel_vectors` of the items with these numbers; zeros for number 0, whose black square is no photo."""
+    vectors = np.zeros([len(numbers), 3 * PIXEL_SIDE**2], np.float32)
+    vectors[numbers > 0] = pixel_vectors(pixels[numbers > 0])
+    return vectors
+
+
+def _own_similarity(
+    objective: Objective, embedding: np.ndarray, candidate: np.ndarray, history: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """[N] an objective's own similarity; the other arguments are those of `cosines`."""
+    parts = []
+    for start in range(0, len(candidate), ROWS):
+        rows = slice(start, start + ROWS)
+        shown, clicked_before = embedding[candidate[rows]], embedding[history[rows]]
+        parts.append(objective.similarity(*map(tf.constant, (shown, clicked_before, mask[rows]))).numpy())
+    return np.concatenate(parts).astype(float) if parts else np.zeros(0)
 
 
 def _impressions(ingest: Path, store: PhotoStore, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

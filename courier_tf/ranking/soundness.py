@@ -85,7 +85,7 @@ def auc_with_error(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) ->
     The variance is that of clustered ROC data (Obuchowski, Biometrics 53, 1997, section 2).
 
     Args:
-        users: [N] any sortable ids, at least two different ones.
+        users: [N] any sortable ids. The error of a single user is infinite.
         clicked: [N] 0 or 1, both of them.
         score: [N] floats.
     """
@@ -105,7 +105,7 @@ def auc_with_error(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) ->
         + with_negatives / max(with_negatives - 1, 1) * np.square(of_negatives).sum()
         + 2 * number / max(number - 1, 1) * (of_positives @ of_negatives)
     )
-    return auc, float(np.sqrt(max(variance, 0.0)))
+    return auc, float(np.sqrt(max(variance, 0.0))) if number > 1 else math.inf
 
 
 def popularity_warning(auc: float | None, split: str, negatives: str | None) -> str | None:

@@ -235,9 +235,13 @@ class RankSettings(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class PromotionSettings(Checked):
-    """How much worse than the stable version a new one may be on the valid span, to be promoted."""
+    """What a version must be to be promoted, and how much worse than the stable one it may be on the valid span."""
 
     auc_tolerance: float = 0.002
     """Most that the AUC on valid may fall."""
     calibration_tolerance: float = 0.05
     """Most that |log(mean probability / share of clicks)| may grow."""
+    accept: tuple[Literal["auc", "calibration", "collapse"], ...] = ()
+    """Faults to promote in spite of. auc: the ranker is not shown to be better than chance on valid. calibration: it
+    predicts 1.5 times the clicks of valid, or less than that part. collapse: the encoder gives all photos nearly the
+    same embedding. What is accepted is recorded with the release, and in the model card."""

@@ -25,11 +25,13 @@ class Release:
         versions: model -> version.
         time: of the promotion, ISO 8601, UTC.
         measured: figures of the promotion checks, by model and name.
+        accepted: promotion check -> the fault that it found, and that was accepted by name.
     """
 
     versions: dict[str, int]
     time: str
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    accepted: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

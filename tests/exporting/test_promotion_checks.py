@@ -22,6 +22,9 @@ from tests.exporting.promotions import LENIENT, promoted, refusal
 from tests.sealing import seal_again
 from tests.served_shop import export_again, write_rank
 
+#: Figures of a ranker that can be promoted.
+SOUND = {"impressions": 9000, "clicks": 2000, "auc": 0.7, "auc_low": 0.69, "calibration": 1.0, "calibration_error": 0.0}
+
 
 class Tampered:
     """A served model of which one signature answers otherwise."""
@@ -140,7 +143,7 @@ def test_a_worse_version_is_refused(workdir, monkeypatch):
     promoted(workdir)
     write_rank(workdir, seed=2)
     export_again(workdir)
-    quality = {"impressions": 300, "auc": 0.7, "calibration": 1.0, "calibration_error": 0.0}
+    quality = {**SOUND, "auc": 0.7, "calibration_error": 0.0}
     figures = iter([{**quality, "auc": 0.69, "calibration_error": 0.2, "calibration": 1.22}, quality] * 2)
     monkeypatch.setattr(CtrRanker, "quality", lambda *_: dict(next(figures)))
     message = refusal(workdir, PromotionSettings())
@@ -159,7 +162,9 @@ def test_answers_that_are_not_the_trained_models(workdir):
 
 def test_scores_that_are_no_numbers(workdir, monkeypatch):
     monkeypatch.setattr(
-        CtrRanker, "quality", lambda *_: {"auc": np.nan, "calibration": np.nan, "calibration_error": np.nan}
+        CtrRanker,
+        "quality",
+        lambda *_: {**SOUND, "auc": np.nan, "auc_low": np.nan, "calibration": np.nan, "calibration_error": np.nan},
     )
     assert "AUC on the valid span is not defined" in refusal(workdir)
 

@@ -1,12 +1,16 @@
 """The held-out score against loops over the impressions."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
 from courier_tf.pretrain.encoder import DEVIATION, MEAN, Encoder
+from courier_tf.pretrain.history_similarity import pixel_vectors
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.pretrain.score import held_out_score
@@ -22,6 +26,7 @@ def catalogue():
     photos = [tf.io.encode_png(rng.integers(0, 255, [16, 16, 3], dtype=np.uint8)).numpy() for _ in ids]
     photos[3] = b""
     columns = {"colour": np.array([b"red", b"blue", b"", b"red"] * 3, object)}
+    columns[schema.CATEGORY] = np.array([b"dress", b"bag", b"bag", b"", b"shoe", b"dress"] * 2, object)
     zeros = np.zeros(ITEMS, np.int64)
     return records.Items(ids, columns, np.array([b""] * ITEMS, object), zeros, zeros, zeros, np.array(photos, object))
 
@@ -87,6 +92,51 @@ def test_equals_a_loop(catalogue, impressions, columns):
     assert figures["alignment"] == pytest.approx(2 - 2 * scores[1][clicked].mean(), rel=1e-3)
     assert figures["uniformity"] < 0 and 1 < figures["effective_rank"] < 8
     assert "reconstruction" not in held_out_score(encoder, folder, catalogue, store, columns)
+
+
+def test_the_baselines_equal_a_loop(catalogue, impressions):
+    """Pixels as Pillow shrinks them; the category by its words. Repeats are left out."""
+    folder, rows = impressions
+    store = PhotoStore.of(catalogue, 16)
+    figures = held_out_score(Encoder("micro", 8), folder, catalogue, store, [])
+    usable = [
+        (row["item_id"], [item for item in row["history_item_ids"][-10:] if photos_of(catalogue, item)], row["clicked"])
+        for row in rows
+        if photos_of(catalogue, row["item_id"])
+    ]
+    usable = [row for row in usable if row[1]]
+    shown = sorted({item for candidate, history, _ in usable for item in (candidate, *history)})
+    flat = {item: np.asarray(Image.open(io.BytesIO(photos_of(catalogue, item))), float).ravel() for item in shown}
+    middle = np.mean(list(flat.values()), axis=0)
+    unit = {item: (values - middle) / np.linalg.norm(values - middle) for item, values in flat.items()}
+    category = dict(zip(catalogue.ids, catalogue.columns[schema.CATEGORY], strict=True))
+    score = {name: [] for name in ("pixels_best", "pixels_mean", "category_best", "category_mean")}
+    for candidate, history, _ in usable:
+        cosine = [unit[candidate] @ unit[item] for item in history]
+        same = [category[candidate] == category[item] != b"" for item in history]
+        for name, value in zip(score, (max(cosine), np.mean(cosine), any(same), np.mean(same)), strict=True):
+            score[name].append(value)
+    label = np.array([clicked for _, _, clicked in usable])
+    fresh = np.array([candidate not in history for candidate, history, _ in usable])
+    for name, values in score.items():
+        values = np.round(np.array(values, float), 5)
+        assert figures[name] == pytest.approx(roc_auc_score(label, values), abs=1e-3), name
+        assert figures[f"{name}_new_to_user"] == pytest.approx(roc_auc_score(label[fresh], values[fresh]), abs=1e-3)
+
+
+def photos_of(catalogue, item):
+    """The photo of an item; empty where it has none, or is unknown."""
+    return dict(zip(catalogue.ids, catalogue.photos, strict=True)).get(item, b"")
+
+
+@pytest.mark.parametrize("side", [16, 32, 40, 12])
+def test_photos_are_shrunk_to_their_mean_colours(side):
+    photos = np.random.default_rng(3).integers(0, 256, [5, side, side, 3], np.uint8)
+    found = pixel_vectors(np.concatenate([photos, photos.mean(axis=0, keepdims=True).round().astype(np.uint8)]))
+    assert found.shape == (6, 768) and np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    alike = pixel_vectors(np.repeat(photos[:1], 3, axis=0))
+    assert not alike.any(), "photos that are all the same tell nothing"
+    assert pixel_vectors(photos[:0]).shape == (0, 768)
 
 
 def test_unknown_items_and_empty_values_are_no_repeats(catalogue):

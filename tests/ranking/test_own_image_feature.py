@@ -110,7 +110,10 @@ def test_the_next_day_starts_from_it_where_its_weights_keep_their_meaning(first,
 
 def test_it_is_exported_checked_and_served(first):
     first.export()
-    promote(first.workdir, PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0))
+    promote(
+        first.workdir,
+        PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0, accept=("auc", "calibration", "collapse")),
+    )
     ranker = load_ranker(start_directory(first.directory(RANK), OWN, 0))
     candidates = [item.decode() for item in load_plan(start_directory(first.directory(RANK), OWN, 0)).catalogue.ids[:5]]
     pairs = {

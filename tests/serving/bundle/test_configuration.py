@@ -139,7 +139,7 @@ def test_the_model_card_names_what_is_served(shop):
     for stage in (stages.ingest, stages.embed, stages.cluster, stages.rank):
         assert stage.fingerprint in card, stage.path
     assert f"encoder {stages.encoder}" in card
-    assert "| all | 90 | 0.6000 | 0.6000 | 0.5000 |" in card
+    assert "| all | 90 | 32 | 0.6000 | 0.6000 | 0.5000 |" in card
 
 
 def test_each_withdrawn_version_is_refused_whatever_stands_beside_it():
