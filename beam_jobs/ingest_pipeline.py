@@ -177,13 +177,18 @@ def _write_page_views(
         settings: settings of the stage.
 
     Returns:
-        (name, rows written) of each file.
+        (name, number): impressions and pre-training rows written, and the page views of each split.
     """
     parts = views | "Split" >> beam.FlatMap(_into_its_split, splits=cut).with_outputs(*schema.SPLITS)
     log_order = settings.history_ties == "log_order"
     written = []
     for name in schema.SPLITS:
         part = parts[name]
+        written.append(
+            part
+            | f"One for each {name} page view" >> beam.Map(_one_for_each, f"page_views_{name}")
+            | f"Count {name} page views" >> beam.CombinePerKey(sum)
+        )
         written.append(
             part
             | f"Key {name} page views" >> beam.Map(lambda view: (stable_hash(view.page_view_id, view.user_id), view))
@@ -198,8 +203,18 @@ def _write_page_views(
                 rows
                 | f"Key {name} rows" >> beam.Map(lambda row: (row[0], row))
                 | WriteShuffled(f"{target}/{schema.PAGE_VIEWS_FOLDER}", name, settings.shards, _as_it_is)
+                # A page view makes several rows where it is long, and one for each click with log_order.
+                | f"Call {name} rows" >> beam.Map(_renamed, f"pretraining_rows_{name}")
             )
     return written
+
+
+def _one_for_each(_: PageView, name: str) -> tuple[str, int]:
+    return name, 1
+
+
+def _renamed(count: tuple[str, int], name: str) -> tuple[str, int]:
+    return name, count[1]
 
 
 def _impressions(view: PageView) -> list[tuple[int, bytes]]:

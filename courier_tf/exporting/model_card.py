@@ -1,6 +1,5 @@
 """The model card of the bundle: what is served, what it was made from, how good it is, and where it ends."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,19 +84,16 @@ def update_card(bundle: Path, releases: Releases) -> None:
 
 def _dates(data: IngestFacts) -> str:
     """The spans with their dates, and what they hold as far as it was counted."""
-    facts = dataclasses.asdict(data)
-    first, last = facts.get("first_days") or {}, facts.get("last_days") or {}
-    begins = {"train": first.get("train"), "valid": data.valid_from, "test": data.test_from}
+    begins = {"train": data.first_days.get("train"), "valid": data.valid_from, "test": data.test_from}
     spans = []
     for split, begin in begins.items():
         days = f"from {begin}" if begin else f"before {data.valid_from}"
-        if split in last:
-            days += f" to {last[split]}"
-        rows = data.counts.get(f"impressions_{split}")
-        spans.append(f"{split} {days}" + ("" if rows is None else f" ({rows:,} impressions)"))
-    clicks = data.counts.get("clicks")
-    total = "" if clicks is None else f" It holds {clicks:,} clicks."
-    return f"{'; '.join(spans)} (UTC).{total}"
+        if last := data.last_days.get(split):
+            days += f" to {last}"
+        counted = {what: data.counts.get(f"{what}_{split}") for what in ("impressions", "clicks")}
+        held = ", ".join(f"{number:,} {what}" for what, number in counted.items() if number is not None)
+        spans.append(f"{split} {days}" + (f" ({held})" if held else ""))
+    return f"{'; '.join(spans)}; days are of UTC."
 
 
 def _gains(stages: FinishedStages) -> Iterator[str]:

@@ -144,13 +144,13 @@ def _require_enough(known: TrainingData, teaching: np.ndarray | None, settings: 
     Raises:
         TrainingError: names the numbers.
     """
-    rows = known.facts.counts.get("page_views_train", 0)
+    rows = known.facts.counts.get("pretraining_rows_train", 0)
     if teaching is not None:
         rows = data.teaching_rows(known.ingest, known.store, teaching)
     if rows < settings.pretrain_batch_rows:
         clicked = f"a click on an item with {settings.pretrain_where}" if settings.pretrain_where else "a click"
         raise TrainingError(
-            f"the train span has {rows} page views with {clicked} and a history, fewer than "
+            f"the train span makes {rows} pre-training rows of page views with {clicked} and a history, fewer than "
             f"pretrain_batch_rows={settings.pretrain_batch_rows}"
         )
     photos = int(known.trainable.sum())

@@ -66,6 +66,8 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
     clicks = Counter({view_of(r): 0 for r in log if r["timestamp"] < FIRST + 9 * DAY})
     clicks.update(view_of(r) for r in log if r["clicked"] and r["timestamp"] < FIRST + 9 * DAY)
     numbers, counts = list(clicks.values()), ingested.facts.counts
+    assert counts["pretraining_rows_train"] == len(list(ingested.rows("page_views", "train"))) > len(views)
+    assert counts["page_views_train"] == len({view_of(r) for r in log if r["timestamp"] < FIRST + 8 * DAY})
     assert counts["page_views_without_click_not_pretrained"] == numbers.count(0) > 0
     assert counts["unclicked_items_dropped_from_pretraining_rows"] == 3 * numbers.count(1) > dropped
 

@@ -81,9 +81,11 @@ def test_what_is_sound_needs_no_word(workdir, monkeypatch):
     release = promoted(workdir, PromotionSettings(accept=("auc",)))
     assert release.accepted == {} and release.measured["encoder"] == {"effective_rank": 18.0, "pairs_cosine": 0.3}
     card = (workdir / "serving" / "model_card.md").read_text()
-    assert "## Promotion" in card and "in spite of" not in card
+    promotion = card.partition("## Promotion")[2]
+    assert "`ctr_ranker` 1, " in promotion and "in spite of" not in promotion
     export_again(workdir)
-    assert (workdir / "serving" / "model_card.md").read_text() == card, "another export keeps what is stable"
+    card = (workdir / "serving" / "model_card.md").read_text()
+    assert card.endswith(promotion) and "effective rank 18.00" in card, "another export keeps what is stable"
 
 
 def test_all_faults_are_told_at_once(workdir, monkeypatch):
