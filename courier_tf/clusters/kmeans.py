@@ -1,4 +1,4 @@
-"""k-means on a sample in memory: k-means++ seeding, then Lloyd's steps among near centroids.
+"""k-means on a sample in memory: k-means|| seeding, then Lloyd's steps among near centroids.
 
 After the first step an embedding that changes its centroid goes to one nearby. So each step compares it with the
 `CANDIDATES` centroids nearest to its own, not with all of them: 300 times fewer with 20,000 centroids. Up to
@@ -50,8 +50,8 @@ def begin(
     Args:
         sample: [N, D] float32.
         clusters: number of centroids.
-        rng: decides the draws of k-means++.
-        start: [clusters, D] centroids to start from, instead of k-means++.
+        rng: decides the draws of the seeding.
+        start: [clusters, D] centroids to start from, instead of the seeding.
         settle: as in `lloyd`.
 
     Raises:

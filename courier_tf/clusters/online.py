@@ -1,8 +1,14 @@
-"""Single-pass clustering (the paper's choice, after Yi et al., ICML 2014): every embedding is looked at once.
+"""Sequential k-means (MacQueen 1967), block by block: every embedding is looked at once.
 
-The first embeddings of the stream give the start. From then on each block moves its nearest centroids towards its mean,
-the less, the more embeddings a centroid has seen. Only the centroids and their counts are kept, so the memory does not
-depend on the length of the stream.
+k-means on the first embeddings of the stream gives the start. From then on each block moves its nearest centroids
+towards its mean. They move the less, the more embeddings they have seen, so that a centroid is the mean of all that
+chose it. Only the first embeddings, the centroids and their counts are held. So the memory does not depend on the
+length of the stream.
+
+The paper of COURIER clusters in a single pass, too, but with the algorithm of Yi et al. (ICML 2014), which this is not.
+Theirs recovers *sparse* centres: those with few coordinates other than zero, in a space that may have more dimensions
+than there are samples. Embeddings meet neither condition. All coordinates of a centroid are in use, and a shop has many
+more items than an embedding has dimensions. So the assumption of that algorithm would cost accuracy, and buy nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +19,7 @@ import numpy as np
 from courier_tf.clusters.kmeans import Settle, begin, lloyd
 from courier_tf.clusters.nearest import nearest
 
-SEEN_AT_START = 20  # Embeddings per centroid from which the start is learned.
+SEEN_AT_START = 64  # Embeddings per centroid from which the start is learned.
 START_STEPS = 5  # Steps of k-means at the start.
 DEAD_AFTER = 40  # Embeddings per centroid after which a centroid that none of them chose is dead.
 
@@ -40,7 +46,7 @@ def start(
         sample: [N, D] float32.
         clusters: number of centroids.
         rng: decides the draws of the seeding.
-        centroids: [clusters, D] to start from, instead of k-means++.
+        centroids: [clusters, D] to start from, instead of the seeding.
         settle: as in `lloyd`.
     """
     state = begin(sample, clusters, rng, centroids, settle)

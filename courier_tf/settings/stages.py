@@ -153,8 +153,9 @@ class ClusterSettings(Checked):
     learn from, and IDs stay less well after a retrain. Try numbers between the square root of the number of items and a
     twentieth of it; choose by the gain on valid."""
     algorithm: Literal["kmeans", "online", "residual", "incremental", "agglomerative", "hdbscan"] = "kmeans"
-    """How clusters are learned. kmeans: k-means++ seeding and Lloyd's steps on a sample of 256 items per cluster.
-    online: one pass over all items (the paper's choice). residual: kmeans, again on what is left over, `levels` times.
+    """How clusters are learned. kmeans: k-means|| seeding and Lloyd's steps on a sample of 256 items per cluster.
+    online: sequential k-means, one pass over all items (the paper makes one pass, too, by another algorithm).
+    residual: kmeans, again on what is left over, `levels` times.
     incremental: nothing is learned; items keep the IDs of the previous clusters, and new ones are assigned by their
     codebook. To compare with, on at most 20,000 items: agglomerative, and hdbscan, which finds the number of clusters
     by itself."""

@@ -26,6 +26,14 @@ def planted(clusters=12, each=60, dim=16, seed=0):
     return points[order], label[order]
 
 
+def like_embeddings(number, dim, seed=0):
+    """Unit vectors [number, dim] float32 without planted clusters: smooth functions of six properties, and noise."""
+    rng = np.random.default_rng(seed)
+    properties = rng.normal(size=[number, 6]) @ rng.normal(size=[6, 24])
+    points = np.tanh(properties) @ rng.normal(size=[24, dim]) + 0.3 * rng.normal(size=[number, dim])
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
 def photo_of(shade):
     """A PNG file of one colour."""
     stream = io.BytesIO()

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from courier_tf import schema
+from courier_tf.clusters import learn
 from courier_tf.clusters.cluster import cluster
 from courier_tf.clusters.files import CODEBOOK_FILE, SHEETS_FOLDER, TABLE_FILE
 from courier_tf.clusters.nearest import nearest
@@ -47,6 +48,12 @@ def run(folder, name="cluster", seed=0, previous=None, **settings):
     table = pq.read_table(folder / name / TABLE_FILE).to_pydict()
     facts = artefacts.read(folder / name, CLUSTER).facts
     return np.array(table["cluster_id"]), np.load(folder / name / CODEBOOK_FILE)[0], facts
+
+
+@pytest.fixture(autouse=True)
+def stream(monkeypatch):
+    """The algorithm `online` begins with so few embeddings that most of these go through its single pass."""
+    monkeypatch.setattr(learn, "SEEN_AT_START", 20)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from sklearn.metrics import adjusted_rand_score
 from courier_tf.clusters import kmeans as module
 from courier_tf.clusters.kmeans import begin, lloyd
 from courier_tf.clusters.nearest import nearest
-from courier_tf.clusters.seeding import ClusterError, plus_plus
 
 from .planted import planted
 
@@ -121,27 +120,3 @@ def test_same_seed_same_centroids():
     first, again, other = (run(points, 12, steps=5, seed=seed)[-1].centroids for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-
-
-@pytest.mark.parametrize("clusters", [5, 40])
-def test_seeds_are_different_rows_and_assigned(clusters):
-    points = np.repeat(planted(clusters=clusters, each=1)[0], 20, axis=0)
-    seeds = plus_plus(points, clusters, np.random.default_rng(0))
-    assert len(np.unique(seeds.centroids, axis=0)) == clusters
-    np.testing.assert_array_equal(points, seeds.centroids[seeds.nearest])
-    assert not seeds.distance.any()
-
-
-def test_seeds_are_far_from_each_other():
-    """Nearly always one in each planted cluster; drawn evenly, a third of the clusters would have none."""
-    points, label = planted(clusters=30, each=40)
-    hit = [
-        len({label[(points == seed).all(axis=1).argmax()] for seed in plus_plus(points, 30, rng).centroids})
-        for rng in map(np.random.default_rng, range(5))
-    ]
-    assert np.mean(hit) > 24
-
-
-def test_too_few_different_embeddings_are_refused():
-    with pytest.raises(ClusterError, match="clusters=3, but there are only 1 different"):
-        plus_plus(np.ones([50, 2], np.float32), 3, np.random.default_rng(0))

@@ -10,7 +10,7 @@ from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.online import Online
 from courier_tf.settings import ClusterSettings
 
-from .planted import planted, write_embeddings
+from .planted import like_embeddings, planted, write_embeddings
 
 
 class Interrupted(Exception):
@@ -45,7 +45,7 @@ def test_each_level_explains_more(tmp_path):
 
 def test_online_looks_at_each_train_embedding_once(tmp_path):
     """The counts of the last state are those of the stream, whatever the blocks."""
-    points, _ = planted(clusters=3, each=70)
+    points, _ = planted(clusters=3, each=100)
     files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
     for block in (7, 1000):
         saved = LearningStates(tmp_path / str(block))
@@ -56,9 +56,9 @@ def test_online_looks_at_each_train_embedding_once(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["kmeans", "residual", "online"])
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, algorithm):
-    points, _ = planted(clusters=30, each=40, seed=1)
-    files = EmbeddingFiles(write_embeddings(tmp_path / "embed", points))
-    settings = ClusterSettings(clusters=70 if algorithm == "kmeans" else 20, algorithm=algorithm, cluster_batch_size=64)
+    files = EmbeddingFiles(write_embeddings(tmp_path / "embed", like_embeddings(1200, 16)))
+    clusters = {"kmeans": 70, "residual": 20, "online": 10}[algorithm]
+    settings = ClusterSettings(clusters=clusters, algorithm=algorithm, cluster_batch_size=32)
     whole = Saving(tmp_path / "whole")
     wanted = learn(files, settings, 0, whole)
     for rounds in (3, 7, 9):
