@@ -4,7 +4,6 @@ python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g.
 """
 
 import dataclasses
-import difflib
 import glob
 import json
 import shutil
@@ -23,6 +22,7 @@ from rich.console import Console
 from beam_jobs import losses, sources, splits
 from beam_jobs.catalogue import UnknownIds
 from beam_jobs.checks import DAY
+from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.negatives import median_reach
@@ -72,10 +72,8 @@ def ingest(
         RawDataError: the input cannot be used, or there are more rejects than allowed. In that case the reject file is
             kept beside the target.
     """
-    folder = RawFolder.inspect(raw, settings)
+    folder = readable(raw, settings)
     folder.tell()
-    for name in ("item_columns", "repeat_columns"):
-        _require_known(name, getattr(settings, name), folder.columns)
     kept_rejects = target.with_name(f"{target.name}_rejects")
     shutil.rmtree(kept_rejects, ignore_errors=True)
     with artefacts.write_aside(target, made_by) as draft:
@@ -187,16 +185,6 @@ def _pool_days(folder: RawFolder, settings: IngestSettings, days: list[tuple[int
     if folder.log_kind == "impressions" or settings.negatives != "popularity":
         return None
     return median_reach([(day, events) for day, events, _ in days], settings.negatives_pool_events)
-
-
-def _require_known(setting: str, asked: Sequence[str], columns: Sequence[str]) -> None:
-    for column in asked:
-        if column not in columns:
-            nearest = difflib.get_close_matches(column, columns, 1)
-            raise RawDataError(
-                f"{setting} names {column!r}, but the item columns are {', '.join(columns)}"
-                + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
-            )
 
 
 def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: int) -> list[str]:

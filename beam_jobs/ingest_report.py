@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from beam_jobs.losses import LOSSES, Loss
+from beam_jobs.losses import Loss, losses
 from beam_jobs.write import MOST_REJECTS, REJECTS_FILE
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
@@ -39,11 +39,11 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     for form in facts.time_forms:
         yield _row("timestamps", form)
     yield _row("events", f"{_n(counts, 'event_rows_read')} read, {_n(counts, 'events_used')} used")
-    lost = [loss for loss in LOSSES if counts.get(loss.name)]
-    yield from (_lost(loss, counts, settings) for loss in lost if loss.name not in _OF_ITEMS)
+    lost = list(losses(counts, settings))
+    yield from (_lost(*found) for found in lost if found[0].name not in _OF_ITEMS)
     yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")
     yield _row("photos", f"{_photos(counts):,} stored")
-    yield from (_lost(loss, counts, settings) for loss in lost if loss.name in _OF_ITEMS)
+    yield from (_lost(*found) for found in lost if found[0].name in _OF_ITEMS)
     yield _row("users", f"{_n(counts, 'users')} with {_n(counts, 'page_views')} page views")
     positives = "clicks" if facts.log_kind == "impressions" else "positives"
     share = f" ({_percent(counts['clicks'] / counts['events_used'])} of the events)"
@@ -58,9 +58,9 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     yield from (_row("", f"{number:,} {words}") for name, words in _REMARKS.items() if (number := counts.get(name)))
     for note in facts.notes:
         yield _row("note", note)
-    if any(loss.kind for loss in lost):
-        cut = any(counts[loss.name] > MOST_REJECTS for loss in lost if loss.kind)
-        more = f", the first {MOST_REJECTS:,} of each kind" if cut else ""
+    listed = [number for loss, number, _, _ in lost if loss.kind]
+    if listed:
+        more = f", the first {MOST_REJECTS:,} of each kind" if max(listed) > MOST_REJECTS else ""
         yield _row("reasons", f"{schema.REJECTS_FOLDER}/{REJECTS_FILE}{more}")
 
 
@@ -76,9 +76,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
-def _lost(loss: Loss, counts: Mapping[str, int], settings: IngestSettings) -> str:
-    limit = f"{100 * getattr(settings, loss.limit):g} %"
-    return _row("  lost", f"{_n(counts, loss.name)} ({_percent(loss.share(counts))}, limit {limit}) {loss.short}")
+def _lost(loss: Loss, number: int, share: float, limit: float) -> str:
+    return _row("  lost", f"{number:,} ({_percent(share)}, limit {100 * limit:g} %) {loss.short}")
 
 
 def _photos(counts: Mapping[str, int]) -> int:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from beam_jobs.catalogue import UnknownIds
@@ -116,7 +116,7 @@ def require_few(
         lost, number = counts[loss.name], loss.number(counts)
         message = f"{lost} of {number} {loss.words}, more than {loss.limit}={most}."
         if loss.kind == "unknown_item":
-            message += _what_would_match(unknown)
+            message += what_would_match(unknown)
         if loss.kind == "missing_photo":
             message += _what_is_there(places)
         if loss.kind is None:
@@ -138,7 +138,8 @@ def _what_is_there(places: PhotoPlaces) -> str:
     return f" They were looked for in {places.raw}, where there are {', '.join(map(printable, files))} ..."
 
 
-def _what_would_match(unknown: UnknownIds) -> str:
+def what_would_match(unknown: UnknownIds) -> str:
+    """A sentence, with a blank before it, on ids that the catalogue has in another spelling; or nothing."""
     if not unknown.similar:
         return ""
     pairs = ", ".join(f"'{printable(event)}' for '{printable(item)}'" for event, item in unknown.examples)
@@ -175,3 +176,10 @@ def require_both_labels(kind: schema.LogKind, events: int, clicks: int, settings
         f"{'none' if not clicks else 'each'} of the {events} events is clicked, so nothing tells clicks from "
         f"impressions: {way_out}"
     )
+
+
+def losses(counts: Mapping[str, int], settings: RawSettings) -> Iterator[tuple[Loss, int, float, float]]:
+    """(loss, number, share, limit) of each kind that occurred."""
+    for loss in LOSSES:
+        if counts.get(loss.name):
+            yield loss, counts[loss.name], loss.share(counts), getattr(settings, loss.limit)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from courier_tf.settings import SettingsError
+from courier_tf.settings import IngestSettings, SettingsError
 
 
 def require_usable(workdir: Path) -> None:
@@ -30,3 +30,20 @@ def require_outside(workdir: Path, raw: str) -> None:
         raise SettingsError(f"the raw data {raw} is a file: name the folder that holds items, events and images")
     if Path(raw).resolve() in [workdir.resolve(), *workdir.resolve().parents]:
         raise SettingsError(f"the workdir {workdir} lies in the raw folder {raw}: choose one outside")
+
+
+def require_readable(raw: str, settings: IngestSettings) -> None:
+    """Refuses a local raw folder without usable files and columns, before TensorFlow is imported.
+
+    Args:
+        raw: folder or URI of the raw data. What lies elsewhere is looked at by the job alone.
+        settings: how it is read.
+
+    Raises:
+        RawDataError: says why.
+    """
+    if "://" in raw:
+        return
+    from beam_jobs.early import readable
+
+    readable(raw, settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from courier_tf import schema
-from courier_tf.commands.checks import require_outside, require_usable
+from courier_tf.commands.checks import require_outside, require_readable, require_usable
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings.presets import PRESETS
@@ -85,6 +85,7 @@ class StageOfRawData(Stage):
     def chain(self) -> "Chain":
         """The chain of the workdir, which must not lie in the raw data."""
         require_outside(self.workdir, self.raw)
+        require_readable(self.raw, self.settings.ingest)
         return super().chain()
 
 

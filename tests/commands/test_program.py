@@ -9,7 +9,6 @@ import pytest
 
 from courier_tf.commands import program
 from courier_tf.commands.options import COMMANDS
-from courier_tf.settings import Settings
 from courier_tf.settings.presets import PRESETS
 
 
@@ -108,13 +107,12 @@ def test_options_of_beam_are_told_apart():
 
 
 def test_every_preset_can_be_chosen(tmp_path):
-    """Its settings are valid: the run gets as far as the missing data."""
+    """Its settings are valid: the run gets as far as the missing data, and leaves no workdir."""
     for preset in PRESETS:
+        words = ["run", "--raw", str(tmp_path / "none"), "--preset", preset, "--workdir", str(tmp_path / preset)]
         with pytest.raises(SystemExit, match="is empty or does not exist"):
-            program.main(
-                ["run", "--raw", str(tmp_path / "none"), "--preset", preset, "--workdir", str(tmp_path / preset)]
-            )
-        assert Settings.from_json((tmp_path / preset / "settings.json").read_text()) == PRESETS[preset]
+            program.main(words)
+        assert program.read(words).settings == PRESETS[preset] and not (tmp_path / preset).exists()
 
 
 def test_a_workdir_keeps_its_settings_until_they_are_changed(tmp_path):

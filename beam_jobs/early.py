@@ -1,0 +1,31 @@
+"""What can be told of a raw folder before TensorFlow is imported, which takes longer."""
+
+import difflib
+import os
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.raw_errors import RawDataError
+from beam_jobs.sources import RawFolder
+from courier_tf.settings import IngestSettings
+
+
+def readable(raw: str, settings: IngestSettings) -> RawFolder:
+    """The files and columns of a raw folder.
+
+    Raises:
+        RawDataError: there is no such folder, files or columns are missing, or the settings name a column that items do
+            not have.
+    """
+    if FileSystems.get_scheme(raw) is None and not os.path.isdir(raw):
+        raise RawDataError(f"{raw} is empty or does not exist")
+    folder = RawFolder.inspect(raw, settings)
+    for name in ("item_columns", "repeat_columns"):
+        for column in getattr(settings, name):
+            if column not in folder.columns:
+                nearest = difflib.get_close_matches(column, folder.columns, 1)
+                raise RawDataError(
+                    f"{name} names {column!r}, but the item columns are {', '.join(folder.columns)}"
+                    + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
+                )
+    return folder
