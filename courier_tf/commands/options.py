@@ -13,6 +13,7 @@ from courier_tf.commands.checks import require_outside, require_readable, requir
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings.presets import PRESETS
+from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
 from courier_tf.workdir.stages import IN_ORDER
 
@@ -101,6 +102,22 @@ class Shop(Command):
         from courier_tf.shop import make_shop
 
         print(make_shop(self.out, self.settings))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check(Command):
+    """Say what a raw folder holds and what is wrong with it, before anything is computed."""
+
+    raw: str = dataclasses.field(metadata=POSITIONAL)
+    """Folder or URI with the raw data: items, events and images."""
+    full: bool = False
+    """Read every row and open every photo. Default: the first rows of each file, and a sample of the photos."""
+    settings: RawSettings = RawSettings()
+
+    def run(self) -> None:
+        from courier_tf.commands.check import check
+
+        check(self.raw, self.settings, self.full)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -364,6 +381,6 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "export": Export,
     },
     "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest, "skew": Skew},
-    "data and experiments": {"shop": Shop, "experiment": Experiment},
+    "data and experiments": {"check": Check, "shop": Shop, "experiment": Experiment},
 }
 COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

@@ -1,0 +1,41 @@
+"""`courier check`: what a raw folder holds, and what is wrong with it, before anything is computed."""
+
+import sys
+import textwrap
+
+from beam_jobs.inspection import Problem, Report, inspect
+from courier_tf.settings.raw import RawSettings
+
+WIDTH = 100
+
+
+def check(raw: str, settings: RawSettings, full: bool) -> None:
+    """Prints the report, and ends the program with 1 where the ingest job would fail.
+
+    Args:
+        raw: folder or URI of the raw data.
+        settings: how it is read.
+        full: read every row and open every photo.
+    """
+    report = inspect(raw, settings, full)
+    for line in lines_of(report):
+        print(line)
+    if report.stops:
+        sys.exit(1)
+
+
+def lines_of(report: Report) -> list[str]:
+    """The report as lines of text: what was recognised, the problems by number, and the outcome."""
+    lines = [part for fact in report.facts for part in textwrap.wrap(fact, WIDTH, subsequent_indent="    ")]
+    for number, problem in enumerate(report.problems, start=1):
+        lines += ["", *_lines_of_problem(number, problem)]
+    errors = sum(problem.stops for problem in report.problems)
+    warnings = len(report.problems) - errors
+    outcome = "courier ingest would stop here" if errors else "courier ingest can read this folder"
+    return [*lines, "", f"{errors} errors, {warnings} warnings: {outcome}."]
+
+
+def _lines_of_problem(number: int, problem: Problem) -> list[str]:
+    start = f"{number}. {'error' if problem.stops else 'warning'}: "
+    text = "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in (start + problem.text).split("\n"))
+    return [text, *(f"    {example}" for example in problem.examples)]
