@@ -25,6 +25,7 @@ from beam_jobs.checks import DAY
 from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
+from beam_jobs.inspection import require_sound
 from beam_jobs.negatives import median_reach
 from beam_jobs.options import pipeline_options, split_beam_options
 from beam_jobs.photo_places import PhotoPlaces
@@ -74,6 +75,7 @@ def ingest(
     """
     folder = readable(raw, settings)
     folder.tell()
+    require_sound(folder)
     kept_rejects = target.with_name(f"{target.name}_rejects")
     shutil.rmtree(kept_rejects, ignore_errors=True)
     with artefacts.write_aside(target, made_by) as draft:

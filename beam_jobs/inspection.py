@@ -5,16 +5,20 @@ the first rows of each file are read, and a sample of the photos.
 """
 
 import dataclasses
+import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
+from PIL import Image
 
-from beam_jobs import catalogue, losses, page_views, splits
+from beam_jobs import catalogue, losses, splits
 from beam_jobs.checks import DAY, CheckEvents, CheckItems, Event, Item
 from beam_jobs.formats import RawDataError, rows_of
+from beam_jobs.items import BuildItems
+from beam_jobs.page_views import merge
 from beam_jobs.raw_rows import RawFile, RawRow
 from beam_jobs.sources import RawFolder
 from courier_tf import schema
@@ -25,6 +29,7 @@ MOST_ITEMS = 100_000  # Rows of the catalogue that are read without `full`.
 MOST_EVENTS = 50_000  # Rows of the log that are read without `full`, of all files together.
 MOST_PHOTOS = 100  # Photos that are opened without `full`.
 MOST_KEPT = 100_000  # Events that are kept to look for those that would be merged.
+SIDE = 16  # Pixels: what photos are resized to, to see whether they can be decoded.
 EXAMPLES = 3  # Rows shown for a problem.
 
 
@@ -36,11 +41,21 @@ class Problem:
         stops: whether the ingest job fails because of it.
         text: what it is, how often, and the way out.
         examples: places and reasons, each in a line.
+        hopeless: whether it is lost as a whole, whatever the limit.
     """
 
     stops: bool
     text: str
     examples: tuple[str, ...] = ()
+    hopeless: bool = False
+
+
+class _Bounds(NamedTuple):
+    """How much is read: rows of the catalogue and of the log, and photos; None for all."""
+
+    items: int | None = None
+    events: int | None = None
+    photos: int | None = None
 
 
 @dataclasses.dataclass
@@ -66,33 +81,48 @@ def inspect(raw: str, settings: RawSettings, full: bool = False) -> Report:
     """
     try:
         folder = RawFolder.inspect(raw, settings)
-        return inspect_folder(folder, full)
+        return inspect_folder(folder, _Bounds() if full else _Bounds(MOST_ITEMS, MOST_EVENTS, MOST_PHOTOS))
     except RawDataError as error:
         return Report(problems=[Problem(True, str(error))])
 
 
-def inspect_folder(folder: RawFolder, full: bool = False) -> Report:
+def require_sound(folder: RawFolder) -> None:
+    """Refuses a folder of which nothing can be used, before a job reads all of it.
+
+    Raises:
+        RawDataError: every one of the first rows, or every photo of a sample, is lost.
+    """
+    report = inspect_folder(folder, _Bounds(2_000, 2_000, 20))
+    hopeless = [problem for problem in report.problems if problem.stops and problem.hopeless]
+    if hopeless:
+        lines = [hopeless[0].text, *hopeless[0].examples, f"'courier check {folder.path}' says more"]
+        raise RawDataError("\n".join(lines))
+
+
+def inspect_folder(folder: RawFolder, bounds: "_Bounds") -> Report:
     """As `inspect`, of a folder whose files and columns are known.
 
     Raises:
         RawDataError: a file breaks off.
     """
     items, events = _Items(), _Events()
-    items.read(folder.item_files, CheckItems(folder), None if full else MOST_ITEMS)
+    items.read(folder.item_files, CheckItems(folder), bounds.items)
     events.known = items.ids if items.whole else None
-    events.read(folder.event_files, CheckEvents(folder), None if full else MOST_EVENTS)
-    photos = _Photos(folder, items.with_photo, full)
-    counts = {**items.counts(), **events.counts(), **photos.counts()}
+    events.read(folder.event_files, CheckEvents(folder), bounds.events)
+    photos = _Photos(folder, items.with_photo, bounds.photos)
+    counts = {**items.counts(), **events.counts(), **events.merged(folder), **photos.counts()}
     report = Report([*folder.told, *items.told(), *events.told(folder.log_kind), *photos.told()])
     report.problems += [Problem(False, warning) for warning in folder.warnings]
     rejects = {**items.rejects, **events.rejects, **photos.rejects}
     for loss, number, share, limit in losses.losses(counts, folder.settings):
         text = f"{number} of {loss.number(counts)} {loss.words}"
         if share > limit:
-            text += f", more than {loss.limit}={limit}"
+            text += f", more than {loss.limit}={limit}."
         if loss.kind == "unknown_item":
             text += losses.what_would_match(events.compared())
-        report.problems.append(Problem(share > limit, text, _examples(rejects, loss.kind)))
+        if loss.kind == "missing_photo" and share > limit:
+            text += losses.what_is_there(photos.places)
+        report.problems.append(Problem(share > limit, text, _examples(rejects, loss.kind), share == 1))
     report.problems += _problems_of_whole(folder, items, events)
     report.problems.sort(key=lambda problem: not problem.stops)
     return report
@@ -114,7 +144,7 @@ def _problems_of_whole(folder: RawFolder, items: "_Items", events: "_Events") ->
         yield Problem(events.whole, str(error) if events.whole else f"in the rows that were read, {error}")
     if events.whole:
         try:
-            splits.choose_splits(sorted(events.days.items()), folder.valid_from, folder.test_from)
+            splits.choose_splits(sorted(events.days.items()), None, None)
         except RawDataError as error:
             yield Problem(True, str(error))
 
@@ -147,7 +177,7 @@ class _Table:
                 if isinstance(row, RawRow):
                     self._check(row, check)
                 else:
-                    self.reject(schema.Reject(row.file, row.row, row.field, row.reason, self.kind))
+                    self.reject(schema.Reject(file.path, row.row, row.field, row.reason, self.kind))
             self.whole = self.whole and next(rows, None) is None
 
     def _check(self, row: RawRow, check: beam.DoFn) -> None:
@@ -226,7 +256,7 @@ class _Events(_Table):
         self.unknown: Counter[str] = Counter()
         self.days: Counter[int] = Counter()
         self.kept: dict[str, list[Event]] = {}
-        self.used = self.clicks = self.merged = 0
+        self.used = self.clicks = 0
 
     def add(self, row: Event) -> None:
         if self.known is not None and row.item_id not in self.known:
@@ -246,14 +276,20 @@ class _Events(_Table):
         """What the ids that the catalogue does not have may mean."""
         return catalogue.compare_unknown(catalogue.most_frequent(self.unknown.items()), dict.fromkeys(self.known or ()))
 
+    def merged(self, folder: RawFolder) -> dict[str, int]:
+        """How many of the events that were kept would be merged, brought up to the number of all that were read."""
+        pause = folder.settings.page_view_gap if folder.log_kind == "impressions" else 1
+        conflicts = sum(merge(events, pause).conflicts for events in self.kept.values())
+        return {"conflicting_events_merged": round(conflicts * max(1.0, self.used / MOST_KEPT))}
+
     def told(self, kind: schema.LogKind) -> Iterator[str]:
         """What the rows say, in lines."""
         if not self.used:
             return
         first, last = (splits.date_of(day * DAY) for day in (min(self.days), max(self.days)))
         yield (
-            f"events: {self.used} events of {len(self.users)} users and {len(self.items)} items, from {first} to {last} "
-            f"(UTC; {self.read_words()} read)"
+            f"events: {self.used} events of {len(self.users)} users and {len(self.items)} items, "
+            f"from {first} to {last} (UTC; {self.read_words()} read)"
         )
         if kind == "impressions":
             yield f"events: {self.clicks} are clicked ({self.clicks / self.used:.1%})"
@@ -262,10 +298,11 @@ class _Events(_Table):
 class _Photos:
     """The photos of the catalogue, or a sample of them that is spread over it."""
 
-    def __init__(self, folder: RawFolder, items: list[Item], full: bool) -> None:
+    def __init__(self, folder: RawFolder, items: list[Item], most: int | None) -> None:
         reader = BuildItems(folder.path, SIDE, 0, folder.settings.follow_links)
         reader.setup()
-        step = 1 if full else -(-len(items) // MOST_PHOTOS) or 1
+        self.places = reader.places
+        step = 1 if most is None else -(-len(items) // most) or 1
         self.asked = items[::step]
         self.all = step == 1
         self.kinds: Counter[str] = Counter()

@@ -70,17 +70,25 @@ class BuildItems(beam.DoFn):
 
     def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None]:
         """(photo to store, None), or (b"", reject). Where no photo is named, (b"", None)."""
+        encoded, reject = self.read(item)
+        return self.normalised(item, encoded) if encoded is not None else (b"", reject)
+
+    def read(self, item: Item) -> tuple[bytes | None, schema.Reject | None]:
+        """(file of the photo, None), or (None, reject). Where no photo is named, (None, None)."""
         try:
-            encoded = self._encoded(item)
-            if encoded is None:
-                self.none_named.inc()
-                return b"", None
-            self.done += 1
-            if self.done % 5000 == 0:
-                LOG.info("%d photos decoded by this worker", self.done)
-            return photos.normalise(encoded, self.image_size), None
+            return self._encoded(item), None
         except MissingPhotoError as error:
-            return b"", _reject(item, str(error), "missing_photo")
+            return None, _reject(item, str(error), "missing_photo")
+        except images.PhotoError as error:
+            return None, _reject(item, str(error), "photo")
+
+    def normalised(self, item: Item, encoded: bytes) -> tuple[bytes, schema.Reject | None]:
+        """(photo to store, None), or (b"", reject)."""
+        self.done += 1
+        if self.done % 5000 == 0:
+            LOG.info("%d photos decoded by this worker", self.done)
+        try:
+            return photos.normalise(encoded, self.image_size), None
         except images.PhotoError as error:
             return b"", _reject(item, str(error), "photo")
 
@@ -90,6 +98,7 @@ class BuildItems(beam.DoFn):
             self.inside.inc()
             return item.photo
         if not item.image:
+            self.none_named.inc()
             return None
         found = self.places.read(item.image)
         self.by_name.inc(found.by_name)

@@ -118,7 +118,7 @@ def require_few(
         if loss.kind == "unknown_item":
             message += what_would_match(unknown)
         if loss.kind == "missing_photo":
-            message += _what_is_there(places)
+            message += what_is_there(places)
         if loss.kind is None:
             raise RawDataError(f"{message} {_ON_MERGED}")
         first = [line for line in rejects if json.loads(line)["kind"] == loss.kind][:_EXAMPLES]
@@ -131,7 +131,7 @@ _ON_MERGED = (
 )
 
 
-def _what_is_there(places: PhotoPlaces) -> str:
+def what_is_there(places: PhotoPlaces) -> str:
     files = list(itertools.islice(places.files(), _EXAMPLES))
     if not files:
         return f" There is no file in {places.raw}/{PHOTO_FOLDER}."

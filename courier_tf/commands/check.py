@@ -36,6 +36,6 @@ def lines_of(report: Report) -> list[str]:
 
 
 def _lines_of_problem(number: int, problem: Problem) -> list[str]:
-    start = f"{number}. {'error' if problem.stops else 'warning'}: "
-    text = "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in (start + problem.text).split("\n"))
-    return [text, *(f"    {example}" for example in problem.examples)]
+    text = f"{number}. {'error' if problem.stops else 'warning'}: {problem.text}"
+    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, WIDTH, subsequent_indent="    ")]
+    return [*lines, *(f"    {example}" for example in problem.examples)]

@@ -18,6 +18,7 @@ from courier_tf.settings import (
     Settings,
 )
 from courier_tf.settings.parsing import Option, options_of
+from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
 
 WIDEST = 120
@@ -120,6 +121,7 @@ OWN_SETTINGS: dict[type[commands.Command], type] = {
     commands.Rank: RankSettings,
 }
 TITLES: dict[type, str] = {
+    RawSettings: "your files, and what of them may be lost",
     IngestSettings: "ingest",
     PretrainSettings: "pretrain",
     EmbedSettings: "embed",
