@@ -114,8 +114,11 @@ def inspect_folder(folder: RawFolder, bounds: "_Bounds") -> Report:
     report = Report([*folder.told, *items.told(), *events.told(folder.log_kind), *photos.told()])
     report.problems += [Problem(False, warning) for warning in folder.warnings]
     rejects = {**items.rejects, **events.rejects, **photos.rejects}
-    for loss, number, share, limit in losses.losses(counts, folder.settings):
-        text = f"{number} of {loss.number(counts)} {loss.words}"
+    for loss in losses.LOSSES:
+        if not counts.get(loss.name):
+            continue
+        share, limit = loss.share(counts), getattr(folder.settings, loss.limit)
+        text = f"{counts[loss.name]} of {loss.number(counts)} {loss.words}"
         if share > limit:
             text += f", more than {loss.limit}={limit}."
         if loss.kind == "unknown_item":
