@@ -6,6 +6,7 @@ python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g.
 import dataclasses
 import glob
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.inspection import require_sound
 from beam_jobs.negatives import median_reach
 from beam_jobs.options import pipeline_options, split_beam_options
-from beam_jobs.photo_places import PhotoPlaces
+from beam_jobs.photo_places import PhotoPlaces, files_below
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
 from courier_tf import schema
@@ -40,8 +41,12 @@ from courier_tf.workdir.stages import INGEST
 MOST_VALUES = 1000  # A column with more values is an identifier or a text, whose values are no classes to learn.
 
 
-def fingerprint_of_raw(raw: str) -> str:
+def fingerprint_of_raw(raw: str, follow_links: bool = False) -> str:
     """16 hex digits over the names, sizes and modification times of everything below the raw folder.
+
+    Args:
+        raw: folder or URI.
+        follow_links: what lies behind symbolic links to folders counts too.
 
     Raises:
         RawDataError: there is no such folder, or no file system here knows such an address.
@@ -52,9 +57,13 @@ def fingerprint_of_raw(raw: str) -> str:
         raise RawDataError(f"{raw} cannot be read: {error}") from error
     if not files:
         raise RawDataError(f"{raw} is empty or does not exist")
-    return artefacts.fingerprint_of(
-        sorted((f.path[len(raw) :].lstrip("/"), f.size_in_bytes, f.last_updated_in_seconds) for f in files)
-    )
+    described = [(f.path[len(raw) :].lstrip("/"), f.size_in_bytes, f.last_updated_in_seconds) for f in files]
+    if follow_links and FileSystems.get_scheme(raw) is None:
+        known = {name for name, _, _ in described}
+        linked = [file for file in files_below(raw, follow_links=True) if file not in known]
+        states = [(file, os.stat(os.path.join(raw, file))) for file in linked]
+        described += [(file, state.st_size, state.st_mtime) for file, state in states]
+    return artefacts.fingerprint_of(sorted(described))
 
 
 def ingest(
@@ -177,6 +186,7 @@ def _facts(
         counts=dict(sorted(counts.items())),
         first_days={name: splits.date_of(days[0][0] * DAY) for name, days in spans.items()},
         last_days={name: splits.date_of(days[-1][0] * DAY) for name, days in spans.items()},
+        log=str(folder.log),
         time_forms=tuple(dict.fromkeys(map(str, folder.times.values()))),
         notes=(*(line for line in folder.told if "ignored" in line), *folder.warnings),
         pool_days=_pool_days(folder, settings, summary.days),
@@ -231,7 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if unknown:
             parsing.refuse(unknown, options, "courier ingest --help")
         job = parsing.build(_Job, given)
-        made_by = artefacts.MadeBy(INGEST, dataclasses.asdict(job.settings), {"raw": fingerprint_of_raw(job.raw)})
+        made_by = artefacts.MadeBy(
+            INGEST, dataclasses.asdict(job.settings), {"raw": fingerprint_of_raw(job.raw, job.settings.follow_links)}
+        )
         ingest(job.raw, job.target, job.settings, made_by, beams)
     except (ValueError, RuntimeError) as error:
         if type(error).__module__.partition(".")[0] not in ("courier_tf", "beam_jobs"):

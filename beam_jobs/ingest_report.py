@@ -34,8 +34,7 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
         settings: those it was made with.
     """
     counts = facts.counts
-    words = "impressions and clicks" if facts.log_kind == "impressions" else "positives only"
-    yield _row("log", words)
+    yield _row("log", facts.log)
     for form in facts.time_forms:
         yield _row("timestamps", form)
     yield _row("events", f"{_n(counts, 'event_rows_read')} read, {_n(counts, 'events_used')} used")

@@ -154,17 +154,27 @@ class PhotoPlaces:
             return
         with os.scandir(self.root) as entries:
             tops = sorted(entry.name for entry in entries if entry.name.casefold() == PHOTO_FOLDER and entry.is_dir())
-        seen: set[tuple[int, int]] = set()  # Links may lead in a circle.
         for top in tops:
-            for folder, subfolders, names in os.walk(os.path.join(self.root, top), followlinks=self.follow_links):
-                status = os.stat(folder)
-                if (status.st_dev, status.st_ino) in seen:
-                    subfolders.clear()
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-                subfolders.sort()
-                inside = os.path.relpath(folder, self.root)
-                yield from (f"{inside}/{name}" for name in sorted(names) if not name.startswith("."))
+            yield from (f"{top}/{file}" for file in files_below(os.path.join(self.root, top), self.follow_links))
+
+
+def files_below(folder: str, follow_links: bool) -> Iterator[str]:
+    """The files below a folder of this machine, as paths in it, without those whose names begin with a dot.
+
+    Args:
+        folder: the folder.
+        follow_links: go into folders behind symbolic links, into each once: links may lead in a circle.
+    """
+    seen: set[tuple[int, int]] = set()
+    for inside, subfolders, names in os.walk(folder, followlinks=follow_links):
+        status = os.stat(inside)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders.sort()
+        start = os.path.relpath(inside, folder)
+        yield from (name if start == "." else f"{start}/{name}" for name in sorted(names) if not name.startswith("."))
 
 
 def spellings(image: str) -> list[str]:

@@ -112,7 +112,8 @@ class Chain:
         from beam_jobs.ingest import fingerprint_of_raw, ingest
         from beam_jobs.ingest_report import report
 
-        made_by = self._made_by(INGEST, self.settings.ingest, {"raw": fingerprint_of_raw(raw)}, seeded=False)
+        fingerprint = fingerprint_of_raw(raw, self.settings.ingest.follow_links)
+        made_by = self._made_by(INGEST, self.settings.ingest, {"raw": fingerprint}, seeded=False)
         self._unless_current(
             self.directory(INGEST),
             made_by,

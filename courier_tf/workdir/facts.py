@@ -109,6 +109,8 @@ class IngestFacts(Facts):
     """Span -> its last day with events, YYYY-MM-DD (UTC)."""
     pool_days: int | None = None
     """Days that the pool of popularity negatives reaches back, in the median over the events; None without one."""
+    log: str = ""
+    """What the log tells, and how its page views were told apart, in words."""
     time_forms: tuple[str, ...] = ()
     """The forms of timestamps that were recognised, with unit and time zone."""
     notes: tuple[str, ...] = ()

@@ -151,6 +151,41 @@ def test_a_pause_or_midnight_ends_a_page_view_without_a_request_id():
     assert [start - FIRST for _, start in view_keys(events, 60)] == [0, 0, 119, DAY - 20, DAY + 20]
 
 
+def test_a_log_without_request_ids(raw, tmp_path):
+    """Events of types, by user and time alone: what was viewed and bought in a page view is one clicked item."""
+    rng = random.Random(0)
+    log = [
+        {
+            "user_id": f"u{rng.randrange(5)}",
+            "item_id": f"item{rng.randrange(8)}",
+            "timestamp": FIRST + rng.randrange(10) * DAY + rng.randrange(40) * 50,
+            "event_type": rng.choice(["view", "view", "view", "purchase"]),
+        }
+        for _ in range(400)
+    ]
+    raw.write("items", raw.items())
+    raw.write("events", log)
+    ingested = raw.ingest(
+        tmp_path / "out", positive_events=("purchase",), page_view_gap=110, max_merged_fraction=1.0, history_kept=7
+    )
+    expected = []
+    for user in {row["user_id"] for row in log}:
+        events = [
+            Event(user, row["item_id"], row["timestamp"], "", int(row["event_type"] == "purchase"), ("f", number))
+            for number, row in enumerate(log)
+            if row["user_id"] == user
+        ]
+        for view in slow_page_views(events, 7, 110):
+            for item, clicked in zip(view.items, view.clicked, strict=True):
+                expected.append((user, view.timestamp, item, clicked, tuple(view.history)))
+    rows = [row for split in schema.SPLITS for row in ingested.rows("impressions", split)]
+    names = ("user_id", "timestamp", "item_id", "clicked")
+    assert sorted((*(row[name] for name in names), tuple(row["history_item_ids"])) for row in rows) == sorted(expected)
+    counts = ingested.facts.counts
+    assert counts["page_views"] == len({row["page_view_id"] for row in rows}) > 100
+    assert counts["clicks_merged_into_their_impressions"] > 0 and counts["clicks"] == sum(r["clicked"] for r in rows)
+
+
 def cost(function) -> float:
     """Seconds of this process for a call, without its garbage collection; the lesser of two."""
     times = []
