@@ -3,6 +3,8 @@
 A photo is what a person sees: turned as its EXIF orientation says, and on white where it is transparent.
 """
 
+import functools
+
 import tensorflow as tf
 
 from courier_tf import photo_files
@@ -12,6 +14,8 @@ from serving.client.contract import RowStatus
 MAX_PIXELS = contract.MAX_PIXELS  # Larger photos are refused before they are decoded: a small file can hold gigabytes.
 #: Whether this TensorFlow has an op for WebP, and with it the graphs that it exports.
 SERVES_WEBP = hasattr(tf.io, "decode_webp")
+#: For branches that few photos take: in line, the operations of a branch cost time even where it is not taken.
+_APART = functools.partial(tf.function, autograph=False, experimental_attributes={"_noinline": True})
 
 
 class PhotoError(ValueError):
@@ -51,12 +55,34 @@ def on_white(pixels: tf.Tensor) -> tf.Tensor:
 
 def decode(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes a scalar string with a JPEG or PNG photo to [size, size, 3] uint8, with stock ops alone."""
-    return _decode(encoded, photo_files.facts(encoded), size, SERVES_WEBP)
+    return _decode(encoded, size, SERVES_WEBP)[0]
 
 
-def _decode(encoded: tf.Tensor, facts: photo_files.Facts, size: int, webp: bool) -> tf.Tensor:
+def _decode(encoded: tf.Tensor, size: int, webp: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes a photo of a known format: ([S, S, 3] uint8 pixels, whether it is animated, which is a scalar)."""
+    jpeg = photo_files.is_jpeg(encoded)
+
+    @_APART
+    def any_photo() -> tuple[tf.Tensor, tf.Tensor]:
+        facts = photo_files.facts(encoded)
+        black = tf.zeros([1, 1, 3], tf.uint8)
+        pixels = tf.cond(facts.frames > 1, lambda: black, lambda: _upright(encoded, facts, webp))
+        return pixels, facts.frames > 1
+
+    is_simple = tf.cond(jpeg, lambda: photo_files.has_no_exif(encoded), lambda: tf.constant(False))
+    pixels, is_animated = tf.cond(is_simple, lambda: (_opaque(encoded), tf.constant(False)), any_photo)
+    return resize(pixels, size), is_animated
+
+
+def _opaque(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+
+
+def _upright(encoded: tf.Tensor, facts: photo_files.Facts, webp: bool) -> tf.Tensor:
+    """Decodes a photo of one frame to [H, W, 3] uint8."""
+
     def opaque() -> tf.Tensor:
-        return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+        return _opaque(encoded)
 
     def transparent() -> tf.Tensor:
         # Asked for four channels of a photo without opacities, the op leaves those of small depths wrong.
@@ -66,7 +92,7 @@ def _decode(encoded: tf.Tensor, facts: photo_files.Facts, size: int, webp: bool)
         return tf.cond(photo_files.is_webp(encoded), lambda: on_white(decode_webp(encoded)), opaque)
 
     pixels = tf.cond(facts.transparent > 0, transparent, opaque_or_webp if webp else opaque)
-    return resize(photo_files.upright(pixels, facts.orientation), size)
+    return photo_files.upright(pixels, facts.orientation)
 
 
 def decode_checked(
@@ -85,31 +111,28 @@ def decode_checked(
         unknown; pixels [S, S, 3] uint8, black where the status is not OK).
     """
     jpeg, png = photo_files.is_jpeg(photo), photo_files.is_png(photo)
-    known, none = jpeg | png, tf.zeros([2], tf.int64)
-
-    def other_shape() -> tf.Tensor:
-        return tf.cond(photo_files.is_webp(photo), lambda: photo_files.webp_shape(photo), lambda: none)
-
+    known = jpeg | png
     if webp:
         known |= photo_files.is_webp(photo)
-    shape = tf.cond(
-        jpeg,
-        lambda: photo_files.jpeg_shape(photo),
-        lambda: tf.cond(png, lambda: photo_files.png_shape(photo), other_shape if webp else lambda: none),
-    )
+
+    @_APART
+    def other_shape() -> tf.Tensor:
+        of_webp = photo_files.webp_shape(photo) if webp else tf.zeros([2], tf.int64)
+        return tf.where(png, photo_files.png_shape(photo), tf.where(known, of_webp, tf.zeros_like(of_webp)))
+
+    shape = tf.cond(jpeg, lambda: photo_files.jpeg_shape(photo), other_shape)
     # Each side fits into 32 bits, but the product of two such may not fit into 64.
-    pixels = tf.reduce_prod(tf.cast(shape, tf.float64))
-    status = tf.where(pixels > most_pixels, int(RowStatus.TOO_LARGE), int(RowStatus.OK))
+    number = tf.reduce_prod(tf.cast(shape, tf.float64))
+    status = tf.where(number > most_pixels, int(RowStatus.TOO_LARGE), int(RowStatus.OK))
     # A PNG may claim a side of 2 ** 31 or more, which none can have.
     status = tf.where(tf.reduce_all((shape > 0) & (shape < 2**31)), status, int(RowStatus.BROKEN))
     status = tf.where(known, status, int(RowStatus.UNKNOWN_FORMAT))
     status = tf.where(tf.strings.length(photo) == 0, int(RowStatus.EMPTY), status)
-    upright = photo_files.Facts(*(tf.constant(value, tf.int64) for value in (1, 1, 0)))
-    facts = tf.cond(status == RowStatus.OK, lambda: photo_files.facts(photo), lambda: upright)
-    status = tf.where((status == RowStatus.OK) & (facts.frames > 1), int(RowStatus.ANIMATED), status)
     black = tf.zeros([size, size, 3], tf.uint8)
-    decoded = tf.cond(status == RowStatus.OK, lambda: _decode(photo, facts, size, webp), lambda: black)
-    return status, shape, decoded
+    pixels, is_animated = tf.cond(
+        status == RowStatus.OK, lambda: _decode(photo, size, webp), lambda: (black, tf.constant(False))
+    )
+    return tf.where(is_animated, int(RowStatus.ANIMATED), status), shape, pixels
 
 
 def decode_rows(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:

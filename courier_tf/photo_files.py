@@ -88,6 +88,17 @@ def webp_shape(photo: tf.Tensor) -> tf.Tensor:
     return tf.where(kind == b"VP8X", canvas, tf.where(kind == b"VP8L", lossless, lossy))
 
 
+def has_no_exif(jpeg: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG file surely has no EXIF block. It takes a tenth of the time of `facts`.
+
+    All before the first scan header is searched, as `facts` would go through it. What looks like a scan header inside
+    of a segment has its first five bytes by chance once in 2 ** 38 places.
+    """
+    parts = tf.raw_ops.StringSplitV2(input=[jpeg], sep=b"\xff\xda", maxsplit=1).values
+    is_scan = tf.reduce_any(tf.strings.substr(parts[-1], 0, 3) == [b"\0\x08\1", b"\0\x0a\2", b"\0\x0c\3", b"\0\x0e\4"])
+    return is_scan & ~tf.strings.regex_full_match(parts[0], r"\C*Exif\x00\x00\C*")
+
+
 def facts(photo: tf.Tensor) -> Facts:
     """Reads what a JPEG, PNG or WebP file says of itself.
 

@@ -122,3 +122,18 @@ def test_upright_pixels():
     for orientation, turned in expected.items():
         found = photo_files.upright(tf.constant(pixels), tf.constant(orientation, tf.int64))
         np.testing.assert_array_equal(found, turned)
+
+
+def test_files_that_surely_have_no_exif():
+    rng = np.random.default_rng(6)
+    for number in range(40):
+        image = random_image(rng, ["RGB", "L", "CMYK"][number % 3])
+        jpeg = encoded(image, "JPEG", quality=int(rng.integers(5, 95)), progressive=number % 2 == 0)
+        assert photo_files.has_no_exif(tf.constant(jpeg)), "an ordinary file is not gone through"
+        assert photo_files.has_no_exif(tf.constant(jpeg_with(jpeg, [(0xE1, XMP), (0xE2, ICC)])))
+        false_scan = (0xE2, b"ICC_PROFILE\0\1\1\xff\xda" + rng.bytes(20) + b"\0")
+        for segments in ([], [false_scan], [(0xE1, XMP), false_scan]):
+            assert not photo_files.has_no_exif(tf.constant(jpeg_with(jpeg, [*segments, (0xE1, b"Exif\0\0")])))
+    for name, photo in photos_of(6, exif_block(6), Image.new("RGB", (7, 5))):
+        assert not photo_files.has_no_exif(tf.constant(photo)), name
+    assert not photo_files.has_no_exif(tf.constant(b""))

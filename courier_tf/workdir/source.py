@@ -30,7 +30,7 @@ WITHOUT_EFFECT = (
     "courier_tf.workdir.stages",
 )
 #: Modules below these that have an effect all the same.
-WITH_EFFECT = ("courier_tf.settings.rank_modes", "serving.client.contract")
+WITH_EFFECT = ("courier_tf.settings.rank_modes", "serving.client.contract", "serving.client.photos")
 
 
 def code_of(stage: str) -> Mapping[str, str]:
