@@ -46,7 +46,8 @@ def verdict_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(judged.sentence)
     yield from judged.rows
     for split, guard in metrics["popularity"].items():
-        if warning := popularity_warning(guard["auc"], split, metrics["data"]["negatives"]):
+        data = metrics["data"]
+        if warning := popularity_warning(guard["auc"], split, data["negatives"], data.get("pool_days")):
             yield from _wrapped(f"Warning: {warning}")
 
 

@@ -40,8 +40,7 @@ def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
     lines += [
         "",
         f"- Data: {stages.ingest.fingerprint}, {data.log_kind} log. {_dates(data)}",
-        f"- The image feature of the ranker is `{stages.mode}`. "
-        + _meaning(data.negatives, stages.rank.facts.popularity["auc"]),
+        f"- The image feature of the ranker is `{stages.mode}`. " + _meaning(data, stages.rank.facts.popularity["auc"]),
         f"- Calibration on valid, predicted clicks by clicks: {_figure(measured['calibration'])}.",
         f"- Spread of the embeddings: {spread_of(stages.cluster.facts.quality) or 'not measured'}.",
         f"- Code version {stages.rank.made_by.code_version}.",
@@ -123,13 +122,13 @@ def _points(gain: Mapping[str, Any] | None) -> str:
     return f"{100 * gain['gain']:+.2f} | {interval}"
 
 
-def _meaning(negatives: str | None, popularity_auc: float | None) -> str:
-    if negatives is None:
+def _meaning(data: IngestFacts, popularity_auc: float | None) -> str:
+    if data.negatives is None:
         return "A probability is the share of clicks among the impressions of the log."
-    warning = popularity_warning(popularity_auc, "valid", negatives)
+    warning = popularity_warning(popularity_auc, "valid", data.negatives, data.pool_days)
     return (
-        f"A probability is the share of positives in a mixture with sampled negatives ({negatives}), not a click rate. "
-        f"Popularity alone has AUC {_figure(popularity_auc)} on valid"
+        f"A probability is the share of positives in a mixture with sampled negatives ({data.negatives}), not a click "
+        f"rate. Popularity alone has AUC {_figure(popularity_auc)} on valid"
         + ("; far from 0.5 it would give the negatives away." if warning is None else f". Warning: {warning}")
     )
 

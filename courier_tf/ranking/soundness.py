@@ -108,13 +108,16 @@ def auc_with_error(users: np.ndarray, clicked: np.ndarray, score: np.ndarray) ->
     return auc, float(np.sqrt(max(variance, 0.0))) if number > 1 else math.inf
 
 
-def popularity_warning(auc: float | None, split: str, negatives: str | None) -> str | None:
+def popularity_warning(
+    auc: float | None, split: str, negatives: str | None, pool_days: int | None = None
+) -> str | None:
     """Why popularity alone tells clicks from sampled negatives, and what helps; None where it does not.
 
     Args:
         auc: of the popularity in the train span as the score (`Evaluation.popularity_guard`).
         split: on which it was measured.
         negatives: how they were sampled (`IngestFacts`); None for a log of impressions, whose negatives are real.
+        pool_days: days that popularity negatives reach back (`IngestFacts`).
 
     >>> popularity_warning(0.51, "valid", "4 per positive, popularity") is None
     True
@@ -124,7 +127,8 @@ def popularity_warning(auc: float | None, split: str, negatives: str | None) -> 
     told = f"popularity alone has AUC {100 * auc:.2f} on {split}, so sampled negatives differ from clicks in it"
     if "uniform" in negatives:
         return f"{told}: they are drawn from all items alike. --negatives popularity draws them as clicks are."
+    reach = "reach back" if pool_days is None else f"reach {pool_days} days back (median)"
     return (
-        f"{told}: on days with few events they reach weeks back, to what was popular then. A lower "
-        "--negatives-pool-events keeps them near their day."
+        f"{told}: on days with few events they {reach}, to what was popular then. A lower --negatives-pool-events "
+        "keeps them near their day."
     )

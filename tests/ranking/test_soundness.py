@@ -82,4 +82,5 @@ def test_popularity_that_tells_clicks_from_sampled_negatives(auc, warned):
     assert soundness.popularity_warning(auc, "valid", None) is None, "negatives of an impression log are real"
     if warning:
         assert f"AUC {100 * auc:.2f} on valid" in warning and "--negatives-pool-events" in warning
+        assert "reach 12 days back" in soundness.popularity_warning(auc, "valid", "4 per positive, popularity", 12)
         assert "--negatives popularity" in soundness.popularity_warning(auc, "valid", "4 per positive, uniform")
