@@ -103,6 +103,7 @@ def _gains(stages: FinishedStages) -> Iterator[str]:
         "gain_over_none": {"valid": facts.gain_over_none},
         "gain_over_control": {"valid": facts.gain_over_control or {}},
         "clusters": stages.cluster.facts.to_json(),
+        "made_by": {"settings": stages.rank.made_by.settings},
     }
     yield f"**Verdict on valid:** {markdown(verdict(content).sentence, 2000)}"
     if stages.mode == NO_IMAGE_FEATURE:

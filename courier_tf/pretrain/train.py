@@ -39,9 +39,10 @@ def pretrain_supervised(
         made_by: what determines the result.
 
     Raises:
-        TrainingError: the catalogue has no column with two values, or fewer photos than a batch.
+        TrainingError: the catalogue has no column with two values, fewer photos than a batch, or one photo for all.
     """
     known = TrainingData.read(ingest)
+    known.require_different_photos()
     sizes, codes = catalogue_codes(known)
     numbers = np.flatnonzero(known.trainable) + 1
     if len(numbers) < settings.supervised_batch_size:
@@ -94,6 +95,7 @@ def pretrain(
     require_past_histories(ingest, ("train", "valid"))  # The score reads the impressions of valid.
     column = (settings.pretrain_where or "").partition("=")[0]
     known = TrainingData.read(ingest, {column} if column else set())
+    known.require_different_photos()
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
         if settings.objective == NO_TRAINING:
             with precision_policy(settings.precision):

@@ -56,6 +56,19 @@ class TrainingData:
         """[N] bool: items of the train span that have a photo."""
         return self.in_train_span & self.items.has_photo
 
+    def require_different_photos(self) -> None:
+        """Refuses a train span whose photos are all the same picture, such as a placeholder.
+
+        Raises:
+            TrainingError: names their number.
+        """
+        photos = self.store.encoded[self.trainable]
+        if len(photos) > 1 and len(set(photos.tolist())) == 1:
+            raise TrainingError(
+                f"all {len(photos)} photos of the train span are the same picture: there is nothing to learn from. Look "
+                "at the column image of the items"
+            )
+
     def where(self, condition: str) -> np.ndarray:
         """[N + 1] bool by item number: items that fulfil COLUMN=VALUE."""
         column, _, value = condition.partition("=")

@@ -59,6 +59,7 @@ class _Compared:
         name: the slice, `NEW_TO_USER` or all.
         clicks: positives of the slice.
         over_none, over_control: the gains there, None where there is none.
+        starts: rankers of each mode.
     """
 
     mode: str
@@ -67,6 +68,7 @@ class _Compared:
     clicks: int
     over_none: Mapping[str, Any] | None
     over_control: Mapping[str, Any] | None
+    starts: int
 
     @property
     def where(self) -> str:
@@ -103,8 +105,9 @@ def _compared(metrics: Mapping[str, Any], mode: str, split: str) -> _Compared:
     name = NEW_TO_USER if gains.get(NEW_TO_USER) else "all"
     measured = metrics["ranking"][mode][split]
     part = measured if name == "all" else measured["slices"][name]
+    starts = metrics.get("made_by", {}).get("settings", {}).get("rank_starts", 1)
     over_control = metrics.get("gain_over_control", {}).get(split, {}).get(mode, {})
-    return _Compared(mode, split, name, part["positives"], gains.get(name), over_control.get(name))
+    return _Compared(mode, split, name, part["positives"], gains.get(name), over_control.get(name), starts)
 
 
 def _unbelievable(metrics: Mapping[str, Any], compared: _Compared) -> tuple[Kind, str] | None:
@@ -152,7 +155,8 @@ def _on_gain(compared: _Compared) -> tuple[Kind, str]:
         return Kind.NOT_SHOWN, f"{UNKNOWN}: the gain is not defined ({where}, none without a click)."
     points = f"{100 * gain['gain']:+.2f} points of AUC ({where})"
     if low is None or high is None:
-        return Kind.NOT_SHOWN, f"{UNKNOWN}: {points} may be the chance of one start; take --rank-starts 3."
+        remedy = "the chance of one start; take --rank-starts 3" if compared.starts < 2 else "that of one user"
+        return Kind.NOT_SHOWN, f"{UNKNOWN}: {points} may be {remedy}."
     if high < 0:
         return Kind.DOES_NOT_HELP, f"Visual features do not help, they harm: {points}."
     if low > 0:
@@ -201,7 +205,7 @@ def _row(what: str, gain: Mapping[str, Any] | None, lacks: str) -> str:
     if gain is None:
         text = lacks or "not defined"
     elif low is None or high is None:
-        text = f"{100 * gain['gain']:+.2f}  (no interval from one start)"
+        text = f"{100 * gain['gain']:+.2f}  (no interval: one start or one user)"
     else:
         text = f"{100 * gain['gain']:+.2f}  ({100 * low:+.2f} to {100 * high:+.2f}, 95 %)"
     row = f"  gain over {what:<11}  {text}"

@@ -92,7 +92,9 @@ def test_one_start_has_no_honest_interval():
     for missing in ({"gain": 0.08}, {"gain": 0.08, "low": None, "high": None}):
         found = judged(over_none=missing, over_control=missing)
         assert found.kind == Kind.NOT_SHOWN and "take --rank-starts 3" in found.sentence
-        assert found.rows[0].endswith("+8.00  (no interval from one start)")
+        assert found.rows[0].endswith("+8.00  (no interval: one start or one user)")
+    several = metrics_of({"gain": 0.08, "low": None, "high": None}) | {"made_by": {"settings": {"rank_starts": 3}}}
+    assert verdict(several).sentence.endswith("may be that of one user.")
 
 
 def test_a_gain_that_is_not_defined_new_to_the_user_is_that_of_all():
