@@ -65,8 +65,8 @@ class TrainingData:
         photos = self.store.encoded[self.trainable]
         if len(photos) > 1 and len(set(photos.tolist())) == 1:
             raise TrainingError(
-                f"all {len(photos)} photos of the train span are the same picture: there is nothing to learn from. Look "
-                "at the column image of the items"
+                f"all {len(photos)} photos of the train span are the same picture: there is nothing to learn from. "
+                "Look at the column image of the items"
             )
 
     def where(self, condition: str) -> np.ndarray:
