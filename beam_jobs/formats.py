@@ -107,6 +107,7 @@ def _require_footer(file: str, stream: IO[bytes]) -> None:
 def _csv_header(file: str, dialect: Dialect) -> list[str]:
     with naming(file), opened(file, dialect.compression) as stream:
         lines = itertools.islice(lines_of(stream, dialect.encoding), dialect.skipped, None)
+        csv.field_size_limit(MAX_LINE)
         first = next(lines, "").lstrip("\ufeff")
         if len(first) > MAX_HEADER:
             raise RawDataError(f"{file}, its first line has more than {MAX_HEADER:,} characters: it is no header")
@@ -177,7 +178,6 @@ def _parsed(text: str, dialect: Dialect) -> list[str]:
     Raises:
         _NotCsv: it is none.
     """
-    csv.field_size_limit(MAX_LINE)
     if dialect.escape and f"\\{dialect.quote}" in text:
         text = re.sub(rf"\\([\\{dialect.quote}])", lambda escaped: _unescaped(escaped.group(1), dialect.quote), text)
     try:
@@ -196,6 +196,12 @@ def _parsed(text: str, dialect: Dialect) -> list[str]:
         raise _NotCsv("a quote is not closed" if is_open else str(error), is_open) from error
 
 
+def _all_quoted(line: str, quote: str, between: str) -> list[str]:
+    """The fields of a line of which all are quoted, if it holds no other quotes; otherwise too few."""
+    text = line.rstrip("\r\n")
+    return text[1:-1].split(between) if text[:1] == text[-1:] == quote else []
+
+
 def _unescaped(character: str, quote: str) -> str:
     return 2 * quote if character == quote else character
 
@@ -211,6 +217,8 @@ def _csv_rows(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     lines = itertools.islice(lines_of(stream, dialect.encoding), dialect.skipped + 1, None)
     width, titles = len(header), frozenset(header)
     delimiter, quote = dialect.delimiter, dialect.quote
+    between = quote + delimiter + quote
+    csv.field_size_limit(MAX_LINE)
     place = {name: position for position, name in enumerate(header)}
     names = [name for name, _ in file.columns]
     positions = [place[source] for _, source in file.columns]
@@ -228,6 +236,8 @@ def _csv_rows(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
             values = line.rstrip("\r\n").split(delimiter)
         elif len(line) > MAX_LINE:
             values = []
+        elif line.count(quote) == 2 * width and len(values := _all_quoted(line, quote, between)) == width:
+            pass  # The common case of quotes.
         else:
             try:
                 values, line = joiner.record(line, lines, queue)
@@ -338,14 +348,15 @@ def _objects(file: str, dialect: Dialect, stream: BinaryIO) -> Iterator[dict[str
     if dialect.format == "json":
         yield from _joined_objects(file, dialect, stream)
         return
+    scan = json.JSONDecoder().scan_once
     for number, line in enumerate(lines_of(stream, dialect.encoding), start=1):
         if number == 1:
-            line = line.lstrip("\ufeff")
+            line = line.lstrip("\ufeff") or "\n"
         if len(line) > MAX_LINE:
             yield f"has more than {MAX_LINE:,} characters"
             continue
         try:
-            fields = json.loads(line)
+            fields = _loaded(line, scan)
         except (
             ValueError,
             RecursionError,
@@ -358,6 +369,18 @@ def _objects(file: str, dialect: Dialect, stream: BinaryIO) -> Iterator[dict[str
         if line.count('":') > len(fields) or '" :' in line:
             json.loads(line, object_pairs_hook=functools.partial(_once, file, number))
         yield fields
+
+
+def _loaded(line: str, scan: Callable[[str, int], tuple[Any, int]]) -> Any:
+    """As `json.loads`, in two thirds of its time for a line without blanks at its start."""
+    if line[0] == "{":
+        try:
+            fields, end = scan(line, 0)
+        except StopIteration:
+            return json.loads(line)
+        if not line[end:].strip():
+            return fields
+    return json.loads(line)
 
 
 def _once(file: str, number: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -537,14 +560,18 @@ def _plain_texts(column: pa.Array) -> tuple[list[str], bool]:
         # Arrow does not check texts that are read as bytes. A text that is not UTF-8 must cost its row only.
         with contextlib.suppress(pa.ArrowInvalid):
             column.validate(full=True)
-            return pc.fill_null(column, "").to_pylist(), True
+            return _listed(column), True
         column = column.cast(pa.large_binary())
     elif pa.types.is_boolean(kind):
-        column = column.cast(pa.int8()).cast(pa.string())
-        return pc.fill_null(column, "").to_pylist(), True
+        return _listed(column.cast(pa.int8()).cast(pa.string())), True
     elif pa.types.is_integer(kind):
-        return pc.fill_null(column.cast(pa.string()), "").to_pylist(), True
+        return _listed(column.cast(pa.string())), True
     return [_text(value) for value in column.to_pylist()], False
+
+
+def _listed(column: pa.Array) -> list[str]:
+    """The texts of a column, as NumPy lists them: several times as fast as `to_pylist`."""
+    return pc.fill_null(column, "").to_numpy(zero_copy_only=False).tolist()
 
 
 def _text(value: object) -> str:

@@ -50,8 +50,8 @@ def identifier(text: str, nulls: frozenset[str]) -> str:
     Raises:
         NoValue: there is none, or it cannot be one.
     """
-    name = stripped(text)
-    if is_null(name, nulls):
+    name = text.strip() if text.isascii() else text.strip(_BLANKS)
+    if len(name) < 32 and name.casefold() in nulls:
         raise NoValue("is empty" if not name else f"{printable(name)} means no value (null_words)")
     if not name.isprintable() and (control := _CONTROL.search(name)):
         raise NoValue(f"{printable(name)} holds the control character {printable(control.group())}")
