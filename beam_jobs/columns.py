@@ -65,16 +65,15 @@ def match(file: str, table: str, header: Sequence[str], settings: RawSettings) -
         if given == NO_COLUMN:
             continue
         column = None if given is None else _find(file, given.strip(), header)
-        if given is not None and column is None and ours not in header:
-            shown = ", ".join(map(printable, header))
-            near = difflib.get_close_matches(given, header, 1)
-            if any(name.startswith(f"{table}.") and name.endswith(f".{ours}={given}") for name in settings.columns) or (
-                ours in REQUIRED[table]
-            ):
-                raise RawDataError(
-                    f"{file} has no column '{printable(given)}', which --columns {ours}={printable(given)} names; its "
-                    f"columns are {shown}" + (f" (did you mean '{printable(near[0])}'?)" if near else "")
-                )
+        if (
+            given is not None
+            and column is None
+            and not (
+                # Both tables have item_id, and one of them may call it otherwise.
+                ours == "item_id" and f"{table}.{ours}={given}" not in settings.columns and _find(file, ours, header)
+            )
+        ):
+            raise _not_there(file, ours, given, header)
         column = column or _find(file, ours, header)
         if column is None:
             continue
@@ -101,20 +100,26 @@ def match(file: str, table: str, header: Sequence[str], settings: RawSettings) -
     return Matched(tuple(sources_of.items()), tuple(further), tuple(told))
 
 
+def _not_there(file: str, ours: str, given: str, header: Sequence[str]) -> RawDataError:
+    near = difflib.get_close_matches(given, header, 1)
+    return RawDataError(
+        f"{file} has no column '{printable(given)}', which --columns {ours}={printable(given)} names; its columns are "
+        + ", ".join(map(printable, header))
+        + (f" (did you mean '{printable(near[0])}'?)" if near else "")
+    )
+
+
 def _find(file: str, name: str, header: Sequence[str]) -> str | None:
     """The column of a name: the exact one, else the only one of this name but for case and blanks."""
     if name in header:
         return name
-    for same in (stripped, plain):
-        alike = [column for column in header if column.strip() and same(column) == same(name)]
-        if len(alike) > 1:
-            raise RawDataError(
-                f"{file} has the columns {' and '.join(_quoted(column) for column in alike)}, of which each may be "
-                f"{name}: say which by --columns {name}=COLUMN"
-            )
-        if alike:
-            return alike[0]
-    return None
+    alike = [column for column in header if stripped(column) and plain(column) == plain(name)]
+    if len(alike) > 1:
+        raise RawDataError(
+            f"{file} has the columns {' and '.join(_quoted(column) for column in alike)}, of which each may be {name}: "
+            f"say which by --columns {name}=COLUMN"
+        )
+    return alike[0] if alike else None
 
 
 def _quoted(name: str) -> str:
@@ -148,7 +153,9 @@ def require(file: str, table: str, matched: Matched, header: Sequence[str], cons
         ]
         column = likely[0] if len(likely) == 1 else "COLUMN"
         shown = ", ".join(printable(name) for name in header)
+        headless = any(re.fullmatch(r"-?\d[\d.: TZ-]*", column) for column in header)
         raise RawDataError(
-            f"{file} has no column '{name}'; its columns are {shown}. --columns {name}={printable(column)} says "
-            "which it is; a file without a header needs one"
-        )
+            f"{file} has no column '{name}'; its columns are {shown}"
+            + (": its first line looks like a row, and a header is needed" if headless else
+               f". --columns {name}={printable(column)} says which it is")
+        )  # fmt: skip

@@ -28,7 +28,7 @@ from beam_jobs.raw_errors import RawDataError
 from courier_tf.escaping import printable
 
 HEAD_BYTES = 1 << 18  # Unpacked bytes that a dialect is recognised by.
-MAX_LINE = 1 << 24  # Characters of a line. A longer one is no row, and no more of it is held in memory.
+MAX_LINE = 1 << 22  # Characters of a line. A longer one is no row, and no more of it is held in memory.
 MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
 DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
 
@@ -247,7 +247,10 @@ def _guess(text: bytes) -> str:
     Between Latin encodings charset-normalizer often finds no difference. There the one counts that makes letters of
     the bytes, and then the most common one.
     """
-    coherence = {match.encoding: match.coherence for match in from_bytes(text, cp_isolation=_ENCODINGS, threshold=0.5)}
+    coherence: dict[str, float] = {}
+    for match in from_bytes(text, cp_isolation=_ENCODINGS, threshold=0.5):
+        for encoding in match.could_be_from_charset:  # Those that give the same text.
+            coherence.setdefault(encoding, match.coherence)
     best = next(iter(coherence), "cp1252")
     if best not in _LATIN:
         return best
@@ -284,23 +287,37 @@ def lines_of(stream: BinaryIO, encoding: str) -> Iterator[str]:
     A line of more than `MAX_LINE` characters comes as its first `MAX_LINE` + 1 ones.
     """
     decoder = codecs.getincrementaldecoder(encoding)(errors_of(encoding))
-    rest, skipping, data = "", False, b"start"
+    pieces: list[str] = []  # Of a line whose end has not been read; only the newest is searched for one.
+    size, skipping, data = 0, False, b"start"
     while data:
         data = stream.read(HEAD_BYTES)
         text = decoder.decode(data, final=not data)
-        lines = list(io.StringIO(rest + text, newline=""))
-        rest = ""
-        if data and lines and not lines[-1].endswith("\n"):  # "\r" may be the half of a line end.
-            rest = lines.pop()
-        if skipping and lines:  # What is left of a line that was too long.
-            del lines[0]
-            skipping = False
-        if skipping:
-            rest = rest[-1:] if rest.endswith("\r") else ""
-        elif len(rest) > MAX_LINE:
-            lines.append(rest[: MAX_LINE + 1])
-            rest, skipping = "", True
+        if pieces and pieces[-1].endswith("\r"):  # It may be the half of a line end.
+            text = _split_last(pieces) + text
+        lines = list(io.StringIO(text, newline=""))
+        rest = lines.pop() if data and lines and not lines[-1].endswith("\n") else ""
+        if lines:
+            if skipping:  # What is left of a line that was too long.
+                del lines[0]
+            elif pieces:
+                lines[0] = "".join([*pieces, lines[0]])
+            pieces, size, skipping = [], 0, False
+        if rest:
+            pieces = [rest] if skipping else [*pieces, rest]
+            size = sum(map(len, pieces))
+            if size > MAX_LINE and not skipping:
+                lines.append("".join(pieces)[: MAX_LINE + 1])
+                pieces, skipping = [rest], True
         yield from lines
+    if pieces and not skipping:
+        yield "".join(pieces)
+
+
+def _split_last(pieces: list[str]) -> str:
+    """Takes the last character from the last piece."""
+    last = pieces.pop()
+    pieces.append(last[:-1])
+    return last[-1]
 
 
 def _csv(file: str, text: str, compression: Compression, encoding: str) -> Dialect:

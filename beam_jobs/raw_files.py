@@ -57,7 +57,7 @@ def find_files(raw: str, table: str, follow_links: bool = False) -> Found:
         parts = name.split("/")
         counts = _of_table(parts, table)
         if not counts:
-            if len(parts) == 1 and _ENDING.search(name) and parts[0].lower().startswith(table.rstrip("s")):
+            if len(parts) == 1 and not problem:
                 left_out.append(
                     f"{path} is not read: the files of this table are {table}.EXT, {table}-*.EXT and those in {table}/"
                 )

@@ -139,10 +139,11 @@ class _Table:
         for path in listing.files:
             dialect = dialects.detect(path)
             headers[path] = formats.columns_of(path, dialect, every_row=name == schema.RAW_ITEMS)
+            if not headers[path]:  # As `[]` of JSON.
+                dialect = dataclasses.replace(dialect, format="empty")
             table.files.append(RawFile(path, dialect, tuple(headers[path]), zone=settings.timezone))
         if all(file.dialect.format == "empty" for file in table.files):
             raise RawDataError(f"{table.files[0].path} is empty")
-        _unify(headers)
         for file in table.files:
             if file.dialect.format != "empty":
                 table._match(file, headers[file.path], listing.partitions[file.path], settings)
@@ -217,6 +218,7 @@ class _Table:
                 f"{self.name}: the text is not UTF-8, and is read as {', '.join(guessed)}, as its letters suggest"
             )
         names = frozenset().union(*(matched.names for matched in self.matched.values()))
+        names |= {n for file in self.files for n, _ in file.constants}
         if self.name == schema.RAW_ITEMS:
             for name in ("category", "title"):
                 if name not in names:
@@ -226,10 +228,6 @@ class _Table:
                     "items: there is no column 'image', so no item has a photo: --columns image=COLUMN"
                 )
         self.warnings += [f"{other} may be a copy of {first}" for first, other in raw_files.copies(listing.files)]
-
-
-def _unify(headers: dict[str, list[str]]) -> None:
-    """Nothing yet: files may spell a further column each in its own way."""
 
 
 def _sample(file: RawFile, rows: int = HEAD_ROWS) -> dict[str, list[str]]:
