@@ -348,7 +348,7 @@ def _objects(file: str, dialect: Dialect, stream: BinaryIO) -> Iterator[dict[str
     if dialect.format == "json":
         yield from _joined_objects(file, dialect, stream)
         return
-    scan = json.JSONDecoder().scan_once
+    scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # The typeshed leaves it out.
     for number, line in enumerate(lines_of(stream, dialect.encoding), start=1):
         if number == 1:
             line = line.lstrip("\ufeff") or "\n"
