@@ -39,10 +39,10 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
         yield _row("timestamps", form)
     yield _row("events", f"{_n(counts, 'event_rows_read')} read, {_n(counts, 'events_used')} used")
     lost = list(losses(counts, settings))
-    yield from (_lost(*found) for found in lost if found[0].name not in _OF_ITEMS)
+    yield from (_lost(*loss) for loss in lost if loss[0].name not in _OF_ITEMS)
     yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")
     yield _row("photos", f"{_photos(counts):,} stored")
-    yield from (_lost(*found) for found in lost if found[0].name in _OF_ITEMS)
+    yield from (_lost(*loss) for loss in lost if loss[0].name in _OF_ITEMS)
     yield _row("users", f"{_n(counts, 'users')} with {_n(counts, 'page_views')} page views")
     positives = "clicks" if facts.log_kind == "impressions" else "positives"
     share = f" ({_percent(counts['clicks'] / counts['events_used'])} of the events)"

@@ -100,9 +100,9 @@ class BuildItems(beam.DoFn):
         if not item.image:
             self.none_named.inc()
             return None
-        found = self.places.read(item.image)
-        self.by_name.inc(found.by_name)
-        return found.content
+        photo = self.places.read(item.image)
+        self.by_name.inc(photo.by_name)
+        return photo.content
 
 
 def _reject(item: Item, reason: str, kind: schema.RejectKind) -> schema.Reject:

@@ -188,13 +188,13 @@ def spellings(image: str) -> list[str]:
     slashes = re.sub("/+", "/", image.replace("\\", "/"))
     absolute = bool(re.match("[A-Za-z]:/|/", slashes))
     plain = re.sub(r"^([A-Za-z]:)?(\.?/)+", "", slashes)
-    found = [image, slashes, plain, urllib.parse.unquote(plain)]
+    paths = [image, slashes, plain, urllib.parse.unquote(plain)]
     bare = plain.partition("?")[0].partition("#")[0]
-    found += [bare, urllib.parse.unquote(bare)]
-    parts = found[-1].split("/")
+    paths += [bare, urllib.parse.unquote(bare)]
+    parts = paths[-1].split("/")
     if absolute and PHOTO_FOLDER in parts[1:-1]:  # The path on the machine that wrote the catalogue.
-        found.append("/".join(parts[parts.index(PHOTO_FOLDER) :]))
-    return [spelled for spelled in dict.fromkeys(found) if spelled and "\0" not in spelled]
+        paths.append("/".join(parts[parts.index(PHOTO_FOLDER) :]))
+    return [spelled for spelled in dict.fromkeys(paths) if spelled and "\0" not in spelled]
 
 
 def _plain(text: str) -> str:
