@@ -9,6 +9,7 @@ file. `printable_message` is for whole messages, whose line breaks are their own
 import re
 
 SHOWN = 200  # Characters of a text that are shown, before it is cut.
+LONGEST_PATH = 4096  # Characters, as on Linux: a path that is cut names nothing.
 MOST_SHOWN = 20_000  # The same for a whole message.
 
 #: Characters without a shape that scripts need: joiners of Persian, Hindi and emoji, and the wide space of Japanese.

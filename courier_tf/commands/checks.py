@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.settings import IngestSettings, SettingsError
 
 
@@ -11,9 +12,10 @@ def require_usable(workdir: Path) -> None:
     Raises:
         SettingsError: says why.
     """
-    workdir = workdir.resolve()
-    if set(str(workdir)) & set("*?[]"):
-        raise SettingsError(f"the workdir {workdir}: TensorFlow takes *, ?, [ and ] in a path for a pattern")
+    place = str(workdir.resolve())
+    if set(place) & set("*?[]"):
+        shown = printable(place, LONGEST_PATH)
+        raise SettingsError(f"the workdir {shown}: TensorFlow takes *, ?, [ and ] in a path for a pattern")
 
 
 def require_outside(workdir: Path, raw: str) -> None:
@@ -26,10 +28,11 @@ def require_outside(workdir: Path, raw: str) -> None:
     Raises:
         SettingsError: says why.
     """
+    inner, outer = printable(workdir, LONGEST_PATH), printable(raw, LONGEST_PATH)
     if Path(raw).is_file():
-        raise SettingsError(f"the raw data {raw} is a file: name the folder that holds items, events and images")
+        raise SettingsError(f"the raw data {outer} is a file: name the folder that holds items, events and images")
     if Path(raw).resolve() in [workdir.resolve(), *workdir.resolve().parents]:
-        raise SettingsError(f"the workdir {workdir} lies in the raw folder {raw}: choose one outside")
+        raise SettingsError(f"the workdir {inner} lies in the raw folder {outer}: choose one outside")
 
 
 def require_readable(raw: str, settings: IngestSettings) -> None:
@@ -47,3 +50,18 @@ def require_readable(raw: str, settings: IngestSettings) -> None:
     from beam_jobs.early import readable
 
     readable(raw, settings)
+
+
+def require_between(option: str, value: float, low: float, high: float) -> None:
+    """Refuses a number that makes no sense, NaN among them.
+
+    Raises:
+        SettingsError: names the option and the value.
+
+    >>> require_between("--rate", float("nan"), 0.001, 1000)
+    Traceback (most recent call last):
+    ...
+    courier_tf.settings.checked.SettingsError: --rate must lie between 0.001 and 1000, but is nan
+    """
+    if not low <= value <= high:
+        raise SettingsError(f"{option} must lie between {low} and {high}, but is {value}")

@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from courier_tf.escaping import printable
+from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.process import PACKAGES
-
-MOST_OF_A_PATH = 4096  # Characters, as on Linux.
 
 #: Words of an error without a number -> number. NumPy tells a full disk by how many items it has written.
 WORDS = {
@@ -54,7 +52,7 @@ def explain(error: BaseException, command: object) -> str | None:
         if number in OF_THE_MACHINE or theirs:
             place = file or (folders[0] if folders else None)
             advice = ADVICE.get(number) or (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
-            return f"{printable(place, MOST_OF_A_PATH)}: {advice}" if place else advice
+            return f"{printable(place, LONGEST_PATH)}: {advice}" if place else advice
     return None
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from courier_tf import schema
-from courier_tf.commands.checks import require_outside, require_readable, require_usable
+from courier_tf.commands.checks import require_between, require_outside, require_readable, require_usable
 from courier_tf.settings import PromotionSettings, Settings
+from courier_tf.settings.checked import HIGHEST_SEED
 from courier_tf.settings.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings.presets import PRESETS
 from courier_tf.settings.raw import RawSettings
@@ -19,6 +20,10 @@ from courier_tf.workdir.stages import IN_ORDER
 
 if TYPE_CHECKING:
     from courier_tf.chain import Chain
+
+
+MOST_PARALLEL, MOST_SIMILAR, HIGHEST_PORT = 1000, 10_000, 65_535
+MOST_REQUESTS = 1_000_000  # Of a load test. They are planned and kept in memory.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,6 +252,9 @@ class Experiment(StageOfRawData):
     def run(self) -> None:
         from courier_tf.commands.experiment import chosen_grid, run_and_print
 
+        require_between("--parallel", self.parallel, 1, MOST_PARALLEL)
+        for seed in self.seeds:
+            require_between("--seeds", seed, 0, HIGHEST_SEED)
         grid = chosen_grid(self.grid, self.seeds, self.given & self.settings.by_name().keys())
         self.chain()  # Keeps the settings in the workdir.
         run_and_print(
@@ -294,6 +302,7 @@ class Similar(Command):
     """scann answers many items of a large catalogue faster, and misses a few."""
 
     def run(self) -> None:
+        require_between("--number", self.number, 1, MOST_SIMILAR)
         from courier_tf.commands.similar import similar
 
         similar(self.workdir, self.items, self.number, self.search)
@@ -314,6 +323,8 @@ class Serve(Command):
     """Which server to start; auto takes the first that is installed."""
 
     def run(self) -> None:
+        require_between("--port", self.port, 1, HIGHEST_PORT)
+        require_between("--rest-port", self.rest_port, 1, HIGHEST_PORT)
         from courier_tf.commands.serve import serve
 
         folders = (self.workdir / schema.BUNDLE_FOLDER, self.workdir / schema.MODELS_FOLDER)
@@ -344,6 +355,9 @@ class LoadTest(Command):
     """Folder for the figures and the plot. Default: serving/load_test in the workdir."""
 
     def run(self) -> None:
+        require_between("--seconds", self.seconds, 0.1, MOST_REQUESTS)
+        require_between("--rate", self.rate, 0.001, MOST_REQUESTS / self.seconds)
+        require_between("--timeout-seconds", self.timeout_seconds, 0.001, 86_400)
         from courier_tf.commands.load_report import report
         from courier_tf.commands.load_test import load_test, server_at, to_send
 

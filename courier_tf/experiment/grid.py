@@ -6,6 +6,7 @@ are made on the valid span; the test span is read with `--final` alone.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -15,6 +16,7 @@ from courier_tf.settings.checked import require_type
 from courier_tf.typed_json import read_json
 
 PRETRAIN_SETTINGS = {field.name for field in dataclasses.fields(PretrainSettings)}
+MOST_VARIANTS = 10_000  # Each is at least a training.
 SHIPPED_FOLDER = Path(__file__).parent / "grids"  # One JSON file per grid that is shipped.
 
 #: The last stage of a run. `pretrain` is enough for the held-out score of its encoder.
@@ -94,6 +96,9 @@ class Grid:
             raise SettingsError("a grid needs at least one block and one seed")
         if self.confirmed < 0:
             raise SettingsError(f"`confirmed` of a grid is a number of variants, not {self.confirmed}")
+        number = sum(math.prod(len(values) for values in block.values()) for block in self.blocks)
+        if number > MOST_VARIANTS:
+            raise SettingsError(f"a grid has at most {MOST_VARIANTS} variants, but this one has {number}")
         names = [variant.name for variant in self.variants()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

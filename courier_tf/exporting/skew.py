@@ -13,6 +13,7 @@ import tensorflow as tf
 from courier_tf import schema
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE
+from courier_tf.exporting.versions import is_version
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
@@ -122,7 +123,7 @@ def _versions_of(stages: FinishedStages, model: Path) -> tuple[int, ...]:
         sorted(
             int(path.name)
             for path in model.iterdir()
-            if path.name.isdigit() and artefacts.read(path, EXPORT).made_by.inputs["rank"] == stages.rank.fingerprint
+            if is_version(path) and artefacts.read(path, EXPORT).made_by.inputs["rank"] == stages.rank.fingerprint
         )
     )
 

@@ -23,6 +23,7 @@ from serving.client.contract import Request
 
 LOG = logging.getLogger(__name__)
 LOCK_FILE = ".export.lock"
+LONGEST_VERSION = 18  # Digits. TensorFlow Serving keeps 64 bits.
 WARM_UP_LOG = "warm_up_log"  # Input of a version that warms up with logged requests.
 
 
@@ -81,9 +82,18 @@ def version_directory(models: Path, model: str, version: int) -> Path:
     return models / model / str(version)
 
 
+def is_version(directory: Path) -> bool:
+    """Whether the name of a folder is that of a version, as TensorFlow Serving reads it.
+
+    >>> is_version(Path("12")), is_version(Path("1\u00b2")), is_version(Path(".12.partial"))
+    (True, False, False)
+    """
+    return directory.name.isascii() and directory.name.isdigit() and len(directory.name) <= LONGEST_VERSION
+
+
 def newest_version(model: Path) -> Path | None:
     """The directory of the highest version in the folder of a model, None if there is none."""
-    versions = [path for path in model.glob("*") if path.name.isdigit()]
+    versions = [path for path in model.glob("*") if is_version(path)]
     return max(versions, key=lambda path: int(path.name), default=None)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from courier_tf.escaping import printable
-from courier_tf.settings.checked import SettingsError, require_type
+from courier_tf.settings.checked import HIGHEST_SEED, SettingsError, require_type
 from courier_tf.settings.previous import PreviousSettings
 from courier_tf.settings.stages import (
     SUPERVISED_SETTINGS,
@@ -54,6 +54,8 @@ class Settings:
     previous: PreviousSettings = PreviousSettings()
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed <= HIGHEST_SEED:
+            raise SettingsError(f"seed must lie between 0 and {HIGHEST_SEED}, but is {self.seed}")
         if self.pretrain.init and self.previous.encoder():
             raise SettingsError(
                 f"init={self.pretrain.init} and previous_encoder={self.previous.encoder()}: the encoder starts from "

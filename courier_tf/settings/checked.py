@@ -1,6 +1,5 @@
 """Settings that make no sense are refused."""
 
-import math
 from typing import Any
 
 from courier_tf.typed_json import JsonError, require_kind
@@ -33,54 +32,58 @@ class Checked:
                     raise SettingsError(f"{name} must lie between {low} and {high}, but is {number}")
 
 
-_AT_LEAST_ONE, _POSITIVE, _SHARE = (1, math.inf), (1e-12, math.inf), (0.0, 1.0)
+# A number beyond these is a slip of the hand, which would fill memory or disk before it fails; NaN is beyond all.
+_COUNT, _BATCH, _POSITIVE, _SHARE = (1, 1_000_000_000), (1, 10_000_000), (1e-12, 1e9), (0.0, 1.0)
+
+HIGHEST_SEED = 2**31  # NumPy takes 2^32; rankers add to it.
 
 #: Setting -> the lowest and the highest value that makes sense, be it of each of several.
 BOUNDS: dict[str, tuple[float, float]] = {
-    "negatives_per_positive": _AT_LEAST_ONE,
+    "negatives_seed": (0, HIGHEST_SEED),
+    "negatives_per_positive": (1, 1000),
     "image_size": (8, 1024),
     "page_view_size": (2, 1000),
-    "history_kept": _AT_LEAST_ONE,
-    "shards": _AT_LEAST_ONE,
-    "negatives_pool_events": _AT_LEAST_ONE,
-    "page_view_gap": _AT_LEAST_ONE,
+    "history_kept": (1, 10_000),
+    "shards": (1, 10_000),
+    "negatives_pool_events": _COUNT,
+    "page_view_gap": _COUNT,
     "max_reject_fraction": _SHARE,
     "max_unknown_item_fraction": _SHARE,
     "max_anonymous_fraction": _SHARE,
     "max_missing_photo_fraction": _SHARE,
     "max_merged_fraction": _SHARE,
-    "embedding_dim": _AT_LEAST_ONE,
-    "history_length": _AT_LEAST_ONE,
+    "embedding_dim": (1, 16_384),
+    "history_length": (1, 10_000),
     "temperature": _POSITIVE,
     "drop_path": (0.0, 0.99),
-    "supervised_steps": _AT_LEAST_ONE,
-    "supervised_batch_size": _AT_LEAST_ONE,
+    "supervised_steps": _COUNT,
+    "supervised_batch_size": _BATCH,
     "supervised_learning_rate": _POSITIVE,
-    "pretrain_steps": _AT_LEAST_ONE,
-    "pretrain_batch_rows": _AT_LEAST_ONE,
+    "pretrain_steps": _COUNT,
+    "pretrain_batch_rows": _BATCH,
     "pretrain_learning_rate": _POSITIVE,
-    "weight_decay": (0.0, math.inf),
-    "checkpoint_every": _AT_LEAST_ONE,
-    "encode_chunk": (0, math.inf),
-    "replicas": (0, math.inf),
-    "embed_batch_size": _AT_LEAST_ONE,
-    "clusters": _AT_LEAST_ONE,
-    "cluster_batch_size": _AT_LEAST_ONE,
-    "cluster_steps": _AT_LEAST_ONE,
+    "weight_decay": (0.0, 1e9),
+    "checkpoint_every": _COUNT,
+    "encode_chunk": (0, 10_000_000),
+    "replicas": (0, 1024),
+    "embed_batch_size": _BATCH,
+    "clusters": (1, 1_000_000),
+    "cluster_batch_size": _BATCH,
+    "cluster_steps": _COUNT,
     "levels": (2, 16),
     "stay": _SHARE,
     "auc_tolerance": (0.0, 1.0),
-    "calibration_tolerance": (0.0, math.inf),
-    "rank_history_length": _AT_LEAST_ONE,
-    "rank_dim": _AT_LEAST_ONE,
-    "rank_epochs": _AT_LEAST_ONE,
-    "rank_batch_size": _AT_LEAST_ONE,
-    "rank_starts": _AT_LEAST_ONE,
+    "calibration_tolerance": (0.0, 1e9),
+    "rank_history_length": (1, 10_000),
+    "rank_dim": (1, 16_384),
+    "rank_epochs": _COUNT,
+    "rank_batch_size": _BATCH,
+    "rank_starts": (1, 1000),
     "rank_learning_rates": _POSITIVE,
     "rank_cross_layers": (0, 16),
-    "rank_hash_buckets": (0, math.inf),
-    "rank_min_item_impressions": _AT_LEAST_ONE,
-    "rank_min_user_page_views": _AT_LEAST_ONE,
-    "rank_checkpoint_every": _AT_LEAST_ONE,
-    "rank_replicas": (0, math.inf),
+    "rank_hash_buckets": (0, 1_000_000_000),
+    "rank_min_item_impressions": _COUNT,
+    "rank_min_user_page_views": _COUNT,
+    "rank_checkpoint_every": _COUNT,
+    "rank_replicas": (0, 1024),
 }

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
+from courier_tf.escaping import printable
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -196,12 +198,12 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         parser.add_argument(option.flag, dest=option.name, action=argparse.BooleanOptionalAction)
         return
     hint = _without_none(option.hint)
-    several = typing.get_origin(hint) is tuple
+    several, needed = typing.get_origin(hint) is tuple, option.default is dataclasses.MISSING
     convert = _converter(option, optional=hint is not option.hint)
     if option.positional:
-        parser.add_argument(option.name, type=convert, nargs="?")
+        parser.add_argument(option.name, type=convert, nargs="?", metavar=option.flag)
     elif several:
-        parser.add_argument(option.flag, dest=option.name, type=convert, action=_Tuple, nargs="*")
+        parser.add_argument(option.flag, dest=option.name, type=convert, action=_Tuple, nargs="+" if needed else "*")
     else:
         parser.add_argument(option.flag, dest=option.name, type=convert)
 
@@ -220,19 +222,36 @@ def _converter(option: Option, optional: bool) -> Callable[[str], object]:
     def convert(text: str) -> object:
         if text == argparse.SUPPRESS:  # Argparse converts the default of what is given by its place, too.
             return text
+        if not text:
+            raise argparse.ArgumentTypeError("the value is empty: give one, or leave the option out")
+        if kind is str and not _is_text(text):
+            raise argparse.ArgumentTypeError(f"'{printable(text)}' is no UTF-8")
         if optional and text == "None":
             return None
         if choices:
             if text not in choices:
                 hint = did_you_mean(text, choices)
-                raise argparse.ArgumentTypeError(f"there is no '{text}'.{hint} Choices: {', '.join(choices)}.")
+                raise argparse.ArgumentTypeError(
+                    f"there is no '{printable(text)}'.{hint} Choices: {', '.join(choices)}."
+                )
             return text
         try:
+            if kind in kinds and not text.isascii():  # Python takes the digits of every script.
+                raise ValueError
             return kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is not {kinds.get(kind, kind.__name__)}") from None
+            raise argparse.ArgumentTypeError(f"'{printable(text)}' is not {kinds.get(kind, kind.__name__)}") from None
 
     return convert
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word can be written as UTF-8. Python keeps other bytes of a command line as halves of pairs."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _flags(option: Option) -> list[str]:

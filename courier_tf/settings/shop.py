@@ -7,6 +7,20 @@ class ShopError(ValueError):
     """A setting of the shop is out of range, or the folder to write holds something else."""
 
 
+#: Setting -> the lowest and the highest value that makes sense.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "items": (1, 1_000_000),
+    "users": (1, 10_000_000),
+    "days": (1, 3650),
+    "page_views": (1, 10_000_000),
+    "page_size": (1, 1000),
+    "photo_size": (1, 1024),
+    "visual_signal": (0, 1),
+    "turnover": (0, 1),
+    "shop_seed": (0, 2**31),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class ShopSettings:
     """Size and nature of the simulated shop."""
@@ -31,11 +45,8 @@ class ShopSettings:
     """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("items", "users", "days", "page_views", "page_size", "photo_size"):
-            if getattr(self, name) < 1:
-                raise ShopError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        for name in ("visual_signal", "turnover"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ShopError(f"{name} must lie between 0 and 1, but is {getattr(self, name)}")
+        for name, (low, high) in BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ShopError(f"{name} must lie between {low} and {high}, but is {getattr(self, name)}")
         if self.items * (1 - self.turnover) < 4 * self.page_size:
             raise ShopError(f"items={self.items} are too few to fill pages of page_size={self.page_size}")

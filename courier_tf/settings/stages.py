@@ -1,9 +1,11 @@
 """The settings of each stage. Field names are unique over all stages: each is an option."""
 
 import dataclasses
+import datetime
 from typing import Literal
 
 from courier_tf import schema
+from courier_tf.escaping import printable
 from courier_tf.settings.checked import Checked, SettingsError
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED, image_feature_names, is_control
 from courier_tf.settings.raw import RawSettings
@@ -52,6 +54,23 @@ class IngestSettings(RawSettings):
     repeat_columns: tuple[str, ...] = ()
     """Catalogue columns in which a shared value makes a repeat. A candidate that shares such a value with a history
     item counts as a repeat of it, as the item itself does. The slice new_to_user leaves repeats out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("valid_from", "test_from"):
+            date = getattr(self, name)
+            if date is not None and not _is_date(date):
+                raise SettingsError(f"{name}={printable(date)} is not a date YYYY-MM-DD")
+        if self.valid_from and self.test_from and self.valid_from >= self.test_from:
+            raise SettingsError(f"valid_from={self.valid_from} must be before test_from={self.test_from}")
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a day written YYYY-MM-DD; Python takes weeks and dates without hyphens, too."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 @dataclasses.dataclass(frozen=True)

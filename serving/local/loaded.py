@@ -170,7 +170,7 @@ def _wanted(base: Path, policy: FileSystemStoragePathSourceConfig.ServableVersio
     """The versions that a policy asks for and that are on the disk."""
     present: list[int] = []
     with contextlib.suppress(FileNotFoundError):
-        present = sorted(int(path.name) for path in base.iterdir() if path.name.isdigit())
+        present = sorted(int(path.name) for path in base.iterdir() if path.name.isascii() and path.name.isdigit())
     match policy.WhichOneof("policy_choice"):
         case "specific":
             return [version for version in present if version in policy.specific.versions]

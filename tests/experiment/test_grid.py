@@ -46,7 +46,7 @@ def test_settings_of_a_run():
     assert settings.pretrain == PRESETS["tiny"].pretrain
     with pytest.raises(SettingsError, match=r"no settings \['clutsers'\]"):
         grid.settings(PRESETS["tiny"], Variant({"clutsers": 9}), seed=4)
-    with pytest.raises(SettingsError, match="rank_learning_rates must lie between 1e-12 and inf, but is 0.0"):
+    with pytest.raises(SettingsError, match="rank_learning_rates must lie between 1e-12 and 1000000000.0, but is 0.0"):
         with_values(Settings(), {"rank_learning_rates": [1e-3, 0.0]})
     for rates in ([], [0.1, 0.1]):
         with pytest.raises(SettingsError, match="rank_learning_rates must name each rate once"):
@@ -94,6 +94,10 @@ def test_blocks_hold_lists(tmp_path):
     "wrong, told",
     [
         ({"blocks": []}, "a grid needs at least one block"),
+        (
+            {"blocks": [{name: list(range(1, 100)) for name in ("clusters", "rank_dim", "rank_epochs", "levels")}]},
+            "at most 10000 variants, but this one has 96059601",
+        ),
         ({"seeds": []}, "a grid needs at least one block and one seed"),
         ({"blocks": [{}, {"clusters": []}]}, "no value to clusters"),
         ({"fixed": ["a"]}, "`fixed` of a grid: list is not"),
