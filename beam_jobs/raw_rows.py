@@ -1,9 +1,15 @@
 """What a worker is told of a raw file, and what it makes of each row."""
 
+import collections
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from beam_jobs.dialects import Dialect
+from beam_jobs.raw_errors import RawDataError
+from courier_tf import schema
+from courier_tf.escaping import printable
 
 IDS = ("user_id", "item_id", "request_id")
 TIMES = ("timestamp", "available_from")
@@ -55,3 +61,63 @@ class RawFile:
 
     def __str__(self) -> str:
         return self.path
+
+
+def require_columns(file: str, columns: Sequence[str]) -> None:
+    """Refuses a file with too many columns, with two of one name, or with names that are no text.
+
+    Raises:
+        RawDataError: it is such a file.
+    """
+    if len(columns) > schema.MAX_COLUMNS:
+        raise RawDataError(f"{file} has {len(columns):,} columns, more than {schema.MAX_COLUMNS:,}")
+    if not all(map(is_unicode, columns)):
+        raise RawDataError(f"{file}, its column names are not UTF-8")
+    twice = [name for name, number in collections.Counter(columns).items() if number > 1 and name.strip()]
+    if twice:
+        raise RawDataError(f"{file} has the column '{printable(twice[0])}' twice: keep one of them")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text holds no surrogates, which stand for bytes that could not be decoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def undecoded(file: RawFile, row: int, fields: dict[str, str]) -> NoRow | None:
+    """What a row becomes of which a text could not be decoded; None for any other."""
+    for name, text in fields.items():
+        if not text.isascii() and not is_unicode(text):
+            encoding = file.dialect.encoding
+            return NoRow(row, f"is not {'UTF-8' if encoding == 'utf-8' else encoding}", name)
+    return None
+
+
+def text_of(value: object) -> str:
+    """A typed value as a CSV file would hold it: whole numbers without a point, a missing value as an empty text.
+
+    >>> [text_of(value) for value in (None, 3.0, 2.5, True, b"a")]
+    ['', '3', '2.5', '1', 'a']
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas writes missing values as NaN.
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="surrogateescape")
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def inexact(path: str, column: str, value: object) -> RawDataError:
+    """The error of an id that is a number beyond those that a float tells apart."""
+    return RawDataError(
+        f"{path}, column '{printable(column)}' holds {value} as a floating-point number, which does not tell ids of "
+        "this size apart: export ids as whole numbers or as text"
+    )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import apache_beam as beam
 
-from beam_jobs import columns, dialects, formats, raw_files, times, values
+from beam_jobs import columns, dialects, formats, parquet_rows, raw_files, times, values
 from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
 from beam_jobs.raw_rows import TIMES, NoRow, RawFile, RawRow
@@ -163,7 +163,7 @@ class _Table:
         columns.require(file.path, self.name, matched, header, [n for n, _ in constants])
         self.told += [line for line in (f"{self.name}: {text}" for text in matched.told) if line not in self.told]
         self.matched[file.path] = matched
-        types = formats.types_of(file.path, file.dialect)
+        types = parquet_rows.types_of(file.path, file.dialect)
         pairs = [*matched.columns, *matched.further]
         image = dict(matched.columns).get("image", "")
         replaced = dataclasses.replace(
@@ -171,12 +171,12 @@ class _Table:
             columns=tuple(pairs),
             constants=constants,
             typed_times=tuple(n for n, source in matched.columns if n in TIMES and source in types
-                              and formats.is_time(types[source])),
-            photo=image in types and formats.holds_photos(types[image]) and formats.are_photos(file, image),
+                              and parquet_rows.is_time(types[source])),
+            photo=image in types and parquet_rows.holds_photos(types[image]) and parquet_rows.are_photos(file, image),
         )  # fmt: skip
         self.files[self.files.index(file)] = replaced
         for n, source in matched.columns:
-            if n == "timestamp" and source in types and types[source] in (formats.FLOAT32, formats.FLOAT16):
+            if n == "timestamp" and source in types and parquet_rows.is_short(types[source]):
                 self.warnings.append(
                     f"{file.path}, column '{printable(source)}' has 32 bits, which hold times to two minutes"
                 )
@@ -192,9 +192,9 @@ class _Table:
                 given = dict(pairs)
                 pairs += tuple((n, n) for n in schema.IMPRESSION_LOG_COLUMNS if n not in given and n not in file.header)
             return dataclasses.replace(file, columns=pairs)
-        types = formats.types_of(file.path, file.dialect)
-        left = [n for n, source in matched.further if source in types and formats.holds_photos(types[source])
-                and formats.are_photos(file, source)]  # fmt: skip
+        types = parquet_rows.types_of(file.path, file.dialect)
+        left = [n for n, source in matched.further if source in types and parquet_rows.holds_photos(types[source])
+                and parquet_rows.are_photos(file, source)]  # fmt: skip
         self.warnings += [
             f"{file.path}, column '{printable(n)}' holds bytes and is left out: --columns image={printable(n)} reads "
             "it as photos"

@@ -88,16 +88,6 @@ def canonical(identifier: str) -> str:
     return text.lstrip("0") or text[-1:]
 
 
-def similar_id(unknown: str, known: Iterable[str]) -> str | None:
-    """A known id that an unknown one may mean, but for leading zeros, `.0`, case, quotes or blanks; else None.
-
-    >>> similar_id("12", ["0012", "13"]), similar_id("100.0", ["100"]), similar_id("x", ["y"])
-    ('0012', '100', None)
-    """
-    wanted = canonical(unknown)
-    return next((name for name in known if canonical(name) == wanted), None)
-
-
 def spellings(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Groups of ids that may be one: texts that differ, and are the same to `canonical`.
 

@@ -71,8 +71,8 @@ def test_quotes_within_a_line_are_read(table):
 
 def test_long_lines_and_many_columns_end_soon(table, monkeypatch):
     assert rows(table, f"a,b\n1,{'x' * 200_000}\n2,3\n")[1] == {"a": "2", "b": "3"}
-    monkeypatch.setattr("beam_jobs.formats.MAX_LINE", 500_000)
-    monkeypatch.setattr("beam_jobs.dialects.MAX_LINE", 500_000)
+    monkeypatch.setattr("beam_jobs.csv_rows.MAX_LINE", 500_000)
+    monkeypatch.setattr("beam_jobs.texts.MAX_LINE", 500_000)
     for row in (f"1,{'x' * 3_000_000}", f'1,"{"x" * 3_000_000}"'):
         assert rows(table, f"a,b\n{row}\n2,3\n") == ["has more than 500,000 characters", {"a": "2", "b": "3"}]
     for header, reason in (("x" * 3_000_000, "its first line has more than"), ("a," * 20_000, "more than 1,000")):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from beam_jobs.values import NoValue, form_of_ids, identifier, label, null_words, similar_id, spellings
+from beam_jobs.values import NoValue, form_of_ids, identifier, label, null_words, spellings
 from courier_tf import schema
 from courier_tf.settings.raw import RawSettings
 
@@ -65,8 +65,6 @@ def test_labels():
 
 def test_spellings_of_one_id():
     assert spellings(["0012", "12", "12.0", "13", "A", "a"]) == [("0012", "12", "12.0"), ("A", "a")]
-    assert similar_id("12", ["13", "0012"]) == "0012" and similar_id("100.0", ["100"]) == "100"
-    assert similar_id("x", ["y"]) is None and similar_id("0", ["00", "1"]) == "00"
     assert [form_of_ids(names) for names in (["7.0", "8.0"], ["007"], ["7", "0"], ["x"])] == [
         "float",
         "padded",
