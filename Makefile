@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-serving format protos lock clean
+.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ benchmark-clusters: install  ## Against faiss (needs the extra `benchmark`): EMB
 benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=workdir with ingest and cluster.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.ranking $(RUN) $(WORK)/benchmark-rank
+
+benchmark-coverage: install  ## How often intervals cover, on 300 data sets where looks tell nothing: half an hour.
+	$(BIN)/python -m tests.benchmarks.coverage $(WORK)/benchmark-coverage
 
 benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
 	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving

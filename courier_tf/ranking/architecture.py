@@ -10,10 +10,11 @@ class Architecture:
     Attributes:
         image_features: names of image features; empty for a ranker without photos.
         dim: width of each ID embedding.
-        gated: put the image features behind a gate for each category.
+        gated: put the image features behind a gate for each category, chosen on the valid span.
         cross_layers: number of DCN-v2 layers (arXiv 2008.13535) before the MLP.
         user_buckets: number of codes that user ids are hashed to; 0 gives each user a code.
-        unknown_rate: share of user and item ids that training hides, so that it learns the embedding of the unknown.
+        unknown_rate: share of user and item ids that training hides, so that it learns the embedding of the unknown. It
+            hides the image features of as many rows where there are gates, so that it learns to do without them.
         decay: factor of the L2 loss on the users and candidates of a batch: on their embeddings, and on the signals of
             image features behind the gate.
     """

@@ -32,6 +32,7 @@ class Evaluation:
 
     Attributes:
         users, page_views: [N] int, numbers that stand for the ids.
+        items: [N] int, rows of the candidates among all items; -1 for one that is not there.
         clicked: [N] int.
         popularity: [N] int, positives of the candidate in the train span.
         slices: name -> [N] bool.
@@ -39,6 +40,7 @@ class Evaluation:
 
     users: np.ndarray
     page_views: np.ndarray
+    items: np.ndarray
     clicked: np.ndarray
     popularity: np.ndarray
     slices: dict[str, np.ndarray]
@@ -116,6 +118,7 @@ def read_evaluation(
     return Evaluation(
         np.unique(joined["users"], return_inverse=True)[1],
         np.unique(joined["page_views"], return_inverse=True)[1],
+        item,
         joined["clicked"],
         popularity,
         slices_of(joined["length"], joined["repeat"], popularity, columns),

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation
+from courier_tf.ranking.gate_choice import benefits, chosen_gates
+from courier_tf.ranking.gated_image_features import CategoryGate
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import CONFIG_FILE, Plan, new_ranker, save_ranker
@@ -149,7 +152,7 @@ def fit(
     losses = losses[: before + steps // pass_steps]
 
     def count_pass() -> None:
-        losses.append(_measure(ranker, ingest, evaluation, settings, len(losses) + 1 - before))
+        losses.append(_measure(ranker, plan, ingest, evaluation, settings, len(losses) + 1 - before))
         if losses[-1] == min(losses):
             save_ranker(ranker, plan, aside / f"pass_{len(losses) - 1}")
         write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
@@ -193,18 +196,54 @@ def fit(
     shutil.rmtree(aside)
 
 
-def _measure(ranker: Ranker, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int) -> float:
-    """The log loss on valid after pass `number`; 0 stands for the start.
+def _measure(
+    ranker: Ranker, plan: Plan, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int
+) -> float:
+    """The log loss on valid after pass `number`; 0 stands for the start. Category gates are chosen there, too.
 
     Raises:
         DivergenceError: a prediction is not finite.
     """
-    probability = predict(ranker, ingest, "valid", settings.rank_history_length)
-    if not np.isfinite(probability).all():
-        raise DivergenceError(f"the predictions after pass {number} are not finite")
+
+    def predicted() -> np.ndarray:
+        probability = predict(ranker, ingest, "valid", settings.rank_history_length)
+        if not np.isfinite(probability).all():
+            raise DivergenceError(f"the predictions after pass {number} are not finite")
+        return probability
+
+    gate = ranker.image.gate
+    if gate is None:
+        probability = predicted()
+    else:
+        category = plan.catalogue.codes[evaluation.items, ranker.category_column]
+        probability = _with_chosen_gates(gate, category, evaluation, predicted)
     loss, area = evaluation.logloss(probability), auc(evaluation.clicked, probability)
     LOG.info("pass %d: valid log loss %.5f, AUC %.5f", number, loss, np.nan if area is None else area)
     return loss
+
+
+def _with_chosen_gates(
+    gate: CategoryGate, category: np.ndarray, evaluation: Evaluation, predicted: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """Chooses the category gates of a ranker on the valid span, and returns what it predicts there with them: [N].
+
+    Args:
+        gate: of the ranker.
+        category: [N] int, category codes of the candidates.
+        evaluation: the valid split, of N impressions.
+        predicted: what the ranker predicts on the valid split with the gates that it has, [N].
+    """
+    gate.opened.assign(tf.ones_like(gate.opened))
+    with_image = predicted()
+    gate.opened.assign(tf.zeros_like(gate.opened))
+    without_image = predicted()
+    benefit = benefits(evaluation.clicked, with_image, without_image)
+    gates = chosen_gates(benefit, category, [evaluation.users, evaluation.items], len(gate.values()))
+    gate.opened.assign(gates)
+    LOG.info(
+        "image features lower the valid log loss by %.5f: open gates: %d of %d", benefit.mean(), gates.sum(), len(gates)
+    )
+    return np.where(gates[category] > 0, with_image, without_image)
 
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:

@@ -13,28 +13,26 @@ from courier_tf.settings.rank_modes import JOINED_BY, NO_IMAGE_FEATURE
 
 
 class CategoryGate(keras.layers.Layer):
-    """A trainable switch per category, between 0 and 1: [...] category codes to [..., 1] float32.
+    """A switch per category, 1 for open and 0 for shut: [...] category codes to [..., 1] float32.
 
-    A feature may help in one category and harm in another (paper, appendix 7). Adam moves a weight by at most its
-    learning rate; the factor lets a gate close within a few hundred steps.
+    A feature may help in one category and harm in another (paper, appendix 7). The gates are not trained with the
+    weights: weights that make noise harmless leave nothing for a gate to gain by shutting. `gate_choice` chooses them
+    on impressions that the weights were not fitted to. Until then they are open.
 
     Args:
         categories: number of category codes; code 0 stands for unknown categories.
     """
 
-    FACTOR, START = 10.0, 2.0
-
     def __init__(self, categories: int, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        start = keras.initializers.Constant(self.START / self.FACTOR)
-        self.switch = self.add_weight("switch", [categories], "float32", start)
+        self.opened = self.add_weight("opened", [categories], "float32", "ones", trainable=False)
 
     def call(self, category: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self.FACTOR * tf.gather(self.switch, category))[..., None]
+        return tf.gather(self.opened, category)[..., None]
 
     def values(self) -> np.ndarray:
         """[categories] float32: how far each gate is open, from 0 (shut) to 1."""
-        return np.asarray(tf.sigmoid(self.FACTOR * self.switch))
+        return np.asarray(self.opened.numpy())
 
 
 class GatedImageFeatures(keras.layers.Layer):
@@ -48,7 +46,8 @@ class GatedImageFeatures(keras.layers.Layer):
 
     Call: rows of candidates [B, N] and history items [B, H] in `visual`, mask [B, H] bool, category codes [B, N] ->
     (`ImageSignals`, how far the gate of each candidate is open [B, N, 1]). Candidate and statistics are multiplied by
-    the gate. The history is not: all candidates of a row share it.
+    the gate. The history is not: all candidates of a row share it. In training `shown`, [B] int32, takes the place of
+    the gates: 1 shows the image features of a row, 0 hides them.
     """
 
     def __init__(self, names: Sequence[str], visual: VisualFeatures, dim: int, categories: int, **kwargs: Any) -> None:
@@ -61,7 +60,12 @@ class GatedImageFeatures(keras.layers.Layer):
             self.embeddings = tf.Variable(visual.embeddings, trainable=False, name="embeddings") if names else None
 
     def call(
-        self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, category: tf.Tensor
+        self,
+        candidate: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        category: tf.Tensor,
+        shown: tf.Tensor | None = None,
     ) -> tuple[ImageSignals, tf.Tensor]:
         pairs, size = tf.shape(candidate), tf.shape(mask)
         nothing, no_history = tf.zeros([pairs[0], pairs[1], 0]), tf.zeros([size[0], size[1], 0])
@@ -73,7 +77,8 @@ class GatedImageFeatures(keras.layers.Layer):
         joined = ImageSignals(*(tf.concat(kind, axis=-1) for kind in parts))
         if self.gate is None:
             return joined, tf.ones([pairs[0], pairs[1], 1], self.compute_dtype)
-        opened = tf.cast(self.gate(category), self.compute_dtype)
+        opened = self.gate(category) if shown is None else tf.ones_like(category)[..., None] * shown[:, None, None]
+        opened = tf.cast(opened, self.compute_dtype)
         return ImageSignals(joined.candidate * opened, joined.history, joined.statistics * opened), opened
 
     def _visuals_of(self, rows: tf.Tensor) -> ItemVisuals:

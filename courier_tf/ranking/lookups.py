@@ -43,21 +43,24 @@ def look_up(features: Features, catalogue: CatalogueLookup, user_codes: UserCode
     )
 
 
-def shown_ids(pairs: tf.Tensor, unknown_rate: float, seed: int, step: tf.Tensor) -> tf.Tensor:
-    """Draws which ids training shows to the ranker. The same seed, step and replica draw the same.
+def shown_parts(pairs: tf.Tensor, unknown_rate: float, seed: int, step: tf.Tensor) -> tf.Tensor:
+    """Draws what training shows to the ranker. The same seed, step and replica draw the same.
 
     Args:
         pairs: int32, the number B of pairs.
-        unknown_rate: share of ids to hide.
+        unknown_rate: share of users, of items and of image features to hide.
         seed: of the training.
         step: int64, number of the training step.
 
     Returns:
-        [2, B] int32: 1 where the user's id, and where the candidate's id, is shown; 0 where it is hidden.
+        [3, B] int32: 1 where the user's id, the candidate's id, and the image features are shown; 0 where hidden.
     """
     replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
     seeds = tf.stack([tf.constant(seed * REPLICA_SEEDS, tf.int64) + replica, step])
-    return tf.cast(tf.random.stateless_uniform([2, pairs], seeds) >= unknown_rate, tf.int32)
+    ids = tf.random.stateless_uniform([2, pairs], seeds) >= unknown_rate
+    # Of seeds of their own, so that the ids are those that a ranker without image features hides.
+    images = tf.random.stateless_uniform([1, pairs], -1 - seeds) >= unknown_rate
+    return tf.cast(tf.concat([ids, images], axis=0), tf.int32)
 
 
 def hide_ids(lookups: Lookups, shown: tf.Tensor, item_column: int) -> Lookups:
@@ -65,7 +68,7 @@ def hide_ids(lookups: Lookups, shown: tf.Tensor, item_column: int) -> Lookups:
 
     Args:
         lookups: of B pairs.
-        shown: [2, B] int32, as `shown_ids` gives it.
+        shown: [3, B] int32, as `shown_parts` gives it.
         item_column: the code column that holds the item itself. The other columns of a hidden item stay.
     """
     is_item = tf.one_hot(item_column, lookups.candidate_codes.shape[2], dtype=tf.int32)

@@ -17,7 +17,7 @@ from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.keras_metrics import RankingMetrics
-from courier_tf.ranking.lookups import Features, Lookups, hide_ids, look_up, shown_ids, split_by_history
+from courier_tf.ranking.lookups import Features, Lookups, hide_ids, look_up, shown_parts, split_by_history
 from courier_tf.ranking.repeats import repeat_statistics, same_values
 from courier_tf.ranking.visual_features import VisualFeatures
 
@@ -136,7 +136,7 @@ class Ranker(tfrs.models.Model):
         shown = None
         if training:
             pairs = tf.size(features["item_id"])
-            shown = shown_ids(pairs, self.architecture.unknown_rate, self.seed, self.steps.read_value())
+            shown = shown_parts(pairs, self.architecture.unknown_rate, self.seed, self.steps.read_value())
         places, logits, norms = [], [], []
         for place, group in split_by_history(features):
             logit, norm = self._scores(group, None if shown is None else tf.gather(shown, place, axis=1))
@@ -152,7 +152,7 @@ class Ranker(tfrs.models.Model):
 
         Args:
             features: of B users; "item_id" is [B, N].
-            shown: [2, B] int32 as of `shown_ids`; None shows all ids.
+            shown: [3, B] int32 as of `shown_parts`; None shows all ids, and image features where gates are open.
             share_history: N may be above 1.
 
         Returns:
@@ -163,7 +163,8 @@ class Ranker(tfrs.models.Model):
         if shown is not None:
             lookups = hide_ids(lookups, shown, self.item_column)
         category = lookups.candidate_codes[..., self.category_column]
-        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category)
+        visible = None if shown is None else shown[2]
+        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible)
         candidate = tf.concat([self._embedded(lookups.candidate_codes), image.candidate], axis=-1)
         history = self._embedded(lookups.history_codes)
         if share_history:

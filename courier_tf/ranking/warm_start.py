@@ -112,7 +112,7 @@ def _take_image_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_
     gate, source_gate = ranker.image.gate, previous.image.gate
     if gate and source_gate:
         axis = _values(plan, CATEGORY_CODE), _values(previous_plan, CATEGORY_CODE)
-        gate.switch.assign(_mapped(gate.switch.numpy(), source_gate.switch.numpy(), [axis]))
+        gate.opened.assign(_mapped(gate.values(), source_gate.values(), [axis]))
 
 
 def _take_dense_layers(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan, transferable: bool) -> None:

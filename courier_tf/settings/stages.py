@@ -203,7 +203,8 @@ class RankSettings(Checked):
     rank_columns: tuple[str, ...] = ()
     """Catalogue columns that rankers use beside the category. Default: those of ingest."""
     rank_category_gate: bool = True
-    """Let a category gate switch image features off. It is trained, and closes in categories where they harm."""
+    """Let a category gate switch image features off. It is open in the categories in which they lower the log loss on
+    valid by more than chance. Training hides them on some rows, so that the ranker knows how to do without them."""
     rank_cross_layers: int = 0
     """Layers of DCN-v2 before the MLP."""
     rank_hash_buckets: int = 0

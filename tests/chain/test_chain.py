@@ -39,7 +39,7 @@ def test_metrics_file(finished):
         # That of a mode is the mean of its starts.
         assert found["valid"]["logloss"] == pytest.approx(np.mean([losses["0.001"] for losses in tried]), rel=1e-5)
     assert "dress" in content["category_gates"]["cluster_id"] and all(
-        0 < g < 1 for g in content["category_gates"]["cluster_id"].values()
+        g in (0, 0.5, 1) for g in content["category_gates"]["cluster_id"].values()
     )
     assert 0 < found["valid"]["logloss"] < 1
     assert not (chain.workdir / "test_readings.json").exists()

@@ -69,7 +69,12 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "fingerprint_of_raw", lambda raw: f"content of {raw}")
     number = np.arange(200)
     evaluation = Evaluation(
-        number // 10, number // 4, number % 2, number % 7, slices_of(number % 3, number % 5 == 0, number % 7, {})
+        number // 10,
+        number // 4,
+        number,
+        number % 2,
+        number % 7,
+        slices_of(number % 3, number % 5 == 0, number % 7, {}),
     )
     monkeypatch.setattr(differences, "evaluation_of", lambda workdir, split: evaluation)
     return evaluation

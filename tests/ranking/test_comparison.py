@@ -15,7 +15,7 @@ def evaluation():
     rng = np.random.default_rng(0)
     rows = {NEW_TO_USER: rng.random(ROWS) < 0.6, "cold": rng.random(ROWS) < 0.3}
     users = rng.integers(40, size=ROWS)
-    return Evaluation(users, users, (rng.random(ROWS) < 0.2).astype(int), rng.integers(9, size=ROWS), rows)
+    return Evaluation(users, users, users, (rng.random(ROWS) < 0.2).astype(int), rng.integers(9, size=ROWS), rows)
 
 
 def test_a_mode_is_compared_with_none_and_with_its_own_control(evaluation):

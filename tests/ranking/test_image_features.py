@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.ranking.gated_image_features import CategoryGate, GatedImageFeatures
+from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.image_features import (
     IMAGE_FEATURES,
     ClusterId,
@@ -223,7 +223,8 @@ def test_gates_switch_image_features_off_for_a_category():
     arguments = tf.constant(CANDIDATE[:, None]), tf.constant(HISTORY), tf.constant(MASK), category
     layer(*arguments)
     bare = seen_by(layer.features[0], made)
-    layer.gate.switch.assign([0.0, -10.0, 10.0])
+    np.testing.assert_array_equal(layer.gate.values(), 1)
+    layer.gate.opened.assign([0.5, 0.0, 1.0])
     np.testing.assert_allclose(layer.gate.values(), [0.5, 0.0, 1.0], atol=1e-6)
     seen, opened = layer(*arguments)
     np.testing.assert_allclose(opened[:, 0, 0], [0, 0, 0, 1, 1, 0.5], atol=1e-6)
@@ -234,26 +235,20 @@ def test_gates_switch_image_features_off_for_a_category():
     np.testing.assert_allclose(seen.statistics[3:5, 0, : bare[2].shape[1]], bare[2][3:5], rtol=1e-6)
 
 
-def test_a_gate_closes_where_the_feature_harms_and_opens_where_it_helps():
-    """In category 1 the feature tells the label, in 2 nothing."""
-    rng = np.random.default_rng(0)
-    category, value = rng.integers(1, 3, 2000), rng.choice([-1.0, 1.0], 2000)
-    label = np.where(category == 1, value > 0, rng.random(2000) < 0.5)
-    gate = CategoryGate(3)
-    optimizer = tf.keras.optimizers.Adam(1e-3)
-    optimizer.build([gate.switch])
-
-    @tf.function
-    def train():
-        for _ in tf.range(300):
-            with tf.GradientTape() as tape:
-                logit = 4 * tf.constant(value, tf.float32) * gate(tf.constant(category))[:, 0]
-                loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.constant(label, tf.float32), logit))
-            optimizer.apply_gradients([(tape.gradient(loss, gate.switch), gate.switch)])
-
-    train()
-    unknown, useful, useless = gate.values()
-    assert useful > 0.9 and useless < 0.4 and unknown == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-5)
+def test_training_hides_the_image_features_of_the_rows_that_it_draws_whatever_the_gates():
+    made = visual_features()
+    layer = GatedImageFeatures(("cluster_id", "simscore"), made, 4, categories=3)
+    category = tf.constant([[1], [1], [1], [2], [2], [0]])
+    arguments = tf.constant(CANDIDATE[:, None]), tf.constant(HISTORY), tf.constant(MASK), category
+    layer(*arguments)
+    expected, _ = layer(*arguments)
+    layer.gate.opened.assign([0.0, 1.0, 0.0])
+    shown = np.array([1, 0, 1, 0, 1, 1], np.int32)
+    seen, opened = layer(*arguments, tf.constant(shown))
+    np.testing.assert_array_equal(opened[:, 0, 0], shown)
+    for part, whole in zip((seen.candidate, seen.statistics), (expected.candidate, expected.statistics), strict=True):
+        np.testing.assert_array_equal(part, whole * shown[:, None, None])
+    assert "opened" not in [weight.name.split("/")[-1] for weight in layer.trainable_weights]
 
 
 def test_permuted_visual_features_stay_together_and_with_items_that_have_some():

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
-from courier_tf.ranking.lookups import look_up, shown_ids
+from courier_tf.ranking.lookups import look_up, shown_parts
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import FORMAT, load_plan, load_ranker, new_ranker, packed, save_ranker, unpacked
 from courier_tf.training import precision_policy
@@ -106,12 +106,12 @@ def test_what_training_hides_depends_on_seed_and_step_alone():
 
     def shown(ranker):
         rate = ranker.architecture.unknown_rate
-        return shown_ids(tf.constant(200), rate, ranker.seed, ranker.steps.read_value()).numpy()
+        return shown_parts(tf.constant(200), rate, ranker.seed, ranker.steps.read_value()).numpy()
 
     drawn = [shown(ranker) for ranker in (first, again, other)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert (drawn[0] != drawn[2]).any() and (drawn[0][0] != drawn[0][1]).any()
-    assert all(0.05 < 1 - of_id.mean() < 0.3 for of_id in drawn[0])
+    assert all(0.05 < 1 - part.mean() < 0.3 for part in drawn[0]) and (drawn[0][1] != drawn[0][2]).any()
     first.steps.assign_add(1)
     assert (shown(first) != drawn[0]).any()
     assert not np.allclose(first(batch, training=True), first(batch, training=False), atol=1e-7)
@@ -123,7 +123,7 @@ def test_whom_training_hides_is_unknown(table, place):
     ranker, batch = new_ranker(plan("cluster_id")), features(np.random.default_rng(4), 50)
     embedding = {"user": ranker.user_embedding, "item": ranker.embeddings[ranker.item_column]}[table]
     batch = {**batch, "history_item_ids": tf.zeros([50, 0], tf.string)}
-    keep = np.ones([2, 50], int)
+    keep = np.ones([3, 50], int)
     keep[place, :20] = 0
 
     def logits():

@@ -35,8 +35,7 @@ class TorchRanker(nn.Module):
         # There is one level, so its rows can be made unit vectors once.
         self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()), dim=-1))
         self.usual = feature.usual.numpy().tolist()
-        self.gate = nn.Parameter(torch.tensor(ranker.image.gate.switch.numpy()))
-        self.factor = ranker.image.gate.FACTOR
+        self.register_buffer("gate", torch.tensor(ranker.image.gate.values()))
         width, hidden = dim * (len(self.tables) + 1), ranker.attention.of_candidate.units
         self.of_candidate = nn.Linear(width, hidden)
         self.of_item, self.of_product = (nn.Linear(width, hidden, bias=False) for _ in range(2))
@@ -62,9 +61,10 @@ class TorchRanker(nn.Module):
         columns = share(torch.cat([columns[..., : self.item], columns[..., self.item + 1 :]], 2))
         both = torch.cat([repeated, columns], 1)
         numbers = [(repeated > 0).float(), both, both.sqrt(), torch.log1p(length), length.clamp(max=1)]
-        opened = torch.sigmoid(self.factor * self.gate[codes[:, self.category]])[:, None]
+        opened = self.gate[codes[:, self.category]][:, None]
         in_cluster = share(same(self.clusters))
         if self.training:
+            opened = (torch.rand(len(user), 1) >= self.unknown_rate).float()
             user = user * (torch.rand(len(user)) >= self.unknown_rate)
             keep = torch.ones_like(codes)
             keep[:, self.item] = torch.rand(len(user)) >= self.unknown_rate
@@ -99,7 +99,7 @@ class TorchRanker(nn.Module):
         theirs = [ranker.user_embedding, *ranker.embeddings, ranker.image.features[0].tables[0]]
         for mine, table in zip(tables, theirs, strict=True):
             copy(mine.weight, table.embeddings)
-        copy(self.gate, ranker.image.gate.switch)
+        self.gate.copy_(torch.from_numpy(ranker.image.gate.values()))
         attention = ranker.attention
         dense = [attention.of_candidate, attention.of_item, attention.of_product, attention.logit]
         linear = [self.of_candidate, self.of_item, self.of_product, self.weigh, *self.mlp[::2]]
