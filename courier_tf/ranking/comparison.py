@@ -9,7 +9,7 @@ from courier_tf.ranking.evaluation import NEW_TO_USER, Evaluation, read_evaluati
 from courier_tf.ranking.fit import predict
 from courier_tf.ranking.intervals import Gain, auc_intervals, paired_gain
 from courier_tf.ranking.metrics import mean_of
-from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.ranking.ranker_files import load_starts
 from courier_tf.schema import SPLITS
 from courier_tf.settings import RankSettings
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED
@@ -102,8 +102,9 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
 
 def predictions_of(ingest: Path, ranked: Path, mode: str, settings: RankSettings, split: str) -> np.ndarray:
     """[starts, N] float32: the probabilities that all rankers of a mode give to the N impressions of a split."""
-    directories = (start_directory(ranked, mode, start) for start in range(settings.rank_starts))
-    return np.stack([predict(load_ranker(path), ingest, split, settings.rank_history_length) for path in directories])
+    directories = [start_directory(ranked, mode, start) for start in range(settings.rank_starts)]
+    rankers = load_starts(directories)
+    return np.stack([predict(ranker, ingest, split, settings.rank_history_length) for ranker in rankers])
 
 
 def best_start(evaluation: Evaluation, starts: np.ndarray) -> int:

@@ -100,6 +100,46 @@ def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
+class SharedRanker:
+    """One ranker for all trainings of a plan: each gives it new weights, and its graphs are traced once.
+
+    Args:
+        plan: all that the ranker is made of.
+        settings: those of the rank stage.
+    """
+
+    def __init__(self, plan: Plan, settings: RankSettings) -> None:
+        self._plan, self._settings = plan, settings
+        self._ranker: Ranker | None = None
+
+    def anew(self, seed: int, learning_rate: float) -> Ranker:
+        """The ranker, compiled, as if it had just been made: random weights, no moments of Adam, no steps.
+
+        Args:
+            seed: of weights and order.
+            learning_rate: of Adam.
+
+        Raises:
+            TrainingError: there are fewer GPUs than replicas.
+        """
+        keras.utils.set_random_seed(seed)
+        strategy = mirrored_strategy(self._settings.rank_replicas, "rank_replicas")
+        rows_per_replica(self._settings.rank_batch_size, strategy, "rank_batch_size")
+        with strategy.scope(), precision_policy(self._settings.rank_precision):
+            fresh, ranker = new_ranker(self._plan, seed), self._ranker
+            # A loss scale has a state of its own.
+            if ranker is None or isinstance(ranker.optimizer, keras.mixed_precision.LossScaleOptimizer):
+                compile_with_adam(fresh, learning_rate)
+                self._ranker = fresh
+                return fresh
+        for weight, start in zip(ranker.weights, fresh.weights, strict=True):
+            weight.assign(start)
+        for variable in ranker.optimizer.variables():
+            variable.assign(tf.zeros_like(variable))
+        ranker.optimizer.learning_rate = learning_rate
+        return ranker
+
+
 def fit(
     target: Path,
     learning_rate: float,
@@ -111,6 +151,7 @@ def fit(
     settings: RankSettings,
     pass_steps: int,
     seed: int,
+    shared: SharedRanker | None = None,
 ) -> None:
     """Trains one ranker and writes its best pass to `target`. An interrupted training goes on from its last checkpoint.
 
@@ -128,6 +169,7 @@ def fit(
         settings: those of the rank stage.
         pass_steps: batches of one pass.
         seed: of weights and order.
+        shared: of the same plan and settings; it saves time where several rankers are trained.
 
     Raises:
         DivergenceError: loss, weights or predictions are not finite in the first pass.
@@ -137,12 +179,9 @@ def fit(
     if (target / CONFIG_FILE).exists():
         shutil.rmtree(aside, ignore_errors=True)
         return
-    keras.utils.set_random_seed(seed)
+    ranker = (shared or SharedRanker(plan, settings)).anew(seed, learning_rate)
     strategy = mirrored_strategy(settings.rank_replicas, "rank_replicas")
-    rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
-        ranker = new_ranker(plan, seed)
-        compile_with_adam(ranker, learning_rate)
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
     steps = checkpoints.restore()
     file = aside / PASSES_FILE

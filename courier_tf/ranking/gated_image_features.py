@@ -32,7 +32,7 @@ class CategoryGate(keras.layers.Layer):
 
     def values(self) -> np.ndarray:
         """[categories] float32: how far each gate is open, from 0 (shut) to 1."""
-        return np.asarray(self.opened.numpy())
+        return np.array(self.opened.numpy())
 
 
 class GatedImageFeatures(keras.layers.Layer):

@@ -43,20 +43,20 @@ def look_up(features: Features, catalogue: CatalogueLookup, user_codes: UserCode
     )
 
 
-def shown_parts(pairs: tf.Tensor, unknown_rate: float, seed: int, step: tf.Tensor) -> tf.Tensor:
+def shown_parts(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     """Draws what training shows to the ranker. The same seed, step and replica draw the same.
 
     Args:
         pairs: int32, the number B of pairs.
         unknown_rate: share of users, of items and of image features to hide.
-        seed: of the training.
+        seed: int64, of the training.
         step: int64, number of the training step.
 
     Returns:
         [3, B] int32: 1 where the user's id, the candidate's id, and the image features are shown; 0 where hidden.
     """
     replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
-    seeds = tf.stack([tf.constant(seed * REPLICA_SEEDS, tf.int64) + replica, step])
+    seeds = tf.stack([tf.cast(seed, tf.int64) * REPLICA_SEEDS + replica, step])
     ids = tf.random.stateless_uniform([2, pairs], seeds) >= unknown_rate
     # Of seeds of their own, so that the ids are those that a ranker without image features hides.
     images = tf.random.stateless_uniform([1, pairs], -1 - seeds) >= unknown_rate

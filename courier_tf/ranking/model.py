@@ -46,7 +46,7 @@ class Ranker(tfrs.models.Model):
         self, catalogue: Catalogue, users: np.ndarray, visual: VisualFeatures, architecture: Architecture, seed: int = 0
     ) -> None:
         super().__init__()
-        self.architecture, self.seed = architecture, seed
+        self.architecture = architecture
         self.lookup = CatalogueLookup(catalogue, name="catalogue")
         self.user_codes = UserCodes(users, architecture.user_buckets, name="user_codes")
         self.item_column, self.category_column = catalogue.names.index(ITEM), catalogue.names.index(CATEGORY_CODE)
@@ -70,6 +70,12 @@ class Ranker(tfrs.models.Model):
         self.steps = self.add_weight(
             "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
+
+        # A variable, so that rankers from several seeds can be trained by one graph.
+        self.seed = self.add_weight(
+            "seed", [], "int64", keras.initializers.Constant(seed), trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )  # fmt: skip
 
     @property
     def tables(self) -> list[tf.lookup.StaticHashTable]:
@@ -136,7 +142,7 @@ class Ranker(tfrs.models.Model):
         shown = None
         if training:
             pairs = tf.size(features["item_id"])
-            shown = shown_parts(pairs, self.architecture.unknown_rate, self.seed, self.steps.read_value())
+            shown = shown_parts(pairs, self.architecture.unknown_rate, self.seed.read_value(), self.steps.read_value())
         places, logits, norms = [], [], []
         for place, group in split_by_history(features):
             logit, norm = self._scores(group, None if shown is None else tf.gather(shown, place, axis=1))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,3 +137,19 @@ def load_ranker(directory: Path) -> Ranker:
     ranker = new_ranker(load_plan(directory))
     ranker.load_weights(str(directory / WEIGHTS_FILE))
     return ranker
+
+
+def load_starts(directories: Sequence[Path]) -> Iterator[Ranker]:
+    """Loads the rankers of all starts of a mode, one after the other, in float32.
+
+    They are made of the same, so the same ranker takes the weights of each, and its graph is traced once. It must be
+    used before the next one is taken.
+
+    Raises:
+        RankingError, SettingsError: as in `load_ranker`.
+    """
+    ranker = load_ranker(directories[0])
+    yield ranker
+    for directory in directories[1:]:
+        ranker.load_weights(str(directory / WEIGHTS_FILE))
+        yield ranker

@@ -15,10 +15,10 @@ from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
 from courier_tf.ranking.comparison import VALID_FILE, best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation, read_evaluation
-from courier_tf.ranking.fit import PREDICT_BATCH, fit, fit_best, rates_of
+from courier_tf.ranking.fit import PREDICT_BATCH, SharedRanker, fit, fit_best, rates_of
 from courier_tf.ranking.image_features import features_of, needs_codes, needs_embeddings
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker
+from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker, load_starts
 from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin
 from courier_tf.ranking.warm_start import rows_in_common, warm_start
 from courier_tf.settings import RankSettings
@@ -256,6 +256,7 @@ def _train(
     mode: str, plan: Plan, source: _Previous | None, shop: _Shop, target: Path, settings: RankSettings, seed: int
 ) -> None:
     """Trains the rankers of all starts of a mode, those that are not finished."""
+    shared = SharedRanker(plan, settings)
     for number, directory in enumerate(_directories(target, mode, settings)):
         train = functools.partial(
             fit,
@@ -264,6 +265,7 @@ def _train(
             start=functools.partial(source.start, plan=plan, start=number) if source else None,
             evaluation=shop.evaluation,
             settings=settings,
+            shared=shared,
             pass_steps=shop.train_rows // settings.rank_batch_size,
             seed=seed + number * START_STRIDE,
         )
@@ -285,9 +287,9 @@ def _copy_once(source: Path, target: Path) -> None:
 
 def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:
     """Category -> how far its gate is open, from 0 to 1; the mean over the rankers in these directories."""
-    gates = [load_ranker(directory).image.gate for directory in directories]
+    gates = [ranker.image.gate.values() for ranker in load_starts(directories) if ranker.image.gate]
     categories = load_plan(directories[0]).catalogue.vocabularies[CATEGORY_CODE]
-    mean = np.mean([gate.values() for gate in gates if gate], axis=0)
+    mean = np.mean(gates, axis=0)
     return {value.decode(): float(gate) for value, gate in zip([b"(unknown)", *categories], mean, strict=True)}
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from courier_tf.ranking import fit as fitting
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit_best, predict, rates_of
-from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.ranking.ranker_files import load_ranker, load_starts
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 from tests.ranking.shop import features, items, plan, write_impressions
@@ -289,3 +289,23 @@ def test_half_precision_scales_its_loss_and_survives_an_interruption(monkeypatch
     for weight, expected in zip(ranker.weights, calm.weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
     assert all(1 < float(model.optimizer.loss_scale) < 2.0**40 for model in made)
+
+
+def test_a_shared_ranker_leaves_no_trace_in_the_next_training(tmp_path, ingest, evaluation):
+    """Another seed at another rate, then ours: weights, gates, moments and hidden ids are those of a training alone."""
+    made = plan("cluster_id")
+    options = {"evaluation": evaluation, "settings": SETTINGS, "pass_steps": STEPS, "start": None}
+    options |= {"ingest": ingest, "plan": made}
+    shared = fitting.SharedRanker(made, SETTINGS)
+    fitting.fit(tmp_path / "other", 0.03, seed=4, shared=shared, **options)
+    fitting.fit(tmp_path / "ours", RATE, seed=3, shared=shared, **options)
+    fitting.fit(tmp_path / "alone", RATE, seed=3, **options)
+    other, ours, alone = ([weight.numpy() for weight in load_ranker(tmp_path / name).weights] for name in
+                          ("other", "ours", "alone"))  # fmt: skip
+    for weight, expected in zip(ours, alone, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert any((weight != expected).any() for weight, expected in zip(other, alone, strict=True))
+    rankers = load_starts([tmp_path / "other", tmp_path / "alone"])
+    for ranker, expected in zip(rankers, (other, alone), strict=True):
+        for weight, value in zip(ranker.weights, expected, strict=True):
+            np.testing.assert_array_equal(weight, value)

@@ -2,10 +2,11 @@
 
 python -m tests.benchmarks.coverage OUT
 
-Each data set has users, items, clicks and random cluster IDs of its own. Rankers `none` and `cluster_id` are trained
-from several random starts, their category gates are chosen, and the gain of one over the other gets its interval. The
-truth is the mean gain over all data sets. Half an hour on two cores. Interrupted, it goes on where it stopped. Writes
-OUT/coverage.csv and OUT/coverage.md.
+Each data set has users, items, clicks and random cluster IDs of its own. Rankers are trained from several random
+starts: `none`, `cluster_id`, and `cluster_id_permuted` with other random IDs. Their category gates are chosen, and the
+gain of `cluster_id` over each other one gets its interval. The true gain over the control is 0. That over `none` is the
+mean over all data sets: IDs that tell nothing may harm. Half an hour on two cores. Interrupted, it goes on where it
+stopped. Writes OUT/coverage.csv and OUT/coverage.md.
 """
 
 import itertools
@@ -33,25 +34,27 @@ def half_over_users_alone(user: np.ndarray, clicked: np.ndarray, ours: np.ndarra
     return float(1.96 * np.sqrt((size - 1) / size * np.square(without - without.mean()).sum()))
 
 
-def measure(trainers: dict[str, Trainer], seed: int) -> list[dict]:
-    """The gains of one data set with 1 and with 3 starts, and their intervals, in points."""
+def measure(trainers: dict[str, Trainer], baselines: tuple[str, ...], seed: int) -> list[dict]:
+    """The gains of one data set over each baseline with 1 and with 3 starts, and their intervals, in points."""
     rng = np.random.default_rng(seed)
     train, valid = draw_rows(rng)
-    codes = draw_codes(rng)
-    scores = {
-        mode: np.stack([trainer.predictions(train, valid, codes, 100 * seed + start) for start in range(max(STARTS))])
-        for mode, trainer in trainers.items()
-    }
+    scores, gates = {}, {}
+    for place, mode in enumerate(("cluster_id", *baselines)):
+        codes, trainer = draw_codes(rng), trainers[mode]
+        seeds = (1000 * seed + 100 * place + start for start in range(max(STARTS)))
+        predicted, opened = zip(*(trainer.predictions(train, valid, codes, each) for each in seeds), strict=True)
+        scores[mode], gates[mode] = np.stack(predicted), float(np.mean(opened))
     user, clicked = valid["user"], valid["clicked"].astype(int)
     rows = []
-    for figure, starts in itertools.product(FIGURES, STARTS):
-        sides = (scores[mode][:starts, None] for mode in ("cluster_id", "none"))
+    for baseline, figure, starts in itertools.product(baselines, FIGURES, STARTS):
+        sides = (scores[mode][:starts, None] for mode in ("cluster_id", baseline))
         gain = paired_gain(user, clicked, *sides, figure=figure)
         assert gain is not None
         points = {name: None if value is None else 100 * value for name, value in gain.items()}
-        rows.append({"seed": seed, "figure": figure, "starts": starts, **points})
+        key = {"seed": seed, "less": baseline, "figure": figure, "starts": starts}
+        rows.append({**key, **points, "gates": gates["cluster_id"]})
         if starts == 1 and figure == "auc":
-            half = half_over_users_alone(user, clicked, scores["cluster_id"][0], scores["none"][0])
+            half = half_over_users_alone(user, clicked, scores["cluster_id"][0], scores[baseline][0])
             rows[-1] |= {"half_over_users_alone": 100 * half}
     return rows
 
@@ -59,23 +62,24 @@ def measure(trainers: dict[str, Trainer], seed: int) -> list[dict]:
 def table_of(rows: pd.DataFrame) -> str:
     """How many intervals hold 0 and the mean gain, with the 95 % interval of that share (Clopper and Pearson)."""
     lines = [
-        "| intervals | figure | starts | data sets | mean gain | deviation | half width | hold 0 | hold the mean |"
+        "| intervals | gain over | figure | starts | sets | mean gain | deviation | half width | hold 0 | hold mean |"
     ]
-    lines += ["|" + "---|" * 9]
-    for (figure, starts), part in rows.groupby(["figure", "starts"], sort=False):
+    lines += ["|" + "---|" * 10]
+    for (baseline, figure, starts), part in rows.groupby(["less", "figure", "starts"], sort=False):
         kinds = {"given": (part["low"], part["high"])}
         if starts == 1 and figure == "auc":
             half = part["half_over_users_alone"]
             kinds = {"over users alone (not given)": (part["gain"] - half, part["gain"] + half)}
         for kind, (low, high) in kinds.items():
             mean, number = part["gain"].mean(), len(part)
-            cells = [kind, figure, str(starts), str(number), f"{mean:+.3f}", f"{part['gain'].std():.3f}"]
+            cells = [kind, baseline, figure, str(starts), str(number), f"{mean:+.3f}", f"{part['gain'].std():.3f}"]
             if low.isna().all():
                 cells += ["none", "", ""]
             else:
                 cells += [f"{((high - low) / 2).mean():.3f}"]
                 cells += [_share(int(((low <= truth) & (truth <= high)).sum()), number) for truth in (0.0, mean)]
             lines.append(f"| {' | '.join(cells)} |")
+    lines.append(f"\nMean of the category gates of cluster_id: {rows['gates'].mean():.3f}.")
     return "\n".join(lines) + "\n"
 
 
@@ -100,23 +104,30 @@ def table_of_scores(data_sets: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(out: tyro.conf.Positional[Path], data_sets: int = 300, score_sets: int = 400) -> None:
+def main(
+    out: tyro.conf.Positional[Path],
+    data_sets: int = 300,
+    score_sets: int = 400,
+    baselines: tuple[str, ...] = ("none", "cluster_id_permuted"),
+) -> None:
     """Measures the coverage.
 
     Args:
         out: folder to write.
         data_sets: null data sets on which rankers are trained.
+        baselines: modes that `cluster_id` is compared with.
         score_sets: data sets of drawn scores for each row of the second table; 0 leaves it out.
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "coverage.csv"
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
     done = {row["seed"] for row in rows}
-    trainers = {"none": Trainer(), "cluster_id": Trainer("cluster_id")}
+    with_ids = Trainer("cluster_id")
+    trainers = {"none": Trainer(), "cluster_id": with_ids, "cluster_id_permuted": with_ids}
     for seed in range(data_sets):
         if seed in done:
             continue
-        rows += measure(trainers, seed)
+        rows += measure(trainers, baselines, seed)
         if seed % 10 == 9 or seed == data_sets - 1:
             write_file(file, pd.DataFrame(rows).to_csv(index=False))
             write_file(out / "coverage.md", table_of(pd.DataFrame(rows)))

@@ -75,8 +75,12 @@ class Trainer:
         self.first = [weight.numpy() for weight in self.ranker.trainable_weights]
         self.fit = tf.function(self._fit, autograph=False)
 
-    def predictions(self, train: Rows, valid: Rows, codes: np.ndarray, seed: int) -> np.ndarray:
-        """[VALID] probabilities of a ranker from new random weights, with gates chosen as `fit` chooses them."""
+    def predictions(self, train: Rows, valid: Rows, codes: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+        """A ranker from new random weights, with gates chosen as `fit` chooses them.
+
+        Returns:
+            ([VALID] probabilities, mean of the gates; NaN without any).
+        """
         rng = np.random.default_rng(seed)
         ranker, size = self.ranker, BATCH * BATCHES
         for weight, first in zip(ranker.trainable_weights, self.first, strict=True):
@@ -92,7 +96,7 @@ class Trainer:
         features = {name: tf.constant(value) for name, value in self._features(valid).items() if name != "clicked"}
         gate = ranker.image.gate
         if gate is None:
-            return np.asarray(ranker.answer(features).numpy())
+            return np.asarray(ranker.answer(features).numpy()), math.nan
         both = []
         for opened in (1.0, 0.0):
             gate.opened.assign(tf.fill(gate.opened.shape, opened))
@@ -100,7 +104,7 @@ class Trainer:
         category = self.plan.catalogue.codes[valid["item"], ranker.category_column]
         benefit = benefits(valid["clicked"], *both)
         gates = chosen_gates(benefit, category, [valid["user"], valid["item"]], len(gate.values()))
-        return np.where(gates[category] > 0, *both)
+        return np.where(gates[category] > 0, *both), float(gates.mean())
 
     def _features(self, rows: Rows) -> dict[str, np.ndarray]:
         ids = np.append(self.items.ids, b"")
