@@ -76,7 +76,10 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # Whatever pickle and zip find wrong with the file: PyTorch names no common class.
         raise CheckpointError(f"{file} cannot be read: {error}") from error
-    content = content.get("model", content)  # The official files also hold the optimizer and more.
+    # The official files also hold the optimizer and more.
+    content = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} cannot be read: it holds no weights by name")
     return {name: value.float().numpy() for name, value in content.items() if hasattr(value, "numpy")}
 
 

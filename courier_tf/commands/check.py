@@ -4,6 +4,7 @@ import sys
 import textwrap
 
 from beam_jobs.inspection import Problem, Report, inspect
+from courier_tf.escaping import printable_message
 from courier_tf.settings.raw import RawSettings
 
 WIDTH = 100
@@ -19,7 +20,7 @@ def check(raw: str, settings: RawSettings, full: bool) -> None:
     """
     report = inspect(raw, settings, full)
     for line in lines_of(report):
-        print(line)
+        print(printable_message(line))
     if report.stops:
         sys.exit(1)
 

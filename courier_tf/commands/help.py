@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import courier_tf
 from courier_tf.commands import options as commands
+from courier_tf.escaping import printable
 from courier_tf.settings import (
     ClusterSettings,
     EmbedSettings,
@@ -252,7 +253,7 @@ def _right(option: Option, everything: bool) -> str:
     told = default is None or default == () or isinstance(default, bool) or "Default:" in parts[0]
     if default is not dataclasses.MISSING and not told:
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-        parts.append(f"({shown})")
+        parts.append(f"({printable(shown)})")  # It may come from the settings of a workdir.
     return " ".join(parts)
 
 

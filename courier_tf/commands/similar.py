@@ -12,7 +12,7 @@ from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.clusters.item_search import ItemSearch
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import PHOTOS, page
-from courier_tf.escaping import printable
+from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import EMBED, INGEST
 
@@ -82,4 +82,4 @@ def _write_page(workdir: Path, nearest: dict[str, list[tuple[str, float]]]) -> N
         ]
     )
     sheet.save(workdir / PAGE_FILE)
-    print(f"Photos, each row beginning with the item itself: {workdir / PAGE_FILE}")
+    print(f"Photos, each row beginning with the item itself: {printable(workdir / PAGE_FILE, LONGEST_PATH)}")

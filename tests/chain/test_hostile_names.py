@@ -62,7 +62,7 @@ def made(made_once):
 def test_no_name_is_obeyed_on_the_console_or_in_a_file(made, capsys):
     folder, item = made
     printed = (folder / "printed.txt").read_text()
-    assert not raw(printed) and "script" in (folder / "work" / "serving" / "model_card.md").read_text()
+    assert not raw(printed) and "script" in (folder / "work" / "metrics.json").read_text()
     for file in (folder / "work").rglob("*"):
         if file.suffix in SHOWN:
             assert not raw(file.read_text()), file

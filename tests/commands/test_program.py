@@ -188,6 +188,15 @@ def test_settings_that_were_edited_badly_get_one_line(tmp_path, capsys, change, 
     assert printed.startswith("courier: ") and "settings.json: " in printed and "--preset" in printed
 
 
+def test_help_shows_settings_that_were_edited_and_obeys_none(tmp_path, capsys):
+    content = json.loads(PRESETS["tiny"].to_json())
+    content["pretrain"]["init"] = "x\x1b[2J\u202e"
+    (tmp_path / "settings.json").write_text(json.dumps(content))
+    program.main(["pretrain", "--help-all", "--workdir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "(x\\x1b[2J\\u202e)" in printed and not set(printed) & set("\x1b\u202e")
+
+
 def test_settings_in_a_named_pipe_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "settings.json")
     with pytest.raises(program.ProgramExit, match=r"settings.json: it is no regular file"):

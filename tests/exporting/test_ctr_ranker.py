@@ -72,6 +72,19 @@ def test_what_is_unknown_shares_one_embedding(ranker):
     assert first == second and 0 < first < 1
 
 
+def test_ids_that_ingest_would_reject_are_unknown_ones(ranker):
+    """Longer than any id, no UTF-8, and a known id with a NUL byte behind it, which is another id."""
+    known = IDS[0].encode()
+    for strange in (b"x" * 100_000, b"\xff\xfe", b"\0", known + b"\0", b"\0" + known, known + b" "):
+        asked = {
+            "user_id": [strange, b"nobody"],
+            "history_item_ids": [[strange], [b"?"]],
+            "item_id": [strange, b"x"],
+        }
+        first, second = ranker(**asked)["probability"]
+        assert first == second and 0 < first < 1
+
+
 def test_rank_gives_what_the_pairs_give(ranker):
     features = features_of_rows(4, candidates=9)
     features["item_id"][1, 5:] = b""
