@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +33,13 @@ from beam_jobs.photo_places import PhotoPlaces, files_below
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
 from courier_tf import schema
+from courier_tf.escaping import printable
 from courier_tf.settings import IngestSettings, parsing
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.stages import INGEST
 
+GIANT_SHARE, GIANT_TIMES = 0.02, 20  # Share of the events, and times the mean, above which a user may be nobody.
 MOST_VALUES = 1000  # A column with more values is an identifier or a text, whose values are no classes to learn.
 
 
@@ -107,6 +109,7 @@ class _Summary(NamedTuple):
     counts: dict[str, int]
     days: list[tuple[int, int, int]]
     unknown: UnknownIds
+    largest_user: tuple[int, str]
 
 
 def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
@@ -127,7 +130,13 @@ def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, bea
     days = [(day, events, clicks) for day, events, clicks in summary["days"]]
     counts |= {"events_used": sum(day[1] for day in days), "clicks": sum(day[2] for day in days)}
     return _Summary(
-        cut, summary["splits_error"], summary["broken_files"], counts, days, UnknownIds(*summary["unknown"])
+        cut,
+        summary["splits_error"],
+        summary["broken_files"],
+        counts,
+        days,
+        UnknownIds(*summary["unknown"]),
+        tuple(summary["largest_user"]),
     )
 
 
@@ -188,9 +197,20 @@ def _facts(
         last_days={name: splits.date_of(days[-1][0] * DAY) for name, days in spans.items()},
         log=str(folder.log),
         time_forms=tuple(dict.fromkeys(map(str, folder.times.values()))),
-        notes=(*(line for line in folder.told if "ignored" in line), *folder.warnings),
+        notes=(*(line for line in folder.told if "ignored" in line), *folder.warnings, *_giant(summary)),
         pool_days=_pool_days(folder, settings, summary.days),
     )
+
+
+def _giant(summary: _Summary) -> Iterator[str]:
+    """A warning of a user who is far larger than the others, and may stand for no user."""
+    number, user = summary.largest_user
+    share = number / summary.counts["events_used"]
+    if share > max(GIANT_SHARE, GIANT_TIMES / summary.counts["users"]):
+        yield (
+            f"user '{printable(user)}' has {100 * share:.0f} % of the events; if this word stands for no user, add it "
+            "to --null-words"
+        )
 
 
 def _pool_days(folder: RawFolder, settings: IngestSettings, days: list[tuple[int, int, int]]) -> int | None:

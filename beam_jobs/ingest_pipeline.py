@@ -20,7 +20,7 @@ from beam_jobs import catalogue, checks, negatives, splits
 from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos
 from beam_jobs.items import BuildItems, DayStatistics
-from beam_jobs.page_views import EVENTS, BuildPageViews, PageView, PretrainingRows
+from beam_jobs.page_views import EVENTS, USERS, BuildPageViews, PageView, PretrainingRows
 from beam_jobs.raw_rows import RawFile
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
 from beam_jobs.stable import stable_hash
@@ -48,7 +48,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     A log that cannot be split, or a broken file, fails no worker: it is noted in the summary, and the driver raises.
     The summary holds `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages),
     `rejects` (kind -> number), `counts` (rows read of items and events, rows written of each kind of file), `days`
-    (day, events, clicks) and `unknown` (see `catalogue.UnknownIds`).
+    (day, events, clicks), `unknown` (see `catalogue.UnknownIds`) and `largest_user` (events, id).
     """
     items = _items(pipeline, folder, settings)
     ids = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
@@ -59,7 +59,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         events.main
         | "Key by user" >> beam.Map(lambda event: (event.user_id, event))
         | "Group users" >> beam.GroupByKey()
-        | "Page views" >> beam.ParDo(build_views).with_outputs(EVENTS, main="main")
+        | "Page views" >> beam.ParDo(build_views).with_outputs(EVENTS, USERS, main="main")
     )
     days = (
         views[EVENTS]
@@ -110,7 +110,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Most frequent" >> beam.combiners.Top.Of(catalogue.MOST_COMPARED, key=_by_number)
         | "Compare unknown ids" >> beam.Map(catalogue.compare_unknown, items=AsDict(ids))
     )
-    parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted, totals, unknown)]
+    largest = views[USERS] | "Largest user" >> beam.combiners.Top.Largest(1)
+    parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted, totals, unknown, largest)]
     _ = (
         pipeline
         | "Summary" >> beam.Create([f"{target}/{SUMMARY_FILE}"])
@@ -255,6 +256,7 @@ def _write_summary(
     counted: list[tuple[str, int]],
     days: list[tuple[int, int, int]],
     unknown: catalogue.UnknownIds,
+    largest: list[tuple[int, str]],
 ) -> None:
     counts: dict[str, int] = {}
     for name, number in counted:
@@ -262,5 +264,6 @@ def _write_summary(
     cut, error = attempt
     summary: dict[str, Any] = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
     summary |= {"rejects": rejects, "counts": counts, "days": sorted(days), "unknown": unknown}
+    summary["largest_user"] = largest[0] if largest else (0, "")
     with tf.io.gfile.GFile(path, "w") as stream:
         json.dump(summary, stream)

@@ -18,6 +18,7 @@ from courier_tf.escaping import printable
 from courier_tf.workdir import records
 
 LOG = logging.getLogger(__name__)
+MOST_SHOWN = 100  # Characters of the name of a photo in a reject. A name may be a photo as a text.
 
 #: (impressions, positives, first timestamp) of an item on a day of the log. Each positive is an impression.
 DayStatistics = tuple[int, int, int]
@@ -106,5 +107,5 @@ class BuildItems(beam.DoFn):
 
 
 def _reject(item: Item, reason: str, kind: schema.RejectKind) -> schema.Reject:
-    shown = f"'{printable(item.image)}': {reason}" if item.image else reason
+    shown = f"'{printable(item.image, MOST_SHOWN)}': {reason}" if item.image else reason
     return schema.Reject(*item.place, "image", shown, kind)

@@ -23,6 +23,7 @@ from courier_tf import schema
 from courier_tf.workdir import records
 
 EVENTS = "events"  # Tag of the output with the user's events, each once.
+USERS = "users"  # Tag of the output with (number of them, user id).
 
 #: Identifies a page view among those of its user: (request id, day), or ("", second of its first row).
 ViewKey = tuple[str, int]
@@ -149,7 +150,7 @@ def merge(rows: Iterable[Event], pause: int) -> Merged:
 
 
 class BuildPageViews(beam.DoFn):
-    """Turns (user, events) into PageViews. The merged events go to the output `EVENTS`.
+    """Turns (user, events) into PageViews. The merged events go to the output `EVENTS`, their number to `USERS`.
 
     The cost grows with the number of events alone, however they are spread over users and page views.
 
@@ -170,6 +171,7 @@ class BuildPageViews(beam.DoFn):
 
     def process(self, element: tuple[str, Iterable[Event]]) -> Iterator[Any]:
         user, merged = element[0], merge(element[1], self.pause)
+        yield beam.pvalue.TaggedOutput(USERS, (len(merged.events), user))
         yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in merged.events)
         clicks = [event for event in merged.events if event.clicked]
         clicked_items, click_times = [event.item_id for event in clicks], [event.timestamp for event in clicks]

@@ -25,6 +25,7 @@ LOG = logging.getLogger(__name__)
 
 MAX_PHOTO_BYTES = 64 * 2**20  # A larger file is no product photo, and a worker holds it in memory.
 MOST_INDEXED = 1_000_000  # File names that a worker holds in memory, about 250 MB.
+MOST_NAME = 4096  # Bytes of a path that Linux takes.
 PHOTO_FOLDER = "images"
 EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2"]
@@ -69,6 +70,11 @@ class PhotoPlaces:
         """
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in image):
             raise PhotoError("the name of the photo holds control characters, such as a NUL byte")
+        if len(image.encode()) > MOST_NAME:
+            raise PhotoError(
+                f"{len(image)} characters are no name of a file; photos inside the rows are read from a column of "
+                "bytes in a Parquet file"
+            )
         if FileSystems.get_scheme(image):
             return Found(_read_uri(image), False)
         failure: PhotoError | None = None

@@ -57,6 +57,7 @@ def test_every_kind_is_counted_and_limited_on_its_own(raw, tmp_path):
         "rejected_photos": (0, 8),
         "photos_missing": (1, 7),
     }
+    assert ingested.facts.notes == ()  # Six users of the same size.
     assert (counts["duplicate_events_merged"], counts["clicks_merged_into_their_impressions"]) == (3, 1)
     assert counts["events_used"] == 360 == 400 - 7 - 9 - 12 - 8 - 3 - 1
     rejects = ingested.rejects()
@@ -80,6 +81,14 @@ def test_every_kind_is_counted_and_limited_on_its_own(raw, tmp_path):
             settings = {name: 0.2 for name in LIMITS} | {loss.limit: loss.share(counts) * 0.999}
             with pytest.raises(RawDataError, match=f"^{counts[loss.name]} of {loss.number(counts)} .*{loss.limit}="):
                 _require(ingested, raw, settings)
+
+
+def test_a_word_that_is_many_users(raw, tmp_path):
+    log = impression_log(users=60, page_size=2)
+    raw.write("items", raw.items())
+    raw.write("events", [{**row, "user_id": "guest"} if n % 3 == 0 else row for n, row in enumerate(log)])
+    (note,) = raw.ingest(tmp_path / "out").facts.notes
+    assert "user 'guest' has 33 % of the events" in note and "--null-words" in note
 
 
 def _require(ingested, raw, settings: dict) -> None:

@@ -151,6 +151,11 @@ def test_a_file_that_is_too_large(shop, monkeypatch):
         found(shop, "large")
 
 
+def test_a_photo_written_as_text_is_no_name(shop):
+    with pytest.raises(PhotoError, match="^5000 characters are no name of a file"):
+        found(shop, "iVBORw0KGg" * 500)
+
+
 def test_links_out_of_the_folder_are_followed_on_request(shop, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
