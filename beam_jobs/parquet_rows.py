@@ -17,6 +17,7 @@ from beam_jobs.raw_rows import IDS, NoRow, RawFile, RawRow, inexact, is_unicode,
 
 MAX_FOOTER = 1 << 26  # Bytes of the description at the end of a Parquet file.
 BATCH = 8_192  # Rows of a Parquet file that are read at once.
+BATCH_OF_PHOTOS = 64  # The same, where rows hold photos.
 _EXACT = {pa.float64(): 2**53, pa.float32(): 2**24, pa.float16(): 2**11}
 
 
@@ -49,7 +50,9 @@ def rows_of(file: RawFile, stream: IO[bytes]) -> Iterator[RawRow | NoRow]:
     names = [name for name, _ in file.columns]
     sources = list(dict.fromkeys(source for _, source in file.columns))
     row = 0
-    for batch in pq.ParquetFile(stream).iter_batches(BATCH, columns=sources):
+    table = pq.ParquetFile(stream)
+    large = any(holds_photos(table.schema_arrow.field(source).type) for source in sources)
+    for batch in table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, columns=sources):
         photos: list[bytes | None] = []
         columns, doubtful = [], False
         for name, source in file.columns:

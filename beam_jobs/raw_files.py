@@ -9,6 +9,7 @@ import stat
 import urllib.parse
 from collections.abc import Iterator
 
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.raw_errors import RawDataError
@@ -163,19 +164,16 @@ def _require_one_format(raw: str, table: str, files: list[str]) -> None:
         stems[stem] = file
 
 
-def copies(files: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Pairs of files with the same size and the same first bytes, which may be copies. Empty files are none."""
+def copies(files: tuple[str, ...]) -> list[list[str]]:
+    """Groups of files with the same size and the same first bytes, which may be copies. Empty files are none."""
     sizes: dict[int, list[str]] = {}
     for match in FileSystems.match([glob.escape(file) for file in files]):
         for file in match.metadata_list:
             sizes.setdefault(file.size_in_bytes, []).append(file.path)
-    pairs = []
+    groups: dict[str, list[str]] = {}
     for size, alike in sizes.items():
-        seen: dict[str, str] = {}
         for path in alike if size and len(alike) > 1 else ():
-            with FileSystems.open(path, compression_type="uncompressed") as stream:
+            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
                 digest = hashlib.sha256(stream.read(1 << 20)).hexdigest()
-            if digest in seen:
-                pairs.append((seen[digest], path))
-            seen.setdefault(digest, path)
-    return pairs
+            groups.setdefault(f"{size} {digest}", []).append(path)
+    return [group for group in groups.values() if len(group) > 1]

@@ -195,10 +195,12 @@ class _Table:
         types = parquet_rows.types_of(file.path, file.dialect)
         left = [n for n, source in matched.further if source in types and parquet_rows.holds_photos(types[source])
                 and parquet_rows.are_photos(file, source)]  # fmt: skip
+        told = {n for n in left if any(f"column '{printable(n)}' holds bytes" in line for line in self.warnings)}
         self.warnings += [
             f"{file.path}, column '{printable(n)}' holds bytes and is left out: --columns image={printable(n)} reads "
             "it as photos"
             for n in left
+            if n not in told
         ]
         return dataclasses.replace(file, columns=tuple(pair for pair in file.columns if pair[0] not in left))
 
@@ -227,7 +229,9 @@ class _Table:
                 self.warnings.append(
                     "items: there is no column 'image', so no item has a photo: --columns image=COLUMN"
                 )
-        self.warnings += [f"{other} may be a copy of {first}" for first, other in raw_files.copies(listing.files)]
+        for first, other, *more in raw_files.copies(listing.files):
+            further = f", and {len(more)} more," if more else ""
+            self.warnings.append(f"{first} and {other}{further} may be copies: they begin alike and are of one size")
 
 
 def _sample(file: RawFile, rows: int = HEAD_ROWS) -> dict[str, list[str]]:
