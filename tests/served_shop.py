@@ -35,6 +35,8 @@ from tests.servers import SERVERS, running
 from tests.stage_facts import example
 
 SIZE, DIM, HISTORY, ITEMS, MODE = 16, 8, 4, 60, "cluster_id"
+STAYS = 5  # The item, among those with a photo, that stays in a cluster which is not the nearest.
+KEPT = {"items_in_previous": 1, "new_items": 0, "ids_kept": 1.0, "adjusted_rand_index": 1.0}
 VALID_FROM = 1000
 USERS = np.array([f"u{number}".encode() for number in range(9)], object)
 IDS = [f"i{number:03d}" for number in range(ITEMS)]
@@ -139,11 +141,16 @@ def make_workdir(workdir: Path) -> None:
         codebook = np.stack([vectors[:3], 0.1 * vectors[3:6]])
         np.save(partial / CODEBOOK_FILE, codebook)
         nearest = ((vectors[:, None] - codebook[0]) ** 2).sum(axis=2).argmin(axis=1)
-        left = vectors - codebook[0][nearest]
-        finer = ((left[:, None] - codebook[1]) ** 2).sum(axis=2).argmin(axis=1)
-        table = {"item_id": seen, "cluster_id": nearest, "codes": np.stack([nearest, finer], axis=1).tolist()}
+        stayed = np.where(np.arange(len(seen)) == STAYS, (nearest + 1) % 3, nearest)
+        table = {"item_id": seen}
+        for name, cluster in (("", stayed), ("nearest_", nearest)):
+            left = vectors - codebook[0][cluster]
+            finer = ((left[:, None] - codebook[1]) ** 2).sum(axis=2).argmin(axis=1)
+            table |= {f"{name}cluster_id": cluster, f"{name}codes": np.stack([cluster, finer], axis=1).tolist()}
         pq.write_table(pa.table(table, TABLE_SCHEMA), partial / TABLE_FILE)
-        draft.facts = example(ClusterFacts, encoder=encoder, levels=2, embedding_dim=DIM)
+        draft.facts = example(
+            ClusterFacts, encoder=encoder, levels=2, embedding_dim=DIM, items_not_in_nearest=1, **KEPT
+        )
     write_rank(workdir, seed=1)
 
 

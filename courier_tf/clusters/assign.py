@@ -45,7 +45,13 @@ class Assigner:
     def __call__(
         self, embeddings: np.ndarray, previous: np.ndarray | None = None, stay: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Assigns the codes.
+        """Assigns the codes: the first two values of `with_nearest`."""
+        return self.with_nearest(embeddings, previous, stay)[:2]
+
+    def with_nearest(
+        self, embeddings: np.ndarray, previous: np.ndarray | None = None, stay: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Assigns the codes, and gives those that the items would have without previous ones.
 
         Args:
             embeddings: [N, D] float32.
@@ -53,13 +59,18 @@ class Assigner:
             stay: how much nearer another centroid must be for an item to leave its previous code, as in `stayed`.
 
         Returns:
-            ([N, L] int32 codes, [N] float32 squared length of what the last level leaves over).
+            ([N, L] int32 codes, [N] float32 squared length of what the last level leaves over, [N, L] int32 codes
+            of the nearest centroids).
         """
-        codes = np.zeros([len(embeddings), len(self.codebook)], np.int32)
+        codes, nearest_codes = (np.zeros([len(embeddings), len(self.codebook)], np.int32) for _ in range(2))
         distance = np.zeros(len(embeddings), np.float32)
+        left, apart = embeddings, np.zeros(len(embeddings), bool)  # `apart`: both codes of a level before differ.
         if len(embeddings):
             for level, search in enumerate(self._searches):
                 assignment, distance = search(embeddings)
+                nearest_codes[:, level] = assignment
+                if apart.any():
+                    nearest_codes[apart, level] = search(left[apart])[0]
                 if previous is not None:
                     assignment, distance = stayed(
                         embeddings, self.codebook[level], assignment, previous[:, level], stay
@@ -67,4 +78,6 @@ class Assigner:
                     previous = where_coarser_stayed(previous, assignment, level)
                 codes[:, level] = assignment
                 embeddings = embeddings - self.codebook[level, assignment]
-        return codes, distance
+                left = left - self.codebook[level, nearest_codes[:, level]]
+                apart |= codes[:, level] != nearest_codes[:, level]
+        return codes, distance, nearest_codes

@@ -69,9 +69,9 @@ def cluster(
         report = Report(codebook.shape[1], earlier)
         np.save(partial / CODEBOOK_FILE, codebook)
         with pq.ParquetWriter(partial / TABLE_FILE, TABLE_SCHEMA) as table:
-            for block, codes, distance in _assigned(files, codebook, settings.search, earlier, stay):
-                table.write_table(_rows(block, codes))
-                report.add(block, codes, distance)
+            for block, codes, distance, nearest in _assigned(files, codebook, settings.search, earlier, stay):
+                table.write_table(_rows(block, codes, nearest))
+                report.add(block, codes, distance, nearest)
         _write_sheets(ingest, report, partial / SHEETS_FOLDER, np.random.default_rng(seed))
         shutil.rmtree(partial / LEARNING_FOLDER, ignore_errors=True)
         draft.facts = ClusterFacts(
@@ -82,7 +82,7 @@ def cluster(
             image_size=files.facts.image_size,
             valid_from_seconds=files.facts.valid_from_seconds,
             items_without_photo=report.without_photo,
-            quality=report.figures(),
+            quality=report.figures(codebook[0]),
             **report.kept(),
         )
 
@@ -93,12 +93,15 @@ def _assigned(
     search: Search,
     previous: PreviousClusters | None = None,
     stay: float = 0.0,
-) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
-    """Yields (block, codes [items with a photo, L], squared distances left over [items with a photo])."""
+) -> Iterator[tuple[Block, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields (block, codes [items with a photo, L], squared distances left over [items with a photo], nearest codes).
+
+    The nearest codes, [items with a photo, L], are those that the items would have without previous clusters.
+    """
     assign = Assigner(codebook, search)
     for block in files.blocks():
         held = previous.codes(block.items[block.has_photo]) if previous else None
-        yield block, *assign(block.embeddings, held, stay)
+        yield block, *assign.with_nearest(block.embeddings, held, stay)
 
 
 def _write_sheets(ingest: Path, report: Report, folder: Path, rng: np.random.Generator) -> None:
@@ -109,11 +112,14 @@ def _write_sheets(ingest: Path, report: Report, folder: Path, rng: np.random.Gen
     write_sheets({cluster: [photos[item] for item in shown] for cluster, shown in items.items()}, report.sizes, folder)
 
 
-def _rows(block: Block, codes: np.ndarray) -> pa.Table:
-    every = np.full([len(block.items), codes.shape[1]], NO_CLUSTER, np.int32)
-    every[block.has_photo] = codes
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(every.ravel()), codes.shape[1])
-    return pa.table([pa.array(block.items), every[:, 0], lists.cast(TABLE_SCHEMA.field("codes").type)], TABLE_SCHEMA)
+def _rows(block: Block, codes: np.ndarray, nearest: np.ndarray) -> pa.Table:
+    columns: list[pa.Array | np.ndarray] = [pa.array(block.items)]
+    for present in (codes, nearest):
+        every = np.full([len(block.items), codes.shape[1]], NO_CLUSTER, np.int32)
+        every[block.has_photo] = present
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(every.ravel()), codes.shape[1])
+        columns += [every[:, 0], lists.cast(TABLE_SCHEMA.field("codes").type)]
+    return pa.table(columns, TABLE_SCHEMA)
 
 
 def _ids_of(
@@ -122,7 +128,7 @@ def _ids_of(
     """The ID of each centroid of the first level, [K]."""
     previous.require_shape(codebook.shape)
     pairs = []
-    for block, codes, _ in _assigned(files, codebook[:1], settings.search):
+    for block, codes, _, _ in _assigned(files, codebook[:1], settings.search):
         old = previous.codes(block.items[block.has_photo])[:, 0]
         pairs.append(np.stack([old, codes[:, 0]])[:, old != NO_CLUSTER])
     old_cluster, new_cluster = np.concatenate(pairs, axis=1)

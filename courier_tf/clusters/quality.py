@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
+from courier_tf.clusters.nearest import nearest
 from courier_tf.spread import effective_rank
 
 NEIGHBOURS = 10
@@ -102,6 +103,19 @@ def collapse(embeddings: np.ndarray, queries: np.ndarray, neighbours: np.ndarray
         # The sum over all pairs, without those of an item with itself.
         "pairs_cosine": float((total @ total - number) / (number * (number - 1))),
     }
+
+
+def search_missed(embeddings: np.ndarray, found: np.ndarray, centroids: np.ndarray) -> float:
+    """Share of the embeddings for which a search has missed the nearest centroid. It is 0 for exact search.
+
+    Args:
+        embeddings: [N, D] float32.
+        found: [N] int, the centroid that the search found.
+        centroids: [K, D] float32.
+    """
+    distance = np.square(embeddings - centroids[found]).sum(axis=1)
+    # A centroid that is as near as the nearest, up to rounding, is as good.
+    return float((distance > nearest(embeddings, centroids)[1] * (1 + 1e-5) + 1e-6).mean())
 
 
 def collisions(codes: np.ndarray) -> float:

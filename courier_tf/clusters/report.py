@@ -22,6 +22,7 @@ class Sample(NamedTuple):
     categories: np.ndarray  # str
     embeddings: np.ndarray  # [M, D]
     codes: np.ndarray  # [M, L]
+    nearest: np.ndarray  # [M], the cluster whose centroid the search found to be the nearest.
 
 
 class Kept(TypedDict, total=False):
@@ -30,6 +31,7 @@ class Kept(TypedDict, total=False):
     items_in_previous: int
     new_items: int
     ids_kept: float | None
+    items_not_in_nearest: int
     adjusted_rand_index: float | None
 
 
@@ -47,13 +49,15 @@ class Report:
 
     def __init__(self, clusters: int, previous: PreviousClusters | None = None) -> None:
         self.sizes, self.without_photo, self._distance = np.zeros(clusters, int), 0, 0.0
+        self._not_in_nearest = 0
         self._parts: list[Sample] = []
         self._sampled = 0
         self._previous = previous
         self._pairs: list[np.ndarray] = []  # [2, items with a photo]: the previous and the new cluster.
 
-    def add(self, block: Block, codes: np.ndarray, distance: np.ndarray) -> None:
-        """Adds a block with its codes [items with a photo, L] and the squared distances left over."""
+    def add(self, block: Block, codes: np.ndarray, distance: np.ndarray, nearest: np.ndarray) -> None:
+        """Adds a block with its codes [items with a photo, L], the squared distances left over, and nearest codes."""
+        self._not_in_nearest += int(np.count_nonzero((codes != nearest).any(axis=1)))
         if self._previous:
             self._pairs.append(np.stack([self._previous.codes(block.items[block.has_photo])[:, 0], codes[:, 0]]))
         train = block.in_train_span[block.has_photo]
@@ -66,7 +70,7 @@ class Report:
         rows = np.flatnonzero(train)[: SAMPLE - self._sampled]
         if len(rows):
             items, categories = (part[block.has_photo][rows] for part in (block.items, block.categories))
-            self._parts.append(Sample(items, categories, block.embeddings[rows], codes[rows]))
+            self._parts.append(Sample(items, categories, block.embeddings[rows], codes[rows], nearest[rows, 0]))
             self._sampled += len(rows)
 
     def sample(self) -> Sample:
@@ -79,8 +83,12 @@ class Report:
             raise ClusterError("no item of the train span has an embedding")
         return Sample(*(np.concatenate(parts) for parts in zip(*self._parts, strict=True)))
 
-    def figures(self) -> dict[str, float | None]:
-        """Name -> figure, as in `quality`. All but distortion and collisions are those of the first level."""
+    def figures(self, centroids: np.ndarray) -> dict[str, float | None]:
+        """Name -> figure, as in `quality`. All but distortion and collisions are those of the first level.
+
+        Args:
+            centroids: [clusters, D] of the first level.
+        """
         sample = self.sample()
         cluster = sample.codes[:, 0]
         return {
@@ -89,6 +97,9 @@ class Report:
             "collisions": quality.collisions(sample.codes) if sample.codes.shape[1] > 1 else None,
             **quality.use(self.sizes),
             **quality.agreement(cluster, sample.categories),
+            "search_missed": quality.search_missed(
+                sample.embeddings[:NEIGHBOUR_QUERIES], sample.nearest[:NEIGHBOUR_QUERIES], centroids
+            ),
             **_of_neighbours(sample),
         }
 
@@ -101,6 +112,7 @@ class Report:
         return {
             "items_in_previous": int(known.sum()),
             "new_items": int((~known).sum()),
+            "items_not_in_nearest": self._not_in_nearest,
             "ids_kept": float((old == new)[known].mean()) if known.any() else None,
             "adjusted_rand_index": float(adjusted_rand_score(old[known], new[known])) if known.any() else None,
         }

@@ -29,6 +29,11 @@ def skew(workdir: Path, log: Path) -> SkewReport:
         f"scores compared with the trained ranker: {scores.compared:,}, largest difference "
         f"{scores.largest_difference:.2g}; of other versions: {scores.of_other_versions:,}"
     )
+    if report.items_not_in_nearest:
+        console.print(
+            f"items that stay in a cluster which is not the nearest: {report.items_not_in_nearest:,}. Their scores are "
+            "those of their own cluster, cluster_id; image_embedder answers nearest_cluster_id of item_clusters.parquet"
+        )
     scores.require_equal()
     return report
 

@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import images
-from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER
+from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.samples import ROWS, embedded_photos, first_items, photo_requests
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
+from courier_tf.workdir.facts import ClusterFacts
 from serving.bundle.graph_model import GraphModel, Method
 from serving.client import contract
 from serving.client.contract import Request
@@ -53,8 +54,10 @@ class ServedEmbedder(tf.Module):
 
         Returns:
             {"status": [B] int32 `RowStatus`, "embedding": [B, D] float32 of length 1, "cluster_id": [B] and
-            "codes": [B, L] int32, "model_version": [B] int64}. Where the status is not OK the embedding is 0 and the
-            cluster ID and codes are NO_CLUSTER.
+            "codes": [B, L] int32, "model_version": [B] int64}. The cluster ID and the codes are those of the nearest
+            centroids: what a new item with this photo gets, and `nearest_cluster_id` and `nearest_codes` of an item in
+            the table of the cluster stage. An item that stays in its previous cluster has another `cluster_id` there.
+            Where the status is not OK the embedding is 0 and the cluster ID and codes are NO_CLUSTER.
         """
         return self._answer(*images.decode_rows(photos, self.encoder.image_size))
 
@@ -124,7 +127,21 @@ class ImageEmbedder(ServedModel):
             "for their row. Their EXIF orientation is applied, and what is transparent is white.",
             f"`{contract.PIXELS}` must have {size} x {size} pixels. A server refuses others, and with them the "
             "requests that it has joined with theirs.",
+            "The cluster ID of a photo is that of the nearest centroid: `nearest_cluster_id` of an item in "
+            f"`{TABLE_FILE}`, up to rounding." + _staying(stages.cluster.facts),
         ]
+
+
+def _staying(facts: ClusterFacts) -> str:
+    """A sentence for the items whose own cluster is not the nearest; empty if there are none."""
+    number = facts.items_not_in_nearest
+    if not number:
+        return ""
+    verb = "item stays in its" if number == 1 else "items stay in their"
+    return (
+        f" {number:,} {verb} previous cluster, `cluster_id` there, although another is nearer: `{contract.CTR_RANKER}` "
+        "knows items by `cluster_id`, so ask the table for the ID of an item, and this model for that of a new photo."
+    )
 
 
 def _codebook(stages: FinishedStages) -> np.ndarray:

@@ -62,11 +62,16 @@ class Scores:
 
 
 class SkewReport(NamedTuple):
-    """What a log was found to hold. The features are figures by name."""
+    """What a log was found to hold. The features are figures by name.
+
+    `items_not_in_nearest` counts the items whose own cluster is not the one that `image_embedder` answers to their
+    photo, as in `ClusterFacts`. That difference is no skew: the ranker is trained and served with their own cluster.
+    """
 
     scores: Scores
     log_features: dict[str, float]
     train_features: dict[str, float]
+    items_not_in_nearest: int
 
 
 class Pairs(NamedTuple):
@@ -114,7 +119,8 @@ def compare_log(workdir: Path, log: Path) -> SkewReport:
         largest_difference=float(difference.max(initial=0.0)),
         share_that_differs=float(np.mean(~(difference <= LARGEST_DIFFERENCE))) if len(difference) else 0.0,
     )
-    return SkewReport(scores, *_compare(stages, features, category))
+    not_in_nearest = stages.cluster.facts.items_not_in_nearest or 0
+    return SkewReport(scores, *_compare(stages, features, category), not_in_nearest)
 
 
 def _versions_of(stages: FinishedStages, model: Path) -> tuple[int, ...]:

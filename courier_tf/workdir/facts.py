@@ -174,6 +174,9 @@ class ClusterFacts(Facts):
     """Items that have their first ID."""
     ids_kept: float | None = None
     """Share of `items_in_previous` with the same ID."""
+    items_not_in_nearest: int | None = None
+    """Items that stay in a cluster, or in a finer code, although another centroid is nearer. To their photos
+    `image_embedder` answers the nearer one, `nearest_cluster_id` in the table; rankers know them by `cluster_id`."""
     adjusted_rand_index: float | None = None
     """Agreement with the previous clusters, whatever their numbers are."""
 

@@ -56,7 +56,8 @@ class Photos:
     Attributes:
         status: [B] `RowStatus`.
         embedding: [B, D].
-        cluster_id: [B]; -1 for a photo that cannot be used.
+        cluster_id: [B], the nearest cluster; -1 for a photo that cannot be used. An item of the catalogue may stay in
+            another one, which its retrained ranker knows it by: `cluster_id` in `item_clusters.parquet`.
         codes: [B, L], one code for each level of the codebook.
         model_version: the version that has answered.
     """

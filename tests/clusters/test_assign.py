@@ -27,7 +27,9 @@ def test_items_stay_unless_another_centroid_is_much_nearer(stay):
     rng = np.random.default_rng(1)
     points, codebook = rng.normal(size=[300, 3]).astype(np.float32), rng.normal(size=[2, 4, 3]).astype(np.float32)
     previous = rng.integers(-1, 4, size=[300, 1]) * np.ones([1, 2], int)
-    codes, left_over = Assigner(codebook)(points, previous.astype(np.int32), stay)
+    codes, left_over, nearest = Assigner(codebook).with_nearest(points, previous.astype(np.int32), stay)
+    np.testing.assert_array_equal(nearest, Assigner(codebook)(points)[0])
+    assert (codes != nearest).any(axis=0).all() or not stay
     stayed = 0
     for point, old, code, rest in zip(points, previous, codes, left_over, strict=True):
         binds = old[0] >= 0

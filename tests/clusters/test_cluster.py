@@ -19,7 +19,7 @@ from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, MadeBy
 from courier_tf.workdir.stages import CLUSTER
 
-from .planted import photo_of, planted, write_embeddings
+from .planted import like_embeddings, photo_of, planted, write_embeddings
 
 CLUSTERS = 5
 SETTINGS = ClusterSettings(clusters=CLUSTERS, cluster_batch_size=128)
@@ -134,6 +134,33 @@ def test_incremental_assigns_new_items_and_touches_no_other(tmp_path):
     train = np.arange(len(points)) % 10 > 0
     distortion = ((moved - centroids[again[:-2]]) ** 2).sum(axis=1)[train].mean()
     assert facts.quality["distortion"] == pytest.approx(distortion, rel=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"stay": 0.9}, {"algorithm": "residual", "levels": 2, "stay": 0.9}])
+def test_the_table_says_which_cluster_is_the_nearest(tmp_path, settings):
+    """Where items stay, it is not theirs: a served embedder, which knows the photo alone, answers the nearest."""
+    points = like_embeddings(400, 32)
+    earlier = write_stages(tmp_path / "earlier", points[:350], np.zeros(400, int))
+    _, _, first = run(earlier, **settings)
+    assert first.items_not_in_nearest is None
+    table = pq.read_table(earlier / "cluster" / TABLE_FILE)
+    assert table["cluster_id"] == table["nearest_cluster_id"] and table["codes"] == table["nearest_codes"]
+    moved = points + 0.1 * np.random.default_rng(3).normal(size=points.shape).astype(np.float32)
+    later = write_stages(tmp_path / "later", moved, np.zeros(400, int))
+    ids, centroids, facts = run(later, previous=earlier / "cluster", **settings)
+    table = pq.read_table(later / "cluster" / TABLE_FILE).to_pydict()
+    left, codebook = moved, np.load(later / "cluster" / CODEBOOK_FILE)
+    codes, found = np.array(table["codes"]), np.array(table["nearest_codes"])
+    for level, centroids in enumerate(codebook):
+        wanted = ((left[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
+        np.testing.assert_array_equal(found[:-2, level], wanted)
+        left = left - centroids[wanted]
+    np.testing.assert_array_equal(found[-2:], -1)
+    np.testing.assert_array_equal(found[:, 0], table["nearest_cluster_id"])
+    assert facts.items_not_in_nearest == (codes != found).any(axis=1).sum()
+    assert (ids != found[:, 0]).sum() > 10 and facts.quality["search_missed"] == 0
+    new = (codes != found).any(axis=1)[350:]
+    assert not new.any(), "new items have nowhere to stay"
 
 
 def test_what_cannot_be_kept_is_refused(stages, tmp_path):

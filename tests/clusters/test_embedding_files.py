@@ -65,7 +65,7 @@ def test_memory_does_not_grow_with_the_items(tmp_path, monkeypatch, algorithm):
         shutil.rmtree(tmp_path / "states", ignore_errors=True)
         assign, report = Assigner(learn(files, settings, 0, LearningStates(tmp_path / "states"))), Report(8)
         for block in files.blocks():
-            report.add(block, *assign(block.embeddings))
+            report.add(block, *assign.with_nearest(block.embeddings))
         assert len(report.sample().items) == 300 < report.sizes.sum()
 
     peaks = []

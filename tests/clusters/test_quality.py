@@ -70,6 +70,14 @@ def test_a_collapse_shows_in_the_figures():
         assert figures["effective_rank"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-4)
 
 
+def test_searches_that_miss_are_counted():
+    rng = np.random.default_rng(3)
+    points, centroids = rng.normal(size=[50, 4]).astype(np.float32), rng.normal(size=[9, 4]).astype(np.float32)
+    right = ((points[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
+    assert quality.search_missed(points, right, centroids) == 0
+    assert quality.search_missed(points, np.where(np.arange(50) < 5, (right + 1) % 9, right), centroids) == 0.1
+
+
 def test_collisions():
     codes = np.array([[1, 2], [1, 2], [1, 3], [2, 2], [1, 2]])
     assert quality.collisions(codes) == pytest.approx(3 / 5)

@@ -4,15 +4,18 @@ import struct
 import zlib
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from courier_tf.clusters.files import TABLE_FILE
 from courier_tf.images import MAX_PIXELS
+from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel
 from serving.client import contract
 from serving.client.contract import RowStatus
-from tests.served_shop import DIM, SIZE, png
+from tests.served_shop import DIM, SIZE, STAYS, png
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,21 @@ def test_a_broken_photo_costs_its_own_row(shop, embedder, vectors):
 def test_a_batch_without_a_single_photo(embedder, photos):
     answers = embedder(photos=np.array(photos, object))
     assert answers["embedding"].shape == (len(photos), DIM) and answers["status"].tolist() == [2] * len(photos)
+
+
+def test_photos_of_items_get_the_nearest_cluster_of_the_table(shop, embedder):
+    """One item stays in its previous cluster: rankers know it by that one, but a photo does not tell whose it is."""
+    table = pq.read_table(shop.stages.cluster.path / TABLE_FILE).to_pydict()
+    names = [item.encode() for item in table["item_id"]]
+    photos = records.read_photos(shop.stages.ingest.path, set(names))
+    answers = embedder(photos=np.array([photos[name] for name in names], object))
+    np.testing.assert_array_equal(answers["cluster_id"], table["nearest_cluster_id"])
+    np.testing.assert_array_equal(answers["codes"], table["nearest_codes"])
+    (differs,) = np.flatnonzero(answers["cluster_id"] != np.array(table["cluster_id"]))
+    assert differs == STAYS
+    ids = np.array([*names, b"unknown"], object)
+    known = VisualFeatures.read(shop.stages.cluster.path, None, ids, np.ones(len(ids), bool))
+    np.testing.assert_array_equal(known.codes[: len(names)] - 1, table["codes"])
 
 
 def test_codes_by_numpy_and_pixels_like_photos(shop, embedder):

@@ -40,6 +40,7 @@ def test_the_model_card_says_what_the_figures_hold_and_leaves_out_those_of_a_han
     assert "| over the permuted control | new_to_user | +2.00 | -1.00 to +5.00 |" in card
     assert "**Verdict on valid:** It is not shown" in card
     assert r"| category/&lt;b&gt;\|sale | 80 | 30 | 0.6000 |" in card and "<b>" not in card
+    assert "1 item stays in its previous cluster, `cluster_id` there, although another is nearer" in card
     assert "| cold |" not in card and "Left out: 1 slices with fewer than 30 clicks" in card
 
 
