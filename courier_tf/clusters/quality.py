@@ -105,15 +105,15 @@ def collapse(embeddings: np.ndarray, queries: np.ndarray, neighbours: np.ndarray
     }
 
 
-def search_missed(embeddings: np.ndarray, found: np.ndarray, centroids: np.ndarray) -> float:
+def search_missed(embeddings: np.ndarray, assignment: np.ndarray, centroids: np.ndarray) -> float:
     """Share of the embeddings for which a search has missed the nearest centroid. It is 0 for exact search.
 
     Args:
         embeddings: [N, D] float32.
-        found: [N] int, the centroid that the search found.
+        assignment: [N] int, the centroid that the search found.
         centroids: [K, D] float32.
     """
-    distance = np.square(embeddings - centroids[found]).sum(axis=1)
+    distance = np.square(embeddings - centroids[assignment]).sum(axis=1)
     # A centroid that is as near as the nearest, up to rounding, is as good.
     return float((distance > nearest(embeddings, centroids)[1] * (1 + 1e-5) + 1e-6).mean())
 
