@@ -176,3 +176,8 @@ def test_the_last_features_that_are_no_control_are_judged_on_the_test_span_where
     both["gain_over_none"]["test"]["simscore"] = dict.fromkeys(("all", "new_to_user"), HARMS)
     found = verdict(both)
     assert found.kind == Kind.DOES_NOT_HELP and "test span" in found.sentence
+
+
+def test_an_interval_that_begins_at_0_shows_nothing():
+    assert judged(over_none=gain_of(0.01, 0.0, 0.02), over_control=HELPS).kind == Kind.NOT_SHOWN
+    assert judged(over_none=gain_of(0.01, 1e-9, 0.02), over_control=HELPS).kind == Kind.HELPS
