@@ -10,7 +10,7 @@ _STARTS = (
     (rb"GIF8[79]a", "a GIF file"),
     (rb"BM.{4}\0\0\0\0", "a BMP file"),
     (rb"II(\*\0|\+\0)|MM(\0\*|\0\+)", "a TIFF file"),
-    (rb".{4}ftypavi[fs]", "an AVIF file"),
+    (rb".{4}ftyp(avi[fs]|(mif1|msf1).{0,40}?avi[fs])", "an AVIF file"),
     (rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", "a HEIC file (HEIF)"),
     (rb".{4}ftyp", "a video file (MP4 or QuickTime)"),
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "a JPEG 2000 file"),
@@ -22,6 +22,11 @@ _STARTS = (
     (b"\x1f\x8b", "a gzip file"),
     (rb"PK\x03\x04|PK\x05\x06", "a ZIP file"),
     (b"\x1aE\xdf\xa3", "a video file (Matroska or WebM)"),
+)
+#: The formats that are read.
+PHOTOS = frozenset(
+    ["a JPEG file", "a PNG file", "a WebP file", "a GIF file", "a BMP file", "a TIFF file", "an AVIF file"]
+    + ["a JPEG 2000 file"]
 )
 _SVG = rb"<svg[\s>]|<!DOCTYPE\s+svg"
 _HTML = rb"<(!DOCTYPE\s+html|html|head|body|title|script|div|p|h1)[\s>]"

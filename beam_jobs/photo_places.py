@@ -18,6 +18,7 @@ from typing import NamedTuple
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from beam_jobs.downloads import file_of, is_web_address
 from courier_tf.escaping import printable
 from courier_tf.images import PhotoError
 
@@ -75,6 +76,11 @@ class PhotoPlaces:
                 f"{len(image)} characters are no name of a file; photos inside the rows are read from a column of "
                 "bytes in a Parquet file"
             )
+        if is_web_address(image):
+            downloaded = self._read_inside(file_of(image))
+            if downloaded is None:
+                raise MissingPhotoError(f"it is not downloaded yet: run `courier download {self.raw}`")
+            return Found(downloaded, False)
         if FileSystems.get_scheme(image):
             return Found(_read_uri(image), False)
         failure: PhotoError | None = None

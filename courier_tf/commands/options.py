@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from courier_tf import schema
+from courier_tf import __version__, schema
 from courier_tf.commands.checks import require_between, require_outside, require_readable, require_usable
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.checked import HIGHEST_SEED
@@ -123,6 +123,46 @@ class Check(Command):
         from courier_tf.commands.check import check
 
         check(self.raw, self.settings, self.full)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Download(Command):
+    """Download the photos that the items name by http:// or https:// into the raw folder, where ingest finds them.
+
+    What is there is left alone, so a command that was ended goes on. Addresses that fail stand, with the reason, in
+    download_failures.jsonl of the raw folder, and the exit code is 1.
+    """
+
+    raw: Path = dataclasses.field(metadata=POSITIONAL)
+    """Folder with the raw data: items and events."""
+    connections: int = 4
+    """Connections to one host at a time."""
+    delay_seconds: float = 0.1
+    """Time between the starts of two requests to one host."""
+    timeout_seconds: float = 30.0
+    """Time for one photo, to its last byte."""
+    attempts: int = 5
+    """How often a photo is asked for, where the server is busy or the connection breaks. The waits in between double,
+    and a server that names a wait is left alone for that long."""
+    most_bytes: int = 64 * 2**20
+    """A larger file is given up."""
+    user_agent: str = f"courier-tf/{__version__}"
+    """Who asks. Many hosts like to find an address of yours here."""
+    settings: RawSettings = RawSettings()
+
+    def run(self) -> None:
+        from beam_jobs.downloads import Limits
+        from courier_tf.commands.download import download_photos
+
+        require_between("--connections", self.connections, 1, 64)
+        require_between("--delay-seconds", self.delay_seconds, 0, 3600)
+        require_between("--timeout-seconds", self.timeout_seconds, 0.1, 3600)
+        require_between("--attempts", self.attempts, 1, 20)
+        require_between("--most-bytes", self.most_bytes, 1, self.__class__.most_bytes)
+        limits = Limits(
+            self.connections, self.delay_seconds, self.timeout_seconds, self.attempts, self.most_bytes, self.user_agent
+        )
+        download_photos(self.raw, self.settings, limits)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -395,6 +435,6 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "export": Export,
     },
     "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest, "skew": Skew},
-    "data and experiments": {"check": Check, "shop": Shop, "experiment": Experiment},
+    "data and experiments": {"check": Check, "download": Download, "shop": Shop, "experiment": Experiment},
 }
 COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

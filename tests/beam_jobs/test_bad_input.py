@@ -207,9 +207,11 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
     ingested = raw.ingest(tmp_path / "out", max_reject_fraction=0.9)
     reasons = ["broken", "empty", "a text file: this format is not read", "a HEIC file", "animated"]
     reasons += ["leaves"] * 3
-    reasons += ["cannot be read"] * 4 + ["NUL byte", "cannot be read: it is a folder"]
+    reasons += ["not downloaded yet: run `courier download"] + ["cannot be read"] * 3
+    reasons += ["NUL byte", "cannot be read: it is a folder"]
     for row, reason in enumerate(reasons, start=1):
-        assert reason in reject_of(ingested, kind="photo", row=row)["reason"]
+        kind = "missing_photo" if "download" in reason else "photo"
+        assert reason in reject_of(ingested, kind=kind, row=row)["reason"]
     table = records.read_items(ingested.target, ["category"])
     kept = dict(zip(table.ids, table.has_photo, strict=True))
     assert [kept[f"item{n}".encode()] for n in range(18)] == [False] * 14 + [True] * 4
