@@ -13,10 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
+from beam_jobs.columns import plain
 from beam_jobs.dialects import MAX_HEADER, Dialect, naming, opened
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import IDS, TIMES, NoRow, RawFile, RawRow, undecoded
 from beam_jobs.texts import MAX_LINE, lines_of
+from beam_jobs.values import stripped
 from courier_tf import schema
 
 MAX_JOINED_LINES = 1_000  # Lines of a record with quoted line breaks, and its characters.
@@ -55,7 +57,7 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, in order."""
     dialect, header, path, constants = file.dialect, file.header, file.path, dict(file.constants)
     lines = itertools.islice(lines_of(stream, dialect.encoding), dialect.skipped + 1, None)
-    width, titles = len(header), frozenset(header)
+    width, titles = len(header), _titles(header)
     delimiter, quote = dialect.delimiter, dialect.quote
     between = quote + delimiter + quote
     csv.field_size_limit(MAX_LINE)
@@ -91,8 +93,7 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
         if len(values) != width or len(line) > MAX_LINE:
             yield NoRow(row, _no_record(line, len(values), width))
             continue
-        if values[-1] in titles and titles.issuperset(value.strip("\ufeff") for value in values):
-            _require_order(file, row, values)
+        if values[-1] in titles and _repeats(file, row, values):
             yield NoRow(row, "repeats the header")
             continue
         fields = dict(zip(names, values if pick is None else pick(values), strict=True))
@@ -110,12 +111,26 @@ def _no_record(line: str, fields: int, width: int) -> str:
     return f"has {fields} fields, the header has {width}" if line.strip("\r\n") else "is an empty line"
 
 
-def _require_order(file: RawFile, row: int, values: list[str]) -> None:
-    if [value.strip("\ufeff") for value in values] != list(file.header):
+def _titles(header: tuple[str, ...]) -> frozenset[str]:
+    """The names of a header, and how another one may write them."""
+    return frozenset(write(name) for name in header for write in (str, str.lower, str.upper, str.title, stripped))
+
+
+def _repeats(file: RawFile, row: int, values: list[str]) -> bool:
+    """Whether a row is the header again, but for case and blanks.
+
+    Raises:
+        RawDataError: its columns are in another order, so those of the rows after it would be mistaken.
+    """
+    names, header = [plain(value) for value in values], [plain(name) for name in file.header]
+    if sorted(names) != sorted(header):
+        return False
+    if names != header:
         raise RawDataError(
             f"{file.path}, row {row} is a second header with its columns in another order: keep such rows in a file of "
             "their own"
         )
+    return True
 
 
 def _stray(values: list[str], line: str, strict: list[tuple[str, int]], quote: str) -> str | None:

@@ -24,10 +24,10 @@ def _words(text: str) -> frozenset[str]:
 #: Names of labels and of event types, as `plain` writes them.
 _LABELS = _words(
     """
-    bought click clickedflag clickflag clicklabel clicks clk conversion converted ctrlabel engaged engagement
-    feedback hasclicked isbought isbuy iscart isclick isclicked isclk isconverted isorder ispositive ispurchase
-    ispurchased isrelevant label labels outcome positive purchased relevance response reward target wasclicked y
-    ytrue
+    addedtocart addtocart bought buy click clickedflag clickflag clicklabel clicks clk conversion converted ctrlabel
+    engaged engagement feedback hasclicked impression impressions isbought isbuy iscart isclick isclicked isclk
+    isconverted isorder ispositive ispurchase ispurchased isrelevant label labels like liked outcome positive
+    purchase purchased relevance response reward target view viewed views wasclicked watched y ytrue
     """
 )
 _TYPES = _words(
@@ -209,6 +209,8 @@ def _require_no_label(file: str, sample: Mapping[str, Sequence[str]], settings: 
 
 def _are_labels(distinct: Sequence[str]) -> bool:
     """Whether a column holds both values of a label, and nothing else."""
+    if set(distinct) == {"-1", "1"}:
+        return True
     labels = set()
     for value in distinct[:10]:
         try:

@@ -25,6 +25,7 @@ FORMATS = {
 PACKED = ("gz", "gzip", "bz2", "zst", "zstd", "xz", "lz4")
 _ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.({'|'.join(PACKED)}))?$", re.IGNORECASE)
 _BACKUP = re.compile(r"(^|[^a-z])(backup|bak|bkp|copy|orig|tmp|temp)([^a-z]|$)|~", re.IGNORECASE)
+_FOLDER = "is a folder"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -58,7 +59,7 @@ def find_files(raw: str, table: str, follow_links: bool = False) -> Found:
         parts = name.split("/")
         counts = _of_table(parts, table)
         if not counts:
-            if len(parts) == 1 and not problem:
+            if len(parts) == 1 and problem in ("", _FOLDER):
                 left_out.append(
                     f"{path} is not read: the files of this table are {table}.EXT, {table}-*.EXT and those in {table}/"
                 )
@@ -127,7 +128,7 @@ def _below(
         return
     for name in names:
         below = f"{folder}/{name}" if folder else name
-        if _is_mark(name) or not (folder or name.lower().startswith(table.rstrip("s"))):
+        if _is_mark(name) or not (folder or table.rstrip("s") in name.lower()):
             continue
         path = os.path.join(raw, below)
         real = os.path.realpath(path)
@@ -141,7 +142,10 @@ def _below(
             yield path, below, f"cannot be read: {error.strerror}"
             continue
         if stat.S_ISDIR(mode):
-            if real not in above and (folder or _of_table([name, ""], table)):
+            if not folder and not _of_table([name, ""], table):
+                if os.access(path, os.R_OK) and any(map(_ENDING.search, os.listdir(path))):
+                    yield path, below, _FOLDER
+            elif real not in above:
                 yield from _below(raw, below, root, table, follow_links, above | {real})
         elif not stat.S_ISREG(mode):
             yield path, below, "is no regular file"

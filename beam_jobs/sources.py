@@ -5,6 +5,7 @@ file is read by one worker, because a row is named by its number in the file. A 
 files (`events-*.csv` or a folder `events/`), which are read in parallel.
 """
 
+import collections
 import dataclasses
 import itertools
 import logging
@@ -28,6 +29,7 @@ REJECTS = "rejects"  # These three are tags of further outputs.
 ROWS_READ = "rows_read"
 BROKEN_FILES = "broken_files"
 HEAD_ROWS = 1_000  # Rows of a file that its columns, times and ids are recognised by.
+FREQUENT = 20  # Rows of a sample in which an id stands that may be a word for no value.
 MOST_SAMPLED = 200  # Files of a table whose first rows are read.
 
 
@@ -105,7 +107,12 @@ class RawFolder:
             forms,
             settings,
             tuple(told),
-            (*items.warnings, *events.warnings, *_warnings_of_ids(items, events)),
+            (
+                *items.warnings,
+                *events.warnings,
+                *_warnings_of_ids(items, events),
+                *_warnings_of_words(events, log),
+            ),
         )
 
     def tell(self) -> None:
@@ -288,6 +295,20 @@ def _warnings_of_ids(items: _Table, events: _Table) -> list[str]:
             first = {form: path for path, form in reversed(forms.items())}
             shown = "; ".join(f"'{printable(_example(of_file[path], form))}' in {path}" for form, path in first.items())
             warnings.append(f"{table.name}: {name} is written in several forms, which may be one: {shown}")
+    return warnings
+
+
+def _warnings_of_words(events: _Table, log: Log) -> list[str]:
+    """Ids that are so much more frequent than all others that they may be words for no value."""
+    warnings = []
+    for name in ("user_id", "request_id") if log.by_request else ("user_id",):
+        counts = collections.Counter(text for sample in events.samples.values() for text in sample.get(name, ()))
+        (first, number), (_, second) = (*counts.most_common(2), ("", 0), ("", 0))[:2]
+        if number >= FREQUENT and number > 5 * second and 10 * number > counts.total() > number:
+            warnings.append(
+                f"events: {name} is '{printable(first)}' in {number} of the first {counts.total()} rows: if that means "
+                f"no value, say --null-words {printable(first)} with the other words"
+            )
     return warnings
 
 

@@ -209,6 +209,8 @@ def recognise(values: Sequence[str], where: str, given: str, zone: str) -> TimeF
     form, number = votes.most_common(1)[0] if votes else ("", 0)
     if 2 * number < len(texts):
         raise RawDataError(f"{where}: {_way_out(texts, latest)}")
+    if form != "iso":
+        _require_digits(texts, where)
     if form == "seconds":
         _require_seconds(texts, where)
     return TimeForm(form, zone, 1 if form == "iso" else EARLIEST)
@@ -235,7 +237,7 @@ def _require_some(texts: list[str], form: TimeForm, where: str) -> None:
 
 
 def _require_seconds(texts: list[str], where: str) -> None:
-    """Refuses numbers that pass for seconds and are dates, or that have lost their last digits."""
+    """Refuses numbers that pass for seconds and are dates."""
     distinct = set(texts)
     if len(distinct) >= 5 and all(_of_pattern(text, "%y%m%d%H%M") for text in distinct):
         raise RawDataError(
@@ -243,6 +245,10 @@ def _require_seconds(texts: list[str], where: str) -> None:
             f"{_of_pattern(texts[0], '%y%m%d%H%M')} as a date of the form %y%m%d%H%M, as all others are: say which "
             "by --timestamp-format seconds or --timestamp-format %y%m%d%H%M"
         )
+
+
+def _require_digits(texts: list[str], where: str) -> None:
+    """Refuses numbers with an exponent that have lost their last digits."""
     scientific = [text for text in texts if "e" in text.lower()]
     digits = [len(re.sub(r"\D", "", text.lower().partition("e")[0]).rstrip("0")) for text in scientific]
     if scientific and 2 * len(scientific) > len(texts) and max(digits) < 9:

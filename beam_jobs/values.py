@@ -1,6 +1,7 @@
 """What stands in a field: no value, an identifier, a label. Which texts mean the same identifier."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from courier_tf import schema
@@ -83,7 +84,7 @@ def canonical(identifier: str) -> str:
     >>> [canonical(text) for text in ("0012", "12.0", "SKU-7 ", "0")]
     ['12', '12', 'sku-7', '0']
     """
-    text = stripped(identifier).strip("\"'").casefold()
+    text = unicodedata.normalize("NFKC", stripped(identifier)).strip("\"'").casefold()
     text = re.sub(r"(?<=\d)\.0+$", "", text)
     return text.lstrip("0") or text[-1:]
 

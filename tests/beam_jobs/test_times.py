@@ -105,6 +105,7 @@ def test_dates_that_pass_for_seconds_are_refused():
     "text, reason",
     [
         ("1.6E+09", "lost its last digits"),
+        ("1.60003E+12", "lost its last digits"),
         ("44087.5", "spreadsheet"),
         ("874724710", "--timestamp-format seconds"),
         ("yesterday", "neither a number"),
