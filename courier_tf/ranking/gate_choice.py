@@ -57,9 +57,9 @@ def chosen_gates(benefit: np.ndarray, category: np.ndarray, groups: list[np.ndar
     # A group's impressions are in several categories, which it moves together.
     of_overall = max(_variance(residual, np.zeros_like(group), group) for group in groups) / len(benefit)
     of_overall = max(of_overall, variance / len(benefit)) + spread * float(np.square(size / size.sum()).sum())
-    own = np.where(seen, spread / np.maximum(spread + of_category, 1e-30), 0.0)
-    drawn = own * mean + (1 - own) * overall
-    error = np.sqrt(own**2 * of_category + (1 - own) ** 2 * of_overall)
+    share = np.where(seen, spread / np.maximum(spread + of_category, 1e-30), 0.0)
+    drawn = share * mean + (1 - share) * overall
+    error = np.sqrt(share**2 * of_category + (1 - share) ** 2 * of_overall)
     return (drawn > SURE * error).astype(np.float32)
 
 
