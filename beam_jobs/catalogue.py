@@ -16,6 +16,7 @@ from courier_tf.escaping import printable
 
 UNKNOWN_IDS = "unknown_ids"  # Tags of further outputs.
 DUPLICATES = "duplicates"
+ALREADY_THERE = "is already in row"  # In the reason of a further row of an item.
 MOST_COMPARED = 1000  # Unknown ids that are compared with those of the catalogue.
 
 
@@ -35,7 +36,7 @@ def one_of_each(element: tuple[str, Iterable[Item]], keep: Literal["reject", "fi
             yield beam.pvalue.TaggedOutput(DUPLICATES, ("duplicate_item_rows", len(rows)))
         return
     for item in rows:
-        reason = f"item '{printable(item.item_id)}' is already in row {kept.place[1]} of {kept.place[0]}"
+        reason = f"item '{printable(item.item_id)}' {ALREADY_THERE} {kept.place[1]} of {kept.place[0]}"
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*item.place, "item_id", reason, "item"))
 
 

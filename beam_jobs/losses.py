@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from beam_jobs.catalogue import UnknownIds
+from beam_jobs.catalogue import ALREADY_THERE, UnknownIds
 from beam_jobs.formats import RawDataError
 from beam_jobs.photo_places import PHOTO_FOLDER, PhotoPlaces
 from courier_tf import schema
@@ -117,6 +117,8 @@ def require_few(
         message = f"{lost} of {number} {loss.words}, more than {loss.limit}={most}."
         if loss.kind == "unknown_item":
             message += what_would_match(unknown)
+        if loss.kind == "item" and any(ALREADY_THERE in line for line in rejects):
+            message += " Of several rows of an item, --duplicate-items first or last takes one."
         if loss.kind == "missing_photo":
             message += what_is_there(places)
         if loss.kind is None:

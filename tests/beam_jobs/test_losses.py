@@ -9,7 +9,7 @@ import pytest
 from beam_jobs.catalogue import MOST_COMPARED, UnknownIds, compare_unknown, spelling
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_report import report
-from beam_jobs.losses import LOSSES, require_both_labels, require_few
+from beam_jobs.losses import LOSSES, losses, require_both_labels, require_few
 from beam_jobs.photo_places import PhotoPlaces
 from beam_jobs.write import MOST_SHOWN, CollectRejects, write_rejects
 from courier_tf import schema
@@ -149,6 +149,20 @@ def test_duplicate_items_by_setting(raw, tmp_path, which, category):
     ingested = raw.ingest(tmp_path / "out", duplicate_items=which, max_reject_fraction=0.0)
     assert records.read_items(ingested.target, ["category"]).columns["category"][2] == category
     assert ingested.facts.counts["duplicate_item_rows"] == 2 and ingested.rejects() == []
+
+
+def test_several_rows_of_an_item_fail_with_the_way_out(raw, tmp_path):
+    items = raw.items()
+    raw.write("items", [*items, items[2]])
+    raw.write("events", impression_log())
+    with pytest.raises(RawDataError, match="1 of 9 items were rejected.*--duplicate-items first or last takes one"):
+        raw.ingest(tmp_path / "out", max_reject_fraction=0.1)
+
+
+def test_events_of_other_types_are_no_part_of_the_whole():
+    """Of 1,000 rows 900 are views that do not count: 30 purchases without a user are 30 % of them, not 3 %."""
+    counts = {"event_rows_read": 1000, "events_of_other_types_ignored": 900, "anonymous_events": 30}
+    assert [(loss.name, share) for loss, _, share, _ in losses(counts, IngestSettings())] == [("anonymous_events", 0.3)]
 
 
 def test_another_spelling_of_an_id():
