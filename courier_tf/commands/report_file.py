@@ -18,7 +18,7 @@ REPORT_FILE = "report.txt"
 COLUMNS = ("image feature", "slice", "clicks", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)")
 WIDTH = 160  # Characters of a line of the table.
 EXTREMES = 2  # Categories shown at each end of the category gates.
-#: Baselines of the similarity to the history, and what is compared in each.
+#: Prefix of a score -> what is compared with the history. All but the first are baselines.
 BASELINES = {"": "embedding", "pixels_": "pixels", "category_": "category alone"}
 
 
@@ -78,11 +78,13 @@ def _lines(metrics: Mapping[str, Any], split: str) -> Iterator[str]:
         shown = ", ".join(f"{printable(category)} {openness[category]:.2f}" for category in categories)
         yield f"Category gate of {mode} (0 closed, 1 open), the extremes of {len(openness)} categories: {shown}"
     yield "AUC of the similarity to the history alone, on valid, candidates new to the user (repeats are left out):"
-    for stage, scores in metrics["held_out"].items():
+    for place, (stage, scores) in enumerate(metrics["held_out"].items()):
         for prefix, what in BASELINES.items():
-            if f"{prefix}best_new_to_user" in scores:
-                best, mean = (percent(scores[f"{prefix}{kind}_new_to_user"]) for kind in ("best", "mean"))
-                yield f"  {stage}, {what}: {best} (most similar history item), {mean} (mean over the history)"
+            if f"{prefix}best_new_to_user" not in scores or (prefix and place):  # Baselines know no encoder.
+                continue
+            best, mean = (percent(scores[f"{prefix}{kind}_new_to_user"]) for kind in ("best", "mean"))
+            name = what if prefix else f"{what} of {stage}"
+            yield f"  {name}: {best} (most similar history item), {mean} (mean over the history)"
     yield f"AUC of the popularity in the train span alone: {percent(metrics['popularity'][split]['auc'])}"
 
 

@@ -25,7 +25,7 @@ def finished(workdir, **changes):
             part["slices"] |= {name: part["slices"]["new_to_user"] for name in MAIN_SLICES}
             part["slices"]["new_to_user"] |= {"auc_low": 0.6, "auc_high": 0.7, "gauc_low": None, "gauc_high": None}
     metrics["category_gates"] = {"cluster_id": {"[b]dress\x1b[2J": 0.9, "bag": 0.1}}
-    metrics["held_out"] = {"pretrain": HELD_OUT}
+    metrics["held_out"] = {"pretrain": HELD_OUT, "supervised": HELD_OUT}
     (workdir / "metrics.json").touch()
     return metrics
 
@@ -54,8 +54,15 @@ def test_the_rest_stands_in_the_report(tmp_path, capsys, splits):
     text = (tmp_path / REPORT_FILE).read_text()
     assert f"Figures of {splits[-1]}, " in text and f"Click prediction, {splits[-1]} span" in text
     assert "+8.00  (+7.00 to +9.00)" in text and "60.00 to 70.00" in text and "Visual features help" in text
-    for words in ("embedding: 56.00", "pixels: 53.00", "category alone: 54.00", "repeats are left out"):
+    for words in (
+        "embedding of pretrain: 56.00",
+        "embedding of supervised: 56.00",
+        "pixels: 53.00",
+        "category alone: 54.00",
+        "repeats are left out",
+    ):
         assert words in text
+    assert text.count("pixels:") == 1, "no encoder has a part in it"
     assert r"[b]dress\x1b[2J 0.90" in text, "a category means nothing but itself"
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
 
