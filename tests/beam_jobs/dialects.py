@@ -290,7 +290,9 @@ def spoil(kind: str, rng: np.random.Generator, raw: Path) -> tuple[dict[str, Any
         raw: folder to write.
     """
     plain = dataclasses.replace(draw(rng), names="ours", label="0/1", time="seconds", files="one", photos="png")
-    csv_alone = dataclasses.replace(plain, form="csv", quotes="few", compression="none", encoding="utf-8")
+    csv_alone = dataclasses.replace(
+        plain, form="csv", quotes="few", compression="none", encoding="utf-8", line_end="\n"
+    )
     settings: dict[str, Any] = {}
     if kind == "label of another name":
         write(dataclasses.replace(plain, names="shop's"), raw)
@@ -299,7 +301,7 @@ def spoil(kind: str, rng: np.random.Generator, raw: Path) -> tuple[dict[str, Any
         return settings, "is_click"
     if kind in ("minutes", "pattern"):
         write(dataclasses.replace(plain, time=kind), raw)
-        return settings, "timestamp_format"
+        return settings, "--timestamp-format"
     write(csv_alone, raw)
     file = raw / ("items.csv" if kind == "item column twice" else "events.csv")
     header, *lines = file.read_text().split(csv_alone.line_end)
@@ -307,7 +309,7 @@ def spoil(kind: str, rng: np.random.Generator, raw: Path) -> tuple[dict[str, Any
         column = "category" if kind == "item column twice" else "timestamp"
         lines = [f"{line},17" for line in lines if line] if kind == "event column twice" else lines
         file.write_text("\n".join([f"{header},{column}", *lines]))
-        return settings, column
+        return settings, f"'{column}' twice"
     if kind == "page":
         file.write_text("<!DOCTYPE html><html><body>Please log in</body></html>\n" * 20)
         return settings, file.name
