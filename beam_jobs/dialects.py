@@ -15,7 +15,8 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import IO, BinaryIO, Literal, cast
 
 import pyarrow as pa
@@ -145,8 +146,26 @@ def seekable(file: str, compression: Compression) -> Iterator[IO[bytes]]:
             yield unpacked
 
 
-def detect(file: str) -> Dialect:
+def detect_all(files: Sequence[str]) -> dict[str, Dialect]:
+    """Recognises how the files of a table are written. Where their encoding is a guess, it is one for all of them.
+
+    Raises:
+        RawDataError: as `detect`.
+    """
+    of_file = {file: detect(file) for file in files}
+    guesses = Counter(dialect.encoding for dialect in of_file.values() if not dialect.encoding.startswith("utf"))
+    if not guesses:
+        return of_file
+    common = guesses.most_common(1)[0][0]
+    return {file: detect(file, common) for file in files}
+
+
+def detect(file: str, expected: str = "") -> Dialect:
     """Recognises how a file is written.
+
+    Args:
+        file: its path.
+        expected: as for `encoding_of`.
 
     Raises:
         RawDataError: it cannot be read, or holds something else than a table.
@@ -164,7 +183,7 @@ def detect(file: str) -> Dialect:
             with opened(file, compression) as stream:
                 head = _read(stream, HEAD_BYTES)
         dialect = Dialect("empty", compression) if not head.strip(b"\r\n\t ") else None
-        return dialect or _detected(file, head, compression)
+        return dialect or _detected(file, head, compression, expected)
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
@@ -176,7 +195,7 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _detected(file: str, head: bytes, compression: Compression) -> Dialect:
+def _detected(file: str, head: bytes, compression: Compression, expected: str) -> Dialect:
     if head.startswith(b"PAR1"):
         return Dialect("parquet", compression)
     for magic, (kind, remedy) in _REFUSED.items():
@@ -186,7 +205,7 @@ def _detected(file: str, head: bytes, compression: Compression) -> Dialect:
         raise RawDataError(f"{file} is a tar archive, which is not read: unpack it")
     if any(head.startswith(magic) for magic in _COMPRESSIONS):
         raise RawDataError(f"{file} is packed twice: unpack it once")
-    encoding = encoding_of(head)
+    encoding = encoding_of(head, expected)
     text = decoded(head, encoding).lstrip("\ufeff")
     start = text.lstrip()
     if start[:1] == "<":

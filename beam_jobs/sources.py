@@ -143,8 +143,7 @@ class _Table:
         listing = raw_files.find_files(raw, name, settings.follow_links)
         table = cls(name, [], {}, {}, [], list(listing.left_out))
         headers: dict[str, list[str]] = {}
-        for path in listing.files:
-            dialect = dialects.detect(path)
+        for path, dialect in dialects.detect_all(listing.files).items():
             headers[path] = formats.columns_of(path, dialect, every_row=name == schema.RAW_ITEMS)
             if not headers[path]:  # As `[]` of JSON.
                 dialect = dataclasses.replace(dialect, format="empty")
@@ -224,7 +223,8 @@ class _Table:
         guessed = [name for name in odd if not name.startswith("utf")]
         if guessed:
             self.warnings.append(
-                f"{self.name}: the text is not UTF-8, and is read as {', '.join(guessed)}, as its letters suggest"
+                f"{self.name}: the text is not UTF-8, and is read as {', '.join(guessed)}, as its letters suggest; "
+                "where that is wrong, convert the files: iconv -f ENCODING -t UTF-8"
             )
         names = frozenset().union(*(matched.names for matched in self.matched.values()))
         names |= {n for file in self.files for n, _ in file.constants}

@@ -20,11 +20,15 @@ _ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp125
 _LATIN = ("cp1252", "cp1250", "cp1254", "cp1257")
 
 
-def encoding_of(head: bytes) -> str:
+def encoding_of(head: bytes, expected: str = "") -> str:
     """The encoding of a text, by its first bytes.
 
     A byte order mark decides. Without one it is UTF-8 where the text is that, but for a few broken lines. Otherwise
     charset-normalizer guesses from the lines that are not ASCII, if there are at least two: one may be a broken line.
+
+    Args:
+        head: the first bytes.
+        expected: encoding of other files of the table, which then takes the place of a guess.
     """
     for bom, encoding in _BOMS:
         if head.startswith(bom):
@@ -41,9 +45,9 @@ def encoding_of(head: bytes) -> str:
         lines.pop()  # It may break off inside a character.
     lines = [line for line in lines if not line.isascii()]
     broken = [line for line in lines if not _is_utf8(line)]
-    if len(broken) < 2 or 2 * len(broken) < len(lines):
+    if len(broken) < (1 if expected else 2) or 2 * len(broken) < len(lines):
         return "utf-8"
-    return _guess(b"\n".join(dict.fromkeys(broken)))
+    return expected or _guess(b"\n".join(dict.fromkeys(broken)))
 
 
 def _guess(text: bytes) -> str:

@@ -153,6 +153,16 @@ def test_encodings_are_recognised_and_told(folder, encoding, title):
     assert any(encoding in line for line in result.folder.warnings) == (not encoding.startswith("utf"))
 
 
+def test_files_of_a_table_share_a_guessed_encoding(folder):
+    """A small file may hold too few letters to tell, or suggest another one."""
+    titles = [f"Größe café {number}" for number in range(len(ITEMS) - 1)] + ["Straße"]
+    items = [{**row, "title": title} for row, title in zip(ITEMS, titles, strict=True)]
+    (folder / "items.csv").unlink()
+    write(folder, "items-1.csv", csv_text(items[:-1]).encode("cp1252"))
+    write(folder, "items-2.csv", csv_text(items[-1:]).encode("cp1252"))
+    assert [item.title for item in read(folder).items] == titles
+
+
 def test_one_broken_line_is_no_other_encoding(folder):
     write(folder, "events.csv", csv_text(LOG).encode() + b"u\xff,item1,1600000000,r,1\n")
     assert read(folder).rejects == {("event", "user_id", "is not UTF-8"): 1}
