@@ -75,9 +75,10 @@ benchmark-pretrain: install  ## Against PyTorch (needs the extra `benchmark`): I
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.pretrain $(INGEST) $(WORK)/benchmark-pretrain
 
-benchmark-clusters: install  ## Against faiss (needs the extra `benchmark`): EMBED=embed directory of a workdir.
+benchmark-clusters: install  ## Against faiss and scikit-learn (needs the extra `benchmark`): EMBED=embed directory of a workdir.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.clusters $(EMBED) $(WORK)/benchmark-clusters
+	$(BIN)/python -m tests.benchmarks.clusters.scikit_learn $(EMBED)
 
 benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=workdir with ingest and cluster.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
