@@ -124,3 +124,9 @@ def test_a_broken_parquet_file_names_itself(tmp_path):
     file.write_bytes(b"PAR1 and no more")
     with pytest.raises(RawDataError, match=r"t.parquet is no readable Parquet file"):
         file_of(file)
+
+
+def test_an_open_quote_swallows_no_row_of_its_own(table):
+    read = rows(table, 'user_id,item_id\nu1,"i1\nu2,i2\nu3,i3"\nu4,i4\n')
+    assert read[0] == "is not CSV: a quote is not closed" and read[2] == "holds a quote that encloses nothing"
+    assert read[1::2] == [{"user_id": "u2", "item_id": "i2"}, {"user_id": "u4", "item_id": "i4"}]
