@@ -32,7 +32,9 @@ class RawSettings(Checked):
     refuses the rest."""
     timezone: str = "UTC"
     """Time zone of timestamps that name none, such as Europe/Berlin."""
-    null_words: tuple[str, ...] = ("null", "none", "nan", "n/a", "#n/a", "<na>", "nat", "\\N", "undefined")
+    null_words: tuple[str, ...] = (
+        "null", "(null)", "nil", "none", "nan", "na", "n/a", "#n/a", "<na>", "nat", "\\N", "undefined",
+    )  # fmt: skip
     """Words for no value, in any case. An empty field always means so."""
     page_view_gap: int = 60
     """Seconds that end a page view, in an impression log without request_id. They pass between two of its events."""

@@ -64,7 +64,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "photos": (
         "png", "png palette", "png rgba", "png turned", "webp", "webp rgba", "bmp", "tiff", "gif", "bare name", "bytes",
     ),
-    "nothing": ("", "NULL", "nan", "None", "\\N", "N/A", "undefined", "null"),
+    "nothing": ("", "NULL", "NA", "nan", "None", "\\N", "N/A", "undefined", "null"),
     "ids": ("text", "numbers", "blanks"),
     "quotes": ("few", "all"),
     "extra": ("none", "columns", "line breaks"),
