@@ -67,6 +67,8 @@ class UnknownIds(NamedTuple):
 def spelling(text: str) -> str:
     """What stays of an id where its spelling does not matter. Two ids with the same rest may be one.
 
+    It keeps less than `values.canonical`, because it is asked for ids that nothing matches as they are.
+
     >>> [spelling(text) for text in ("0012", "12", "12.0", " AB-7 ", "ab_7", "0")]
     ['12', '12', '12', 'ab7', 'ab7', '0']
     """
