@@ -217,7 +217,7 @@ class _Table:
         shown = [printable(file.path) for file in self.files]
         if len(shown) > 20:
             shown = [*shown[:10], f"({len(shown) - 20} more)", *shown[-10:]]
-        self.told.insert(0, f"{self.name}: {len(self.files)} files: {', '.join(shown)}")
+        self.told.insert(0, f"{self.name}: {len(self.files)} file{'s' * (len(self.files) > 1)}: {', '.join(shown)}")
         self.told.insert(1, f"{self.name}: " + "; ".join(f"{kind} ({number})" for kind, number in kinds.items()))
         odd = sorted({file.dialect.encoding for file in self.files} - {"utf-8"})
         guessed = [name for name in odd if not name.startswith("utf")]

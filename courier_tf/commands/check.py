@@ -33,7 +33,11 @@ def lines_of(report: Report) -> list[str]:
     errors = sum(problem.stops for problem in report.problems)
     warnings = len(report.problems) - errors
     outcome = "courier ingest would stop here" if errors else "courier ingest can read this folder"
-    return [*lines, "", f"{errors} errors, {warnings} warnings: {outcome}."]
+    return [*lines, "", f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}: {outcome}."]
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _lines_of_problem(number: int, problem: Problem) -> list[str]:

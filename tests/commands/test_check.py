@@ -15,7 +15,7 @@ def test_lines_are_numbered_and_wrapped():
     assert max(map(len, lines)) <= WIDTH
     assert sum(line.startswith("1. error: bad") for line in lines) == 1 and "    file row 1" in lines
     assert "2. warning: odd" in lines
-    assert lines[-1] == "1 errors, 1 warnings: courier ingest would stop here."
+    assert lines[-1] == "1 error, 1 warning: courier ingest would stop here."
 
 
 def test_the_exit_code_says_whether_ingest_would_stop(tmp_path, capsys):
