@@ -87,8 +87,8 @@ def test_a_word_that_is_many_users(raw, tmp_path):
     log = impression_log(users=60, page_size=2)
     raw.write("items", raw.items())
     raw.write("events", [{**row, "user_id": "guest"} if n % 3 == 0 else row for n, row in enumerate(log)])
-    (note,) = raw.ingest(tmp_path / "out").facts.notes
-    assert "user 'guest' has 33 % of the events" in note and "--null-words" in note
+    notes = raw.ingest(tmp_path / "out").facts.notes
+    assert any("user 'guest' has 33 % of the events" in note and "--null-words" in note for note in notes), notes
 
 
 def _require(ingested, raw, settings: dict) -> None:
@@ -98,15 +98,16 @@ def _require(ingested, raw, settings: dict) -> None:
 
 
 def test_missing_photos_fail_with_what_is_there(raw, tmp_path):
-    raw.write("items", [{**row, "image": row["image"].replace("images/", "images/large/")} for row in raw.items()])
+    *lost, there = raw.items()
+    raw.write("items", [*({**row, "image": row["image"].replace("images/", "images/large/")} for row in lost), there])
     raw.write("events", impression_log())
     with pytest.raises(RawDataError) as raised:
         raw.ingest(tmp_path / "out", max_missing_photo_fraction=0.1)
     message = str(raised.value)
-    assert message.startswith("8 of 8 photos that items name are not there, more than max_missing_photo_fraction=0.1")
+    assert message.startswith("7 of 8 photos that items name are not there, more than max_missing_photo_fraction=0.1")
     assert f"looked for in {raw.folder}" in message and "images/item0.jpg, images/item1.jpg" in message
     assert "'images/large/item0.jpg': there is no such file; there is images/item0.jpg" in message
-    assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 8
+    assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 7
 
 
 def test_unknown_items_fail_with_what_would_match(raw, tmp_path):
