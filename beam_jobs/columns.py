@@ -100,6 +100,27 @@ def match(file: str, table: str, header: Sequence[str], settings: RawSettings) -
     return Matched(tuple(sources_of.items()), tuple(further), tuple(told))
 
 
+def require_named(settings: RawSettings, headers: Sequence[Sequence[str]]) -> None:
+    """Refuses a column that `columns` names for both tables, and that neither has.
+
+    Args:
+        settings: with `columns`.
+        headers: the columns of every file of both tables.
+
+    Raises:
+        RawDataError: names the assignment.
+    """
+    known = {plain(name): name for header in headers for name in header}
+    for assignment in settings.columns:
+        given = assignment.partition("=")[2].strip()
+        if given != NO_COLUMN and plain(given) not in known:
+            near = difflib.get_close_matches(given, known.values(), 1)
+            raise RawDataError(
+                f"--columns {printable(assignment)}: neither items nor events have a column '{printable(given)}'"
+                + (f" (did you mean '{printable(near[0])}'?)" if near else "")
+            )
+
+
 def _not_there(file: str, ours: str, given: str, header: Sequence[str]) -> RawDataError:
     near = difflib.get_close_matches(given, header, 1)
     return RawDataError(

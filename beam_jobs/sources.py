@@ -74,6 +74,7 @@ class RawFolder:
         settings = settings or RawSettings()
         items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
         events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
+        columns.require_named(settings, [file.header for file in (*items.files, *events.files)])
         log = log_of(
             {file.path: events.matched[file.path].names for file in events.files if file.dialect.format != "empty"},
             events.samples,

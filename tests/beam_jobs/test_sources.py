@@ -231,6 +231,12 @@ def test_columns_by_the_settings(folder):
         read(folder, columns=(*columns[:2], "timestamp=tss", *columns[3:]))
 
 
+@pytest.mark.parametrize("assignment", ["item_id=ProductID", "title=Nope", "events.user_id=Nope"])
+def test_a_column_that_no_file_has_is_refused(folder, assignment):
+    with pytest.raises(RawDataError, match=assignment.partition("=")[2]):
+        read(folder, columns=(assignment,))
+
+
 @pytest.mark.parametrize("name", ["Item_ID", " item_id", "item_id\u00a0", "ITEM ID", "itemId", "\u200bitem-id"])
 def test_case_and_blanks_of_names(folder, name):
     write(folder, "items.csv", csv_text(ITEMS).replace("item_id", name, 1))
