@@ -183,7 +183,7 @@ def test_one_broken_line_is_no_other_encoding(folder):
         (b"", "is empty"),
         (b" \r\n", "is empty"),
         (b"[]", "is empty"),
-        (gzip.compress(gzip.compress(b"a,b\n")), "packed twice"),
+        (gzip.compress(gzip.compress(b"a,b\n", mtime=0), mtime=0), "packed twice"),  # The bytes name the test.
         (b"x" * 300_000, "first line has more"),
     ],
 )
