@@ -9,6 +9,7 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs.columns import plain
 from beam_jobs.log_kinds import positive_words
+from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import RawRow
 from beam_jobs.sources import NAMESPACE, REJECTS, RawFolder
 from beam_jobs.times import CLOCK_SKEW, DAY, LATEST_SECONDS, TimeError, TimeForm, TimeParser, any_time
@@ -179,7 +180,7 @@ class CheckItems(beam.DoFn):
         try:
             yield Item(
                 self.fields.identifier(fields, "item_id"),
-                stripped(text(fields, "image")),
+                first_of(stripped(text(fields, "image"))),
                 text(fields, "title"),
                 self._available(row),
                 {column: text(fields, column) for column in self.columns},

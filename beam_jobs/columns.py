@@ -12,6 +12,7 @@ from courier_tf.escaping import printable
 from courier_tf.settings.raw import NO_COLUMN, RawSettings
 
 OURS = {schema.RAW_ITEMS: schema.ITEM_COLUMNS, schema.RAW_EVENTS: schema.EVENT_COLUMNS}
+_MOST_SHOWN = 50  # Columns in a message.
 REQUIRED = {schema.RAW_ITEMS: ("item_id",), schema.RAW_EVENTS: schema.EVENT_REQUIRED_COLUMNS}
 
 #: What shops call our columns, for messages alone: what is not plain is never guessed.
@@ -173,7 +174,13 @@ def require(file: str, table: str, matched: Matched, header: Sequence[str], cons
             if any(re.search(rf"(^|[^a-z]){word}", column.casefold()) for word in _COMMON[name])
         ]
         column = likely[0] if len(likely) == 1 else "COLUMN"
-        shown = ", ".join(printable(name) for name in header)
+        shown = ", ".join(printable(name, 200) for name in header[:_MOST_SHOWN])
+        shown += f" and {len(header) - _MOST_SHOWN} more" if len(header) > _MOST_SHOWN else ""
+        if len(header) == 1 and (split := re.search(r"\w(::|:|#|\$| +|\*)\w", header[0])):
+            raise RawDataError(
+                f"{file} has one column, '{printable(header[0])}': if '{split.group(1)}' separates its fields, export "
+                "it with commas, semicolons, tabs or bars"
+            )
         headless = any(re.fullmatch(r"-?\d[\d.: TZ-]*", column) for column in header)
         raise RawDataError(
             f"{file} has no column '{name}'; its columns are {shown}"

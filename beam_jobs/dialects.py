@@ -195,6 +195,10 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
+_SQL = re.compile(r"--|/\*|INSERT|CREATE|DROP|COPY|SET|BEGIN", re.IGNORECASE)
+_STATEMENT = re.compile(r"^(INSERT INTO|CREATE TABLE|COPY) \S+ ?", re.IGNORECASE | re.MULTILINE)
+
+
 def _detected(file: str, head: bytes, compression: Compression, expected: str) -> Dialect:
     if head.startswith(b"PAR1"):
         return Dialect("parquet", compression)
@@ -210,6 +214,8 @@ def _detected(file: str, head: bytes, compression: Compression, expected: str) -
     start = text.lstrip()
     if start[:1] == "<":
         raise RawDataError(f"{file} is HTML or XML, which is not read: export the table as CSV")
+    if _SQL.match(start) and _STATEMENT.search(start[:100_000]):
+        raise RawDataError(f"{file} is an SQL dump, which is not read: export the table as CSV")
     odd = sum(character < " " and character not in "\t\r\n\x01\x1f" for character in text[:8192])
     if odd > 0.1 * len(text[:8192]):
         raise RawDataError(f"{file} is no text and no Parquet file: export the table as CSV, JSON lines or Parquet")
@@ -232,6 +238,9 @@ def _csv(file: str, text: str, compression: Compression, encoding: str) -> Diale
             declared = match.group(1)
         del lines[0]
         skipped += 1
+    comments = _comments(lines)
+    del lines[:comments]
+    skipped += comments
     if not lines:
         return Dialect("empty", compression, encoding)
     if not lines[0].endswith(("\n", "\r")) and len(lines[0]) >= len(text) - 4 and len(text) > 200_000:
@@ -252,6 +261,20 @@ def _csv(file: str, text: str, compression: Compression, encoding: str) -> Diale
         escape=f"\\{quote}" in sample and not re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample),
         blank_after=bool(re.search(rf"{re.escape(delimiter)} +{quote}", sample)),
     )
+
+
+def _comments(lines: list[str]) -> int:
+    """How many lines at the start are comments or empty. A first line with # that has as many fields as the row after
+    it is a header."""
+    number = 0
+    while number < len(lines) and (not lines[number].strip() or lines[number].startswith("#")):
+        number += 1
+    if not number or number == len(lines):
+        return 0
+    last = max(position for position in range(number) if lines[position].strip())
+    of_row = [(delimiter, lines[number].count(delimiter)) for delimiter in DELIMITERS]
+    is_header = any(count and lines[last].count(delimiter) == count for delimiter, count in of_row)
+    return last if is_header else number
 
 
 def _quote(lines: list[str]) -> str:

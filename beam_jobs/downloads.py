@@ -20,7 +20,9 @@ import urllib3
 
 from beam_jobs.formats import rows_of
 from beam_jobs.photo_formats import PHOTOS, format_of
+from beam_jobs.photo_names import first_of, is_web_address
 from beam_jobs.raw_rows import RawFile, RawRow
+from beam_jobs.values import stripped
 from courier_tf.images import PhotoError
 from courier_tf.workdir.atomic import exclusive
 from serving.client.timed_session import timed_session
@@ -28,7 +30,6 @@ from serving.client.timed_session import timed_session
 LOG = logging.getLogger(__name__)
 
 FOLDER = "images/downloaded"  # Below the raw folder.
-SCHEMES = ("http", "https")
 HOSTS = 8  # As many are asked at a time.
 MOST_REDIRECTS = 5
 RETRIED = (408, 429, 500, 502, 503, 504)  # The status codes after which another attempt may succeed.
@@ -101,15 +102,6 @@ class _Again(Exception):
         self.wait = wait
 
 
-def is_web_address(image: str) -> bool:
-    """Whether the image of an item is to be downloaded.
-
-    >>> is_web_address("HTTPS://shop.example/a.jpg"), is_web_address("images/a.jpg")
-    (True, False)
-    """
-    return image.partition(":")[0].lower() in SCHEMES and "://" in image
-
-
 def file_of(url: str) -> str:
     """The path of a downloaded photo below the raw folder.
 
@@ -122,7 +114,7 @@ def file_of(url: str) -> str:
 def addresses(files: Iterable[RawFile]) -> list[str]:
     """The web addresses that the items of a catalogue name, each once, in the order of the rows."""
     rows = itertools.chain.from_iterable(map(rows_of, files))
-    images = (row.fields.get("image", "") for row in rows if isinstance(row, RawRow))
+    images = (first_of(stripped(row.fields.get("image", ""))) for row in rows if isinstance(row, RawRow))
     return list(dict.fromkeys(image for image in images if is_web_address(image)))
 
 

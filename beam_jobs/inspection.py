@@ -9,7 +9,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 from PIL import Image
@@ -105,7 +105,7 @@ def inspect_folder(folder: RawFolder, bounds: "_Bounds") -> Report:
     Raises:
         RawDataError: a file breaks off.
     """
-    items, events = _Items(), _Events()
+    items, events = _Items(folder.settings.duplicate_items), _Events()
     items.read(folder.item_files, CheckItems(folder), bounds.items)
     events.known = items.ids if items.whole else None
     events.read(folder.event_files, CheckEvents(folder), bounds.events)
@@ -121,6 +121,8 @@ def inspect_folder(folder: RawFolder, bounds: "_Bounds") -> Report:
         text = f"{counts[loss.name]} of {loss.number(counts)} {loss.words}"
         if share > limit:
             text += f", more than {loss.limit}={limit}."
+        if loss.kind == "item" and items.further_rows:
+            text += losses.ON_DUPLICATES
         if loss.kind == "unknown_item":
             text += losses.what_would_match(events.compared())
         if loss.kind == "missing_photo" and share > limit:
@@ -216,18 +218,23 @@ class _Items(_Table):
 
     kind = "item"
 
-    def __init__(self) -> None:
+    def __init__(self, duplicates: Literal["reject", "first", "last"]) -> None:
         super().__init__()
-        self.ids: set[str] = set()
+        self.duplicates, self.further_rows = duplicates, 0
+        self.ids: dict[str, tuple[str, int]] = {}
         self.with_photo: list[Item] = []
         self.categories: Counter[str] = Counter()
         self.none_named = 0
 
     def add(self, row: Item) -> None:
         if row.item_id in self.ids:
-            self.reject(schema.Reject(*row.place, "item_id", f"item {row.item_id!r} stands there twice", "item"))
+            self.further_rows += 1
+            if self.duplicates == "reject":
+                file, number = self.ids[row.item_id]
+                reason = f"item '{printable(row.item_id)}' {catalogue.ALREADY_THERE} {number} of {file}"
+                self.reject(schema.Reject(*row.place, "item_id", reason, "item"))
             return
-        self.ids.add(row.item_id)
+        self.ids[row.item_id] = row.place
         self.categories[row.columns.get(schema.CATEGORY, "")] += 1
         if row.image or row.photo:
             self.with_photo.append(row)
@@ -238,6 +245,8 @@ class _Items(_Table):
         """What the rows say, in lines."""
         named = len(self.categories) - ("" in self.categories)
         yield f"items: {len(self.ids)} items in {named} categories ({self.read_words()} read)"
+        if self.further_rows and self.duplicates != "reject":
+            yield f"items: {self.further_rows} rows are further ones of an item, of which the {self.duplicates} counts"
         if self.none_named:
             yield f"items: {self.none_named} name no photo"
 
@@ -253,7 +262,7 @@ class _Events(_Table):
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: set[str] | None = None
+        self.known: dict[str, tuple[str, int]] | None = None
         self.users: set[str] = set()
         self.items: set[str] = set()
         self.unknown: Counter[str] = Counter()
@@ -277,7 +286,7 @@ class _Events(_Table):
 
     def compared(self) -> catalogue.UnknownIds:
         """What the ids that the catalogue does not have may mean."""
-        return catalogue.compare_unknown(catalogue.most_frequent(self.unknown.items()), dict.fromkeys(self.known or ()))
+        return catalogue.compare_unknown(catalogue.most_frequent(self.unknown.items()), self.known or {})
 
     def merged(self, folder: RawFolder) -> dict[str, int]:
         """How many of the events that were kept would be merged, brought up to the number of all that were read."""

@@ -9,11 +9,13 @@ from typing import Any, BinaryIO
 
 from beam_jobs.dialects import Dialect, naming, opened
 from beam_jobs.raw_errors import RawDataError
-from beam_jobs.raw_rows import IDS, NoRow, RawFile, RawRow, inexact, is_unicode, text_of, undecoded
+from beam_jobs.raw_rows import IDS, NoRow, RawFile, RawRow, inexact, is_unicode, several, text_of, undecoded
 from beam_jobs.texts import HEAD_BYTES, MAX_LINE, lines_of
 from courier_tf import schema
 from courier_tf.escaping import printable
 
+MOST_INSIDE = 50  # Columns of the fields of one object.
+MAX_DEPTH = 5  # Of objects inside objects whose fields are columns.
 HEAD_OBJECTS = 100  # Those whose fields tell the columns of a log.
 
 
@@ -24,6 +26,7 @@ def columns_of(file: str, dialect: Dialect, every_row: bool) -> dict[str, None]:
         RawDataError: there are too many, or no object at the start.
     """
     columns: dict[str, None] = {}
+    whole: set[str] = set()
     first_reason = None
     with naming(file), opened(file, dialect.compression) as stream:
         objects = _objects(file, dialect, stream)
@@ -32,7 +35,7 @@ def columns_of(file: str, dialect: Dialect, every_row: bool) -> dict[str, None]:
                 if number == 1:
                     first_reason = fields
             elif len(fields) <= schema.MAX_COLUMNS:
-                columns.update(dict.fromkeys(filter(is_unicode, fields)))
+                _add(columns, fields, whole)
             else:
                 raise RawDataError(f"{file}, row {number} has {len(fields):,} fields, more than {schema.MAX_COLUMNS:,}")
             if len(columns) > schema.MAX_COLUMNS:
@@ -42,9 +45,72 @@ def columns_of(file: str, dialect: Dialect, every_row: bool) -> dict[str, None]:
     return columns
 
 
+def _add(columns: dict[str, None], fields: dict[str, Any], whole: set[str]) -> None:
+    """Adds the names of fields. An object of free names, such as attributes of many kinds, is one column (`whole`)."""
+    if dict not in map(type, fields.values()):
+        columns.update(dict.fromkeys(filter(is_unicode, fields)))
+        return
+    for name, value in fields.items():
+        names = [name] if name in whole else [path for path in _paths({name: value}) if path not in columns]
+        columns.update(dict.fromkeys(filter(is_unicode, names)))
+        if names and names[0] != name:
+            inside = [column for column in columns if column.startswith(f"{name}.")]
+            if len(inside) > MOST_INSIDE:
+                whole.add(name)
+                for column in inside:
+                    del columns[column]
+                columns[name] = None
+
+
+def _paths(fields: dict[str, Any]) -> Iterator[str]:
+    """The names of fields. Those of an object inside have its name before theirs, as properties.product_id.
+
+    >>> list(_paths({"a": 1, "b": {"c": 2, "d": [3]}, "e": {"$oid": "f"}}))
+    ['a', 'b.c', 'b.d', 'e']
+    """
+    for name, value in fields.items():
+        if type(value) is dict and value and not (_is_typed(value) or all(map(str.isdecimal, value))):
+            yield from (f"{name}.{inner}" for inner in (_paths(value) if name.count(".") < MAX_DEPTH else value))
+        else:
+            yield name
+
+
+def _is_typed(value: dict[str, Any]) -> bool:
+    """Whether an object is a value as MongoDB exports it, such as {"$oid": "5f"}."""
+    return len(value) == 1 and next(iter(value)).startswith("$")
+
+
+def _inside(fields: dict[str, Any], path: str) -> Any:
+    """The value at a path of names; None where there is none. A name may hold a dot itself."""
+    name, dot, rest = path.partition(".")
+    while dot:
+        if type(inner := fields.get(name)) is dict:
+            return inner[rest] if rest in inner else _inside(inner, rest)
+        more, dot, rest = rest.partition(".")
+        name = f"{name}.{more}"
+    return None
+
+
+def _plain_value(path: str, name: str, source: str, value: Any) -> Any:
+    """A value without the type that MongoDB writes around it. An id must be one value.
+
+    Raises:
+        RawDataError: an id is a list or an object, or a number that a double does not tell apart.
+    """
+    while type(value) is dict and _is_typed(value):
+        value = next(iter(value.values()))
+    if name in IDS:
+        if type(value) is float and abs(value) >= 2**53:
+            raise inexact(path, source, value)
+        if isinstance(value, list | dict):
+            raise several(path, source, value)
+    return value
+
+
 def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, in order."""
     path, columns, constants = file.path, file.columns, dict(file.constants)
+    nested = frozenset(source for _, source in columns if "." in source)
     for row, fields in enumerate(_objects(path, file.dialect, stream), start=1):
         if isinstance(fields, str):
             yield NoRow(row, fields)
@@ -54,10 +120,10 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
             if source in fields:
                 value = fields[source]
                 if type(value) is not str:
-                    if type(value) is float and name in IDS and abs(value) >= 2**53:
-                        raise inexact(path, source, value)
-                    value = text_of(value)
+                    value = text_of(_plain_value(path, name, source, value))
                 texts[name] = value
+            elif source in nested and (value := _inside(fields, source)) is not None:
+                texts[name] = text_of(_plain_value(path, name, source, value))
         if constants:
             texts = constants | texts
         reject = undecoded(file, row, texts)

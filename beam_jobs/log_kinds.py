@@ -33,6 +33,7 @@ _LABELS = _words(
 _TYPES = _words(
     """
     action actionname actiontype activity activitytype behavior behaviortype behaviour behaviourtype event
+    accion acao aktion ereignis ereignistyp evenement evento tipoevento typeevenement
     eventaction eventcategory eventcode eventid eventkind eventname events eventtypeid hittype interaction
     interactionname interactiontype kind op operation trackingtype type useraction userevent usereventtype verb
     """
@@ -45,8 +46,35 @@ _WORDS = _words(
     impressions itemview like open order ordered pageview pageviews play productclick productview productviewed
     purchase purchased purchases pv rate rating removecart removefromcart sale search select selectitem share show
     shown skip sold transaction view viewed viewitem views visit wishlist
+    angesehen angezeigt ansicht bestellt bestellung gekauft geklickt gemerkt kauf klick merkliste warenkorb
+    achat ajoutpanier clic commande favori panier vu vue carrinho carrito clique compra favorito vista visto
+    visualizacao visualizacion
     """
 )
+_GRADES = _words("grade rating ratings reviewscore stars")
+_YES_NO = (
+    {"j", "n"}, {"ja", "nein"}, {"ja", "nee"}, {"ja", "nej"}, {"o", "n"}, {"oui", "non"}, {"s", "n"}, {"si", "no"},
+    {"sí", "no"}, {"sì", "no"}, {"sim", "não"}, {"sim", "nao"}, {"tak", "nie"}, {"да", "нет"}, {"on", "off"},
+    {"wahr", "falsch"}, {"vrai", "faux"}, {"positive", "negative"}, {"pos", "neg"}, {"+", "-"},
+)  # fmt: skip
+#: Parts of names that tell what a user did, as in num_clicks, purchased_qty and order_id.
+_DEEDS = _words(
+    """
+    add added addtocart atc basket bought buy buys cart carts click clicked clicks clk clks conversion conversions
+    convert converted impression impressions imp imps order ordered orders purchase purchased purchases transaction
+    """
+)
+#: Parts that go with them.
+_OF_DEEDS = _words(
+    """
+    at bool cnt count date datetime first flag has id ind indicator is item last no num number on product qty quantity
+    time timestamp total ts user was
+    """
+)
+#: Parts of names of event types, as in behavior_code.
+_DEED_KINDS = _words("action activity behavior behaviour event interaction")
+_KINDS = _words("category class code kind label name no nr num number type typ")
+_ROWS_OF_CONSTANT = 20  # Rows of one request id and several users that are no page view.
 _MOST_WORDS = 50  # A column with more values is none of event types.
 
 
@@ -139,6 +167,11 @@ def _by_request(file: str, ours: frozenset[str], sample: Mapping[str, Sequence[s
             f"{file}, column 'request_id' has no value in {len(empty)} of the first {len(values)} rows (it holds "
             f"'{printable(empty[0])}'): --columns request_id=none tells page views by user and time"
         )
+    if len(values) >= _ROWS_OF_CONSTANT and len(set(values)) == 1 and len(set(sample.get("user_id", ()))) > 1:
+        raise RawDataError(
+            f"{file}, column 'request_id' is '{printable(values[0])}' for all users of the first {len(values)} rows, "
+            "so it tells no page views: --columns request_id=none tells them by user and time"
+        )
     return True
 
 
@@ -151,12 +184,19 @@ def _require_labels(file: str, values: Sequence[str], settings: RawSettings) -> 
             label(value)
         except NoValue:
             odd.append(value)
+    counts = [value for value in odd if stripped(value).removesuffix(".0").isdecimal()]
+    if 100 * len(counts) > len(values):
+        raise RawDataError(
+            f"{file}, column 'clicked' holds '{printable(counts[0])}', which is neither 0 nor 1: of a count of clicks, "
+            "write 1 for each number above 0"
+        )
     if 2 * len(odd) > len(values):
         empty = is_null(stripped(odd[0]), nulls)
         raise RawDataError(
             f"{file}, column 'clicked' holds '{printable(odd[0])}', which is neither 0 nor 1"
-            + ("" if empty else ": --columns clicked=COLUMN names another column, --columns event_type=COLUMN "
-               "with --positive-events one of words")
+            + (": write 0 in rows that were not clicked" if empty else
+               ": --columns clicked=COLUMN names another column, --columns event_type=COLUMN with --positive-events "
+               "one of words")
         )  # fmt: skip
 
 
@@ -183,28 +223,71 @@ def _require_no_label(file: str, sample: Mapping[str, Sequence[str]], settings: 
     for column, values in sample.items():
         if column in schema.EVENT_COLUMNS and column != schema.EVENT_TYPE:
             continue
-        distinct = list(dict.fromkeys(value for value in map(stripped, values) if not is_null(value, nulls)))
+        known = [value for value in map(stripped, values) if not is_null(value, nulls)]
+        distinct = list(dict.fromkeys(known))
         name = plain(column)
         words = [value for value in distinct if plain(value) in _WORDS]
         labels = _are_labels(distinct)
         of_words = 0 < len(distinct) <= _MOST_WORDS and 2 * len(words) >= len(distinct)
         by_name = name in _LABELS or name in _TYPES or name in ("eventtype", "clicked")
-        if not (by_name or labels or of_words):
-            continue
         shown = printable(column)
+        start = f"{file} has no column 'clicked', and its column '{shown}'"
+        if not (by_name or labels or of_words):
+            if reason := _no_plain_label(column, known, len(values)):
+                raise RawDataError(f"{start} {reason}; --columns clicked=none says that each row is a positive")
+            parts = set(_parts(column))
+            if not (parts & _DEED_KINDS and parts & _KINDS and 1 < len(distinct) <= _MOST_WORDS):
+                continue
         if labels or (name in _LABELS and not of_words):
             way = f"--columns clicked={shown} reads it as the label"
         else:
-            word = next(
-                (value for value in words if plain(value) in ("click", "purchase", "buy", "transaction")), "click"
-            )
+            word = next((v for v in words if plain(v) in ("click", "purchase", "buy", "transaction")), "WORD")
             mapped = "" if column == schema.EVENT_TYPE else f"--columns event_type={shown} "
             way = f"{mapped}--positive-events {printable(word)} says which events are positives"
-        kind = "a label" if labels else "an event type"
+        kind = "a label" if labels or (name in _LABELS and not of_words) else "an event type"
         raise RawDataError(
-            f"{file} has no column 'clicked', and its column '{shown}' looks like {kind} (it holds {_shown(distinct)})"
-            f": {way}, and --columns clicked=none that each row is a positive"
+            f"{start} looks like {kind} (it holds {_shown(distinct)}): {way}, and --columns clicked=none that each row "
+            "is a positive"
         )
+
+
+def _no_plain_label(column: str, known: Sequence[str], rows: int) -> str:
+    """Why a column may tell positives, though it holds no labels that are read; or nothing.
+
+    Args:
+        column: its name.
+        known: its values in a sample, without those that mean no value.
+        rows: number of rows of the sample.
+    """
+    distinct = list(dict.fromkeys(known))
+    if plain(column) in _GRADES:
+        return (
+            f"looks like a grade (it holds {_shown(distinct)}): leave out the rows that are no positives, or write 0 "
+            "and 1 into a column 'clicked'"
+        )
+    if {value.casefold() for value in distinct} in _YES_NO:
+        return f"looks like a label (it holds {_shown(distinct)}): write 0 and 1"
+    parts = set(_parts(column))
+    if not parts & _DEEDS or not parts <= _DEEDS | _OF_DEEDS:
+        return ""
+    if 0 < len(known) < rows:
+        return (
+            f"has no value in {rows - len(known)} of the first {rows} rows, as if these were not clicked: write 0 and "
+            "1 into a column 'clicked'"
+        )
+    numbers = [value.removesuffix(".0") for value in known]
+    if 10 * numbers.count("0") > rows and len(distinct) > 1 and all(map(str.isdecimal, numbers)):
+        return f"looks like a count of clicks (it holds {_shown(distinct)}): write 0 and 1 into a column 'clicked'"
+    return ""
+
+
+def _parts(name: str) -> list[str]:
+    """The words of a name.
+
+    >>> _parts("numClicks"), _parts("purchased_qty")
+    (['num', 'clicks'], ['purchased', 'qty'])
+    """
+    return [part.casefold() for part in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])", name)]
 
 
 def _are_labels(distinct: Sequence[str]) -> bool:

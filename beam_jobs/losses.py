@@ -118,7 +118,7 @@ def require_few(
         if loss.kind == "unknown_item":
             message += what_would_match(unknown)
         if loss.kind == "item" and any(ALREADY_THERE in line for line in rejects):
-            message += " Of several rows of an item, --duplicate-items first or last takes one."
+            message += ON_DUPLICATES
         if loss.kind == "missing_photo":
             message += what_is_there(places)
         if loss.kind is None:
@@ -127,6 +127,7 @@ def require_few(
         raise RawDataError("\n".join([f"{message} All reasons are in {listed_in}; the first:", *first]))
 
 
+ON_DUPLICATES = " Of several rows of an item, --duplicate-items first or last takes one."
 _ON_MERGED = (
     "A page view shows an item once. Is request_id the id of one page view, and not that of a session or a constant? "
     "Without it (--columns request_id=none), page views end where a user pauses (--page-view-gap)."

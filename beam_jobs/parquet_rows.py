@@ -13,7 +13,18 @@ import pyarrow.parquet as pq
 
 from beam_jobs.dialects import Dialect, naming, seekable
 from beam_jobs.raw_errors import RawDataError
-from beam_jobs.raw_rows import IDS, NoRow, RawFile, RawRow, inexact, is_unicode, require_columns, text_of, undecoded
+from beam_jobs.raw_rows import (
+    IDS,
+    NoRow,
+    RawFile,
+    RawRow,
+    inexact,
+    is_unicode,
+    require_columns,
+    several,
+    text_of,
+    undecoded,
+)
 
 MAX_FOOTER = 1 << 26  # Bytes of the description at the end of a Parquet file.
 BATCH = 8_192  # Rows of a Parquet file that are read at once.
@@ -129,6 +140,9 @@ def _parquet_texts(column: pa.Array, name: str, source: str, file: RawFile) -> t
         column = _seconds(column, file.zone)
     elif name in IDS and pa.types.is_floating(kind):
         _require_exact(column, source, file.path)
+    elif name in IDS and pa.types.is_nested(kind):
+        if len(values := column.drop_null()):
+            raise several(file.path, source, values[0].as_py())
     elif name in IDS and pa.types.is_decimal(kind):
         return [_whole(value) for value in column.to_pylist()], True
     return _plain_texts(column)

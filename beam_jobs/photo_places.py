@@ -18,7 +18,8 @@ from typing import NamedTuple
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.downloads import file_of, is_web_address
+from beam_jobs.downloads import file_of
+from beam_jobs.photo_names import EXTENSIONS, is_web_address
 from courier_tf.escaping import printable
 from courier_tf.images import PhotoError
 
@@ -28,9 +29,6 @@ MAX_PHOTO_BYTES = 64 * 2**20  # A larger file is no product photo, and a worker 
 MOST_INDEXED = 1_000_000  # File names that a worker holds in memory, about 250 MB.
 MOST_NAME = 4096  # Bytes of a path that Linux takes.
 PHOTO_FOLDER = "images"
-EXTENSIONS = frozenset(
-    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2"]
-)
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}

@@ -62,6 +62,7 @@ def find_files(raw: str, table: str, follow_links: bool = False) -> Found:
             if len(parts) == 1 and problem in ("", _FOLDER):
                 left_out.append(
                     f"{path} is not read: the files of this table are {table}.EXT, {table}-*.EXT and those in {table}/"
+                    + (", and EXT is one of " + ", ".join(FORMATS) if not _ENDING.search(parts[-1]) else "")
                 )
             continue
         if problem:

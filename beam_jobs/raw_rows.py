@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -99,8 +100,8 @@ def undecoded(file: RawFile, row: int, fields: dict[str, str]) -> NoRow | None:
 def text_of(value: object) -> str:
     """A typed value as a CSV file would hold it: whole numbers without a point, a missing value as an empty text.
 
-    >>> [text_of(value) for value in (None, 3.0, 2.5, True, b"a")]
-    ['', '3', '2.5', '1', 'a']
+    >>> [text_of(value) for value in (None, 3.0, 2.5, True, b"a", ["b"])]
+    ['', '3', '2.5', '1', 'a', '["b"]']
     """
     if isinstance(value, str):
         return value
@@ -112,6 +113,8 @@ def text_of(value: object) -> str:
         return str(int(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
 
 
@@ -120,4 +123,12 @@ def inexact(path: str, column: str, value: object) -> RawDataError:
     return RawDataError(
         f"{path}, column '{printable(column)}' holds {value} as a floating-point number, which does not tell ids of "
         "this size apart: export ids as whole numbers or as text"
+    )
+
+
+def several(path: str, column: str, value: object) -> RawDataError:
+    """The error of an id that is a list or an object."""
+    return RawDataError(
+        f"{path}, column '{printable(column)}' holds {printable(str(value), 100)}, which is no single id: write one "
+        "row for each, as UNNEST does in SQL and explode in Spark and pandas"
     )

@@ -5,7 +5,6 @@ file is read by one worker, because a row is named by its number in the file. A 
 files (`events-*.csv` or a folder `events/`), which are read in parallel.
 """
 
-import collections
 import dataclasses
 import itertools
 import logging
@@ -14,9 +13,10 @@ from typing import Any, Literal
 
 import apache_beam as beam
 
-from beam_jobs import columns, dialects, formats, parquet_rows, raw_files, times, values
+from beam_jobs import columns, dialects, doubts, formats, parquet_rows, raw_files, times, values
 from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
+from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import TIMES, NoRow, RawFile, RawRow
 from courier_tf import schema
 from courier_tf.escaping import printable
@@ -29,7 +29,6 @@ REJECTS = "rejects"  # These three are tags of further outputs.
 ROWS_READ = "rows_read"
 BROKEN_FILES = "broken_files"
 HEAD_ROWS = 1_000  # Rows of a file that its columns, times and ids are recognised by.
-FREQUENT = 20  # Rows of a sample in which an id stands that may be a word for no value.
 MOST_SAMPLED = 200  # Files of a table whose first rows are read.
 
 
@@ -96,6 +95,12 @@ class RawFolder:
             *(["events: these columns are ignored: " + ", ".join(map(printable, ignored))] if ignored else []),
             *(f"events: timestamps are {form}" for form in dict.fromkeys(forms.values())),
         ]
+        images = [stripped for sample in items.samples.values() for text in sample.get("image", ())
+                  if (stripped := values.stripped(text))]  # fmt: skip
+        if several := next((image for image in images if first_of(image) != image), None):
+            told.append(
+                f"items: fields of 'image' name several photos, of which the first is taken: {printable(several, 80)}"
+            )
         further = dict.fromkeys(
             name for file in items.files for name, _ in file.columns if name not in schema.ITEM_COLUMNS
         )
@@ -111,8 +116,10 @@ class RawFolder:
             (
                 *items.warnings,
                 *events.warnings,
-                *_warnings_of_ids(items, events),
-                *_warnings_of_words(events, log),
+                *doubts.of_ids(items.samples, events.samples),
+                *doubts.of_frequent_ids(events.samples, log),
+                *doubts.of_nobody(events.samples),
+                *doubts.of_types(events.samples, settings),
             ),
         )
 
@@ -278,43 +285,6 @@ def _time_forms(events: _Table, settings: RawSettings) -> dict[str, times.TimeFo
     known = [form for form in forms.values() if form]
     common = known[0] if known else times.TimeForm("seconds", settings.timezone, times.EARLIEST)
     return {path: form or common for path, form in forms.items()}
-
-
-def _warnings_of_ids(items: _Table, events: _Table) -> list[str]:
-    """Spellings of ids that may be one: two in a table, or another form in one of its files."""
-    warnings = []
-    for table, name in ((events, "user_id"), (events, "item_id"), (items, "item_id")):
-        of_file = {
-            path: {values.stripped(text) for text in sample.get(name, ())} for path, sample in table.samples.items()
-        }
-        groups = values.spellings(sorted(set().union(*of_file.values())))
-        forms = {path: form for path, names in of_file.items() if (form := values.form_of_ids(names))}
-        if groups:
-            shown = "; ".join(" and ".join(f"'{printable(name)}'" for name in group[:3]) for group in groups[:3])
-            warnings.append(f"{table.name}: these may be one {name}, and are several: {shown}")
-        elif len(set(forms.values())) > 1:
-            first = {form: path for path, form in reversed(forms.items())}
-            shown = "; ".join(f"'{printable(_example(of_file[path], form))}' in {path}" for form, path in first.items())
-            warnings.append(f"{table.name}: {name} is written in several forms, which may be one: {shown}")
-    return warnings
-
-
-def _warnings_of_words(events: _Table, log: Log) -> list[str]:
-    """Ids that are so much more frequent than all others that they may be words for no value."""
-    warnings = []
-    for name in ("user_id", "request_id") if log.by_request else ("user_id",):
-        counts = collections.Counter(text for sample in events.samples.values() for text in sample.get(name, ()))
-        (first, number), (_, second) = (*counts.most_common(2), ("", 0), ("", 0))[:2]
-        if number >= FREQUENT and number > 5 * second and 10 * number > counts.total() > number:
-            warnings.append(
-                f"events: {name} is '{printable(first)}' in {number} of the first {counts.total()} rows: if that means "
-                f"no value, say --null-words {printable(first)} with the other words"
-            )
-    return warnings
-
-
-def _example(names: set[str], form: str) -> str:
-    return next(name for name in sorted(names) if values.form_of_ids([name]) == form)
 
 
 class ReadRows(beam.DoFn):

@@ -19,6 +19,7 @@ from courier_tf.escaping import printable
 DAY = 86_400  # Seconds; days are those of UTC.
 CLOCK_SKEW = DAY  # Seconds by which a log may be ahead of this machine.
 EARLIEST = 946_684_800  # The year 2000: recognised numbers are later.
+EARLIEST_DATE = 631_152_000  # The year 1990: recognised dates are later, as dates of 1970 are numbers of a wrong unit.
 LATEST = 4_102_444_800  # The year 2100, up to which an item may be planned.
 LATEST_SECONDS = 100_000_000_000  # The year 5138: larger numbers are milliseconds or finer.
 
@@ -204,7 +205,7 @@ def recognise(values: Sequence[str], where: str, given: str, zone: str) -> TimeF
     votes: Counter[str] = Counter()
     for text in texts:
         for form in (*_RECOGNISED, "iso"):
-            if _fits(text, form, EARLIEST, latest):
+            if _fits(text, form, EARLIEST_DATE if form == "iso" else EARLIEST, latest):
                 votes[form] += 1
     form, number = votes.most_common(1)[0] if votes else ("", 0)
     if 2 * number < len(texts):
@@ -264,6 +265,12 @@ def _way_out(texts: list[str], latest: float) -> str:
     shown = printable(first)
     numbers = [text for text in texts if _NUMBER.fullmatch(text)]
     if 2 * len(numbers) < len(texts):
+        dates = [text for text in texts if _iso(text)]
+        if 2 * len(dates) >= len(texts):
+            late = not _fits(dates[0], "iso", 1, latest) and dates[0] > "1971"
+            return f"{printable(dates[0])} lies {'in the future' if late else 'before 1990'}" + (
+                "" if late else "; if that is meant, say --timestamp-format iso"
+            )
         fitting = [pattern for pattern in _WRITTEN if all(_parses(text, pattern) for text in texts)]
         if fitting:
             return f"{shown} may be a date: --timestamp-format " + ", or ".join(map(repr, fitting)) + " reads it"

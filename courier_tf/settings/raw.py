@@ -19,7 +19,8 @@ class RawSettings(Checked):
 
     columns: tuple[str, ...] = ()
     """NAME=COLUMN for each column of another name, such as item_id=ProductID. Write items.item_id=... or
-    events.item_id=... where the two tables differ, and NAME=none where your files have no such column."""
+    events.item_id=... where the two tables differ, NAME=none where your files have no such column, and object.field for
+    a field inside an object of JSON."""
     positive_events: tuple[str, ...] = ()
     """Values of the column event_type that are positives, such as purchase. Such a log has one row per event of any
     type."""

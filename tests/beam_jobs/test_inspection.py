@@ -75,6 +75,18 @@ def test_each_kind_of_loss_is_counted_as_ingest_counts_it(full, raw, tmp_path):
         raw.ingest(tmp_path / "strict", max_reject_fraction=0.01)
 
 
+def test_duplicate_items_are_taken_as_ingest_takes_them(raw):
+    raw.write("items", [row for row in raw.items() for _ in range(2)])
+    raw.write("events", impression_log())
+    report = inspect(str(raw.folder), RawSettings())
+    assert "8 of 16 items were rejected" in problems(report, stops=True)
+    assert "--duplicate-items first or last" in problems(report, stops=True)
+    report = inspect(str(raw.folder), RawSettings(duplicate_items="first"))
+    assert (
+        not report.problems and "items: 8 rows are further ones of an item, of which the first counts" in report.facts
+    )
+
+
 def test_the_first_rows_of_every_file_are_read(raw, monkeypatch):
     monkeypatch.setattr(inspection, "MOST_EVENTS", 40)
     raw.write("items", raw.items())

@@ -331,6 +331,16 @@ def test_an_id_that_may_be_a_word_for_no_value_is_warned_of(folder):
     assert rejects == {("anonymous", "user_id", "guest means no value (null_words)"): len(log) // 5}
 
 
+@pytest.mark.parametrize("words", [("guest", "Anonymous"), ("0", "-1"), ("(not set)",)])
+def test_words_for_nobody_are_warned_of(folder, words):
+    rows = [{**row, "user_id": words[n // 4 % len(words)] if n % 4 == 0 else f"u{n % 30}"} for n, row in enumerate(LOG)]
+    write(folder, "events.csv", csv_text(rows))
+    warnings = [line for line in read(folder).folder.warnings if "words for no user" in line]
+    assert len(warnings) == 1 and all(f"'{word}'" in warnings[0] for word in words)
+    write(folder, "events.csv", csv_text([{**row, "user_id": n % 30} for n, row in enumerate(LOG)]))
+    assert not any("words for no user" in line for line in read(folder).folder.warnings)
+
+
 def test_a_log_without_request_ids_is_refused_early(folder):
     write(folder, "events.csv", csv_text([{**row, "request_id": "NULL"} for row in LOG]))
     with pytest.raises(RawDataError, match="'request_id' has no value in 144 .*--columns request_id=none"):
@@ -432,12 +442,23 @@ def test_photos_inside_a_parquet_file(folder, shape):
         ("what", ("pageview", "add_to_cart"), "--columns event_type=what --positive-events"),
         ("event_type", ("view", "purchase"), "): --positive-events purchase"),
         ("behavior", ("3", "7"), "event_type=behavior"),
+        ("behavior_code", ("3", "7"), "event_type=behavior_code --positive-events WORD"),
+        ("Aktion", ("Ansicht", "Kauf"), "event_type=Aktion"),
+        ("was", ("vue", "achat"), "event_type=was"),
+        ("event_type", ("PDP_V2", "ATC_V2"), "): --positive-events WORD"),
+        ("clicks", ("0", "3"), "--columns clicked=clicks"),
+        ("num_clicks", ("0", "3"), "looks like a count of clicks"),
+        ("purchasedQty", ("0.0", "2.0"), "write 0 and 1"),
+        ("bestellt", ("J", "n"), "write 0 and 1"),
+        ("click_time", ("", "1600000000"), "has no value in"),
+        ("converted_flag", ("1", "NULL"), "write 0 and 1"),
+        ("rating", ("0.5", "5.0"), "looks like a grade"),
     ],
 )
 def test_a_column_that_looks_like_a_label_is_refused(folder, column, values, way):
     rows = [{**row, column: values[number % 3 == 0]} for number, row in enumerate(POSITIVES)]
     write(folder, "events.csv", csv_text(rows))
-    with pytest.raises(RawDataError, match="looks like (a label|an event type)") as refused:
+    with pytest.raises(RawDataError, match=f"its column '{column}' (looks like|has no value)") as refused:
         read(folder)
     assert way in str(refused.value) and "--columns clicked=none" in str(refused.value)
     result = read(folder, columns=("clicked=none",))
@@ -447,7 +468,17 @@ def test_a_column_that_looks_like_a_label_is_refused(folder, column, values, way
 
 def test_other_columns_are_no_labels(folder):
     rows = [
-        {**row, "price": n, "device": "mobile", "quantity": 1 + n % 2, "currency": "EUR"}
+        {
+            **row,
+            "price": n,
+            "device": "mobile",
+            "quantity": 1 + n % 2,
+            "currency": "EUR",
+            "order_id": n // 2,
+            "order_discount": ("", 0, 5)[n % 3],
+            "event_day": n % 31,
+            "purchase_hour": n % 24,
+        }
         for n, row in enumerate(POSITIVES)
     ]
     write(folder, "events.csv", csv_text(rows))
@@ -469,6 +500,29 @@ def test_event_types(folder):
         read(folder, columns=("event_type=what",), positive_events=("purchas",))
     with pytest.raises(RawDataError, match="has no column 'event_type'"):
         read(folder, positive_events=("purchase",))
+
+
+def test_a_positive_event_type_that_does_not_occur_is_warned_of(folder):
+    rows = [{**row, "event_type": ("view", "add-to-basket", "purchase")[n % 3]} for n, row in enumerate(POSITIVES)]
+    write(folder, "events.csv", csv_text(rows))
+    warned = read(folder, positive_events=("purchase,addtocart",)).folder.warnings
+    assert any("event type addtocart" in line and "'add-to-basket' (48)" in line for line in warned)
+    assert not read(folder, positive_events=("purchase,add_to_basket",)).folder.warnings
+
+
+def test_a_column_clicked_that_holds_no_labels_is_refused_with_the_way_out(folder):
+    write(folder, "events.csv", csv_text([{**row, "clicked": 3 * row["clicked"]} for row in LOG]))
+    with pytest.raises(RawDataError, match="'3', which is neither 0 nor 1: of a count of clicks, write 1"):
+        read(folder)
+    write(folder, "events.csv", csv_text([{**row, "clicked": row["clicked"] or ""} for row in LOG]))
+    with pytest.raises(RawDataError, match="write 0 in rows that were not clicked"):
+        read(folder)
+
+
+def test_one_request_id_for_all_users_is_refused(folder):
+    write(folder, "events.csv", csv_text([{**row, "request_id": "web"} for row in LOG]))
+    with pytest.raises(RawDataError, match="'web' for all users.*--columns request_id=none"):
+        read(folder)
 
 
 def test_request_ids_without_a_label(folder):
@@ -576,3 +630,86 @@ def test_copies_are_warned_of(folder):
     told = read(folder).folder.warnings
     assert any("events-2.csv and" in line and "events.csv may be copies" in line for line in told)
     assert LOG[0]["timestamp"] > FIRST
+
+
+# --- Objects and lists ----------------------------------------------------------------------------------------------
+
+
+def test_objects_inside_objects(folder):
+    def nested(row):
+        when = {"$date": str(pd.Timestamp(row["timestamp"], unit="s"))}
+        return {"user": {"id": {"$oid": row["user_id"]}}, "p": {"item": {"sku": row["item_id"]}, "n.x": 1},
+                "timestamp": when, "context": {"request": row["request_id"], "clicked": row["clicked"]}}  # fmt: skip
+
+    replace(folder, "events.jsonl", "".join(json.dumps(nested(row)) + "\n" for row in LOG))
+    named = ("events.item_id=p.item.sku", "request_id=context.request", "clicked=context.clicked")
+    result = read(folder, columns=named)
+    assert result.plain() == EXPECTED
+    assert "events: column 'user.id' is read as user_id" in result.folder.told
+    with pytest.raises(RawDataError, match="no column 'item_id'; its columns are user.id, p.item.sku, p.n.x"):
+        read(folder)
+
+
+def test_objects_of_free_names_are_one_column(folder):
+    rows = [{**row, "facts": {f"k{n}-{k}": k for k in range(20)}, "size": {"w": n}} for n, row in enumerate(ITEMS)]
+    replace(folder, "items.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    result = read(folder)
+    assert result.folder.columns == ["category", "size.w", "facts"]
+    for number, item in enumerate(result.items):
+        assert json.loads(item.columns["facts"]) == rows[number]["facts"] and item.columns["size.w"] == str(number)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize("item", [["item1", "item2"], [{"item_id": "item1"}], {"id": ["item1"]}])
+def test_lists_are_no_ids(folder, ending, item):
+    rows = [{**row, "item_id": item} for row in LOG]
+    if ending == "jsonl":
+        replace(folder, "events.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        (folder / "events.csv").unlink()
+        pd.DataFrame(rows).to_parquet(folder / "events.parquet")
+    name = "item_id=item_id.id" if isinstance(item, dict) and ending == "jsonl" else "item_id=item_id"
+    with pytest.raises(RawDataError, match="item1.*is no single id: write one row for each"):
+        read(folder, columns=(f"events.{name}",))
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda image: f"{image}|images/x.png", lambda image: f"{image}, images/x.JPG",
+        lambda image: json.dumps([image, "b.jpg"]), lambda image: json.dumps([{"id": 3, "src": image}]),
+    ],
+)  # fmt: skip
+def test_the_first_of_several_photos_is_taken_and_told(folder, several):
+    rows = [{**row, "image": several(row["image"])} for row in ITEMS]
+    write(folder, "items.csv", pd.DataFrame(rows).to_csv(index=False))
+    result = read(folder)
+    assert [item.image for item in result.items] == [row["image"] for row in ITEMS]
+    assert any("name several photos, of which the first is taken" in line for line in result.folder.told)
+    rows = [{**row, "image": json.loads(row["image"]) if row["image"][0] == "[" else row["image"]} for row in rows]
+    replace(folder, "items.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [item.image for item in read(folder).items] == [row["image"] for row in ITEMS]
+
+
+# --- What stands before a table, and what is none -------------------------------------------------------------------
+
+
+def test_comments_before_the_header(folder):
+    write(folder, "events.csv", "# Export of 2020\n#\n\n# All, of them\n" + csv_text(LOG))
+    assert read(folder).plain() == EXPECTED
+    write(folder, "events.csv", "#" + csv_text(LOG))
+    assert read(folder, columns=("user_id=#user_id",)).plain() == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("events.csv", csv_text(LOG, "::"), "has one column.*'::' separates its fields"),
+        ("events.csv", "-- MySQL dump\n\nINSERT INTO events VALUES (1, 2);\n", "is an SQL dump"),
+        ("events.xlsx", "PK", "EXT is one of csv"),
+    ],
+)
+def test_other_tables_are_refused_with_the_way_out(folder, name, content, reason):
+    replace(folder, name, content)
+    with pytest.raises(RawDataError, match=f"(?s){reason}"):
+        read(folder)

@@ -118,6 +118,15 @@ def test_what_has_no_form(text, reason):
         read([text] * 9)
 
 
+def test_iso_dates_before_2000_are_plain():
+    assert read(["1998-10-06 00:00:00", "1998-10-07 00:00:00"]) == [907_632_000, 907_718_400]
+    with pytest.raises(RawDataError, match="1970-01-19.* lies before 1990; .*--timestamp-format iso"):
+        read(["1970-01-19 03:14:07"] * 9)
+    assert read(["1970-01-19 00:00:00"], "iso") == [18 * 86_400]
+    with pytest.raises(RawDataError, match="2199-01-01 lies in the future$"):
+        read(["2199-01-01"] * 9)
+
+
 def test_rows_that_do_not_fit_are_rejects():
     form = recognise([*map(str, SECONDS), "oops", "5"], "", "auto", "UTC")
     parser = TimeParser(form, latest=SECONDS[-1])
