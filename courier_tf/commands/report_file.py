@@ -1,6 +1,7 @@
 """`report.txt` of a workdir: the table of all slices, and what stands beside the verdict."""
 
 import io
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.table import Table
 from courier_tf.escaping import printable
 from courier_tf.ranking.evaluation import MAIN_SLICES
 from courier_tf.ranking.soundness import spread_of
-from courier_tf.ranking.verdict import verdict
+from courier_tf.ranking.verdict import WIDEST, verdict
 from courier_tf.workdir.atomic import write_file
 
 REPORT_FILE = "report.txt"
@@ -41,7 +42,8 @@ def write_report(metrics: Mapping[str, Any], workdir: Path) -> Path:
     split = "test" if "test" in metrics["gain_over_none"] else "valid"
     judged, stream = verdict(metrics), io.StringIO()
     console = Console(file=stream, width=WIDTH, markup=False, emoji=False, highlight=False)
-    for line in (judged.sentence, *judged.rows, "", *_lines(metrics, split), ""):
+    sentence = textwrap.wrap(judged.sentence, WIDEST, break_on_hyphens=False)
+    for line in (*sentence, *judged.rows, "", *_lines(metrics, split), ""):
         console.print(line)
     console.print(_table(metrics, split))
     write_file(workdir / REPORT_FILE, stream.getvalue())

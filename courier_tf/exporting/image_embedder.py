@@ -103,7 +103,9 @@ class ImageEmbedder(ServedModel):
     def differences(self, served: GraphModel, stages: FinishedStages) -> list[str]:
         photos, embeddings = embedded_photos(stages)
         size = stages.pretrain.facts.image_size
-        pixels = np.stack([images.decode(tf.constant(photo), size).numpy() for photo in photos])
+        # In one graph: called one by one, each photo would trace the decoder anew.
+        decoded = tf.data.Dataset.from_tensor_slices(photos).map(lambda photo: images.decode(photo, size))
+        pixels = np.stack(list(decoded.as_numpy_iterator()))
         answers_to = {"photos": served(photos=photos), "pixels": served.run(contract.PIXELS, {"pixels": pixels})}
         codebook, reasons = _codebook(stages), []
         for given, answers in answers_to.items():

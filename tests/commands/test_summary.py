@@ -46,6 +46,7 @@ def test_the_end_is_a_sentence_and_two_rows_of_80_columns(tmp_path, capsys, monk
         ["gain", "over", "none", "+8.00"],
         ["gain", "over", "the", "control"],
     ]
+    assert (tmp_path / REPORT_FILE).read_text().splitlines()[: len(verdict)] == verdict, "the report begins with it"
 
 
 @pytest.mark.parametrize("splits", [("valid",), ("valid", "test")])
