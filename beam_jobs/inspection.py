@@ -120,7 +120,7 @@ def inspect_folder(folder: RawFolder, bounds: "_Bounds") -> Report:
         share, limit = loss.share(counts), getattr(folder.settings, loss.limit)
         text = f"{counts[loss.name]} of {loss.number(counts)} {loss.words}"
         if share > limit:
-            text += f", more than {loss.limit}={limit}."
+            text += f", more than {loss.option} {limit}."
         if loss.kind == "item" and items.further_rows:
             text += losses.ON_DUPLICATES
         if loss.kind == "unknown_item":

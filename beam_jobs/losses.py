@@ -44,6 +44,11 @@ class Loss(NamedTuple):
     whole: tuple[str, ...]
     kind: schema.RejectKind | None = None
 
+    @property
+    def option(self) -> str:
+        """The limit as the command line names it."""
+        return "--" + self.limit.replace("_", "-")
+
     def share(self, counts: Mapping[str, int]) -> float:
         """The lost fraction, from 0 to 1."""
         return counts.get(self.name, 0) / max(self.number(counts), 1)
@@ -114,7 +119,7 @@ def require_few(
         if loss.share(counts) <= most:
             continue
         lost, number = counts[loss.name], loss.number(counts)
-        message = f"{lost} of {number} {loss.words}, more than {loss.limit}={most}."
+        message = f"{lost} of {number} {loss.words}, more than {loss.option} {most}."
         if loss.kind == "unknown_item":
             message += what_would_match(unknown)
         if loss.kind == "item" and any(ALREADY_THERE in line for line in rejects):

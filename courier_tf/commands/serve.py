@@ -122,11 +122,9 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
 
 
 def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:
-    # In a session of its own: Ctrl-C in a terminal would reach it twice, and Docker then ends at once.
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True
-    )
-    with _stopped_by(process.terminate):
+    server = _Server()
+    with _stopped_by(server.stop):  # Before it starts: a signal in between would leave it behind.
+        process = server.start(command, {**os.environ, **environment})
         try:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,6 +136,28 @@ def _run(command: list[str], environment: Mapping[str, str], every_second: Calla
                 process.wait()
     if process.returncode not in ENDED:
         raise BundleError(f"{command[0]} ended with code {process.returncode}")
+
+
+class _Server:
+    """A server process that can be told to end at any moment, also before it has started."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = self._told = False
+
+    def start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Starts it in a session of its own: Ctrl-C would reach it twice, and Docker then ends at once."""
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        if self._asked and not self._told:
+            self.stop()
+        return self._process
+
+    def stop(self) -> None:
+        """Tells it to end, at once or when it has started. Handlers of signals call this."""
+        self._asked = True
+        if self._process:
+            self._told = True
+            self._process.terminate()
 
 
 def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:

@@ -280,7 +280,10 @@ def _with_chosen_gates(
     gates = chosen_gates(benefit, category, [evaluation.users, evaluation.items], len(gate.values()))
     gate.opened.assign(gates)
     LOG.info(
-        "image features lower the valid log loss by %.5f: open gates: %d of %d", benefit.mean(), gates.sum(), len(gates)
+        "image features change the valid log loss by %+.5f: open gates: %d of %d",
+        -benefit.mean(),
+        gates.sum(),
+        len(gates),
     )
     return np.where(gates[category] > 0, with_image, without_image)
 

@@ -151,7 +151,7 @@ def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
     log = impression_log()
     raw.write("items", raw.items())
     raw.write("events", log + [{**log[0], "clicked": "?"}] * 9)
-    with pytest.raises(RawDataError, match=r"9 of 369 events were rejected, more than max_reject_fraction=0.01"):
+    with pytest.raises(RawDataError, match=r"9 of 369 events were rejected, more than --max-reject-fraction 0.01"):
         raw.ingest(tmp_path / "out", max_reject_fraction=0.01)
     assert not (tmp_path / "out").exists()
     assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 9

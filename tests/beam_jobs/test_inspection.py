@@ -70,7 +70,7 @@ def test_each_kind_of_loss_is_counted_as_ingest_counts_it(full, raw, tmp_path):
     assert "1 of 8 photos were rejected" in text and "1 of 8 photos that items name are not there" in text
     assert not report.stops
     strict = inspect(str(raw.folder), RawSettings(), full)
-    assert strict.stops and "more than max_reject_fraction=0.01" in problems(strict, stops=True)
+    assert strict.stops and "more than --max-reject-fraction 0.01" in problems(strict, stops=True)
     with pytest.raises(RawDataError):
         raw.ingest(tmp_path / "strict", max_reject_fraction=0.01)
 

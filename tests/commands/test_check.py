@@ -11,8 +11,9 @@ from ..beam_jobs.conftest import Raw, impression_log
 
 def test_lines_are_numbered_and_wrapped():
     report = Report(["items: " + "word " * 60], [Problem(True, "bad " * 60, ("file row 1",)), Problem(False, "odd")])
+    assert max(map(len, lines_of(report, 60))) <= 60
     lines = lines_of(report)
-    assert max(map(len, lines)) <= WIDTH
+    assert 60 < max(map(len, lines)) <= WIDTH
     assert sum(line.startswith("1. error: bad") for line in lines) == 1 and "    file row 1" in lines
     assert "2. warning: odd" in lines
     assert lines[-1] == "1 error, 1 warning: courier ingest would stop here."
@@ -28,5 +29,5 @@ def test_the_exit_code_says_whether_ingest_would_stop(tmp_path, capsys):
     assert end.value.code == 1
     assert "--columns clicked=is_click" in " ".join(capsys.readouterr().out.split())
     main(["check", str(raw.folder), "--columns", "clicked=is_click", "--full"])
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "0 errors, 0 warnings: courier ingest can read this folder." in out and "all 360 rows read" in out

@@ -130,6 +130,25 @@ def test_a_server_is_told_once_and_ends_in_its_own_time(shop, only, tmp_path, to
     assert (tmp_path / "said").read_text().split() == ["up", "told"]
 
 
+def test_a_signal_while_a_server_starts_ends_it(shop, only, tmp_path, told, monkeypatch):
+    program(
+        only,
+        "tensorflow_model_server",
+        f'trap "echo told >> {tmp_path}/said; exit 0" TERM\nwhile :; do sleep 0.1; done',
+    )
+    start = subprocess.Popen
+
+    def signalled(*arguments, **options):
+        process = start(*arguments, **options)
+        time.sleep(1)  # Until the server listens to signals.
+        told()
+        return process
+
+    monkeypatch.setattr(serve.subprocess, "Popen", signalled)
+    serve.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235, "tensorflow_model_server")
+    assert (tmp_path / "said").read_text().split() == ["told"]
+
+
 @pytest.mark.parametrize("broken", ["missing", "bytes", "folder"])
 def test_a_server_is_served_on_when_its_bundle_breaks(shop, only, tmp_path, caplog, broken):
     bundle = shutil.copytree(shop.workdir / "serving", tmp_path / "serving")
