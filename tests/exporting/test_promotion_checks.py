@@ -95,10 +95,11 @@ def exported(shop, loaded_once):
 
 
 def differences(exported, stages):
-    """The reasons of all models."""
+    """The reasons of the models given."""
     return [
         reason
         for model in registry.SERVED_MODELS
+        if model.name in exported
         for reason in promotion_checks._differences(model, exported[model.name], stages)
     ]
 
@@ -109,7 +110,7 @@ def test_what_was_exported_is_what_was_trained(shop, exported):
 
 @pytest.mark.parametrize(("model", "signature", "change", "reason"), CASES)
 def test_one_signature_that_answers_otherwise(shop, exported, model, signature, change, reason):
-    (given_reason,) = differences({**exported, model: Tampered(exported[model], signature, change)}, shop.stages)
+    (given_reason,) = differences({model: Tampered(exported[model], signature, change)}, shop.stages)
     assert reason in given_reason
 
 
@@ -120,7 +121,7 @@ def test_a_signature_that_is_missing(shop, exported):
                 raise KeyError(signature)
             return self.model.run(signature, values)
 
-    (given_reason,) = differences({**exported, SIMILAR: Without(exported[SIMILAR], "", None)}, shop.stages)
+    (given_reason,) = differences({SIMILAR: Without(exported[SIMILAR], "", None)}, shop.stages)
     assert given_reason == "similar_items cannot be compared with what was trained: KeyError('by_photo')"
 
 
