@@ -16,8 +16,9 @@ from .conftest import DAY, FIRST, impression_log, view_of
 
 
 def test_a_request_id_used_again_makes_page_views_of_its_own(raw, tmp_path):
-    """All users and days share one request id; a later day's click must leave no trace in an earlier page view."""
-    log = [{**row, "request_id": "1"} for row in impression_log(page_size=8)]  # Every item is shown again every day.
+    """Users and days share two request ids; a later day's click must leave no trace in an earlier page view."""
+    # Every item is shown again every day. One id for all users alone would be refused.
+    log = [{**row, "request_id": str(int(row["user_id"][1:]) % 2)} for row in impression_log(page_size=8)]
     raw.write("items", raw.items())
     raw.write("events", log)
     ingested = raw.ingest(tmp_path / "out")
