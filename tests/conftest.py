@@ -64,3 +64,11 @@ def made_once(tmp_path_factory):
         return folder
 
     return folder_of
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escapes what a test has logged: pytest-xdist cannot send a text with half a surrogate pair, and dies of it."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
