@@ -28,6 +28,7 @@ from courier_tf.settings.raw import RawSettings
 MOST_ITEMS = 100_000  # Rows of the catalogue that are read without `full`.
 MOST_EVENTS = 50_000  # Rows of the log that are read without `full`, of all files together.
 MOST_PHOTOS = 100  # Photos that are opened without `full`.
+EARLY_EVENTS, EARLY_PHOTOS = 2_000, 20  # Rows of the log and photos that are looked at before a job runs.
 MOST_KEPT = 100_000  # Events that are kept to look for those that would be merged.
 SIDE = 16  # Pixels: what photos are resized to, to see whether they can be decoded.
 EXAMPLES = 3  # Rows shown for a problem.
@@ -92,7 +93,7 @@ def require_sound(folder: RawFolder) -> None:
     Raises:
         RawDataError: every one of the first rows, or every photo of a sample, is lost.
     """
-    report = inspect_folder(folder, _Bounds(2_000, 2_000, 20))
+    report = inspect_folder(folder, _Bounds(MOST_ITEMS, EARLY_EVENTS, EARLY_PHOTOS))
     hopeless = [problem for problem in report.problems if problem.stops and problem.hopeless]
     if hopeless:
         lines = [hopeless[0].text, *hopeless[0].examples, f"'courier check {folder.path}' says more"]
@@ -127,7 +128,9 @@ def inspect_folder(folder: RawFolder, bounds: "_Bounds") -> Report:
             text += losses.what_would_match(events.compared())
         if loss.kind == "missing_photo" and share > limit:
             text += losses.what_is_there(photos.places)
-        report.problems.append(Problem(share > limit, text, _examples(rejects, loss.kind), share == 1))
+        # A log whose first rows are of items that are gone may have other rows further on.
+        hopeless = share == 1 and (loss.kind != "unknown_item" or events.whole)
+        report.problems.append(Problem(share > limit, text, _examples(rejects, loss.kind), hopeless))
     report.problems += _problems_of_whole(folder, items, events)
     report.problems.sort(key=lambda problem: not problem.stops)
     return report

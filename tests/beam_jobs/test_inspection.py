@@ -7,6 +7,7 @@ import pytest
 from beam_jobs import inspection
 from beam_jobs.formats import RawDataError
 from beam_jobs.inspection import inspect
+from beam_jobs.sources import RawFolder
 from courier_tf.settings.raw import RawSettings
 
 from .conftest import impression_log, positives_log
@@ -126,3 +127,11 @@ def test_ingest_stops_early_where_nothing_can_be_used(loss, raw, tmp_path, monke
     with pytest.raises(RawDataError, match="courier check") as refusal:
         raw.ingest(tmp_path / "out")
     assert ("images/item0.jpg" if loss == "photos" else "'xitem") in str(refusal.value)
+
+
+def test_a_log_whose_first_rows_are_of_gone_items_is_not_refused_early(raw, monkeypatch):
+    monkeypatch.setattr(inspection, "EARLY_EVENTS", 100)
+    raw.write("items", raw.items())
+    log = impression_log()
+    raw.write("events", [{**row, "item_id": f"x{n}"} if n < 100 else row for n, row in enumerate(log)])
+    inspection.require_sound(RawFolder.inspect(str(raw.folder), RawSettings(max_unknown_item_fraction=0.4)))

@@ -162,7 +162,8 @@ def test_the_counts_of_ingest_are_told(finished, caplog):
     shop, chain = finished
     caplog.set_level("INFO")
     chain.ingest(str(shop))
-    assert "impressions train" in caplog.text and "item rows read 160" in caplog.text
+    for told in ("events      7,200 read, 7,200 used", "items       160 read, 160 used", "photos      160 stored"):
+        assert told in caplog.text
 
 
 def test_settings_survive_the_workdir(finished):

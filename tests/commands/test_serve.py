@@ -123,7 +123,7 @@ def told(request):
 @pytest.mark.parametrize("name", ["tensorflow_model_server", "docker"])
 def test_a_server_is_told_once_and_ends_in_its_own_time(shop, only, tmp_path, told, name, code):
     script = f'case $1 in info) exit 0;; esac; trap "echo told >> {tmp_path}/said; sleep 0.3; exit {code}" INT TERM\n'
-    program(only, name, script + f"echo up >> {tmp_path}/said; while :; do sleep 0.1; done")
+    program(only, name, script + f"echo up >> {tmp_path}/said; for i in $(seq 100); do sleep 0.1; done")
     thread = when((tmp_path / "said").exists, told)
     serve.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235)
     thread.join()
@@ -134,7 +134,7 @@ def test_a_signal_while_a_server_starts_ends_it(shop, only, tmp_path, told, monk
     program(
         only,
         "tensorflow_model_server",
-        f'trap "echo told >> {tmp_path}/said; exit 0" TERM\nwhile :; do sleep 0.1; done',
+        f'trap "echo told >> {tmp_path}/said; exit 0" TERM\nfor i in $(seq 100); do sleep 0.1; done',
     )
     start = subprocess.Popen
 
