@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf.chain import SETTINGS_FILE
+from courier_tf.experiment.markdown import interval
 from courier_tf.experiment.run import PREDICTIONS_FILE, Key, Measured
 from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE, RARE, Evaluation, read_evaluation
-from courier_tf.ranking.intervals import NO_INTERVAL, paired_gain
+from courier_tf.ranking.intervals import Gain, paired_gain
 from courier_tf.schema import CATEGORY
 from courier_tf.settings import Settings
 from courier_tf.workdir import artefacts, records
@@ -60,7 +61,14 @@ class Differences:
     def shown(
         self, part: str, rankers: Rankers, base: Rankers | None, seeds: Sequence[int], figure: str = "auc"
     ) -> str:
-        """The difference of a figure between two rankers on a slice, with its interval, in points.
+        """The text of a cell with `gain`, in points; empty where there is nothing to compare."""
+        gain = self.gain(part, rankers, base, seeds, figure)
+        return interval(gain["gain"], gain["low"], gain["high"]) if gain else ""
+
+    def gain(
+        self, part: str, rankers: Rankers, base: Rankers | None, seeds: Sequence[int], figure: str = "auc"
+    ) -> Gain | None:
+        """The difference of a figure between two rankers on a slice, with its interval.
 
         Args:
             part: a slice, or "all".
@@ -69,30 +77,25 @@ class Differences:
             figure: a key of `intervals.FIGURES`.
 
         Returns:
-            The text of a cell; empty where there is nothing to compare. One seed with one start has no interval.
+            None where there is nothing to compare. One seed with one start has no interval.
         """
         if base is None or self._ingests[base.variant] != self._ingests[rankers.variant]:
-            return ""
+            return None
         seeds = [seed for seed in seeds if (base.variant, seed) in self._directories]
         ours, theirs = self._predictions(rankers, seeds), self._predictions(base, seeds)
         if ours is None or theirs is None:
-            return ""
+            return None
         if len(seeds) == 1 and ours.shape == theirs.shape:  # The starts of the one seed are all repetitions there are.
             ours, theirs = ours.swapaxes(0, 1), theirs.swapaxes(0, 1)
         if np.array_equal(ours, theirs):
-            return ""  # The same rankers, as `none` is for two objectives.
+            return None  # The same rankers, as `none` is for two objectives.
         evaluation = self._evaluations[self._ingests[rankers.variant]]
         everything = np.ones(len(evaluation.clicked), bool)
         rows = everything if part == "all" else evaluation.slices.get(part, ~everything)
         if not rows.any():
-            return ""
+            return None
         users, clicked = evaluation.users[rows], evaluation.clicked[rows]
-        gain = paired_gain(users, clicked, ours[..., rows], theirs[..., rows], figure=figure)
-        if gain is None:
-            return ""
-        if gain["low"] is None or gain["high"] is None:
-            return f"{100 * gain['gain']:+.2f} ({NO_INTERVAL})"
-        return f"{100 * gain['gain']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+        return paired_gain(users, clicked, ours[..., rows], theirs[..., rows], figure=figure)
 
     def _predictions(self, rankers: Rankers, seeds: Sequence[int]) -> np.ndarray | None:
         """[seeds, starts, impressions]; None where a run has no such mode, or there are no seeds.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from courier_tf.escaping import markdown
+from courier_tf.ranking.intervals import NO_INTERVAL
 
 MOST_OF_A_CELL = 5000  # Characters. A cell may list many categories.
 
@@ -33,6 +34,18 @@ def spread(values: pd.Series, factor: float = 100, digits: int = 2) -> str:
     if values.isna().any():
         return ""
     return f"{values.mean():.{digits}f}" + (f" ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else "")
+
+
+def interval(gain: float | None, low: float | None, high: float | None) -> str:
+    """A difference with its interval, in points; empty where it is not defined.
+
+    >>> interval(0.01, -0.005, 0.025), interval(0.01, None, None)
+    ('+1.00 (-0.50 to +2.50)', '+1.00 (no interval: one start or one user)')
+    """
+    if pd.isna(gain):
+        return ""
+    ends = NO_INTERVAL if pd.isna(low) or pd.isna(high) else f"{100 * low:+.2f} to {100 * high:+.2f}"
+    return f"{100 * gain:+.2f} ({ends})"
 
 
 def groups_of(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:

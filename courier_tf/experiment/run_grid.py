@@ -12,7 +12,7 @@ import pandas as pd
 from courier_tf.chain import require_known_names
 from courier_tf.escaping import markdown
 from courier_tf.experiment import claims as claiming
-from courier_tf.experiment import encoders, rankers
+from courier_tf.experiment import encoders, held_out, rankers
 from courier_tf.experiment.claims import Claim, ClaimsError
 from courier_tf.experiment.grid import Grid, Until, Variant
 from courier_tf.experiment.markdown import MOST_OF_A_CELL
@@ -29,6 +29,7 @@ from courier_tf.workdir.stages import IN_ORDER
 
 RUNS_FOLDER = "runs"
 RESULTS_FILE, TABLES_FILE, PLOT_FILE, LOSSES_FILE = "results.csv", "results.md", "gains.png", "losses.png"
+ENCODERS_FILE = "encoders.csv"  # Paired differences between the encoders' held-out scores.
 LOG_FILE = "log.txt"
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def run_grid(
 
     Runs share the stages in which they agree, such as one ingest for all and one supervised pre-training per seed. A
     run that is finished, with the same settings, code and data, is not run again. Writes `results.csv` after every run,
-    and `results.md`, `losses.png` and `gains.png` at the end, into `results_folder`.
+    and `results.md`, `encoders.csv`, `losses.png` and `gains.png` at the end, into `results_folder`.
 
     Args:
         grid: the variants and seeds.
@@ -89,7 +90,12 @@ def run_grid(
             run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until)
             runs[variant.name, seed] = run
     with Processes(folder, _largest(folder)) as processes:
-        for name in (TABLES_FILE, PLOT_FILE, LOSSES_FILE):  # Of previous runs, they would stand beside new rows.
+        for name in (
+            TABLES_FILE,
+            ENCODERS_FILE,
+            PLOT_FILE,
+            LOSSES_FILE,
+        ):  # Of previous runs, they would stand beside new rows.
             (folder / name).unlink(missing_ok=True)
         session = _Session(folder, runs, _fingerprints(runs, raw), parallel, processes)
         kept = session.keep(grid, variants)
@@ -242,12 +248,13 @@ def _write_reports(
     directories: Mapping[Key, Path],
     claims: Sequence[Claim],
 ) -> list[claiming.Verdict]:
-    """Writes `results.md` and the plots; returns how the claims fare."""
+    """Writes `results.md`, `encoders.csv` and the plots; returns how the claims fare."""
     text = f"{markdown(grid.about, MOST_OF_A_CELL)}\n\n{_readings(folder)}"
-    ranked = rows[rows["variant"].isin(kept) & rows["mode"].notna()]  # Also rankers that earlier calls have trained.
-    # In the order of the grid, as the others are compared with its first variant.
+    # In the order of the grid, as the others are compared with its first variant; those that were not kept come last.
     order = {variant: number for number, variant in enumerate(kept)}
-    ranked = ranked.sort_values("variant", key=lambda names: names.map(order), kind="stable")
+    in_order = rows.sort_values("variant", key=lambda names: names.map(order), kind="stable")
+    # Also rankers that earlier calls have trained.
+    ranked = in_order[in_order["variant"].isin(kept) & in_order["mode"].notna()]
     verdicts = claiming.judge(claims, grid, ranked)
     if verdicts:
         text += f"{claiming.table_of(verdicts)}\n"
@@ -256,8 +263,11 @@ def _write_reports(
         text += f"{rankers.popularity(ranked)}\n\n{rankers.tables_of(ranked, of_ranked)}\n"
         text += rankers.category_gates(ranked) + rankers.category_gates_by_column(ranked, of_ranked)
         rankers.draw(ranked, folder / PLOT_FILE)
-    write_file(folder / TABLES_FILE, text + encoders.table_of(rows))
-    encoders.draw({key: directories[key] for key in _keys(rows)}, folder / LOSSES_FILE)
+    of_encoders = {key: directories[key] for key in _keys(rows)}
+    differences = held_out.differences_of(in_order, of_encoders)
+    write_file(folder / ENCODERS_FILE, differences.to_csv(index=False))
+    write_file(folder / TABLES_FILE, text + held_out.table_of(differences) + encoders.table_of(rows))
+    encoders.draw(of_encoders, folder / LOSSES_FILE)
     return verdicts
 
 

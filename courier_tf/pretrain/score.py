@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.history_similarity import PIXEL_ROWS, PIXEL_SIDE, ROWS, cosines, pixel_vectors, same_category
+from courier_tf.pretrain.impression_scores import DIGITS, ImpressionScores
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.spread import effective_rank, uniformity
@@ -37,6 +37,7 @@ def held_out_score(
     repeat_columns: Sequence[str],
     objective: Objective | None = None,
     split: str = "valid",
+    scores_file: Path | None = None,
 ) -> dict[str, float | None]:
     """How well the embeddings alone predict a split's clicks. A figure is None where it is not defined.
 
@@ -49,6 +50,7 @@ def held_out_score(
         repeat_columns: item columns in which a shared value makes a candidate a repeat of a history item.
         objective: an objective whose own similarity is measured, too.
         split: train, valid or test.
+        scores_file: where to write the scores of each impression, `ImpressionScores`.
 
     Returns:
         "best", "mean": AUC of the largest and of the mean cosine between the candidate and the user's last history
@@ -58,7 +60,7 @@ def held_out_score(
         "alignment": mean squared distance of clicked candidates from their history items, without repeats;
         "uniformity", "effective_rank": of the embeddings; "impressions".
     """
-    candidate, history, label = _impressions(ingest, store, split)
+    candidate, history, label, users = _impressions(ingest, store, split)
     needed = np.unique(np.concatenate([candidate, history.ravel()]))
     pixels = store.decoded(needed)
     embedding = embed_photos(encoder, pixels)
@@ -75,16 +77,17 @@ def held_out_score(
         scores |= dict(zip(("category_best", "category_mean"), known, strict=True))
     fresh = ~items.repeats(candidate - 1, history - 1, repeat_columns)
 
-    def auc(score: np.ndarray, rows: np.ndarray) -> float | None:
-        # Rounding, because a candidate's cosine with itself must not depend on the last bit.
-        return float(roc_auc_score(label[rows], score[rows].round(5))) if len(np.unique(label[rows])) == 2 else None
-
-    everything, clicked = np.ones(len(label), bool), fresh & (label > 0)
+    objective_score = (objective and objective.similarity_name) or "mean"
+    rounded = {name: score.round(DIGITS).astype(np.float32) for name, score in scores.items()}
+    of_impressions = ImpressionScores(users, label, fresh, rounded, objective_score)
+    if scores_file:
+        of_impressions.write(scores_file)
+    clicked = fresh & (label > 0)
     photos = np.flatnonzero(needed > 0)
     sample = embedding[np.random.default_rng(0).permutation(photos)[:SPREAD_PHOTOS]]
     return {
-        **{name: auc(score, everything) for name, score in scores.items()},
-        **{f"{name}_new_to_user": auc(score, fresh) for name, score in scores.items()},
+        **{name: of_impressions.auc(name) for name in scores},
+        **{f"{name}_new_to_user": of_impressions.auc(name, new_to_user=True) for name in scores},
         "alignment": float(2 - 2 * scores["mean"][clicked].mean()) if clicked.any() else None,
         "uniformity": uniformity(sample) if len(sample) > 1 else None,
         "effective_rank": effective_rank(sample) if len(sample) else None,
@@ -111,10 +114,15 @@ def _own_similarity(
     return np.concatenate(parts).astype(float) if parts else np.zeros(0)
 
 
-def _impressions(ingest: Path, store: PhotoStore, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """([N] candidates and [N, HISTORY] histories by item number, [N] clicked) of the impressions with photos."""
+def _impressions(ingest: Path, store: PhotoStore, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The N impressions with photos.
+
+    Returns:
+        ([N] candidates and [N, HISTORY] histories by item number, [N] clicked, [N] users by `records.user_numbers`).
+    """
     files = records.files(ingest / schema.IMPRESSIONS_FOLDER, split)
     candidates, histories, labels = [np.zeros(0, np.int32)], [np.zeros([0, HISTORY], np.int32)], [np.zeros(0, int)]
+    users = [np.zeros(0, np.int64)]
     for batch in tf.data.TFRecordDataset(files).batch(ROWS):
         row = records.parse(batch, schema.IMPRESSION_FEATURES)
         history = store.numbers(records.last_items(row["history_item_ids"], HISTORY).numpy())
@@ -123,4 +131,5 @@ def _impressions(ingest: Path, store: PhotoStore, split: str) -> tuple[np.ndarra
         candidates.append(candidate[usable])
         histories.append(history[usable])
         labels.append(row["clicked"].numpy()[usable])
-    return np.concatenate(candidates), np.concatenate(histories), np.concatenate(labels)
+        users.append(records.user_numbers(row["user_id"])[usable])
+    return np.concatenate(candidates), np.concatenate(histories), np.concatenate(labels), np.concatenate(users)

@@ -10,6 +10,7 @@ from courier_tf.pretrain import data
 from courier_tf.pretrain.encoder import Encoder, save_encoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder
 from courier_tf.pretrain.frozen_encoder import export_embedder
+from courier_tf.pretrain.impression_scores import SCORES_FILE
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.objectives.registry import NO_TRAINING, OBJECTIVES
@@ -168,7 +169,7 @@ def write_encoder(
     Args:
         encoder: trained.
         known: the data it was trained on.
-        directory: to fill with the encoder's files and its SavedModel.
+        directory: to fill with the encoder's files, its SavedModel and the scores of each impression.
         objective: an objective whose own similarity is measured, too.
 
     Returns:
@@ -183,5 +184,13 @@ def write_encoder(
         embedding_dim=encoder.embedding_dim,
         image_size=known.facts.image_size,
         valid_from_seconds=known.facts.valid_from_seconds,
-        held_out=held_out_score(encoder, known.ingest, known.items, known.store, known.facts.repeat_columns, objective),
+        held_out=held_out_score(
+            encoder,
+            known.ingest,
+            known.items,
+            known.store,
+            known.facts.repeat_columns,
+            objective,
+            scores_file=directory / SCORES_FILE,
+        ),
     )

@@ -36,6 +36,13 @@ if run["final"] and run["until"] == "rank":
 (folder / "settings.json").write_text(json.dumps(settings))
 (folder / "pretrain" / "logs").mkdir(parents=True, exist_ok=True)
 (folder / "pretrain" / "logs" / "steps.csv").write_text("epoch,loss\\n0,5.0\\n1,4.0\\n")
+rng = np.random.default_rng([seed, clusters, round(100 * (tau or 0.2))])
+users, label = np.arange(200) // 10, np.arange(200) % 2
+if settings["ingest"]["negatives"] == "uniform":  # Other data.
+    label = 1 - label
+impressions = {"users": users, "clicked": label, "new_to_user": np.arange(200) % 5 > 0, "objective_score": "own",
+               "score of mean": rng.random(200) + label * clusters / 16, "score of own": rng.random(200)}
+np.savez(folder / "pretrain" / "held_out.npz", **impressions)
 if run["until"] == "pretrain":
     (folder / "measured.json").write_text(json.dumps(base))
     sys.exit()

@@ -28,7 +28,7 @@ def test_rows_table_and_plot(tmp_path, stand_in):
     assert (
         lines[0] == "about it"
         and lines[2].endswith("valid: 51.00.")
-        and len(lines) == 4 + (2 + 4) + 1 + (2 + 2) + 1 + (2 + 2) + 1 + (2 + 2)
+        and len(lines) == 4 + (2 + 4) + 1 + (2 + 2) + 1 + (2 + 2) + 1 + (2 + 1) + 1 + (2 + 2)
     )
     assert lines[18:20] == [
         f"| clusters={clusters} | cluster_id | 0.30 | c4 0.50, c3 0.40, c2 0.30 | c0 0.10, c1 0.20, c2 0.30 |"

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from courier_tf import schema
 from courier_tf.pretrain.encoder import DEVIATION, MEAN, Encoder
 from courier_tf.pretrain.history_similarity import pixel_vectors
+from courier_tf.pretrain.impression_scores import ImpressionScores
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.pretrain.score import held_out_score
@@ -145,3 +146,32 @@ def test_unknown_items_and_empty_values_are_no_repeats(catalogue):
     np.testing.assert_array_equal(catalogue.repeats(candidate, history, []), [False, False, False, True, False])
     # 0 and 4 are red; 2 and 6 have no colour.
     np.testing.assert_array_equal(catalogue.repeats(candidate, history, ["colour"]), [True, False, False, True, False])
+
+
+def test_the_scores_of_single_impressions_give_the_same_figures(catalogue, impressions, tmp_path):
+    folder, rows = impressions
+    tf.keras.utils.set_random_seed(0)
+    encoder, objective = Encoder("micro", 8), Courier()
+    objective.build([None, 8])
+    file = tmp_path / "scores.npz"
+    store = PhotoStore.of(catalogue, 16)
+    figures = held_out_score(encoder, folder, catalogue, store, ["colour"], objective, scores_file=file)
+    scores = ImpressionScores.read(file)
+    assert scores.objective_score == "reconstruction" and len(scores.users) == figures["impressions"]
+    for name, score in scores.scores.items():
+        assert score.dtype == np.float32 and figures[name] == roc_auc_score(scores.clicked, score)
+        fresh = scores.new_to_user
+        assert figures[f"{name}_new_to_user"] == roc_auc_score(scores.clicked[fresh], score[fresh])
+    usable = [
+        row
+        for row in rows
+        if photos_of(catalogue, row["item_id"]) and any(photos_of(catalogue, i) for i in row["history_item_ids"][-10:])
+    ]
+    assert scores.clicked.tolist() == [row["clicked"] for row in usable]
+    assert scores.users.tolist() == records.user_numbers([row["user_id"] for row in usable]).tolist()
+    assert len(set(scores.users.tolist())) == len({row["user_id"] for row in usable})
+    again = tmp_path / "again.npz"
+    scores.write(again)
+    assert again.read_bytes() == file.read_bytes(), "a stage that is made again has the same fingerprint"
+    held_out_score(encoder, folder, catalogue, store, [], scores_file=file)
+    assert ImpressionScores.read(file).objective_score == "mean"
