@@ -14,6 +14,7 @@ from courier_tf.escaping import markdown
 from courier_tf.experiment import claims as claiming
 from courier_tf.experiment import encoders, held_out, rankers
 from courier_tf.experiment.claims import Claim, ClaimsError
+from courier_tf.experiment.exchange_rate import RESULTS_FILE, write_exchange_rate
 from courier_tf.experiment.grid import Grid, Until, Variant
 from courier_tf.experiment.markdown import MOST_OF_A_CELL
 from courier_tf.experiment.processes import ExperimentError, Processes
@@ -28,7 +29,7 @@ from courier_tf.workdir.source import fingerprint_of_code
 from courier_tf.workdir.stages import IN_ORDER
 
 RUNS_FOLDER = "runs"
-RESULTS_FILE, TABLES_FILE, PLOT_FILE, LOSSES_FILE = "results.csv", "results.md", "gains.png", "losses.png"
+TABLES_FILE, PLOT_FILE, LOSSES_FILE = "results.md", "gains.png", "losses.png"
 ENCODERS_FILE = "encoders.csv"  # Paired differences between the encoders' held-out scores.
 LOG_FILE = "log.txt"
 LOG = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def run_grid(
 
     Runs share the stages in which they agree, such as one ingest for all and one supervised pre-training per seed. A
     run that is finished, with the same settings, code and data, is not run again. Writes `results.csv` after every run,
-    and `results.md`, `encoders.csv`, `losses.png` and `gains.png` at the end, into `results_folder`.
+    and `results.md`, `encoders.csv`, `losses.png` and `gains.png` at the end, into `results_folder`;
+    beside the grids the exchange rate of all of them.
 
     Args:
         grid: the variants and seeds.
@@ -102,6 +104,7 @@ def run_grid(
         rows = session.finish(kept, grid.seeds)
     directories = {key: run.workdir for key, run in runs.items()}
     verdicts = _write_reports(folder, grid, rows, kept, directories, claims)
+    write_exchange_rate(workdir, folder.name)
     failed = sum(not verdict.holds for verdict in verdicts)
     if failed:
         raise ClaimsError(f"{failed} of {len(claims)} claims do not hold; all are listed in {folder / TABLES_FILE}")
