@@ -109,7 +109,7 @@ LOCKED := $(WORK)/lock/bin/uv pip compile --quiet --upgrade --generate-hashes --
 lock:  ## Renews requirements.lock and pip.lock from setup.py and lock.in, in a fresh environment.
 	$(PYTHON) -m venv $(WORK)/lock
 	$(WORK)/lock/bin/python -m pip install --quiet "uv==0.13.9"
-	$(LOCKED) setup.py --extra dev --constraint lock.in --output-file requirements.lock > /dev/null
+	$(LOCKED) setup.py --extra dev --extra pretrained --constraint lock.in --output-file requirements.lock > /dev/null
 	printf 'pip\nsetuptools\nwheel\n' | $(LOCKED) - --constraint requirements.lock --output-file pip.lock > /dev/null
 
 clean:  ## Removes work/ and .venv/.

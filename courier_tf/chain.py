@@ -33,10 +33,12 @@ def require_known_names(settings: Settings) -> None:
     Raises:
         SettingsError: names the setting, the value and what is known.
     """
+    from courier_tf.pretrain.encoder import require_backbone
     from courier_tf.pretrain.objectives.registry import require_objective
     from courier_tf.ranking.image_features import require_known
 
     require_objective(settings.pretrain)
+    require_backbone(settings.pretrain)
     require_known(settings.rank.rank_modes)
 
 
@@ -127,8 +129,10 @@ class Chain:
     def pretrain(self) -> None:
         """Trains the encoder: supervised pre-training on the catalogue's columns, then the objective.
 
-        An earlier encoder, or a file of foreign weights, stands in for supervised pre-training.
+        An earlier encoder, a file of foreign weights, or those that come with the backbone's name stand in for
+        supervised pre-training.
         """
+        from courier_tf.backbone.architectures import is_pretrained
         from courier_tf.pretrain import train
 
         require_known_names(self.settings)
@@ -139,12 +143,13 @@ class Chain:
             return
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}
         previous = self._previous(PRETRAIN, self.settings.previous.encoder(), ingested.facts)
+        start: Path | None = None
         if previous:
             start = previous.path
         elif settings.init:
             start = Path(settings.init)
             inputs[FOREIGN] = artefacts.fingerprint_of_file(start)
-        else:
+        elif not is_pretrained(settings.backbone):
             start = self._supervised(ingested)
             inputs[SUPERVISED] = artefacts.read(start, SUPERVISED).fingerprint
         # The path of foreign weights does not matter, their bytes do.

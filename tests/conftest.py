@@ -10,13 +10,11 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import tensorflow as tf
 
 from courier_tf.backbone.swin import SIZES
-from courier_tf.settings import PretrainSettings
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -28,8 +26,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A Swin that traces and trains in a second, for tests of what stands around it.
 SIZES["micro"] = {"patch": 8, "dim": 8, "depths": (1, 2), "heads": (1, 2), "window": 2}
-#: The settings know it too, as those of a workdir are checked when they are read.
-PretrainSettings.__annotations__["backbone"] = Literal["nano", "tiny", "small", "base", "micro"]
 
 
 @pytest.fixture(params=["float32", "mixed_bfloat16", "mixed_float16"])

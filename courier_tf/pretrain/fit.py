@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone.checkpoints import load_checkpoint
 from courier_tf.pretrain.encoder import Encoder, load_weights
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
@@ -107,15 +106,21 @@ def fit(
 
 
 def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
-    """A new encoder. Its weights come from a stage's directory, those of its backbone from a file, or all are random.
+    """A new encoder. Its weights come from a stage's directory, those of its backbone from a file, or with its name.
 
     Args:
         settings: those of pre-training.
-        start: the directory or the file; None for random weights.
+        start: the directory or the file. None: the weights that come with the backbone's name, or random ones.
+
+    Raises:
+        CheckpointError: the weights of the backbone cannot be read, fetched or fitted.
+        EncoderError: those in the directory belong to another encoder.
     """
     encoder = Encoder(settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute)
     if start and start.is_file():
-        load_checkpoint(encoder.backbone, start)
+        encoder.architecture.load_file(encoder.backbone, start)
     elif start:
         load_weights(encoder, start / ENCODER_FOLDER)
+    else:
+        encoder.architecture.load_pretrained(encoder.backbone)
     return encoder

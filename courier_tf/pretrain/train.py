@@ -74,7 +74,7 @@ def pretrain_supervised(
 
 
 def pretrain(
-    ingest: Path, start: Path, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy
+    ingest: Path, start: Path | None, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy
 ) -> None:
     """Trains the encoder in `start` with the objective of the settings, on the train span's page views.
 
@@ -82,8 +82,8 @@ def pretrain(
 
     Args:
         ingest: directory of the ingest stage.
-        start: directory of supervised pre-training or of a previous pre-training, or a file with weights of a Swin
-            backbone.
+        start: directory of supervised pre-training or of a previous pre-training, or a file with weights of the
+            backbone. None: the weights that come with the backbone's name.
         target, settings, seed, made_by: as in `pretrain_supervised`.
 
     Raises:
@@ -106,7 +106,9 @@ def pretrain(
             draft.facts = write_encoder(model.encoder, known, draft.path, model.objective)
 
 
-def _learn(known: TrainingData, start: Path, partial: Path, settings: PretrainSettings, seed: int) -> CourierModel:
+def _learn(
+    known: TrainingData, start: Path | None, partial: Path, settings: PretrainSettings, seed: int
+) -> CourierModel:
     """Trains the encoder with the objective of the settings."""
     teaching = known.where(settings.pretrain_where) if settings.pretrain_where else None
     _require_enough(known, teaching, settings)

