@@ -150,7 +150,7 @@ def _gains(rows: pd.DataFrame, claim: Claim) -> pd.Series:
         if column not in rows:
             return pd.Series(dtype=float)  # No ranker has been run yet.
         chosen = rows[(rows["variant"] == variant) & (rows["mode"] == claim.mode)]
-        return chosen.set_index("seed")[column]
+        return chosen.groupby("seed")[column].mean()  # Over the origins.
 
     if claim.less is None:
         return by_seed(claim.variant, f"gain {claim.slice}").dropna()

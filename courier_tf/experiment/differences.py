@@ -1,7 +1,10 @@
-"""Paired differences between the rankers of an experiment, with intervals over users and seeds."""
+"""Paired differences between the rankers of an experiment, with intervals over users and seeds.
+
+Of a grid with several origins the differences are pooled: see `ranking.intervals`.
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +50,10 @@ class Differences:
 
     def __init__(self, directories: Mapping[Key, Path], split: str) -> None:
         self._directories = directories
+        self._origins = origins_of(directories)
         # Variants with different data have no impressions in common.
-        self._ingests = {variant: Measured.read(workdir).ingest for (variant, _), workdir in directories.items()}
-        of_ingest = {self._ingests[variant]: workdir for (variant, _), workdir in directories.items()}
+        self._ingests = ingests_of(directories)
+        of_ingest = {Measured.read(workdir).ingest: workdir for workdir in directories.values()}
         self._evaluations = {ingest: evaluation_of(workdir, split) for ingest, workdir in of_ingest.items()}
         self.parts = PARTS | {
             name: f"{PARTS[NEW_TO_USER]}, {name.removeprefix(f'{NEW_TO_USER}+')}"
@@ -81,7 +85,8 @@ class Differences:
         """
         if base is None or self._ingests[base.variant] != self._ingests[rankers.variant]:
             return None
-        seeds = [seed for seed in seeds if (base.variant, seed) in self._directories]
+        origins = self._origins[rankers.variant]
+        seeds = [seed for seed in seeds if Key(base.variant, seed, origins[0]) in self._directories]
         ours, theirs = self._predictions(rankers, seeds), self._predictions(base, seeds)
         if ours is None or theirs is None:
             return None
@@ -89,26 +94,54 @@ class Differences:
             ours, theirs = ours.swapaxes(0, 1), theirs.swapaxes(0, 1)
         if np.array_equal(ours, theirs):
             return None  # The same rankers, as `none` is for two objectives.
-        evaluation = self._evaluations[self._ingests[rankers.variant]]
-        everything = np.ones(len(evaluation.clicked), bool)
-        rows = everything if part == "all" else evaluation.slices.get(part, ~everything)
+        evaluations = [self._evaluations[ingest] for ingest in self._ingests[rankers.variant]]
+        rows = np.concatenate([_rows_of(evaluation, part) for evaluation in evaluations])
         if not rows.any():
             return None
-        users, clicked = evaluation.users[rows], evaluation.clicked[rows]
-        return paired_gain(users, clicked, ours[..., rows], theirs[..., rows], figure=figure)
+        users, clicked = (
+            np.concatenate([getattr(evaluation, name) for evaluation in evaluations])[rows]
+            for name in ("users", "clicked")
+        )
+        spans = np.repeat(np.arange(len(origins)), [len(evaluation.clicked) for evaluation in evaluations])[rows]
+        return paired_gain(users, clicked, ours[..., rows], theirs[..., rows], figure=figure, spans=spans)
 
     def _predictions(self, rankers: Rankers, seeds: Sequence[int]) -> np.ndarray | None:
-        """[seeds, starts, impressions]; None where a run has no such mode, or there are no seeds.
+        """[seeds, starts, impressions of all origins]; None where a run has no such mode, or there are no seeds.
 
         The starts of one seed share its encoder, so they are no repetitions of their own.
         """
         predictions = []
         for seed in seeds:
-            with np.load(self._directories[rankers.variant, seed] / PREDICTIONS_FILE) as of_run:
-                if rankers.mode not in of_run:
-                    return None
-                predictions.append(of_run[rankers.mode])
+            of_origins = []
+            for origin in self._origins[rankers.variant]:
+                with np.load(self._directories[Key(rankers.variant, seed, origin)] / PREDICTIONS_FILE) as of_run:
+                    if rankers.mode not in of_run:
+                        return None
+                    of_origins.append(of_run[rankers.mode])
+            predictions.append(np.concatenate(of_origins, axis=-1))
         return np.stack(predictions) if predictions else None
+
+
+def _rows_of(evaluation: Evaluation, part: str) -> np.ndarray:
+    """[N] bool: the impressions of a slice, or "all"; none where the split does not have the slice."""
+    if part == "all":
+        return np.ones(len(evaluation.clicked), bool)
+    return evaluation.slices.get(part, np.zeros(len(evaluation.clicked), bool))
+
+
+def origins_of(keys: Iterable[Key]) -> dict[str, list[str]]:
+    """Variant -> the origins of its runs, sorted."""
+    keys = list(keys)
+    return {variant: sorted({key.origin for key in keys if key.variant == variant}) for variant, *_ in keys}
+
+
+def ingests_of(directories: Mapping[Key, Path]) -> dict[str, list[str]]:
+    """Variant -> fingerprint of its data at each of its origins."""
+    ingests = {(key.variant, key.origin): Measured.read(workdir).ingest for key, workdir in directories.items()}
+    return {
+        variant: [ingests[variant, origin] for origin in origins]
+        for variant, origins in origins_of(directories).items()
+    }
 
 
 def evaluation_of(workdir: Path, split: str) -> Evaluation:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from courier_tf.escaping import printable
-from courier_tf.experiment.markdown import groups_of, line, rule, spread
+from courier_tf.experiment.markdown import groups_of, line, mean_over_origins, rule, spread
 from courier_tf.experiment.run import Key
 
 CHOSEN_BY = "mean_new_to_user"  # The held-out score by which encoders are chosen.
@@ -30,13 +30,13 @@ FIGURES = {
 
 
 def table_of(rows: pd.DataFrame) -> str:
-    """A line per variant: mean (deviation) over its seeds. AUC is in points, on the valid span.
+    """A line per variant: mean (deviation) over its seeds. AUC is in points, on the valid span; of several, the mean.
 
     Args:
         rows: rows of `results.csv`.
     """
-    runs = rows.drop_duplicates(["variant", "seed"])
-    known = {column: figure for column, figure in FIGURES.items() if column in runs}
+    known = {column: figure for column, figure in FIGURES.items() if column in rows}
+    runs = mean_over_origins(rows.drop_duplicates(["variant", "seed", "origin"]), list(known))
     lines = [line(["encoder", "seeds", *(heading for heading, _, _ in known.values())]), rule(2 + len(known))]
     for (variant,), part in groups_of(runs, "variant"):
         cells = [spread(part[column], factor, digits) for column, (_, factor, digits) in known.items()]
@@ -51,11 +51,12 @@ def draw(directories: Mapping[Key, Path], file: Path) -> None:
         directories: workdir of each run.
         file: image to write; not written where no run has a curve.
     """
-    logs: dict[str, dict[int, pd.DataFrame]] = {}
-    for (variant, seed), workdir in directories.items():
+    logs: dict[str, dict[str, pd.DataFrame]] = {}
+    for key, workdir in directories.items():
         log = workdir / "pretrain" / "logs" / "steps.csv"
         if log.exists():
-            logs.setdefault(variant, {})[seed] = pd.read_csv(log)
+            name = f"seed {key.seed}" + (f", {key.origin}" if key.origin else "")
+            logs.setdefault(key.variant, {})[name] = pd.read_csv(log)
     if not logs:
         return
     matplotlib.use("Agg")
@@ -67,8 +68,8 @@ def draw(directories: Mapping[Key, Path], file: Path) -> None:
         lines, columns, figsize=(4 * columns, 3 * lines), squeeze=False, layout="constrained"
     )
     for axis, (variant, curves) in zip(axes.flat, logs.items(), strict=False):
-        for seed, curve in curves.items():
-            axis.plot(np.arange(1, len(curve) + 1), curve["loss"], marker="o", label=f"seed {seed}")
+        for name, curve in curves.items():
+            axis.plot(np.arange(1, len(curve) + 1), curve["loss"], marker="o", label=name)
         axis.set_title(printable(variant), fontsize=9, parse_math=False)
         axis.set(xlabel="checkpoints", ylabel="loss")
         axis.legend()

@@ -16,6 +16,7 @@ from courier_tf.settings.checked import require_type
 from courier_tf.typed_json import read_json
 
 PRETRAIN_SETTINGS = {field.name for field in dataclasses.fields(PretrainSettings)}
+SPAN_SETTINGS = ("valid_from", "test_from")
 MOST_VARIANTS = 10_000  # Each is at least a training.
 SHIPPED_FOLDER = Path(__file__).parent / "grids"  # One JSON file per grid that is shipped.
 
@@ -71,6 +72,9 @@ class Grid:
             SimScore by the mean cosine, over candidates new to the user, on valid.
         confirmed: number of variants, beside the first, that get rankers and the other seeds: those whose encoders have
             the best held-out score with the first seed. 0 stands for all.
+        origins: spans [valid_from, test_from], each after the one before (a rolling origin). Each variant is run on
+            each of them with each seed, and trained on what comes before. Differences are pooled over the spans. Empty
+            for the span of the settings.
         name: names the folder of the results.
 
     >>> grid = Grid("Few or many clusters.", [{}, {"clusters": [50, 1000]}])
@@ -84,6 +88,7 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     tuned: list[str] | tuple[str, ...] = ()
     confirmed: int = 0
+    origins: Sequence[Sequence[str]] = ()
     name: str = "grid"
 
     def __post_init__(self) -> None:
@@ -103,13 +108,31 @@ class Grid:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise SettingsError(f"different variants of a grid would have the same name: {', '.join(twice)}")
+        self._require_origins()
         unknown = set(self.tuned) - PRETRAIN_SETTINGS
         if unknown:
             raise SettingsError(f"`tuned` of a grid names settings of pre-training, but {sorted(unknown)} are none")
 
+    def _require_origins(self) -> None:
+        """Refuses spans that make no sense, or overlap: a click must not count twice."""
+        for span in self.origins:
+            if len(span) != 2 or not span[0] < span[1]:
+                raise SettingsError(
+                    f"`origins` of a grid holds pairs [valid_from, test_from], the first before the second, not {span}"
+                )
+        for (_, end), (begin, _) in itertools.pairwise(self.origins):
+            if begin < end:
+                raise SettingsError(
+                    f"`origins` of a grid: the span from {begin} begins before that until {end} has ended"
+                )
+        named = {*self.fixed}.union(*self.blocks) & set(SPAN_SETTINGS)
+        if self.origins and named:
+            raise SettingsError(f"a grid with `origins` does not name {', '.join(sorted(named))}")
+
     def named(self) -> set[str]:
         """The settings that the grid gives a value in every run, the seed among them; no other value can count."""
-        return {"seed", *self.fixed} | set.intersection(*map(set, self.blocks))
+        spans = SPAN_SETTINGS if self.origins else ()
+        return {"seed", *self.fixed, *spans} | set.intersection(*map(set, self.blocks))
 
     def variants(self) -> list[Variant]:
         """The variants in the order of the blocks, each once."""
@@ -128,7 +151,9 @@ class Grid:
             groups.setdefault(variant.without(self.tuned).name, []).append(variant)
         return list(groups.values())
 
-    def settings(self, base: Settings, variant: Variant, seed: int, workdir: Path = Path()) -> Settings:
+    def settings(
+        self, base: Settings, variant: Variant, seed: int, workdir: Path = Path(), origin: Sequence[str] = ()
+    ) -> Settings:
         """All settings of a run.
 
         Args:
@@ -136,11 +161,12 @@ class Grid:
             variant: one of `variants`.
             seed: seed of the run.
             workdir: workdir of the experiments, in place of `{workdir}`.
+            origin: one of `origins`; empty for the span of `base`.
 
         Raises:
             SettingsError: the grid names a setting that does not exist, or a value that is not allowed.
         """
-        values = {**self.fixed, **variant.values}
+        values = {**self.fixed, **variant.values, **dict(zip(SPAN_SETTINGS, origin, strict=False))}
         places = {"{workdir}": str(workdir), "{variant}": variant.name}
         for name, value in values.items():
             if isinstance(value, str):

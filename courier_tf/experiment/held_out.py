@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from courier_tf.experiment.differences import ingests_of, origins_of
 from courier_tf.experiment.markdown import groups_of, interval, line, rule
 from courier_tf.experiment.processes import ExperimentError
-from courier_tf.experiment.run import Key, Measured
+from courier_tf.experiment.run import Key
 from courier_tf.pretrain.impression_scores import SCORES_FILE, ImpressionScores
 from courier_tf.ranking.intervals import Gain, paired_gain
 from courier_tf.workdir.stages import PRETRAIN
@@ -46,12 +47,12 @@ class EncoderDifferences:
     """
 
     def __init__(self, directories: Mapping[Key, Path]) -> None:
-        self._directories = directories
-        self._ingests = {variant: Measured.read(workdir).ingest for (variant, _), workdir in directories.items()}
+        self._directories, self._origins = directories, origins_of(directories)
+        self._ingests = ingests_of(directories)
         self._scores: dict[Key, ImpressionScores] = {}
 
     def comparable(self, variant: str, base: str) -> bool:
-        """Whether two variants have their impressions in common: those of one ingest."""
+        """Whether two variants have their impressions in common: those of the same ingests."""
         return self._ingests[variant] == self._ingests[base]
 
     def gain(
@@ -70,36 +71,49 @@ class EncoderDifferences:
         Raises:
             ExperimentError: the two were not scored on the same impressions.
         """
-        name, new_to_user, _ = FIGURES[figure]
-        seeds = [seed for seed in seeds if base is None or (base, seed) in self._directories]
-        ours = [self._of(variant, seed) for seed in seeds]
-        theirs = [self._of(base, seed) for seed in seeds] if base is not None else []
+        origins = self._origins[variant]
+        seeds = [seed for seed in seeds if base is None or Key(base, seed, origins[0]) in self._directories]
+        ours = [[self._of(Key(variant, seed, origin)) for origin in origins] for seed in seeds]
+        theirs = [[self._of(Key(base, seed, origin)) for origin in origins] for seed in seeds] if base else []
         if not ours:
             return None
         first = ours[0]
-        for scores in (*ours, *theirs):
-            if not scores.same_impressions(first):
+        for of_seed in (*ours, *theirs):
+            if not all(scores.same_impressions(other) for scores, other in zip(of_seed, first, strict=True)):
                 raise ExperimentError(
                     f"the encoders of {variant} and {base} were scored on different impressions, so they cannot be "
                     "compared. Give both variants the same data, spans and photos"
                 )
-        rows = first.new_to_user if new_to_user else np.ones(len(first.clicked), bool)
-
-        def of_side(side: Sequence[ImpressionScores]) -> np.ndarray:
-            chosen = [scores.scores[name or scores.objective_score][rows] for scores in side]
-            return np.stack(chosen)[:, None]  # One encoder per seed.
-
-        score = of_side(ours)
-        baseline = np.zeros_like(score) if base is None else of_side(theirs)
+        score = np.stack([_scores_of(of_seed, FIGURES[figure]) for of_seed in ours])[:, None]
+        baseline = np.zeros_like(score)
+        if theirs:
+            baseline = np.stack([_scores_of(of_seed, FIGURES[figure]) for of_seed in theirs])[:, None]
         if np.array_equal(score, baseline):
             return None  # The same encoder, or one that was not trained.
-        return paired_gain(first.users[rows], first.clicked[rows], score, baseline)
+        rows = [_rows_of(scores, FIGURES[figure]) for scores in first]
+        users, clicked = (
+            np.concatenate([getattr(scores, name)[of_span] for scores, of_span in zip(first, rows, strict=True)])
+            for name in ("users", "clicked")
+        )
+        spans = np.repeat(np.arange(len(origins)), [of_span.sum() for of_span in rows])
+        return paired_gain(users, clicked, score, baseline, spans=spans)
 
-    def _of(self, variant: str, seed: int) -> ImpressionScores:
-        key = variant, seed
+    def _of(self, key: Key) -> ImpressionScores:
         if key not in self._scores:
             self._scores[key] = ImpressionScores.read(self._directories[key] / PRETRAIN / SCORES_FILE)
         return self._scores[key]
+
+
+def _rows_of(scores: ImpressionScores, figure: Figure) -> np.ndarray:
+    """[N] bool: the impressions that a figure is about."""
+    return scores.new_to_user if figure.new_to_user else np.ones(len(scores.clicked), bool)
+
+
+def _scores_of(of_origins: Sequence[ImpressionScores], figure: Figure) -> np.ndarray:
+    """[impressions of all origins]: the scores that a figure is about."""
+    return np.concatenate(
+        [scores.scores[figure.score or scores.objective_score][_rows_of(scores, figure)] for scores in of_origins]
+    )
 
 
 def differences_of(rows: pd.DataFrame, directories: Mapping[Key, Path]) -> pd.DataFrame:
@@ -115,10 +129,11 @@ def differences_of(rows: pd.DataFrame, directories: Mapping[Key, Path]) -> pd.Da
     """
     differences, compared = EncoderDifferences(directories), []
     first = str(rows["variant"].iloc[0])
-    for (variant,), part in groups_of(rows.drop_duplicates(["variant", "seed"]), "variant"):
+    for (variant,), part in groups_of(rows, "variant"):
         if variant == first:
             continue
-        seeds = [seed for seed in part["seed"].tolist() if (first, seed) in directories]
+        common = {key.seed for key in directories if key.variant == first}
+        seeds = [seed for seed in part["seed"].unique().tolist() if seed in common]
         row = {"variant": variant, "less": first, "seeds": len(seeds)}
         if not differences.comparable(variant, first):
             compared += [{**row, "figure": figure} for figure in FIGURES]

@@ -48,6 +48,26 @@ def interval(gain: float | None, low: float | None, high: float | None) -> str:
     return f"{100 * gain:+.2f} ({ends})"
 
 
+def mean_over_origins(rows: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
+    """A row per variant and seed: the means of figures over the origins, NaN where one is not defined somewhere.
+
+    Args:
+        rows: rows of `results.csv`, of one mode.
+        figures: columns of figures.
+
+    >>> rows = pd.DataFrame({"variant": "a", "seed": 0, "origin": ["2026-01-01", "2026-02-01"], "auc": [0.5, 0.7]})
+    >>> mean_over_origins(rows, ["auc"]).values.tolist()
+    [['a', 0, 0.6]]
+    """
+    groups = rows.groupby(["variant", "seed"], sort=False)
+    means = [{**dict(zip(("variant", "seed"), key, strict=True)), **_means(part, figures)} for key, part in groups]
+    return pd.DataFrame(means, columns=["variant", "seed", *figures])
+
+
+def _means(rows: pd.DataFrame, figures: Sequence[str]) -> dict[str, float]:
+    return {name: float(rows[name].astype(float).mean(skipna=False)) for name in figures}
+
+
 def groups_of(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
     """(values of the columns, the rows that have them) for each combination of texts, in the order of the rows."""
     for values, part in rows.groupby(list(columns), sort=False):

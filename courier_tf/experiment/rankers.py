@@ -11,7 +11,7 @@ import pandas as pd
 
 from courier_tf.escaping import printable
 from courier_tf.experiment.differences import PARTS, Differences, Rankers, items_of, slice_columns_of
-from courier_tf.experiment.markdown import groups_of, line, rule, spread
+from courier_tf.experiment.markdown import groups_of, line, mean_over_origins, rule, spread
 from courier_tf.experiment.run import Key
 from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE
 from courier_tf.schema import CATEGORY
@@ -39,10 +39,12 @@ def _achieved(rows: pd.DataFrame) -> list[str]:
     aucs = [f"AUC {heading}" for heading in PARTS.values()]
     head = ["variant", "mode", "seeds", *aucs, "GAUC", "log loss", "learning rates", "rankers that it trained, s"]
     lines = [line(head), rule(len(head))]
+    auc_columns = ["auc" if name == "all" else f"auc {name}" for name in PARTS]
     for (variant, mode), part in groups_of(rows, "variant", "mode"):
-        cells = [spread(part["auc" if name == "all" else f"auc {name}"]) for name in PARTS]
-        cells += [spread(part["gauc"]), spread(part["logloss"], 1, 4), ", ".join(map(str, part["learning_rates"]))]
-        lines.append(line([variant, mode, str(len(part)), *cells, f"{part['seconds_rank'].mean():.0f}"]))
+        of_seeds = mean_over_origins(part, [*auc_columns, "gauc", "logloss"])
+        cells = [spread(of_seeds[column]) for column in (*auc_columns, "gauc")]
+        cells += [spread(of_seeds["logloss"], 1, 4), ", ".join(map(str, part["learning_rates"]))]
+        lines.append(line([variant, mode, str(len(of_seeds)), *cells, f"{part['seconds_rank'].mean():.0f}"]))
     return lines
 
 
@@ -52,7 +54,7 @@ def _gained(rows: pd.DataFrame, differences: Differences) -> list[str]:
     lines = [line(head), rule(len(head))]
     first = str(rows["variant"].iloc[0])
     for (variant, mode), part in groups_of(rows, "variant", "mode"):
-        rankers, seeds = Rankers(variant, mode), part["seed"].tolist()
+        rankers, seeds = Rankers(variant, mode), part["seed"].unique().tolist()
         none = None if mode == NO_IMAGE_FEATURE else Rankers(variant, NO_IMAGE_FEATURE)
         of_first = None if variant == first else Rankers(first, mode)
         cells = [differences.shown(name, rankers, none, seeds) for name in differences.parts]
@@ -70,7 +72,7 @@ def _between_modes(rows: pd.DataFrame, differences: Differences) -> list[str]:
     lines = ["", line(head), rule(len(head))]
     for (variant,), of_variant in groups_of(rows[rows["mode"] != NO_IMAGE_FEATURE], "variant"):
         for mode, other in itertools.combinations(of_variant["mode"].unique(), 2):
-            seeds = of_variant.loc[of_variant["mode"] == mode, "seed"].tolist()
+            seeds = of_variant.loc[of_variant["mode"] == mode, "seed"].unique().tolist()
             sides = Rankers(variant, mode), Rankers(variant, other)
             lines.append(line([variant, mode, other, *(differences.shown(part, *sides, seeds) for part in parts)]))
     return lines if len(lines) > 3 else []
@@ -109,7 +111,7 @@ def category_gates_by_column(rows: pd.DataFrame, directories: Mapping[Key, Path]
     head = ["variant", "mode", "column", "category gates, mean over the items of each value"]
     lines = [line(head), rule(len(head))]
     for (variant, mode), part in groups_of(rows[rows["category_gates"].notna()], "variant", "mode"):
-        workdir = directories[variant, part["seed"].iloc[0]]
+        workdir = directories[Key(variant, int(part["seed"].iloc[0]), part["origin"].iloc[0])]
         columns = set(slice_columns_of(workdir)) - {CATEGORY}
         if not columns:
             continue

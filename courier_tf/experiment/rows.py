@@ -5,6 +5,7 @@ A run has one row per rank mode, or one row without a mode where it ends with it
 | column | meaning |
 |---|---|
 | `variant`, `seed` | the run |
+| `origin` | first day of the run's valid span, where the grid has several; else empty |
 | `mode`, `split` | rank mode, and the span that its rankers were measured on: `valid` or `test` |
 | `auc`, `gauc`, `logloss`, ... | metrics of the rankers, over all impressions |
 | `auc SLICE` | AUC on a slice, of `SLICES` |
@@ -48,7 +49,7 @@ def rows_of(run: Run, status: Status) -> list[dict[str, Any]]:
     costs |= {"peak_memory_gib": status.peak_memory_gib}
     costs |= {"code_version": measured.code_version, "commit": measured.commit}
     common = {**of_encoder, **costs, **values_of}
-    key = {"variant": run.variant, "seed": run.seed}
+    key = {"variant": run.variant, "seed": run.seed, "origin": run.origin}
     if measured.rankers is None:
         return [{**key, "mode": None, "split": None, **common}]
     return [

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from courier_tf.experiment.grid import Until
 from courier_tf.settings import Settings
@@ -20,13 +20,28 @@ class ExperimentFileError(ValueError):
     """A file of a run is broken."""
 
 
-#: Names a run: its variant's name, and its seed.
-Key = tuple[str, int]
+class Key(NamedTuple):
+    """Names a run.
+
+    Attributes:
+        variant: name of its variant.
+        seed: its seed.
+        origin: first day of its valid span, where the grid has several; else empty.
+    """
+
+    variant: str
+    seed: int
+    origin: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.variant},seed={self.seed}" + (f",origin={self.origin}" if self.origin else "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A variant of a grid with a seed, as its process is told by `run.json`.
+    """A variant of a grid with a seed, and an origin where the grid has several, as `run.json` tells its process.
 
     Attributes:
         variant: name of the variant.
@@ -37,6 +52,7 @@ class Run:
         final: measure on the test span instead of the valid span; the reading is counted.
         settings: settings of all stages.
         until: the last stage that is run.
+        origin: that of the run's key.
     """
 
     variant: str
@@ -47,6 +63,7 @@ class Run:
     final: bool
     settings: Settings
     until: Until
+    origin: str = ""
 
     def to_json(self) -> str:
         """The run as JSON, for `from_json`."""

@@ -1,12 +1,14 @@
 """Runs all runs of a grid, then writes their tables and plots. What is finished is not run again."""
 
 import dataclasses
+import itertools
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from courier_tf.chain import require_known_names
@@ -81,16 +83,21 @@ def run_grid(
         raise SettingsError(f"parallel={parallel}: at least one run is made at a time")
     if claims and until != "rank":
         raise SettingsError(f"claims are about rankers, and until={until} trains none")
+    if final and grid.origins:
+        raise SettingsError(
+            f"the grid {grid.name} has several origins, whose valid spans are measured: --final has none"
+        )
     workdir = workdir.resolve()
     folder = results_folder(workdir, grid, final)
     variants = _different(grid, base, workdir)
     runs = {}
     for variant in variants:
-        for seed in grid.seeds:
-            place = folder / RUNS_FOLDER / f"{variant.name},seed={seed}"
-            settings = grid.settings(base, variant, seed, workdir)
-            run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until)
-            runs[variant.name, seed] = run
+        for seed, origin in itertools.product(grid.seeds, grid.origins or [()]):
+            key = Key(variant.name, seed, *origin[:1])
+            settings = grid.settings(base, variant, seed, workdir, origin)
+            place = folder / RUNS_FOLDER / key.name
+            run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until, key.origin)
+            runs[key] = run
     with Processes(folder, _largest(folder)) as processes:
         for name in (
             TABLES_FILE,
@@ -115,7 +122,7 @@ def _different(grid: Grid, base: Settings, workdir: Path) -> list[Variant]:
     """The variants of a grid. Equal settings under two names, such as a default and its value, are one variant."""
     different: dict[str, Variant] = {}
     for variant in grid.variants():
-        settings = grid.settings(base, variant, grid.seeds[0], workdir)
+        settings = grid.settings(base, variant, grid.seeds[0], workdir, *grid.origins[:1])
         require_known_names(settings)
         different.setdefault(settings.to_json(), variant)
     return list(different.values())
@@ -155,24 +162,34 @@ class _Session:
     def finish(self, kept: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
         """Runs the variants that are kept with all seeds; returns the rows of all that count."""
         # All seeds of a variant first: the first line of the table is complete as soon as possible.
-        chosen = {key: run for key, run in self._runs.items() if key[0] in kept}
+        chosen = {key: run for key, run in self._runs.items() if key.variant in kept}
         # Of the other variants counts what they were compared by.
-        return self._run_all(chosen, {key for key in self._runs if key in chosen or key[1] == seeds[0]})
+        return self._run_all(chosen, {key for key in self._runs if key in chosen or key.seed == seeds[0]})
 
     def _best(self, names: Sequence[str], number: int, seed: int, beside: Sequence[str] = ()) -> list[str]:
-        """The variants whose encoders have the best held-out scores, in their order; of equal ones the first."""
+        """The variants whose encoders have the best held-out scores, in their order; of equal ones the first.
+
+        Where there are several origins, the mean over them counts.
+        """
         if len(names) <= number and not beside:
             return list(names)
-        screened = {(name, seed): self._runs[name, seed] for name in (*beside, *names)}
+        screened = {
+            key: run for key, run in self._runs.items() if key.seed == seed and key.variant in (*beside, *names)
+        }
         self._run_all({key: dataclasses.replace(run, until="pretrain") for key, run in screened.items()})
         scores: dict[str, float] = {}
         for name in names:
-            score = Measured.read(self._runs[name, seed].workdir).held_out[encoders.CHOSEN_BY]
-            if score is None:
+            of_runs = [
+                Measured.read(run.workdir).held_out[encoders.CHOSEN_BY]
+                for key, run in screened.items()
+                if key.variant == name
+            ]
+            defined = [score for score in of_runs if score is not None]
+            if len(defined) < len(of_runs):
                 raise ExperimentError(
                     f"encoders cannot be compared: {encoders.CHOSEN_BY} of {name} is not defined on the valid span"
                 )
-            scores[name] = score
+            scores[name] = float(np.mean(defined))
         LOG.info("[%s] %s", encoders.CHOSEN_BY, ", ".join(f"{name}: {score:.4f}" for name, score in scores.items()))
         best = sorted(names, key=lambda name: -scores[name])[:number]
         return [name for name in names if name in best]
@@ -275,7 +292,8 @@ def _write_reports(
 
 
 def _keys(rows: pd.DataFrame) -> list[Key]:
-    return [(str(variant), int(seed)) for variant, seed in zip(rows["variant"], rows["seed"], strict=True)]
+    columns = (rows["variant"], rows["seed"], rows["origin"])
+    return [Key(str(variant), int(seed), str(origin)) for variant, seed, origin in zip(*columns, strict=True)]
 
 
 def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:

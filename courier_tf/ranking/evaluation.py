@@ -31,7 +31,7 @@ class Evaluation:
     """A split of N impressions in arrays, in the order of its files, with the slices that are reported.
 
     Attributes:
-        users, page_views: [N] int, numbers that stand for the ids.
+        users, page_views: [N] int, numbers that stand for the ids; a user has the same number in every ingest.
         items: [N] int, rows of the candidates among all items; -1 for one that is not there.
         clicked: [N] int.
         popularity: [N] int, positives of the candidate in the train span.
@@ -100,7 +100,7 @@ def read_evaluation(
         values = {name: value.numpy() for name, value in batch.items()}
         item, history = rows_of(values["item_id"]), rows_of(values["history_item_ids"])
         columns_of_batch = {
-            "users": values["user_id"],
+            "users": records.user_numbers(values["user_id"]),
             "page_views": values["page_view_id"],
             "clicked": values["clicked"],
             "length": (values["history_item_ids"] != b"").sum(axis=1),
@@ -116,7 +116,7 @@ def read_evaluation(
     popularity = np.where(item >= 0, items.train_events[item], 0)
     columns = {column: np.where(item >= 0, items.columns[column][item], b"") for column in slice_columns}
     return Evaluation(
-        np.unique(joined["users"], return_inverse=True)[1],
+        joined["users"],
         np.unique(joined["page_views"], return_inverse=True)[1],
         item,
         joined["clicked"],

@@ -8,6 +8,8 @@ others. This is a two-way analysis of variance with random users and random star
   user at a time. It needs no draws, and it also covers with a dozen users.
 - Starts: the variance of their mean. It holds the interaction, so the jackknife's share of the interaction is taken out
   of the variance over users: otherwise it would count twice.
+- Spans: rankers of several spans (a rolling origin) are measured each on their own span, and the figures are averaged.
+  A user of several spans is one user, who is left out of all of them at once.
 - The two variances are added. Each has a Student's t with its own degrees of freedom; the interval takes their mean,
   weighted by the variances (Cochran and Cox, Experimental Designs, 1957, section 4.14).
 
@@ -16,7 +18,7 @@ cases (LOG.md). `tests/ranking/test_coverage.py` and `make benchmark-coverage` m
 """
 
 from collections.abc import Callable
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from scipy import stats
@@ -99,7 +101,13 @@ FIGURES: dict[str, LeaveOneOut] = {"auc": auc_without_each, "gauc": gauc_without
 
 
 def paired_gain(
-    users: np.ndarray, clicked: np.ndarray, scores: np.ndarray, baselines: np.ndarray, *, figure: str = "auc"
+    users: np.ndarray,
+    clicked: np.ndarray,
+    scores: np.ndarray,
+    baselines: np.ndarray,
+    *,
+    figure: str = "auc",
+    spans: np.ndarray | None = None,
 ) -> Gain | None:
     """The mean AUC of `scores` minus that of `baselines`, with a 95 % interval over users and repetitions.
 
@@ -108,29 +116,93 @@ def paired_gain(
         scores, baselines: [S, K, N], the predictions of K rankers in each of S independent repetitions. Both sides
             have the same repetitions; K may differ. With one repetition there is no interval.
         figure: of `FIGURES`; "gauc" replaces the AUC.
+        spans: [N] any sortable names of the spans, each with rankers of its own; None for one span. Scores of different
+            spans are not compared: the figure is the mean over the spans, weighted by their clicks (GAUC: by the
+            impressions that count). A span in which it is not defined does not count.
 
     Returns:
         None where the figure is not defined.
     """
-    if not 0 < clicked.sum() < len(clicked):
+    pooled = _Spans(users, clicked, np.zeros(len(users), int) if spans is None else spans, figure)
+    if not pooled.parts:
         return None
-    _, user = np.unique(users, return_inverse=True)
 
     def of_side(side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        measured = [[FIGURES[figure](user, clicked, score) for score in rankers] for rankers in side]
+        measured = [[pooled.figure(score) for score in rankers] for rankers in side]
         figures = np.array([np.mean([value for value, _ in rankers]) for rankers in measured])
         return figures, np.array([np.mean([without for _, without in rankers], axis=0) for rankers in measured])
 
     (ours, ours_without), (theirs, theirs_without) = of_side(scores), of_side(baselines)
     gains, without = ours - theirs, ours_without - theirs_without
-    if np.isnan(gains).any():
-        return None
     gain = float(np.mean(gains))
     spread = spread_of(gains, without)
     if spread is None:
         return {"gain": gain, "low": None, "high": None, "error": None}
     half, error = spread
     return {"gain": gain, "low": gain - half, "high": gain + half, "error": error}
+
+
+class _Part(NamedTuple):
+    """A span, as far as its figure is defined.
+
+    Attributes:
+        rows: [n] int, its impressions.
+        user: [n] int, numbers of its users from 0.
+        counted: [C] int, those of all users who count in it.
+        weight: [U] float, what each of all users adds to the weight of the span.
+    """
+
+    rows: np.ndarray
+    user: np.ndarray
+    counted: np.ndarray
+    weight: np.ndarray
+
+
+class _Spans:
+    """The mean of a figure over spans, with and without each user.
+
+    Args:
+        users, clicked, spans: [N].
+        figure: of `FIGURES`.
+
+    Attributes:
+        parts: the spans in which the figure is defined.
+    """
+
+    def __init__(self, users: np.ndarray, clicked: np.ndarray, spans: np.ndarray, figure: str) -> None:
+        self._clicked, self._figure = clicked, FIGURES[figure]
+        everybody, user = np.unique(users, return_inverse=True)
+        self.parts: list[_Part] = []
+        for span in np.unique(spans):
+            rows = np.flatnonzero(spans == span)
+            here, local = np.unique(user[rows], return_inverse=True)
+            size, positives = np.bincount(local), np.bincount(local, clicked[rows])
+            both = (positives > 0) & (positives < size)
+            counts = both if figure == "gauc" else np.ones(len(here), bool)
+            defined = both.any() if figure == "gauc" else 0 < positives.sum() < size.sum()
+            if not defined:
+                continue
+            weight = np.zeros(len(everybody))
+            weight[here[counts]] = (size if figure == "gauc" else positives)[counts]
+            self.parts.append(_Part(rows, local, here[counts], weight))
+        self._users = np.unique(np.concatenate([part.counted for part in self.parts])) if self.parts else user[:0]
+
+    def figure(self, score: np.ndarray) -> tuple[float, np.ndarray]:
+        """(Figure of [N] scores; [U] figure without each user who counts in a span, NaN where it is not defined)."""
+        values, withouts, weights, weights_without = [], [], [], []
+        for part in self.parts:
+            value, without_counted = self._figure(part.user, self._clicked[part.rows], score[part.rows])
+            without = np.full(len(part.weight), value)  # Who does not count in a span does not change it.
+            without[part.counted] = without_counted
+            values.append(value)
+            withouts.append(without[self._users])
+            weights.append(part.weight.sum())
+            weights_without.append(part.weight.sum() - part.weight[self._users])
+        left = np.where(np.isnan(withouts), 0, weights_without)  # Without some user, a span may not be defined.
+        total = left.sum(axis=0)
+        summed = (np.nan_to_num(withouts) * left).sum(axis=0)
+        mean = np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0)
+        return float(np.average(values, weights=weights)), mean
 
 
 def auc_intervals(users: np.ndarray, clicked: np.ndarray, scores: np.ndarray) -> dict[str, float]:

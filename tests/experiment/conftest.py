@@ -30,7 +30,8 @@ clusters, seed, tau = settings["cluster"]["clusters"], settings["seed"], setting
 scores = {"best_new_to_user": 0.5, "mean_new_to_user": 0.6 - ((tau or 0.2) - 0.2) ** 2, "alignment": 1.0,
           "undefined": None}
 base = {"held_out": scores, "losses": [5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "seconds": {"pretrain": 3.0, "rank": 2.0},
-        "ingest": settings["ingest"]["negatives"], "code_version": "v1", "commit": "c1"}
+        "ingest": settings["ingest"]["negatives"] + (settings["ingest"]["valid_from"] or ""),
+        "code_version": "v1", "commit": "c1"}
 if run["final"] and run["until"] == "rank":
     (folder / "test_readings.json").write_text(json.dumps([{}, {}]))
 (folder / "settings.json").write_text(json.dumps(settings))

@@ -82,6 +82,13 @@ def test_a_value_of_another_type_is_refused(name, value):
         with_values(Settings(), {name: value})
 
 
+def test_settings_of_a_run_at_an_origin():
+    grid = Grid("", [{}], origins=[["2026-01-01", "2026-01-08"], ["2026-01-08", "2026-01-15"]])
+    settings = [grid.settings(PRESETS["tiny"], Variant({}), 0, origin=origin).ingest for origin in grid.origins]
+    assert [[of_run.valid_from, of_run.test_from] for of_run in settings] == grid.origins
+    assert grid.named() == {"seed", "valid_from", "test_from"}
+
+
 def test_blocks_hold_lists(tmp_path):
     file = tmp_path / "grid.json"
     for block in ({"objective": "courier"}, ["objective"]):
@@ -106,6 +113,13 @@ def test_blocks_hold_lists(tmp_path):
         ({"tuned": "temperature"}, "`tuned` of a grid: str"),
         ({"confirmed": "2"}, "`confirmed` of a grid: str"),
         ({"confirmed": -1}, "a number of variants, not -1"),
+        ({"origins": [["2026-01-01"]]}, r"pairs \[valid_from, test_from\].*not \['2026-01-01'\]"),
+        ({"origins": [["2026-01-02", "2026-01-02"]]}, "the first before the second"),
+        (
+            {"origins": [["2026-01-01", "2026-01-08"], ["2026-01-07", "2026-01-14"]]},
+            "the span from 2026-01-07 begins before that until 2026-01-08 has ended",
+        ),
+        ({"origins": [["2026-01-01", "2026-01-08"]], "fixed": {"test_from": "x"}}, "does not name test_from"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_with_the_name_of_its_file(tmp_path, wrong, told):

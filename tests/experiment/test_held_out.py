@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from courier_tf.experiment.held_out import FIGURES, EncoderDifferences, differences_of, table_of
 from courier_tf.experiment.processes import ExperimentError
-from courier_tf.experiment.run import Measured
+from courier_tf.experiment.run import Key, Measured
 from courier_tf.experiment.run_grid import run_grid
 from courier_tf.pretrain.impression_scores import SCORES_FILE, ImpressionScores
 from tests.experiment.conftest import GRID, TINY
@@ -34,7 +34,7 @@ def runs_of(folder, scores, ingest=lambda variant: "one"):
         (place / "pretrain").mkdir(parents=True)
         of_run.write(place / "pretrain" / SCORES_FILE)
         Measured({}, [], {}, ingest(variant), "v", "c").write(place)
-        directories[variant, seed] = place
+        directories[Key(variant, seed)] = place
     return directories
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from courier_tf.ranking import intervals
-from tests.benchmarks.coverage.scores import coverage_of_scores
+from tests.benchmarks.coverage.scores import Parts, coverage_of_scores, null_scores
 
 NOMINAL, TOLERANCE = 95, 3  # Per cent of the data sets.
 
@@ -58,3 +58,19 @@ def test_intervals_of_gains_cover(users, rows, figure):
     """From scores to the interval; numbers of rows per user are skewed."""
     share, sets = coverage_of_scores(users, rows, starts=3, figure=figure, data_sets=400, seed=1)
     assert sets > 390 and abs(100 * share - NOMINAL) <= TOLERANCE
+
+
+def test_intervals_over_several_spans_cover_and_those_of_users_per_span_do_not():
+    """The same users come back in each of four spans, and what a ranker is worth to a user lasts.
+
+    If a user were another one in each span, the interval would be too narrow.
+    """
+    rng, held = np.random.default_rng(0), {"users": [], "users of spans": []}
+    for _ in range(250):
+        user, clicked, scores = null_scores(rng, 40, 1600, starts=3, parts=Parts(2.0, 0.0, 0.1), skew=0.7)
+        spans = rng.integers(0, 4, len(user))
+        for name, who in (("users", user), ("users of spans", 4 * user + spans)):
+            gain = intervals.paired_gain(who, clicked, *scores, spans=spans)
+            held[name].append(gain["low"] <= 0 <= gain["high"])
+    assert abs(100 * np.mean(held["users"]) - NOMINAL) <= 4
+    assert 100 * np.mean(held["users of spans"]) < NOMINAL - 8

@@ -133,3 +133,73 @@ def test_rankers_of_one_repetition_are_averaged_and_count_as_one(sample):
     assert gain["gain"] == pytest.approx(np.mean(gains))
     half = 12.706 * abs(gains[0] - gains[1]) / 2
     assert 0.99 * half < gain["high"] - gain["gain"] < 1.1 * half
+
+
+def pooled_by_loops(figure, users, clicked, ours, theirs, spans):
+    """(Mean gain, half of its interval): a user is left out of all spans at once, and all is computed anew."""
+
+    def weight(rows):
+        if figure == "auc":
+            return clicked[rows].sum()
+        return sum((users[rows] == user).sum() for user in with_both_classes(users[rows], clicked[rows]))
+
+    def gain(rows, start):
+        parts = [rows & (spans == span) for span in np.unique(spans)]
+        parts = [part for part in parts if with_both_classes(users[part] * (figure == "gauc"), clicked[part])]
+        gains = [
+            ORACLES[figure](users[p], clicked[p], ours[start][p])
+            - ORACLES[figure](users[p], clicked[p], theirs[start][p])
+            for p in parts
+        ]
+        return np.average(gains, weights=[weight(part) for part in parts])
+
+    def jackknife(figures):
+        return (len(figures) - 1) / len(figures) * np.sum((figures - np.mean(figures)) ** 2)
+
+    counting = np.unique(
+        np.concatenate([counted(figure, users[spans == span], clicked[spans == span]) for span in np.unique(spans)])
+    )
+    starts = range(len(ours))
+    gains = [gain(users == users, start) for start in starts]
+    without = np.array([[gain(users != user, start) for user in counting] for start in starts])
+    shared = sum(jackknife(row - without.mean(axis=0)) for row in without) / (len(ours) * (len(ours) - 1))
+    of_users, of_starts = max(jackknife(without.mean(axis=0)) - shared, 0), stats.sem(gains) ** 2
+    t_users, t_starts = (stats.t.ppf(0.975, n - 1) for n in without.shape[::-1])
+    return np.mean(gains), (of_users * t_users + of_starts * t_starts) / np.sqrt(of_users + of_starts)
+
+
+@pytest.mark.parametrize("figure", ["auc", "gauc"])
+def test_the_interval_over_several_spans_against_loops(sample, figure):
+    """Some users are in one span, most in several; rankers of a span have a scale of their own."""
+    users, _, clicked, score = sample
+    rng = np.random.default_rng(1)
+    spans = np.array(["a", "b", "c"])[np.minimum(rng.integers(0, 3, 600), 2 * (users % 7 > 0))]
+    scale = 10.0 * (spans == "b")
+    ours, theirs = np.round(score + 0.4 * rng.random([2, 600]), 1) + scale, rng.random([2, 600]) - scale
+    gain = intervals.paired_gain(users, clicked, ours[:, None], theirs[:, None], figure=figure, spans=spans)
+    value, half = pooled_by_loops(figure, users, clicked, ours, theirs, spans)
+    expected = {"gain": value, "low": value - half, "high": value + half}
+    assert {name: gain[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_span_of_one_class_does_not_count(sample):
+    users, _, clicked, score = sample
+    spans = np.arange(600) // 300
+    noise = np.random.default_rng(1).random(600)
+    sides = np.stack([score, score + 0.1 * noise])[:, None], np.stack([noise, noise + score / 9])[:, None]
+    clicked = np.where(spans == 1, 0, clicked)
+    first = spans == 0
+    alone = intervals.paired_gain(users[first], clicked[first], *(side[..., first] for side in sides))
+    assert intervals.paired_gain(users, clicked, *sides, spans=spans) == pytest.approx(alone)
+
+
+def test_where_one_user_alone_clicks_in_a_span_the_others_are_measured_without_it(sample):
+    """As if the span were not there."""
+    users, _, clicked, score = sample
+    spans = np.arange(600) // 300
+    clicked = np.where(spans == 1, users == 3, clicked)
+    spans_of = intervals._Spans(users, clicked, spans, "auc")
+    value, without = spans_of.figure(score)
+    kept = (users != 3) & (spans == 0)
+    assert without[3] == pytest.approx(roc_auc_score(clicked[kept], score[kept])) and len(without) == 41
+    assert value != pytest.approx(without[3], abs=1e-4) and not np.isnan(without).any()
