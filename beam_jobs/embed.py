@@ -1,6 +1,6 @@
 """The embed job: turns items into embeddings (Parquet), with the exported embedder and Beam's RunInference."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +8,17 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tensorflow as tf
-from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from rich.console import Console
 
+from beam_jobs.item_photos import BARE, KEY, ReadItems, infer, sortable
 from beam_jobs.options import pipeline_options
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled
 from courier_tf import schema
+from courier_tf.features.extractor import PHOTOS, VECTORS
+from courier_tf.features.files import FeatureFiles
 from courier_tf.settings import EmbedSettings
-from courier_tf.workdir import artefacts, records
+from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EmbedFacts
 from courier_tf.workdir.stages import INGEST
 
@@ -32,51 +33,6 @@ EMBEDDING_SCHEMA = pa.schema(
     ]
 )
 ROW_GROUP = 8192  # Rows that a reader holds at once.
-_SPECS = {
-    "item_id": tf.io.FixedLenFeature([], tf.string),
-    "image": tf.io.FixedLenFeature([], tf.string),
-    schema.column_feature(schema.CATEGORY): tf.io.FixedLenFeature([], tf.string),
-    "available_from": tf.io.FixedLenFeature([], tf.int64),
-}
-
-
-class EmbedderHandler(ModelHandler[bytes, np.ndarray, Any]):
-    """Runs the embedder SavedModel inside RunInference. It turns photos (PNG or JPEG) into embeddings.
-
-    Args:
-        saved_model: directory of the SavedModel.
-        batch_size: photos per call; only the end of a bundle has fewer.
-    """
-
-    def __init__(self, saved_model: str, batch_size: int) -> None:
-        super().__init__()
-        self.saved_model, self.batch_size = saved_model, batch_size
-
-    def load_model(self) -> Any:
-        return tf.saved_model.load(self.saved_model)
-
-    def run_inference(
-        self, batch: Sequence[bytes], model: Any, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[np.ndarray]:
-        return list(model.signatures["serving_default"](tf.constant(batch))["embedding"].numpy())
-
-    def batch_elements_kwargs(self) -> dict[str, int]:
-        # Batches are always full. Beam would adapt their size to the time they take, and rounding would depend on it.
-        return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
-
-
-class _ParseItem(beam.DoFn):
-    """Serialised item record to ((item id, category, in train span), photo). Without a photo, to the output `bare`."""
-
-    def __init__(self, valid_from_seconds: int) -> None:
-        self.valid_from_seconds = valid_from_seconds
-
-    def process(self, serialised: bytes) -> Iterator[Any]:
-        item = tf.io.parse_single_example(serialised, _SPECS)
-        category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
-        key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < self.valid_from_seconds))
-        photo = item["image"].numpy()
-        yield (key, photo) if photo else beam.pvalue.TaggedOutput("bare", (key, None))
 
 
 def embed(
@@ -87,6 +43,7 @@ def embed(
     settings: EmbedSettings,
     made_by: artefacts.MadeBy,
     beam_options: Sequence[str] = (),
+    features: tuple[Path, Sequence[str]] | None = None,
 ) -> None:
     """Runs the embed job.
 
@@ -98,28 +55,28 @@ def embed(
         settings: settings of this stage.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options.
+        features: directory of the features stage, and the sources that the encoder takes: photos are then not read
+            again. None for an encoder that takes photos.
     """
     data = artefacts.read(ingest, INGEST).facts
-    items_files = records.files(ingest / schema.ITEMS_FOLDER, "items")  # Raises where one is missing.
-    handler = KeyedModelHandler(EmbedderHandler(str(embedder), settings.embed_batch_size))
     with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status("Embedding items"):
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
-            items = (
-                pipeline
-                | beam.Create(items_files)
-                | beam.io.ReadAllFromTFRecord()
-                | beam.ParDo(_ParseItem(data.valid_from_seconds)).with_outputs("bare", main="main")
+            items = pipeline | (
+                _ReadFeatures(FeatureFiles(features[0]), features[1])
+                if features
+                else ReadItems(ingest, data.valid_from_seconds)
             )
-            rows = (items.main | RunInference(handler), items["bare"]) | beam.Flatten()
+            embedded = items.main | infer(embedder, VECTORS if features else PHOTOS, settings.embed_batch_size)
             _ = (
-                rows
+                (embedded, items[BARE])
+                | beam.Flatten()
                 | "Row" >> beam.Map(_row, encoder)
                 | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
                 | WriteShuffled(
                     str(draft.path / schema.ITEMS_FOLDER),
                     "embeddings",
                     data.shards,
-                    _sortable,
+                    sortable,
                     _write_parquet,
                     "parquet",
                 )
@@ -127,21 +84,48 @@ def embed(
         draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
 
 
-def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:
-    """Sorts by a hash of the id: the first rows are then a fair sample, the same on every runner."""
-    return [((stable_hash(row["item_id"]), row["item_id"]), row)]
+class _ReadFeatures(beam.PTransform):
+    """The items of a features stage, with the vectors of some sources side by side in place of photos.
+
+    The outputs are those of `ReadItems`.
+    """
+
+    def __init__(self, files: FeatureFiles, sources: Sequence[str]) -> None:
+        super().__init__("ReadFeatures")
+        self.files, self.columns = [str(file) for file in files.files], files.columns(sources)
+
+    def expand(self, pipeline: Any) -> Any:
+        rows = pipeline | beam.Create(self.files) | beam.Reshuffle()
+        return rows | beam.ParDo(_VectorsOf(self.columns)).with_outputs(BARE, main="main")
+
+
+class _VectorsOf(beam.DoFn):
+    """Name of a Parquet file to its items."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
+
+    def process(self, file: str) -> Iterator[Any]:
+        for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP):
+            keys = zip(*(batch[name].to_pylist() for name in ("item_id", "category", "in_train_span")), strict=True)
+            vectors = zip(*(batch[column] for column in self.columns), strict=True)
+            for key, parts in zip(keys, vectors, strict=True):
+                if parts[0].is_valid:
+                    yield key, np.concatenate([part.values.to_numpy(zero_copy_only=False) for part in parts])
+                else:
+                    yield beam.pvalue.TaggedOutput(BARE, (key, None))
 
 
 def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), file, row_group_size=ROW_GROUP)
 
 
-def _row(element: tuple[tuple[str, str, bool], np.ndarray | None], encoder: str) -> dict[str, Any]:
-    (item_id, category, in_train_span), embedding = element
+def _row(element: tuple[KEY, dict[str, np.ndarray] | None], encoder: str) -> dict[str, Any]:
+    (item_id, category, in_train_span), outputs = element
     return {
         "item_id": item_id,
         "category": category,
-        "embedding": None if embedding is None else embedding.tolist(),
+        "embedding": None if outputs is None else outputs["embedding"].tolist(),
         "in_train_span": in_train_span,
         "encoder": encoder,
     }

@@ -16,13 +16,18 @@ from courier_tf.settings import SUPERVISED_SETTINGS, Settings, SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
-from courier_tf.workdir.facts import IngestFacts
-from courier_tf.workdir.stages import CLUSTER, EMBED, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
+from courier_tf.workdir.facts import EncoderFacts, FeatureFacts, IngestFacts
+from courier_tf.workdir.stages import CLUSTER, EMBED, FEATURES, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
 
 LOG = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
 PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
 STARTS = (PREVIOUS, FOREIGN, SUPERVISED)
+HEAD = "head"  # The value of `trainable` with which the backbone is frozen.
+#: The pre-training settings that heads do not depend on.
+NOT_OF_HEADS = (
+    "init", "backbone", "recompute", "supervised_steps", "supervised_batch_size", "supervised_learning_rate",
+)  # fmt: skip
 
 
 def require_known_names(settings: Settings) -> None:
@@ -40,6 +45,13 @@ def require_known_names(settings: Settings) -> None:
     require_objective(settings.pretrain)
     require_backbone(settings.pretrain)
     require_known(settings.rank.rank_modes)
+    if settings.pretrain.trainable == HEAD:
+        from courier_tf.features.sources import FeatureError, candidates_of
+
+        try:
+            candidates_of(settings.pretrain.features)
+        except FeatureError as error:
+            raise SettingsError(str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +155,9 @@ class Chain:
             return
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}
         previous = self._previous(PRETRAIN, self.settings.previous.encoder(), ingested.facts)
+        if settings.trainable == HEAD:
+            self._pretrain_heads(ingested, inputs, previous)
+            return
         start: Path | None = None
         if previous:
             start = previous.path
@@ -160,6 +175,69 @@ class Chain:
             made_by,
             lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
         )
+
+    def _pretrain_heads(
+        self,
+        ingested: artefacts.Artefact[IngestFacts],
+        inputs: dict[str, str],
+        previous: artefacts.Artefact[EncoderFacts] | None,
+    ) -> None:
+        """Computes the features of all photos once, then trains a head on those of each candidate.
+
+        Raises:
+            SettingsError: a feature source does not exist, or the previous encoder takes photos.
+        """
+        from courier_tf.features.sources import JOIN, Pixels, candidates_of
+        from courier_tf.pretrain import train
+        from courier_tf.pretrain.objectives.registry import augments
+
+        settings, seed = self.settings.pretrain, self.settings.seed
+        candidates = candidates_of(settings.features)
+        if previous:
+            if not previous.facts.features:
+                raise SettingsError(
+                    f"trainable={HEAD} and previous_encoder={previous.path}: that encoder takes photos. Take "
+                    "--trainable all, or add --previous-encoder none"
+                )
+            candidates = [previous.facts.features]
+        sources = list(dict.fromkeys([Pixels.source, *(source for names in candidates for source in names)]))
+        features = self._features(ingested, sources, augments(settings))
+        inputs = inputs | {FEATURES: features.fingerprint}
+        values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in NOT_OF_HEADS}
+        values["features"] = [JOIN.join(names) for names in candidates]
+        made_by = self._made_by(PRETRAIN, values, inputs, previous=previous)
+        self._unless_current(
+            self.directory(PRETRAIN),
+            made_by,
+            lambda target: train.pretrain_heads(
+                ingested.path,
+                features.path,
+                candidates,
+                previous.path if previous else None,
+                target,
+                settings,
+                seed,
+                made_by,
+            ),
+        )
+
+    def _features(
+        self, ingested: artefacts.Artefact[IngestFacts], sources: Sequence[str], views: bool
+    ) -> artefacts.Artefact[FeatureFacts]:
+        """The features of all photos by these sources. Settings of heads do not touch them."""
+        from beam_jobs.features import features
+        from courier_tf.features.extractor import VIEWS
+
+        values = {"sources": list(sources), "views": VIEWS if views else 0, **dataclasses.asdict(self.settings.embed)}
+        made_by = self._made_by(FEATURES, values, {INGEST: ingested.fingerprint}, seeded=False)
+        self._unless_current(
+            self.directory(FEATURES),
+            made_by,
+            lambda target: features(
+                ingested.path, target, sources, values["views"], self.settings.embed, made_by, self.beam_options
+            ),
+        )
+        return artefacts.read(self.directory(FEATURES), FEATURES)
 
     def _has_notebook_encoder(self, ingested: artefacts.Artefact[IngestFacts]) -> bool:
         """Whether the workdir holds an encoder from a notebook, which pre-training must not replace.
@@ -210,6 +288,9 @@ class Chain:
 
         ingested, trained = self._ingested_and(PRETRAIN)
         inputs = {INGEST: ingested.fingerprint, "encoder": trained.facts.encoder}
+        features = self._features_of(trained)
+        if features:
+            inputs[FEATURES] = artefacts.read(features[0], FEATURES).fingerprint
         made_by = self._made_by(EMBED, self.settings.embed, inputs, seeded=False)
         self._unless_current(
             self.directory(EMBED),
@@ -222,8 +303,18 @@ class Chain:
                 self.settings.embed,
                 made_by,
                 self.beam_options,
+                features,
             ),
         )
+
+    def _features_of(self, trained: artefacts.Artefact[EncoderFacts]) -> tuple[Path, tuple[str, ...]] | None:
+        """The features stage that an encoder was trained on, and its sources; None where photos have to be read."""
+        sources, directory = trained.facts.features, self.directory(FEATURES)
+        if not sources or FEATURES not in trained.made_by.inputs or not directory.exists():
+            return None
+        features = artefacts.read(directory, FEATURES)
+        artefacts.require_input(trained, FEATURES, features.fingerprint)
+        return directory, sources
 
     def cluster(self) -> None:
         """Embeddings to cluster IDs."""

@@ -58,6 +58,12 @@ def decode(encoded: tf.Tensor, size: int) -> tf.Tensor:
     return _decode(encoded, size, SERVES_WEBP)[0]
 
 
+def decode_all(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes [B] strings as `decode` does, one after the other: [B, size, size, 3] uint8."""
+    spec = tf.TensorSpec([size, size, 3], tf.uint8)
+    return tf.map_fn(lambda photo: decode(photo, size), encoded, fn_output_signature=spec)
+
+
 def _decode(encoded: tf.Tensor, size: int, webp: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a photo of a known format: ([S, S, 3] uint8 pixels, whether it is animated, which is a scalar)."""
     jpeg = photo_files.is_jpeg(encoded)

@@ -5,10 +5,11 @@ import functools
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
@@ -99,6 +100,17 @@ def compile_with_adam(model: keras.Model, learning_rate: Any) -> None:
     # The legacy optimiser updates each variable by one fused op, in a fifth of the time.
     model.compile(keras.optimizers.legacy.Adam(learning_rate))
     model.optimizer._create_all_weights(model.trainable_variables)  # No public method creates them before a step.
+
+
+def for_batches(function: Callable[[tf.Tensor], tf.Tensor], example: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of a batch as a graph that takes batches of any size.
+
+    Args:
+        function: [B, ...] -> a tensor.
+        example: [M, ...] with the shape of an element and the type.
+    """
+    spec = tf.TensorSpec([None, *example.shape[1:]], example.dtype)
+    return tf.function(function, autograph=False).get_concrete_function(spec)
 
 
 def progress() -> int:

@@ -19,7 +19,8 @@ from courier_tf import schema
 from courier_tf.clusters.files import CODEBOOK_FILE, TABLE_FILE, TABLE_SCHEMA
 from courier_tf.exporting.export import export
 from courier_tf.exporting.finished_stages import FinishedStages
-from courier_tf.pretrain.encoder import Encoder, save_encoder
+from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.encoder_files import save_encoder
 from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue

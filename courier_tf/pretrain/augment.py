@@ -12,14 +12,16 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
     The hue of colours stays, because users choose by it.
 
     Args:
-        photos: [N, S, S, 3] uint8.
+        photos: [N, S, S, 3] uint8; or [N, V, W] float32, the features of V views of each photo.
         seed: [2] int; the same seed and number of photos give the same result.
-        light: whether contrast and brightness change.
+        light: whether contrast and brightness stay.
 
     Returns:
-        [N, S, S, 3] uint8.
+        [N, S, S, 3] uint8; or [N, W] float32, one of the views of each photo.
     """
     seed = tf.cast(seed, tf.int64)
+    if photos.shape.rank == 3:
+        return tf.gather(photos, _view_order(photos, seed)[:, 0], batch_dims=1)
     count, size = tf.shape(photos)[0], photos.shape[1] or tf.shape(photos)[1]
     draw = tf.random.stateless_uniform([count, 5], seed)
     photos = tf.cast(photos, tf.float16)  # Exact for bytes, which GPUs can neither pad nor gather.
@@ -40,6 +42,17 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
 
 
 def two_views(photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Each photo augmented twice: [2 N, S, S, 3] uint8, the first views, then the second ones."""
+    """Each photo augmented twice: [2 N, S, S, 3] uint8, the first views, then the second ones.
+
+    Of features of views, [N, V, W] float32, two different views: [2 N, W].
+    """
     seed = tf.cast(seed, tf.int64)
+    if photos.shape.rank == 3:
+        order = _view_order(photos, seed)
+        return tf.concat([tf.gather(photos, order[:, view], batch_dims=1) for view in range(2)], axis=0)
     return tf.concat([augmented(photos, seed + [view * 2**32, 0], light=True) for view in range(2)], axis=0)
+
+
+def _view_order(features: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """[N, V] int32: the views of each photo in a random order."""
+    return tf.argsort(tf.random.stateless_uniform(tf.shape(features)[:2], seed), axis=1)

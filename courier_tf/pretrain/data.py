@@ -17,7 +17,7 @@ BUCKET = 32  # Padding fills a batch up to a multiple of so many photos, because
 #: One batch of a replica: U photos, B rows, P slots of a page view, H of a history. Objectives may ask for more tensors
 #: [U, ...], one row per photo.
 BATCH = {
-    "photos": "[U, S, S, 3] uint8, each photo of the batch once, then padding",
+    "photos": "[U, S, S, 3] uint8, each photo of the batch once, then padding; features [U, W] where the head learns",
     "photo_items": "[U] int32, the items by number; 0 for padding and for items without a photo",
     "history": "[B, H] int32, places in photos; padding points to a photo_items of 0",
     "page_view": "[B, P] int32, likewise",
@@ -31,7 +31,7 @@ def deduplicated(
     page_view: tf.Tensor,
     history: tf.Tensor,
     clicked: tf.Tensor,
-    pixels: tf.Tensor,
+    inputs: tf.Tensor,
     attributes: dict[str, tf.Tensor] | None = None,
 ) -> dict[str, tf.Tensor]:
     """Turns the item numbers of rows into a batch of `CourierModel` that holds every photo once.
@@ -40,14 +40,14 @@ def deduplicated(
         page_view: [B, P] int32 item numbers, 0 where padded or without a photo.
         history: [B, H] int32 item numbers, likewise.
         clicked: [B, P] bool.
-        pixels: [N + 1, S, S, 3] uint8, the photo store.
+        inputs: [N + 1, ...], what the encoder takes of each photo: pixels or features.
         attributes: further tensors [N + 1, ...], gathered for each photo.
 
     Returns:
         The tensors of `BATCH` without `user` and `day`, and the attributes.
     """
     items, _, places = _each_once(page_view, history)
-    return _batch(tf.gather(pixels, items), items, places, clicked & (page_view > 0), attributes)
+    return _batch(tf.gather(inputs, items), items, places, clicked & (page_view > 0), attributes)
 
 
 def deduplicated_files(
@@ -142,7 +142,7 @@ def page_view_batches(
         shard: (index, number) of this input pipeline among all workers.
     """
     names = records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")
-    pixels = None if inline else tf.constant(store.pixels)
+    inputs = None if inline else tf.constant(store.inputs)
     further = {name: tf.constant(values) for name, values in (attributes or {}).items()}
     table = store.lookup()
     features = schema.PAGE_VIEW_FEATURES | (dict.fromkeys(schema.INLINE_PHOTO_FEATURES, "bytes_list") if inline else {})
@@ -159,7 +159,7 @@ def page_view_batches(
             of_history = records.last_items(row["history_photos"], history_length)
             batch = deduplicated_files(page_view, history, clicked, of_page_view, of_history, store.image_size, further)
         else:
-            batch = deduplicated(page_view, history, clicked, pixels, further)
+            batch = deduplicated(page_view, history, clicked, inputs, further)
         return {
             **batch,
             "user": tf.strings.to_hash_bucket_fast(row["user_id"], 2**62),
@@ -226,12 +226,12 @@ def photo_batches(
         seed: decides the order.
         skip_batches: batches that a resumed run has already seen.
     """
-    pixels = tf.constant(store.pixels)
+    inputs = tf.constant(store.inputs)
     further = {name: tf.constant(values) for name, values in attributes.items()}
 
     def to_batch(items: tf.Tensor) -> dict[str, tf.Tensor]:
         gathered = {name: tf.gather(values, items) for name, values in further.items()}
-        return {"photos": tf.gather(pixels, items), "photo_items": items, **gathered}
+        return {"photos": tf.gather(inputs, items), "photo_items": items, **gathered}
 
     dataset = tf.data.Dataset.from_tensor_slices(numbers.astype(np.int32))
     dataset = dataset.shuffle(len(numbers), seed=seed).repeat()

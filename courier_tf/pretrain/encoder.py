@@ -1,7 +1,5 @@
-"""The image encoder: photos to embeddings, and its files."""
+"""The image encoder: photos to embeddings."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -9,14 +7,6 @@ from tensorflow import keras
 
 from courier_tf.backbone.architectures import PRETRAINED_PACKAGES, SwinArchitecture, architecture, is_installed
 from courier_tf.settings import PretrainSettings, SettingsError
-from courier_tf.typed_json import JsonError, read_json, require_kind
-
-WEIGHTS_FILE = "encoder.weights.h5"
-CONFIG_FILE = "encoder.json"
-
-
-class EncoderError(ValueError):
-    """Saved encoder files are missing, or do not fit the encoder that should take them."""
 
 
 class Encoder(keras.Model):
@@ -91,47 +81,3 @@ def require_backbone(settings: PretrainSettings) -> None:
         raise SettingsError(
             f"recompute is for Swin alone, but backbone={settings.backbone}. To save memory, set encode_chunk instead"
         )
-
-
-def save_encoder(encoder: Encoder, directory: Path) -> None:
-    """Writes weights and config into `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    encoder.save_weights(str(directory / WEIGHTS_FILE))
-    (directory / CONFIG_FILE).write_text(json.dumps(encoder.get_config(), indent=2))
-
-
-def load_encoder(directory: Path) -> Encoder:
-    """Builds the encoder saved in `directory`, under the current mixed-precision policy.
-
-    Raises:
-        EncoderError: there is none.
-    """
-    if not (directory / CONFIG_FILE).exists():
-        raise EncoderError(f"{directory} holds no encoder ({CONFIG_FILE} is missing)")
-    encoder = Encoder(**_config(directory))
-    load_weights(encoder, directory)
-    return encoder
-
-
-def load_weights(encoder: Encoder, directory: Path) -> None:
-    """Fills `encoder` with the weights saved in `directory`.
-
-    Raises:
-        EncoderError: they belong to an encoder of another size or width.
-    """
-    saved = _config(directory)
-    for name in ("backbone", "embedding_dim"):
-        if saved[name] != encoder.get_config()[name]:
-            raise EncoderError(
-                f"the encoder in {directory} has {name}={saved[name]}, but {encoder.get_config()[name]} is asked for"
-            )
-    encoder.load_weights(str(directory / WEIGHTS_FILE))
-
-
-def _config(directory: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = read_json(directory / CONFIG_FILE)
-        require_kind("the content", config, dict[str, Any])
-    except JsonError as error:
-        raise EncoderError(f"{directory / CONFIG_FILE} describes no encoder: {error}. Train it again") from error
-    return config

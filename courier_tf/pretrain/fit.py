@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.pretrain.encoder import Encoder, load_weights
+from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.encoder_files import AnyEncoder, load_weights
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.settings import PretrainSettings
@@ -39,8 +40,8 @@ def fit(
     partial: Path,
     settings: PretrainSettings,
     seed: int,
-    start: Path | None,
-    build: Callable[[Encoder], CourierModel],
+    new: Callable[[], AnyEncoder],
+    build: Callable[[AnyEncoder], CourierModel],
     batches: Callable[[int, int, tf.distribute.InputContext], tf.data.Dataset],
     budget: Budget,
     sample: np.ndarray,
@@ -51,11 +52,11 @@ def fit(
         partial: directory of the unfinished stage, for checkpoints and logs.
         settings: those of pre-training.
         seed: decides the weights and every draw.
-        start: what the encoder starts from, as in `new_encoder`.
+        new: () -> the encoder before training, called in the strategy's scope.
         build: encoder -> model, called in the strategy's scope.
         batches: (rows of a replica's batch, batches to skip, input context) -> endless data set.
         budget: steps, learning rate and rows.
-        sample: [M, S, S, 3] uint8, photos whose embeddings' spread is logged.
+        sample: [M, ...], photos or their features, whose embeddings' spread is logged.
 
     Returns:
         The trained model.
@@ -70,8 +71,7 @@ def fit(
     epoch_steps = min(settings.checkpoint_every, steps)
     epochs = -(-steps // epoch_steps)
     with strategy.scope(), precision_policy(settings.precision):
-        encoder = new_encoder(settings, start)
-        model = build(encoder)
+        model = build(new())
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )

@@ -5,11 +5,9 @@ nothing about what users choose.
 """
 
 import numpy as np
-import tensorflow as tf
 
 ROWS = 8192  # Impressions at a time.
 PIXEL_ROWS = 2048
-PIXEL_SIDE = 16  # Photos are compared at this size.
 
 
 def cosines(
@@ -36,19 +34,16 @@ def cosines(
     return best, mean
 
 
-def pixel_vectors(pixels: np.ndarray) -> np.ndarray:
-    """Photos as vectors without any training: shrunk to 16 x 16, less their mean photo, at length 1.
+def pixel_vectors(small: np.ndarray) -> np.ndarray:
+    """Photos as vectors without any training: less their mean photo, at length 1.
 
     Args:
-        pixels: [M, S, S, 3] uint8.
+        small: [M, W] float32, photos at a small size, 0 to 255.
 
     Returns:
-        [M, 768] float32; zeros for a photo that equals the mean.
+        [M, W] float32; zeros for a photo that equals the mean.
     """
-    size = [PIXEL_SIDE, PIXEL_SIDE]
-    parts = [tf.image.resize(pixels[start : start + ROWS], size, "area") for start in range(0, len(pixels), ROWS)]
-    flat = np.concatenate(parts).reshape(len(pixels), -1) if parts else np.zeros([0, 3 * PIXEL_SIDE**2], np.float32)
-    centred = flat - flat.mean(axis=0, keepdims=True) if len(flat) else flat
+    centred = small - small.mean(axis=0, keepdims=True) if len(small) else small
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     # Less than half a grey level over the whole photo is rounding.
     return np.divide(centred, length, out=np.zeros_like(centred), where=length > 0.5)

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.encoder_files import AnyEncoder, config_of, encoder_of
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.objectives.objective import Objective, Terms
 
@@ -16,7 +16,7 @@ class CourierModel(keras.Model):
     """Learns an image encoder from click histories (arXiv 2306.05001), or by one of the baselines.
 
     Args:
-        encoder: photos to unit vectors.
+        encoder: photos, or their features, to unit vectors.
         objective: what is learned; the default is `Courier()`.
         weight_decay: L2 added to the gradient, as the paper's Adam does (not AdamW).
         chunk: photos embedded at a time, 0 for all at once. With chunks the memory depends on the chunk, not on the
@@ -28,6 +28,7 @@ class CourierModel(keras.Model):
     is the mean over all targets of the global batch, and 0 where there are none.
 
     Example, a batch of three photos and one page view, whose second item the user clicked:
+    >>> from courier_tf.pretrain.encoder import Encoder
     >>> batch = {
     ...     "photos": tf.random.uniform([4, 32, 32, 3], maxval=255, dtype=tf.int32),
     ...     "photo_items": tf.constant([0, 7, 8, 9]),  # Photo 0 is padding.
@@ -46,7 +47,7 @@ class CourierModel(keras.Model):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: AnyEncoder,
         objective: Objective | None = None,
         weight_decay: float = 1e-6,
         chunk: int = 0,
@@ -139,7 +140,7 @@ class CourierModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "encoder": self.encoder.get_config(),
+            "encoder": config_of(self.encoder),
             "objective": keras.utils.serialize_keras_object(self.objective),
             "weight_decay": self.weight_decay,
             "chunk": self.chunk,
@@ -149,13 +150,13 @@ class CourierModel(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "CourierModel":
         objective = keras.utils.deserialize_keras_object(config["objective"])
-        return cls(**{**config, "encoder": Encoder(**config["encoder"]), "objective": objective})
+        return cls(**{**config, "encoder": encoder_of(config["encoder"]), "objective": objective})
 
 
 class _Chunks:
     """The photos of a batch in chunks of `size`, the last one shorter; each chunk keeps its rows of `survival`."""
 
-    def __init__(self, encoder: Encoder, photos: tf.Tensor, survival: tf.Tensor, size: int) -> None:
+    def __init__(self, encoder: AnyEncoder, photos: tf.Tensor, survival: tf.Tensor, size: int) -> None:
         self.encoder, self.photos, self.survival, self.size = encoder, photos, survival, size
         self.rows = tf.shape(photos)[0]
 

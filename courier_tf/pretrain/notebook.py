@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from courier_tf.pretrain.encoder import EncoderError
+from courier_tf.pretrain.encoder_files import EncoderError
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.score import embed_photos
 from courier_tf.pretrain.train import write_encoder

@@ -10,27 +10,31 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import schema
-from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.history_similarity import PIXEL_ROWS, PIXEL_SIDE, ROWS, cosines, pixel_vectors, same_category
+from courier_tf.features.sources import Pixels
+from courier_tf.pretrain.encoder_files import AnyEncoder
+from courier_tf.pretrain.history_similarity import PIXEL_ROWS, ROWS, cosines, pixel_vectors, same_category
 from courier_tf.pretrain.impression_scores import DIGITS, ImpressionScores
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.spread import effective_rank, uniformity
+from courier_tf.training import for_batches
 from courier_tf.workdir import records
 
 HISTORY = 10  # Most recent history items that a candidate is compared with.
 SPREAD_PHOTOS = 2000  # Photos over which uniformity and effective rank are measured.
 
 
-def embed_photos(encoder: Encoder, pixels: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """[N, S, S, 3] uint8 to [N, D] float32 unit vectors."""
-    run = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True, autograph=False)
-    parts = [run(pixels[start : start + batch_size]).numpy() for start in range(0, len(pixels), batch_size)]
+def embed_photos(encoder: AnyEncoder, inputs: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """Photos [N, S, S, 3] uint8, or their features [N, W] float32, to [N, D] float32 unit vectors."""
+    run = for_batches(lambda photos: encoder(photos, training=False), inputs)
+    parts = [
+        run(tf.constant(inputs[start : start + batch_size])).numpy() for start in range(0, len(inputs), batch_size)
+    ]
     return np.concatenate(parts) if parts else np.zeros([0, encoder.embedding_dim], np.float32)
 
 
 def held_out_score(
-    encoder: Encoder,
+    encoder: AnyEncoder,
     ingest: Path,
     items: records.Items,
     store: PhotoStore,
@@ -62,15 +66,14 @@ def held_out_score(
     """
     candidate, history, label, users = _impressions(ingest, store, split)
     needed = np.unique(np.concatenate([candidate, history.ravel()]))
-    pixels = store.decoded(needed)
-    embedding = embed_photos(encoder, pixels)
+    embedding = embed_photos(encoder, store.inputs_of(needed))
     of_candidate, of_history = np.searchsorted(needed, candidate), np.searchsorted(needed, history)
     places = (of_candidate, of_history, history > 0)
     scores = dict(zip(("best", "mean"), cosines(embedding, *places), strict=True))
     if objective and objective.similarity_name:
         scores[objective.similarity_name] = _own_similarity(objective, embedding, *places)
     scores |= dict(
-        zip(("pixels_best", "pixels_mean"), cosines(_of_photos(pixels, needed), *places, PIXEL_ROWS), strict=True)
+        zip(("pixels_best", "pixels_mean"), cosines(_of_photos(store, needed), *places, PIXEL_ROWS), strict=True)
     )
     if (category := items.columns.get(schema.CATEGORY)) is not None:
         known = same_category(np.concatenate([[b""], category])[needed], *places)
@@ -95,10 +98,10 @@ def held_out_score(
     }
 
 
-def _of_photos(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def _of_photos(store: PhotoStore, numbers: np.ndarray) -> np.ndarray:
     """`pixel_vectors` of the items with these numbers; zeros for number 0, whose black square is no photo."""
-    vectors = np.zeros([len(numbers), 3 * PIXEL_SIDE**2], np.float32)
-    vectors[numbers > 0] = pixel_vectors(pixels[numbers > 0])
+    vectors = np.zeros([len(numbers), Pixels.width], np.float32)
+    vectors[numbers > 0] = pixel_vectors(store.small(numbers[numbers > 0]))
     return vectors
 
 

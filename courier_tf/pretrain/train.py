@@ -1,20 +1,37 @@
-"""The two pre-training stages: supervised pre-training on catalogue columns, and the objective on page views."""
+"""The pre-training stages: supervised pre-training on catalogue columns, and the objective on page views.
+
+The objective trains an encoder of photos, or heads on the features of frozen networks.
+"""
 
 import dataclasses
+import functools
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from courier_tf.features.files import FeatureFiles
+from courier_tf.features.sources import JOIN
 from courier_tf.pretrain import data
-from courier_tf.pretrain.encoder import Encoder, save_encoder
+from courier_tf.pretrain.encoder_files import (
+    AnyEncoder,
+    fingerprint_of_encoder,
+    load_weights,
+    save_encoder,
+    save_extractor,
+)
 from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder
 from courier_tf.pretrain.frozen_encoder import export_embedder
+from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.pretrain.impression_scores import SCORES_FILE
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.objective import Objective
-from courier_tf.pretrain.objectives.registry import NO_TRAINING, OBJECTIVES
+from courier_tf.pretrain.objectives.registry import NO_TRAINING, OBJECTIVES, augments
 from courier_tf.pretrain.objectives.supervised import Supervised, catalogue_codes
+from courier_tf.pretrain.photo_store import FeatureStore
 from courier_tf.pretrain.score import held_out_score
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
@@ -24,7 +41,9 @@ from courier_tf.workdir.facts import EncoderFacts
 from courier_tf.workdir.leakage import require_past_histories, require_past_page_views
 from courier_tf.workdir.stages import INGEST
 
+LOG = logging.getLogger(__name__)
 EMBEDDER_FOLDER = "embedder"  # SavedModel, for the embed stage.
+CANDIDATES_FOLDER = "candidates"  # In the unfinished stage: a folder for each candidate.
 
 
 def pretrain_supervised(
@@ -52,7 +71,7 @@ def pretrain_supervised(
             f"supervised_batch_size={settings.supervised_batch_size}"
         )
 
-    def build(encoder: Encoder) -> CourierModel:
+    def build(encoder: AnyEncoder) -> CourierModel:
         objective = Supervised(list(sizes.values()))
         return CourierModel(encoder, objective, weight_decay=0.0, chunk=settings.encode_chunk, seed=seed)
 
@@ -69,7 +88,16 @@ def pretrain_supervised(
             settings.supervised_batch_size,
             "supervised_batch_size",
         )
-        model = fit(draft.path, settings, seed, None, build, batches, budget, known.sample())
+        model = fit(
+            draft.path,
+            settings,
+            seed,
+            functools.partial(new_encoder, settings, None),
+            build,
+            batches,
+            budget,
+            known.sample(),
+        )
         draft.facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), columns=sizes)
 
 
@@ -91,31 +119,114 @@ def pretrain(
             `pretrain_where` names a column that items do not have.
         LeakageError: a history holds what comes later.
     """
+    known = _training_data(ingest, settings)
+    new = functools.partial(new_encoder, settings, start)
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+        encoder, objective = _learn(known, new, draft.path, settings, seed)
+        draft.facts = write_encoder(encoder, known, draft.path, objective)
+
+
+def pretrain_heads(
+    ingest: Path,
+    features: Path,
+    candidates: Sequence[Sequence[str]],
+    previous: Path | None,
+    target: Path,
+    settings: PretrainSettings,
+    seed: int,
+    made_by: artefacts.MadeBy,
+) -> None:
+    """Trains a head on the features of each candidate, and keeps the one with the best held-out score on valid.
+
+    Args:
+        ingest: directory of the ingest stage.
+        features: directory of the features stage.
+        candidates: sources of each candidate.
+        previous: directory of a previous pre-training to start from, whose sources are the only candidate.
+        target, settings, seed, made_by: as in `pretrain_supervised`.
+
+    Raises:
+        TrainingError, LeakageError: as `pretrain`.
+    """
+    photos, files = _training_data(ingest, settings), FeatureFiles(features)
+    scores: dict[str, dict[str, float | None]] = {}
+    best: tuple[float, Path, EncoderFacts] | None = None
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+        for sources in candidates:
+            name = JOIN.join(sources)
+            known = photos.with_features(files, sources, augments(settings))
+            new = functools.partial(_new_head, settings, known, files, sources, previous)
+            folder = draft.path / CANDIDATES_FOLDER / str(len(scores))
+            folder.mkdir(parents=True, exist_ok=True)
+            encoder, objective = _learn(known, new, folder, settings, seed)
+            facts = write_encoder(encoder, known, folder, objective)
+            scores[name] = dict(facts.held_out)
+            value = _choice(facts.held_out)
+            LOG.info("[pretrain] features %s: held-out score %.2f on valid", name, 100 * value)
+            if best is None or value > best[0]:
+                best = value, folder, facts
+        assert best is not None, "there is at least one candidate"
+        for part in best[1].iterdir():
+            place = draft.path / part.name
+            if place.exists():  # A run that was killed here before.
+                shutil.rmtree(place)
+            part.rename(place)
+        shutil.rmtree(draft.path / CANDIDATES_FOLDER)
+        draft.facts = dataclasses.replace(best[2], candidates=scores)
+    if len(scores) > 1:
+        LOG.info("[pretrain] keeps the features %s", JOIN.join(best[2].features))
+
+
+def _choice(held_out: Mapping[str, float | None]) -> float:
+    """The figure by which candidates are compared: `mean_new_to_user`, else `mean`, else 0.5."""
+    for name in ("mean_new_to_user", "mean"):
+        value = held_out[name]
+        if value is not None:
+            return value
+    return 0.5
+
+
+def _new_head(
+    settings: PretrainSettings,
+    known: TrainingData,
+    files: FeatureFiles,
+    sources: Sequence[str],
+    previous: Path | None,
+) -> HeadEncoder:
+    """A head before training: that of a previous pre-training, or a new one, standardised by the train span."""
+    widths = [files.facts.widths[source] for source in sources]
+    head = HeadEncoder(sources, widths, settings.embedding_dim, settings.head, settings.drop_path)
+    if previous:
+        load_weights(head, previous / ENCODER_FOLDER)
+    else:
+        head.fit_to(known.store.inputs_of(np.flatnonzero(known.trainable) + 1))
+    return head
+
+
+def _training_data(ingest: Path, settings: PretrainSettings) -> TrainingData:
+    """The catalogue, after its histories have been checked."""
     ties = artefacts.read(ingest, INGEST).facts.history_ties
     require_past_page_views(ingest, log_order=ties == "log_order")
     require_past_histories(ingest, ("train", "valid"))  # The score reads the impressions of valid.
     column = (settings.pretrain_where or "").partition("=")[0]
     known = TrainingData.read(ingest, {column} if column else set())
     known.require_different_photos()
-    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
-        if settings.objective == NO_TRAINING:
-            with precision_policy(settings.precision):
-                draft.facts = write_encoder(new_encoder(settings, start), known, draft.path)
-        else:
-            model = _learn(known, start, draft.path, settings, seed)
-            draft.facts = write_encoder(model.encoder, known, draft.path, model.objective)
+    return known
 
 
 def _learn(
-    known: TrainingData, start: Path | None, partial: Path, settings: PretrainSettings, seed: int
-) -> CourierModel:
-    """Trains the encoder with the objective of the settings."""
+    known: TrainingData, new: Callable[[], AnyEncoder], partial: Path, settings: PretrainSettings, seed: int
+) -> tuple[AnyEncoder, Objective | None]:
+    """Trains a new encoder with the objective of the settings. With the objective `base` it stays as it is."""
+    if settings.objective == NO_TRAINING:
+        with precision_policy(settings.precision):
+            return new(), None
     teaching = known.where(settings.pretrain_where) if settings.pretrain_where else None
     _require_enough(known, teaching, settings)
     objective_class = OBJECTIVES[settings.objective]
     attributes = objective_class.attributes(settings, known)
 
-    def build(encoder: Encoder) -> CourierModel:
+    def build(encoder: AnyEncoder) -> CourierModel:
         objective = objective_class.from_settings(settings, known)
         return CourierModel(encoder, objective, settings.weight_decay, chunk=settings.encode_chunk, seed=seed)
 
@@ -127,7 +238,7 @@ def _learn(
             page_view_size=known.facts.page_view_size,
             batch_rows=share,
             seed=seed,
-            inline=known.facts.inline_photos,
+            inline=known.facts.inline_photos and not isinstance(known.store, FeatureStore),
             attributes=attributes,
             teaching=teaching,
             skip_batches=skip,
@@ -140,7 +251,8 @@ def _learn(
         settings.pretrain_batch_rows,
         "pretrain_batch_rows",
     )
-    return fit(partial, settings, seed, start, build, batches, budget, known.sample())
+    model = fit(partial, settings, seed, new, build, batches, budget, known.sample())
+    return model.encoder, model.objective
 
 
 def _require_enough(known: TrainingData, teaching: np.ndarray | None, settings: PretrainSettings) -> None:
@@ -164,7 +276,7 @@ def _require_enough(known: TrainingData, teaching: np.ndarray | None, settings: 
 
 
 def write_encoder(
-    encoder: Encoder, known: TrainingData, directory: Path, objective: Objective | None = None
+    encoder: AnyEncoder, known: TrainingData, directory: Path, objective: Objective | None = None
 ) -> EncoderFacts:
     """Fills the directory of a pretrain stage.
 
@@ -177,14 +289,14 @@ def write_encoder(
     Returns:
         The facts of the stage, among them the held-out score.
     """
-    save_encoder(encoder, directory / ENCODER_FOLDER)
-    export_embedder(directory / ENCODER_FOLDER, known.facts.image_size, directory / EMBEDDER_FOLDER)
-    weights = artefacts.fingerprint_of_tree(directory / ENCODER_FOLDER)
+    folder, size = directory / ENCODER_FOLDER, known.facts.image_size
+    save_encoder(encoder, folder)
+    extractor = save_extractor(encoder, size, folder) if isinstance(encoder, HeadEncoder) else None
+    export_embedder(folder, size, directory / EMBEDDER_FOLDER)
     return EncoderFacts(
-        # Only what the embeddings depend on, so that an encoder that stays the same keeps its codebook.
-        encoder=artefacts.fingerprint_of([weights, known.facts.image_size]),
+        encoder=fingerprint_of_encoder(folder, size, extractor),
         embedding_dim=encoder.embedding_dim,
-        image_size=known.facts.image_size,
+        image_size=size,
         valid_from_seconds=known.facts.valid_from_seconds,
         held_out=held_out_score(
             encoder,
@@ -195,4 +307,5 @@ def write_encoder(
             objective,
             scores_file=directory / SCORES_FILE,
         ),
+        features=encoder.sources if isinstance(encoder, HeadEncoder) else (),
     )

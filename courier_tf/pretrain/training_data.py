@@ -1,12 +1,14 @@
 """What pre-training may know of an ingest: the items, their photos, and which of them lie in the train span."""
 
 import dataclasses
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
 
-from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.features.files import FeatureFiles
+from courier_tf.features.sources import Pixels
+from courier_tf.pretrain.photo_store import FeatureStore, PhotoStore
 from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts
@@ -51,6 +53,21 @@ class TrainingData:
         store = PhotoStore.of(items, facts.image_size)
         return cls(ingest, facts, items, store, items.in_train_span(facts.valid_from_seconds))
 
+    def with_features(self, files: FeatureFiles, sources: Sequence[str], views: bool) -> "TrainingData":
+        """The same catalogue, by the features of its photos.
+
+        Args:
+            files: of the features stage.
+            sources: those whose vectors the encoder takes, and `pixels` must be there, too.
+            views: keep the further views of each photo.
+        """
+        ids, of_photos = self.store.ids, self.store
+        small = files.read([Pixels.source], ids) * 255
+        vectors = files.read(sources, ids, views)
+        return dataclasses.replace(
+            self, store=FeatureStore(ids, of_photos.encoded, of_photos.image_size, vectors, small)
+        )
+
     @property
     def trainable(self) -> np.ndarray:
         """[N] bool: items of the train span that have a photo."""
@@ -75,6 +92,6 @@ class TrainingData:
         return np.concatenate([[False], self.items.columns[column] == value.encode()])
 
     def sample(self) -> np.ndarray:
-        """[M, S, S, 3] uint8: photos of the train span, always the same, to watch the embeddings on."""
+        """[M, ...]: what the encoder takes of photos of the train span, always the same, to watch embeddings on."""
         numbers = np.flatnonzero(self.trainable) + 1
-        return self.store.decoded(np.random.default_rng(0).permutation(numbers)[:WATCHED_PHOTOS])
+        return self.store.inputs_of(np.random.default_rng(0).permutation(numbers)[:WATCHED_PHOTOS])

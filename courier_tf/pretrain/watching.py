@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.spread import effective_rank, uniformity
-from courier_tf.training import UNIFORMITY
+from courier_tf.training import UNIFORMITY, for_batches
 from courier_tf.workdir.atomic import write_file
 
 
@@ -51,7 +51,7 @@ class Spread(keras.callbacks.Callback):
     It must precede the callbacks that write the logs, and `Checkpoints`, which stops at a collapse.
 
     Args:
-        photos: [M, S, S, 3] uint8, M at least 2.
+        photos: [M, S, S, 3] uint8 or their features [M, W], M at least 2.
     """
 
     BATCH = 256
@@ -62,9 +62,11 @@ class Spread(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         encoder = self.model.encoder
-        self.embed = tf.function(lambda photos: encoder(photos, training=False), reduce_retracing=True, autograph=False)
+        self.embed = for_batches(lambda photos: encoder(photos, training=False), self.photos)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         starts = range(0, len(self.photos), self.BATCH)
-        embeddings = np.concatenate([self.embed(self.photos[start : start + self.BATCH]).numpy() for start in starts])
+        embeddings = np.concatenate(
+            [self.embed(tf.constant(self.photos[start : start + self.BATCH])).numpy() for start in starts]
+        )
         logs[UNIFORMITY], logs["effective_rank"] = uniformity(embeddings), effective_rank(embeddings)

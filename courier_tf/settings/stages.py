@@ -93,6 +93,12 @@ class PretrainSettings(Checked):
     trainable: str = "all"
     """How much of the encoder learns from the objective. all: every layer. last_N: the last N stages of the backbone,
     and what comes after it. head: what comes after the backbone, on features that are computed once."""
+    features: tuple[str, ...] = ("auto",)
+    """Candidates of features for a head; the one with the best held-out score on valid is kept. Sources, joined by +:
+    pixels, colour, a backbone with weights such as efficientnetlite_b0_imagenet, or the folder of a SavedModel. auto:
+    sensible candidates of what is installed."""
+    head: Literal["linear", "mlp"] = "linear"
+    """Layers of a head that learns on features. mlp: a hidden layer beside the linear one."""
     embedding_dim: int = 256
     """Width of the image embedding."""
     reconstruction: Literal["multi_head", "weighted_sum", "self_attention", "mean"] = "weighted_sum"
@@ -119,7 +125,8 @@ class PretrainSettings(Checked):
     temperature: float | None = None
     """Temperature of the softmax (tau of the paper). Default: the objective's own, 0.05 for courier."""
     drop_path: float = 0.05
-    """Stochastic depth of the last block. Earlier blocks have less, linearly."""
+    """Stochastic depth of the last block. Earlier blocks have less, linearly. With a head on features: the share of the
+    features that training hides."""
     precision: Precision = "float32"
     """Keras mixed-precision policy."""
     supervised_steps: int = 250
@@ -153,6 +160,8 @@ class PretrainSettings(Checked):
             raise SettingsError(
                 f"trainable must be all, head or last_N (last_1, last_2, ...), but is {self.trainable!r}"
             )
+        if not self.features:
+            raise SettingsError("features must name a candidate, or auto")
         if self.pretrain_where and not self.pretrain_where.partition("=")[2]:
             raise SettingsError(f"pretrain_where must be COLUMN=VALUE, but is {self.pretrain_where!r}")
         if self.reconstruction == "multi_head" and self.embedding_dim % schema.ATTENTION_HEADS:

@@ -27,7 +27,7 @@ from courier_tf.workdir.atomic import replace_directory, write_file
 from courier_tf.workdir.checksums import FileState
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, Facts, FactsError, IngestFacts, RankFacts
 from courier_tf.workdir.source import code_of
-from courier_tf.workdir.stages import BY_NAME, PRETRAIN, SUPERVISED, F, Stage
+from courier_tf.workdir.stages import BY_NAME, FEATURES, PRETRAIN, SUPERVISED, F, Stage
 
 ARTEFACT_FILE = "artefact.json"
 FROM_NOTEBOOK = {"trained_in": "notebook"}  # Stands in `MadeBy.settings` of what no stage made.
@@ -313,7 +313,7 @@ def comes_from_notebook(directory: Path) -> bool:
 
 def command_of(stage: str) -> str:
     """The command that runs a stage."""
-    return PRETRAIN if stage == SUPERVISED else stage
+    return PRETRAIN if stage in (FEATURES, SUPERVISED) else stage
 
 
 def why_stale(directory: Path, made_by: MadeBy) -> str | None:

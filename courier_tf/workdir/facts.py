@@ -118,6 +118,20 @@ class IngestFacts(Facts):
 
 
 @dataclasses.dataclass(frozen=True)
+class FeatureFacts(Facts):
+    """The features of all photos, by sources that do not learn."""
+
+    widths: Mapping[str, int]
+    """Source -> width of its vectors, in the order of the columns."""
+    fingerprints: Mapping[str, str]
+    """Source -> fingerprint of all that decides its vectors."""
+    views: int
+    """Number of further views of each photo, by fixed augmentations."""
+    image_size: int
+    """Side of the photos, in pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
 class EncoderFacts(Facts):
     """The encoder of supervised pre-training or of the objective."""
 
@@ -133,6 +147,10 @@ class EncoderFacts(Facts):
     """Score on the valid span, by name of the figure; None where it is not defined."""
     columns: Mapping[str, int] | None = None
     """Supervised pre-training alone: column -> number of its values."""
+    features: tuple[str, ...] = ()
+    """The feature sources whose vectors the encoder takes; none for one that takes photos."""
+    candidates: Mapping[str, Mapping[str, float | None]] | None = None
+    """Candidate of `--features` -> its held-out score on the valid span, by name of the figure."""
 
 
 @dataclasses.dataclass(frozen=True)

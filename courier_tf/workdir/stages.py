@@ -7,6 +7,7 @@ from courier_tf.workdir.facts import (
     EmbedFacts,
     EncoderFacts,
     Facts,
+    FeatureFacts,
     IngestFacts,
     RankFacts,
     VersionFacts,
@@ -42,6 +43,7 @@ class Stage(str, Generic[F]):
 
 
 INGEST = Stage("ingest", IngestFacts, ("beam_jobs.ingest",))
+FEATURES = Stage("features", FeatureFacts, ("beam_jobs.features",))
 # The objectives train what supervised pre-training leaves.
 SUPERVISED = Stage(
     "supervised", EncoderFacts, ("courier_tf.pretrain.train",), without=("courier_tf.pretrain.objectives.registry",)
@@ -53,6 +55,6 @@ RANK = Stage("rank", RankFacts, ("courier_tf.ranking.train",))
 EXPORT = Stage("export", VersionFacts, ("courier_tf.exporting.registry", "courier_tf.exporting.versions"))
 
 #: The stages that write one folder each, in the order in which they run.
-IN_ORDER: tuple[Stage[Any], ...] = (INGEST, SUPERVISED, PRETRAIN, EMBED, CLUSTER, RANK)
+IN_ORDER: tuple[Stage[Any], ...] = (INGEST, FEATURES, SUPERVISED, PRETRAIN, EMBED, CLUSTER, RANK)
 #: Every stage by its name.
 BY_NAME: dict[str, Stage[Any]] = {str(stage): stage for stage in (*IN_ORDER, EXPORT)}

@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from courier_tf.backbone.checkpoints import weights_of
-from courier_tf.pretrain.encoder import Encoder, EncoderError, save_encoder
+from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.encoder_files import EncoderError, save_encoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER, new_encoder
 from courier_tf.settings.presets import PRESETS
 

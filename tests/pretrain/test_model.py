@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.pretrain.data import BUCKET, deduplicated
-from courier_tf.pretrain.encoder import Encoder, EncoderError, load_encoder, load_weights, save_encoder
+from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.encoder_files import EncoderError, load_encoder, load_weights, save_encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore

@@ -14,7 +14,8 @@ from courier_tf.commands import program
 from courier_tf.commands.predict import predict
 from courier_tf.commands.similar import similar
 from courier_tf.pretrain.data import page_view_batches
-from courier_tf.pretrain.encoder import Encoder, EncoderError, load_encoder
+from courier_tf.pretrain.encoder import Encoder
+from courier_tf.pretrain.encoder_files import EncoderError, load_encoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.notebook import save_to_workdir
 from courier_tf.pretrain.score import embed_photos

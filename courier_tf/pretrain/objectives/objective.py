@@ -29,12 +29,14 @@ class Objective(keras.layers.Layer):
 
     Attributes:
         option: the value of `--objective` that asks for it.
+        augments: whether `photos` draws augmentations. Where the head learns, it then needs features of several views.
         views: how often each photo of a batch is embedded in a step.
         gauges: names of what `call` reports beside the loss.
         similarity_name: name of `similarity` among the figures of the held-out score; None where it has none.
     """
 
     option: ClassVar[str] = ""
+    augments: ClassVar[bool] = False
     views = 1
     gauges: tuple[str, ...] = ()
     similarity_name: str | None = None

@@ -51,3 +51,8 @@ def require_objective(settings: PretrainSettings) -> None:
         known = ", ".join(sorted({NO_TRAINING, *OBJECTIVES}))
         raise SettingsError(f"objective must be one of {known}, but is {settings.objective!r}")
     OBJECTIVES[settings.objective].check(settings)
+
+
+def augments(settings: PretrainSettings) -> bool:
+    """Whether the objective draws augmentations of photos."""
+    return settings.objective != NO_TRAINING and OBJECTIVES[settings.objective].augments

@@ -19,6 +19,7 @@ class SimClr(Objective):
     """
 
     option = "simclr"
+    augments = True
     views = 2
     gauges = ("positive_probability", "recall@1", "targets")
 

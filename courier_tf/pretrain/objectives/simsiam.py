@@ -22,6 +22,7 @@ class SimSiam(Objective):
     """
 
     option = "simsiam"
+    augments = True
     views = 2
     gauges = ("targets",)
 

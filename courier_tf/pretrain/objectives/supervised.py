@@ -70,6 +70,7 @@ class Supervised(Objective):
 
     SCALE = 16.0  # Without it the logits of unit vectors are cosines, too small for a confident class.
     option = "supervised"
+    augments = True
     gauges = ("accuracy", "targets")
 
     def __init__(self, sizes: Sequence[int], **kwargs: Any) -> None:

@@ -1,0 +1,99 @@
+"""Items with their photos, and the models that run over them: what the features job and the embed job share."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
+
+from beam_jobs.stable import stable_hash
+from courier_tf import schema
+from courier_tf.workdir import records
+
+KEY = tuple[str, str, bool]  # Item id, category, whether the item is in the train span.
+BARE = "bare"  # The output of items without a photo.
+_SPECS = {
+    "item_id": tf.io.FixedLenFeature([], tf.string),
+    "image": tf.io.FixedLenFeature([], tf.string),
+    schema.column_feature(schema.CATEGORY): tf.io.FixedLenFeature([], tf.string),
+    "available_from": tf.io.FixedLenFeature([], tf.int64),
+}
+
+
+class ReadItems(beam.PTransform):
+    """The items of an ingest stage: (KEY, photo) pairs in the output `main`, (KEY, None) without a photo in `BARE`.
+
+    Args:
+        ingest: directory of the ingest stage.
+        valid_from_seconds: when the train span ends.
+
+    Raises:
+        RecordError: a file is missing.
+    """
+
+    def __init__(self, ingest: Path, valid_from_seconds: int) -> None:
+        super().__init__("ReadItems")
+        self.files = records.files(ingest / schema.ITEMS_FOLDER, "items")
+        self.valid_from_seconds = valid_from_seconds
+
+    def expand(self, pipeline: Any) -> Any:
+        return (
+            pipeline
+            | beam.Create(self.files)
+            | beam.io.ReadAllFromTFRecord()
+            | beam.ParDo(_ParseItem(self.valid_from_seconds)).with_outputs(BARE, main="main")
+        )
+
+
+class _ParseItem(beam.DoFn):
+    def __init__(self, valid_from_seconds: int) -> None:
+        self.valid_from_seconds = valid_from_seconds
+
+    def process(self, serialised: bytes) -> Iterator[Any]:
+        item = tf.io.parse_single_example(serialised, _SPECS)
+        category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
+        key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < self.valid_from_seconds))
+        photo = item["image"].numpy()
+        yield (key, photo) if photo else beam.pvalue.TaggedOutput(BARE, (key, None))
+
+
+class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
+    """Runs a SavedModel inside RunInference. Its signature takes one batch and gives one row of each output for each.
+
+    Args:
+        saved_model: directory of the SavedModel.
+        signature: name of its signature.
+        batch_size: elements per call; only the end of a bundle has fewer.
+    """
+
+    def __init__(self, saved_model: str, signature: str, batch_size: int) -> None:
+        super().__init__()
+        self.saved_model, self.signature, self.batch_size = saved_model, signature, batch_size
+
+    def load_model(self) -> Any:
+        return tf.saved_model.load(self.saved_model)
+
+    def run_inference(
+        self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[dict[str, np.ndarray]]:
+        signature = model.signatures[self.signature]
+        (name,) = signature.structured_input_signature[1]
+        outputs = {key: value.numpy() for key, value in signature(**{name: tf.constant(batch)}).items()}
+        return [{key: rows[place] for key, rows in outputs.items()} for place in range(len(batch))]
+
+    def batch_elements_kwargs(self) -> dict[str, int]:
+        # Batches are always full. Beam would adapt their size to the time they take, and rounding would depend on it.
+        return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
+
+
+def infer(saved_model: Path, signature: str, batch_size: int) -> beam.PTransform:
+    """(key, element) pairs to (key, {output: row}) pairs, by a SavedModel; see `SavedModelHandler`."""
+    return RunInference(KeyedModelHandler(SavedModelHandler(str(saved_model), signature, batch_size)))
+
+
+def sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:
+    """Sorts by a hash of the id: the first rows are then a fair sample, the same on every runner."""
+    return [((stable_hash(row["item_id"]), row["item_id"]), row)]

@@ -1,0 +1,252 @@
+"""Feature sources: what turns a photo into a vector, and does not learn.
+
+A source has a name that settings can hold. Sources joined by `+` are a candidate, such as
+`efficientnetlite_b0_imagenet+pixels`: their vectors side by side.
+"""
+
+import abc
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import tensorflow as tf
+
+from courier_tf.backbone.architectures import architecture, is_installed, load_pretrained, pretrained_names
+from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
+
+JOIN = "+"
+PRETRAINED = "_imagenet"  # At the end of the name of a backbone that comes with weights.
+AUTO = "auto"
+DEFAULT_BACKBONE = "efficientnetlite_b0_imagenet"
+
+
+class FeatureError(ValueError):
+    """A feature source does not exist, or does not give vectors; the message names it."""
+
+
+class FeatureSource(tf.Module, abc.ABC):
+    """Photos to vectors, by stock TensorFlow ops.
+
+    Attributes:
+        source: its name in settings.
+        width: W, the length of a vector.
+    """
+
+    source: str
+    width: int
+
+    @abc.abstractmethod
+    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
+        """[B, S, S, 3] uint8 to [B, W] float32. Each row depends on its photo alone."""
+
+    def fingerprint(self) -> str:
+        """16 hex digits over all that decides the vectors, the code left out."""
+        return fingerprint_of(self.source)
+
+
+class Pixels(FeatureSource):
+    """The photo itself at 16 x 16 pixels, in [0, 1]: what looks alike without any knowledge."""
+
+    SIDE = 16
+    source = "pixels"
+    width = 3 * SIDE**2
+
+    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
+        small = tf.image.resize(photos, [self.SIDE, self.SIDE], method="area")
+        return tf.reshape(small, [-1, self.width]) / 255
+
+
+class Colour(FeatureSource):
+    """How much of each colour is where: the roots of RGB histograms with 4 x 4 x 4 bins, of each quarter of the photo.
+
+    The root makes the distance of two histograms that of Hellinger, which a large plain background does not rule.
+    """
+
+    BINS, PARTS = 4, 2
+    source = "colour"
+    width = BINS**3 * PARTS**2
+
+    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
+        level = tf.cast(photos, tf.int32) * self.BINS // 256
+        colour = tf.reduce_sum(level * [self.BINS**2, self.BINS, 1], axis=-1)  # [B, S, S]
+        rows, size = tf.shape(photos)[0], tf.shape(photos)[1]
+        # A photo of an odd side gives its middle row to the lower part.
+        part = tf.cast(tf.range(size) >= size // self.PARTS, tf.int32)
+        place = part[:, None] * self.PARTS + part[None, :]
+        number = (tf.range(rows)[:, None, None] * self.PARTS**2 + place) * self.BINS**3 + colour
+        counts = tf.math.bincount(tf.reshape(number, [-1]), minlength=rows * self.width, dtype=tf.float32)
+        counts = tf.reshape(counts[: rows * self.width], [rows, self.PARTS**2, self.BINS**3])
+        share = tf.math.divide_no_nan(counts, tf.reduce_sum(counts, axis=2, keepdims=True))
+        return tf.reshape(tf.sqrt(share), [-1, self.width])
+
+
+class PretrainedBackbone(FeatureSource):
+    """The mean over the last feature map of a backbone with published weights.
+
+    Args:
+        name: of the backbone, which ends in `_imagenet`.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.source, self.architecture = name, architecture(name)
+        backbone = self.architecture.build()
+        load_pretrained(name, backbone)
+        self.width = int(backbone.output_shape[-1])
+        # Only the weights become part of a SavedModel. With a Keras model it would also keep every layer's calls.
+        self.weights = backbone.variables
+        self._forward = functools.partial(backbone.__call__, training=False)
+
+    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(tf.cast(self._forward(self.architecture.prepare(photos)), tf.float32), axis=[1, 2])
+
+    def fingerprint(self) -> str:
+        return fingerprint_of([self.source, *(hash_of(weight) for weight in self.weights)])
+
+
+class SavedModelSource(FeatureSource):
+    """A SavedModel of somebody else, whose signature `serving_default` takes photos and gives vectors.
+
+    Args:
+        directory: of the SavedModel. Its signature takes one tensor [B, S, S, 3] of uint8 or float32 (0 to 255) and
+            gives one tensor [B, W], or several, of which `features`, `embedding` or the only one with two axes counts.
+
+    Raises:
+        FeatureError: there is none, or it takes or gives something else.
+    """
+
+    def __init__(self, directory: str) -> None:
+        super().__init__()
+        self.source, self.directory = directory, Path(directory)
+        if not (self.directory / "saved_model.pb").is_file():
+            raise FeatureError(f"features: {directory} holds no SavedModel (saved_model.pb is missing)")
+        self.loaded = tf.saved_model.load(directory)
+        signature = self.loaded.signatures.get("serving_default")
+        if signature is None:
+            raise FeatureError(f"features: the SavedModel {directory} has no signature serving_default")
+        inputs = signature.structured_input_signature[1]
+        if len(inputs) != 1:
+            raise FeatureError(f"features: the SavedModel {directory} takes {sorted(inputs)}, but one input is needed")
+        ((self.input, spec),) = inputs.items()
+        if spec.dtype not in (tf.uint8, tf.float32) or spec.shape.rank != 4:
+            raise FeatureError(
+                f"features: the SavedModel {directory} takes {spec.dtype.name} {spec.shape}, but uint8 or float32 "
+                "[None, height, width, 3] is needed"
+            )
+        self.dtype, self.size = spec.dtype, spec.shape[1:3]
+        outputs = {n: t for n, t in signature.structured_outputs.items() if t.shape.rank == 2 and t.shape[1]}
+        self.output = next((name for name in ("features", "embedding") if name in outputs), None) or (
+            next(iter(outputs)) if len(outputs) == 1 else ""
+        )
+        if not self.output or outputs[self.output].dtype != tf.float32:
+            raise FeatureError(
+                f"features: the SavedModel {directory} gives {dict(signature.structured_outputs)}, but one float32 "
+                "[None, width] is needed, called features where there are others"
+            )
+        self.width, self.signature = int(outputs[self.output].shape[1]), signature
+
+    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
+        if self.size.is_fully_defined():
+            resized = tf.image.resize(photos, self.size, method="area")
+            photos = tf.cast(tf.round(resized), tf.uint8) if self.dtype == tf.uint8 else resized
+        return self.signature(**{self.input: tf.cast(photos, self.dtype)})[self.output]
+
+    def fingerprint(self) -> str:
+        return fingerprint_of([self.source, fingerprint_of_tree(self.directory)])
+
+
+class FunctionSource(FeatureSource):
+    """A TensorFlow function as a feature source, by `register`. Subclasses set `function`, `source` and `width`."""
+
+    function: ClassVar[Callable[[tf.Tensor], tf.Tensor]]
+
+    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
+        return type(self).function(photos)
+
+
+FORMULAS: dict[str, Callable[[], FeatureSource]] = {Pixels.source: Pixels, Colour.source: Colour}
+
+
+def register(name: str, function: Callable[[tf.Tensor], tf.Tensor], width: int) -> None:
+    """Makes a TensorFlow function known as a feature source, for a program or a notebook of your own.
+
+    >>> register("brightness", lambda photos: tf.reduce_mean(tf.cast(photos, tf.float32), axis=[1, 2]), width=3)
+    >>> source("brightness").vectors(tf.ones([2, 8, 8, 3], tf.uint8)).shape
+    TensorShape([2, 3])
+
+    Args:
+        name: for `--features`.
+        function: [B, S, S, 3] uint8 -> [B, width] float32, of stock TensorFlow ops.
+        width: length of a vector.
+
+    Raises:
+        ValueError: another source has the name, or it cannot be told from several or from a folder.
+    """
+    if name in FORMULAS or name == AUTO or JOIN in name or "/" in name or name.endswith(PRETRAINED):
+        raise ValueError(f"the name of a feature source must be new, without '+' and '/', but is {name!r}")
+    kind = type("Registered", (FunctionSource,), {"function": staticmethod(function), "source": name, "width": width})
+    FORMULAS[name] = kind
+
+
+def source(name: str) -> FeatureSource:
+    """The feature source of a name: `pixels`, `colour`, a registered one, a backbone with weights, or a folder.
+
+    Raises:
+        FeatureError: there is none of this name, or it cannot be had.
+    """
+    require_source(name)
+    if name in FORMULAS:
+        return FORMULAS[name]()
+    if name.endswith(PRETRAINED) and "/" not in name:
+        return PretrainedBackbone(name)
+    return SavedModelSource(name)
+
+
+def require_source(name: str) -> None:
+    """Refuses a name that stands for nothing, before anything is loaded.
+
+    Raises:
+        FeatureError: names what there is.
+    """
+    if name in FORMULAS or name in pretrained_names():
+        return
+    if not (Path(name) / "saved_model.pb").is_file():
+        known = ", ".join([*FORMULAS, *pretrained_names()])
+        raise FeatureError(f"features: '{name}' is no feature source ({known}) and no folder of a SavedModel")
+
+
+def candidates_of(features: Sequence[str]) -> list[tuple[str, ...]]:
+    """The candidates that a setting asks for, each as its sources.
+
+    >>> candidates_of(["pixels", "pixels+colour"])
+    [('pixels',), ('pixels', 'colour')]
+
+    Args:
+        features: candidates; `auto` stands for sensible ones of what is installed.
+
+    Raises:
+        FeatureError: a source does not exist, stands in a candidate twice, or a candidate is given twice.
+    """
+    asked = [candidate for given in features for candidate in (automatic() if given == AUTO else (given,))]
+    candidates = [tuple(candidate.split(JOIN)) for candidate in dict.fromkeys(asked)]
+    for candidate in candidates:
+        if len(set(candidate)) < len(candidate):
+            raise FeatureError(f"features: {JOIN.join(candidate)} names a source twice")
+        for name in candidate:
+            require_source(name)
+    return candidates
+
+
+def automatic() -> tuple[str, ...]:
+    """What `auto` stands for: formulas alone, the pre-trained backbone alone and with them, if it is installed."""
+    if not is_installed(DEFAULT_BACKBONE):
+        return "pixels", "pixels+colour"
+    return DEFAULT_BACKBONE, "pixels+colour", f"{DEFAULT_BACKBONE}+pixels+colour"
+
+
+def hash_of(weight: tf.Variable) -> str:
+    """16 hex digits over the values of a variable."""
+    import hashlib
+
+    return hashlib.sha256(weight.numpy().tobytes()).hexdigest()[:16]
