@@ -51,11 +51,14 @@ class HeadEncoder(keras.Model):
             self.hidden.build([None, width])
             self.out.build([None, 2 * embedding_dim])
 
-    def draw_survival(self, features: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Factors of the features, [N, W]: 0 for a hidden one. [N, 0] where none is hidden. The seed is [2] int."""
+    def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Factors of the features, [photos, W]: 0 for a hidden one. [photos, 0] where none is hidden.
+
+        The same seed ([2] int) gives the same factors.
+        """
         if not self.drop:
-            return tf.zeros([tf.shape(features)[0], 0])
-        kept = tf.random.stateless_uniform(tf.shape(features), seed) >= self.drop
+            return tf.zeros([photos, 0])
+        kept = tf.random.stateless_uniform([photos, sum(self.widths)], seed) >= self.drop
         return tf.cast(kept, tf.float32) / (1 - self.drop)
 
     @tf.autograph.experimental.do_not_convert

@@ -14,7 +14,7 @@ from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.history_similarity import pixel_vectors
 from courier_tf.pretrain.impression_scores import ImpressionScores
 from courier_tf.pretrain.objectives.courier import Courier
-from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.pretrain.photo_store import PhotoStore, shrunk
 from courier_tf.pretrain.score import held_out_score
 from courier_tf.workdir import records
 
@@ -135,11 +135,12 @@ def photos_of(catalogue, item):
 @pytest.mark.parametrize("side", [16, 32, 40, 12])
 def test_photos_are_shrunk_to_their_mean_colours(side):
     photos = np.random.default_rng(3).integers(0, 256, [5, side, side, 3], np.uint8)
-    found = pixel_vectors(np.concatenate([photos, photos.mean(axis=0, keepdims=True).round().astype(np.uint8)]))
+    mean = photos.mean(axis=0, keepdims=True).round().astype(np.uint8)
+    found = pixel_vectors(shrunk(np.concatenate([photos, mean])))
     assert found.shape == (6, 768) and np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
-    alike = pixel_vectors(np.repeat(photos[:1], 3, axis=0))
+    alike = pixel_vectors(shrunk(np.repeat(photos[:1], 3, axis=0)))
     assert not alike.any(), "photos that are all the same tell nothing"
-    assert pixel_vectors(photos[:0]).shape == (0, 768)
+    assert pixel_vectors(shrunk(photos[:0])).shape == (0, 768)
 
 
 def test_unknown_items_and_empty_values_are_no_repeats(catalogue):

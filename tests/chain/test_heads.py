@@ -1,0 +1,171 @@
+"""Heads on the features of frozen networks, through the chain: trained, chosen, embedded, continued."""
+
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from courier_tf.chain import Chain
+from courier_tf.features.files import FeatureFiles
+from courier_tf.pretrain.frozen_encoder import FrozenEncoder
+from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.settings import Settings, SettingsError, with_values
+from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.stages import EMBED, FEATURES, INGEST, PRETRAIN
+
+CANDIDATES = ("pixels", "pixels+colour")
+
+
+def settings_of(finished, **values) -> Settings:
+    _, chain = finished
+    heads = {"trainable": "head", "features": CANDIDATES, "pretrain_steps": 6, "checkpoint_every": 3}
+    return with_values(chain.settings, heads | values)
+
+
+def chain_in(folder, finished, **values) -> Chain:
+    """A chain with the ingest of the finished one."""
+    _, chain = finished
+    folder.mkdir(exist_ok=True)
+    if not (folder / "ingest").exists():
+        (folder / "ingest").symlink_to(chain.directory(INGEST))
+    return Chain(folder, settings_of(finished, **values))
+
+
+@pytest.fixture(scope="module")
+def heads(finished, tmp_path_factory):
+    chain = chain_in(tmp_path_factory.mktemp("heads"), finished)
+    chain.pretrain()
+    chain.embed()
+    return chain
+
+
+def facts_of(chain):
+    return artefacts.read(chain.directory(PRETRAIN), PRETRAIN).facts
+
+
+def test_the_best_candidate_on_valid_is_kept(heads, finished, tmp_path):
+    facts = facts_of(heads)
+    assert list(facts.candidates) == list(CANDIDATES)
+    values = {name: scores["mean_new_to_user"] for name, scores in facts.candidates.items()}
+    assert "+".join(facts.features) == max(values, key=values.get)
+    assert facts.held_out == facts.candidates["+".join(facts.features)]
+    assert values["pixels"] != values["pixels+colour"]
+    # Each is what it would have been alone.
+    for name in CANDIDATES:
+        alone = chain_in(tmp_path / name, finished, features=(name,))
+        alone.pretrain()
+        assert facts_of(alone).held_out["mean_new_to_user"] == pytest.approx(values[name], abs=1e-6)
+    assert not (heads.directory(PRETRAIN) / "candidates").exists()
+    assert (heads.directory(PRETRAIN) / "logs" / "steps.csv").exists()
+
+
+def test_features_and_photos_give_the_same_embeddings(heads):
+    """The embed stage reads features; the served encoder, as FrozenEncoder here, decodes the photos."""
+    ingest = heads.directory(INGEST)
+    facts = artefacts.read(ingest, INGEST).facts
+    store = PhotoStore.of(records.read_items(ingest, facts.item_columns), facts.image_size)
+    encoder = FrozenEncoder(heads.directory(PRETRAIN) / "encoder", facts.image_size)
+    expected = encoder.encode(tf.constant(store.pixels)).numpy()
+    vectors = FeatureFiles(heads.directory(FEATURES)).read(facts_of(heads).features, store.ids)
+    usable = store.has_photo
+    np.testing.assert_allclose(encoder.encode_vectors(vectors).numpy()[usable], expected[usable], atol=1e-5)
+    rows = pq.read_table(heads.directory(EMBED) / "items").to_pylist()
+    assert len(rows) == len(store.ids) and {row["encoder"] for row in rows} == {facts_of(heads).encoder}
+    for row in rows:
+        number = store.numbers(np.array([row["item_id"].encode()], object))[0]
+        assert (row["embedding"] is None) == (number == 0)
+        if number:
+            np.testing.assert_allclose(row["embedding"], expected[number], atol=1e-5)
+    loaded = tf.saved_model.load(str(heads.directory(PRETRAIN) / "embedder"))
+    encoded = [photo for photo in store.encoded if photo][:3]
+    found = loaded.signatures["serving_default"](photos=tf.constant(encoded))["embedding"]
+    np.testing.assert_allclose(found, expected[usable][:3], atol=1e-5)
+
+
+def test_features_are_computed_once(heads, finished, caplog):
+    caplog.set_level("INFO")
+    before = artefacts.read(heads.directory(FEATURES), FEATURES)
+    heads.pretrain()
+    heads.embed()
+    assert all(f"[{stage}] unchanged, skipped" in caplog.text for stage in ("features", "pretrain", "embed"))
+    other = Chain(heads.workdir, settings_of(finished, temperature=0.5, head="mlp", embedding_dim=8))
+    other.pretrain()
+    assert artefacts.read(heads.directory(FEATURES), FEATURES).fingerprint == before.fingerprint
+    assert facts_of(other).embedding_dim == 8
+    Chain(heads.workdir, settings_of(finished)).pretrain()
+    heads.embed()
+
+
+def test_an_interrupted_choice_goes_on(heads, finished, tmp_path, monkeypatch):
+    from courier_tf.pretrain import train
+
+    chain, written = chain_in(tmp_path, finished), []
+    write = train.write_encoder
+
+    def ends_at_the_second(*arguments):
+        written.append(arguments)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    monkeypatch.setattr(train, "write_encoder", ends_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        chain.pretrain()
+    steps = []
+    learn = train.fit
+    monkeypatch.setattr(train, "write_encoder", write)
+    monkeypatch.setattr(train, "fit", lambda *arguments: steps.append(learn(*arguments)) or steps[-1])
+    chain.pretrain()
+    assert [int(model.steps.numpy()) for model in steps] == [6, 6] and steps[0].history is None, "nothing is left to do"
+    assert facts_of(chain) == facts_of(heads)
+
+
+def test_an_encoder_that_stays_the_same_keeps_its_fingerprint(heads, finished, tmp_path):
+    again = chain_in(tmp_path, finished)
+    again.pretrain()
+    assert facts_of(again) == facts_of(heads)
+
+
+def test_heads_start_from_a_previous_one(heads, finished, tmp_path):
+    previous = tmp_path / "previous"
+    shutil.copytree(heads.directory(PRETRAIN), previous)
+    chain = chain_in(tmp_path / "next", finished, objective="base", previous_encoder=str(previous))
+    chain.pretrain()
+    assert facts_of(chain).encoder == facts_of(heads).encoder
+    assert facts_of(chain).features == facts_of(heads).features
+    of_photos = chain_in(tmp_path / "photos", finished, previous_encoder=str(finished[1].directory(PRETRAIN)))
+    with pytest.raises(SettingsError, match="takes photos"):
+        of_photos.pretrain()
+
+
+@pytest.mark.parametrize("objective", ["simclr", "simsiam", "simcse", "mil_nce", "clip", "supervised", "base"])
+def test_every_objective_learns_a_head(objective, finished, tmp_path):
+    chain = chain_in(tmp_path, finished, objective=objective, features=("pixels",), pretrain_steps=2)
+    chain.pretrain()
+    views = artefacts.read(chain.directory(FEATURES), FEATURES).facts.views
+    assert (views > 0) == (objective in ("simclr", "simsiam", "supervised"))
+    assert 0.3 < facts_of(chain).held_out["mean"] < 0.9
+
+
+def test_a_frozen_feature_is_the_start_of_every_head(finished, tmp_path):
+    """With `base` the cosines are those of the standardised features."""
+    chain = chain_in(tmp_path, finished, objective="base", features=("pixels",), embedding_dim=768)
+    chain.pretrain()
+    held_out = facts_of(chain).held_out
+    assert held_out["mean"] == pytest.approx(held_out["pixels_mean"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"features": ("pixel",)}, "'pixel' is no feature source"),
+        ({"features": ()}, "features must name a candidate"),
+        ({"trainable": "heads"}, "trainable must be head, all, or last_N"),
+    ],
+)
+def test_unknown_names_are_refused_before_anything_runs(values, told, finished, tmp_path):
+    with pytest.raises(SettingsError, match=told):
+        chain_in(tmp_path, finished, **values).run(str(finished[0]))
+    assert not (tmp_path / "settings.json").exists()

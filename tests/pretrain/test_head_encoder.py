@@ -1,0 +1,96 @@
+"""The head encoder against NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from courier_tf.pretrain.encoder_files import EncoderError, load_encoder, load_weights, save_encoder
+from courier_tf.pretrain.head_encoder import HeadEncoder
+from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.objectives.courier import Courier
+
+RANDOM = np.random.default_rng(1)
+FEATURES = (RANDOM.normal(size=[40, 9]) * RANDOM.uniform(0.1, 30, 9) + 5).astype(np.float32)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_new_head_keeps_the_cosines_of_standardised_features(head):
+    encoder = HeadEncoder(["a", "b"], [4, 5], embedding_dim=9, head=head)
+    encoder.fit_to(FEATURES)
+    centred = FEATURES - FEATURES.mean(axis=0)
+    parts = [part / np.sqrt((part**2).sum(axis=1).mean()) for part in np.split(centred, [4], axis=1)]
+    expected = unit(np.concatenate(parts, axis=1))
+    found = encoder(FEATURES).numpy()
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+    narrow = HeadEncoder(["a", "b"], [4, 5], embedding_dim=3)
+    narrow.fit_to(FEATURES)
+    _, _, axes = np.linalg.svd(np.concatenate(parts, axis=1), full_matrices=False)
+    projected = unit(np.concatenate(parts, axis=1) @ axes[:3].T)
+    np.testing.assert_allclose(
+        narrow(FEATURES).numpy() @ narrow(FEATURES).numpy().T, projected @ projected.T, atol=1e-4
+    )
+
+
+def test_hidden_features_follow_the_seed():
+    encoder = HeadEncoder(["a"], [9], embedding_dim=4, drop=0.25)
+    encoder.fit_to(FEATURES)
+    survival = encoder.draw_survival(len(FEATURES), tf.constant([3, 4]))
+    np.testing.assert_array_equal(survival, encoder.draw_survival(len(FEATURES), tf.constant([3, 4])))
+    np.testing.assert_allclose(np.unique(survival), [0, 1 / 0.75], rtol=1e-6)
+    standard = (FEATURES - FEATURES.mean(axis=0)) * encoder.scale.numpy() * survival.numpy()
+    expected = unit(standard @ encoder.linear.kernel.numpy())
+    np.testing.assert_allclose(encoder(FEATURES, training=True, survival=survival), expected, atol=1e-4)
+    np.testing.assert_array_equal(encoder(FEATURES, training=False, survival=survival), encoder(FEATURES))
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_head_is_saved_and_loaded(head, tmp_path):
+    encoder = HeadEncoder(["a", "b"], [4, 5], embedding_dim=6, head=head, drop=0.1)
+    encoder.fit_to(FEATURES)
+    for variable in encoder.trainable_variables:
+        variable.assign_add(tf.random.stateless_normal(variable.shape, [1, 2]))
+    save_encoder(encoder, tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert isinstance(loaded, HeadEncoder) and loaded.get_config() == encoder.get_config()
+    np.testing.assert_array_equal(loaded(FEATURES), encoder(FEATURES))
+    with pytest.raises(EncoderError, match=r"sources=\['a', 'b'\], but \['b', 'a'\]"):
+        load_weights(HeadEncoder(["b", "a"], [5, 4], embedding_dim=6, head=head), tmp_path)
+
+
+def batch_of(rows):
+    history = RANDOM.integers(0, len(FEATURES), [rows, 3])
+    return {
+        "photos": tf.constant(FEATURES),
+        "photo_items": tf.range(len(FEATURES)),
+        "page_view": tf.constant(RANDOM.integers(1, len(FEATURES), [rows, 4]), tf.int32),
+        "history": tf.constant(history, tf.int32),
+        "clicked": tf.constant(RANDOM.random([rows, 4]) < 0.5),
+        "user": tf.range(rows, dtype=tf.int64),
+        "day": tf.zeros([rows], tf.int64),
+    }
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_chunks_give_the_same_gradients(head):
+    encoder = HeadEncoder(["a"], [9], embedding_dim=8, head=head, drop=0.2)
+    encoder.fit_to(FEATURES)
+    batch, seed = batch_of(16), tf.constant([5, 6], tf.int64)
+    whole = CourierModel(encoder, Courier(temperature=0.2))
+    chunked = CourierModel(encoder, whole.objective, chunk=7)
+    terms, gradients = tf.function(lambda: whole.terms_and_gradients(batch, seed))()
+    other, in_chunks = tf.function(lambda: chunked.terms_and_gradients(batch, seed))()
+    np.testing.assert_allclose(terms.loss, other.loss, rtol=1e-6)
+    assert sum(float(tf.norm(gradient)) for gradient in gradients) > 0.01
+    for expected, found in zip(gradients, in_chunks, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_model_is_rebuilt_from_its_config():
+    encoder = HeadEncoder(["a"], [9], embedding_dim=8)
+    model = CourierModel(encoder, Courier(temperature=0.2), chunk=4, seed=3)
+    again = CourierModel.from_config(model.get_config())
+    assert isinstance(again.encoder, HeadEncoder) and again.get_config() == model.get_config()
