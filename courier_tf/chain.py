@@ -24,6 +24,8 @@ SETTINGS_FILE = "settings.json"
 PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
 STARTS = (PREVIOUS, FOREIGN, SUPERVISED)
 HEAD = "head"  # The value of `trainable` with which the backbone is frozen.
+#: The pre-training settings that encoders of photos do not depend on; of `init` the bytes count.
+NOT_OF_PHOTOS = ("init", "features", "head")
 #: The pre-training settings that heads do not depend on.
 NOT_OF_HEADS = (
     "init", "backbone", "recompute", "supervised_steps", "supervised_batch_size", "supervised_learning_rate",
@@ -49,7 +51,7 @@ def require_known_names(settings: Settings) -> None:
         from courier_tf.features.sources import FeatureError, candidates_of
 
         try:
-            candidates_of(settings.pretrain.features)
+            candidates_of(settings.pretrain.features, settings.pretrain.backbone)
         except FeatureError as error:
             raise SettingsError(str(error)) from error
 
@@ -167,8 +169,7 @@ class Chain:
         elif not is_pretrained(settings.backbone):
             start = self._supervised(ingested)
             inputs[SUPERVISED] = artefacts.read(start, SUPERVISED).fingerprint
-        # The path of foreign weights does not matter, their bytes do.
-        values = {name: value for name, value in dataclasses.asdict(settings).items() if name != "init"}
+        values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in NOT_OF_PHOTOS}
         made_by = self._made_by(PRETRAIN, values, inputs, previous=previous)
         self._unless_current(
             self.directory(PRETRAIN),
@@ -192,7 +193,7 @@ class Chain:
         from courier_tf.pretrain.objectives.registry import augments
 
         settings, seed = self.settings.pretrain, self.settings.seed
-        candidates = candidates_of(settings.features)
+        candidates = candidates_of(settings.features, settings.backbone)
         if previous:
             if not previous.facts.features:
                 raise SettingsError(

@@ -5,18 +5,18 @@ A source has a name that settings can hold. Sources joined by `+` are a candidat
 """
 
 import abc
-import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import tensorflow as tf
 
-from courier_tf.backbone.architectures import architecture, is_installed, load_pretrained, pretrained_names
+from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
+from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
 
 JOIN = "+"
-PRETRAINED = "_imagenet"  # At the end of the name of a backbone that comes with weights.
 AUTO = "auto"
 DEFAULT_BACKBONE = "efficientnetlite_b0_imagenet"
 
@@ -90,16 +90,19 @@ class PretrainedBackbone(FeatureSource):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.source, self.architecture = name, architecture(name)
-        backbone = self.architecture.build()
-        load_pretrained(name, backbone)
-        self.width = int(backbone.output_shape[-1])
+        kind = architecture(name)
+        backbone = kind.build()
+        try:
+            kind.load_pretrained(backbone)
+        except CheckpointError as error:
+            raise FeatureError(f"features: {error}") from error
+        self.source, self.width = name, int(backbone.output_shape[-1])
         # Only the weights become part of a SavedModel. With a Keras model it would also keep every layer's calls.
         self.weights = backbone.variables
-        self._forward = functools.partial(backbone.__call__, training=False)
+        self._map = lambda photos: kind.apply(backbone, kind.normalise(photos), training=False)
 
     def vectors(self, photos: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(tf.cast(self._forward(self.architecture.prepare(photos)), tf.float32), axis=[1, 2])
+        return tf.reduce_mean(self._map(photos), axis=[1, 2])
 
     def fingerprint(self) -> str:
         return fingerprint_of([self.source, *(hash_of(weight) for weight in self.weights)])
@@ -183,7 +186,7 @@ def register(name: str, function: Callable[[tf.Tensor], tf.Tensor], width: int) 
     Raises:
         ValueError: another source has the name, or it cannot be told from several or from a folder.
     """
-    if name in FORMULAS or name == AUTO or JOIN in name or "/" in name or name.endswith(PRETRAINED):
+    if name in FORMULAS or name == AUTO or JOIN in name or "/" in name or is_pretrained(name):
         raise ValueError(f"the name of a feature source must be new, without '+' and '/', but is {name!r}")
     kind = type("Registered", (FunctionSource,), {"function": staticmethod(function), "source": name, "width": width})
     FORMULAS[name] = kind
@@ -198,9 +201,7 @@ def source(name: str) -> FeatureSource:
     require_source(name)
     if name in FORMULAS:
         return FORMULAS[name]()
-    if name.endswith(PRETRAINED) and "/" not in name:
-        return PretrainedBackbone(name)
-    return SavedModelSource(name)
+    return PretrainedBackbone(name) if _is_backbone(name) else SavedModelSource(name)
 
 
 def require_source(name: str) -> None:
@@ -209,14 +210,20 @@ def require_source(name: str) -> None:
     Raises:
         FeatureError: names what there is.
     """
-    if name in FORMULAS or name in pretrained_names():
-        return
-    if not (Path(name) / "saved_model.pb").is_file():
-        known = ", ".join([*FORMULAS, *pretrained_names()])
+    if name not in FORMULAS and not _is_backbone(name) and not (Path(name) / "saved_model.pb").is_file():
+        known = ", ".join([*FORMULAS, *filter(is_pretrained, backbone_names())])
         raise FeatureError(f"features: '{name}' is no feature source ({known}) and no folder of a SavedModel")
 
 
-def candidates_of(features: Sequence[str]) -> list[tuple[str, ...]]:
+def _is_backbone(name: str) -> bool:
+    """Whether a name is that of a backbone with weights."""
+    try:
+        return is_pretrained(name) and bool(architecture(name))
+    except ValueError:
+        return False
+
+
+def candidates_of(features: Sequence[str], backbone: str = DEFAULT_BACKBONE) -> list[tuple[str, ...]]:
     """The candidates that a setting asks for, each as its sources.
 
     >>> candidates_of(["pixels", "pixels+colour"])
@@ -224,11 +231,12 @@ def candidates_of(features: Sequence[str]) -> list[tuple[str, ...]]:
 
     Args:
         features: candidates; `auto` stands for sensible ones of what is installed.
+        backbone: `--backbone`. `auto` takes it where weights come with it.
 
     Raises:
         FeatureError: a source does not exist, stands in a candidate twice, or a candidate is given twice.
     """
-    asked = [candidate for given in features for candidate in (automatic() if given == AUTO else (given,))]
+    asked = [candidate for given in features for candidate in (_automatic(backbone) if given == AUTO else (given,))]
     candidates = [tuple(candidate.split(JOIN)) for candidate in dict.fromkeys(asked)]
     for candidate in candidates:
         if len(set(candidate)) < len(candidate):
@@ -238,15 +246,14 @@ def candidates_of(features: Sequence[str]) -> list[tuple[str, ...]]:
     return candidates
 
 
-def automatic() -> tuple[str, ...]:
-    """What `auto` stands for: formulas alone, the pre-trained backbone alone and with them, if it is installed."""
-    if not is_installed(DEFAULT_BACKBONE):
+def _automatic(backbone: str) -> tuple[str, ...]:
+    """What `auto` stands for: formulas alone, the backbone alone and with them, if its weights are there."""
+    chosen = backbone if is_pretrained(backbone) else DEFAULT_BACKBONE
+    if chosen == DEFAULT_BACKBONE and not is_installed(chosen):
         return "pixels", "pixels+colour"
-    return DEFAULT_BACKBONE, "pixels+colour", f"{DEFAULT_BACKBONE}+pixels+colour"
+    return chosen, "pixels+colour", f"{chosen}+pixels+colour"
 
 
 def hash_of(weight: tf.Variable) -> str:
     """16 hex digits over the values of a variable."""
-    import hashlib
-
     return hashlib.sha256(weight.numpy().tobytes()).hexdigest()[:16]
