@@ -5,9 +5,9 @@ import functools
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -90,15 +90,50 @@ def precision_policy(policy: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(previous)
 
 
-def compile_with_adam(model: keras.Model, learning_rate: Any) -> None:
+class SlowPart(NamedTuple):
+    """Variables that learn later and slower than others."""
+
+    variables: Sequence[tf.Variable]
+    factor: float  # Their learning rate, as a part of that of the others.
+    first_step: int  # Number of steps after which they begin.
+
+
+class _TwoSpeedAdam(keras.optimizers.legacy.Adam):
+    """Adam, with a learning rate of its own for some variables. Their moments are kept from the first step on."""
+
+    def __init__(self, learning_rate: Any, slow: SlowPart, **kwargs: Any) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self._first_step, self._factor = slow.first_step, slow.factor
+        self._slow = frozenset(variable._unique_id for variable in slow.variables)
+
+    def _prepare_local(self, device: str, dtype: tf.DType, apply_state: dict[Any, dict[str, Any]]) -> None:
+        super()._prepare_local(device, dtype, apply_state)
+        coefficients = apply_state[(device, dtype)]
+        part = tf.where(self.iterations < self._first_step, 0.0, self._factor)
+        coefficients["slow_lr_t"] = coefficients["lr_t"] * tf.cast(part, dtype)
+
+    def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable, apply_state: Any = None) -> tf.Operation:
+        # Inside a replica a variable is a copy, whose container is the one that was named.
+        container = var._distributed_container() if hasattr(var, "_distributed_container") else var
+        if container._unique_id not in self._slow:
+            return super()._resource_apply_dense(grad, var, apply_state)
+        place = (var.device, var.dtype.base_dtype)
+        coefficients = (apply_state or {}).get(place) or self._fallback_apply_state(*place)
+        slowed = {**coefficients, "lr_t": coefficients["slow_lr_t"]}
+        return super()._resource_apply_dense(grad, var, {place: slowed})
+
+
+def compile_with_adam(model: keras.Model, learning_rate: Any, slow: SlowPart | None = None) -> None:
     """Compiles a built model with Adam, and creates Adam's moments at once, so that a checkpoint can restore them.
 
     Args:
         model: its variables exist.
         learning_rate: a number or a schedule.
+        slow: variables with another learning rate, if any.
     """
     # The legacy optimiser updates each variable by one fused op, in a fifth of the time.
-    model.compile(keras.optimizers.legacy.Adam(learning_rate))
+    adam = keras.optimizers.legacy.Adam(learning_rate) if slow is None else _TwoSpeedAdam(learning_rate, slow)
+    model.compile(adam)
     model.optimizer._create_all_weights(model.trainable_variables)  # No public method creates them before a step.
 
 

@@ -10,8 +10,10 @@ import tensorflow as tf
 from courier_tf.training import (
     Checkpoints,
     DivergenceError,
+    SlowPart,
     StopAfter,
     TrainingError,
+    compile_with_adam,
     mirrored_strategy,
     rows_per_replica,
 )
@@ -157,3 +159,80 @@ def test_one_training_follows_another_in_a_process():
     assert done.returncode == 0, done.stderr[-2000:]
     words = "trains on CPU:0, CPU:1\n2 2\n"
     assert done.stdout == 2 * words + "trains on CPU:0, CPU:1, CPU:2\n3 2\n" + words
+
+
+class Pair(keras.Model):
+    """Two weights, of which one may learn slower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fast = self.add_weight("fast", [3], initializer="ones")
+        self.slow = self.add_weight("slow", [2], initializer="ones")
+
+    def compiled(self, schedule, scaled=False):
+        compile_with_adam(self, schedule, SlowPart([self.slow], 0.25, 2))
+        if scaled:
+            self.optimizer = keras.mixed_precision.LossScaleOptimizer(self.optimizer)
+            self.optimizer._create_all_weights(self.trainable_variables)
+        return self
+
+    def learn(self, gradients):
+        self.optimizer.apply_gradients(zip(gradients, [self.fast, self.slow], strict=True))
+
+
+def adam_in_numpy(gradients, rates):
+    """Ones after Adam's steps (arXiv 1412.6980, algorithm 1, with the order of section 2's end, as TensorFlow does)."""
+    weight, m, v = np.ones_like(gradients[0]), 0.0, 0.0
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        weight = weight - rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step) * m / (np.sqrt(v) + 1e-7)
+    return weight
+
+
+STEPS = [[np.random.default_rng(step).normal(size=size) for size in (3, 2)] for step in range(5)]
+RATES = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+
+
+def expected_pair():
+    rates = [float(RATES(step)) for step in range(5)]
+    later = [0.0 if step < 2 else 0.25 * rate for step, rate in enumerate(rates)]
+    return [adam_in_numpy([step[place] for step in STEPS], part) for place, part in enumerate((rates, later))]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_slow_part_learns_as_adam_in_numpy(scaled):
+    model = Pair().compiled(RATES, scaled)
+    step = tf.function(model.learn)
+    for number, gradients in enumerate(STEPS):
+        step([tf.constant(gradient, tf.float32) for gradient in gradients])
+        assert number >= 2 or model.slow.numpy().tolist() == [1.0, 1.0]
+    for variable, expected in zip((model.fast, model.slow), expected_pair(), strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-5)
+
+
+def test_replicas_share_the_slow_part(two_replicas):
+    with two_replicas.scope():
+        model = Pair().compiled(RATES)
+
+    @tf.function
+    def step(gradients):
+        two_replicas.run(lambda: model.learn([tf.identity(gradient) for gradient in gradients]))
+
+    for gradients in STEPS:  # Gradients are added up over the replicas.
+        halves = [tf.constant(gradient / 2, tf.float32) for gradient in gradients]
+        step(halves)
+    for variable, expected in zip((model.fast, model.slow), expected_pair(), strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-5)
+
+
+def test_a_slow_part_goes_on_from_a_checkpoint(tmp_path):
+    first = Pair().compiled(RATES)
+    for gradients in STEPS[:3]:
+        first.learn([tf.constant(gradient, tf.float32) for gradient in gradients])
+    path = tf.train.Checkpoint(model=first, optimizer=first.optimizer).save(str(tmp_path / "kept"))
+    again = Pair().compiled(RATES)
+    tf.train.Checkpoint(model=again, optimizer=again.optimizer).restore(path).assert_existing_objects_matched()
+    for gradients in STEPS[3:]:
+        again.learn([tf.constant(gradient, tf.float32) for gradient in gradients])
+    for variable, expected in zip((again.fast, again.slow), expected_pair(), strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-5)

@@ -101,6 +101,11 @@ class Architecture(abc.ABC):
     def stages(self, backbone: keras.Model) -> tuple[tuple[str, ...], ...]:
         """Names of the layers of each stage, first to last. Each layer with weights is in one stage."""
 
+    @property
+    @abc.abstractmethod
+    def stage_count(self) -> int:
+        """Number of stages, known without building the backbone."""
+
     @abc.abstractmethod
     def load_file(self, backbone: keras.Model, file: Path) -> None:
         """Fills a backbone with weights of others.
@@ -150,6 +155,10 @@ class SwinArchitecture(Architecture):
                 stage = ends.get(layer.name)
                 groups[int(layer.name[len("stage") :].partition("_")[0]) if stage is None else stage].append(layer.name)
         return tuple(tuple(group) for group in groups)
+
+    @property
+    def stage_count(self) -> int:
+        return len(SIZES[self.plain_name]["depths"])
 
     def load_file(self, backbone: keras.Model, file: Path) -> None:
         load_checkpoint(backbone, file)
@@ -204,6 +213,14 @@ class KerasCVArchitecture(Architecture):
                 groups.append([])
         return tuple(tuple(group) for group in groups)
 
+    @property
+    def stage_count(self) -> int:
+        arguments = self.network.arguments
+        if "stackwise_blocks" in arguments:  # ResNet halves the map twice before its first stage.
+            return len(arguments["stackwise_blocks"])
+        strides: list[int] = arguments.get("stackwise_strides") or arguments["stackwise_stride"]
+        return 1 + strides.count(2)
+
     def _stage_ends(self, backbone: keras.Model) -> list[str]:
         """Name of the last layer of each stage: a stage ends where the map gets smaller."""
         return list(backbone.pyramid_level_inputs.values())
@@ -217,7 +234,7 @@ class KerasCVArchitecture(Architecture):
         except Exception as error:  # Keras and h5py name no common class.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{file} does not fit the backbone {self.name}: {reason}") from error
-        backbone.set_weights(source.get_weights())
+        _copy_weights(source, backbone)
 
     def load_pretrained(self, backbone: keras.Model) -> None:
         preset = self.plain_name
@@ -233,10 +250,12 @@ class KerasCVArchitecture(Architecture):
                 f"Take one of {', '.join(PRETRAINED_PACKAGES)}, whose weights are packages, or backbone="
                 f"{preset.removesuffix(IMAGENET)} with init=FILE.weights.h5"
             ) from error
-        shapes = [tuple(weight.shape) for weight in source.weights]
-        if shapes != [tuple(weight.shape) for weight in backbone.weights] or not source.include_rescaling:
-            raise CheckpointError(f"KerasCV's preset {preset} is not the network that this version knows")
-        backbone.set_weights(source.get_weights())
+        if not source.include_rescaling:
+            raise CheckpointError(f"KerasCV's preset {preset} does not rescale pixels, as this version expects")
+        try:
+            _copy_weights(source, backbone)
+        except ValueError as error:
+            raise CheckpointError(f"KerasCV's preset {preset} is not the network that this version knows") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,3 +357,19 @@ def _keras_cv_weights() -> tuple[str, ...]:
     families: list[Any] = [getattr(keras_cv.models, network.family) for network in NETWORKS.values()]
     presets = {preset for family in families for preset in family.presets_with_weights}
     return tuple(f"{name}{IMAGENET}" for name in NETWORKS if f"{name}{IMAGENET}" in presets)
+
+
+def _copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """All weights of a network to another with the same layers. Whether layers are frozen changes the order of Keras.
+
+    Raises:
+        ValueError: the networks differ.
+    """
+    frozen = [layer for layer in target.layers if not layer.trainable]
+    for layer in frozen:
+        layer.trainable = True
+    try:
+        target.set_weights(source.get_weights())
+    finally:
+        for layer in frozen:
+            layer.trainable = False

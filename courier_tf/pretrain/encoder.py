@@ -5,7 +5,13 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone.architectures import PRETRAINED_PACKAGES, SwinArchitecture, architecture, is_installed
+from courier_tf.backbone.architectures import (
+    PRETRAINED_PACKAGES,
+    Architecture,
+    SwinArchitecture,
+    architecture,
+    is_installed,
+)
 from courier_tf.settings import PretrainSettings, SettingsError
 
 
@@ -19,7 +25,8 @@ class Encoder(keras.Model):
         backbone: a name that `courier_tf.backbone.architectures.architecture` takes. Its weights are random here.
         embedding_dim: width D of the embedding.
         drop_path: stochastic depth of the last block; Swin alone.
-        recompute: compute each block again in the backward pass, for less memory and more time.
+        recompute: compute each block again in the backward pass, for less memory and more time; Swin alone.
+        trainable_part: all, last_N (the last N stages of the backbone, and the linear layer) or head (that layer).
 
     Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0. In training, `survival`
     from `draw_survival` fixes which residuals stochastic depth drops.
@@ -31,12 +38,18 @@ class Encoder(keras.Model):
         embedding_dim: int = 256,
         drop_path: float = 0.0,
         recompute: bool = False,
+        trainable_part: str = "all",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.architecture = architecture(backbone)
         self.embedding_dim, self.drop_path, self.recompute = embedding_dim, drop_path, recompute
+        self.trainable_part = trainable_part
         self.backbone = self.architecture.build(drop_path, recompute)
+        frozen = self.architecture.stage_count - trainable_stages(self.architecture, trainable_part)
+        if frozen:
+            for layer in (name for stage in self.architecture.stages(self.backbone)[:frozen] for name in stage):
+                self.backbone.get_layer(layer).trainable = False
         self.head = keras.layers.Dense(embedding_dim, name="head", dtype="float32")
         self.head.build([None, self.backbone.output_shape[-1]])
 
@@ -56,7 +69,30 @@ class Encoder(keras.Model):
             "embedding_dim": self.embedding_dim,
             "drop_path": self.drop_path,
             "recompute": self.recompute,
+            "trainable_part": self.trainable_part,
         }
+
+
+def trainable_stages(kind: Architecture, part: str) -> int:
+    """Number of the last stages of a backbone that learn.
+
+    >>> trainable_stages(architecture("tiny"), "last_3")
+    3
+
+    Args:
+        kind: of the backbone.
+        part: as `trainable_part` of `Encoder`.
+
+    Raises:
+        ValueError: there are fewer stages, or `part` is something else.
+    """
+    if part in ("all", "head"):
+        return kind.stage_count if part == "all" else 0
+    prefix, _, number = part.partition("_")
+    if prefix != "last" or not number.isdecimal() or not 1 <= int(number) <= kind.stage_count:
+        parts = f"all, head, or last_1 to last_{kind.stage_count}"
+        raise ValueError(f"trainable must be {parts} with backbone={kind.name}, but is {part!r}")
+    return int(number)
 
 
 def require_backbone(settings: PretrainSettings) -> None:
@@ -72,6 +108,7 @@ def require_backbone(settings: PretrainSettings) -> None:
     """
     try:
         kind = architecture(settings.backbone)
+        trainable_stages(kind, settings.trainable)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     package = PRETRAINED_PACKAGES.get(kind.plain_name)

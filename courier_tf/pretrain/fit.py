@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from courier_tf.backbone.architectures import is_pretrained
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.encoder_files import AnyEncoder, load_weights
 from courier_tf.pretrain.model import CourierModel
@@ -15,6 +16,7 @@ from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import (
     Checkpoints,
+    SlowPart,
     StopAfter,
     compile_with_adam,
     mirrored_strategy,
@@ -45,6 +47,7 @@ def fit(
     batches: Callable[[int, int, tf.distribute.InputContext], tf.data.Dataset],
     budget: Budget,
     sample: np.ndarray,
+    slow: Callable[[AnyEncoder], SlowPart | None] | None = None,
 ) -> CourierModel:
     """Fits one model under MirroredStrategy, from its last checkpoint on; an epoch is `checkpoint_every` steps.
 
@@ -57,6 +60,7 @@ def fit(
         batches: (rows of a replica's batch, batches to skip, input context) -> endless data set.
         budget: steps, learning rate and rows.
         sample: [M, ...], photos or their features, whose embeddings' spread is logged.
+        slow: encoder -> its variables that learn later and slower, called in the strategy's scope.
 
     Returns:
         The trained model.
@@ -71,11 +75,12 @@ def fit(
     epoch_steps = min(settings.checkpoint_every, steps)
     epochs = -(-steps // epoch_steps)
     with strategy.scope(), precision_policy(settings.precision):
-        model = build(new())
+        encoder = new()
+        model = build(encoder)
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )
-        compile_with_adam(model, schedule)
+        compile_with_adam(model, schedule, slow(encoder) if slow else None)
         checkpoints = Checkpoints(model, partial / "checkpoints")
     done = checkpoints.restore()
 
@@ -116,7 +121,9 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
         CheckpointError: the weights of the backbone cannot be read, fetched or fitted.
         EncoderError: those in the directory belong to another encoder.
     """
-    encoder = Encoder(settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute)
+    encoder = Encoder(
+        settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute, settings.trainable
+    )
     if start and start.is_file():
         encoder.architecture.load_file(encoder.backbone, start)
     elif start:
@@ -124,3 +131,23 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
     else:
         encoder.architecture.load_pretrained(encoder.backbone)
     return encoder
+
+
+def slow_backbone(settings: PretrainSettings, start: Path | None, encoder: AnyEncoder) -> SlowPart | None:
+    """How the backbone learns from the objective; None where it learns as the layer after it does.
+
+    Args:
+        settings: those of pre-training.
+        start: what the encoder starts from, as in `new_encoder`.
+        encoder: from `new_encoder`.
+    """
+    if not isinstance(encoder, Encoder):
+        return None
+    # Here the layer after the backbone is random, and the backbone is not.
+    uneven = start.is_file() if start else is_pretrained(settings.backbone)
+    factor, first_step = settings.backbone_learning_rate_factor, settings.head_first_steps
+    factor = (0.1 if uneven else 1.0) if factor is None else factor
+    first_step = (settings.pretrain_steps // 10 if uneven else 0) if first_step is None else first_step
+    if factor == 1.0 and first_step == 0:
+        return None
+    return SlowPart(encoder.backbone.trainable_variables, factor, first_step)

@@ -23,7 +23,7 @@ from courier_tf.pretrain.encoder_files import (
     save_encoder,
     save_extractor,
 )
-from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder, slow_backbone
 from courier_tf.pretrain.frozen_encoder import export_embedder
 from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.pretrain.impression_scores import SCORES_FILE
@@ -35,7 +35,7 @@ from courier_tf.pretrain.photo_store import FeatureStore
 from courier_tf.pretrain.score import held_out_score
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
-from courier_tf.training import TrainingError, precision_policy
+from courier_tf.training import SlowPart, TrainingError, precision_policy
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EncoderFacts
 from courier_tf.workdir.leakage import require_past_histories, require_past_page_views
@@ -92,7 +92,8 @@ def pretrain_supervised(
             draft.path,
             settings,
             seed,
-            functools.partial(new_encoder, settings, None),
+            # A new encoder has to learn as a whole. How much of it learns later is the objective's matter.
+            functools.partial(new_encoder, dataclasses.replace(settings, trainable="all"), None),
             build,
             batches,
             budget,
@@ -122,7 +123,8 @@ def pretrain(
     known = _training_data(ingest, settings)
     new = functools.partial(new_encoder, settings, start)
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
-        encoder, objective = _learn(known, new, draft.path, settings, seed)
+        slow = functools.partial(slow_backbone, settings, start)
+        encoder, objective = _learn(known, new, draft.path, settings, seed, slow)
         draft.facts = write_encoder(encoder, known, draft.path, objective)
 
 
@@ -215,7 +217,12 @@ def _training_data(ingest: Path, settings: PretrainSettings) -> TrainingData:
 
 
 def _learn(
-    known: TrainingData, new: Callable[[], AnyEncoder], partial: Path, settings: PretrainSettings, seed: int
+    known: TrainingData,
+    new: Callable[[], AnyEncoder],
+    partial: Path,
+    settings: PretrainSettings,
+    seed: int,
+    slow: Callable[[AnyEncoder], SlowPart | None] | None = None,
 ) -> tuple[AnyEncoder, Objective | None]:
     """Trains a new encoder with the objective of the settings. With the objective `base` it stays as it is."""
     if settings.objective == NO_TRAINING:
@@ -251,7 +258,7 @@ def _learn(
         settings.pretrain_batch_rows,
         "pretrain_batch_rows",
     )
-    model = fit(partial, settings, seed, new, build, batches, budget, known.sample())
+    model = fit(partial, settings, seed, new, build, batches, budget, known.sample(), slow)
     return model.encoder, model.objective
 
 

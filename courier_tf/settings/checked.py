@@ -63,6 +63,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "pretrain_batch_rows": _BATCH,
     "pretrain_learning_rate": _POSITIVE,
     "weight_decay": (0.0, 1e9),
+    "backbone_learning_rate_factor": (0.0, 100.0),
+    "head_first_steps": (0, 1_000_000_000),
     "checkpoint_every": _COUNT,
     "encode_chunk": (0, 10_000_000),
     "replicas": (0, 1024),
