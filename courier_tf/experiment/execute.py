@@ -5,6 +5,7 @@ import pandas as pd
 
 from courier_tf.experiment.run import PREDICTIONS_FILE, Measured, RankersMeasured, Run
 from courier_tf.experiment.store import SharingChain
+from courier_tf.ranking.evaluation import NEW_TO_USER
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.stages import IN_ORDER, INGEST, PRETRAIN, RANK
 
@@ -51,6 +52,10 @@ def _rank(chain: SharingChain, final: bool) -> RankersMeasured:
         ranking={mode: splits[split] for mode, splits in metrics["ranking"].items()},
         gain_over_none=metrics["gain_over_none"][split],
         gauc_gain_over_none=metrics["gauc_gain_over_none"][split],
+        valid_gains={
+            mode: (gains.get(NEW_TO_USER) or {}).get("gain")
+            for mode, gains in metrics["gain_over_none"]["valid"].items()
+        },
         popularity=metrics["popularity"][split],
         category_gates=metrics["category_gates"],
         learning_rates=metrics["learning_rates"],

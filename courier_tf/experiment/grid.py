@@ -75,6 +75,8 @@ class Grid:
         origins: spans [valid_from, test_from], each after the one before (a rolling origin). Each variant is run on
             each of them with each seed, and trained on what comes before. Differences are pooled over the spans. Empty
             for the span of the settings.
+        ladder: name of a rung -> name of its variant, without the settings in `tuned`; from the lowest rung to the
+            highest. The results then tell how much each rung is worth over those below it (`experiment.ladder`).
         name: names the folder of the results.
 
     >>> grid = Grid("Few or many clusters.", [{}, {"clusters": [50, 1000]}])
@@ -89,6 +91,7 @@ class Grid:
     tuned: list[str] | tuple[str, ...] = ()
     confirmed: int = 0
     origins: Sequence[Sequence[str]] = ()
+    ladder: Mapping[str, str] = dataclasses.field(default_factory=dict)
     name: str = "grid"
 
     def __post_init__(self) -> None:
@@ -109,6 +112,12 @@ class Grid:
         if twice:
             raise SettingsError(f"different variants of a grid would have the same name: {', '.join(twice)}")
         self._require_origins()
+        untuned = {variant.without(self.tuned).name for variant in self.variants()}
+        for rung, name in self.ladder.items():
+            if name not in untuned:
+                raise SettingsError(
+                    f"`ladder` of a grid: the variant of {rung} is {name}, but there are {'; '.join(sorted(untuned))}"
+                )
         unknown = set(self.tuned) - PRETRAIN_SETTINGS
         if unknown:
             raise SettingsError(f"`tuned` of a grid names settings of pre-training, but {sorted(unknown)} are none")

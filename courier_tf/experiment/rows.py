@@ -10,6 +10,7 @@ A run has one row per rank mode, or one row without a mode where it ends with it
 | `auc`, `gauc`, `logloss`, ... | metrics of the rankers, over all impressions |
 | `auc SLICE` | AUC on a slice, of `SLICES` |
 | `gain all`, `gain SLICE` | AUC less that of the mode `none` of the same run |
+| `valid_gain new_to_user` | the gain on valid, by which the best mode is chosen |
 | `gauc_gain all`, `gauc_gain new_to_user` | the same for GAUC |
 | `category_gates` | JSON object: how far the gate of each category is open, 0 to 1 |
 | `learning_rates` | the learning rate that each start has kept, joined by `+` |
@@ -64,6 +65,7 @@ def _of_mode(rankers: RankersMeasured, mode: str) -> dict[str, Any]:
     figures |= {f"auc {part}": metrics["slices"][part]["auc"] for part in SLICES}
     gains = rankers.gain_over_none.get(mode, {})
     figures |= {f"gain {part}": (gains.get(part) or {}).get("gain") for part in ("all", *SLICES)}
+    figures[f"valid_gain {NEW_TO_USER}"] = rankers.valid_gains.get(mode)
     gains = rankers.gauc_gain_over_none.get(mode, {})
     figures |= {f"gauc_gain {part}": (gains.get(part) or {}).get("gain") for part in ("all", NEW_TO_USER)}
     if mode in rankers.category_gates:

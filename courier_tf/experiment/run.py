@@ -126,6 +126,7 @@ class RankersMeasured:
         split: `valid` or `test`.
         ranking: metrics by mode, those of slices under "slices".
         gain_over_none, gauc_gain_over_none: gains by mode and slice, with their intervals; None where not defined.
+        valid_gains: gain over none by mode on the valid span, for candidates new to the user; None where not defined.
         popularity: AUC of the popularity alone, and related figures.
         category_gates: by mode, how far the gate of each category is open.
         learning_rates: by mode, for each start the log loss of each learning rate; None where it diverged.
@@ -135,6 +136,7 @@ class RankersMeasured:
     ranking: dict[str, dict[str, Any]]
     gain_over_none: dict[str, dict[str, dict[str, float] | None]]
     gauc_gain_over_none: dict[str, dict[str, dict[str, float] | None]]
+    valid_gains: dict[str, float | None]
     popularity: dict[str, float | None]
     category_gates: dict[str, dict[str, float]]
     learning_rates: dict[str, list[dict[str, float | None]]]

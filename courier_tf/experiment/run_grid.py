@@ -14,7 +14,7 @@ import pandas as pd
 from courier_tf.chain import require_known_names
 from courier_tf.escaping import markdown
 from courier_tf.experiment import claims as claiming
-from courier_tf.experiment import encoders, held_out, rankers
+from courier_tf.experiment import encoders, held_out, ladder, rankers
 from courier_tf.experiment.claims import Claim, ClaimsError
 from courier_tf.experiment.exchange_rate import RESULTS_FILE, write_exchange_rate
 from courier_tf.experiment.grid import Grid, Until, Variant
@@ -33,6 +33,7 @@ from courier_tf.workdir.stages import IN_ORDER
 RUNS_FOLDER = "runs"
 TABLES_FILE, PLOT_FILE, LOSSES_FILE = "results.md", "gains.png", "losses.png"
 ENCODERS_FILE = "encoders.csv"  # Paired differences between the encoders' held-out scores.
+REPORTS = (TABLES_FILE, ENCODERS_FILE, PLOT_FILE, LOSSES_FILE, ladder.LADDER_FILE, ladder.PLOT_FILE)
 LOG_FILE = "log.txt"
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def run_grid(
     Runs share the stages in which they agree, such as one ingest for all and one supervised pre-training per seed. A
     run that is finished, with the same settings, code and data, is not run again. Writes `results.csv` after every run,
     and `results.md`, `encoders.csv`, `losses.png` and `gains.png` at the end, into `results_folder`;
-    beside the grids the exchange rate of all of them.
+    of a grid with a ladder also `ladder.csv` and `ladder.png`; beside the grids the exchange rate of all of them.
 
     Args:
         grid: the variants and seeds.
@@ -90,6 +91,10 @@ def run_grid(
     workdir = workdir.resolve()
     folder = results_folder(workdir, grid, final)
     variants = _different(grid, base, workdir)
+    names = {variant.without(grid.tuned).name for variant in variants}
+    for rung, name in grid.ladder.items():
+        if name not in names:
+            raise SettingsError(f"the rung {rung} has the same settings as another variant of the grid {grid.name}")
     runs = {}
     for variant in variants:
         for seed, origin in itertools.product(grid.seeds, grid.origins or [()]):
@@ -99,12 +104,7 @@ def run_grid(
             run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until, key.origin)
             runs[key] = run
     with Processes(folder, _largest(folder)) as processes:
-        for name in (
-            TABLES_FILE,
-            ENCODERS_FILE,
-            PLOT_FILE,
-            LOSSES_FILE,
-        ):  # Of previous runs, they would stand beside new rows.
+        for name in REPORTS:  # Of previous runs, they would stand beside new rows.
             (folder / name).unlink(missing_ok=True)
         session = _Session(folder, runs, _fingerprints(runs, raw), parallel, processes)
         kept = session.keep(grid, variants)
@@ -276,6 +276,9 @@ def _write_reports(
     # Also rankers that earlier calls have trained.
     ranked = in_order[in_order["variant"].isin(kept) & in_order["mode"].notna()]
     verdicts = claiming.judge(claims, grid, ranked)
+    of_encoders = {key: directories[key] for key in _keys(rows)}
+    if grid.ladder:
+        text += ladder.write_ladder(grid, rows, kept, of_encoders, folder)
     if verdicts:
         text += f"{claiming.table_of(verdicts)}\n"
     if len(ranked):
@@ -283,7 +286,6 @@ def _write_reports(
         text += f"{rankers.popularity(ranked)}\n\n{rankers.tables_of(ranked, of_ranked)}\n"
         text += rankers.category_gates(ranked) + rankers.category_gates_by_column(ranked, of_ranked)
         rankers.draw(ranked, folder / PLOT_FILE)
-    of_encoders = {key: directories[key] for key in _keys(rows)}
     differences = held_out.differences_of(in_order, of_encoders)
     write_file(folder / ENCODERS_FILE, differences.to_csv(index=False))
     write_file(folder / TABLES_FILE, text + held_out.table_of(differences) + encoders.table_of(rows))

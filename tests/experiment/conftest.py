@@ -53,12 +53,13 @@ values = {"auc": 0.6, "gauc": 0.6, "logloss": 0.4, "slices": {name: {"auc": 0.5 
 rng = np.random.default_rng(seed)
 label = np.arange(200) % 2
 np.savez(folder / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.random([1, 200]) + label * clusters / 16,
-         vector=rng.random([1, 200]) + label)
+         vector=rng.random([1, 200]) + label * clusters / 4)
 gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
 modes = settings["rank"]["rank_modes"]
 (folder / "measured.json").write_text(json.dumps({**base, "rankers": {"split": "test" if run["final"] else "valid",
     "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]},
     "gauc_gain_over_none": {mode: {"all": {"gain": 0.02}, "new_to_user": None} for mode in modes[1:]},
+    "valid_gains": {mode: {"cluster_id": 0.01, "vector": 0.02}.get(mode) for mode in modes[1:]},
     "popularity": {"auc": 0.51}, "learning_rates":
     {mode: [{"0.1": None, "0.2": 0.5 + 0.1 * seed, "0.3": 0.55}, {"0.3": 0.1}] for mode in modes},
     "category_gates": {"cluster_id": {f"c{place}": 0.1 * place + 0.2 * seed for place in range(5)}}}}))

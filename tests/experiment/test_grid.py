@@ -113,6 +113,7 @@ def test_blocks_hold_lists(tmp_path):
         ({"tuned": "temperature"}, "`tuned` of a grid: str"),
         ({"confirmed": "2"}, "`confirmed` of a grid: str"),
         ({"confirmed": -1}, "a number of variants, not -1"),
+        ({"ladder": {"first": "clusters=4"}}, "the variant of first is clusters=4, but there are default"),
         ({"origins": [["2026-01-01"]]}, r"pairs \[valid_from, test_from\].*not \['2026-01-01'\]"),
         ({"origins": [["2026-01-02", "2026-01-02"]]}, "the first before the second"),
         (
@@ -179,7 +180,32 @@ def test_every_objective_has_the_same_updates_and_the_same_temperatures():
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_variant_of_a_shipped_grid_has_the_same_budget_and_the_same_modes(name):
-    assert not (BUDGET | {"rank_modes"}) & set().union(*GRIDS[name].blocks)
+    """A head on features learns in another way than all layers do: the ladder tells what each is worth at its own."""
+    budget = {name for name in BUDGET if not name.startswith("pretrain_")} if name == "ladder" else BUDGET
+    assert not (budget | {"rank_modes"}) & set().union(*GRIDS[name].blocks)
+
+
+def test_the_ladder_is_that_of_the_method():
+    grid = GRIDS["ladder"]
+    names = {variant.without(grid.tuned).name for variant in grid.variants()}
+    assert set(grid.ladder.values()) == names and len(names) == len(grid.ladder) == 6
+    kinds = {rung: grid_settings(grid, name).pretrain for rung, name in grid.ladder.items()}
+    how = [(kind.objective, kind.trainable, kind.features, kind.backbone) for kind in kinds.values()]
+    lite, auto = "efficientnetlite_b0_imagenet", ("auto",)
+    assert how == [
+        ("base", "head", ("pixels",), "nano"),
+        ("base", "all", auto, "nano@64"),
+        ("courier", "all", auto, "nano@64"),
+        ("base", "head", (lite,), "nano"),
+        ("courier", "head", (lite,), "nano"),
+        ("courier", "all", auto, lite),
+    ]
+
+
+def grid_settings(grid, untuned):
+    """The settings of the first variant with a name, without the settings that are tuned."""
+    variant = next(variant for variant in grid.variants() if variant.without(grid.tuned).name == untuned)
+    return grid.settings(PRESETS["demo"], variant, 0)
 
 
 def test_every_mode_of_the_paper_has_the_same_tuning():
