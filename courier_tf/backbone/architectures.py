@@ -18,7 +18,7 @@ from tensorflow import keras
 from courier_tf.backbone import efficientnet_lite
 from courier_tf.backbone.checkpoints import CheckpointError, load_checkpoint
 from courier_tf.backbone.keras_cv_networks import NETWORKS, Network
-from courier_tf.backbone.swin import SIZES, SwinBackbone
+from courier_tf.backbone.swin import SIZES, Padding, SwinBackbone
 
 IMAGENET = "_imagenet"  # How the name of a backbone with weights ends.
 SCALED = "@"  # After it stands the side to which photos are resized.
@@ -53,12 +53,12 @@ class Architecture(abc.ABC):
         return self.name.partition(SCALED)[0]
 
     @abc.abstractmethod
-    def build(self, drop_path: float = 0.0, recompute: bool = False) -> keras.Model:
+    def build(self, drop_path: float = 0.0, recompute: bool = False, padding: Padding = "masked") -> keras.Model:
         """A backbone with random weights, under the current mixed-precision policy.
 
         Args:
-            drop_path, recompute: as in `SwinBackbone`. Other backbones have no stochastic depth: `drop_path` does not
-                touch them.
+            drop_path, recompute, padding: as in `SwinBackbone`. Other backbones have neither stochastic depth nor
+                windows: `drop_path` and `padding` do not touch them.
 
         Returns:
             A model: pixels [B, H, W, 3], as `normalise` gives them -> map [B, h, w, C].
@@ -114,6 +114,10 @@ class Architecture(abc.ABC):
             CheckpointError: the file cannot be read, or does not fit. The backbone is then untouched.
         """
 
+    def padding_of_others(self) -> Padding:
+        """The padding with which weights of `load_file` have learned."""
+        return "masked"
+
     @abc.abstractmethod
     def load_pretrained(self, backbone: keras.Model) -> None:
         """Fills a backbone with the weights that come with the name; nothing where none do.
@@ -131,9 +135,9 @@ class SwinArchitecture(Architecture):
     MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
-    def build(self, drop_path: float = 0.0, recompute: bool = False) -> SwinBackbone:
+    def build(self, drop_path: float = 0.0, recompute: bool = False, padding: Padding = "masked") -> SwinBackbone:
         size = SIZES[self.plain_name]
-        return SwinBackbone(**size, drop_path=drop_path, recompute=recompute, name="backbone")
+        return SwinBackbone(**size, drop_path=drop_path, recompute=recompute, padding=padding, name="backbone")
 
     def _scale(self, pixels: tf.Tensor) -> tf.Tensor:
         return (pixels - self.MEAN) / self.DEVIATION
@@ -156,6 +160,9 @@ class SwinArchitecture(Architecture):
                 groups[int(layer.name[len("stage") :].partition("_")[0]) if stage is None else stage].append(layer.name)
         return tuple(tuple(group) for group in groups)
 
+    def padding_of_others(self) -> Padding:
+        return "torchvision"
+
     @property
     def stage_count(self) -> int:
         return len(SIZES[self.plain_name]["depths"])
@@ -176,7 +183,7 @@ class KerasCVArchitecture(Architecture):
     and the small batches of a laptop noisy ones. Its scale and shift learn. Its dropout of residuals is off, too.
     """
 
-    def build(self, drop_path: float = 0.0, recompute: bool = False) -> keras.Model:
+    def build(self, drop_path: float = 0.0, recompute: bool = False, padding: Padding = "masked") -> keras.Model:
         if recompute:
             raise ValueError(
                 f"recompute is for Swin alone, but backbone={self.name}. To save memory, set encode_chunk instead"
@@ -262,7 +269,7 @@ class KerasCVArchitecture(Architecture):
 class LiteArchitecture(KerasCVArchitecture):
     """EfficientNet-lite, which pads and scales as TensorFlow's original does: (value - 127) / 128."""
 
-    def build(self, drop_path: float = 0.0, recompute: bool = False) -> keras.Model:
+    def build(self, drop_path: float = 0.0, recompute: bool = False, padding: Padding = "masked") -> keras.Model:
         return efficientnet_lite.with_same_padding(super().build(drop_path, recompute), "backbone")
 
     def _scale(self, pixels: tf.Tensor) -> tf.Tensor:

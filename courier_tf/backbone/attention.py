@@ -45,8 +45,16 @@ class WindowAttention(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, tokens: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-        length, size = self.window**2, windows.size_of(tokens)
-        query, key, value = tf.unstack(windows.split(self.qkv(tokens), self.window, 3, self.heads))
+        return self.mix(self.qkv(tokens), mask)
+
+    def of_padding(self) -> tf.Tensor:
+        """[3 * dim], the query, key and value of a token that is 0 after the norm."""
+        return tf.cast(tf.multiply(self.qkv.bias, self.qkv.scale), self.compute_dtype)
+
+    def mix(self, qkv: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """The attention itself: queries, keys and values [B, H, W, 3 * dim] -> what `call` returns."""
+        length, size = self.window**2, windows.size_of(qkv)
+        query, key, value = tf.unstack(windows.split(qkv, self.window, 3, self.heads))
         logits = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)  # [B * windows, heads, w * w, w * w]
         index = windows.relative_position_index(self.window).reshape(-1)
         position = tf.reshape(tf.gather(self.relative_position_bias, index), [length, length, self.heads])

@@ -1,7 +1,7 @@
 """A 2-D Swin Transformer as a KerasCV backbone (arXiv 2103.14030). KerasCV 0.9 has only one for videos."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras_cv
 import tensorflow as tf
@@ -11,6 +11,8 @@ from courier_tf.backbone import windows
 from courier_tf.backbone.attention import WindowAttention
 from courier_tf.backbone.survival import Survival
 from courier_tf.backbone.tokens import Norm, NormDense, TokenDense, gelu, on_tokens
+
+Padding = Literal["masked", "torchvision"]
 
 #: Presets: patch, dim, depths, heads and window of each size. `nano` is for CPUs and small photos (64 px).
 SIZES: dict[str, dict[str, Any]] = {
@@ -29,6 +31,7 @@ class SwinBlock(keras.layers.Layer):
         shifted: whether the windows are shifted by half their side.
         mlp_ratio: width of the MLP's hidden layer, in units of `dim`.
         recompute: keep only the block's input for the gradient, and compute the block again in the backward pass.
+        padding: as in `SwinBackbone`.
 
     Call: [B, H, W, dim] float32, any H and W, and [B] the factors of the residuals, or None -> [B, H, W, dim] float32.
     A map that is no larger than a window is not shifted. The residual path stays in float32 under every policy: the
@@ -43,11 +46,12 @@ class SwinBlock(keras.layers.Layer):
         shifted: bool,
         mlp_ratio: int = 4,
         recompute: bool = False,
+        padding: Padding = "masked",
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "autocast": False})
         self.dim, self.heads, self.window, self.shifted = dim, heads, window, shifted
-        self.mlp_ratio, self.recompute = mlp_ratio, recompute
+        self.mlp_ratio, self.recompute, self.padding = mlp_ratio, recompute, padding
         self.attention = WindowAttention(dim, heads, window, name="attention")
         self.expand = NormDense(mlp_ratio * dim, name="expand")
         self.contract = TokenDense(dim, name="contract")
@@ -63,7 +67,11 @@ class SwinBlock(keras.layers.Layer):
 
     def _attend(self, tokens: tf.Tensor) -> tf.Tensor:
         fit = windows.Fit.of(tokens, self.window, self.shifted)
-        return fit.leave(self.attention(fit.enter(tokens), fit.mask()))
+        if self.padding == "masked":
+            return fit.leave(self.attention(fit.enter(tokens), fit.mask()))
+        # Padded after the norm: there a token of zeros still has the query, key and value of the biases.
+        qkv = fit.enter(self.attention.qkv(tokens), self.attention.of_padding())
+        return fit.leave(self.attention.mix(qkv, fit.mask(seen=True)))
 
     def _forward(self, tokens: tf.Tensor, survival: tf.Tensor | None) -> tf.Tensor:
         def surviving(residual: tf.Tensor) -> tf.Tensor:
@@ -88,11 +96,12 @@ class SwinBlock(keras.layers.Layer):
             "shifted": self.shifted,
             "mlp_ratio": self.mlp_ratio,
             "recompute": self.recompute,
+            "padding": self.padding,
         }
 
 
 class PatchEmbedding(keras.layers.Layer):
-    """Cuts photos into patches, each of which becomes a token: [B, H, W, C] -> [B, ceil(H / p), ceil(W / p), dim].
+    """Cuts photos into patches, each of which becomes a token: [B, H, W, C] -> [B, H / p, W / p, dim].
 
     It does what a convolution with stride p does, as one matrix product, because oneDNN's convolution gives an empty
     batch the wrong shape. It runs in float32 under every policy: it costs little, and its gradients are sums over all
@@ -100,12 +109,14 @@ class PatchEmbedding(keras.layers.Layer):
 
     Args:
         dim: width of a token.
-        patch: side of a patch, in pixels. A photo that it does not divide gets zeros at the bottom and the right.
+        patch: side of a patch, in pixels.
+        padding: as in `SwinBackbone`. A photo that the patch does not divide gets zeros at the bottom and the right
+            (masked), or loses pixels there (torchvision).
     """
 
-    def __init__(self, dim: int, patch: int, **kwargs: Any) -> None:
+    def __init__(self, dim: int, patch: int, padding: Padding = "masked", **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.dim, self.patch = dim, patch
+        self.dim, self.patch, self.padding = dim, patch, padding
 
     def build(self, input_shape: Any) -> None:
         self.kernel = self.add_weight("kernel", [self.patch, self.patch, input_shape[-1], self.dim])
@@ -114,14 +125,18 @@ class PatchEmbedding(keras.layers.Layer):
 
     def call(self, photos: tf.Tensor) -> tf.Tensor:
         side, channels = self.patch, photos.shape[3]
-        height, width = (-(-size // side) for size in windows.size_of(photos))
-        photos = windows.pad(photos, height * side, width * side)
+        if self.padding == "masked":
+            height, width = (-(-size // side) for size in windows.size_of(photos))
+            photos = windows.pad(photos, height * side, width * side)
+        else:
+            height, width = (size // side for size in windows.size_of(photos))
+            photos = photos[:, : height * side, : width * side]
         patches = tf.transpose(tf.reshape(photos, [-1, height, side, width, side, channels]), [0, 1, 3, 2, 4, 5])
         patches = tf.reshape(patches, [-1, height, width, side * side * channels])
         return on_tokens(patches, tf.reshape(self.kernel, [side * side * channels, self.dim]), self.bias)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim, "patch": self.patch}
+        return {**super().get_config(), "dim": self.dim, "patch": self.patch, "padding": self.padding}
 
 
 class PatchMerging(keras.layers.Layer):
@@ -162,6 +177,9 @@ class SwinBackbone(keras_cv.models.Backbone):
         mlp_ratio: width of each MLP's hidden layer, in units of its stage's width.
         drop_path: stochastic depth of the last block; grows linearly from 0 at the first.
         recompute: compute each block again on the way back (gradient checkpointing): less memory, more time.
+        padding: how the network sees what a map lacks for whole windows. masked: not at all, so that small maps lose
+            nothing. torchvision: as zeros after the first norm of a block, which take part in the attention; published
+            weights have learned with it. On maps of whole windows both are the same.
         input_shape: (height, width, 3); None where any size may come.
 
     Input [B, H, W, 3], floats, normalised by the caller; output [B, h, w, dim * 2^(stages - 1)] float32, the map after
@@ -186,6 +204,7 @@ class SwinBackbone(keras_cv.models.Backbone):
         mlp_ratio: int = 4,
         drop_path: float = 0.0,
         recompute: bool = False,
+        padding: Padding = "masked",
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
         **kwargs: Any,
     ) -> None:
@@ -196,7 +215,7 @@ class SwinBackbone(keras_cv.models.Backbone):
         survival = Survival(rates, name="survival")
         image = keras.Input(input_shape)
         survives = survival(image)
-        tokens = PatchEmbedding(dim, patch, name="patch_embedding")(image)
+        tokens = PatchEmbedding(dim, patch, padding, name="patch_embedding")(image)
         tokens = Norm(name="patch_norm")(tokens)
         pyramid: dict[str, str] = {}
         block = 0
@@ -206,7 +225,7 @@ class SwinBackbone(keras_cv.models.Backbone):
                 tokens = PatchMerging(width // 2, name=f"stage{stage}_merging")(tokens)
             for place in range(depth):
                 name = f"stage{stage}_block{place}"
-                layer = SwinBlock(width, stage_heads, window, bool(place % 2), mlp_ratio, recompute, name=name)
+                layer = SwinBlock(width, stage_heads, window, bool(place % 2), mlp_ratio, recompute, padding, name=name)
                 tokens = layer(tokens, survives[:, block] if rates[block] else None)
                 block += 1
             pyramid[f"P{stage + 2}"] = name
@@ -215,7 +234,7 @@ class SwinBackbone(keras_cv.models.Backbone):
         self.pyramid_level_inputs = pyramid
         self.patch, self.dim, self.depths, self.heads = patch, dim, tuple(depths), tuple(heads)
         self.window, self.mlp_ratio, self.drop_path, self.recompute = window, mlp_ratio, drop_path, recompute
-        self.image_shape = tuple(input_shape)
+        self.image_shape, self.padding = tuple(input_shape), padding
         self.survival = survival
 
     @tf.autograph.experimental.do_not_convert
@@ -236,5 +255,6 @@ class SwinBackbone(keras_cv.models.Backbone):
             "mlp_ratio": self.mlp_ratio,
             "drop_path": self.drop_path,
             "recompute": self.recompute,
+            "padding": self.padding,
             "input_shape": self.image_shape,
         }

@@ -1,8 +1,8 @@
 """Shifted-window geometry as pure functions of tensors (Swin, arXiv 2103.14030, section 3.2).
 
 A feature map is padded to a multiple of the window, rolled by the shift, and cut into windows of w x w tokens. Tokens
-of a window may see each other if they are neighbours in the map. They may not if only the roll brought them together,
-and no token sees padding.
+of a window may see each other if they are neighbours in the map. They may not if only the roll brought them together.
+Padding is either hidden from all tokens, or seen by its neighbours, as torchvision has it.
 """
 
 from typing import Any, NamedTuple
@@ -90,17 +90,25 @@ class Fit(NamedTuple):
         shifts = [half * _as_int(size > window) for size in padded]
         return cls(window, height, width, *padded, *shifts)
 
+    def _is_whole(self) -> bool:
+        """Whether it is known when the graph is built that nothing is padded."""
+        known = all(isinstance(number, int) for number in self[1:5])
+        return known and (self.height, self.width) == (self.padded_height, self.padded_width)
+
     def _is_plain(self) -> bool:
         """Whether it is known when the graph is built that nothing is padded or rolled."""
-        known = all(isinstance(number, int) for number in self)
-        return known and (self.height, self.width) == (self.padded_height, self.padded_width) and not self._rolls()
+        return self._is_whole() and not self._rolls()
 
     def _rolls(self) -> bool:
         return not all(isinstance(shift, int) and shift == 0 for shift in (self.shift_height, self.shift_width))
 
-    def enter(self, tokens: tf.Tensor) -> tf.Tensor:
-        """[B, H, W, C] to [B, padded height, padded width, C]."""
+    def enter(self, tokens: tf.Tensor, fill: tf.Tensor | None = None) -> tf.Tensor:
+        """[B, H, W, C] to [B, padded height, padded width, C], with zeros or with `fill` ([C]) as padding."""
         padded = pad(tokens, self.padded_height, self.padded_width)
+        if fill is not None and not self._is_whole():
+            here = [tf.range(padded) < size for size, padded in zip(self[1:3], self[3:5], strict=True)]
+            outside = ~(here[0][:, None] & here[1][None, :])
+            padded += tf.where(outside[:, :, None], fill, tf.zeros_like(fill))
         return tf.roll(padded, [-self.shift_height, -self.shift_width], [1, 2]) if self._rolls() else padded
 
     def leave(self, tokens: tf.Tensor) -> tf.Tensor:
@@ -108,8 +116,14 @@ class Fit(NamedTuple):
         rolled = tf.roll(tokens, [self.shift_height, self.shift_width], [1, 2]) if self._rolls() else tokens
         return rolled if self._is_plain() else rolled[:, : self.height, : self.width]
 
-    def mask(self) -> tf.Tensor | None:
-        """What `WindowAttention` adds to its logits; None if every token of a window sees every other."""
+    def mask(self, seen: bool = False) -> tf.Tensor | None:
+        """What `WindowAttention` adds to its logits; None if every token of a window sees every other.
+
+        Args:
+            seen: whether tokens see padding, like any other neighbour.
+        """
+        if seen:
+            return attention_bias(*self[3:5], *self[3:5], self.window, *self[5:]) if self._rolls() else None
         return None if self._is_plain() else attention_bias(*self[1:5], self.window, *self[5:])
 
 

@@ -12,6 +12,7 @@ from courier_tf.backbone.architectures import (
     architecture,
     is_installed,
 )
+from courier_tf.backbone.swin import Padding
 from courier_tf.settings import PretrainSettings, SettingsError
 
 
@@ -26,6 +27,7 @@ class Encoder(keras.Model):
         embedding_dim: width D of the embedding.
         drop_path: stochastic depth of the last block; Swin alone.
         recompute: compute each block again in the backward pass, for less memory and more time; Swin alone.
+        padding: how a Swin sees what a map lacks for whole windows, as in `SwinBackbone`.
         trainable_part: all, last_N (the last N stages of the backbone, and the linear layer) or head (that layer).
 
     Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0. In training, `survival`
@@ -39,13 +41,14 @@ class Encoder(keras.Model):
         drop_path: float = 0.0,
         recompute: bool = False,
         trainable_part: str = "all",
+        padding: Padding = "masked",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.architecture = architecture(backbone)
         self.embedding_dim, self.drop_path, self.recompute = embedding_dim, drop_path, recompute
-        self.trainable_part = trainable_part
-        self.backbone = self.architecture.build(drop_path, recompute)
+        self.trainable_part, self.padding = trainable_part, padding
+        self.backbone = self.architecture.build(drop_path, recompute, padding)
         frozen = self.architecture.stage_count - trainable_stages(self.architecture, trainable_part)
         if frozen:
             for layer in (name for stage in self.architecture.stages(self.backbone)[:frozen] for name in stage):
@@ -70,6 +73,7 @@ class Encoder(keras.Model):
             "drop_path": self.drop_path,
             "recompute": self.recompute,
             "trainable_part": self.trainable_part,
+            "padding": self.padding,
         }
 
 

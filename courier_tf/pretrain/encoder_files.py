@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from courier_tf.backbone.swin import Padding
 from courier_tf.features.extractor import Extractor
 from courier_tf.features.files import EXTRACTOR_FOLDER
 from courier_tf.pretrain.encoder import Encoder
@@ -105,6 +106,12 @@ def load_weights(encoder: AnyEncoder, directory: Path) -> None:
                 f"the encoder in {directory} has {name}={saved.get(name)}, but {asked[name]} is asked for"
             )
     encoder.load_weights(str(directory / WEIGHTS_FILE))
+
+
+def padding_of(directory: Path) -> Padding:
+    """How the Swin of a saved encoder sees padding, as in `SwinBackbone`."""
+    padding: Padding = _config(directory).get("padding", "masked")
+    return padding
 
 
 def _config(directory: Path) -> dict[str, Any]:

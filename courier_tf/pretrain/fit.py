@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone.architectures import is_pretrained
+from courier_tf.backbone.architectures import architecture, is_pretrained
+from courier_tf.backbone.swin import Padding
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.encoder_files import AnyEncoder, load_weights
+from courier_tf.pretrain.encoder_files import AnyEncoder, load_weights, padding_of
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.settings import PretrainSettings
@@ -121,8 +122,12 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
         CheckpointError: the weights of the backbone cannot be read, fetched or fitted.
         EncoderError: those in the directory belong to another encoder.
     """
+    kind = architecture(settings.backbone)
+    padding: Padding = "masked"
+    if start:
+        padding = kind.padding_of_others() if start.is_file() else padding_of(start / ENCODER_FOLDER)
     encoder = Encoder(
-        settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute, settings.trainable
+        settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute, settings.trainable, padding
     )
     if start and start.is_file():
         encoder.architecture.load_file(encoder.backbone, start)

@@ -1,9 +1,12 @@
 """Foreign weights: names and shapes of both layouts, against a Swin written out in NumPy on the same tensors."""
 
 import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from safetensors.numpy import save_file
 
 from courier_tf.backbone.checkpoints import CheckpointError, load_checkpoint, official_name
@@ -59,7 +62,7 @@ def torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def swin_in_numpy(state, photo):
-    """One photo [H, W, 3] through a Swin, token by token, window by window; no padding."""
+    """One photo [H, W, 3] through torchvision's Swin, token by token, window by window."""
 
     def norm(name, x):
         centred = x - x.mean(-1, keepdims=True)
@@ -85,37 +88,46 @@ def swin_in_numpy(state, photo):
         return dense(f"{name}.proj", mixed.reshape(len(tokens), -1))
 
     def block(name, grid, heads, shift):
-        size = grid.shape[0]
-        shift = shift if size > WINDOW else 0
-        place = np.arange(size)
-        source = np.stack(np.meshgrid(place, place, indexing="ij"), -1)
-        rolled, came = (np.roll(x, (-shift, -shift), (0, 1)) for x in (norm(f"{name}.norm1", grid), source))
-        out = np.zeros_like(grid)
-        for top in range(0, size, WINDOW):
-            for left in range(0, size, WINDOW):
+        height, width = grid.shape[:2]
+        padded = [-(-size // WINDOW) * WINDOW for size in (height, width)]
+        shifts = [shift if size > WINDOW else 0 for size in padded]
+        normal = np.zeros([*padded, grid.shape[2]])  # Padding is 0 after the norm.
+        normal[:height, :width] = norm(f"{name}.norm1", grid)
+        source = np.stack(np.meshgrid(*map(np.arange, padded), indexing="ij"), -1)
+        rolled, came = (np.roll(x, [-size for size in shifts], (0, 1)) for x in (normal, source))
+        out = np.zeros_like(normal)
+        for top in range(0, padded[0], WINDOW):
+            for left in range(0, padded[1], WINDOW):
                 window = np.s_[top : top + WINDOW, left : left + WINDOW]
                 where = came[window].reshape(-1, 2)
                 near = np.abs(where[:, None] - where[None]).max(-1) < WINDOW
                 tokens = rolled[window].reshape(WINDOW**2, -1)
                 out[window] = attention(f"{name}.attn", tokens, heads, near).reshape(WINDOW, WINDOW, -1)
-        grid = grid + np.roll(out, (shift, shift), (0, 1))
+        grid = grid + np.roll(out, shifts, (0, 1))[:height, :width]
         hidden = dense(f"{name}.mlp.fc1", norm(f"{name}.norm2", grid))
         hidden = hidden * np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))))(hidden)
         return grid + dense(f"{name}.mlp.fc2", hidden)
 
     height, width = photo.shape[0] // 2, photo.shape[1] // 2
-    patches = photo.reshape(height, 2, width, 2, 3)
+    patches = photo[: height * 2, : width * 2].reshape(height, 2, width, 2, 3)
     grid = np.einsum("hawbc,dcab->hwd", patches, state["patch_embed.proj.weight"]) + state["patch_embed.proj.bias"]
     grid = norm("patch_embed.norm", grid)
     for stage, depth in enumerate(DEPTHS):
         for place in range(depth):
             grid = block(f"layers.{stage}.blocks.{place}", grid, HEADS[stage], place % 2 * (WINDOW // 2))
         if stage == 0:
+            grid = np.pad(grid, [(0, grid.shape[0] % 2), (0, grid.shape[1] % 2), (0, 0)])
             quarters = [grid[0::2, 0::2], grid[1::2, 0::2], grid[0::2, 1::2], grid[1::2, 1::2]]
             grid = dense(
                 "layers.0.downsample.reduction", norm("layers.0.downsample.norm", np.concatenate(quarters, -1))
             )
     return norm("norm", grid)
+
+
+def load_state(model, state):
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(state, Path(folder) / "swin.safetensors")
+        load_checkpoint(model, Path(folder) / "swin.safetensors")
 
 
 @pytest.mark.parametrize("layout", [dict, torchvision])
@@ -126,6 +138,33 @@ def test_loaded_weights_give_the_features_of_the_checkpoint(tmp_path, layout):
     model = backbone()
     load_checkpoint(model, tmp_path / "swin.safetensors")
     np.testing.assert_allclose(model(photo[None])[0], swin_in_numpy(state, photo), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_published_weights_see_padding_as_torchvision_does(known):
+    rng = np.random.default_rng(2)
+    state = official(rng)
+    model = SwinBackbone(
+        patch=2, dim=DIM, depths=DEPTHS, heads=HEADS, window=WINDOW, padding="torchvision", recompute=known
+    )
+    load_state(model, state)
+    signature = [tf.TensorSpec([None, None, None, 3])]
+    run = model if known else tf.function(model, input_signature=signature, autograph=False)
+    sizes = [(2, 2), (3, 4), (22, 6), *rng.integers(2, 24, [5, 2])]
+    for height, width in sizes:  # Of photos; many fill neither patches nor windows.
+        photo = rng.normal(size=[height, width, 3]).astype(np.float32)
+        np.testing.assert_allclose(run(photo[None])[0], swin_in_numpy(state, photo), rtol=1e-3, atol=2e-4)
+    assert model.get_config()["padding"] == "torchvision"
+
+
+def test_masked_padding_is_not_seen():
+    """On whole windows both paddings are the same; elsewhere they are not."""
+    state, rng = official(np.random.default_rng(3)), np.random.default_rng(4)
+    model = backbone()
+    load_state(model, state)
+    whole, cut = (rng.normal(size=[size, size, 3]).astype(np.float32) for size in (16, 20))
+    np.testing.assert_allclose(model(whole[None])[0], swin_in_numpy(state, whole), rtol=1e-3, atol=1e-4)
+    assert np.abs(model(cut[None])[0] - swin_in_numpy(state, cut)).max() > 0.01
 
 
 def test_names_of_torchvision():

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from courier_tf.backbone.checkpoints import weights_of
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.encoder_files import EncoderError, save_encoder
+from courier_tf.pretrain.encoder_files import EncoderError, load_encoder, save_encoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER, new_encoder
 from courier_tf.settings.presets import PRESETS
 
@@ -38,3 +38,22 @@ def test_a_stage_gives_the_whole_encoder(tmp_path):
     np.testing.assert_array_equal(new_encoder(SETTINGS, tmp_path)(PHOTOS), source(PHOTOS))
     with pytest.raises(EncoderError, match="embedding_dim=16, but 8 is asked for"):
         new_encoder(dataclasses.replace(SETTINGS, embedding_dim=8), tmp_path)
+
+
+def test_published_weights_of_swin_keep_their_padding(tmp_path):
+    """In the files of the encoder, and where a later training starts from them."""
+    file = tmp_path / "swin.safetensors"
+    axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+    weights = {name: variable.numpy() for name, variable in weights_of(Encoder("micro", 16).backbone).items()}
+    turned = {
+        name: np.ascontiguousarray(value if name.endswith("table") else value.transpose(axes[value.ndim]))
+        for name, value in weights.items()
+    }
+    save_file(turned, file)
+    published = new_encoder(SETTINGS, file)
+    assert published.backbone.padding == "torchvision"
+    cut = PHOTOS[:, :24, :20]  # Neither whole patches nor whole windows.
+    save_encoder(published, tmp_path / ENCODER_FOLDER)
+    for again in (new_encoder(SETTINGS, tmp_path), load_encoder(tmp_path / ENCODER_FOLDER)):
+        np.testing.assert_array_equal(again(cut), published(cut))
+    assert new_encoder(SETTINGS, None).backbone.padding == "masked"
