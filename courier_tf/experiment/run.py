@@ -134,8 +134,8 @@ class RankersMeasured:
 
     split: str
     ranking: dict[str, dict[str, Any]]
-    gain_over_none: dict[str, dict[str, dict[str, float] | None]]
-    gauc_gain_over_none: dict[str, dict[str, dict[str, float] | None]]
+    gain_over_none: dict[str, dict[str, dict[str, float | None] | None]]
+    gauc_gain_over_none: dict[str, dict[str, dict[str, float | None] | None]]
     valid_gains: dict[str, float | None]
     popularity: dict[str, float | None]
     category_gates: dict[str, dict[str, float]]

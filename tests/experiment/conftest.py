@@ -54,7 +54,8 @@ rng = np.random.default_rng(seed)
 label = np.arange(200) % 2
 np.savez(folder / "predictions.npz", none=rng.random([1, 200]), cluster_id=rng.random([1, 200]) + label * clusters / 16,
          vector=rng.random([1, 200]) + label * clusters / 4)
-gain = {name: {"gain": 0.01 * clusters} for name in ("all", *values["slices"])}
+no_interval = {"low": None, "high": None, "error": None}  # As of one start.
+gain = {name: {"gain": 0.01 * clusters, **no_interval} for name in ("all", *values["slices"])}
 modes = settings["rank"]["rank_modes"]
 (folder / "measured.json").write_text(json.dumps({**base, "rankers": {"split": "test" if run["final"] else "valid",
     "ranking": {mode: values for mode in modes}, "gain_over_none": {mode: gain for mode in modes[1:]},
