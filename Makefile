@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving format protos lock clean
+.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,7 @@ evidence: install  ## Do visual features help on the shop? Three seeds, with con
 
 include tests/benchmarks/hm_fashion/options.mk
 GRID ?= paper-methods
+SPANS ?= days
 
 evidence-hm: install  ## A grid on hm_fashion, checked against its claims: RAW=folder, GRID=name, OPTIONS=--final.
 	$(BIN)/courier experiment $(GRID) --raw $(RAW) --workdir $(WORK)/evidence-hm --claims $(HM_CLAIMS) $(HM) $(OPTIONS)
@@ -62,6 +63,10 @@ evidence-hm: install  ## A grid on hm_fashion, checked against its claims: RAW=f
 evidence-hm-daily: install  ## Rankers that start from the day before's, which have no visual features: RAW=folder.
 	$(BIN)/courier experiment previous-day --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(HM_DAY_BEFORE)
 	$(BIN)/courier experiment daily-retrain --raw $(RAW) --workdir $(WORK)/evidence-hm $(HM) $(OPTIONS)
+
+evidence-hm-rolling: install  ## Several spans of hm_fashion, pooled: RAW=folder, SPANS=days (of the last week) or year.
+	$(BIN)/courier experiment tests/benchmarks/hm_fashion/rolling-$(SPANS).json --raw $(RAW) --workdir $(WORK)/evidence-hm \
+		--image-size 128 $(HM_TRAINING) $(OPTIONS)
 
 evidence-negatives: install  ## Which page-view slots teach, where they were really shown: the simulated shop.
 	$(BIN)/courier shop $(WORK)/shop

@@ -23,7 +23,7 @@ def options(name):
 
 
 def test_the_grids_are_valid():
-    assert len(GRIDS) == 2
+    assert len(GRIDS) == 4
     for name in GRIDS:
         grid = grid_of(name)
         for variant in grid.variants():
@@ -32,9 +32,11 @@ def test_the_grids_are_valid():
 
 @pytest.mark.parametrize("name", [*shipped_grids(), *GRIDS])
 def test_no_grid_names_the_options_that_all_of_them_are_run_with(name):
-    given = options("HM") | options("HM_DAY_BEFORE")
+    grid = grid_of(name)
+    given = options("HM_TRAINING") if grid.origins else options("HM_SPLIT") | options("HM_TRAINING")
+    given |= set() if grid.origins else options("HM_DAY_BEFORE")
     assert len(given) > 8 and given < set(Settings().by_name())
-    assert not given & grid_of(name).named()
+    assert not given & grid.named()
 
 
 def test_the_claims_are_about_grids_that_are_run_with_enough_seeds():
