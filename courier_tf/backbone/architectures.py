@@ -94,6 +94,18 @@ class Architecture(abc.ABC):
         """
 
     @abc.abstractmethod
+    def maps(self, backbone: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
+        """The map at the end of each stage, [B, h, w, C] float32, first to last, as in serving. B may be 0."""
+
+    def map_widths(self, backbone: keras.Model) -> list[int]:
+        """C of the map at the end of each stage."""
+        return [int(of_stage.shape[-1]) for of_stage in self._stage_outputs(backbone)]
+
+    @abc.abstractmethod
+    def _stage_outputs(self, backbone: keras.Model) -> list[tf.Tensor]:
+        """The symbolic map at the end of each stage; the last one is the output."""
+
+    @abc.abstractmethod
     def draw_survival(self, backbone: keras.Model, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Factors of the residuals, [photos, blocks]. The same seed ([2] int) gives the same factors."""
 
@@ -146,6 +158,14 @@ class SwinArchitecture(Architecture):
         self, backbone: keras.Model, pixels: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None
     ) -> tf.Tensor:
         return backbone(pixels, training=training, survival=survival)
+
+    def maps(self, backbone: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
+        outputs = keras.Model(backbone.inputs, self._stage_outputs(backbone))(pixels, training=False)
+        return [tf.cast(of_stage, tf.float32) for of_stage in outputs]
+
+    def _stage_outputs(self, backbone: keras.Model) -> list[tf.Tensor]:
+        ends = list(backbone.pyramid_level_inputs.values())[:-1]
+        return [*(backbone.get_layer(end).output for end in ends), backbone.output]
 
     def draw_survival(self, backbone: keras.Model, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return backbone.survival.draw(photos, seed)
@@ -201,11 +221,14 @@ class KerasCVArchitecture(Architecture):
     def apply(
         self, backbone: keras.Model, pixels: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None
     ) -> tf.Tensor:
-        rows = tf.shape(pixels)[0]
-        # oneDNN's convolution gives an empty batch the wrong shape.
-        some = tf.cond(rows > 0, lambda: pixels, lambda: tf.zeros([1, *tf.unstack(tf.shape(pixels)[1:])], pixels.dtype))
-        some = tf.ensure_shape(some, [None, *pixels.shape[1:]])
-        return tf.cast(backbone(some, training=False), tf.float32)[:rows]
+        return tf.cast(backbone(_some(pixels), training=False), tf.float32)[: tf.shape(pixels)[0]]
+
+    def maps(self, backbone: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
+        outputs = keras.Model(backbone.inputs, self._stage_outputs(backbone))(_some(pixels), training=False)
+        return [tf.cast(of_stage, tf.float32)[: tf.shape(pixels)[0]] for of_stage in outputs]
+
+    def _stage_outputs(self, backbone: keras.Model) -> list[tf.Tensor]:
+        return [*(backbone.get_layer(end).output for end in self._stage_ends(backbone)[:-1]), backbone.output]
 
     def draw_survival(self, backbone: keras.Model, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return tf.ones([photos, 0])
@@ -263,6 +286,16 @@ class KerasCVArchitecture(Architecture):
             _copy_weights(source, backbone)
         except ValueError as error:
             raise CheckpointError(f"KerasCV's preset {preset} is not the network that this version knows") from error
+
+
+def _some(pixels: tf.Tensor) -> tf.Tensor:
+    """The pixels, or one black photo in place of none: oneDNN's convolution gives an empty batch the wrong shape."""
+    some = tf.cond(
+        tf.shape(pixels)[0] > 0,
+        lambda: pixels,
+        lambda: tf.zeros([1, *tf.unstack(tf.shape(pixels)[1:])], pixels.dtype),
+    )
+    return tf.ensure_shape(some, [None, *pixels.shape[1:]])
 
 
 @dataclasses.dataclass(frozen=True)

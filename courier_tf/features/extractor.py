@@ -42,9 +42,9 @@ class Extractor(tf.Module):
         )
 
     @property
-    def widths(self) -> dict[str, int]:
-        """Source -> width of its vectors, in the order of the sources."""
-        return {source.source: source.width for source in self.sources}
+    def widths(self) -> dict[str, list[int]]:
+        """Source -> widths of the parts of its vectors, in the order of the sources."""
+        return {source.source: list(source.parts) for source in self.sources}
 
     def fingerprints(self) -> dict[str, str]:
         """Source -> 16 hex digits over all that decides its vectors, the code left out."""

@@ -81,7 +81,7 @@ class FeatureFiles:
         """
         number = self.facts.views + 1 if views else 1
         self.columns(sources)
-        widths = [self.facts.widths[source] for source in sources]
+        widths = [sum(self.facts.widths[source]) for source in sources]
         vectors = np.zeros([len(ids) + 1, number, sum(widths)], np.float32)
         start = 0
         for source, width in zip(sources, widths, strict=True):

@@ -17,6 +17,7 @@ from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
 
 JOIN = "+"
+PART, STAGES = ":", "stages"  # After the name of a backbone: what of it beside the last map.
 AUTO = "auto"
 DEFAULT_BACKBONE = "efficientnetlite_b0_imagenet"
 
@@ -35,6 +36,11 @@ class FeatureSource(tf.Module, abc.ABC):
 
     source: str
     width: int
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Widths of the parts of a vector that are standardised each for itself; their sum is W."""
+        return (self.width,)
 
     @abc.abstractmethod
     def vectors(self, photos: tf.Tensor) -> tf.Tensor:
@@ -84,25 +90,41 @@ class Colour(FeatureSource):
 class PretrainedBackbone(FeatureSource):
     """The mean over the last feature map of a backbone with published weights.
 
+    With `:stages` after the name there is a second part, means and standard deviations over the map at the end of each
+    stage: early stages see colours and textures, which the last one has learned to overlook.
+
     Args:
-        name: of the backbone, which ends in `_imagenet`.
+        name: of the backbone, such as `efficientnetlite_b0_imagenet` or `efficientnetlite_b0_imagenet:stages`.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        kind = architecture(name)
+        plain, _, parts = name.partition(PART)
+        kind = architecture(plain)
         backbone = kind.build()
         try:
             kind.load_pretrained(backbone)
         except CheckpointError as error:
             raise FeatureError(f"features: {error}") from error
-        self.source, self.width = name, int(backbone.output_shape[-1])
+        self.source, last = name, int(backbone.output_shape[-1])
         # Only the weights become part of a SavedModel. With a Keras model it would also keep every layer's calls.
         self.weights = backbone.variables
-        self._map = lambda photos: kind.apply(backbone, kind.normalise(photos), training=False)
+        self._maps = lambda photos: kind.maps(backbone, kind.normalise(photos))
+        self._with_stages = bool(parts)
+        self._parts = (last, 2 * sum(kind.map_widths(backbone))) if parts else (last,)
+        self.width = sum(self._parts)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        return self._parts
 
     def vectors(self, photos: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(self._map(photos), axis=[1, 2])
+        maps = self._maps(photos)
+        means = [tf.reduce_mean(of_stage, axis=[1, 2]) for of_stage in maps]
+        if not self._with_stages:
+            return means[-1]
+        spreads = [tf.math.reduce_std(of_stage, axis=[1, 2]) for of_stage in maps]
+        return tf.concat([means[-1], *means, *spreads], axis=1)
 
     def fingerprint(self) -> str:
         return fingerprint_of([self.source, *(hash_of(weight) for weight in self.weights)])
@@ -186,8 +208,8 @@ def register(name: str, function: Callable[[tf.Tensor], tf.Tensor], width: int) 
     Raises:
         ValueError: another source has the name, or it cannot be told from several or from a folder.
     """
-    if name in FORMULAS or name == AUTO or JOIN in name or "/" in name or is_pretrained(name):
-        raise ValueError(f"the name of a feature source must be new, without '+' and '/', but is {name!r}")
+    if name in FORMULAS or name == AUTO or JOIN in name or "/" in name or PART in name or is_pretrained(name):
+        raise ValueError(f"the name of a feature source must be new, without '+', ':' and '/', but is {name!r}")
     kind = type("Registered", (FunctionSource,), {"function": staticmethod(function), "source": name, "width": width})
     FORMULAS[name] = kind
 
@@ -216,9 +238,10 @@ def require_source(name: str) -> None:
 
 
 def _is_backbone(name: str) -> bool:
-    """Whether a name is that of a backbone with weights."""
+    """Whether a name is that of a backbone with weights, with or without its stages."""
+    plain, part, parts = name.partition(PART)
     try:
-        return is_pretrained(name) and bool(architecture(name))
+        return is_pretrained(plain) and parts == STAGES * bool(part) and bool(architecture(plain))
     except ValueError:
         return False
 

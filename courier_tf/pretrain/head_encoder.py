@@ -7,6 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+MOST_AXES = 512  # Principal axes that are kept of each part of the features.
+POWER = 0.25  # Axes are divided by their variance to this power; 0 leaves them, 0.5 whitens wholly.
+LEAST_VARIANCE = 1e-6  # Axes with a smaller share of the largest variance are rounding.
+
 
 class HeadEncoder(keras.Model):
     """Standardised features, a linear layer or an MLP, unit length.
@@ -19,10 +23,10 @@ class HeadEncoder(keras.Model):
 
     Args:
         sources: names of the feature sources whose vectors it takes, in this order.
-        widths: width of the vectors of each source.
+        widths: widths of the parts of these vectors, of which each is standardised for itself.
         embedding_dim: width D of the embedding.
-        head: `linear`, or `mlp` with one hidden layer of width 2 D and a linear path beside it.
-        drop: share of the features that training hides.
+        head: `linear`, or `mlp` with one hidden layer of width 2 D beside the linear one.
+        drop: share of the standardised features that training hides.
 
     Call: features [N, W] float32, W the sum of the widths -> embeddings [N, D] float32, each of length 1. In training,
     `survival` from `draw_survival` decides which features are hidden.
@@ -40,30 +44,38 @@ class HeadEncoder(keras.Model):
         super().__init__(**kwargs)
         self.sources, self.widths, self.embedding_dim = tuple(sources), tuple(widths), embedding_dim
         self.head_name, self.drop = head, drop
-        width = sum(widths)
-        self.mean = self.add_weight("mean", [width], initializer="zeros", trainable=False)
-        self.scale = self.add_weight("scale", [width], initializer="ones", trainable=False)
+        self.axes = sum(min(width, MOST_AXES) for width in widths)
+        self.mean = self.add_weight("mean", [sum(widths)], initializer="zeros", trainable=False)
+        self.standard = [
+            self.add_weight(f"standard{part}", [width, min(width, MOST_AXES)], initializer="identity", trainable=False)
+            for part, width in enumerate(widths)
+        ]
         self.linear = keras.layers.Dense(embedding_dim, name="linear")
-        self.linear.build([None, width])
+        self.linear.build([None, self.axes])
         if head == "mlp":
             self.hidden = keras.layers.Dense(2 * embedding_dim, activation="gelu", name="hidden")
             self.out = keras.layers.Dense(embedding_dim, kernel_initializer="zeros", name="out")
-            self.hidden.build([None, width])
+            self.hidden.build([None, self.axes])
             self.out.build([None, 2 * embedding_dim])
 
     def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Factors of the features, [photos, W]: 0 for a hidden one. [photos, 0] where none is hidden.
+        """Factors of the standardised features, [photos, K]: 0 for a hidden one. [photos, 0] where none is hidden.
 
         The same seed ([2] int) gives the same factors.
         """
         if not self.drop:
             return tf.zeros([photos, 0])
-        kept = tf.random.stateless_uniform([photos, sum(self.widths)], seed) >= self.drop
+        kept = tf.random.stateless_uniform([photos, self.axes], seed) >= self.drop
         return tf.cast(kept, tf.float32) / (1 - self.drop)
+
+    def standardised(self, features: tf.Tensor) -> tf.Tensor:
+        """[N, W] float32 to [N, K] float32, K the number of axes that are kept."""
+        parts = tf.split(tf.cast(features, tf.float32) - self.mean, self.widths, axis=1)
+        return tf.concat([tf.matmul(part, axes) for part, axes in zip(parts, self.standard, strict=True)], axis=1)
 
     @tf.autograph.experimental.do_not_convert
     def call(self, features: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None) -> tf.Tensor:
-        standard = (tf.cast(features, tf.float32) - self.mean) * self.scale
+        standard = self.standardised(features)
         if training and self.drop and survival is not None:
             standard *= survival
         embedding = self.linear(standard)
@@ -74,24 +86,22 @@ class HeadEncoder(keras.Model):
     def fit_to(self, features: np.ndarray) -> None:
         """Standardises by these features, and starts from their principal axes.
 
-        Each feature is centred, and each source scaled to a mean squared length of 1, so that no source rules by its
-        units. The linear layer projects on the first D principal axes, so that before any training the embedding is the
-        frozen feature itself, as far as D numbers can hold it.
+        Each part is half-whitened for itself (`half_whitening`). The linear layer then projects on the first D
+        principal axes of all parts together, so before any training the embedding is the standardised feature itself,
+        as far as D numbers hold it.
 
         Args:
             features: [M, W] float32 of the train span; W may exceed M.
         """
         mean = features.mean(axis=0)
-        centred = features - mean
-        scale = np.ones(features.shape[1], np.float32)
-        start = 0
-        for width in self.widths:
-            part = centred[:, start : start + width]
-            scale[start : start + width] = 1 / max(float(np.sqrt(np.square(part).sum(axis=1).mean())), 1e-6)
-            start += width
         self.mean.assign(mean)
-        self.scale.assign(scale)
-        self.linear.kernel.assign(principal_axes(centred * scale, self.embedding_dim))
+        for variable, part in zip(
+            self.standard, np.split(features - mean, np.cumsum(self.widths)[:-1], axis=1), strict=True
+        ):
+            variable.assign(half_whitening(part, variable.shape[1]))
+        standard = self.standardised(tf.constant(features)).numpy()
+        axes, _ = principal_axes(standard, min(self.embedding_dim, self.axes))
+        self.linear.kernel.assign(np.pad(axes, [(0, 0), (0, self.embedding_dim - axes.shape[1])]))
         self.linear.bias.assign(np.zeros(self.embedding_dim))
 
     def get_config(self) -> dict[str, Any]:
@@ -104,23 +114,42 @@ class HeadEncoder(keras.Model):
         }
 
 
-def principal_axes(centred: np.ndarray, number: int) -> np.ndarray:
-    """The first principal axes of centred vectors, as columns.
+def half_whitening(centred: np.ndarray, number: int) -> np.ndarray:
+    """A projection on principal axes, each divided by the fourth root of its variance.
 
-    >>> principal_axes(np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), 1).round(6).T
-    array([[1., 0.]], dtype=float32)
+    The largest axes of a network's features tell what a photo shows at first sight, such as its kind and background,
+    and rule every cosine. Whitening would let noise rule instead; half of it lies between.
 
     Args:
         centred: [M, W].
-        number: D.
+        number: K, at most W.
 
     Returns:
-        [W, D] float32 orthonormal columns, each with its largest entry positive; zeros beyond the W-th.
+        [W, K] float32. The projected rows have a mean squared length of 1; axes without variance become 0.
     """
-    covariance = centred.T.astype(np.float64) @ centred
-    _, axes = np.linalg.eigh(covariance)
-    axes = axes[:, ::-1][:, :number]
+    axes, variance = principal_axes(centred, number)
+    usable = variance > LEAST_VARIANCE * max(float(variance[0]), 1e-12)
+    factor = np.where(usable, np.maximum(variance, 1e-30) ** -POWER, 0)
+    length = np.sqrt((variance * factor**2).sum())
+    return (axes * factor / max(float(length), 1e-12)).astype(np.float32)
+
+
+def principal_axes(centred: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first principal axes of centred vectors.
+
+    >>> axes, variance = principal_axes(np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), 1)
+    >>> axes.round(6).T.tolist(), variance.round(6).tolist()
+    ([[1.0, 0.0]], [2.0])
+
+    Args:
+        centred: [M, W].
+        number: K, at most W.
+
+    Returns:
+        ([W, K] float64 orthonormal columns, each with its largest entry positive; [K] variances, falling).
+    """
+    covariance = centred.T.astype(np.float64) @ centred / max(len(centred), 1)
+    variance, axes = np.linalg.eigh(covariance)
+    variance, axes = np.maximum(variance[::-1][:number], 0), axes[:, ::-1][:, :number]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0)
-    axes = axes * np.where(largest < 0, -1, 1)
-    padding = max(number - axes.shape[1], 0)
-    return np.pad(axes, [(0, 0), (0, padding)]).astype(np.float32)
+    return axes * np.where(largest < 0, -1, 1), variance

@@ -196,7 +196,7 @@ def _new_head(
     previous: Path | None,
 ) -> HeadEncoder:
     """A head before training: that of a previous pre-training, or a new one, standardised by the train span."""
-    widths = [files.facts.widths[source] for source in sources]
+    widths = [width for source in sources for width in files.facts.widths[source]]
     head = HeadEncoder(sources, widths, settings.embedding_dim, settings.head, settings.drop_path)
     if previous:
         load_weights(head, previous / ENCODER_FOLDER)

@@ -121,8 +121,8 @@ class IngestFacts(Facts):
 class FeatureFacts(Facts):
     """The features of all photos, by sources that do not learn."""
 
-    widths: Mapping[str, int]
-    """Source -> width of its vectors, in the order of the columns."""
+    widths: Mapping[str, list[int]]
+    """Source -> widths of the parts of its vectors, in the order of the columns."""
     fingerprints: Mapping[str, str]
     """Source -> fingerprint of all that decides its vectors."""
     views: int

@@ -149,14 +149,6 @@ def test_every_objective_learns_a_head(objective, finished, tmp_path):
     assert 0.3 < facts_of(chain).held_out["mean"] < 0.9
 
 
-def test_a_frozen_feature_is_the_start_of_every_head(finished, tmp_path):
-    """With `base` the cosines are those of the standardised features."""
-    chain = chain_in(tmp_path, finished, objective="base", features=("pixels",), embedding_dim=768)
-    chain.pretrain()
-    held_out = facts_of(chain).held_out
-    assert held_out["mean"] == pytest.approx(held_out["pixels_mean"], abs=0.02)
-
-
 @pytest.mark.parametrize(
     ("values", "told"),
     [

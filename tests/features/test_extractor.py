@@ -61,7 +61,7 @@ def files_of(folder, rows):
         table = pa.Table.from_pylist(rows, features_schema(vector_columns(2, 1)))
         pq.write_table(table.slice(0, 2), draft.path / "items" / "features-00000-of-00002.parquet")
         pq.write_table(table.slice(2), draft.path / "items" / "features-00001-of-00002.parquet")
-        draft.facts = FeatureFacts({"a": 2, "b": 1}, {"a": "x", "b": "y"}, 1, 32)
+        draft.facts = FeatureFacts({"a": [1, 1], "b": [1]}, {"a": "x", "b": "y"}, 1, 32)
     return FeatureFiles(folder)
 
 

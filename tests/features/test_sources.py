@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from courier_tf.backbone.architectures import architecture
 from courier_tf.features import sources
-from courier_tf.features.sources import Colour, FeatureError, Pixels, candidates_of, register, source
+from courier_tf.features.sources import (
+    Colour,
+    FeatureError,
+    Pixels,
+    PretrainedBackbone,
+    candidates_of,
+    register,
+    source,
+)
 
 RANDOM = np.random.default_rng(3)
 
@@ -96,6 +105,8 @@ def test_a_function_can_be_registered(monkeypatch):
         (["pixel"], "'pixel' is no feature source .*pixels, colour"),
         (["pixels+pixels"], "names a source twice"),
         (["pixels+"], "'' is no feature source"),
+        (["efficientnetlite_b0_imagenet:stage"], "is no feature source"),
+        (["efficientnetlite_b0"], "is no feature source"),
         (["/nowhere"], "no folder of a SavedModel"),
     ],
 )
@@ -111,3 +122,20 @@ def test_auto_is_what_is_installed(installed, monkeypatch):
     chosen = candidates_of(["auto"])
     assert any(sources.DEFAULT_BACKBONE in candidate for candidate in chosen) == installed
     assert candidates_of(["auto", "auto"]) == chosen
+
+
+def test_stages_of_a_backbone_are_means_and_deviations_of_its_maps(monkeypatch):
+    kind = architecture("efficientnetlite_b0")
+    monkeypatch.setattr(sources, "architecture", lambda _: kind)
+    given = photos(2, 64)
+    tf.keras.utils.set_random_seed(0)
+    made = PretrainedBackbone("efficientnetlite_b0_imagenet:stages")
+    tf.keras.utils.set_random_seed(0)
+    backbone = kind.build()
+    ends = [stage for stage in ("block1a_project_bn", "block2b_add", "block3b_add", "block5c_add", "top_activation")]
+    maps = tf.keras.Model(backbone.input, [backbone.get_layer(end).output for end in ends])(kind.normalise(given))
+    means, deviations = ([f(m.numpy(), axis=(1, 2)) for m in maps] for f in (np.mean, np.std))
+    expected = np.concatenate([means[-1], *means, *deviations], axis=1)
+    np.testing.assert_allclose(made.vectors(given), expected, atol=1e-4 * np.abs(expected).max())
+    assert made.parts == (1280, 2 * (16 + 24 + 40 + 112 + 1280)) and made.width == sum(made.parts)
+    assert made.vectors(given[:0]).shape == (0, made.width)

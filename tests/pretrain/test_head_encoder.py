@@ -17,22 +17,42 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def half_whitened(features, widths):
+    """By singular values: U S has variances S^2 / M, and each axis is divided by their fourth root."""
+    parts = []
+    for part in np.split(features - features.mean(axis=0), np.cumsum(widths)[:-1], axis=1):
+        left, values, _ = np.linalg.svd(part.astype(np.float64), full_matrices=False)
+        white = left * values / np.sqrt(values / np.sqrt(len(part)))
+        parts.append(white / np.sqrt((white**2).sum(axis=1).mean()))
+    return np.concatenate(parts, axis=1)
+
+
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_a_new_head_keeps_the_cosines_of_standardised_features(head):
-    encoder = HeadEncoder(["a", "b"], [4, 5], embedding_dim=9, head=head)
+def test_a_new_head_keeps_the_cosines_of_half_whitened_features(head):
+    expected = half_whitened(FEATURES, [4, 5])
+    encoder = HeadEncoder(["a", "b"], [4, 5], embedding_dim=12, head=head)
     encoder.fit_to(FEATURES)
-    centred = FEATURES - FEATURES.mean(axis=0)
-    parts = [part / np.sqrt((part**2).sum(axis=1).mean()) for part in np.split(centred, [4], axis=1)]
-    expected = unit(np.concatenate(parts, axis=1))
-    found = encoder(FEATURES).numpy()
-    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
-    narrow = HeadEncoder(["a", "b"], [4, 5], embedding_dim=3)
+    cosines = unit(expected) @ unit(expected).T
+    np.testing.assert_allclose(encoder(FEATURES).numpy() @ encoder(FEATURES).numpy().T, cosines, atol=1e-4)
+    narrow = HeadEncoder(["a", "b"], [4, 5], embedding_dim=3, head=head)
     narrow.fit_to(FEATURES)
-    _, _, axes = np.linalg.svd(np.concatenate(parts, axis=1), full_matrices=False)
-    projected = unit(np.concatenate(parts, axis=1) @ axes[:3].T)
+    _, _, axes = np.linalg.svd(expected, full_matrices=False)
+    projected = unit(expected @ axes[:3].T)
     np.testing.assert_allclose(
         narrow(FEATURES).numpy() @ narrow(FEATURES).numpy().T, projected @ projected.T, atol=1e-4
     )
+
+
+def test_constant_features_and_few_photos_are_no_noise():
+    features = np.concatenate([np.full([6, 3], 7.0), RANDOM.normal(size=[6, 20])], axis=1).astype(np.float32)
+    encoder = HeadEncoder(["a", "b"], [3, 20], embedding_dim=16)
+    encoder.fit_to(features)
+    assert not encoder.standard[0].numpy().any()
+    kept = np.abs(encoder.standard[1].numpy()).max(axis=0) > 0
+    assert kept.sum() == 5, "six centred rows span five axes"
+    np.testing.assert_allclose(np.linalg.norm(encoder(features), axis=1), 1, atol=1e-5)
+    encoder.fit_to(features[:1])
+    assert np.isfinite(encoder(features)).all()
 
 
 def test_hidden_features_follow_the_seed():
@@ -41,7 +61,7 @@ def test_hidden_features_follow_the_seed():
     survival = encoder.draw_survival(len(FEATURES), tf.constant([3, 4]))
     np.testing.assert_array_equal(survival, encoder.draw_survival(len(FEATURES), tf.constant([3, 4])))
     np.testing.assert_allclose(np.unique(survival), [0, 1 / 0.75], rtol=1e-6)
-    standard = (FEATURES - FEATURES.mean(axis=0)) * encoder.scale.numpy() * survival.numpy()
+    standard = (FEATURES - FEATURES.mean(axis=0)) @ encoder.standard[0].numpy() * survival.numpy()
     expected = unit(standard @ encoder.linear.kernel.numpy())
     np.testing.assert_allclose(encoder(FEATURES, training=True, survival=survival), expected, atol=1e-4)
     np.testing.assert_array_equal(encoder(FEATURES, training=False, survival=survival), encoder(FEATURES))
