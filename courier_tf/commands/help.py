@@ -56,6 +56,7 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
     PretrainSettings: {
         "the objective courier": (
             "reconstruction",
+            "attention_scale",
             "contrast_with",
             "courier_losses",
             "history_length",

@@ -274,7 +274,7 @@ def _automatic(backbone: str) -> tuple[str, ...]:
     chosen = backbone if is_pretrained(backbone) else DEFAULT_BACKBONE
     if chosen == DEFAULT_BACKBONE and not is_installed(chosen):
         return "pixels", "pixels+colour"
-    return chosen, "pixels+colour", f"{chosen}+pixels+colour"
+    return f"{chosen}:{STAGES}", "pixels+colour", f"{chosen}:{STAGES}+pixels+colour"
 
 
 def hash_of(weight: tf.Variable) -> str:

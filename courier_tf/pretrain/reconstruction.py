@@ -144,3 +144,10 @@ RECONSTRUCTIONS = {
     "self_attention": SelfAttention,
     "mean": Mean,
 }
+
+
+def new_reconstruction(name: str, attention_scale: float) -> keras.layers.Layer:
+    """A reconstruction by its name. Those with one learned scale of their logits start it at `attention_scale`."""
+    kind = RECONSTRUCTIONS[name]
+    scaled = {"initial_scale": attention_scale} if kind in (WeightedSum, SelfAttention) else {}
+    return kind(name="reconstruction", **scaled)

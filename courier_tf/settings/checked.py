@@ -55,6 +55,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "embedding_dim": (1, 16_384),
     "history_length": (1, 10_000),
     "temperature": _POSITIVE,
+    "attention_scale": (0.0, 1e6),
     "drop_path": (0.0, 0.99),
     "supervised_steps": _COUNT,
     "supervised_batch_size": _BATCH,

@@ -110,6 +110,9 @@ class PretrainSettings(Checked):
     reconstruction: Literal["multi_head", "weighted_sum", "self_attention", "mean"] = "weighted_sum"
     """How an item is reconstructed from the history. self_attention and mean are ablations that do not look at the
     item."""
+    attention_scale: float = 10.0
+    """Where the learned scale of the cosines in the softmax over the history starts, for weighted_sum and
+    self_attention. The lower it is, the more items of the history count at first."""
     contrast_with: Literal["all_page_views", "clicked_only", "popularity_corrected", "other_users", "other_times"] = (
         "all_page_views"
     )

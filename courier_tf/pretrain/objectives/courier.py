@@ -11,7 +11,7 @@ from courier_tf.pretrain import contrastive
 from courier_tf.pretrain.click_head import ClickHead
 from courier_tf.pretrain.data import log_shares
 from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, temperature_of, total
-from courier_tf.pretrain.reconstruction import RECONSTRUCTIONS
+from courier_tf.pretrain.reconstruction import RECONSTRUCTIONS, new_reconstruction
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
 
@@ -43,6 +43,7 @@ class Courier(Objective):
             "click", the cross entropy of a `ClickHead` on every slot with a history. Its third loss, "history", is the
             contrastive loss of the newest history item. This item is rebuilt from the earlier ones, and its candidates
             are the newest items of all rows.
+        attention_scale: where the learned scale of the logits starts, for "weighted_sum" and "self_attention".
         projection: compute all losses on a two-layer MLP of the embeddings; the encoder is kept without it.
 
     The batch must hold `log_share` [U] (logarithm of each item's share of the slots shown) for "popularity_corrected".
@@ -61,6 +62,7 @@ class Courier(Objective):
         accidental_negatives: bool = False,
         losses: Sequence[str] = ("contrastive",),
         projection: bool = False,
+        attention_scale: float = 10.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,7 +77,8 @@ class Courier(Objective):
         self.reconstruction_name, self.temperature, self.negatives = reconstruction, temperature, negatives
         self.copied_targets, self.accidental_negatives = copied_targets, accidental_negatives
         self.loss_names, self.projection = tuple(losses), projection
-        self.reconstruction = RECONSTRUCTIONS[reconstruction](name="reconstruction")
+        self.attention_scale = attention_scale
+        self.reconstruction = new_reconstruction(reconstruction, attention_scale)
         if len(self.loss_names) > 1:
             self.gauges = (*type(self).gauges, *(f"{name}_loss" for name in self.loss_names))
 
@@ -88,6 +91,7 @@ class Courier(Objective):
             accidental_negatives=settings.accidental_negatives,
             losses=settings.courier_losses,
             projection=settings.projection_head,
+            attention_scale=settings.attention_scale,
             **temperature_of(settings),
         )
 
@@ -249,4 +253,5 @@ class Courier(Objective):
             "accidental_negatives": self.accidental_negatives,
             "losses": self.loss_names,
             "projection": self.projection,
+            "attention_scale": self.attention_scale,
         }
