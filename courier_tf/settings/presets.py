@@ -48,8 +48,8 @@ PRESETS: dict[str, Settings] = {
         cluster=ClusterSettings(clusters=16),
         rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8, rank_starts=1),
     ),
-    # Heads on features of frozen networks have more gain for a hundredth of the time, on real photos and on drawings. At
-    # the paper's temperature, 0.05, the clicks of a small shop tell too little for so confident a softmax (LOG.md).
+    # Heads on features of frozen networks have more gain for a hundredth of the time, on real photos and on drawings.
+    # At the paper's temperature, 0.05, the clicks of a small shop tell too little for so confident a softmax (LOG.md).
     "demo": Settings(
         ingest=IngestSettings(image_size=128),
         pretrain=PretrainSettings(
