@@ -19,6 +19,7 @@ from courier_tf.backbone import efficientnet_lite
 from courier_tf.backbone.checkpoints import CheckpointError, load_checkpoint
 from courier_tf.backbone.keras_cv_networks import NETWORKS, Network
 from courier_tf.backbone.swin import SIZES, Padding, SwinBackbone
+from courier_tf.escaping import printable
 
 IMAGENET = "_imagenet"  # How the name of a backbone with weights ends.
 SCALED = "@"  # After it stands the side to which photos are resized.
@@ -262,7 +263,7 @@ class KerasCVArchitecture(Architecture):
         try:
             source.load_weights(str(file))
         except Exception as error:  # Keras and h5py name no common class.
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = printable(str(error) or type(error).__name__, 120)
             raise CheckpointError(f"{file} does not fit the backbone {self.name}: {reason}") from error
         _copy_weights(source, backbone)
 
@@ -274,7 +275,7 @@ class KerasCVArchitecture(Architecture):
         try:
             source = family.from_preset(preset)
         except Exception as error:  # Of the network, of the cache, of Kaggle's client: there is no common class.
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = printable(str(error) or type(error).__name__, 120)
             raise CheckpointError(
                 f"backbone={preset} needs KerasCV's weights from the network, and they cannot be fetched ({reason}). "
                 f"Take one of {', '.join(PRETRAINED_PACKAGES)}, whose weights are packages, or backbone="

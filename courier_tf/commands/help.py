@@ -69,6 +69,8 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
             "pretrain_steps",
             "pretrain_batch_rows",
             "pretrain_learning_rate",
+            "backbone_learning_rate_factor",
+            "head_first_steps",
             "weight_decay",
             "checkpoint_every",
             "encode_chunk",

@@ -167,6 +167,8 @@ def test_against_the_source_network(name):
         theirs.eval()
         photos = rng.integers(0, 256, [2, size, size, 3]).astype(np.uint8)
         with torch.no_grad():
-            expected = theirs.extract_features(torch.from_numpy((photos.transpose(0, 3, 1, 2) - 127) / 128).float())
+            expected = theirs.extract_features(
+                torch.from_numpy((photos.transpose(0, 3, 1, 2).astype(np.float32) - 127) / 128)
+            )
         made = arch.apply(backbone, arch.normalise(photos))
         np.testing.assert_allclose(tf.transpose(made, [0, 3, 1, 2]), expected.numpy(), atol=1e-4)
