@@ -116,6 +116,18 @@ FIRST_SETTINGS = (
     "valid_from",
     "test_from",
 )
+#: Settings that `--help` leaves to `--help-all`: ablations, and what few change.
+SELDOM = (
+    "copied_targets",
+    "accidental_negatives",
+    "projection_head",
+    "drop_path",
+    "weight_decay",
+    "backbone_learning_rate_factor",
+    "head_first_steps",
+    "checkpoint_every",
+    "recompute",
+)
 #: Command -> the settings that are its own.
 OWN_SETTINGS: dict[type[commands.Command], type] = {
     commands.Ingest: IngestSettings,
@@ -188,7 +200,7 @@ def help_of(word: str, command: type[commands.Command], defaults: Mapping[str, o
     beam = " Options of Beam are passed on." if command.takes_beam_options else ""
     lines.append(f"Messages: --log-level debug|info|warning|error, --log-json.{beam}")
     if len(shown) < len(options):
-        lines.append(f"Settings of the other stages can be given too: 'courier {word} --help-all' shows them.")
+        lines.append(f"More settings, those of the other stages too: 'courier {word} --help-all'.")
     return "\n".join(lines)
 
 
@@ -198,7 +210,8 @@ def _is_own(command: type[commands.Command], option: Option) -> bool:
         return True
     if command is commands.Run:
         return option.name in (*FIRST_SETTINGS, *PREVIOUS_FIELDS)
-    return option.owner is OWN_SETTINGS.get(command) or option.name in OWN_PREVIOUS.get(command, ())
+    own = option.owner is OWN_SETTINGS.get(command) and option.name not in SELDOM
+    return own or option.name in OWN_PREVIOUS.get(command, ())
 
 
 _STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSettings, RankSettings, PreviousSettings)

