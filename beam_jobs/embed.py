@@ -1,6 +1,6 @@
 """The embed job: turns items into embeddings (Parquet), with the exported embedder and Beam's RunInference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled
 from courier_tf import schema
 from courier_tf.features.extractor import PHOTOS, VECTORS
-from courier_tf.features.files import FeatureFiles
+from courier_tf.features.files import FeatureFiles, rows_together
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EmbedFacts
@@ -43,7 +43,7 @@ def embed(
     settings: EmbedSettings,
     made_by: artefacts.MadeBy,
     beam_options: Sequence[str] = (),
-    features: tuple[Path, Sequence[str]] | None = None,
+    features: Sequence[Path] = (),
 ) -> None:
     """Runs the embed job.
 
@@ -55,17 +55,13 @@ def embed(
         settings: settings of this stage.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options.
-        features: directory of the features stage, and the sources that the encoder takes: photos are then not read
-            again. None for an encoder that takes photos.
+        features: directories of the sources that the encoder takes: photos are then not read again. None for an
+            encoder that takes photos.
     """
     data = artefacts.read(ingest, INGEST).facts
     with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status("Embedding items"):
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
-            items = pipeline | (
-                _ReadFeatures(FeatureFiles(features[0]), features[1])
-                if features
-                else ReadItems(ingest, data.valid_from_seconds)
-            )
+            items = pipeline | (_ReadFeatures(features) if features else ReadItems(ingest, data.valid_from_seconds))
             embedded = items.main | infer(embedder, VECTORS if features else PHOTOS, settings.embed_batch_size)
             _ = (
                 (embedded, items[BARE])
@@ -90,30 +86,22 @@ class _ReadFeatures(beam.PTransform):
     The outputs are those of `ReadItems`.
     """
 
-    def __init__(self, files: FeatureFiles, sources: Sequence[str]) -> None:
+    def __init__(self, directories: Sequence[Path]) -> None:
         super().__init__("ReadFeatures")
-        self.files, self.columns = [str(file) for file in files.files], files.columns(sources)
+        self.shards = list(zip(*(FeatureFiles(directory).files for directory in directories), strict=True))
 
     def expand(self, pipeline: Any) -> Any:
-        rows = pipeline | beam.Create(self.files) | beam.Reshuffle()
-        return rows | beam.ParDo(_VectorsOf(self.columns)).with_outputs(BARE, main="main")
+        return (
+            pipeline
+            | beam.Create(self.shards)
+            | beam.Reshuffle()
+            | beam.FlatMap(rows_together)
+            | beam.Map(_bare_or_main).with_outputs(BARE, main="main")
+        )
 
 
-class _VectorsOf(beam.DoFn):
-    """Name of a Parquet file to its items."""
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self.columns = list(columns)
-
-    def process(self, file: str) -> Iterator[Any]:
-        for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP):
-            keys = zip(*(batch[name].to_pylist() for name in ("item_id", "category", "in_train_span")), strict=True)
-            vectors = zip(*(batch[column] for column in self.columns), strict=True)
-            for key, parts in zip(keys, vectors, strict=True):
-                if parts[0].is_valid:
-                    yield key, np.concatenate([part.values.to_numpy(zero_copy_only=False) for part in parts])
-                else:
-                    yield beam.pvalue.TaggedOutput(BARE, (key, None))
+def _bare_or_main(row: tuple[KEY, np.ndarray | None]) -> Any:
+    return row if row[1] is not None else beam.pvalue.TaggedOutput(BARE, row)
 
 
 def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:

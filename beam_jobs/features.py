@@ -1,4 +1,4 @@
-"""The features job: turns the photos of items into vectors (Parquet) by sources that do not learn."""
+"""The features job: turns the photos of items into vectors (Parquet) by a source that does not learn."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from beam_jobs.options import pipeline_options
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled
 from courier_tf import schema
-from courier_tf.features.extractor import PHOTOS, Extractor
-from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_columns
+from courier_tf.features.extractor import PHOTOS, Extractor, output_of
+from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import FeatureFacts
@@ -28,67 +28,67 @@ ROW_GROUP = 2048  # Rows that a reader holds at once.
 def features(
     ingest: Path,
     target: Path,
-    sources: Sequence[str],
+    source: str,
     views: int,
     settings: EmbedSettings,
     made_by: artefacts.MadeBy,
     beam_options: Sequence[str] = (),
 ) -> None:
-    """Runs the features job: each photo is decoded once, for all sources.
+    """Runs the features job.
 
     Args:
         ingest: directory of the ingest stage.
         target: directory to write.
-        sources: names of the feature sources.
+        source: name of the feature source.
         views: number of further views of each photo, by fixed augmentations.
         settings: those of embedding, for the size of a batch.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options.
 
     Raises:
-        FeatureError: a source does not exist, or cannot be had.
+        FeatureError: the source does not exist, or cannot be had.
     """
     data = artefacts.read(ingest, INGEST).facts
-    with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status("Computing features"):
-        extractor = Extractor(sources, data.image_size, views)
+    with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status(f"Features {source}"):
+        extractor = Extractor([source], data.image_size, views)
         extractor.save(draft.path / EXTRACTOR_FOLDER)
-        columns = vector_columns(len(sources), views)
         with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
             items = pipeline | ReadItems(ingest, data.valid_from_seconds)
             vectors = items.main | infer(draft.path / EXTRACTOR_FOLDER, PHOTOS, settings.embed_batch_size)
             _ = (
                 (vectors, items["bare"])
                 | beam.Flatten()
-                | "Row" >> beam.Map(_row, columns)
+                | "Row" >> beam.Map(_row, views)
                 | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
                 | WriteShuffled(
                     str(draft.path / schema.ITEMS_FOLDER),
                     "features",
                     data.shards,
                     sortable,
-                    _WriteParquet(columns),
+                    _WriteParquet(views),
                     "parquet",
                 )
             )
-        draft.facts = FeatureFacts(extractor.widths, extractor.fingerprints(), views, data.image_size)
+        (made,) = extractor.sources
+        draft.facts = FeatureFacts(source, made.parts, made.fingerprint(), views, data.image_size)
 
 
 class _WriteParquet:
     """Writes the rows of a shard."""
 
-    def __init__(self, columns: list[str]) -> None:
-        self.columns = columns
+    def __init__(self, views: int) -> None:
+        self.views = views
 
     def __call__(self, file: str, rows: Iterable[dict[str, Any]]) -> None:
-        table = pa.Table.from_pylist(list(rows), features_schema(self.columns))
+        table = pa.Table.from_pylist(list(rows), features_schema(self.views))
         pq.write_table(table, file, row_group_size=ROW_GROUP)
 
 
-def _row(element: tuple[KEY, dict[str, np.ndarray] | None], columns: list[str]) -> dict[str, Any]:
+def _row(element: tuple[KEY, dict[str, np.ndarray] | None], views: int) -> dict[str, Any]:
     (item_id, category, in_train_span), vectors = element
     return {
         "item_id": item_id,
         "category": category,
         "in_train_span": in_train_span,
-        **{column: None if vectors is None else vectors[column] for column in columns},
+        **{vector_column(view): None if vectors is None else vectors[output_of(0, view)] for view in range(views + 1)},
     }

@@ -5,9 +5,10 @@ alone: each is called with the directories of those before it.
 """
 
 import dataclasses
+import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from courier_tf.settings import SUPERVISED_SETTINGS, Settings, SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
-from courier_tf.workdir.facts import EncoderFacts, FeatureFacts, IngestFacts
+from courier_tf.workdir.facts import EncoderFacts, IngestFacts
 from courier_tf.workdir.stages import CLUSTER, EMBED, FEATURES, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
 
 LOG = logging.getLogger(__name__)
@@ -54,6 +55,11 @@ def require_known_names(settings: Settings) -> None:
             candidates_of(settings.pretrain.features, settings.pretrain.backbone)
         except FeatureError as error:
             raise SettingsError(str(error)) from error
+
+
+def _fingerprint_of_features(directories: Iterable[Path]) -> str:
+    """16 hex digits over the features of several sources."""
+    return artefacts.fingerprint_of([artefacts.read(directory, FEATURES).fingerprint for directory in directories])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +209,7 @@ class Chain:
             candidates = [previous.facts.features]
         sources = list(dict.fromkeys([Pixels.source, *(source for names in candidates for source in names)]))
         features = self._features(ingested, sources, augments(settings))
-        inputs = inputs | {FEATURES: features.fingerprint}
+        inputs = inputs | {FEATURES: _fingerprint_of_features(features.values())}
         values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in NOT_OF_HEADS}
         values["features"] = [JOIN.join(names) for names in candidates]
         made_by = self._made_by(PRETRAIN, values, inputs, previous=previous)
@@ -212,7 +218,7 @@ class Chain:
             made_by,
             lambda target: train.pretrain_heads(
                 ingested.path,
-                features.path,
+                features,
                 candidates,
                 previous.path if previous else None,
                 target,
@@ -224,21 +230,39 @@ class Chain:
 
     def _features(
         self, ingested: artefacts.Artefact[IngestFacts], sources: Sequence[str], views: bool
-    ) -> artefacts.Artefact[FeatureFacts]:
-        """The features of all photos by these sources. Settings of heads do not touch them."""
+    ) -> dict[str, Path]:
+        """The features of all photos, each source for itself. Settings of heads do not touch them.
+
+        Returns:
+            Source -> its directory.
+        """
         from beam_jobs.features import features
         from courier_tf.features.extractor import VIEWS
 
-        values = {"sources": list(sources), "views": VIEWS if views else 0, **dataclasses.asdict(self.settings.embed)}
-        made_by = self._made_by(FEATURES, values, {INGEST: ingested.fingerprint}, seeded=False)
-        self._unless_current(
-            self.directory(FEATURES),
-            made_by,
-            lambda target: features(
-                ingested.path, target, sources, values["views"], self.settings.embed, made_by, self.beam_options
-            ),
-        )
-        return artefacts.read(self.directory(FEATURES), FEATURES)
+        number = VIEWS if views else 0
+        made_of: dict[str, Path] = {}
+        for source in sources:
+            values = {"source": source, "views": number, **dataclasses.asdict(self.settings.embed)}
+            made_by = self._made_by(FEATURES, values, {INGEST: ingested.fingerprint}, seeded=False)
+            made_of[source] = target = self.features_directory(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            make = functools.partial(
+                features,
+                ingested.path,
+                source=source,
+                views=number,
+                settings=self.settings.embed,
+                made_by=made_by,
+                beam_options=self.beam_options,
+            )
+            self._unless_current(target, made_by, make, f"{FEATURES} {source}")
+        return made_of
+
+    def features_directory(self, source: str) -> Path:
+        """Where the features of a source lie."""
+        from courier_tf.features.files import folder_of
+
+        return self.directory(FEATURES) / folder_of(source)
 
     def _has_notebook_encoder(self, ingested: artefacts.Artefact[IngestFacts]) -> bool:
         """Whether the workdir holds an encoder from a notebook, which pre-training must not replace.
@@ -291,7 +315,7 @@ class Chain:
         inputs = {INGEST: ingested.fingerprint, "encoder": trained.facts.encoder}
         features = self._features_of(trained)
         if features:
-            inputs[FEATURES] = artefacts.read(features[0], FEATURES).fingerprint
+            inputs[FEATURES] = _fingerprint_of_features(features)
         made_by = self._made_by(EMBED, self.settings.embed, inputs, seeded=False)
         self._unless_current(
             self.directory(EMBED),
@@ -308,14 +332,12 @@ class Chain:
             ),
         )
 
-    def _features_of(self, trained: artefacts.Artefact[EncoderFacts]) -> tuple[Path, tuple[str, ...]] | None:
-        """The features stage that an encoder was trained on, and its sources; None where photos have to be read."""
-        sources, directory = trained.facts.features, self.directory(FEATURES)
-        if not sources or FEATURES not in trained.made_by.inputs or not directory.exists():
-            return None
-        features = artefacts.read(directory, FEATURES)
-        artefacts.require_input(trained, FEATURES, features.fingerprint)
-        return directory, sources
+    def _features_of(self, trained: artefacts.Artefact[EncoderFacts]) -> list[Path]:
+        """The features that an encoder was trained on; none where photos have to be read."""
+        if FEATURES not in trained.made_by.inputs:
+            return []
+        directories = [self.features_directory(source) for source in trained.facts.features]
+        return directories if all(directory.exists() for directory in directories) else []
 
     def cluster(self) -> None:
         """Embeddings to cluster IDs."""
@@ -450,11 +472,13 @@ class Chain:
                 "which 'courier export --promote' writes, or a copy"
             )
 
-    def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
-        name = made_by.stage
+    def _unless_current(
+        self, target: Path, made_by: MadeBy, make: Callable[[Path], object], name: str | None = None
+    ) -> None:
+        name = name or made_by.stage
         waiting = f"[{name}] another process is making {target}: waiting for it"
         with exclusive(target.with_name(f".{target.name}.lock"), waiting):
-            reason = "it is forced" if name in self.force else artefacts.why_stale(target, made_by)
+            reason = "it is forced" if made_by.stage in self.force else artefacts.why_stale(target, made_by)
             if reason is None:
                 LOG.info("[%s] unchanged, skipped", name)
                 return

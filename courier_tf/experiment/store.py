@@ -65,7 +65,9 @@ class SharingChain(Chain):
             places |= {mode: path for mode in modes if same_rankers(mode, made_by, other.made_by)}
         return places
 
-    def _unless_current(self, target: Path, made_by: MadeBy, make: Callable[[Path], object]) -> None:
+    def _unless_current(
+        self, target: Path, made_by: MadeBy, make: Callable[[Path], object], name: str | None = None
+    ) -> None:
         if target.exists() and not target.is_symlink():
             raise ArtefactError(f"{target} was made by a run outside experiments and cannot be shared: remove it")
         shared = self.store / f"{made_by.stage}-{made_by.key}"
@@ -81,7 +83,7 @@ class SharingChain(Chain):
                 took = before + time.monotonic() - started
                 write_file(file, json.dumps({"seconds": took, "commit": commit()}))
 
-        super()._unless_current(shared, made_by, timed)
+        super()._unless_current(shared, made_by, timed, name)
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))

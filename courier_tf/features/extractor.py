@@ -41,11 +41,6 @@ class Extractor(tf.Module):
             autograph=False,
         )
 
-    @property
-    def widths(self) -> dict[str, list[int]]:
-        """Source -> widths of the parts of its vectors, in the order of the sources."""
-        return {source.source: list(source.parts) for source in self.sources}
-
     def fingerprints(self) -> dict[str, str]:
         """Source -> 16 hex digits over all that decides its vectors, the code left out."""
         return {source.source: source.fingerprint() for source in self.sources}

@@ -1,6 +1,7 @@
-"""The files of the features stage: one row per item, one column per source."""
+"""The files of the features stage: a folder for each source, with one row per item."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,40 +9,51 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from courier_tf import schema
-from courier_tf.features.extractor import output_of
 from courier_tf.features.sources import FeatureError
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.artefacts import fingerprint_of
 from courier_tf.workdir.stages import FEATURES
 
 BLOCK = 8192  # Rows read at once.
 EXTRACTOR_FOLDER = "extractor"  # SavedModel, for the Beam job.
+VECTOR = "vector"  # The column of vectors.
 
 
-def vector_columns(sources: int, views: int) -> list[str]:
-    """Names of the columns with vectors, for a number of sources and of further views."""
-    return [output_of(place, view) for place in range(sources) for view in range(views + 1)]
+def folder_of(source: str) -> str:
+    """Name of the folder of a source, whose name may be a path.
+
+    >>> folder_of("efficientnetlite_b0_imagenet@96:stages")
+    'efficientnetlite_b0_imagenet@96_stages-37bbe5d1'
+    """
+    return f"{re.sub(r'[^A-Za-z0-9_.@-]', '_', source)[-60:]}-{fingerprint_of(source)[:8]}"
 
 
-def features_schema(columns: Sequence[str]) -> pa.Schema:
-    """The schema of the files, with these columns of vectors. Those of an item without a photo are null."""
+def vector_column(view: int) -> str:
+    """Name of the column of a view; view 0 is the photo itself."""
+    return f"{VECTOR}_view{view}" if view else VECTOR
+
+
+def features_schema(views: int) -> pa.Schema:
+    """The schema of the files. Vectors of an item without a photo are null."""
     return pa.schema(
         [
             ("item_id", pa.string()),
             ("category", pa.string()),
             ("in_train_span", pa.bool_()),
-            *((column, pa.list_(pa.float32())) for column in columns),
+            *((vector_column(view), pa.list_(pa.float32())) for view in range(views + 1)),
         ]
     )
 
 
 class FeatureFiles:
-    """The vectors of a features stage.
+    """The vectors of one source.
 
     Args:
-        directory: of the stage.
+        directory: of the source, in the features stage.
 
     Attributes:
         facts: those of the stage.
+        files: Parquet files. Those of every source have the same items in the same order.
 
     Raises (when read):
         FeatureError: a vector has another width than its source, or is not finite; names the file.
@@ -52,52 +64,75 @@ class FeatureFiles:
         self.facts = artefacts.read(directory, FEATURES).facts
         self.files = sorted((directory / schema.ITEMS_FOLDER).glob("*.parquet"))
 
-    def columns(self, sources: Sequence[str], view: int = 0) -> list[str]:
-        """The columns of these sources.
+    @property
+    def width(self) -> int:
+        """W, the length of a vector."""
+        return sum(self.facts.parts)
 
-        Raises:
-            FeatureError: the stage does not have one of them.
-        """
-        stored = list(self.facts.widths)
-        missing = [source for source in sources if source not in stored]
-        if missing:
-            raise FeatureError(f"{self.directory} has the features {stored}, but not {missing}")
-        return [output_of(stored.index(source), view) for source in sources]
-
-    def read(self, sources: Sequence[str], ids: np.ndarray, views: bool = False) -> np.ndarray:
-        """The vectors of items, the sources side by side.
+    def read(self, ids: np.ndarray, view: int = 0) -> np.ndarray:
+        """The vectors of items.
 
         Args:
-            sources: names.
             ids: [N] bytes, sorted and different.
-            views: read the further views, too.
+            view: number of the view; 0 for the photos themselves.
 
         Returns:
-            [N + 1, W] float32 by item number, W of all sources together: item i has row i + 1. Row 0, and that of an
-            item without a photo, is 0. With `views` [N + 1, 1 + views, W].
-
-        Raises:
-            FeatureError: the stage does not have one of the sources.
+            [N + 1, W] float32 by item number: item i has row i + 1. Row 0, and that of an item without a photo, is 0.
         """
-        number = self.facts.views + 1 if views else 1
-        self.columns(sources)
-        widths = [sum(self.facts.widths[source]) for source in sources]
-        vectors = np.zeros([len(ids) + 1, number, sum(widths)], np.float32)
-        start = 0
-        for source, width in zip(sources, widths, strict=True):
-            for view in range(number):
-                self._fill(vectors[:, view, start : start + width], self.columns([source], view)[0], ids)
-            start += width
-        return vectors if views else vectors[:, 0]
-
-    def _fill(self, rows: np.ndarray, column: str, ids: np.ndarray) -> None:
-        """Writes a column into [N + 1, W], by item number."""
+        vectors, column = np.zeros([len(ids) + 1, self.width], np.float32), vector_column(view)
         for file in self.files:
             for batch in pq.ParquetFile(file).iter_batches(BLOCK, columns=["item_id", column]):
                 items = np.array([item.encode() for item in batch["item_id"].to_pylist()], object)
                 place = np.minimum(np.searchsorted(ids, items), len(ids) - 1)
                 known = (ids[place] == items) & batch[column].is_valid().to_numpy(zero_copy_only=False)
-                flat = batch[column].filter(pa.array(known)).flatten().to_numpy(zero_copy_only=False)
-                if flat.size != known.sum() * rows.shape[1] or not np.isfinite(flat).all():
-                    raise FeatureError(f"{file}: vectors of {column} are not finite, or not {rows.shape[1]} wide")
-                rows[place[known] + 1] = flat.reshape(-1, rows.shape[1])
+                rows = batch[column].filter(pa.array(known))
+                vectors[place[known] + 1] = _as_rows(rows, self.width, file)
+        return vectors
+
+
+def read_together(sources: Sequence[FeatureFiles], ids: np.ndarray, views: bool = False) -> np.ndarray:
+    """The vectors of several sources side by side.
+
+    Args:
+        sources: in this order.
+        ids: [N] bytes, sorted and different.
+        views: read the further views, too.
+
+    Returns:
+        [N + 1, W] float32 by item number, as `FeatureFiles.read`, W of all sources together. With `views`
+        [N + 1, 1 + views, W].
+    """
+    number = min(source.facts.views for source in sources) + 1 if views else 1
+    by_view = [np.concatenate([source.read(ids, view) for source in sources], axis=1) for view in range(number)]
+    return np.stack(by_view, axis=1) if views else by_view[0]
+
+
+def rows_together(files: Sequence[Path]) -> Iterator[tuple[tuple[str, str, bool], np.ndarray | None]]:
+    """The rows of the same shard of several sources: ((item id, category, in train span), vectors side by side).
+
+    Args:
+        files: one of each source.
+
+    Raises:
+        FeatureError: the files are of different items.
+    """
+    names = ["item_id", "category", "in_train_span"]
+    batches = zip(*(pq.ParquetFile(file).iter_batches(BLOCK, columns=[*names, VECTOR]) for file in files), strict=True)
+    for parts in batches:
+        keys = list(zip(*(parts[0][name].to_pylist() for name in names), strict=True))
+        for file, part in zip(files, parts, strict=True):
+            if not part["item_id"].equals(parts[0]["item_id"]):
+                raise FeatureError(f"{files[0]} and {file} hold different items: run 'courier pretrain' again")
+        for key, vectors in zip(keys, zip(*(part[VECTOR] for part in parts), strict=True), strict=True):
+            if vectors[0].is_valid:
+                yield key, np.concatenate([vector.values.to_numpy(zero_copy_only=False) for vector in vectors])
+            else:
+                yield key, None
+
+
+def _as_rows(vectors: pa.ListArray, width: int, file: Path) -> np.ndarray:
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    lengths = vectors.value_lengths().to_numpy(zero_copy_only=False)
+    if (lengths != width).any() or not np.isfinite(flat).all():
+        raise FeatureError(f"{file}: vectors are not finite, or not {width} wide: run 'courier pretrain' again")
+    return flat.reshape(-1, width)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf.features.files import FeatureFiles
-from courier_tf.features.sources import JOIN
+from courier_tf.features.sources import JOIN, Pixels
 from courier_tf.pretrain import data
 from courier_tf.pretrain.encoder_files import (
     AnyEncoder,
@@ -130,7 +130,7 @@ def pretrain(
 
 def pretrain_heads(
     ingest: Path,
-    features: Path,
+    features: Mapping[str, Path],
     candidates: Sequence[Sequence[str]],
     previous: Path | None,
     target: Path,
@@ -142,7 +142,7 @@ def pretrain_heads(
 
     Args:
         ingest: directory of the ingest stage.
-        features: directory of the features stage.
+        features: source -> its directory in the features stage; `pixels` is among them.
         candidates: sources of each candidate.
         previous: directory of a previous pre-training to start from, whose sources are the only candidate.
         target, settings, seed, made_by: as in `pretrain_supervised`.
@@ -150,14 +150,16 @@ def pretrain_heads(
     Raises:
         TrainingError, LeakageError: as `pretrain`.
     """
-    photos, files = _training_data(ingest, settings), FeatureFiles(features)
+    photos = _training_data(ingest, settings)
+    files = {source: FeatureFiles(directory) for source, directory in features.items()}
     scores: dict[str, dict[str, float | None]] = {}
     best: tuple[float, Path, EncoderFacts] | None = None
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
         for sources in candidates:
             name = JOIN.join(sources)
-            known = photos.with_features(files, sources, augments(settings))
-            new = functools.partial(_new_head, settings, known, files, sources, previous)
+            of_sources = [files[source] for source in sources]
+            known = photos.with_features(of_sources, files[Pixels.source], augments(settings))
+            new = functools.partial(_new_head, settings, known, of_sources, previous)
             folder = draft.path / CANDIDATES_FOLDER / str(len(scores))
             folder.mkdir(parents=True, exist_ok=True)
             encoder, objective = _learn(known, new, folder, settings, seed)
@@ -189,15 +191,12 @@ def _choice(held_out: Mapping[str, float | None]) -> float:
 
 
 def _new_head(
-    settings: PretrainSettings,
-    known: TrainingData,
-    files: FeatureFiles,
-    sources: Sequence[str],
-    previous: Path | None,
+    settings: PretrainSettings, known: TrainingData, sources: Sequence[FeatureFiles], previous: Path | None
 ) -> HeadEncoder:
     """A head before training: that of a previous pre-training, or a new one, standardised by the train span."""
-    widths = [width for source in sources for width in files.facts.widths[source]]
-    head = HeadEncoder(sources, widths, settings.embedding_dim, settings.head, settings.drop_path)
+    widths = [width for source in sources for width in source.facts.parts]
+    names = [source.facts.source for source in sources]
+    head = HeadEncoder(names, widths, settings.embedding_dim, settings.head, settings.drop_path)
     if previous:
         load_weights(head, previous / ENCODER_FOLDER)
     else:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from courier_tf.features.files import FeatureFiles
-from courier_tf.features.sources import Pixels
+from courier_tf.features.files import FeatureFiles, read_together
 from courier_tf.pretrain.photo_store import FeatureStore, PhotoStore
 from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts, records
@@ -53,17 +52,17 @@ class TrainingData:
         store = PhotoStore.of(items, facts.image_size)
         return cls(ingest, facts, items, store, items.in_train_span(facts.valid_from_seconds))
 
-    def with_features(self, files: FeatureFiles, sources: Sequence[str], views: bool) -> "TrainingData":
+    def with_features(self, sources: Sequence[FeatureFiles], pixels: FeatureFiles, views: bool) -> "TrainingData":
         """The same catalogue, by the features of its photos.
 
         Args:
-            files: of the features stage.
-            sources: those whose vectors the encoder takes, and `pixels` must be there, too.
+            sources: those whose vectors the encoder takes.
+            pixels: those of the source `pixels`, a baseline of the held-out score.
             views: keep the further views of each photo.
         """
         ids, of_photos = self.store.ids, self.store
-        small = files.read([Pixels.source], ids) * 255
-        vectors = files.read(sources, ids, views)
+        small = pixels.read(ids) * 255
+        vectors = read_together(sources, ids, views)
         return dataclasses.replace(
             self, store=FeatureStore(ids, of_photos.encoded, of_photos.image_size, vectors, small)
         )

@@ -119,12 +119,14 @@ class IngestFacts(Facts):
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFacts(Facts):
-    """The features of all photos, by sources that do not learn."""
+    """The features of all photos by one source, which does not learn."""
 
-    widths: Mapping[str, list[int]]
-    """Source -> widths of the parts of its vectors, in the order of the columns."""
-    fingerprints: Mapping[str, str]
-    """Source -> fingerprint of all that decides its vectors."""
+    source: str
+    """Name of the source."""
+    parts: tuple[int, ...]
+    """Widths of the parts of a vector that are standardised each for itself."""
+    decided_by: str
+    """Fingerprint of all that decides the vectors, beside the photos."""
     views: int
     """Number of further views of each photo, by fixed augmentations."""
     image_size: int

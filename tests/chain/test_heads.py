@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.chain import Chain
-from courier_tf.features.files import FeatureFiles
+from courier_tf.features.files import FeatureFiles, read_together
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.settings import Settings, SettingsError, with_values
@@ -68,7 +68,8 @@ def test_features_and_photos_give_the_same_embeddings(heads):
     store = PhotoStore.of(records.read_items(ingest, facts.item_columns), facts.image_size)
     encoder = FrozenEncoder(heads.directory(PRETRAIN) / "encoder", facts.image_size)
     expected = encoder.encode(tf.constant(store.pixels)).numpy()
-    vectors = FeatureFiles(heads.directory(FEATURES)).read(facts_of(heads).features, store.ids)
+    sources = [FeatureFiles(heads.features_directory(source)) for source in facts_of(heads).features]
+    vectors = read_together(sources, store.ids)
     usable = store.has_photo
     np.testing.assert_allclose(encoder.encode_vectors(vectors).numpy()[usable], expected[usable], atol=1e-5)
     rows = pq.read_table(heads.directory(EMBED) / "items").to_pylist()
@@ -86,13 +87,14 @@ def test_features_and_photos_give_the_same_embeddings(heads):
 
 def test_features_are_computed_once(heads, finished, caplog):
     caplog.set_level("INFO")
-    before = artefacts.read(heads.directory(FEATURES), FEATURES)
+    before = artefacts.read(heads.features_directory("pixels"), FEATURES)
     heads.pretrain()
     heads.embed()
-    assert all(f"[{stage}] unchanged, skipped" in caplog.text for stage in ("features", "pretrain", "embed"))
+    skipped = ("features pixels", "features colour", "pretrain", "embed")
+    assert all(f"[{stage}] unchanged, skipped" in caplog.text for stage in skipped)
     other = Chain(heads.workdir, settings_of(finished, temperature=0.5, head="mlp", embedding_dim=8))
     other.pretrain()
-    assert artefacts.read(heads.directory(FEATURES), FEATURES).fingerprint == before.fingerprint
+    assert artefacts.read(heads.features_directory("pixels"), FEATURES) == before
     assert facts_of(other).embedding_dim == 8
     Chain(heads.workdir, settings_of(finished)).pretrain()
     heads.embed()
@@ -144,7 +146,7 @@ def test_heads_start_from_a_previous_one(heads, finished, tmp_path):
 def test_every_objective_learns_a_head(objective, finished, tmp_path):
     chain = chain_in(tmp_path, finished, objective=objective, features=("pixels",), pretrain_steps=2)
     chain.pretrain()
-    views = artefacts.read(chain.directory(FEATURES), FEATURES).facts.views
+    views = artefacts.read(chain.features_directory("pixels"), FEATURES).facts.views
     assert (views > 0) == (objective in ("simclr", "simsiam", "supervised"))
     assert 0.3 < facts_of(chain).held_out["mean"] < 0.9
 

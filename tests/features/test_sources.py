@@ -120,7 +120,7 @@ def test_auto_is_what_is_installed(installed, monkeypatch):
     monkeypatch.setattr(sources, "is_installed", lambda _: installed)
     monkeypatch.setattr(sources, "require_source", lambda _: None)
     chosen = candidates_of(["auto"])
-    assert any(sources.DEFAULT_BACKBONE in candidate for candidate in chosen) == installed
+    assert any(f"{sources.DEFAULT_BACKBONE}:stages" in candidate for candidate in chosen) == installed
     assert candidates_of(["auto", "auto"]) == chosen
 
 
