@@ -23,7 +23,7 @@ def folder_of(source: str) -> str:
     """Name of the folder of a source, whose name may be a path.
 
     >>> folder_of("efficientnetlite_b0_imagenet@96:stages")
-    'efficientnetlite_b0_imagenet@96_stages-37bbe5d1'
+    'efficientnetlite_b0_imagenet@96_stages-4ea6f21a'
     """
     return f"{re.sub(r'[^A-Za-z0-9_.@-]', '_', source)[-60:]}-{fingerprint_of(source)[:8]}"
 
