@@ -47,9 +47,9 @@ class Stage(Command):
     workdir: Path
     """Folder of the results. It holds one folder per stage, and the settings of its last command."""
     preset: str = dataclasses.field(default="demo", metadata=one_of(PRESETS))
-    """Settings to begin with: tiny, demo, paper or authors. They replace those of the workdir. tiny takes seconds, demo
-    minutes; paper has the published sizes, for GPUs; authors is paper with the losses of the authors' code. Default:
-    the settings of the workdir, or demo for a new one."""
+    """Settings to begin with: tiny, demo, swin, paper or authors. They replace those of the workdir. tiny takes
+    seconds, demo minutes; swin is demo with a small Swin that learns from the photos themselves; paper has the published sizes,
+    for GPUs; authors is paper with the losses of the authors' code. Default: the settings of the workdir, or demo."""
     settings: Settings = dataclasses.field(default_factory=Settings)
     given: frozenset[str] = dataclasses.field(default=frozenset(), metadata=NO_OPTION)
     """Names of the fields that stand on the command line."""

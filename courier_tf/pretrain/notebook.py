@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from courier_tf.pretrain.encoder_files import EncoderError
+from courier_tf.features.files import FeatureFiles, folder_of
+from courier_tf.features.sources import JOIN, Pixels
+from courier_tf.pretrain.encoder_files import AnyEncoder, EncoderError
+from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.score import embed_photos
 from courier_tf.pretrain.train import write_encoder
@@ -13,7 +16,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import exclusive
 from courier_tf.workdir.facts import EncoderFacts
 from courier_tf.workdir.leakage import require_past_histories
-from courier_tf.workdir.stages import INGEST, PRETRAIN
+from courier_tf.workdir.stages import FEATURES, INGEST, PRETRAIN
 
 
 def save_to_workdir(model: CourierModel, workdir: Path) -> EncoderFacts:
@@ -34,11 +37,11 @@ def save_to_workdir(model: CourierModel, workdir: Path) -> EncoderFacts:
     Raises:
         ArtefactError: the workdir has no finished ingest stage.
         LeakageError: a history holds what comes later.
-        EncoderError: the embeddings are not finite.
+        EncoderError: the embeddings are not finite, or a head's features are not in the workdir.
     """
     ingested = artefacts.read(workdir / INGEST, INGEST)
     require_past_histories(ingested.path, ("train", "valid"))  # The held-out score reads those of valid.
-    data = TrainingData.read(ingested.path)
+    data = _data_of(model.encoder, ingested.path, workdir)
     if not np.isfinite(embed_photos(model.encoder, data.sample())).all():
         raise EncoderError("the embeddings of the model are not finite, so the chain cannot take its encoder")
     made_by = artefacts.MadeBy(
@@ -52,3 +55,20 @@ def save_to_workdir(model: CourierModel, workdir: Path) -> EncoderFacts:
     ):
         draft.facts = facts = write_encoder(model.encoder, data, draft.path, model.objective)
     return facts
+
+
+def _data_of(encoder: AnyEncoder, ingest: Path, workdir: Path) -> TrainingData:
+    """The catalogue as the encoder takes it: its photos, or their features from the workdir."""
+    data = TrainingData.read(ingest)
+    if not isinstance(encoder, HeadEncoder):
+        return data
+    needed = (*encoder.sources, Pixels.source)
+    directories = {source: workdir / FEATURES / folder_of(source) for source in needed}
+    for source, directory in directories.items():
+        if not directory.exists():
+            raise EncoderError(
+                f"{workdir} has no features {source}: run 'courier pretrain --trainable head --features "
+                f"{JOIN.join(encoder.sources)}' first"
+            )
+    files = {source: FeatureFiles(directory) for source, directory in directories.items()}
+    return data.with_features([files[source] for source in encoder.sources], files[Pixels.source], views=False)

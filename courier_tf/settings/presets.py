@@ -32,8 +32,9 @@ _PAPER = Settings(
     rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
 )
 
-#: tiny: seconds, for tests and the notebook. demo: minutes on two cores. paper: the published sizes, for GPUs.
-#: authors: the same with the three losses of the authors' code.
+#: tiny: seconds, for tests and the notebook. demo: minutes on two cores. swin: as demo, with a small Swin that learns
+#: from the photos themselves. paper: the published sizes, for GPUs. authors: as paper, with the three losses of the
+#: authors' code.
 PRESETS: dict[str, Settings] = {
     "tiny": Settings(
         ingest=IngestSettings(image_size=32, shards=2),
@@ -64,6 +65,7 @@ PRESETS: dict[str, Settings] = {
             checkpoint_every=100,
         ),
     ),
+    "swin": Settings(pretrain=PretrainSettings(temperature=0.2)),
     "paper": _PAPER,
     "authors": dataclasses.replace(
         _PAPER,

@@ -9,7 +9,11 @@ import tensorflow as tf
 
 from courier_tf.chain import Chain
 from courier_tf.features.files import FeatureFiles, read_together
+from courier_tf.pretrain.encoder_files import EncoderError, load_encoder
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
+from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.notebook import save_to_workdir
+from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.settings import Settings, SettingsError, with_values
 from courier_tf.workdir import artefacts, records
@@ -163,3 +167,20 @@ def test_unknown_names_are_refused_before_anything_runs(values, told, finished, 
     with pytest.raises(SettingsError, match=told):
         chain_in(tmp_path, finished, **values).run(str(finished[0]))
     assert not (tmp_path / "settings.json").exists()
+
+
+def test_a_head_from_a_notebook_goes_into_the_chain(heads, finished, tmp_path):
+    chain = chain_in(tmp_path, finished)
+    model = CourierModel(load_encoder(heads.directory(PRETRAIN) / "encoder"), Courier(temperature=0.2))
+    with pytest.raises(EncoderError, match="has no features pixels.*--trainable head"):
+        save_to_workdir(model, tmp_path)
+    (tmp_path / "features").symlink_to(heads.directory(FEATURES))
+    facts = save_to_workdir(model, tmp_path)
+    assert facts.features == facts_of(heads).features
+    assert facts.held_out["mean"] == pytest.approx(facts_of(heads).held_out["mean"], abs=1e-6)
+    chain.embed()  # From the photos: the workdir does not say which features the notebook had.
+    rows = [pq.read_table(c.directory(EMBED) / "items").sort_by("item_id").to_pylist() for c in (chain, heads)]
+    for row, other in zip(*rows, strict=True):
+        assert row["item_id"] == other["item_id"]
+        if row["embedding"]:
+            np.testing.assert_allclose(row["embedding"], other["embedding"], atol=1e-5)
