@@ -48,8 +48,8 @@ class Stage(Command):
     """Folder of the results. It holds one folder per stage, and the settings of its last command."""
     preset: str = dataclasses.field(default="demo", metadata=one_of(PRESETS))
     """Settings to begin with: tiny, demo, swin, paper or authors. They replace those of the workdir. tiny takes
-    seconds, demo minutes; swin is demo with a small Swin that learns from the photos themselves; paper has the published sizes,
-    for GPUs; authors is paper with the losses of the authors' code. Default: the settings of the workdir, or demo."""
+    seconds, demo minutes; swin is demo with a small Swin that learns from photos; paper has the published sizes, for
+    GPUs; authors is paper with the losses of the authors' code. Default: the settings of the workdir, or demo."""
     settings: Settings = dataclasses.field(default_factory=Settings)
     given: frozenset[str] = dataclasses.field(default=frozenset(), metadata=NO_OPTION)
     """Names of the fields that stand on the command line."""
