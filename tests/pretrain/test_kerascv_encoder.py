@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.backbone.keras_cv_networks import NETWORKS, Network
+from courier_tf.backbone.keras_cv_networks import NETWORKS
 from courier_tf.pretrain import fit
 from courier_tf.pretrain.data import deduplicated
 from courier_tf.pretrain.encoder import Encoder, require_backbone
@@ -18,28 +18,16 @@ from courier_tf.pretrain.model import CourierModel
 from courier_tf.settings import PretrainSettings, SettingsError
 from courier_tf.training import compile_with_adam, precision_policy
 from serving.client.contract import DEFAULT_SIGNATURE
+from tests.backbone.small_networks import LITE, small_networks
 
 SIZE, ITEMS = 32, 12
-LITE = "micro_lite"
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.integers(0, 255, [ITEMS + 1, SIZE, SIZE, 3], dtype=np.uint8)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def lite():
-    """An EfficientNet-lite of two stages, which traces in a second."""
-    arguments = {
-        "width_coefficient": 1.0,
-        "depth_coefficient": 1.0,
-        "stackwise_kernel_sizes": [3, 5],
-        "stackwise_num_repeats": [1, 2],
-        "stackwise_input_filters": [32, 8],
-        "stackwise_output_filters": [8, 8],
-        "stackwise_expansion_ratios": [1, 2],
-        "stackwise_strides": [1, 2],
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(NETWORKS, LITE, Network("EfficientNetLiteBackbone", arguments))
+def small():
+    with small_networks():
         yield
 
 
@@ -64,7 +52,7 @@ def gradients_of(model):
     return float(terms.loss), [gradient.numpy() for gradient in gradients]
 
 
-@pytest.mark.parametrize("part", ["all", "last_1"])
+@pytest.mark.parametrize("part", [pytest.param("all", marks=pytest.mark.slow), "last_1"])
 def test_chunks_give_the_gradients_of_the_whole_batch(part):
     """They would not, if batch normalisation used the photos of the batch."""
     whole, chunked = gradients_of(model_of(part=part)), gradients_of(model_of(chunk=5, part=part))
@@ -114,7 +102,7 @@ def test_two_replicas_train_like_one(two_replicas):
         np.testing.assert_allclose(first, second, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", [LITE, f"{LITE}@48"])
+@pytest.mark.parametrize("name", [f"{LITE}@48", pytest.param(LITE, marks=pytest.mark.slow)])
 def test_files_and_the_saved_model_give_the_same_embeddings(tmp_path, name):
     with precision_policy("mixed_bfloat16"):  # Saved from a training in it; both readers use float32.
         encoder = Encoder(name, 16)
