@@ -66,7 +66,7 @@ evidence-hm-daily: install  ## Rankers that start from the day before's, which h
 
 evidence-hm-rolling: install  ## Several spans of hm_fashion, pooled: RAW=folder, SPANS=days (of the last week) or year.
 	$(BIN)/courier experiment tests/benchmarks/hm_fashion/rolling-$(SPANS).json --raw $(RAW) --workdir $(WORK)/evidence-hm \
-		--image-size 128 $(HM_TRAINING) $(OPTIONS)
+		$(HM_TRAINING) $(OPTIONS)
 
 evidence-negatives: install  ## Which page-view slots teach, where they were really shown: the simulated shop.
 	$(BIN)/courier shop $(WORK)/shop

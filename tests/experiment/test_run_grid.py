@@ -227,6 +227,7 @@ def test_a_real_grid(tmp_path, capsys):
     grid = {"about": "tiny", "blocks": [{"clusters": [4, 8]}], "seeds": [0]}
     grid["fixed"] = {"rank_modes": ["none", "cluster_id+simscore"], "supervised_steps": 2, "pretrain_steps": 2}
     grid["fixed"] |= {"pretrain_where": "department=tops", "rank_slice_columns": ["category", "department"]}
+    grid["ladder"] = {"few": "clusters=4", "many": "clusters=8"}  # The encoder is the same: the rankers alone differ.
     (tmp_path / "grid.json").write_text(json.dumps(grid))
     words = ["experiment", str(tmp_path / "grid.json"), "--raw", str(tmp_path / "shop"), "--preset", "tiny"]
     for final in ([], ["--final"]):
@@ -239,4 +240,16 @@ def test_a_real_grid(tmp_path, capsys):
     assert "| clusters=8 | cluster_id+simscore | department | " in shown
     assert "The test span was read 2 times, by 2 runs." in shown
     for split in ("valid", "test"):
-        assert set(pd.read_csv(tmp_path / "work" / "grid" / split / "results.csv")["split"]) == {split}
+        rows = pd.read_csv(tmp_path / "work" / "grid" / split / "results.csv")
+        assert set(rows["split"]) == {split}
+        same = rows["valid_gain new_to_user"].dropna().tolist() == rows["gain new_to_user"].dropna().tolist()
+        assert same == (split == "valid")
+        ladder = pd.read_csv(tmp_path / "work" / "grid" / split / "ladder.csv").set_index(["figure", "rung", "less"])
+        pairs = [("few", "no visual feature"), ("many", "no visual feature"), ("many", "few")]
+        assert list(ladder.index) == [
+            ("held-out score", *pairs[0]),
+            ("ranker", *pairs[0]),
+            ("held-out score", *pairs[1]),
+            ("ranker", *pairs[1]),
+            ("ranker", *pairs[2]),
+        ]
