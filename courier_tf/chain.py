@@ -29,7 +29,7 @@ HEAD = "head"  # The value of `trainable` with which the backbone is frozen.
 NOT_OF_PHOTOS = ("init", "features", "head")
 #: The pre-training settings that heads do not depend on.
 NOT_OF_HEADS = (
-    "init", "backbone", "recompute", "supervised_steps", "supervised_batch_size", "supervised_learning_rate",
+    "init", "backbone", "recompute", "supervised_steps", "supervised_batch_size", "supervised_learning_rate", "teacher",
 )  # fmt: skip
 
 
@@ -42,11 +42,13 @@ def require_known_names(settings: Settings) -> None:
         SettingsError: names the setting, the value and what is known.
     """
     from courier_tf.pretrain.encoder import require_backbone
+    from courier_tf.pretrain.objectives.distillation import Distillation
     from courier_tf.pretrain.objectives.registry import require_objective
     from courier_tf.ranking.image_features import require_known
 
     require_objective(settings.pretrain)
     require_backbone(settings.pretrain)
+    Distillation.check(settings.pretrain)
     require_known(settings.rank.rank_modes)
     if settings.pretrain.trainable == HEAD:
         from courier_tf.features.sources import FeatureError, candidates_of
@@ -147,7 +149,7 @@ class Chain:
         self.settings.require_columns(facts.all_columns)
 
     def pretrain(self) -> None:
-        """Trains the encoder: supervised pre-training on the catalogue's columns, then the objective.
+        """Trains the encoder: supervised pre-training on the catalogue's columns or a teacher, then the objective.
 
         An earlier encoder, a file of foreign weights, or those that come with the backbone's name stand in for
         supervised pre-training.
@@ -283,15 +285,25 @@ class Chain:
 
     def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> Path:
         """Supervised pre-training. Settings of the objective do not touch it: all objectives share one encoder."""
+        from courier_tf.features.sources import Pixels, sources_of
         from courier_tf.pretrain import train
 
         settings, directory = self.settings.pretrain, self.directory(SUPERVISED)
+        inputs: dict[str, str] = {INGEST: ingested.fingerprint}
+        features: dict[str, Path] | None = None
+        if settings.teacher:
+            # Those that a head on the teacher's features has, so that runs of an experiment share them.
+            sources = list(dict.fromkeys([Pixels.source, *sources_of(settings.teacher, "teacher")]))
+            features = self._features(ingested, sources, views=False)
+            inputs[FEATURES] = _fingerprint_of_features(features.values())
         values = {name: value for name, value in dataclasses.asdict(settings).items() if name in SUPERVISED_SETTINGS}
-        made_by = self._made_by(SUPERVISED, values, {INGEST: ingested.fingerprint})
+        made_by = self._made_by(SUPERVISED, values, inputs)
         self._unless_current(
             directory,
             made_by,
-            lambda target: train.pretrain_supervised(ingested.path, target, settings, self.settings.seed, made_by),
+            lambda target: train.pretrain_supervised(
+                ingested.path, features, target, settings, self.settings.seed, made_by
+            ),
         )
         return directory
 

@@ -64,7 +64,12 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
             "copied_targets",
             "accidental_negatives",
         ),
-        "supervised pre-training": ("supervised_steps", "supervised_batch_size", "supervised_learning_rate"),
+        "supervised pre-training": (
+            "teacher",
+            "supervised_steps",
+            "supervised_batch_size",
+            "supervised_learning_rate",
+        ),
         "training": (
             "pretrain_steps",
             "pretrain_batch_rows",

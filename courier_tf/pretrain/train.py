@@ -1,4 +1,4 @@
-"""The pre-training stages: supervised pre-training on catalogue columns, and the objective on page views.
+"""The pre-training stages: supervised pre-training on catalogue columns or a teacher, and the objective on page views.
 
 The objective trains an encoder of photos, or heads on the features of frozen networks.
 """
@@ -9,12 +9,13 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from courier_tf.features.files import FeatureFiles
-from courier_tf.features.sources import JOIN, Pixels
+from courier_tf.features.sources import JOIN, Pixels, sources_of
 from courier_tf.pretrain import data
 from courier_tf.pretrain.encoder_files import (
     AnyEncoder,
@@ -28,11 +29,12 @@ from courier_tf.pretrain.frozen_encoder import export_embedder
 from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.pretrain.impression_scores import SCORES_FILE
 from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.objectives.distillation import TEACHER, Distillation
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.objectives.registry import NO_TRAINING, OBJECTIVES, augments
 from courier_tf.pretrain.objectives.supervised import Supervised, catalogue_codes
 from courier_tf.pretrain.photo_store import FeatureStore
-from courier_tf.pretrain.score import held_out_score
+from courier_tf.pretrain.score import embed_photos, held_out_score
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import SlowPart, TrainingError, precision_policy
@@ -47,12 +49,21 @@ CANDIDATES_FOLDER = "candidates"  # In the unfinished stage: a folder for each c
 
 
 def pretrain_supervised(
-    ingest: Path, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy
+    ingest: Path,
+    features: Mapping[str, Path] | None,
+    target: Path,
+    settings: PretrainSettings,
+    seed: int,
+    made_by: artefacts.MadeBy,
 ) -> None:
     """Trains a new encoder on the catalogue's columns (objective `supervised`), with train-span items only.
 
+    With a teacher it learns the teacher's features of the photos instead (`Distillation`).
+
     Args:
         ingest: directory of the ingest stage.
+        features: source of the teacher -> its directory in the features stage, and that of `pixels`; None without a
+            teacher.
         target: directory to write; an interrupted run goes on from its last checkpoint.
         settings: those of pre-training.
         seed: decides the weights and the order.
@@ -63,22 +74,21 @@ def pretrain_supervised(
     """
     known = TrainingData.read(ingest)
     known.require_different_photos()
-    sizes, codes = catalogue_codes(known)
     numbers = np.flatnonzero(known.trainable) + 1
     if len(numbers) < settings.supervised_batch_size:
         raise TrainingError(
             f"the train span has {len(numbers)} photos, fewer than "
             f"supervised_batch_size={settings.supervised_batch_size}"
         )
+    lesson = _columns(known) if features is None else _teacher(known, features, settings)
 
     def build(encoder: AnyEncoder) -> CourierModel:
-        objective = Supervised(list(sizes.values()))
-        return CourierModel(encoder, objective, weight_decay=0.0, chunk=settings.encode_chunk, seed=seed)
+        return CourierModel(encoder, lesson.objective(), weight_decay=0.0, chunk=settings.encode_chunk, seed=seed)
 
     def batches(share: int, skip: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         share_of_worker = numbers[context.input_pipeline_id :: context.num_input_pipelines]
         return data.photo_batches(
-            known.store, share_of_worker, {"codes": codes}, batch_size=share, seed=seed, skip_batches=skip
+            known.store, share_of_worker, lesson.attributes, batch_size=share, seed=seed, skip_batches=skip
         )
 
     with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
@@ -99,7 +109,38 @@ def pretrain_supervised(
             budget,
             known.sample(),
         )
-        draft.facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), columns=sizes)
+        draft.facts = facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), **lesson.facts)
+    if facts.teacher_held_out:
+        own, teacher = _choice(facts.held_out), _choice(facts.teacher_held_out)
+        LOG.info("[supervised] held-out score %.2f on valid, that of the teacher %.2f", 100 * own, 100 * teacher)
+
+
+class Lesson(NamedTuple):
+    """What supervised pre-training learns from."""
+
+    objective: Callable[[], Objective]
+    attributes: dict[str, np.ndarray]  # As of `Objective.attributes`.
+    facts: dict[str, Any]  # Fields of the stage's facts.
+
+
+def _columns(known: TrainingData) -> Lesson:
+    """The catalogue's columns."""
+    sizes, codes = catalogue_codes(known)
+    LOG.info("[supervised] learns the columns %s", ", ".join(sizes))
+    return Lesson(lambda: Supervised(list(sizes.values())), {"codes": codes}, {"columns": sizes})
+
+
+def _teacher(known: TrainingData, features: Mapping[str, Path], settings: PretrainSettings) -> Lesson:
+    """The features of the photos by the teacher, as a head on them starts, and their own held-out score."""
+    assert settings.teacher is not None, "there are features of it"
+    LOG.info("[supervised] imitates the features %s", settings.teacher)
+    files = {source: FeatureFiles(directory) for source, directory in features.items()}
+    sources = [files[source] for source in sources_of(settings.teacher, "teacher")]
+    of_teacher = known.with_features(sources, files[Pixels.source], views=False)
+    head = _new_head(settings, of_teacher, sources, None)
+    scores = held_out_score(head, known.ingest, known.items, of_teacher.store, known.facts.repeat_columns)
+    attributes = {TEACHER: embed_photos(head, of_teacher.store.inputs)}
+    return Lesson(Distillation, attributes, {"teacher": settings.teacher, "teacher_held_out": scores})
 
 
 def pretrain(

@@ -61,7 +61,7 @@ def write_metrics(
         "popularity": {split: result["popularity"] for split, result in results.items()},
         "category_gates": facts.category_gates,
         "learning_rates": facts.learning_rates,
-        "held_out": {name: encoder.facts.held_out for name, encoder in encoders.items()},
+        "held_out": _held_out(encoders),
         "clusters": clustered.facts.to_json(),
         "data": ingested.facts.to_json(),
         "made_by": dataclasses.asdict(ranked.made_by),
@@ -69,6 +69,16 @@ def write_metrics(
     content["verdict"] = dataclasses.asdict(verdict(content))
     write_file(workdir / METRICS_FILE, json.dumps(content, indent=2, default=str))
     return content
+
+
+def _held_out(encoders: Mapping[str, Artefact[EncoderFacts]]) -> dict[str, Mapping[str, float | None]]:
+    """Stage -> held-out score of its encoder. A teacher's own features have a place after the encoders."""
+    teachers = {
+        f"teacher {encoder.facts.teacher}": encoder.facts.teacher_held_out
+        for encoder in encoders.values()
+        if encoder.facts.teacher_held_out
+    }
+    return {name: encoder.facts.held_out for name, encoder in encoders.items()} | teachers
 
 
 def _rank_settings(ranked: Artefact[RankFacts]) -> RankSettings:

