@@ -14,8 +14,8 @@ def execute(run: Run) -> None:
     """Runs the chain. Writes what was measured, and the rankers' predictions for paired comparisons."""
     chain = SharingChain(run.workdir, run.settings, store=run.store)
     for stage in IN_ORDER:  # Links that earlier settings of this run have left.
-        if chain.directory(stage).is_symlink():
-            chain.directory(stage).unlink()
+        for link in chain.links(stage):
+            link.unlink()
     chain.write_settings()
     chain.ingest(run.raw)
     chain.pretrain()

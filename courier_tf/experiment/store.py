@@ -39,17 +39,22 @@ class SharingChain(Chain):
     def seconds(self, stage: str) -> float | None:
         """The seconds that making a stage took, whichever run made it; None for a stage that was not made here.
 
-        For the rank stage, rankers that were taken over from another run are left out.
+        For the rank stage, rankers that were taken over from another run are left out. For the features stage, the
+        sources that this run uses are added up.
         """
-        return self._made(stage).get("seconds")
+        made = [_made(link) for link in self.links(stage)]
+        return sum(values["seconds"] for values in made) if made and all(made) else None
 
     def commit(self, stage: str) -> str | None:
         """The commit of the code that made a stage, whichever run that was; None for one that was not made here."""
-        return self._made(stage).get("commit")
+        made = [_made(link) for link in self.links(stage)]
+        return made[-1].get("commit") if made else None
 
-    def _made(self, stage: str) -> dict[str, Any]:
-        file = self.directory(stage).resolve().with_suffix(f".{MADE_FILE}")
-        return _read_made(file) if file.exists() else {}
+    def links(self, stage: str) -> list[Path]:
+        """The links of a stage in the workdir: one, or one per source of features; none for one that was not run."""
+        directory = self.directory(stage)
+        places = [directory] if directory.is_symlink() else sorted(directory.glob("*"))
+        return [place for place in places if place.is_symlink()]
 
     def _trained(self, made_by: MadeBy) -> dict[str, Path]:
         """Mode -> a finished rank stage with the same ranker. For instance, all objectives share one ranker `none`."""
@@ -87,6 +92,12 @@ class SharingChain(Chain):
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))
+
+
+def _made(link: Path) -> dict[str, Any]:
+    """What stands beside the stage that a link leads to; empty where that was not made here."""
+    file = link.resolve().with_suffix(f".{MADE_FILE}")
+    return _read_made(file) if file.exists() else {}
 
 
 def _read_made(file: Path) -> dict[str, Any]:

@@ -48,6 +48,13 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     assert (second.directory("embed") / "value").read_text() == "{'n': 1}"
     assert second.seconds("embed") == first.seconds("embed") >= 0 and first.seconds("rank") is None
     assert second.commit("embed") == commit() and first.commit("rank") is None
+    first.directory("features").mkdir()
+    for number in (1, 2):  # As sources of features, each in a folder of its own.
+        link = first.directory("features") / str(number)
+        link.symlink_to(chain_of(tmp_path, "ac"[number - 1]).directory("embed").resolve())
+        assert first.seconds("features") >= first.seconds("embed")
+    assert first.seconds("features") == pytest.approx(first.seconds("embed") + other.seconds("embed"))
+    assert first.commit("features") == commit() and first.seconds("cluster") is None
     stage(second, {"n": 2})  # Other settings in the same workdir.
     assert (second.directory("embed") / "value").read_text() == "{'n': 2}" and len(made) == 2
     alone = chain_of(tmp_path, "alone")
