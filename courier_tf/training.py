@@ -104,7 +104,11 @@ class _TwoSpeedAdam(keras.optimizers.legacy.Adam):
     def __init__(self, learning_rate: Any, slow: SlowPart, **kwargs: Any) -> None:
         super().__init__(learning_rate, **kwargs)
         self._first_step, self._factor = slow.first_step, slow.factor
-        self._slow = frozenset(variable._unique_id for variable in slow.variables)
+        # Each replica updates its own copy. Under mixed precision Keras wraps a variable, and the optimiser unwraps it.
+        variables = (getattr(variable, "_variable", variable) for variable in slow.variables)
+        self._slow = frozenset(
+            copy._unique_id for variable in variables for copy in getattr(variable, "values", (variable,))
+        )
 
     def _prepare_local(self, device: str, dtype: tf.DType, apply_state: dict[Any, dict[str, Any]]) -> None:
         super()._prepare_local(device, dtype, apply_state)
@@ -113,9 +117,7 @@ class _TwoSpeedAdam(keras.optimizers.legacy.Adam):
         coefficients["slow_lr_t"] = coefficients["lr_t"] * tf.cast(part, dtype)
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable, apply_state: Any = None) -> tf.Operation:
-        # Inside a replica a variable is a copy, whose container is the one that was named.
-        container = var._distributed_container() if hasattr(var, "_distributed_container") else var
-        if container._unique_id not in self._slow:
+        if var._unique_id not in self._slow:
             return super()._resource_apply_dense(grad, var, apply_state)
         place = (var.device, var.dtype.base_dtype)
         coefficients = (apply_state or {}).get(place) or self._fallback_apply_state(*place)

@@ -16,7 +16,7 @@ from courier_tf.pretrain.fit import new_encoder, slow_backbone
 from courier_tf.pretrain.frozen_encoder import Embedder, export_embedder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.settings import PretrainSettings, SettingsError
-from courier_tf.training import compile_with_adam, precision_policy
+from courier_tf.training import SlowPart, compile_with_adam, precision_policy
 from serving.client.contract import DEFAULT_SIGNATURE
 from tests.backbone.small_networks import LITE, small_networks
 
@@ -76,8 +76,18 @@ def test_training_in_every_precision(precision):
         assert not same or variable.name not in learning or not before[variable.name].any(), variable.name
 
 
+def halves(context):
+    """Three page views of a batch for each of two replicas, in turn."""
+    whole = batch()
+    rows = [slice(0, 3), slice(3, 6)]
+    parts = [{name: whole[name][part] for name in ("history", "page_view", "clicked", "user", "day")} for part in rows]
+    parts = [{**part, "photos": whole["photos"], "photo_items": whole["photo_items"]} for part in parts]
+    kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in parts[0].items()}
+    return tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=kinds).repeat()
+
+
 def test_two_replicas_train_like_one(two_replicas):
-    whole, half = batch(), batch()
+    whole = batch()
 
     def trained(scope, data):
         with scope:
@@ -88,18 +98,27 @@ def test_two_replicas_train_like_one(two_replicas):
 
     alone = trained(tf.distribute.get_strategy().scope(), tf.data.Dataset.from_tensors(whole).repeat())
 
-    def halves(context):
-        rows = [slice(0, 3), slice(3, 6)]
-        parts = [
-            {name: half[name][part] for name in ("history", "page_view", "clicked", "user", "day")} for part in rows
-        ]
-        parts = [{**part, "photos": half["photos"], "photo_items": half["photo_items"]} for part in parts]
-        kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in parts[0].items()}
-        return tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=kinds).repeat()
-
     shared = trained(two_replicas.scope(), two_replicas.distribute_datasets_from_function(halves))
     for first, second in zip(alone, shared, strict=True):
         np.testing.assert_allclose(first, second, atol=2e-5)
+
+
+def test_a_backbone_that_waits_stays_as_it_is_in_every_replica(two_replicas):
+    with two_replicas.scope(), precision_policy("mixed_bfloat16"):
+        model = model_of()
+        compile_with_adam(model, 1e-2, SlowPart(model.encoder.backbone.trainable_variables, 0.1, first_step=3))
+        model.fit(two_replicas.distribute_datasets_from_function(halves), steps_per_epoch=1, verbose=0)
+
+    def copies(variables):
+        return [copy.numpy() for variable in variables for copy in variable.values]
+
+    backbone, head = model.encoder.backbone.trainable_variables, model.encoder.head.trainable_variables
+    before = copies(backbone), copies(head)
+    for steps in (2, 1):
+        model.fit(two_replicas.distribute_datasets_from_function(halves), steps_per_epoch=steps, verbose=0)
+        moved = [not np.array_equal(first, second) for first, second in zip(before[0], copies(backbone), strict=True)]
+        assert not any(moved) if steps == 2 else all(moved)
+        assert not any(np.array_equal(first, second) for first, second in zip(before[1], copies(head), strict=True))
 
 
 @pytest.mark.parametrize("name", [f"{LITE}@48", pytest.param(LITE, marks=pytest.mark.slow)])
