@@ -215,8 +215,8 @@ def _is_own(command: type[commands.Command], option: Option) -> bool:
         return True
     if command is commands.Run:
         return option.name in (*FIRST_SETTINGS, *PREVIOUS_FIELDS)
-    own = option.owner is OWN_SETTINGS.get(command) and option.name not in SELDOM
-    return own or option.name in OWN_PREVIOUS.get(command, ())
+    is_often_needed = option.owner is OWN_SETTINGS.get(command) and option.name not in SELDOM
+    return is_often_needed or option.name in OWN_PREVIOUS.get(command, ())
 
 
 _STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSettings, RankSettings, PreviousSettings)

@@ -140,8 +140,8 @@ class SavedModelSource(FeatureSource):
     """A SavedModel of somebody else, whose signature `serving_default` takes photos and gives vectors.
 
     Args:
-        directory: of the SavedModel. Its signature takes one tensor [B, S, S, 3] of uint8 or float32 (0 to 255) and
-            gives one tensor [B, W], or several, of which `features`, `embedding` or the only one with two axes counts.
+        directory: of the SavedModel. Its signature takes one tensor [B, S, S, 3] of uint8 or float32 (0 to 255). It
+            gives one float32 tensor [B, W]; of several the one called `features`, or `embedding`, counts.
 
     Raises:
         FeatureError: there is none, or it takes or gives something else.

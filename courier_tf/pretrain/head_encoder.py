@@ -87,7 +87,7 @@ class HeadEncoder(keras.Model):
         """Standardises by these features, and starts from their principal axes.
 
         Each part is half-whitened for itself (`half_whitening`). The linear layer then projects on the first D
-        principal axes of all parts together, so before any training the embedding is the standardised feature itself,
+        principal axes of all parts together. So before any training the embedding is the standardised feature itself,
         as far as D numbers hold it.
 
         Args:
