@@ -94,13 +94,13 @@ class Architecture(abc.ABC):
             survival: which residuals are dropped, from `draw_survival`.
         """
 
-    @abc.abstractmethod
-    def maps(self, backbone: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
-        """The map at the end of each stage, [B, h, w, C] float32, first to last, as in serving. B may be 0."""
+    def with_maps(self, backbone: keras.Model) -> keras.Model:
+        """A model with the same weights: pixels -> the map at the end of each stage, [B, h, w, C], first to last."""
+        return keras.Model(backbone.inputs, self._stage_outputs(backbone))
 
-    def map_widths(self, backbone: keras.Model) -> list[int]:
-        """C of the map at the end of each stage."""
-        return [int(of_stage.shape[-1]) for of_stage in self._stage_outputs(backbone)]
+    @abc.abstractmethod
+    def maps(self, model: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
+        """The maps of a model from `with_maps`, float32, as in serving. B may be 0."""
 
     @abc.abstractmethod
     def _stage_outputs(self, backbone: keras.Model) -> list[tf.Tensor]:
@@ -160,9 +160,8 @@ class SwinArchitecture(Architecture):
     ) -> tf.Tensor:
         return backbone(pixels, training=training, survival=survival)
 
-    def maps(self, backbone: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
-        outputs = keras.Model(backbone.inputs, self._stage_outputs(backbone))(pixels, training=False)
-        return [tf.cast(of_stage, tf.float32) for of_stage in outputs]
+    def maps(self, model: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.cast(of_stage, tf.float32) for of_stage in model(pixels, training=False)]
 
     def _stage_outputs(self, backbone: keras.Model) -> list[tf.Tensor]:
         ends = list(backbone.pyramid_level_inputs.values())[:-1]
@@ -224,8 +223,8 @@ class KerasCVArchitecture(Architecture):
     ) -> tf.Tensor:
         return tf.cast(backbone(_some(pixels), training=False), tf.float32)[: tf.shape(pixels)[0]]
 
-    def maps(self, backbone: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
-        outputs = keras.Model(backbone.inputs, self._stage_outputs(backbone))(_some(pixels), training=False)
+    def maps(self, model: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
+        outputs = model(_some(pixels), training=False)
         return [tf.cast(of_stage, tf.float32)[: tf.shape(pixels)[0]] for of_stage in outputs]
 
     def _stage_outputs(self, backbone: keras.Model) -> list[tf.Tensor]:

@@ -113,11 +113,12 @@ class PretrainedBackbone(FeatureSource):
         except CheckpointError as error:
             raise FeatureError(f"features: {error}") from error
         self.source, last = name, int(backbone.output_shape[-1])
+        with_maps = kind.with_maps(backbone)
         # Only the weights become part of a SavedModel. With a Keras model it would also keep every layer's calls.
         self.weights = backbone.variables
-        self._maps = lambda photos: kind.maps(backbone, kind.normalise(photos))
+        self._maps = lambda photos: kind.maps(with_maps, kind.normalise(photos))
         self._with_stages = bool(parts)
-        self._parts = (last, 2 * sum(kind.map_widths(backbone))) if parts else (last,)
+        self._parts = (last, 2 * sum(shape[-1] for shape in with_maps.output_shape)) if parts else (last,)
         self.width = sum(self._parts)
 
     @property
