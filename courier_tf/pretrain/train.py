@@ -111,8 +111,8 @@ def pretrain_supervised(
         )
         draft.facts = facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), **lesson.facts)
     if facts.teacher_held_out:
-        own, teacher = _choice(facts.held_out), _choice(facts.teacher_held_out)
-        LOG.info("[supervised] held-out score %.2f on valid, that of the teacher %.2f", 100 * own, 100 * teacher)
+        scores = 100 * _choice(facts.held_out), 100 * _choice(facts.teacher_held_out)
+        LOG.info("[supervised] held-out score %.2f on valid, that of the teacher %.2f", *scores)
 
 
 class Lesson(NamedTuple):
