@@ -49,11 +49,11 @@ def relation(
     Returns:
         [U], 0 where there are no others.
     """
-    own = slice(first, first + rows)
+    compared = slice(first, first + rows)
     other = mask[None, :] & (tf.range(first, first + rows)[:, None] != tf.range(tf.shape(mask)[0])[None, :])
 
     def log_shares(vectors: tf.Tensor) -> tf.Tensor:
-        logits = tf.matmul(vectors[own], vectors, transpose_b=True) / temperature
+        logits = tf.matmul(vectors[compared], vectors, transpose_b=True) / temperature
         return tf.nn.log_softmax(tf.where(other, logits, -1e9))
 
     of_teacher = log_shares(targets)
