@@ -114,6 +114,18 @@ class HeadEncoder(keras.Model):
         }
 
 
+class HeadOnStandardised(HeadEncoder):
+    """A head encoder whose features have been standardised before: in training, once for each photo.
+
+    It has the weights of a `HeadEncoder` with the same config.
+
+    Call: features [N, K] float32, as `HeadEncoder.standardised` gives them -> embeddings [N, D] float32.
+    """
+
+    def standardised(self, features: tf.Tensor) -> tf.Tensor:
+        return tf.cast(features, tf.float32)
+
+
 def half_whitening(centred: np.ndarray, number: int) -> np.ndarray:
     """A projection on principal axes, each divided by the fourth root of its variance.
 

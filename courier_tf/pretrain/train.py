@@ -26,7 +26,7 @@ from courier_tf.pretrain.encoder_files import (
 )
 from courier_tf.pretrain.fit import ENCODER_FOLDER, Budget, fit, new_encoder, slow_backbone
 from courier_tf.pretrain.frozen_encoder import export_embedder
-from courier_tf.pretrain.head_encoder import HeadEncoder
+from courier_tf.pretrain.head_encoder import HeadEncoder, HeadOnStandardised
 from courier_tf.pretrain.impression_scores import SCORES_FILE
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.distillation import TEACHER, Distillation
@@ -200,11 +200,13 @@ def pretrain_heads(
             name = JOIN.join(sources)
             of_sources = [files[source] for source in sources]
             known = photos.with_features(of_sources, files[Pixels.source], augments(settings))
-            new = functools.partial(_new_head, settings, known, of_sources, previous)
+            head = _new_head(settings, known, of_sources, previous)
             folder = draft.path / CANDIDATES_FOLDER / str(len(scores))
             folder.mkdir(parents=True, exist_ok=True)
-            encoder, objective = _learn(known, new, folder, settings, seed)
-            facts = write_encoder(encoder, known, folder, objective)
+            standardised, new = known.standardised_by(head), functools.partial(_on_standardised, head)
+            trained, objective = _learn(standardised, new, folder, settings, seed)
+            head.set_weights(trained.get_weights())
+            facts = write_encoder(head, known, folder, objective)
             scores[name] = dict(facts.held_out)
             value = _choice(facts.held_out)
             LOG.info("[pretrain] features %s: held-out score %.2f on valid", name, 100 * value)
@@ -243,6 +245,13 @@ def _new_head(
     else:
         head.fit_to(known.store.inputs_of(np.flatnonzero(known.trainable) + 1))
     return head
+
+
+def _on_standardised(head: HeadEncoder) -> HeadOnStandardised:
+    """A copy of a head that takes standardised features."""
+    copy = HeadOnStandardised(**head.get_config())
+    copy.set_weights(head.get_weights())
+    return copy
 
 
 def _training_data(ingest: Path, settings: PretrainSettings) -> TrainingData:

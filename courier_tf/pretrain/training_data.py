@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from courier_tf.features.files import FeatureFiles, read_together
+from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.pretrain.photo_store import FeatureStore, PhotoStore
 from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts, records
@@ -14,6 +15,7 @@ from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.stages import INGEST
 
 WATCHED_PHOTOS = 512
+STANDARDISED_AT_ONCE = 8192  # Photos.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,16 @@ class TrainingData:
         return dataclasses.replace(
             self, store=FeatureStore(ids, of_photos.encoded, of_photos.image_size, vectors, small)
         )
+
+    def standardised_by(self, head: HeadEncoder) -> "TrainingData":
+        """The same catalogue, by its features as a head standardises them."""
+        store = self.store
+        assert isinstance(store, FeatureStore), "only features can be standardised"
+        rows = store.vectors.reshape(-1, store.vectors.shape[-1])
+        starts = range(0, len(rows), STANDARDISED_AT_ONCE)
+        parts = [head.standardised(rows[start : start + STANDARDISED_AT_ONCE]).numpy() for start in starts]
+        vectors = np.concatenate(parts).reshape(*store.vectors.shape[:-1], -1)
+        return dataclasses.replace(self, store=dataclasses.replace(store, vectors=vectors))
 
     @property
     def trainable(self) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.pretrain.encoder_files import EncoderError, load_encoder, load_weights, save_encoder
-from courier_tf.pretrain.head_encoder import HeadEncoder
+from courier_tf.pretrain.head_encoder import HeadEncoder, HeadOnStandardised
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.courier import Courier
 
@@ -79,6 +79,18 @@ def test_a_head_is_saved_and_loaded(head, tmp_path):
     np.testing.assert_array_equal(loaded(FEATURES), encoder(FEATURES))
     with pytest.raises(EncoderError, match=r"sources=\['a', 'b'\], but \['b', 'a'\]"):
         load_weights(HeadEncoder(["b", "a"], [5, 4], embedding_dim=6, head=head), tmp_path)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_features_may_be_standardised_before(head):
+    encoder = HeadEncoder(["a", "b"], [4, 5], embedding_dim=6, head=head, drop=0.3)
+    encoder.fit_to(FEATURES)
+    before = HeadOnStandardised(**encoder.get_config())
+    before.set_weights(encoder.get_weights())
+    survival = encoder.draw_survival(len(FEATURES), tf.constant([3, 4]))
+    for options in ({}, {"training": True, "survival": survival}):
+        found = before(encoder.standardised(FEATURES), **options)
+        np.testing.assert_allclose(found, encoder(FEATURES, **options), atol=1e-6)
 
 
 def batch_of(rows):
