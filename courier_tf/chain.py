@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf import schema
-from courier_tf.settings import SUPERVISED_SETTINGS, Settings, SettingsError
+from courier_tf.settings import SUPERVISED_SETTINGS, PretrainSettings, Settings, SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
@@ -51,12 +51,33 @@ def require_known_names(settings: Settings) -> None:
     Distillation.check(settings.pretrain)
     require_known(settings.rank.rank_modes)
     if settings.pretrain.trainable == HEAD:
-        from courier_tf.features.sources import FeatureError, candidates_of
+        _require_features(settings.pretrain)
 
-        try:
-            candidates_of(settings.pretrain.features, settings.pretrain.backbone)
-        except FeatureError as error:
-            raise SettingsError(str(error)) from error
+
+def _require_features(settings: PretrainSettings) -> None:
+    """Refuses settings of heads that stand for nothing, and those that only encoders of photos have.
+
+    Raises:
+        SettingsError: names the setting, the value and the way out.
+    """
+    from courier_tf.backbone.architectures import is_pretrained
+    from courier_tf.features.sources import FeatureError, candidates_of
+
+    default = PretrainSettings().backbone
+    if settings.backbone != default and not is_pretrained(settings.backbone):
+        raise SettingsError(
+            f"backbone={settings.backbone} has to learn, but trainable={HEAD} trains a head on frozen features: add "
+            f"--trainable all (--preset swin has settings for it), or leave the backbone at {default}"
+        )
+    if settings.init:
+        raise SettingsError(
+            f"init={settings.init} gives a backbone weights to learn on from, but trainable={HEAD} trains a head on "
+            "frozen features: add --trainable all"
+        )
+    try:
+        candidates_of(settings.features, settings.backbone)
+    except FeatureError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _fingerprint_of_features(directories: Iterable[Path]) -> str:

@@ -24,7 +24,13 @@ CANDIDATES = ("pixels", "pixels+colour")
 
 def settings_of(finished, **values) -> Settings:
     _, chain = finished
-    heads = {"trainable": "head", "features": CANDIDATES, "pretrain_steps": 6, "checkpoint_every": 3}
+    heads = {
+        "trainable": "head",
+        "backbone": "nano",
+        "features": CANDIDATES,
+        "pretrain_steps": 6,
+        "checkpoint_every": 3,
+    }
     return with_values(chain.settings, heads | values)
 
 
@@ -159,6 +165,8 @@ def test_every_objective_learns_a_head(objective, finished, tmp_path):
     ("values", "told"),
     [
         ({"features": ("pixel",)}, "'pixel' is no feature source"),
+        ({"backbone": "tiny"}, "backbone=tiny has to learn.*--trainable all"),
+        ({"init": __file__}, "init=.*test_heads.py gives a backbone weights.*--trainable all"),
         ({"features": ()}, "features must name a candidate"),
         ({"trainable": "heads"}, "trainable must be head, all, or last_N"),
     ],
