@@ -3,7 +3,16 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, Facts, IngestFacts, RankFacts, VersionFacts
+from courier_tf.workdir.facts import (
+    ClusterFacts,
+    EmbedFacts,
+    EncoderFacts,
+    Facts,
+    FeatureFacts,
+    IngestFacts,
+    RankFacts,
+    VersionFacts,
+)
 
 EXAMPLES: tuple[Facts, ...] = (
     IngestFacts(
@@ -24,6 +33,7 @@ EXAMPLES: tuple[Facts, ...] = (
         negatives=None,
         counts={},
     ),
+    FeatureFacts(source="pixels", parts=(768,), decided_by="abc", views=0, image_size=16),
     EncoderFacts(encoder="abc", embedding_dim=2, image_size=16, valid_from_seconds=1000, held_out={"best": 0.5}),
     EmbedFacts(encoder="abc", image_size=16, valid_from_seconds=1000),
     ClusterFacts(

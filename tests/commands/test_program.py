@@ -206,6 +206,7 @@ def test_settings_in_a_named_pipe_are_not_waited_for(tmp_path):
 def test_weights_in_a_named_pipe_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "weights.pth")
     words = ["pretrain", "--workdir", str(tmp_path / "w"), "--init", str(tmp_path / "weights.pth")]
+    words += ["--trainable", "all"]
     with pytest.raises(program.ProgramExit, match=r"init=.*weights.pth is no regular file"):
         program.main(words)
 
