@@ -1,5 +1,6 @@
 """The features job: turns the photos of items into vectors (Parquet) by a source that does not learn."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def features(
                     "parquet",
                 )
             )
+        # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
+        shutil.rmtree(draft.path / EXTRACTOR_FOLDER)
         (made,) = extractor.sources
         draft.facts = FeatureFacts(source, made.parts, made.fingerprint(), views, data.image_size)
 

@@ -15,7 +15,7 @@ from courier_tf.workdir.artefacts import fingerprint_of
 from courier_tf.workdir.stages import FEATURES
 
 BLOCK = 8192  # Rows read at once.
-EXTRACTOR_FOLDER = "extractor"  # SavedModel, for the Beam job.
+EXTRACTOR_FOLDER = "extractor"  # SavedModel, while the Beam job runs, and beside an encoder.
 VECTOR = "vector"  # The column of vectors.
 
 

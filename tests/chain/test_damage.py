@@ -21,7 +21,11 @@ from courier_tf.commands.similar import similar
 from courier_tf.exporting.versions import newest_version
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, DamagedArtefactError, ForeignFileError
-from courier_tf.workdir.stages import BY_NAME, CLUSTER, EMBED, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED
+from courier_tf.workdir.stages import BY_NAME, CLUSTER, EMBED, FEATURES, INGEST, PRETRAIN, RANK, SUPERVISED
+from courier_tf.workdir.stages import IN_ORDER as ALL_STAGES
+
+#: The stages of a chain that trains all layers. Features have no stage of their own here: `test_heads` damages those.
+IN_ORDER = tuple(stage for stage in ALL_STAGES if stage != FEATURES)
 
 
 def flip(file: Path) -> None:

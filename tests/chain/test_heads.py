@@ -200,3 +200,18 @@ def test_a_head_from_a_notebook_goes_into_the_chain(heads, finished, tmp_path):
         assert row["item_id"] == other["item_id"]
         if row["embedding"]:
             np.testing.assert_allclose(row["embedding"], other["embedding"], atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["artefact.json", "items/features-00000-of-00002.parquet"])
+def test_damaged_features_are_made_again_alone(file, heads, finished, tmp_path, caplog):
+    caplog.set_level("INFO")
+    chain = chain_in(tmp_path, finished)
+    shutil.copytree(heads.directory(FEATURES), tmp_path / "features")
+    shutil.copytree(heads.directory(PRETRAIN), tmp_path / "pretrain")
+    damaged = chain.features_directory("colour") / file
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.raises(artefacts.ArtefactError):
+        artefacts.read(chain.features_directory("colour"), FEATURES)
+    chain.pretrain()
+    assert "[features pixels] unchanged, skipped" in caplog.text and "[features colour] is made again" in caplog.text
+    assert "[pretrain] unchanged, skipped" in caplog.text, "the bytes are the same"

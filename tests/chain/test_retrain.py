@@ -54,7 +54,7 @@ def test_rankers_begin_as_the_previous_ones_did(finished, tmp_path):
     """With a learning rate at which every pass does harm, each is kept as it began."""
     _, chain = finished
     modes = ("none", "cluster_id", "cluster_id_permuted", "vector")
-    rank = {"rank_learning_rates": (3.0,), "rank_modes": modes}
+    rank = {"rank_learning_rates": (300.0,), "rank_modes": modes}
     other = with_settings(chain, tmp_path, previous={"previous_rankers": str(chain.directory("rank"))}, rank=rank)
     for stage in ("ingest", "embed", "cluster"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
