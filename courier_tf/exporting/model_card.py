@@ -13,7 +13,7 @@ from courier_tf.ranking.soundness import popularity_warning, spread_of
 from courier_tf.ranking.verdict import verdict
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
 from courier_tf.workdir.atomic import write_file
-from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.facts import EncoderFacts, IngestFacts
 from serving.bundle.releases import Releases
 
 FEWEST_CLICKS = 30  # Of a slice that is shown: with so many, the AUC of mere chance is 50 +- 10 points.
@@ -40,6 +40,7 @@ def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
     lines += [
         "",
         f"- Data: {stages.ingest.fingerprint}, {data.log_kind} log. {_dates(data)}",
+        f"- {_encoder(stages.pretrain.facts)}",
         f"- The image feature of the ranker is `{stages.mode}`. " + _meaning(data, stages.rank.facts.popularity["auc"]),
         f"- Calibration on valid, predicted clicks by clicks: {_figure(measured['calibration'])}.",
         f"- Spread of the embeddings: {spread_of(stages.cluster.facts.quality) or 'not measured'}.",
@@ -79,6 +80,17 @@ def update_card(bundle: Path, releases: Releases) -> None:
     file = bundle / schema.MODEL_CARD
     if file.exists():
         write_file(file, with_promotion(file.read_text(), releases))
+
+
+def _encoder(facts: EncoderFacts) -> str:
+    """What the encoder sees, in a sentence."""
+    size = f"photos of {facts.image_size} x {facts.image_size} pixels"
+    if not facts.features:
+        return f"The encoder takes {size}, and was trained on them."
+    sources = markdown(" + ".join(facts.features))
+    tried = len(facts.candidates or ())
+    chosen = f", chosen on valid among {tried} candidates" if tried > 1 else ""
+    return f"The encoder is a head on features of {size} by {sources}{chosen}."
 
 
 def _dates(data: IngestFacts) -> str:

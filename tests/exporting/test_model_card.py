@@ -27,13 +27,17 @@ def test_the_model_card_says_what_the_figures_hold_and_leaves_out_those_of_a_han
         gain_over_none={"cluster_id": gains},
         gain_over_control={"cluster_id": {"all": None, "new_to_user": gain_of(0.02, -0.01, 0.05)}},
     )
+    features, tried = ("pixels", "/models/a|b"), dict.fromkeys(("pixels", "pixels+/models/a|b"), {})
+    encoder = dataclasses.replace(shop.stages.pretrain.facts, features=features, candidates=tried)
     stages = shop.stages._replace(
+        pretrain=dataclasses.replace(shop.stages.pretrain, facts=encoder),
         ingest=dataclasses.replace(shop.stages.ingest, facts=data),
         rank=dataclasses.replace(shop.stages.rank, facts=ranked),
     )
     card = model_card(stages, dict.fromkeys(registry.model_names(), 1))
     assert "train from 2026-01-01 to 2026-01-07 (12,000 impressions, 900 clicks); valid from 2026-01-08 to" in card
     assert "test from 2026-01-10 to 2026-01-12; days are of UTC." in card
+    assert r"by pixels + /models/a\|b, chosen on valid among 2 candidates." in card
     assert "Calibration on valid, predicted clicks by clicks: 1.1000." in card
     assert "| over none | all | +5.00 | +4.00 to +6.00 |\n| over none | new_to_user | +3.00 | - |" in card
     assert "| over the permuted control | all | not measured | - |" in card
