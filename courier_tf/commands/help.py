@@ -72,6 +72,7 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
         ),
         "training": (
             "pretrain_steps",
+            "pretrain_passes",
             "pretrain_batch_rows",
             "pretrain_learning_rate",
             "backbone_learning_rate_factor",
@@ -126,6 +127,7 @@ SELDOM = (
     "copied_targets",
     "accidental_negatives",
     "projection_head",
+    "pretrain_passes",
     "drop_path",
     "weight_decay",
     "backbone_learning_rate_factor",

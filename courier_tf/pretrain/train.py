@@ -6,6 +6,7 @@ The objective trains an encoder of photos, or heads on the features of frozen ne
 import dataclasses
 import functools
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -278,7 +279,7 @@ def _learn(
         with precision_policy(settings.precision):
             return new(), None
     teaching = known.where(settings.pretrain_where) if settings.pretrain_where else None
-    _require_enough(known, teaching, settings)
+    rows = _rows(known, teaching, settings)
     objective_class = OBJECTIVES[settings.objective]
     attributes = objective_class.attributes(settings, known)
 
@@ -302,17 +303,30 @@ def _learn(
         )
 
     budget = Budget(
-        settings.pretrain_steps,
+        steps_of(settings, rows),
         settings.pretrain_learning_rate,
         settings.pretrain_batch_rows,
         "pretrain_batch_rows",
     )
+    if budget.steps < settings.pretrain_steps:
+        LOG.info("[pretrain] %d steps: %s passes over %d rows", budget.steps, settings.pretrain_passes, rows)
     model = fit(partial, settings, seed, new, build, batches, budget, known.sample(), slow)
     return model.encoder, model.objective
 
 
-def _require_enough(known: TrainingData, teaching: np.ndarray | None, settings: PretrainSettings) -> None:
-    """Refuses fewer page views than a batch, and fewer than two photos.
+def steps_of(settings: PretrainSettings, rows: int) -> int:
+    """Steps of the objective: those of the settings, or fewer where they make too many passes over the rows.
+
+    >>> steps_of(PretrainSettings(pretrain_steps=400, pretrain_batch_rows=512, pretrain_passes=4), 18_000)
+    141
+    """
+    if not settings.pretrain_passes:
+        return settings.pretrain_steps
+    return min(settings.pretrain_steps, math.ceil(settings.pretrain_passes * rows / settings.pretrain_batch_rows))
+
+
+def _rows(known: TrainingData, teaching: np.ndarray | None, settings: PretrainSettings) -> int:
+    """Number of pre-training rows. Refuses fewer of them than a batch, and fewer than two photos.
 
     Raises:
         TrainingError: names the numbers.
@@ -329,6 +343,7 @@ def _require_enough(known: TrainingData, teaching: np.ndarray | None, settings: 
     photos = int(known.trainable.sum())
     if photos < 2:
         raise TrainingError(f"of the items of the train span {photos} have a photo: there is nothing to learn from")
+    return rows
 
 
 def write_encoder(

@@ -61,6 +61,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "supervised_batch_size": _BATCH,
     "supervised_learning_rate": _POSITIVE,
     "pretrain_steps": _COUNT,
+    "pretrain_passes": (0, 1_000_000),
     "pretrain_batch_rows": _BATCH,
     "pretrain_learning_rate": _POSITIVE,
     "weight_decay": (0.0, 1e9),

@@ -59,6 +59,7 @@ PRESETS: dict[str, Settings] = {
             attention_scale=1.0,
             drop_path=0.0,
             pretrain_steps=400,
+            pretrain_passes=4,
             pretrain_batch_rows=512,
             pretrain_learning_rate=3e-3,
             weight_decay=0.0,

@@ -149,6 +149,9 @@ class PretrainSettings(Checked):
     """Peak learning rate of supervised pre-training."""
     pretrain_steps: int = 150
     """Steps of the objective."""
+    pretrain_passes: int = 0
+    """Most passes of the objective over the pre-training rows: fewer steps where the log is small, which a head would
+    learn by heart. 0: as many as the steps make."""
     pretrain_batch_rows: int = 128
     """Page views per step, over all replicas."""
     pretrain_learning_rate: float = 2e-4
