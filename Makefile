@@ -26,7 +26,7 @@ $(VENV)/.installed: pip.lock requirements.lock setup.py
 hooks: install  ## The hooks of .pre-commit-config.yaml, in this clone.
 	$(BIN)/pre-commit install
 
-demo: install  ## The whole chain on the simulated shop: 9 to 14 minutes on two cores.
+demo: install  ## The whole chain on the simulated shop: ten minutes on two cores.
 	$(BIN)/courier shop $(WORK)/shop
 	$(BIN)/courier run --raw $(WORK)/shop --preset demo --workdir $(WORK)/demo --final
 
