@@ -15,6 +15,9 @@ from courier_tf.settings import SettingsError, with_values
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import FEATURES, INGEST, PRETRAIN, SUPERVISED
 
+#: A chain of its own takes a minute; the loss itself has quick tests beside the objectives.
+pytestmark = pytest.mark.slow
+
 TEACHER = "pixels+colour"
 BUDGET = {"supervised_steps": 60, "supervised_learning_rate": 5e-3, "checkpoint_every": 60}
 
