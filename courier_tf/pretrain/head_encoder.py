@@ -42,7 +42,8 @@ class HeadEncoder(keras.Model):
         drop: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # In float32 under every policy: it costs next to nothing, and half a number would lose what features differ by.
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.sources, self.widths, self.embedding_dim = tuple(sources), tuple(widths), embedding_dim
         self.head_name, self.drop = head, drop
         self.axes = sum(min(width, MOST_AXES) for width in widths)
@@ -51,11 +52,11 @@ class HeadEncoder(keras.Model):
             self.add_weight(f"standard{part}", [width, min(width, MOST_AXES)], initializer="identity", trainable=False)
             for part, width in enumerate(widths)
         ]
-        self.linear = keras.layers.Dense(embedding_dim, name="linear")
+        self.linear = keras.layers.Dense(embedding_dim, name="linear", dtype="float32")
         self.linear.build([None, self.axes])
         if head == "mlp":
-            self.hidden = keras.layers.Dense(2 * embedding_dim, activation="gelu", name="hidden")
-            self.out = keras.layers.Dense(embedding_dim, kernel_initializer="zeros", name="out")
+            self.hidden = keras.layers.Dense(2 * embedding_dim, activation="gelu", name="hidden", dtype="float32")
+            self.out = keras.layers.Dense(embedding_dim, kernel_initializer="zeros", name="out", dtype="float32")
             self.hidden.build([None, self.axes])
             self.out.build([None, 2 * embedding_dim])
 
@@ -82,7 +83,7 @@ class HeadEncoder(keras.Model):
         embedding = self.linear(standard)
         if self.head_name == "mlp":
             embedding += self.out(self.hidden(standard))
-        return tf.math.l2_normalize(tf.cast(embedding, tf.float32), axis=-1)
+        return tf.math.l2_normalize(embedding, axis=-1)
 
     def fit_to(self, features: np.ndarray) -> None:
         """Standardises by these features, and starts from their principal axes.

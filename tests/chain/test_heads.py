@@ -215,3 +215,22 @@ def test_damaged_features_are_made_again_alone(file, heads, finished, tmp_path, 
     chain.pretrain()
     assert "[features pixels] unchanged, skipped" in caplog.text and "[features colour] is made again" in caplog.text
     assert "[pretrain] unchanged, skipped" in caplog.text, "the bytes are the same"
+
+
+def test_a_saved_model_that_changes_in_its_place_gives_new_features(finished, tmp_path):
+    model = tf.Module()
+    model.factor = tf.Variable(1.0)
+    spec = tf.TensorSpec([None, None, None, 3], tf.uint8, name="photos")
+    means = tf.function(
+        lambda photos: {"features": model.factor * tf.reduce_mean(tf.cast(photos, tf.float32) ** 2, axis=[1, 2])},
+        input_signature=[spec],
+    )
+    chain = chain_in(tmp_path / "work", finished, features=(str(tmp_path / "model"),), objective="base")
+    found = []
+    for factor in (1.0, 2.0):
+        model.factor.assign(factor)
+        tf.saved_model.save(model, str(tmp_path / "model"), signatures={"serving_default": means})
+        chain.pretrain()
+        files = FeatureFiles(chain.features_directory(str(tmp_path / "model"))).files
+        found.append(pq.read_table(files[0])["vector"].drop_null().to_pylist())
+    np.testing.assert_allclose(np.array(found[1]), 2 * np.array(found[0]), rtol=1e-5)

@@ -121,6 +121,18 @@ def test_chunks_give_the_same_gradients(head):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_every_precision_gives_the_same_embeddings(head, precision):
+    """Features with a large mean: half a number would lose what they differ by."""
+    features = FEATURES + 3000
+    encoder = HeadEncoder(["a", "b"], [4, 5], embedding_dim=9, head=head)
+    encoder.fit_to(features)
+    expected = unit(half_whitened(features.astype(np.float64), [4, 5]))
+    found = encoder(features).numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=5e-3)
+
+
 def test_the_model_is_rebuilt_from_its_config():
     encoder = HeadEncoder(["a"], [9], embedding_dim=8)
     model = CourierModel(encoder, Courier(temperature=0.2), chunk=4, seed=3)
