@@ -10,11 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from beam_jobs.item_photos import BARE, KEY, ReadItems, infer, sortable
+from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.options import pipeline_options
-from beam_jobs.stable import stable_hash
-from beam_jobs.write import WriteShuffled
-from courier_tf import schema
 from courier_tf.features.extractor import PHOTOS, VECTORS
 from courier_tf.features.files import FeatureFiles, rows_together
 from courier_tf.settings import EmbedSettings
@@ -67,15 +64,7 @@ def embed(
                 (embedded, items[BARE])
                 | beam.Flatten()
                 | "Row" >> beam.Map(_row, encoder)
-                | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
-                | WriteShuffled(
-                    str(draft.path / schema.ITEMS_FOLDER),
-                    "embeddings",
-                    data.shards,
-                    sortable,
-                    _write_parquet,
-                    "parquet",
-                )
+                | WriteItems(draft.path, "embeddings", data.shards, _write_parquet)
             )
         draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
 

@@ -11,11 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from beam_jobs.item_photos import KEY, ReadItems, infer, sortable
+from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.options import pipeline_options
-from beam_jobs.stable import stable_hash
-from beam_jobs.write import WriteShuffled
-from courier_tf import schema
 from courier_tf.features.extractor import PHOTOS, Extractor, output_of
 from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
 from courier_tf.settings import EmbedSettings
@@ -57,18 +54,10 @@ def features(
             items = pipeline | ReadItems(ingest, data.valid_from_seconds)
             vectors = items.main | infer(draft.path / EXTRACTOR_FOLDER, PHOTOS, settings.embed_batch_size)
             _ = (
-                (vectors, items["bare"])
+                (vectors, items[BARE])
                 | beam.Flatten()
                 | "Row" >> beam.Map(_row, views)
-                | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
-                | WriteShuffled(
-                    str(draft.path / schema.ITEMS_FOLDER),
-                    "features",
-                    data.shards,
-                    sortable,
-                    _WriteParquet(views),
-                    "parquet",
-                )
+                | WriteItems(draft.path, "features", data.shards, _WriteParquet(views))
             )
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
         shutil.rmtree(draft.path / EXTRACTOR_FOLDER)

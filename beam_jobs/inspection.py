@@ -4,6 +4,7 @@ The rows go through the checks of the ingest job itself, and what is lost is jud
 the first rows of each file are read, and a sample of the photos.
 """
 
+import abc
 import dataclasses
 import io
 import itertools
@@ -157,7 +158,7 @@ def _problems_of_whole(folder: RawFolder, items: "_Items", events: "_Events") ->
             yield Problem(True, str(error))
 
 
-class _Table:
+class _Table(abc.ABC):
     """Rows of a table, checked one by one as the ingest job checks them. What is kept is bounded, or one per id.
 
     Attributes:
@@ -195,9 +196,9 @@ class _Table:
             else:
                 self.add(output)
 
+    @abc.abstractmethod
     def add(self, row: Any) -> None:
         """Takes an item or an event."""
-        raise NotImplementedError
 
     def reject(self, reject: schema.Reject) -> None:
         """Takes a row that cannot be used."""

@@ -1,6 +1,6 @@
 """Items with their photos, and the models that run over them: what the features job and the embed job share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
 from beam_jobs.stable import stable_hash
+from beam_jobs.write import WriteShuffled
 from courier_tf import schema
 from courier_tf.workdir import records
 
@@ -94,6 +95,25 @@ def infer(saved_model: Path, signature: str, batch_size: int) -> beam.PTransform
     return RunInference(KeyedModelHandler(SavedModelHandler(str(saved_model), signature, batch_size)))
 
 
-def sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:
+class WriteItems(beam.PTransform):
+    """Writes rows with an `item_id` to Parquet shards, in an order that depends on the ids alone.
+
+    Args:
+        folder: of the unfinished stage.
+        prefix: first part of the file names.
+        shards: number of files.
+        write: writes the rows of a shard to a file.
+    """
+
+    def __init__(self, folder: Path, prefix: str, shards: int, write: Callable[[str, list[Any]], None]) -> None:
+        super().__init__(f"WriteItems {prefix}")
+        items = str(folder / schema.ITEMS_FOLDER)
+        self.write = WriteShuffled(items, prefix, shards, _sortable, write, "parquet")
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return rows | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row)) | self.write
+
+
+def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:
     """Sorts by a hash of the id: the first rows are then a fair sample, the same on every runner."""
     return [((stable_hash(row["item_id"]), row["item_id"]), row)]
