@@ -18,7 +18,7 @@ import numpy as np
 from serving.client import contract
 from serving.client.contract import MOST_ROWS, RowStatus
 from serving.client.photos import as_png
-from serving.client.request_log import RequestLog
+from serving.client.request_log import CallFacts, RequestLog
 from serving.client.transport import CallError, GrpcTransport, Transport
 
 #: The codes after which another attempt may succeed: the server is starting or stopping, or its queue is full.
@@ -215,15 +215,33 @@ class CourierClient:
         answers = []
         for inputs in parts:
             attempt_once = partial(self._transport.predict, model, self.label, signature, inputs)
-            outputs = self._retried(attempt_once, request_id, deadline)
-            if self.log:
-                self.log.add(model, signature, inputs, outputs)
+            start = time.monotonic()
+            try:
+                outputs = self._retried(attempt_once, request_id, deadline)
+            except CallError as error:
+                self._note(model, signature, inputs, {}, error.code, start, request_id)
+                raise
+            self._note(model, signature, inputs, outputs, grpc.StatusCode.OK, start, request_id)
             answers.append(outputs)
         versions = {int(version) for answer in answers for version in np.ravel(answer.get("model_version", []))}
         if len(versions) > 1:
             message = f"versions {sorted(versions)} of {model} have answered parts of one call; ask again"
             raise CallError(grpc.StatusCode.ABORTED, message, request_id)
         return answers
+
+    def _note(
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+        code: grpc.StatusCode,
+        start: float,
+        request_id: str,
+    ) -> None:
+        if self.log:
+            facts = CallFacts(self.label, code, time.monotonic() - start, request_id)
+            self.log.add(model, signature, inputs, outputs, facts)
 
     def _retried(self, attempt_once: Callable[[float, str], Result], request_id: str, deadline: float) -> Result:
         for attempt in range(self.retries.attempts):

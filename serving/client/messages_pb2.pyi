@@ -169,7 +169,21 @@ class PredictLog(_message.Message):
     def __init__(self, request: _Optional[_Union[PredictRequest, _Mapping]] = ..., response: _Optional[_Union[PredictResponse, _Mapping]] = ...) -> None: ...
 
 class PredictionLog(_message.Message):
-    __slots__ = ("predict_log",)
+    __slots__ = ("predict_log", "call")
     PREDICT_LOG_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
     predict_log: PredictLog
-    def __init__(self, predict_log: _Optional[_Union[PredictLog, _Mapping]] = ...) -> None: ...
+    call: LoggedCall
+    def __init__(self, predict_log: _Optional[_Union[PredictLog, _Mapping]] = ..., call: _Optional[_Union[LoggedCall, _Mapping]] = ...) -> None: ...
+
+class LoggedCall(_message.Message):
+    __slots__ = ("request_id", "code", "seconds", "unix_seconds")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    code: int
+    seconds: float
+    unix_seconds: float
+    def __init__(self, request_id: _Optional[str] = ..., code: _Optional[int] = ..., seconds: _Optional[float] = ..., unix_seconds: _Optional[float] = ...) -> None: ...

@@ -8,20 +8,30 @@ import io
 import logging
 import random
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from serving.client import tfrecords
 from serving.client.contract import DEFAULT_SIGNATURE, Request
-from serving.client.messages_pb2 import ModelSpec, PredictionLog, PredictLog, PredictRequest, PredictResponse
+from serving.client.messages_pb2 import (
+    LoggedCall,
+    ModelSpec,
+    PredictionLog,
+    PredictLog,
+    PredictRequest,
+    PredictResponse,
+)
 from serving.client.tensors import TensorError, to_arrays, to_protos
 from serving.client.tfrecords import BrokenRecordError, CutRecordError
 
 LOG = logging.getLogger(__name__)
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class RequestLogError(ValueError):
@@ -29,11 +39,38 @@ class RequestLogError(ValueError):
 
 
 class Logged(NamedTuple):
-    """A request to a model, and the answer to it."""
+    """A request to a model, and the answer to it.
+
+    Attributes:
+        model: name of the model.
+        request: signature and inputs.
+        outputs: the answer; empty where the call failed.
+        label: the label that was asked for; None where it was none.
+        version: the version that has answered; None where the call failed or the answer does not say it.
+        code: how the call ended: OK, or the name of a gRPC code.
+        seconds: from the first attempt to the answer; None in a log of an earlier version, as the next two are.
+        unix_seconds: when the answer came.
+        request_id: the ID of the call. The parts of a large call share it.
+    """
 
     model: str
     request: Request
     outputs: dict[str, np.ndarray]
+    label: str | None = None
+    version: int | None = None
+    code: str = "OK"
+    seconds: float | None = None
+    unix_seconds: float | None = None
+    request_id: str | None = None
+
+
+class CallFacts(NamedTuple):
+    """What a log keeps of a call beside its arrays; the attributes are those of `Logged`."""
+
+    label: str | None = None
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    seconds: float = 0.0
+    request_id: str = ""
 
 
 class RequestLog:
@@ -71,13 +108,18 @@ class RequestLog:
         self._random, self._lock = random.Random(seed), threading.Lock()
 
     def add(
-        self, model: str, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+        self,
+        model: str,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+        facts: CallFacts = CallFacts(),  # noqa: B008 (frozen)
     ) -> None:
-        """Writes a request and its answer if they are chosen."""
+        """Writes a request and its answer if they are chosen. A call that failed has no outputs, and its code."""
         with self._lock:
             if self._random.random() >= self._share:
                 return
-        record = tfrecords.framed(_serialised(model, signature, inputs, outputs))
+        record = tfrecords.framed(_serialised(model, signature, inputs, outputs, facts))
         with self._lock:
             if self._stream is None:
                 self.dropped += 1
@@ -105,8 +147,12 @@ class RequestLog:
             self._stream = None
 
 
-def read_log(path: Path) -> Iterator[Logged]:
+def read_log(path: Path, with_failed: bool = False) -> Iterator[Logged]:
     """The requests of a log: a file, or a folder with several. A last record that a crash has cut is left out.
+
+    Args:
+        path: the file or folder.
+        with_failed: whether calls that failed are read, too. They have no outputs.
 
     Raises:
         RequestLogError: the log is missing or broken.
@@ -117,7 +163,7 @@ def read_log(path: Path) -> Iterator[Logged]:
     if not files:
         raise RequestLogError(f"{path} holds no {_name('*')}")
     for file in files:
-        yield from _read_file(file)
+        yield from (logged for logged in _read_file(file) if with_failed or logged.code == "OK")
 
 
 def _read_file(file: Path) -> Iterator[Logged]:
@@ -129,7 +175,7 @@ def _read_file(file: Path) -> Iterator[Logged]:
             log = PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
                 raise RequestLogError(f"{file}: record {number} is no predict log")
-            yield _logged(log.predict_log)
+            yield _logged(log)
     except CutRecordError:
         LOG.warning("%s: its last record, number %d, is cut, and left out", file, number + 1)
     except (BrokenRecordError, DecodeError, TensorError) as error:
@@ -139,18 +185,41 @@ def _read_file(file: Path) -> Iterator[Logged]:
 
 
 def _serialised(
-    model: str, signature: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    model: str,
+    signature: str,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    facts: CallFacts,
 ) -> bytes:
-    spec = ModelSpec(name=model, signature_name=signature)
+    spec = ModelSpec(name=model, signature_name=signature, version_label=facts.label)
     request = PredictRequest(model_spec=spec, inputs=to_protos(inputs, "input"))
     response = PredictResponse(outputs=to_protos(outputs, "output"))
-    return PredictionLog(predict_log=PredictLog(request=request, response=response)).SerializeToString()
+    call = LoggedCall(request_id=facts.request_id, code=facts.code.value[0], seconds=facts.seconds)
+    call.unix_seconds = time.time()
+    log = PredictionLog(predict_log=PredictLog(request=request, response=response), call=call)
+    return log.SerializeToString()
 
 
-def _logged(log: PredictLog) -> Logged:
-    spec = log.request.model_spec
-    request = Request(spec.signature_name or DEFAULT_SIGNATURE, to_arrays(log.request.inputs, "input"))
-    return Logged(spec.name, request, to_arrays(log.response.outputs, "output"))
+def _logged(log: PredictionLog) -> Logged:
+    spec = log.predict_log.request.model_spec
+    request = Request(spec.signature_name or DEFAULT_SIGNATURE, to_arrays(log.predict_log.request.inputs, "input"))
+    outputs = to_arrays(log.predict_log.response.outputs, "output")
+    version = outputs.get("model_version", np.zeros(0))
+    answered = Logged(
+        spec.name,
+        request,
+        outputs,
+        label=spec.version_label or None,
+        version=int(version.ravel()[0]) if version.size else None,
+    )
+    if not log.HasField("call"):
+        return answered
+    return answered._replace(
+        code=_CODES.get(log.call.code, grpc.StatusCode.UNKNOWN).name,
+        seconds=log.call.seconds,
+        unix_seconds=log.call.unix_seconds,
+        request_id=log.call.request_id,
+    )
 
 
 def _write(stream: io.FileIO, record: bytes) -> None:

@@ -4,13 +4,15 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import ClassifyLog, PredictionLog
 
-from serving.client.request_log import RequestLog, RequestLogError, read_log
+from serving.client.request_log import CallFacts, RequestLog, RequestLogError, read_log
 
 
 def asked(log, *numbers, size=1):
@@ -128,3 +130,29 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
     for place in (tmp_path, tmp_path / "requests-00001.tfrecord", tmp_path / "zero"):
         with pytest.raises(RequestLogError, match="no regular file"):
             list(read_log(place))
+
+
+def test_a_log_tells_what_became_of_each_call(tmp_path):
+    """Label, version, code, seconds, time and request ID; failed calls come only to those who ask for them."""
+    log, before = RequestLog(tmp_path, 1.0), time.time()
+    inputs, outputs = {"x": np.zeros(2)}, {"model_version": np.array([7, 7])}
+    log.add("m", "s", inputs, outputs, CallFacts("canary", seconds=0.25, request_id="r1"))
+    log.add("m", "s", inputs, {}, CallFacts("stable", grpc.StatusCode.DEADLINE_EXCEEDED, 1.5, "r2"))
+    log.add("m", "s", inputs, outputs, CallFacts(None))
+    log.close()
+    assert [logged.request_id for logged in read_log(tmp_path)] == ["r1", ""]
+    answered, failed, unlabelled = read_log(tmp_path, with_failed=True)
+    assert (answered.label, answered.version, answered.code, answered.seconds) == ("canary", 7, "OK", 0.25)
+    assert (failed.label, failed.version, failed.code, failed.seconds) == ("stable", None, "DEADLINE_EXCEEDED", 1.5)
+    assert failed.request.inputs["x"].tolist() == [0, 0] and failed.outputs == {} and failed.request_id == "r2"
+    assert unlabelled.label is None and before <= answered.unix_seconds <= failed.unix_seconds <= time.time()
+
+
+def test_a_log_of_an_earlier_version_is_read(tmp_path):
+    log = PredictionLog()
+    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.full(2, 6)))
+    log.predict_log.response.outputs["model_version"].CopyFrom(tf.make_tensor_proto([4, 4]))
+    with tf.io.TFRecordWriter(str(tmp_path / "log")) as writer:
+        writer.write(log.SerializeToString())
+    (logged,) = read_log(tmp_path / "log")
+    assert (logged.label, logged.version, logged.code, logged.seconds) == (None, 4, "OK", None)

@@ -17,6 +17,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from serving.client import contract
 from serving.client.client import CourierClient, Retries
+from serving.client.request_log import RequestLog, read_log
 from serving.client.transport import CallError
 
 
@@ -122,6 +123,21 @@ def test_other_codes_are_final(scripted, code):
     with pytest.raises(CallError) as failed:
         client.predict("m", "s", {})
     assert failed.value.code == code and len(script.seen) == 1
+
+
+def test_the_log_tells_failed_calls_and_labels(scripted, tmp_path):
+    log = RequestLog(tmp_path, 1.0)
+    _, client = scripted(grpc.StatusCode.OK, grpc.StatusCode.INTERNAL, log=log, label="canary")
+    client.predict("m", "s", {"x": np.zeros(1)}, request_id="r1")
+    with pytest.raises(CallError):
+        client.predict("m", "s", {"x": np.zeros(1)}, request_id="r2")
+    log.close()
+    calls = list(read_log(tmp_path, with_failed=True))
+    assert [(call.request_id, call.code, call.label) for call in calls] == [
+        ("r1", "OK", "canary"),
+        ("r2", "INTERNAL", "canary"),
+    ]
+    assert all(0 < call.seconds < 5 for call in calls)
 
 
 def test_attempts_and_time_are_limited(scripted, monkeypatch):
