@@ -176,7 +176,7 @@ class Chain:
         supervised pre-training.
         """
         from courier_tf.backbone.architectures import is_pretrained
-        from courier_tf.pretrain import train
+        from courier_tf.pretrain.train import pretrain
 
         require_known_names(self.settings)
         self._require_starts()
@@ -203,7 +203,7 @@ class Chain:
         self._unless_current(
             self.directory(PRETRAIN),
             made_by,
-            lambda target: train.pretrain(ingested.path, start, target, settings, seed, made_by),
+            lambda target: pretrain(ingested.path, start, target, settings, seed, made_by),
         )
 
     def _pretrain_heads(
@@ -218,8 +218,8 @@ class Chain:
             SettingsError: a feature source does not exist, or the previous encoder takes photos.
         """
         from courier_tf.features.sources import JOIN, Pixels, candidates_of
-        from courier_tf.pretrain import train
         from courier_tf.pretrain.objectives.registry import augments
+        from courier_tf.pretrain.train_heads import pretrain_heads
 
         settings, seed = self.settings.pretrain, self.settings.seed
         candidates = candidates_of(settings.features, settings.backbone)
@@ -239,7 +239,7 @@ class Chain:
         self._unless_current(
             self.directory(PRETRAIN),
             made_by,
-            lambda target: train.pretrain_heads(
+            lambda target: pretrain_heads(
                 ingested.path,
                 features,
                 candidates,
@@ -309,7 +309,7 @@ class Chain:
     def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> Path:
         """Supervised pre-training. Settings of the objective do not touch it: all objectives share one encoder."""
         from courier_tf.features.sources import Pixels, sources_of
-        from courier_tf.pretrain import train
+        from courier_tf.pretrain.train_supervised import pretrain_supervised
 
         settings, directory = self.settings.pretrain, self.directory(SUPERVISED)
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}
@@ -324,9 +324,7 @@ class Chain:
         self._unless_current(
             directory,
             made_by,
-            lambda target: train.pretrain_supervised(
-                ingested.path, features, target, settings, self.settings.seed, made_by
-            ),
+            lambda target: pretrain_supervised(ingested.path, features, target, settings, self.settings.seed, made_by),
         )
         return directory
 
@@ -344,7 +342,7 @@ class Chain:
     def embed(self) -> None:
         """Items to embeddings."""
         from beam_jobs.embed import embed
-        from courier_tf.pretrain.train import EMBEDDER_FOLDER
+        from courier_tf.pretrain.encoder_stage import EMBEDDER_FOLDER
 
         ingested, trained = self._ingested_and(PRETRAIN)
         inputs = {INGEST: ingested.fingerprint, "encoder": trained.facts.encoder}

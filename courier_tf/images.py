@@ -37,6 +37,34 @@ def resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
+def with_contrast(pixels: tf.Tensor, gain: tf.Tensor | float, offset: tf.Tensor | float) -> tf.Tensor:
+    """Photos with another contrast and brightness: a value v becomes 127.5 + gain * (v - 127.5) + offset.
+
+    Args:
+        pixels: [N, H, W, 3] of any dtype, values from 0 to 255.
+        gain: factor of the contrast, a scalar or [N, 1, 1, 1].
+        offset: what is added, a scalar or [N, 1, 1, 1].
+
+    Returns:
+        [N, H, W, 3] uint8, rounded.
+    """
+    changed = (tf.cast(pixels, tf.float32) - 127.5) * gain + 127.5 + offset
+    return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 255.0)), tf.uint8)
+
+
+def with_margin(pixels: tf.Tensor, margin: tf.Tensor | int) -> tf.Tensor:
+    """Photos with mirrored borders, from which a shifted photo can be cut.
+
+    Args:
+        pixels: [N, H, W, C] of any dtype.
+        margin: pixels M at each border.
+
+    Returns:
+        [N, H + 2 M, W + 2 M, C].
+    """
+    return tf.pad(pixels, [[0, 0], [margin, margin], [margin, margin], [0, 0]], mode="SYMMETRIC")
+
+
 def on_white(pixels: tf.Tensor) -> tf.Tensor:
     """Puts a photo on a white background, and gives it three channels.
 

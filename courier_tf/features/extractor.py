@@ -87,11 +87,9 @@ def fixed_view(pixels: tf.Tensor, number: int) -> tf.Tensor:
     size = pixels.shape[1]
     margin = size // 16
     pixels = pixels[:, :, ::-1] if mirrored else pixels
-    padded = tf.pad(pixels, [[0, 0], [margin, margin], [margin, margin], [0, 0]], mode="SYMMETRIC")
+    padded = images.with_margin(pixels, margin)
     top, left = margin + down * margin, margin + right * margin
-    moved = tf.cast(padded[:, top : top + size, left : left + size], tf.float32)
-    changed = (moved - 127.5) * gain + 127.5 + offset
-    return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 255.0)), tf.uint8)
+    return images.with_contrast(padded[:, top : top + size, left : left + size], gain, offset)
 
 
 def load_extractor(directory: Path) -> Any:

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from courier_tf import images
+
 MARGIN = 1 / 16  # Largest shift, as a share of the side.
 GAIN, OFFSET = 0.2, 16.0  # Contrast by up to 20 %, brightness by up to 16 of 255.
 
@@ -27,7 +29,7 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
     photos = tf.cast(photos, tf.float16)  # Exact for bytes, which GPUs can neither pad nor gather.
     photos = tf.where(draw[:, 0, None, None, None] < 0.5, photos[:, :, ::-1], photos)
     margin = tf.cast(tf.cast(size, tf.float32) * MARGIN, tf.int32)
-    padded = tf.pad(photos, [[0, 0], [margin, margin], [margin, margin], [0, 0]], mode="SYMMETRIC")
+    padded = images.with_margin(photos, margin)
     corner = tf.cast(tf.floor(draw[:, 1:3] * (2.0 * tf.cast(margin, tf.float32) + 1.0)), tf.int32)
     # One gather per axis moves every photo by its own amount.
     rows = corner[:, :1] + tf.range(size)[None]
@@ -37,8 +39,7 @@ def augmented(photos: tf.Tensor, seed: tf.Tensor, *, light: bool) -> tf.Tensor:
         return tf.cast(moved, tf.uint8)
     gain = 1.0 + GAIN * (2.0 * draw[:, 3, None, None, None] - 1.0)
     offset = OFFSET * (2.0 * draw[:, 4, None, None, None] - 1.0)
-    changed = (tf.cast(moved, tf.float32) - 127.5) * gain + 127.5 + offset
-    return tf.cast(tf.round(tf.clip_by_value(changed, 0.0, 255.0)), tf.uint8)
+    return images.with_contrast(moved, gain, offset)
 
 
 def two_views(photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

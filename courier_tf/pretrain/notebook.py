@@ -7,10 +7,10 @@ import numpy as np
 from courier_tf.features.files import FeatureFiles, folder_of
 from courier_tf.features.sources import JOIN, Pixels
 from courier_tf.pretrain.encoder_files import AnyEncoder, EncoderError
+from courier_tf.pretrain.encoder_stage import write_encoder
 from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.score import embed_photos
-from courier_tf.pretrain.train import write_encoder
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import exclusive

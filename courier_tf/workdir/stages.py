@@ -46,9 +46,12 @@ INGEST = Stage("ingest", IngestFacts, ("beam_jobs.ingest",))
 FEATURES = Stage("features", FeatureFacts, ("beam_jobs.features",))
 # The objectives train what supervised pre-training leaves.
 SUPERVISED = Stage(
-    "supervised", EncoderFacts, ("courier_tf.pretrain.train",), without=("courier_tf.pretrain.objectives.registry",)
+    "supervised",
+    EncoderFacts,
+    ("courier_tf.pretrain.train_supervised",),
+    without=("courier_tf.pretrain.objectives.registry",),
 )
-PRETRAIN = Stage("pretrain", EncoderFacts, ("courier_tf.pretrain.train",))
+PRETRAIN = Stage("pretrain", EncoderFacts, ("courier_tf.pretrain.train", "courier_tf.pretrain.train_heads"))
 EMBED = Stage("embed", EmbedFacts, ("beam_jobs.embed",))
 CLUSTER = Stage("cluster", ClusterFacts, ("courier_tf.clusters.cluster",))
 RANK = Stage("rank", RankFacts, ("courier_tf.ranking.train",))

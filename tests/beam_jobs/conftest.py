@@ -141,3 +141,13 @@ def positives_log(users: int = 8, days: int = 10, items: int = 8, seed: int = 0)
         for user in range(users)
         for item in rng.choice(items, rng.integers(1, 4), replace=False)
     ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A raw folder with both tables; a test replaces what it is about."""
+    from .raw_folder import ITEMS, LOG, csv_text, write  # Made by functions of this file.
+
+    write(tmp_path, "items.csv", csv_text(ITEMS))
+    write(tmp_path, "events.csv", csv_text(LOG))
+    return tmp_path

@@ -111,10 +111,10 @@ def test_features_are_computed_once(heads, finished, caplog):
 
 
 def test_an_interrupted_choice_goes_on(heads, finished, tmp_path, monkeypatch):
-    from courier_tf.pretrain import train
+    from courier_tf.pretrain import train, train_heads
 
     chain, written = chain_in(tmp_path, finished), []
-    write = train.write_encoder
+    write = train_heads.write_encoder
 
     def ends_at_the_second(*arguments):
         written.append(arguments)
@@ -122,12 +122,12 @@ def test_an_interrupted_choice_goes_on(heads, finished, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return write(*arguments)
 
-    monkeypatch.setattr(train, "write_encoder", ends_at_the_second)
+    monkeypatch.setattr(train_heads, "write_encoder", ends_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         chain.pretrain()
     steps = []
     learn = train.fit
-    monkeypatch.setattr(train, "write_encoder", write)
+    monkeypatch.setattr(train_heads, "write_encoder", write)
     monkeypatch.setattr(train, "fit", lambda *arguments: steps.append(learn(*arguments)) or steps[-1])
     chain.pretrain()
     assert [int(model.steps.numpy()) for model in steps] == [6, 6] and steps[0].history is None, "nothing is left to do"

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from courier_tf.chain import Chain
 from courier_tf.features.sources import source
-from courier_tf.pretrain import train
+from courier_tf.pretrain import train, train_supervised
 from courier_tf.pretrain.encoder_files import load_encoder
 from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.settings import SettingsError, with_values
@@ -86,7 +86,7 @@ def test_the_stages_know_the_teacher(taught, finished):
 
 
 def test_the_teachers_score_is_that_of_its_frozen_features(taught, finished, tmp_path):
-    values = {"teacher": None, "trainable": "head", "features": (TEACHER,)}
+    values = {"teacher": None, "trainable": "head", "features": (TEACHER,), "backbone": "nano"}
     frozen = chain_in(tmp_path, finished, **values)
     frozen.pretrain()
     expected = facts_of(frozen, PRETRAIN).held_out
@@ -98,7 +98,9 @@ def test_another_teacher_teaches_anew_and_another_objective_does_not(taught, fin
     caplog.set_level("INFO")
     shutil.copytree(taught.workdir, tmp_path, symlinks=True, dirs_exist_ok=True)
     learned = []
-    monkeypatch.setattr(train, "pretrain_supervised", lambda *arguments: learned.append(arguments[3].teacher))
+    monkeypatch.setattr(
+        train_supervised, "pretrain_supervised", lambda *arguments: learned.append(arguments[3].teacher)
+    )
     monkeypatch.setattr(train, "pretrain", lambda *arguments: None)
     chain_in(tmp_path, finished, **BUDGET, temperature=0.5).pretrain()
     for stage in ("features pixels", "features colour", "supervised"):

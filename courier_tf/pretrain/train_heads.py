@@ -1,0 +1,111 @@
+"""Pre-training of heads on the features of frozen networks, one for each candidate."""
+
+import dataclasses
+import functools
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from courier_tf.features.files import FeatureFiles
+from courier_tf.features.sources import JOIN, Pixels
+from courier_tf.pretrain.encoder_files import load_weights
+from courier_tf.pretrain.encoder_stage import write_encoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER
+from courier_tf.pretrain.head_encoder import HeadEncoder, HeadOnStandardised
+from courier_tf.pretrain.objectives.registry import augments
+from courier_tf.pretrain.train import learn, training_data
+from courier_tf.pretrain.training_data import TrainingData
+from courier_tf.settings import PretrainSettings
+from courier_tf.workdir import artefacts
+from courier_tf.workdir.facts import EncoderFacts
+
+LOG = logging.getLogger(__name__)
+CANDIDATES_FOLDER = "candidates"  # In the unfinished stage: a folder for each candidate.
+
+
+def pretrain_heads(
+    ingest: Path,
+    features: Mapping[str, Path],
+    candidates: Sequence[Sequence[str]],
+    previous: Path | None,
+    target: Path,
+    settings: PretrainSettings,
+    seed: int,
+    made_by: artefacts.MadeBy,
+) -> None:
+    """Trains a head on the features of each candidate, and keeps the one with the best held-out score on valid.
+
+    Args:
+        ingest: directory of the ingest stage.
+        features: source -> its directory in the features stage; `pixels` is among them.
+        candidates: sources of each candidate.
+        previous: directory of a previous pre-training to start from, whose sources are the only candidate.
+        target, settings, seed, made_by: as in `courier_tf.pretrain.train.pretrain`.
+
+    Raises:
+        TrainingError, LeakageError: as `pretrain`.
+    """
+    photos = training_data(ingest, settings)
+    files = {source: FeatureFiles(directory) for source, directory in features.items()}
+    scores: dict[str, dict[str, float | None]] = {}
+    best: tuple[float, Path, EncoderFacts] | None = None
+    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+        for sources in candidates:
+            name = JOIN.join(sources)
+            of_sources = [files[source] for source in sources]
+            known = photos.with_features(of_sources, files[Pixels.source], augments(settings))
+            head = new_head(settings, known, of_sources, previous)
+            folder = draft.path / CANDIDATES_FOLDER / str(len(scores))
+            folder.mkdir(parents=True, exist_ok=True)
+            standardised, new = known.standardised_by(head), functools.partial(_on_standardised, head)
+            trained, objective = learn(standardised, new, folder, settings, seed)
+            head.set_weights(trained.get_weights())
+            facts = write_encoder(head, known, folder, objective)
+            scores[name] = dict(facts.held_out)
+            value = choice(facts.held_out)
+            LOG.info("[pretrain] features %s: held-out score %.2f on valid", name, 100 * value)
+            if best is None or value > best[0]:
+                best = value, folder, facts
+        assert best is not None, "there is at least one candidate"
+        for part in best[1].iterdir():
+            place = draft.path / part.name
+            if place.exists():  # A run that was killed here before.
+                shutil.rmtree(place)
+            part.rename(place)
+        shutil.rmtree(draft.path / CANDIDATES_FOLDER)
+        draft.facts = dataclasses.replace(best[2], candidates=scores)
+    if len(scores) > 1:
+        LOG.info("[pretrain] keeps the features %s", JOIN.join(best[2].features))
+
+
+def choice(held_out: Mapping[str, float | None]) -> float:
+    """The figure by which candidates are compared: `mean_new_to_user`, else `mean`, else 0.5."""
+    for name in ("mean_new_to_user", "mean"):
+        value = held_out[name]
+        if value is not None:
+            return value
+    return 0.5
+
+
+def new_head(
+    settings: PretrainSettings, known: TrainingData, sources: Sequence[FeatureFiles], previous: Path | None
+) -> HeadEncoder:
+    """A head before training: that of a previous pre-training, or a new one, standardised by the train span."""
+    widths = [width for source in sources for width in source.facts.parts]
+    names = [source.facts.source for source in sources]
+    head = HeadEncoder(names, widths, settings.embedding_dim, settings.head, settings.drop_path)
+    if previous:
+        load_weights(head, previous / ENCODER_FOLDER)
+    else:
+        head.fit_to(known.store.inputs_of(np.flatnonzero(known.trainable) + 1))
+    return head
+
+
+def _on_standardised(head: HeadEncoder) -> HeadOnStandardised:
+    """A copy of a head that takes standardised features."""
+    copy = HeadOnStandardised(**head.get_config())
+    copy.set_weights(head.get_weights())
+    return copy
