@@ -8,10 +8,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
-from beam_jobs.options import pipeline_options
+from beam_jobs.running import run
 from courier_tf.features.extractor import PHOTOS, VECTORS
 from courier_tf.features.files import FeatureFiles, rows_together
 from courier_tf.settings import EmbedSettings
@@ -56,8 +55,9 @@ def embed(
             encoder that takes photos.
     """
     data = artefacts.read(ingest, INGEST).facts
-    with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status("Embedding items"):
-        with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
+    with artefacts.write_aside(target, made_by) as draft:
+
+        def build(pipeline: beam.Pipeline) -> None:
             items = pipeline | (_ReadFeatures(features) if features else ReadItems(ingest, data.valid_from_seconds))
             embedded = items.main | infer(embedder, VECTORS if features else PHOTOS, settings.embed_batch_size)
             _ = (
@@ -66,6 +66,8 @@ def embed(
                 | "Row" >> beam.Map(_row, encoder)
                 | WriteItems(draft.path, "embeddings", data.shards, _write_parquet)
             )
+
+        run(build, beam_options, draft.path, "Embedding items")
         draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
 
 

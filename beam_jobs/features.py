@@ -9,10 +9,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
-from beam_jobs.options import pipeline_options
+from beam_jobs.running import run
 from courier_tf.features.extractor import PHOTOS, Extractor, output_of
 from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
 from courier_tf.settings import EmbedSettings
@@ -47,10 +46,11 @@ def features(
         FeatureError: the source does not exist, or cannot be had.
     """
     data = artefacts.read(ingest, INGEST).facts
-    with artefacts.write_aside(target, made_by) as draft, Console(stderr=True).status(f"Features {source}"):
+    with artefacts.write_aside(target, made_by) as draft:
         extractor = Extractor([source], data.image_size, views)
         extractor.save(draft.path / EXTRACTOR_FOLDER)
-        with beam.Pipeline(options=pipeline_options(beam_options)) as pipeline:
+
+        def build(pipeline: beam.Pipeline) -> None:
             items = pipeline | ReadItems(ingest, data.valid_from_seconds)
             vectors = items.main | infer(draft.path / EXTRACTOR_FOLDER, PHOTOS, settings.embed_batch_size)
             _ = (
@@ -59,6 +59,8 @@ def features(
                 | "Row" >> beam.Map(_row, views)
                 | WriteItems(draft.path, "features", data.shards, _WriteParquet(views))
             )
+
+        run(build, beam_options, draft.path, f"Features {source}")
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
         shutil.rmtree(draft.path / EXTRACTOR_FOLDER)
         (made,) = extractor.sources

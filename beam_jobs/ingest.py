@@ -9,16 +9,12 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import apache_beam as beam
 import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import MetricsFilter
-from rich.console import Console
 
 from beam_jobs import losses, sources, splits
 from beam_jobs.catalogue import UnknownIds
@@ -28,8 +24,9 @@ from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
 from beam_jobs.inspection import require_sound
 from beam_jobs.negatives import median_reach
-from beam_jobs.options import pipeline_options, split_beam_options
+from beam_jobs.options import split_beam_options
 from beam_jobs.photo_places import PhotoPlaces, files_below
+from beam_jobs.running import run
 from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
 from courier_tf import schema
@@ -113,17 +110,15 @@ class _Summary(NamedTuple):
 
 
 def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
-    with Console(stderr=True).status(f"Reading {folder.path}"):
-        pipeline = beam.Pipeline(options=pipeline_options(beam_options))
-        build(pipeline, folder, str(target), settings)
-        result = pipeline.run()
-        result.wait_until_finish()
-    counters = result.metrics().query(MetricsFilter().with_namespace(sources.NAMESPACE))["counters"]
+    counted = run(
+        lambda pipeline: build(pipeline, folder, str(target), settings),
+        beam_options,
+        target,
+        f"Reading {folder.path}",
+        sources.NAMESPACE,
+    )
     summary = json.loads((target / SUMMARY_FILE).read_text())
     (target / SUMMARY_FILE).unlink()
-    counted: Counter[str] = Counter()
-    for counter in counters:
-        counted[counter.key.metric.name] += counter.result  # Several steps share a counter.
     counts = {**counted, **summary["counts"]}
     counts |= {losses.COUNT_OF_KIND[kind]: number for kind, number in summary["rejects"].items()}
     cut = splits.Splits(*summary["splits"]) if summary["splits"] else None

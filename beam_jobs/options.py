@@ -1,10 +1,14 @@
-"""Separates Beam's own command-line options from those of this project."""
+"""Separates Beam's own command-line options from those of this project, and names the engine of a job."""
 
 import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+#: Runs a job in this process, or in several of them (`--direct_running_mode multi_processing`). What Beam calls
+#: DirectRunner first tries to download another engine, so that the engine would depend on the network.
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 
 
 class _OptionParser(argparse.ArgumentParser):
@@ -32,5 +36,9 @@ def split_beam_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def pipeline_options(arguments: Sequence[str]) -> PipelineOptions:
-    """The options of a job. Without a runner among the arguments, it is the local one."""
-    return PipelineOptions(list(arguments), save_main_session=False)
+    """The options of a job. Without a runner among the arguments, or with DirectRunner, it is `LOCAL_RUNNER`."""
+    options = PipelineOptions(list(arguments), save_main_session=False)
+    standard = options.view_as(StandardOptions)
+    if (standard.runner or "direct").lower() in ("direct", "directrunner"):
+        standard.runner = LOCAL_RUNNER
+    return options

@@ -19,7 +19,7 @@ COMPOSED = {"ingest_rejects": "ingest/rejects", ".promoted.previous": "promoted"
 #: Options that every command takes.
 PROGRAM_OPTIONS = {"--help", "--help-all", "--version", "--log-level", "--log-json"}
 #: Options of pytest and Beam.
-FOREIGN_OPTIONS = {"--pdb", "--runner", "--direct_num_workers"}
+FOREIGN_OPTIONS = {"--pdb", "--runner", "--direct_num_workers", "--direct_running_mode"}
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "Makefile", "tests/benchmarks/hm_fashion/options.mk"])

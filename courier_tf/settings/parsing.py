@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import re
 import textwrap
 import types
 import typing
@@ -34,6 +35,7 @@ def one_of(choices: Iterable[str]) -> dict[str, object]:
 
 
 #: How alike a word and an option are, so that the word is taken for a misspelling.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/")  # Of an object store: as a path it would name a local folder.
 SIMILAR = 0.8
 
 
@@ -224,6 +226,11 @@ def _converter(option: Option, optional: bool) -> Callable[[str], object]:
             return text
         if not text:
             raise argparse.ArgumentTypeError("the value is empty: give one, or leave the option out")
+        if kind is Path and _ADDRESS.match(text):
+            raise argparse.ArgumentTypeError(
+                f"'{printable(text)}' is an address. Give a folder or file of a mounted file system: mount it, "
+                "or copy it first; only --raw takes addresses"
+            )
         if kind is str and not _is_text(text):
             raise argparse.ArgumentTypeError(f"'{printable(text)}' is no UTF-8")
         if optional and text == "None":

@@ -98,5 +98,23 @@ def test_what_makes_no_sense(words, answer):
     assert answer in str(refused.value)
 
 
+@pytest.mark.parametrize("address", ["gs://bucket/w", "s3://bucket/w", "hdfs://host/w", "gs:/bucket"])
+def test_an_address_is_no_folder(address):
+    @dataclasses.dataclass
+    class Job:
+        """A job."""
+
+        workdir: Path
+        """Where to write."""
+        raw: str = "here"
+        """What to read."""
+
+    options = list(options_of(Job))
+    with pytest.raises(UsageError, match=f"--workdir: '{address}' is an address"):
+        parse(options, ["--workdir", address])
+    given, _ = parse(options, ["--workdir", "C:/w", "--raw", address])
+    assert given == {"workdir": Path("C:/w"), "raw": address}
+
+
 def test_a_word_is_near_or_not():
     assert misspelled("--Depth=3", OPTIONS) == "--depth" and misspelled("--runner", OPTIONS) is None

@@ -1,0 +1,100 @@
+"""Runs a job on the engine that Beam's options name, and reports its failure in one line."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
+from apache_beam.runners.runner import PipelineResult, PipelineState
+from rich.console import Console
+
+from beam_jobs.options import LOCAL_RUNNER, pipeline_options
+from courier_tf.escaping import printable
+from courier_tf.process import PACKAGES
+
+LOG = logging.getLogger(__name__)
+#: Engines whose workers never run on the machine of the driver, and so never see its disk.
+_ELSEWHERE = ("dataflow", "dataflowrunner")
+_LONGEST = 500  # Characters of the reason that an engine gives.
+
+
+class EngineError(RuntimeError):
+    """A job cannot run on an engine, or failed there; the message is one line."""
+
+
+def run(
+    build: Callable[[beam.Pipeline], None],
+    beam_options: Sequence[str],
+    target: Path,
+    shown: str,
+    namespace: str | None = None,
+) -> Counter[str]:
+    """Builds a pipeline, and runs it to its end.
+
+    Args:
+        build: adds the job to a pipeline.
+        beam_options: Beam's command-line options. Without a runner among them the job runs in this process.
+        target: folder that the workers write.
+        shown: what the job does, for the spinner and for messages, such as "Embedding items".
+        namespace: of the counters to return; None for none.
+
+    Returns:
+        The counters by name. Those of several steps with one name are added.
+
+    Raises:
+        EngineError: the engine cannot write the target, refused the job or failed.
+    """
+    options = pipeline_options(beam_options)
+    runner = options.view_as(StandardOptions).runner
+    if runner.lower() in _ELSEWHERE:
+        raise EngineError(
+            f"{shown}: the workers of {runner} do not see {target} on this machine. Take a runner whose workers share "
+            "the file system of the workdir, such as FlinkRunner or SparkRunner on a cluster with a common disk"
+        )
+    if options.view_as(TestOptions).dry_run:
+        raise EngineError(
+            f"{shown}: --dry_run runs nothing, and the next stage reads what this one writes. Leave it out"
+        )
+    with Console(stderr=True).status(shown):
+        if runner == LOCAL_RUNNER:  # Raises what a worker has raised, which says more.
+            result, state = _finished(build, options)
+        else:
+            try:
+                result, state = _finished(build, options)
+            except Exception as error:
+                if type(error).__module__.partition(".")[0] in PACKAGES:
+                    raise
+                LOG.debug("traceback of the engine", exc_info=error)
+                raise EngineError(
+                    f"{shown}: {runner} failed: {reason_of(error)} (--log-level debug shows the traceback)"
+                ) from error
+    if state != PipelineState.DONE:
+        raise EngineError(f"{shown}: {runner} ended the job with the state {state}")
+    counted: Counter[str] = Counter()
+    if namespace:
+        for counter in result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]:
+            counted[counter.key.metric.name] += counter.result or 0  # Portable engines give None for 0.
+    return counted
+
+
+def _finished(build: Callable[[beam.Pipeline], None], options: PipelineOptions) -> tuple[PipelineResult, str]:
+    """Builds and runs a pipeline; returns its result and the state in which it ended."""
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline)
+    result = pipeline.run()
+    return result, result.wait_until_finish()
+
+
+def reason_of(error: BaseException) -> str:
+    """The last line of an error that says something: engines quote the traceback of a worker beside it.
+
+    >>> reason_of(RuntimeError("Traceback (most recent call last):\\n  File 'a.py'\\nValueError: no\\n"))
+    'ValueError: no'
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    quoted = ("File ", "Traceback", "During handling", "The above exception", "^", "~")
+    told = [line for line in lines if line and not line.startswith(quoted)]
+    return printable(told[-1], _LONGEST) if told else type(error).__name__
