@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from courier_tf.chain import Chain
 
 
-MOST_PARALLEL, MOST_SIMILAR, HIGHEST_PORT = 1000, 10_000, 65_535
+MOST_PARALLEL, MOST_SIMILAR, MOST_POSITIONS, HIGHEST_PORT = 1000, 10_000, 1000, 65_535
 MOST_REQUESTS = 1_000_000  # Of a load test. They are planned and kept in memory.
 
 
@@ -423,6 +423,46 @@ class Skew(Command):
         skew(self.workdir, self.log)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluatePolicy(Command):
+    """Estimate from logged requests and clicks how many clicks another ranker or policy would have got."""
+
+    workdir: Path
+    """Workdir of the new ranker, which is exported there."""
+    log: Path
+    """Log of requests. It is a file or folder that `serving.client` wrote."""
+    shown: Path
+    """Table of what was shown after these requests: request_id, item_id, clicked, and where known position and
+    propensity. It is a CSV, JSON lines or Parquet file."""
+    policy: str
+    """How the new ranker's scores become what is shown. softmax=TEMPERATURE: by chance, in proportion to exp(log odds /
+    temperature). epsilon=EPSILON: the best, and with the probability epsilon any candidate."""
+    logged_policy: str | None = None
+    """The policy that has shown the items, in the words of `policy`. It replaces the column propensity."""
+    positions: int = 0
+    """Positions that count, from the top; 0: all. The fewer count, the more the two policies overlap."""
+    ranker_version: int | None = None
+    """Version of ctr_ranker. Default: the newest."""
+    out: Path | None = None
+    """Folder for evaluate_policy.json and evaluate_policy.md. Default: they are not written."""
+
+    def run(self) -> None:
+        require_between("--positions", self.positions, 0, MOST_POSITIONS)
+        from courier_tf.commands.evaluate_policy import show_policy
+        from courier_tf.monitoring.policies import Policy
+
+        show_policy(
+            self.workdir,
+            self.log,
+            self.shown,
+            policy=Policy.parse(self.policy),
+            logged_policy=Policy.parse(self.logged_policy) if self.logged_policy else None,
+            positions=self.positions,
+            version=self.ranker_version,
+            out=self.out,
+        )
+
+
 #: Group -> word of the command line -> command. `courier --help` shows them in this order.
 GROUPS: dict[str, dict[str, type[Command]]] = {
     "the chain": {
@@ -434,7 +474,8 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "rank": Rank,
         "export": Export,
     },
-    "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest, "skew": Skew},
+    "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest},
+    "what it did": {"skew": Skew, "evaluate-policy": EvaluatePolicy},
     "data and experiments": {"check": Check, "download": Download, "shop": Shop, "experiment": Experiment},
 }
 COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

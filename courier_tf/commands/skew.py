@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from courier_tf.exporting.skew import SkewReport, compare_log
+from courier_tf.monitoring.skew import SkewReport, compare_log
 
 
 def skew(workdir: Path, log: Path) -> SkewReport:

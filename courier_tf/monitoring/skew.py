@@ -14,13 +14,14 @@ from courier_tf import schema
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE
 from courier_tf.exporting.versions import is_version
+from courier_tf.monitoring.ranked import Pairs, has_pairs, pairs_of
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import EXPORT
 from serving.client.contract import CTR_RANKER
-from serving.client.request_log import Logged, read_log
+from serving.client.request_log import read_log
 
 BATCH = 4096
 TRAIN_BATCHES = 32  # Batches of the train span, with whose features those of the log are compared.
@@ -74,14 +75,6 @@ class SkewReport(NamedTuple):
     items_not_in_nearest: int
 
 
-class Pairs(NamedTuple):
-    """Features of [N] pairs of a user and a candidate."""
-
-    user_id: np.ndarray
-    history_item_ids: np.ndarray  # [N, H], padded with b"".
-    item_id: np.ndarray
-
-
 def compare_log(workdir: Path, log: Path) -> SkewReport:
     """Compares the logged requests to `ctr_ranker` with training.
 
@@ -100,9 +93,9 @@ def compare_log(workdir: Path, log: Path) -> SkewReport:
     differences: list[np.ndarray] = []
     features, of_other_versions = _Features(category), 0  # The pairs of a long log would fill the memory.
     for logged in read_log(log):
-        if logged.model != CTR_RANKER or "item_id" not in logged.request.inputs:
+        if not has_pairs(logged):
             continue
-        pairs, served = _pairs(logged)
+        pairs, served = pairs_of(logged)
         pairs = _cut(pairs, stages.history_length)
         features.add(pairs)
         if int(logged.outputs["model_version"][0]) in versions:
@@ -132,16 +125,6 @@ def _versions_of(stages: FinishedStages, model: Path) -> tuple[int, ...]:
             if is_version(path) and artefacts.read(path, EXPORT).made_by.inputs["rank"] == stages.rank.fingerprint
         )
     )
-
-
-def _pairs(logged: Logged) -> tuple[Pairs, np.ndarray]:
-    """The pairs of a request without padding, and their probabilities."""
-    inputs, probability = logged.request.inputs, logged.outputs["probability"]
-    user, history, item = (inputs[name].astype(object) for name in schema.EXAMPLE_FEATURES)
-    if item.ndim == 1:
-        return Pairs(user, history, item), probability
-    row, place = np.nonzero(item != b"")
-    return Pairs(user[row], history[row], item[row, place]), probability[row, place]
 
 
 def _cut(pairs: Pairs, history_length: int) -> Pairs:

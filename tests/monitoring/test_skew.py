@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from courier_tf.commands.skew import skew as show_skew
-from courier_tf.exporting import skew
-from courier_tf.exporting.skew import Scores, SkewError, compare_log
+from courier_tf.monitoring import skew
+from courier_tf.monitoring.skew import Scores, SkewError, compare_log
 from courier_tf.workdir.artefacts import ArtefactError
 from serving.client.request_log import RequestLog, read_log
 from serving.local.local_server import LocalServer

@@ -1,0 +1,1 @@
+"""What is watched while versions are served: a canary beside the stable version, other policies, drift."""

@@ -1,0 +1,3 @@
+"""The workdir that the tests of served models share."""
+
+from tests.served_shop import loaded_once, shop, workdir  # noqa: F401 (fixtures)
