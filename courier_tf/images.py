@@ -12,6 +12,10 @@ from serving.client import contract
 from serving.client.contract import RowStatus
 
 MAX_PIXELS = contract.MAX_PIXELS  # Larger photos are refused before they are decoded: a small file can hold gigabytes.
+#: How many photos of a batch are decoded at a time, and how large they may be: together as large as a few of the most.
+AT_ONCE, AT_ONCE_PIXELS = 8, 8_000_000
+JPEG_SCALES = (1, 2, 4, 8)  # By which a JPEG decoder can divide the sides of a photo.
+MOST_MOVED = 1 / 8  # Pixels of the result by which it may move what is at the far side.
 #: Whether this TensorFlow has an op for WebP, and with it the graphs that it exports.
 SERVES_WEBP = hasattr(tf.io, "decode_webp")
 #: For branches that few photos take: in line, the operations of a branch cost time even where it is not taken.
@@ -100,23 +104,40 @@ def _decode(encoded: tf.Tensor, size: int, webp: bool) -> tuple[tf.Tensor, tf.Te
     def any_photo() -> tuple[tf.Tensor, tf.Tensor]:
         facts = photo_files.facts(encoded)
         black = tf.zeros([1, 1, 3], tf.uint8)
-        pixels = tf.cond(facts.frames > 1, lambda: black, lambda: _upright(encoded, facts, webp))
+        pixels = tf.cond(facts.frames > 1, lambda: black, lambda: _upright(encoded, facts, size, webp))
         return pixels, facts.frames > 1
 
     is_simple = tf.cond(jpeg, lambda: photo_files.has_no_exif(encoded), lambda: tf.constant(False))
-    pixels, is_animated = tf.cond(is_simple, lambda: (_opaque(encoded), tf.constant(False)), any_photo)
+    pixels, is_animated = tf.cond(is_simple, lambda: (_jpeg(encoded, size), tf.constant(False)), any_photo)
     return resize(pixels, size), is_animated
 
 
-def _opaque(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
+def _jpeg(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes a JPEG photo to [H, W, 3] uint8, at the smallest scale that `resize` to `size` needs.
+
+    A JPEG decoder gives a half, a quarter or an eighth of the sides for a part of the time and the memory. It fills up
+    the last block, where a side is no multiple of the scale: that moves what `resize` sees by a part of a pixel.
+    """
+    shape = photo_files.jpeg_shape(encoded)
+    scales = tf.constant(JPEG_SCALES, tf.int64)[:, None]
+    moved = tf.cast(-shape % scales * size, tf.float64) / tf.cast(shape, tf.float64)
+    fits = tf.reduce_all((shape >= 2 * size * scales) & (moved <= MOST_MOVED), axis=1)
+    largest = tf.reduce_max(tf.where(fits, tf.range(len(JPEG_SCALES)), 0))
+
+    def at(scale: int) -> tf.Tensor:
+        return tf.ensure_shape(tf.io.decode_jpeg(encoded, channels=3, ratio=scale), [None, None, 3])
+
+    return tf.switch_case(largest, [functools.partial(at, scale) for scale in JPEG_SCALES])
 
 
-def _upright(encoded: tf.Tensor, facts: photo_files.Facts, webp: bool) -> tf.Tensor:
-    """Decodes a photo of one frame to [H, W, 3] uint8."""
+def _upright(encoded: tf.Tensor, facts: photo_files.Facts, size: int, webp: bool) -> tf.Tensor:
+    """Decodes a photo of one frame to [H, W, 3] uint8. A JPEG photo may be scaled, as `_jpeg` does for `size`."""
+
+    def plain() -> tf.Tensor:
+        return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
 
     def opaque() -> tf.Tensor:
-        return _opaque(encoded)
+        return tf.cond(photo_files.is_jpeg(encoded), lambda: _jpeg(encoded, size), plain)
 
     def transparent() -> tf.Tensor:
         # Asked for four channels of a photo without opacities, the op leaves those of small depths wrong.
@@ -172,6 +193,9 @@ def decode_checked(
 def decode_rows(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes photos of unknown quality, for a server. A photo that cannot be decoded costs its own row, not the batch.
 
+    Photos of up to `AT_ONCE_PIXELS` are decoded in parallel, larger ones one after the other: so the memory is about
+    that of one photo of the most pixels.
+
     Args:
         encoded: [B] strings, JPEG or PNG, or WebP where `SERVES_WEBP`.
         size: side S of the result.
@@ -179,16 +203,32 @@ def decode_rows(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
         (pixels [B, S, S, 3] uint8, black where there is no photo; status [B] int32, a `RowStatus`).
     """
+    pixels, status = _decode_rows(encoded, size, AT_ONCE_PIXELS, AT_ONCE)
+    large = tf.where(status == RowStatus.TOO_LARGE)
+
+    @_APART
+    def with_large() -> tuple[tf.Tensor, tf.Tensor]:
+        decoded = _decode_rows(tf.gather_nd(encoded, large), size, MAX_PIXELS, 1)
+        return (
+            tf.tensor_scatter_nd_update(pixels, large, decoded[0]),
+            tf.tensor_scatter_nd_update(status, large, decoded[1]),
+        )
+
+    return tf.cond(tf.size(large) > 0, with_large, lambda: (pixels, status))
+
+
+def _decode_rows(encoded: tf.Tensor, size: int, most_pixels: int, at_once: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `decode_rows`: at most `at_once` photos at a time, and none that has more than `most_pixels`."""
     rows = tf.size(encoded, out_type=tf.int64)
     black = tf.zeros([size, size, 3], tf.uint8)
 
     def row_of(row: tf.Tensor, photo: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        status, _, pixels = decode_checked(photo, size)
+        status, _, pixels = decode_checked(photo, size, most_pixels=most_pixels)
         return row, status, pixels
 
-    # An operation that fails ends its whole graph, except inside a data set that ignores errors. Photos are decoded one
-    # after the other, so the memory is that of one photo.
-    decoded = tf.data.Dataset.from_tensor_slices(encoded).enumerate().map(row_of).ignore_errors()
+    # An operation that fails ends its whole graph, except inside a data set that ignores errors.
+    photos = tf.data.Dataset.from_tensor_slices(encoded).enumerate()
+    decoded = photos.map(row_of, num_parallel_calls=at_once).ignore_errors()
     # One row more, so that there is a batch even if no photo can be decoded.
     decoded = decoded.concatenate(tf.data.Dataset.from_tensors((rows, tf.constant(RowStatus.BROKEN, tf.int32), black)))
     row, status, pixels = decoded.batch(rows + 1).get_single_element()

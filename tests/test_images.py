@@ -236,3 +236,67 @@ def test_a_large_photo_is_not_copied_into_floats():
         if tensor.dtype.is_floating
     ]
     assert floats and None not in floats and max(floats) == SIZE * SIZE * 3
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+@pytest.mark.parametrize(
+    "sides, scale",
+    [
+        ((31, 48), 1),
+        ((64, 64), 2),
+        ((62, 300), 1),  # The shorter side decides,
+        ((300, 128), 4),
+        ((126, 300), 2),
+        ((256, 400), 8),
+        ((800, 254), 2),  # and a block that would be filled up at the end of a side of a few pixels.
+        ((512, 511), 8),
+        ((65, 300), 1),
+        ((257, 1024), 2),
+        ((386, 386), 4),
+    ],
+)
+def test_large_jpegs_are_decoded_at_the_scale_that_is_needed(served, sides, scale, orientation):
+    """The largest of 1, 2, 4 and 8 that leaves 2 * SIZE pixels, and fills up at most 1/128 of a side for SIZE 16."""
+    image = Image.fromarray(random_bytes(np.random.default_rng(scale), 8, 8, 3)).resize(sides, Image.BICUBIC)
+    photo = encoded(image, "JPEG", None if orientation is None else exif_block(orientation), quality=90)
+    decoded = tf.io.decode_jpeg(photo, channels=3, ratio=scale).numpy()
+    (found,) = both_ends(served, [photo])
+    np.testing.assert_array_equal(found, resized(np.rot90(decoded, -1) if orientation == 6 else decoded))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "progressive"])
+@pytest.mark.parametrize("side", [64, 150, 512])
+def test_a_scaled_jpeg_looks_as_the_whole_one(served, side, mode):
+    """As Pillow sees it at full size."""
+    rng = np.random.default_rng(side)
+    image = Image.fromarray(random_bytes(rng, 4, 4, 3)).resize((side, side + 4), Image.BICUBIC)
+    noise = rng.normal(0, 8, [side + 4, side, 1])
+    image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+    options = {"progressive": True} if mode == "progressive" else {}
+    photo = encoded(image.convert("RGB" if options else mode), "JPEG", quality=90, **options)
+    (found,) = both_ends(served, [photo])
+    difference = np.abs(found - resized(seen(photo)))
+    assert difference.max() <= 8 and difference.mean() <= 1.5, (difference.max(), difference.mean())
+
+
+def test_photos_too_large_for_many_at_a_time(served):
+    """They are decoded after the others, one by one; those that nobody decodes keep their status."""
+    rng = np.random.default_rng(12)
+    side = int(images.AT_ONCE_PIXELS**0.5) + 1
+    large = Image.fromarray(random_bytes(rng, 6, 6, 3)).resize((side, side), Image.NEAREST)
+    small = [random_png(rng, "RGB") for _ in range(3)]
+    photos = [
+        small[0],
+        encoded(large, "PNG"),
+        encoded(large, "JPEG"),
+        small[1],
+        encoded(large, "PNG")[:-5000],
+        small[2],
+    ]
+    photos.append(encoded(Image.new("1", (50_000, 1001)), "PNG"))
+    pixels, status = served(photos)
+    ok = RowStatus.OK
+    assert status == [ok, ok, ok, ok, RowStatus.BROKEN, ok, RowStatus.TOO_LARGE]
+    np.testing.assert_array_equal(pixels[[0, 1, 2, 3, 5]], [stored(photos[row]) for row in (0, 1, 2, 3, 5)])
+    assert (pixels[[4, 6]] == 0).all()
+    np.testing.assert_array_equal(pixels[1], resized(np.asarray(large)))
