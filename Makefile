@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving format protos lock clean
+.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving benchmark-serving-pair format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ benchmark-coverage: install  ## How often intervals cover, on 300 data sets wher
 
 benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
 	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving
+
+benchmark-serving-pair: install  ## Two exports of the same stages in one run: BEFORE and AFTER=folders of models, PHOTOS=folder of JPEGs.
+	$(BIN)/python -m tests.benchmarks.serving_pair $(BEFORE) $(AFTER) $(PHOTOS) $(WORK)/benchmark-serving-pair
 
 format: install
 	$(BIN)/ruff format .

@@ -82,15 +82,22 @@ class ServedRanker(tf.Module):
     def rank(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores [B, N] candidates, "" as padding, with the users and histories of `score`.
 
-        N is at most `contract.MAX_CANDIDATES`.
+        N is at most `contract.MAX_CANDIDATES`, and B * N at most `contract.MAX_PAIRS`.
 
         Returns:
             {"probability": [B, N] float32, 0 where the candidate is padding; "model_version": [B] int64}. A server that
             joins requests into batches may have padded N: the first entries belong to the request.
         """
-        tf.debugging.assert_less_equal(
-            tf.shape(item_id)[1], contract.MAX_CANDIDATES, f"more than {contract.MAX_CANDIDATES} candidates in a row"
-        )
+        rows, candidates = tf.unstack(tf.shape(item_id, tf.int64))
+        most, pairs = contract.MAX_CANDIDATES, contract.MAX_PAIRS
+        refusals = [
+            _refuse_unless(candidates <= most, f"more than {most} candidates in a row:", candidates),
+            _refuse_unless(
+                rows * candidates <= pairs, f"more than {pairs} pairs, rows x candidates:", rows, candidates
+            ),
+        ]
+        with tf.control_dependencies(refusals):  # Nothing is computed of what is too large.
+            item_id = tf.identity(item_id)
         probability = self._rank(self._features(user_id, history_item_ids, item_id))
         return self._answer(tf.where(item_id == "", 0.0, probability))
 
@@ -128,16 +135,33 @@ class ServedRanker(tf.Module):
         return self._pairs(self._features(row["user_id"], history, row["item_id"]))
 
     def _features(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        history = tf.ragged.boolean_mask(history, history != "")
         return {
             "user_id": user_id,
-            "history_item_ids": records.last_items(history, self.history_length),
+            "history_item_ids": recent_items(history, self.history_length),
             "item_id": item_id,
         }
 
     def _answer(self, probability: tf.Tensor) -> dict[str, tf.Tensor]:
         version = tf.fill(tf.shape(probability)[:1], tf.constant(self.version, tf.int64))
         return {"probability": probability, "model_version": version}
+
+
+def recent_items(history: tf.Tensor, most: int) -> tf.Tensor:
+    """The most recent items of each history, without needless padding, which costs a ranker as much as items do.
+
+    Args:
+        history: [B, H] ids, oldest first, "" as padding anywhere.
+        most: items of a history that count.
+
+    Returns:
+        [B, L] ids, "" as padding at the end; L is the length of the longest, 0 where all are empty.
+    """
+    return records.last_items(tf.ragged.boolean_mask(history, history != "")[:, -most:], None)
+
+
+def _refuse_unless(condition: tf.Tensor, message: str, *values: tf.Tensor) -> tf.Operation:
+    """An operation that fails with INVALID_ARGUMENT and one line, the message and some values."""
+    return tf.debugging.Assert(condition, [message, *values])
 
 
 class CtrRanker(ServedModel):
@@ -238,7 +262,8 @@ class CtrRanker(ServedModel):
         return [
             f"`{self.name}` looks at the {stages.history_length} most recent items of a history. Users, items and "
             "columns that the train span did not know share one embedding each: such a probability says little.",
-            f"A row of `{contract.RANK}` takes up to {contract.MAX_CANDIDATES:,} candidates.",
+            f"A row of `{contract.RANK}` takes up to {contract.MAX_CANDIDATES:,} candidates, a request up to "
+            f"{contract.MAX_PAIRS:,} pairs, which are its rows times the candidates of a row.",
         ]
 
 

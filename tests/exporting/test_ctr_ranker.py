@@ -8,7 +8,7 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
-from courier_tf.exporting.ctr_ranker import CtrRanker
+from courier_tf.exporting.ctr_ranker import CtrRanker, recent_items
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.versions import newest_version
 from courier_tf.ranking.ranker_files import load_ranker
@@ -121,6 +121,47 @@ def test_ten_thousand_candidates_and_one_too_many(ranker):
     features["item_id"] = np.tile(features["item_id"], [1, 2])
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 10000 candidates"):
         ranker.run(contract.RANK, features)
+
+
+@pytest.mark.parametrize("rows, candidates", [(4, 8001), (65, 500), (32_001, 1), (3, 10_001)])
+def test_too_many_pairs_are_refused_in_one_line(ranker, rows, candidates):
+    features = features_of_rows(rows, candidates=candidates)
+    is_long = candidates > contract.MAX_CANDIDATES
+    said = "10000 candidates in a row:" if is_long else rf"32000 pairs, rows x candidates:\] \[{rows}"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"failed: \[more than {said}\] \[{candidates}\]"):
+        ranker.run(contract.RANK, features)
+
+
+def test_the_most_pairs_are_answered(ranker):
+    assert contract.MAX_PAIRS == 64 * 500
+    features = features_of_rows(64, candidates=500)
+    assert ranker.run(contract.RANK, features)["probability"].shape == (64, 500)
+
+
+def test_recent_items_have_no_needless_padding():
+    """As a loop over the rows has them."""
+    rng = np.random.default_rng(4)
+    for shape in ((0, 3), (2, 0), (1, 1), (3, 7), (5, 9)):
+        history = rng.choice(np.array([b"", b"", b"a", b"b", b"c"], object), shape)
+        rows = [[item for item in row if item][-HISTORY:] for row in history]
+        longest = max(map(len, rows), default=0)
+        found = recent_items(tf.constant(history, tf.string, shape), HISTORY).numpy()
+        assert found.shape == (shape[0], longest)
+        assert found.tolist() == [row + [b""] * (longest - len(row)) for row in rows]
+
+
+@pytest.mark.parametrize("lengths", [[0], [0, 0], [1], [0, 2], [3, 1], [HISTORY + 3, 0]])
+def test_rank_does_not_depend_on_padding(shop, ranker, lengths):
+    """It gives what the trained ranker gives for histories that are padded to the full length."""
+    rng = np.random.default_rng(len(lengths))
+    rows = [[str(item).encode() for item in rng.choice(IDS, length)] for length in lengths]
+    features = features_of_rows(len(rows), candidates=6)
+    sent = [[b""] * (HISTORY + 3 - len(row)) + row for row in rows]
+    padded = [row[-HISTORY:] + [b""] * (HISTORY - len(row)) for row in rows]
+    found = ranker.run(contract.RANK, {**features, "history_item_ids": np.array(sent, object)})["probability"]
+    inputs = {name: tf.constant(value) for name, value in features.items()}
+    trained = load_ranker(shop.stages.ranker).rank({**inputs, "history_item_ids": tf.constant(padded)})
+    np.testing.assert_allclose(found, trained, atol=1e-5)
 
 
 def test_examples_classify_and_regress(ranker):
