@@ -19,8 +19,14 @@ MAX_CANDIDATES = 10_000
 MAX_PAIRS = 32_000
 #: The most rows in one request to a model whose requests are joined, and in the batch that the server makes of them.
 MOST_ROWS = 64
+#: The most parts of a call that a client sends at once: a server has others to answer.
+PARALLEL_PARTS = 8
+#: The models for which a client sends a request with more rows in parts.
+SPLIT = (CTR_RANKER, IMAGE_EMBEDDER, SIMILAR_ITEMS)
 #: The most pixels of a photo.
 MAX_PIXELS = 50_000_000
+
+STABLE, CANARY = "stable", "canary"  # Labels of versions.
 
 # Headers of a request. By gRPC the deadline travels by itself.
 REQUEST_ID, TIMEOUT_HEADER = "x-request-id", "x-request-timeout-seconds"

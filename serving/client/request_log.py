@@ -6,75 +6,33 @@ log.
 
 import io
 import logging
+import os
 import random
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from serving.client import tfrecords
-from serving.client.contract import DEFAULT_SIGNATURE, Request
-from serving.client.messages_pb2 import (
-    LoggedCall,
-    ModelSpec,
-    PredictionLog,
-    PredictLog,
-    PredictRequest,
-    PredictResponse,
-)
-from serving.client.tensors import TensorError, to_arrays, to_protos
+from serving.client import forks, tfrecords
+from serving.client.logged_calls import CallFacts, Logged, logged_in, serialised
+from serving.client.messages_pb2 import PredictionLog
+from serving.client.tensors import TensorError
 from serving.client.tfrecords import BrokenRecordError, CutRecordError
 
 LOG = logging.getLogger(__name__)
-_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+__all__ = ["CallFacts", "Logged", "RequestLog", "RequestLogError", "read_log"]
 
 
 class RequestLogError(ValueError):
     """A request log is missing or broken."""
 
 
-class Logged(NamedTuple):
-    """A request to a model, and the answer to it.
-
-    Attributes:
-        model: name of the model.
-        request: signature and inputs.
-        outputs: the answer; empty where the call failed.
-        label: the label that was asked for; None where it was none.
-        version: the version that has answered; None where the call failed or the answer does not say it.
-        code: how the call ended: OK, or the name of a gRPC code.
-        seconds: from the first attempt to the answer; None in a log of an earlier version, as the next two are.
-        unix_seconds: when the answer came.
-        request_id: the ID of the call. The parts of a large call share it.
-    """
-
-    model: str
-    request: Request
-    outputs: dict[str, np.ndarray]
-    label: str | None = None
-    version: int | None = None
-    code: str = "OK"
-    seconds: float | None = None
-    unix_seconds: float | None = None
-    request_id: str | None = None
-
-
-class CallFacts(NamedTuple):
-    """What a log keeps of a call beside its arrays; the attributes are those of `Logged`."""
-
-    label: str | None = None
-    code: grpc.StatusCode = grpc.StatusCode.OK
-    seconds: float = 0.0
-    request_id: str = ""
-
-
 class RequestLog:
     """Keeps a random share of the requests, as TFRecords of PredictionLog. Several threads may use it.
+
+    A process that a fork makes has a file of its own.
 
     A call never fails because of its log. Where a record cannot be written, the log ends there, and the reason is
     logged.
@@ -103,9 +61,17 @@ class RequestLog:
     def __init__(self, folder: Path, share: float, seed: int = 0) -> None:
         if not 0 <= share <= 1:
             raise RequestLogError(f"share must lie between 0 and 1, but is {share}")
-        self.file, self.dropped, self._share = _new_file(folder), 0, share
-        self._stream: io.FileIO | None = io.FileIO(self.file, "w")
+        self._folder, self.dropped, self._share, self._seed = folder, 0, share, seed
         self._random, self._lock = random.Random(seed), threading.Lock()
+        self._stream: io.FileIO | None = None
+        self._is_new = True  # It has no file yet.
+        self._begin()
+        forks.tell(self)
+
+    def after_fork(self) -> None:
+        """Begins anew: with the next request there is another file."""
+        self._lock, self.dropped, self._is_new = threading.Lock(), 0, self._is_new or self._stream is not None
+        self._random, self._stream = random.Random(f"{self._seed} {os.getpid()}"), None
 
     def add(
         self,
@@ -119,12 +85,14 @@ class RequestLog:
         with self._lock:
             if self._random.random() >= self._share:
                 return
-        record = tfrecords.framed(_serialised(model, signature, inputs, outputs, facts))
+        record = tfrecords.framed(serialised(model, signature, inputs, outputs, facts))
         with self._lock:
-            if self._stream is None:
-                self.dropped += 1
-                return
             try:
+                if self._is_new:
+                    self._begin()
+                if self._stream is None:
+                    self.dropped += 1
+                    return
                 _write(self._stream, record)
             except OSError as error:
                 self.dropped += 1
@@ -134,9 +102,15 @@ class RequestLog:
     def close(self) -> None:
         """Ends the log, and says how many requests are missing in it."""
         with self._lock:
+            self._is_new = False
             self._end()
         if self.dropped:
             LOG.error("%s lacks %d requests that could not be written", self.file, self.dropped)
+
+    def _begin(self) -> None:
+        self._is_new = False
+        self.file = _new_file(self._folder)
+        self._stream = io.FileIO(self.file, "w")
 
     def _end(self) -> None:
         if self._stream is not None:
@@ -175,51 +149,13 @@ def _read_file(file: Path) -> Iterator[Logged]:
             log = PredictionLog.FromString(record)
             if not log.HasField("predict_log"):
                 raise RequestLogError(f"{file}: record {number} is no predict log")
-            yield _logged(log)
+            yield logged_in(log)
     except CutRecordError:
         LOG.warning("%s: its last record, number %d, is cut, and left out", file, number + 1)
     except (BrokenRecordError, DecodeError, TensorError) as error:
         raise RequestLogError(f"{file} is broken: {error}") from error
     except OSError as error:
         raise RequestLogError(f"{file} cannot be read: {error}") from error
-
-
-def _serialised(
-    model: str,
-    signature: str,
-    inputs: Mapping[str, np.ndarray],
-    outputs: Mapping[str, np.ndarray],
-    facts: CallFacts,
-) -> bytes:
-    spec = ModelSpec(name=model, signature_name=signature, version_label=facts.label)
-    request = PredictRequest(model_spec=spec, inputs=to_protos(inputs, "input"))
-    response = PredictResponse(outputs=to_protos(outputs, "output"))
-    call = LoggedCall(request_id=facts.request_id, code=facts.code.value[0], seconds=facts.seconds)
-    call.unix_seconds = time.time()
-    log = PredictionLog(predict_log=PredictLog(request=request, response=response), call=call)
-    return log.SerializeToString()
-
-
-def _logged(log: PredictionLog) -> Logged:
-    spec = log.predict_log.request.model_spec
-    request = Request(spec.signature_name or DEFAULT_SIGNATURE, to_arrays(log.predict_log.request.inputs, "input"))
-    outputs = to_arrays(log.predict_log.response.outputs, "output")
-    version = outputs.get("model_version", np.zeros(0))
-    answered = Logged(
-        spec.name,
-        request,
-        outputs,
-        label=spec.version_label or None,
-        version=int(version.ravel()[0]) if version.size else None,
-    )
-    if not log.HasField("call"):
-        return answered
-    return answered._replace(
-        code=_CODES.get(log.call.code, grpc.StatusCode.UNKNOWN).name,
-        seconds=log.call.seconds,
-        unix_seconds=log.call.unix_seconds,
-        request_id=log.call.request_id,
-    )
 
 
 def _write(stream: io.FileIO, record: bytes) -> None:

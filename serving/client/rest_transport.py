@@ -10,9 +10,19 @@ import numpy as np
 import requests
 import urllib3
 
-from serving.client.contract import REQUEST_ID, TIMEOUT_HEADER
-from serving.client.timed_session import timed_session
-from serving.client.transport import CallError
+from serving.client.connection import Connection, Target, Tls
+from serving.client.contract import TIMEOUT_HEADER
+from serving.client.tensors import TensorError
+from serving.client.timed_session import ended_by, timed_session
+from serving.client.transport import (
+    ANOTHER_WAS_QUICKER,
+    CallError,
+    Cancellation,
+    Predict,
+    Question,
+    Versions,
+    request_id_of,
+)
 
 _LONGEST_MESSAGE = 500
 _CODES = {
@@ -35,53 +45,56 @@ _CODES = {
 
 
 class RestTransport:
-    """Sends requests by REST. `target` is a URL such as http://localhost:8501."""
+    """Sends requests to one server by REST."""
 
-    def __init__(self, target: str) -> None:
-        self._url, self._session = target.rstrip("/"), timed_session()
+    def __init__(self, target: Target, connection: Connection) -> None:
+        tls = connection.tls or Tls()
+        self._url = target.address.rstrip("/")
+        self._host = {"Host": target.name} if target.name else {}
+        self._session = timed_session(target.name and target.name.rpartition(":")[0].strip("[]"))
+        # Given with each request, as `requests` would else prefer REQUESTS_CA_BUNDLE.
+        self._verify, self._certificate = str(tls.ca) if tls.ca else None, None
+        if tls.certificate and tls.key:
+            self._certificate = str(tls.certificate), str(tls.key)
 
-    def predict(
+    def ask(
         self,
-        model: str,
-        label: str | None,
-        signature: str,
-        inputs: Mapping[str, np.ndarray],
+        question: Question,
+        headers: Mapping[str, str],
         timeout_seconds: float,
-        request_id: str,
-    ) -> dict[str, np.ndarray]:
-        body = {"signature_name": signature, "inputs": {name: _to_json(value) for name, value in inputs.items()}}
-        place = f"{model}/labels/{label}" if label else model
-        content = self._call("POST", f"{place}:predict", body, timeout_seconds, request_id)
+        cancellation: Cancellation | None = None,
+    ) -> Any:
         try:
-            outputs = content["outputs"]
-            if not isinstance(outputs, dict):  # A single output comes without its name.
-                outputs = {"outputs": outputs}
-            return {name: _from_json(value) for name, value in outputs.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise _unreadable(error, content, request_id) from error
-
-    def versions(self, model: str, timeout_seconds: float, request_id: str) -> dict[int, str]:
-        content = self._call("GET", model, None, timeout_seconds, request_id)
+            with ended_by(cancellation):
+                if isinstance(question, Versions):
+                    content = self._call("GET", question.model, None, headers, timeout_seconds)
+                else:
+                    content = self._call("POST", _place(question), _body(question), headers, timeout_seconds)
+        except CallError as error:
+            if cancellation is None or not cancellation.cancelled:
+                raise
+            raise CallError(grpc.StatusCode.CANCELLED, ANOTHER_WAS_QUICKER, error.request_id) from error
         try:
-            return {int(status["version"]): status["state"] for status in content["model_version_status"]}
+            return _versions(content) if isinstance(question, Versions) else _outputs(content)
         except (KeyError, TypeError, ValueError) as error:
-            raise _unreadable(error, content, request_id) from error
+            raise _unreadable(error, content, request_id_of(headers)) from error
 
     def close(self) -> None:
         self._session.close()
 
     def _call(
-        self, method: str, path: str, body: dict[str, Any] | None, timeout_seconds: float, request_id: str
+        self, method: str, path: str, body: dict[str, Any] | None, headers: Mapping[str, str], timeout_seconds: float
     ) -> Any:
-        headers = {REQUEST_ID: request_id, TIMEOUT_HEADER: f"{timeout_seconds:.3f}"}
-        timeout = urllib3.Timeout(total=timeout_seconds)
+        timeout, request_id = urllib3.Timeout(total=timeout_seconds), request_id_of(headers)
         try:
             answer = self._session.request(
                 method,
                 f"{self._url}/v1/models/{path}",
                 json=body,
-                headers=headers,
+                headers={**self._host, **headers, TIMEOUT_HEADER: f"{timeout_seconds:.3f}"},
                 timeout=timeout,  # type: ignore[arg-type]  # The stubs lack urllib3's class, which requests takes.
+                verify=self._verify,
+                cert=self._certificate,
                 allow_redirects=False,  # Each would begin the deadline anew, and TF Serving has none.
             )
         except (requests.RequestException, ValueError) as error:
@@ -97,6 +110,27 @@ class RestTransport:
             message = content.get("error", content) if isinstance(content, dict) else content
             raise CallError(code, str(message), request_id)
         return content
+
+
+def _place(question: Predict) -> str:
+    label = f"/labels/{question.label}" if question.label else ""
+    return f"{question.model}{label}:predict"
+
+
+def _body(question: Predict) -> dict[str, Any]:
+    inputs = {name: _to_json(name, value) for name, value in question.inputs.items()}
+    return {"signature_name": question.signature, "inputs": inputs}
+
+
+def _versions(content: Any) -> dict[int, str]:
+    return {int(status["version"]): status["state"] for status in content["model_version_status"]}
+
+
+def _outputs(content: Any) -> dict[str, np.ndarray]:
+    outputs = content["outputs"]
+    if not isinstance(outputs, dict):  # A single output comes without its name.
+        outputs = {"outputs": outputs}
+    return {name: _from_json(value) for name, value in outputs.items()}
 
 
 def _code_of(error: Exception) -> grpc.StatusCode:
@@ -131,16 +165,20 @@ def _unreadable(error: Exception, content: Any, request_id: str) -> CallError:
     return CallError(grpc.StatusCode.INTERNAL, message, request_id)
 
 
-def _to_json(value: np.ndarray) -> Any:
-    if value.dtype != object:
+def _to_json(name: str, value: np.ndarray) -> Any:
+    if value.dtype.kind not in "OS":
         return value.tolist()
     leaves = np.empty(value.size, object)
     # Text is shorter than base64. Ids are text, photos are not.
-    leaves[:] = [_text(leaf) for leaf in value.ravel()]
+    leaves[:] = [_text(name, leaf) for leaf in value.ravel().tolist()]
     return leaves.reshape(value.shape).tolist()
 
 
-def _text(leaf: bytes) -> Any:
+def _text(name: str, leaf: object) -> Any:
+    if isinstance(leaf, str):
+        return leaf
+    if not isinstance(leaf, bytes):
+        raise TensorError(f"input '{name}' must hold bytes or str, but holds {type(leaf).__name__}")
     try:
         return leaf.decode()
     except UnicodeDecodeError:

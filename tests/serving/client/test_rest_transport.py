@@ -220,10 +220,8 @@ STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
     409: "ABORTED",
     418: "UNKNOWN",
-    429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
     501: "UNIMPLEMENTED",
     504: "DEADLINE_EXCEEDED",
@@ -245,7 +243,12 @@ def test_a_redirect_is_not_followed(serving):
     assert server.seen == 1
 
 
-@pytest.mark.parametrize("status", [502, 503])
-def test_servers_that_are_busy_are_asked_again(serving, status):
-    server, client = serving(sends(answer(b"busy", status)), sends(answer(GOOD)))
-    assert asked(client) == [0.5] and server.seen == 2
+@pytest.mark.parametrize("status", [404, 429, 502, 503])
+def test_servers_that_are_busy_or_lack_a_label_are_asked_again(serving, status):
+    answers = [sends(answer(b"busy", status)), sends(answer(GOOD))]
+    if status == 404:  # The status of the model comes between them.
+        answers.insert(1, sends(answer(b'{"model_version_status": []}')))
+    server, client = serving(*answers)
+    assert asked(client) == [0.5] and server.seen == len(answers)
+    server, client = serving(sends(answer(b"busy", status)), retries=Retries(attempts=1))
+    assert refused(client)[0].name == {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}.get(status, "UNAVAILABLE")

@@ -15,10 +15,10 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-from serving.client import contract
 from serving.client.client import CourierClient, Retries
 from serving.client.request_log import RequestLog, read_log
 from serving.client.transport import CallError
+from tests.serving.client.replicas import Failure, doubled, failing
 
 
 class Scripted(PredictionServiceServicer):
@@ -73,38 +73,6 @@ def test_a_server_that_is_not_there_yet_is_asked_again(scripted, monkeypatch):
     assert left[0] <= 2 and left[1] <= 1.8 * 1.03 and left[2] <= 1.4 * 1.03
 
 
-class TwoVersions:
-    """A transport whose second answer is that of a new version; keeps what it was asked, and the time left."""
-
-    def __init__(self):
-        self.asked, self.left = [], []
-
-    def predict(self, model, label, signature, inputs, timeout_seconds, request_id):
-        self.asked.append(inputs)
-        self.left.append(timeout_seconds)
-        time.sleep(0.05)
-        rows = len(inputs["user_id"])
-        version = np.full(rows, self.version_of(len(self.asked)))
-        return {"probability": np.zeros([rows, inputs["item_id"].shape[-1]]), "model_version": version}
-
-    def close(self):
-        pass
-
-
-def test_the_parts_of_a_call_share_a_deadline_and_a_version(monkeypatch):
-    monkeypatch.setattr(contract, "MAX_CANDIDATES", 2)
-    client, transport = CourierClient("localhost:1", timeout_seconds=5), TwoVersions()
-    client._transport, transport.version_of = transport, lambda number: 1
-    assert len(client.rank("u", ["a"], ["b"] * 5).probability) == 5
-    assert len(transport.left) == 3 and transport.left[2] < transport.left[1] - 0.04 < transport.left[0] - 0.08
-    # The first id is empty: with it a server fills up histories that it joins.
-    np.testing.assert_array_equal(transport.asked[0]["history_item_ids"], [[b"", b"a"]])
-    transport.version_of = lambda number: number
-    with pytest.raises(CallError, match="have answered parts of one call") as failed:
-        client.rank("u", ["a"], ["b"] * 5)
-    assert failed.value.code == grpc.StatusCode.ABORTED
-
-
 def test_a_slow_server_is_told_the_deadline_and_given_up(scripted):
     script, client = scripted(None, timeout_seconds=0.5)
     with pytest.raises(CallError) as failed:
@@ -114,7 +82,8 @@ def test_a_slow_server_is_told_the_deadline_and_given_up(scripted):
     assert len(script.seen) == 1 and 0 < script.seen[0][1] <= 0.5 * 1.03  # Nothing is left for another attempt.
 
 
-FINAL = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)]
+RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.NOT_FOUND)
+FINAL = [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, *RETRIED)]
 
 
 @pytest.mark.parametrize("code", FINAL, ids=lambda code: code.name)
@@ -123,6 +92,68 @@ def test_other_codes_are_final(scripted, code):
     with pytest.raises(CallError) as failed:
         client.predict("m", "s", {})
     assert failed.value.code == code and len(script.seen) == 1
+
+
+@pytest.mark.parametrize("code", RETRIED, ids=lambda code: code.name)
+def test_what_another_attempt_may_mend(scripted, code):
+    script, client = scripted(code, code)
+    client.predict("m", "s", {})
+    assert len(script.seen) == 3
+    if code == grpc.StatusCode.NOT_FOUND:  # Without a label there is nothing that could still be loading.
+        script, client = scripted(code, label=None)
+        with pytest.raises(CallError, match="NOT_FOUND"):
+            client.predict("m", "s", {})
+        assert len(script.seen) == 1
+
+
+def test_a_burst_that_a_server_refuses_is_answered_in_the_end(replica, client_of):
+    """As many of 32 requests at once as TensorFlow Serving refuses with the threads that it has by default."""
+    server = replica()
+
+    def respond(asked):
+        if len(server.asked) <= 24:
+            raise Failure("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted")
+        return doubled(asked)
+
+    server.respond = respond
+    client = client_of(server)
+    with ThreadPoolExecutor(32) as threads:
+        answers = list(threads.map(lambda n: client.predict("m", "s", {"x": np.full(1, n)})["y"].tolist(), range(32)))
+    assert answers == [[2 * n] for n in range(32)] and len(server.asked) == 32 + 24
+
+
+def test_a_server_that_refuses_all_is_left_in_peace(replica, client_of):
+    server = replica(failing("RESOURCE_EXHAUSTED"))
+    client = client_of(server, retries=Retries(first_wait_seconds=0))
+    for _ in range(60):
+        with pytest.raises(CallError, match="RESOURCE_EXHAUSTED"):
+            client.predict("m", "s", {"x": np.ones(1)})
+    assert 60 + 30 <= len(server.asked) <= 60 + 50
+
+
+def test_a_label_that_is_still_loading_is_waited_for(replica, client_of, monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda low, high: min(high, 0.02))
+    server = replica(failing("NOT_FOUND"), {1: "AVAILABLE", 2: "LOADING"})
+
+    def states_then_loaded():
+        if len(server.asked_for_status) == 8:
+            server.respond, server.states = doubled, {2: "AVAILABLE"}
+
+    server.on_status = states_then_loaded
+    client = client_of(server)
+    assert client.predict("m", "s", {"x": np.ones(1)})["y"].tolist() == [2]
+    assert len(server.asked) == 9  # More than the attempts of a call.
+    # One that nobody loads is given up soon, and without a label at once.
+    server.respond, server.states = failing("NOT_FOUND"), {1: "AVAILABLE", 2: "END"}
+    with pytest.raises(CallError, match="NOT_FOUND"):
+        client.predict("m", "s", {"x": np.ones(1)})
+    assert len(server.asked) == 9 + 4
+    # The deadline holds while it loads.
+    server.states = {2: "LOADING"}
+    start = time.monotonic()
+    with pytest.raises(CallError, match="NOT_FOUND|DEADLINE_EXCEEDED"):
+        client_of(server, timeout_seconds=0.3).predict("m", "s", {"x": np.ones(1)})
+    assert 0.2 < time.monotonic() - start < 2
 
 
 def test_the_log_tells_failed_calls_and_labels(scripted, tmp_path):
