@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "courier_tf/__init__.py").
 APACHE_BEAM = ">=2.72,<2.78"
 #: Files of the packages that are no modules; the patterns hold in every package. setuptools takes *.pyi and py.typed
 #: by itself.
-PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml"]
+PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml", "*.sh"]
 
 setup(
     name="courier-tf",

@@ -123,13 +123,13 @@ class Chain:
         self.workdir.mkdir(parents=True, exist_ok=True)
         write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
 
-    def run(self, raw: str, final: bool = False, server: str | None = None) -> dict[str, Any]:
+    def run(self, raw: str, final: bool = False, servers: Sequence[str] = ()) -> dict[str, Any]:
         """Runs every stage that is not current, then measures.
 
         Args:
             raw: folder or URI in the raw format.
             final: read the test span too; each reading is counted in the workdir.
-            server: HOST:PORT of a running server, as in `export`.
+            servers: HOST:PORT of running servers, as in `export`.
 
         Returns:
             What stands in `metrics.json`.
@@ -145,7 +145,7 @@ class Chain:
         self.embed()
         self.cluster()
         self.rank()
-        self.export(server=server)
+        self.export(servers=servers)
         return self.report(final)
 
     def ingest(self, raw: str) -> None:
@@ -431,18 +431,18 @@ class Chain:
         """Mode -> rank stage with the same ranker, which need not be trained again. A chain by itself knows none."""
         return {}
 
-    def export(self, scann: bool = False, server: str | None = None, warm_up_log: Path | None = None) -> None:
+    def export(self, scann: bool = False, servers: Sequence[str] = (), warm_up_log: Path | None = None) -> None:
         """Trained models to versioned SavedModels below `models/`, and the bundle of the server below `serving/`.
 
         Args:
             scann: write similar items by ScaNN below `models_scann/`, too.
-            server: HOST:PORT of a running server. Labels move once it has loaded the versions that they name.
+            servers: HOST:PORT of running servers. Labels move once all have loaded the versions that they name.
             warm_up_log: log of requests that new versions warm up with.
         """
         from courier_tf.exporting.export import export
         from courier_tf.exporting.finished_stages import FinishedStages
 
-        export(FinishedStages.read(self.workdir), self.workdir, scann, server, warm_up_log)
+        export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span.

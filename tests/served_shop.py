@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +59,9 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def export_again(workdir: Path, server: str | None = None) -> list[Path]:
+def export_again(workdir: Path, servers: Sequence[str] = ()) -> list[Path]:
     """Exports the models of a workdir that have changed."""
-    return export(FinishedStages.read(workdir), workdir, server=server)
+    return export(FinishedStages.read(workdir), workdir, servers=servers)
 
 
 def write_rank(workdir: Path, seed: int) -> None:

@@ -172,11 +172,13 @@ class Run(StageOfRawData, ForcedStage):
     takes_beam_options = True
     final: bool = False
     """Read the test span too. Each reading is counted."""
-    server: str | None = None
-    """HOST:PORT of a running server's gRPC. The server reads the bundle by itself; labels move once it has loaded what
-    they name."""
+    server: tuple[str, ...] = ()
+    """HOST:PORT of the gRPC of each running server, as in `courier export`."""
 
     def run(self) -> None:
+        from serving.bundle.replicas import require_addresses
+
+        require_addresses(self.server)
         from courier_tf.commands import summary
 
         summary.report(self.chain().run(self.raw, self.final, self.server), self.workdir)
@@ -245,10 +247,10 @@ class Export(Stage):
     """Take the label canary from the newest versions. Nothing is exported."""
     promote_withdrawn: bool = False
     """Let --promote take versions that were rolled back or withdrawn."""
-    server: str | None = None
-    """HOST:PORT of a running server's gRPC. The server reads the bundle by itself (Docker Compose, Kubernetes); labels
-    move once it has loaded what they name. A tensorflow_model_server that `courier serve` started does not need
-    this."""
+    server: tuple[str, ...] = ()
+    """HOST:PORT of the gRPC of each running server that reads the bundle by itself (Docker Compose, Kubernetes). A name
+    stands for all of its addresses, as that of a headless service does. Labels move once all have loaded what they
+    name. A tensorflow_model_server that `courier serve` started does not need this."""
     scann: bool = False
     """Write similar_items by ScaNN too, into models_scann/. It needs a TensorFlow Serving that was built with ScaNN."""
     warm_up_log: Path | None = None
@@ -257,7 +259,9 @@ class Export(Stage):
 
     def run(self) -> None:
         from courier_tf.exporting import promotion
+        from serving.bundle.replicas import require_addresses
 
+        require_addresses(self.server)
         if self.roll_back or self.withdraw:
             require_usable(self.workdir)
             if self.roll_back:
@@ -359,6 +363,9 @@ class Serve(Command):
     """Port of gRPC."""
     rest_port: int = 8501
     """Port of REST."""
+    host: str = "localhost"
+    """Address to listen on. 0.0.0.0 lets other machines in: whoever reaches gRPC may load other models. A
+    tensorflow_model_server always listens on all addresses."""
     server: Literal["auto", "tensorflow_model_server", "docker", "local"] = "auto"
     """Which server to start; auto takes the first that is installed."""
 
@@ -368,7 +375,7 @@ class Serve(Command):
         from courier_tf.commands.serve import serve
 
         folders = (self.workdir / schema.BUNDLE_FOLDER, self.workdir / schema.MODELS_FOLDER)
-        serve(*folders, self.port, self.rest_port, self.server)
+        serve(*folders, self.port, self.rest_port, self.server, self.host)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

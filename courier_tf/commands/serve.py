@@ -23,7 +23,8 @@ from serving.bundle.configuration import (
     BundleError,
     read_models_config,
 )
-from serving.bundle.roll_out import next_step, states_of
+from serving.bundle.replicas import AddressError, addresses_of, ask
+from serving.bundle.roll_out import next_step
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +34,9 @@ ENDED = (0, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 Server = Literal["auto", "tensorflow_model_server", "docker", "local"]
 
 
-def serve(bundle: Path, models: Path, port: int, rest_port: int, server: Server = "auto") -> None:
+def serve(
+    bundle: Path, models: Path, port: int, rest_port: int, server: Server = "auto", host: str = "localhost"
+) -> None:
     """Serves until it is interrupted or terminated.
 
     Args:
@@ -41,41 +44,61 @@ def serve(bundle: Path, models: Path, port: int, rest_port: int, server: Server 
         port, rest_port: ports of gRPC and REST.
         server: which server; "auto" takes the first of `tensorflow_model_server`, Docker and the local server that is
             installed.
+        host: address to listen on. `tensorflow_model_server` knows no other than all of the machine's.
 
     Raises:
         BundleError: the bundle is missing or broken, or the server is not installed, or it failed.
     """
     read_models_config(bundle / MODELS_CONFIG, models)  # Fails early.
     chosen = available() if server == "auto" else server
-    LOG.info("Serving %s: gRPC localhost:%d, REST http://localhost:%d", models, port, rest_port)
+    LOG.info("Serving %s: gRPC %s:%d, REST http://%s:%d", models, host, port, host, rest_port)
     if chosen == BINARY:
-        LOG.info("by TensorFlow Serving (%s)", shutil.which(BINARY))
+        LOG.info(
+            "by TensorFlow Serving (%s), on all addresses of this machine: whoever reaches gRPC may load other models",
+            shutil.which(BINARY),
+        )
         _run_binary(bundle, models, port, rest_port)
     elif chosen == "docker":
+        if not _succeeds("docker", "compose", "version"):
+            raise BundleError(
+                "docker has no plugin `compose`: install it (docker-compose-plugin), or take --server local"
+            )
         LOG.info("by TensorFlow Serving in Docker")
-        ports = {"GRPC_PORT": str(port), "REST_PORT": str(rest_port)}
+        ports = {"GRPC_PORT": str(port), "REST_PORT": str(rest_port), "BIND": _ip(host)}
         _run(["docker", "compose", "--file", str(bundle / COMPOSE_FILE), "up"], ports)
     else:
         LOG.info(
             "by the LOCAL SERVER: the API of TensorFlow Serving in Python, for laptops and tests. It does not join "
             "requests into batches; measure nothing with it that is meant for production. (%s on the PATH or a running "
-            "Docker would be used instead.)",
+            "Docker with its plugin `compose` would be used instead.)",
             BINARY,
         )
-        _run_local(bundle, models, port, rest_port)
+        _run_local(bundle, models, port, rest_port, host)
 
 
 def available() -> Server:
     """The best server that is installed on this machine."""
     if shutil.which(BINARY):
         return "tensorflow_model_server"
-    if shutil.which("docker"):
-        try:
-            if subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0:
-                return "docker"
-        except subprocess.TimeoutExpired:
-            pass  # Docker's client is installed, but its engine does not run.
+    # Docker's client may be installed without its engine, and without the plugin that reads the compose file.
+    if shutil.which("docker") and _succeeds("docker", "info") and _succeeds("docker", "compose", "version"):
+        return "docker"
     return "local"
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _ip(host: str) -> str:
+    """The address of a host, since Docker publishes ports on addresses alone."""
+    try:
+        return addresses_of([f"{host}:0"])[0].removesuffix(":0").strip("[]")
+    except AddressError as error:
+        raise BundleError(f"--host {host} has no address") from error
 
 
 def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> list[str]:
@@ -88,6 +111,11 @@ def binary_arguments(config: Path, bundle: Path, port: int, rest_port: int) -> l
         "--model_config_file_poll_wait_seconds=10",
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_grpc_healthcheck_service=true",
+        "--grpc_max_threads=256",
+        "--rest_api_num_threads=128",
+        "--num_load_threads=4",
+        "--max_num_load_retries=2",
+        "--load_retry_interval_micros=12000000",
         "--enable_batching=true",
         "--enable_per_model_batching_parameters=true",
         f"--batching_parameters_file={bundle / BATCHING_CONFIG}",
@@ -106,8 +134,8 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
             target = read_models_config(bundle / MODELS_CONFIG, models)
             if target == given:
                 return
-            names = {model.name for model in target.model_config_list.config}
-            step = next_step(target, given, states_of(f"localhost:{port}", names))
+            address = f"localhost:{port}"
+            step = next_step(target, given, {address: ask(address, target)}, by_file_alone=True)
             if step != given:
                 write_file(config, text_format.MessageToString(step))
                 given.CopyFrom(step)
@@ -160,13 +188,13 @@ class _Server:
             self._process.terminate()
 
 
-def _run_local(bundle: Path, models: Path, port: int, rest_port: int) -> None:
+def _run_local(bundle: Path, models: Path, port: int, rest_port: int, host: str) -> None:
     stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # A handler of signals must not set an Event.
     with _stopped_by(lambda: stopped.put(None)):
         from serving.local.local_server import LocalServer  # TensorFlow only where it is needed.
 
         try:
-            server = LocalServer(bundle, models, port, rest_port)
+            server = LocalServer(bundle, models, port, rest_port, host)
         except (OSError, RuntimeError) as error:
             raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
         with server:

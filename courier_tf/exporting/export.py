@@ -21,8 +21,9 @@ from courier_tf.exporting.versions import (
     write_versions,
 )
 from courier_tf.exporting.warm_up_requests import logged_requests
-from serving.bundle.configuration import write_bundle, write_scann_config
+from serving.bundle.configuration import MODELS_CONFIG, write_bundle, write_scann_config
 from serving.bundle.releases import Releases
+from serving.bundle.roll_out import require_labels
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def export(
     stages: FinishedStages,
     workdir: Path,
     scann: bool = False,
-    server: str | None = None,
+    servers: Sequence[str] = (),
     warm_up_log: Path | None = None,
 ) -> list[Path]:
     """Writes a new version of each model that has changed, and the bundle.
@@ -40,7 +41,7 @@ def export(
         stages: to export.
         workdir: gets `schema.MODELS_FOLDER` and `schema.BUNDLE_FOLDER`.
         scann: also write `similar_items` by ScaNN into `schema.SCANN_MODELS_FOLDER`: stock servers cannot load it.
-        server: host:port of a running server that reads the bundle by itself.
+        servers: HOST:PORT of running servers that read the bundle by themselves.
         warm_up_log: file or folder of a `RequestLog`; the new versions warm up with its requests.
 
     Returns:
@@ -50,7 +51,7 @@ def export(
         ArtefactError: a stage is damaged, or the stages do not belong together.
         RequestLogError: the log is missing or broken, or has requests to other models.
         ClusterError, StockOpsError, WarmUpError: a model cannot be served, or does not take what the log holds.
-        RollOutError: the server does not load the new versions.
+        AddressError, RollOutError: a server does not load the new versions.
     """
     stages.require_fit()
     stages.require_undamaged()
@@ -65,11 +66,12 @@ def export(
         newest = newest_versions(models, registry.model_names())
         releases = Releases.read(bundle)
         card = with_promotion(model_card(stages, newest), releases)
-        write_bundle(bundle, newest, releases, card, server)
+        write_bundle(bundle, newest, releases, card, servers)
         if scann:
             models, scann_models = workdir / schema.SCANN_MODELS_FOLDER, registry.scann_models()
             written += _write_changed(models, versions(scann_models))
             write_scann_config(bundle, newest_versions(models, [model.name for model in scann_models]))
+        require_labels(bundle / MODELS_CONFIG, servers)
     return written
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from courier_tf import schema
@@ -19,15 +20,16 @@ from courier_tf.exporting.versions import (
 from courier_tf.settings import PromotionSettings
 from courier_tf.workdir.atomic import replace_directory
 from courier_tf.workdir.snapshot import write_snapshot
-from serving.bundle.configuration import write_models_config
+from serving.bundle.configuration import MODELS_CONFIG, write_models_config
 from serving.bundle.releases import Release, ReleaseError, Releases
+from serving.bundle.roll_out import require_labels
 
 LOG = logging.getLogger(__name__)
 PREVIOUS_SNAPSHOT = ".promoted.previous"  # In the workdir: the snapshot that a roll back restores.
 
 
 def promote(
-    workdir: Path, tolerances: PromotionSettings, server: str | None = None, withdrawn: bool = False
+    workdir: Path, tolerances: PromotionSettings, servers: Sequence[str] = (), withdrawn: bool = False
 ) -> Release:
     """Makes the newest versions the stable ones, if they pass the promotion checks.
 
@@ -37,7 +39,7 @@ def promote(
     Args:
         workdir: with the stages, the models and the bundle.
         tolerances: of the comparison with the stable versions, and the faults that are accepted.
-        server: host:port of a running server that reads the bundle by itself.
+        servers: HOST:PORT of running servers that read the bundle by themselves.
         withdrawn: also take versions that were rolled back or withdrawn.
 
     Returns:
@@ -47,7 +49,7 @@ def promote(
         ArtefactError: a stage is missing or damaged; nothing has changed.
         PromotionError: with every reason against it; nothing has changed.
         ReleaseError: some of these versions were rolled back or withdrawn; nothing has changed.
-        RollOutError: the server does not load them.
+        AddressError, RollOutError: a server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with export_lock(models):
@@ -60,12 +62,12 @@ def promote(
         stages.require_undamaged()
         measured = measure(stages, models, newest, stable, tolerances)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        release = _switch(bundle, newest, releases.promote(Release(newest, now, *measured)), server)
+        release = _switch(bundle, newest, releases.promote(Release(newest, now, *measured)), servers)
         _take_snapshot(workdir, keep=release != releases.stable)
         return release
 
 
-def roll_back(workdir: Path, server: str | None = None) -> Release:
+def roll_back(workdir: Path, servers: Sequence[str] = ()) -> Release:
     """Makes the versions before the stable ones the stable ones again; returns their release.
 
     The snapshot of these versions takes the place of the present one, if it is still there. It is there for the release
@@ -73,7 +75,7 @@ def roll_back(workdir: Path, server: str | None = None) -> Release:
 
     Raises:
         ReleaseError: there are none, or they are deleted or damaged; nothing has changed.
-        RollOutError: the server does not load them.
+        AddressError, RollOutError: a server does not load them.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with export_lock(models):
@@ -86,29 +88,30 @@ def roll_back(workdir: Path, server: str | None = None) -> Release:
                 require_undamaged(directory)
             except VersionError as error:
                 raise ReleaseError(f"not rolled back: {error}") from error
-        release = _switch(bundle, newest_versions(models, registry.model_names()), releases, server)
+        release = _switch(bundle, newest_versions(models, registry.model_names()), releases, servers)
         _restore_snapshot(workdir)
         return release
 
 
-def withdraw(workdir: Path, server: str | None = None) -> Release:
+def withdraw(workdir: Path, servers: Sequence[str] = ()) -> Release:
     """Makes the newest versions no canary any more; returns what is stable, and the canary now.
 
     Raises:
         ReleaseError: nothing is stable, or the newest versions are; nothing has changed.
-        RollOutError: the server does not load the versions.
+        AddressError, RollOutError: a server does not load the versions.
     """
     models, bundle = workdir / schema.MODELS_FOLDER, workdir / schema.BUNDLE_FOLDER
     with export_lock(models):
         newest = newest_versions(models, registry.model_names())
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return _switch(bundle, newest, Releases.read(bundle).withdraw(Release(newest, now)), server)
+        return _switch(bundle, newest, Releases.read(bundle).withdraw(Release(newest, now)), servers)
 
 
-def _switch(bundle: Path, newest: dict[str, int], releases: Releases, server: str | None) -> Release:
+def _switch(bundle: Path, newest: dict[str, int], releases: Releases, servers: Sequence[str]) -> Release:
     with releases.written_after(bundle):
-        write_models_config(bundle, newest, releases, server)
+        write_models_config(bundle, newest, releases, servers)
     update_card(bundle, releases)
+    require_labels(bundle / MODELS_CONFIG, servers)
     stable = releases.promoted[-1]
     for model, version in stable.versions.items():
         labels = ", ".join(f"{label} {number}" for label, number in releases.labels(model, newest[model]).items())

@@ -39,7 +39,7 @@ class ServedModel(abc.ABC):
         signatures: the API of TensorFlow Serving that each signature is for, by name of the signature.
         joined: whether a server may join requests into one batch. True only where a bad row costs no other row its
             answer, and where no request is padded because of another one.
-        most_rows: of a request to a joined model, and of the batch that a server makes of several.
+        most_rows: of the batch that a server makes of requests to a joined model. It splits larger requests.
         stock: whether the graph holds ops of stock TensorFlow alone, as an unmodified server needs.
     """
 

@@ -12,14 +12,30 @@ from courier_tf.workdir.atomic import write_file
 from serving.bundle.server_config_pb2 import BatchingParameters
 
 PARAMETERS_FILE = "batching_params.pbtxt"  # The name is TensorFlow Serving's.
+MOST_BATCHES_OF_A_REQUEST = 16  # A request of more rows is refused: its batches would fill the queue.
+
+
+def most_rows_of_a_request(most_rows: int) -> int:
+    """The most rows of a request to a model whose batches have up to `most_rows`.
+
+    >>> most_rows_of_a_request(64)
+    1024
+    """
+    return MOST_BATCHES_OF_A_REQUEST * most_rows
 
 
 def write_parameters(version: Path, most_rows: int) -> None:
-    """Writes into the folder of a version that a server joins its requests, up to `most_rows` in a batch."""
-    # Nothing is padded: photos and ids are scalars, and pixels or embeddings of another size would be answered wrongly.
+    """Writes into the folder of a version that a server joins its requests, up to `most_rows` in a batch.
+
+    A larger request is split into several batches, up to `most_rows_of_a_request`. A server refuses more by
+    INVALID_ARGUMENT.
+    """
+    # Nothing is padded: photos, pixels and ids are scalars, and embeddings of another width would be answered wrongly.
     # These fail together with what they are joined with; their senders are the shop's own programs.
     parameters = BatchingParameters(pad_variable_length_inputs=False)
-    parameters.max_batch_size.value = most_rows
+    parameters.enable_large_batch_splitting.value = True
+    parameters.max_execution_batch_size.value = most_rows
+    parameters.max_batch_size.value = most_rows_of_a_request(most_rows)  # Where requests are split: of a request.
     parameters.batch_timeout_micros.value = 1000
     parameters.max_enqueued_batches.value = 100
     write_file(version / PARAMETERS_FILE, text_format.MessageToString(parameters))

@@ -14,7 +14,10 @@ import pytest
 import yaml
 
 from courier_tf.commands import serve
-from serving.bundle.configuration import BundleError, read_models_config
+from courier_tf.exporting import registry
+from courier_tf.exporting.versions import newest_versions
+from serving.bundle.configuration import BundleError, read_models_config, write_models_config
+from serving.bundle.releases import Release, Releases
 from serving.client.client import CourierClient, Retries
 from tests.served_shop import IDS
 from tests.servers import free_port
@@ -41,6 +44,8 @@ def only(tmp_path, monkeypatch):
 def test_what_is_here_is_found(only):
     assert serve.available() == "local"
     program(only, "docker", "exit 1")  # A client without an engine.
+    assert serve.available() == "local"
+    program(only, "docker", "[ $1 = info ]")  # Without its plugin, as Debian's package is.
     assert serve.available() == "local"
     program(only, "docker", "exit 0")
     assert serve.available() == "docker"
@@ -70,10 +75,21 @@ def test_tensorflow_serving_gets_the_bundle_with_the_models_where_they_are(shop,
 
 
 def test_docker_gets_the_compose_file_and_the_ports(shop, only, tmp_path):
-    program(only, "docker", f'echo "$* $GRPC_PORT $REST_PORT" >> {tmp_path}/words')
-    serve.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235)
-    words = (tmp_path / "words").read_text().splitlines()[-1]
-    assert words == f"compose --file {shop.workdir / 'serving' / 'docker-compose.yml'} up 1234 1235"
+    program(only, "docker", f'echo "$* $GRPC_PORT $REST_PORT $BIND" >> {tmp_path}/words')
+    folders = (shop.workdir / "serving", shop.workdir / "models")
+    file = shop.workdir / "serving" / "docker-compose.yml"
+    serve.serve(*folders, 1234, 1235)
+    assert (tmp_path / "words").read_text().splitlines()[-1] == f"compose --file {file} up 1234 1235 127.0.0.1"
+    serve.serve(*folders, 1234, 1235, host="0.0.0.0")
+    assert (tmp_path / "words").read_text().splitlines()[-1] == f"compose --file {file} up 1234 1235 0.0.0.0"
+    with pytest.raises(BundleError, match="--host no.such.host.invalid has no address"):
+        serve.serve(*folders, 1234, 1235, host="no.such.host.invalid")
+
+
+def test_docker_without_compose_is_named(shop, only):
+    program(only, "docker", "[ $1 = info ]")
+    with pytest.raises(BundleError, match="no plugin `compose`: install it .*or take --server local"):
+        serve.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235, "docker")
 
 
 def test_a_server_that_fails_says_so(shop, only):
@@ -122,7 +138,8 @@ def told(request):
 @pytest.mark.parametrize("code", [0, 130, 143])
 @pytest.mark.parametrize("name", ["tensorflow_model_server", "docker"])
 def test_a_server_is_told_once_and_ends_in_its_own_time(shop, only, tmp_path, told, name, code):
-    script = f'case $1 in info) exit 0;; esac; trap "echo told >> {tmp_path}/said; sleep 0.3; exit {code}" INT TERM\n'
+    script = 'case "$*" in info*|*version) exit 0;; esac; '
+    script += f'trap "echo told >> {tmp_path}/said; sleep 0.3; exit {code}" INT TERM\n'
     program(only, name, script + f"echo up >> {tmp_path}/said; for i in $(seq 100); do sleep 0.1; done")
     thread = when((tmp_path / "said").exists, told)
     serve.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235)
@@ -177,7 +194,7 @@ def test_a_server_is_served_on_when_its_bundle_breaks(shop, only, tmp_path, capl
 
 def test_the_terminal_is_not_shared(shop, only, tmp_path):
     """Ctrl-C goes to the group of processes of a terminal: it would come twice."""
-    program(only, "docker", f"[ $1 = info ] || ps -o sid= -p $$ > {tmp_path}/session")
+    program(only, "docker", f'[ "$4" = up ] && ps -o sid= -p $$ > {tmp_path}/session; exit 0')
     serve.serve(shop.workdir / "serving", shop.workdir / "models", 1234, 1235)
     assert int((tmp_path / "session").read_text()) != os.getsid(0)
 
@@ -238,17 +255,36 @@ def test_the_local_server_says_what_it_serves_from_when_on(shop, tmp_path):
     assert server.wait() == 0 and "'tomorrow': 1" in log.read_text().splitlines()[-1]
 
 
-@pytest.mark.parametrize("missing", [None, "similar_items"])
-def test_the_health_check_of_the_container(shop, missing):
-    """The command itself, against a server with all models and one that lacks one."""
+@pytest.fixture(scope="module")
+def promoted(shop, tmp_path_factory):
+    """A copy of the bundle in which every model is stable, too."""
+    bundle = tmp_path_factory.mktemp("promoted") / "serving"
+    shutil.copytree(shop.workdir / "serving", bundle)
+    newest = newest_versions(shop.workdir / "models", registry.model_names())
+    write_models_config(bundle, newest, Releases().promote(Release(newest, "")))
+    return bundle
+
+
+def ready(bundle, *words):
+    """What the health check of the container says: (whether it is healthy, its words)."""
+    service = yaml.safe_load((bundle / "docker-compose.yml").read_text())["services"]["serving"]
+    kind, program, file = service["healthcheck"]["test"]
+    assert (kind, program, file.split("/")) == ("CMD", "bash", ["", "config", "ready.sh"])
+    done = subprocess.run([program, str(bundle / "ready.sh"), *words], timeout=20, capture_output=True, text=True)
+    return done.returncode == 0, done.stdout
+
+
+def test_the_health_check_asks_for_the_label_stable(shop, promoted):
+    """A version that is loaded says nothing of the label: requests with it, which the client sends, would fail."""
     from serving.local.local_server import LocalServer
 
-    service = yaml.safe_load((shop.workdir / "serving" / "docker-compose.yml").read_text())["services"]["serving"]
-    kind, *command = service["healthcheck"]["test"]
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False, poll_seconds=60) as server:
-        server.models._served.pop(missing, None)
-        command = [word.replace("8501", str(server.rest_port)).replace("$$", "$") for word in command]
-        code = subprocess.run(command, timeout=20).returncode
-    assert kind == "CMD" and (code == 0) == (missing is None)
-    assert subprocess.run(command, timeout=20, stderr=subprocess.DEVNULL).returncode  # Nobody listens any more.
-    assert "--enable_grpc_healthcheck_service=true" in service["command"]
+    with LocalServer(promoted, shop.workdir / "models", warm_up=False, poll_seconds=60) as server:
+        port = str(server.rest_port)
+        assert ready(promoted, port) == (True, "")
+        assert ready(shop.workdir / "serving", port) == (False, "no model is stable yet: courier export --promote\n")
+        served = server.models._served
+        served["similar_items"] = served["similar_items"]._replace(labels={"canary": 1})
+        assert ready(promoted, port) == (False, "similar_items: label stable: HTTP 400\n")
+        del served["similar_items"]
+        assert ready(promoted, port) == (False, "similar_items: label stable: HTTP 404\n")
+    assert not ready(promoted, port)[0]  # Nobody listens any more.

@@ -1,13 +1,18 @@
 """The bundle, read back with TF Serving's own protos; releases, labels, roll back."""
 
+import re
+from pathlib import Path
+
 import pytest
+import tensorflow as tf
 import yaml
 from google.protobuf import text_format
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from courier_tf.exporting import registry
 from serving.bundle import warmup
-from serving.bundle.configuration import BundleError, read_models_config, write_models_config
+from serving.bundle.configuration import BundleError, project_of, read_models_config, write_models_config
+from serving.bundle.image import RELEASES, ImageError, image_for
 from serving.bundle.releases import Release, ReleaseError, Releases
 from serving.bundle.server_config_pb2 import BatchingParameters, MonitoringConfig
 from serving.client import contract
@@ -86,7 +91,11 @@ def test_what_a_server_joins(shop):
         assert file.exists() == (model != contract.CTR_RANKER)
         if file.exists():
             parameters = text_format.Parse(file.read_text(), BatchingParameters())
-            assert parameters.max_batch_size.value == MOST_ROWS and not parameters.pad_variable_length_inputs
+            assert parameters.max_execution_batch_size.value == MOST_ROWS and not parameters.pad_variable_length_inputs
+            # A request of more rows is split, as far as its batches leave room for those of others.
+            assert parameters.enable_large_batch_splitting.value
+            assert parameters.max_batch_size.value == 16 * MOST_ROWS
+            assert parameters.max_batch_size.value < MOST_ROWS * parameters.max_enqueued_batches.value / 2
             assert not parameters.HasField("num_batch_threads"), "the threads are those of the server"
 
 
@@ -100,8 +109,11 @@ def test_a_broken_models_config_is_named(tmp_path):
 
 def test_compose_mounts_what_the_configuration_names(shop):
     service = yaml.safe_load((shop.workdir / "serving" / "docker-compose.yml").read_text())["services"]["serving"]
-    assert service["image"] == "tensorflow/serving:2.16.1"
-    assert f"for model in {' '.join(registry.model_names())}; do" in service["healthcheck"]["test"][-1]
+    assert service["image"] == f"${{SERVING_IMAGE:-{image_for(tf.version.VERSION)}}}"
+    # Signals reach the server: the image's own entry point would keep them.
+    assert service["entrypoint"] == ["tensorflow_model_server"] and service["init"] is True
+    assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service["ports"])
+    assert (shop.workdir / "serving" / "ready.sh").exists()
     folders = {inside: outside for outside, inside, _ in (volume.rsplit(":", 2) for volume in service["volumes"])}
     assert folders == {"/models": "../models", "/config": "."}
     files = [word.split("=/config/")[1] for word in service["command"] if "=/config/" in word]
@@ -113,6 +125,23 @@ def test_compose_mounts_what_the_configuration_names(shop):
         "enable_per_model_batching_parameters",
     ):
         assert f"--{flag}=true" in service["command"]
+
+
+def test_each_workdir_has_a_compose_project_of_its_own(shop, tmp_path):
+    names = {project_of(tmp_path / place / "serving") for place in ("a/work", "b/work", "b/Wörk 2", "b/-")}
+    assert len(names) == 4 and all(re.fullmatch(r"courier-[a-z0-9-]*[0-9a-f]{8}", name) for name in names)
+    assert project_of(tmp_path / "a/../b/work/serving") in names
+    compose = yaml.safe_load((shop.workdir / "serving" / "docker-compose.yml").read_text())
+    assert compose["name"] == project_of(shop.workdir / "serving")
+
+
+def test_the_image_is_that_of_the_tensorflow_that_exports():
+    assert image_for("2.20.1-rc0") == "tensorflow/serving:2.20.0"
+    with pytest.raises(ImageError, match="TensorFlow 2.99.0 has no known image"):
+        image_for("2.99.0")
+    setup = (Path(__file__).parents[3] / "setup.py").read_text()
+    minor = [int(number) for number in re.search(r'"tensorflow>=2\.(\d+)\.\d+,<2\.(\d+)"', setup).groups()]
+    assert set(RELEASES) == {f"2.{number}" for number in range(*minor)}
 
 
 def test_every_signature_is_warmed_up_with_several_sizes(shop):

@@ -1,19 +1,25 @@
 """New versions on a server that is as strict as TensorFlow Serving: labels never move to what is not loaded."""
 
+import contextlib
+import threading
 import time
 
 import pytest
+from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from courier_tf.exporting.promotion import promote, roll_back
 from courier_tf.settings import PromotionSettings
 from serving.bundle import roll_out as rolling
 from serving.bundle.releases import ReleaseError
-from serving.bundle.roll_out import RollOutError, next_step
+from serving.bundle.replicas import Replica
+from serving.bundle.roll_out import RollOutError, next_step, require_labels, roll_out, step_of_its_own
 from serving.client.client import CourierClient
 from tests.served_shop import export_again, write_rank
-from tests.servers import STAND_IN, StrictServer, running
+from tests.servers import STAND_IN, StrictServer, free_port, running
+from tests.strict_replica import StrictReplica
 
+COMMENT = "# A comment.\n"
 LENIENT = PromotionSettings(auc_tolerance=1.0, calibration_tolerance=100.0, accept=("auc", "calibration", "collapse"))
 
 
@@ -30,31 +36,79 @@ def config(versions, labels):
 ONE, TWO = {"stable": 1, "canary": 1}, {"stable": 1, "canary": 2}
 
 
+def replica(loaded, labels, loading=()):
+    """What a replica of one model has."""
+    return Replica({"m": dict.fromkeys(loaded, True) | dict.fromkeys(loading, False)}, {"m": labels}, {"m": {}})
+
+
+def step_of(target, now, *states, **options):
+    """The next step as (versions, labels)."""
+    step = next_step(config(*target), config(*now), dict(enumerate(states)), **options).model_config_list.config[0]
+    return list(step.model_version_policy.specific.versions), dict(step.version_labels)
+
+
 @pytest.mark.parametrize(
-    ("target", "now", "loaded", "step"),
+    ("target", "now", "loaded", "labels", "step"),
     [
-        (([1], {"canary": 1}), ([], {}), set(), ([1], {"canary": 1})),  # Nothing is in use yet.
-        (([1, 2], TWO), ([1], ONE), {1}, ([1, 2], ONE)),  # The canary has to wait,
-        (([1, 2], TWO), ([1, 2], ONE), {1, 2}, ([1, 2], TWO)),  # and does not any more.
+        (([1], {"canary": 1}), ([], {}), set(), {}, ([1], {"canary": 1})),  # Nothing is in use yet.
+        (([1, 2], TWO), ([1], ONE), {1}, ONE, ([1, 2], ONE)),  # The canary has to wait,
+        (([1, 2], TWO), ([1, 2], ONE), {1, 2}, ONE, ([1, 2], TWO)),  # and does not any more.
         # A version is kept for as long as a label has not left it.
-        (([2, 3], {"stable": 3}), ([1, 2], {"stable": 1}), {1, 2}, ([1, 2, 3], {"stable": 1})),
-        (([1, 2], TWO), ([1], {"stable": 1}), {1}, ([1, 2], ONE)),  # A new label waits, too.
-        # The file names a version that the server has not: it refused the file, and would again.
-        (([1, 2], TWO), ([1, 2], TWO), {1}, ([1, 2], ONE)),
-        (([1, 2], TWO), ([1, 2], TWO), set(), ([1, 2], TWO)),  # Or is about to start with it.
+        (([2, 3], {"stable": 3}), ([1, 2], {"stable": 1}), {1, 2}, {"stable": 1}, ([1, 2, 3], {"stable": 1})),
+        (([1, 2], TWO), ([1], {"stable": 1}), {1}, {"stable": 1}, ([1, 2], ONE)),  # A new label waits, too.
+        # Or the server is about to start with it.
+        (([1, 2], TWO), ([1, 2], TWO), set(), {}, ([1, 2], TWO)),
         # The next day, another version: the label that the server has is not the one in the file.
-        (([1, 3], {"stable": 1, "canary": 3}), ([1, 2], TWO), {1}, ([1, 3], ONE)),
+        (([1, 3], {"stable": 1, "canary": 3}), ([1, 2], TWO), {1}, ONE, ([1, 3], ONE)),
     ],
 )
-def test_a_step(target, now, loaded, step):
-    assert next_step(config(*target), config(*now), {"m": dict.fromkeys(loaded, True)}) == config(*step)
+def test_a_step(target, now, loaded, labels, step):
+    assert step_of(target, now, replica(loaded, labels)) == step
+    # A second replica that has the same changes nothing.
+    assert step_of(target, now, replica(loaded, labels), replica(loaded, labels)) == step
+
+
+def test_a_file_that_a_replica_refuses():
+    """The file moves a label to a version that the replica has not: it refused the file, and would again."""
+    behind = replica({1}, ONE)
+    # No label is taken back from replicas that are not named: this one gets a configuration of its own,
+    assert step_of(([1, 2], TWO), ([1, 2], TWO), behind) == ([1, 2], TWO)
+    assert step_of_its_own(config([1, 2], TWO), behind) == config([1, 2], ONE)
+    # unless it takes none.
+    assert step_of(([1, 2], TWO), ([1, 2], TWO), behind, by_file_alone=True) == ([1, 2], ONE)
+
+
+def test_labels_wait_for_the_last_replica():
+    ahead, behind = replica({1, 2}, ONE), replica({1}, ONE, loading={2})
+    assert step_of(([1, 2], TWO), ([1, 2], ONE), ahead, behind) == ([1, 2], ONE)
+    assert step_of(([1, 2], TWO), ([1, 2], ONE), ahead, Replica(silence="UNAVAILABLE")) == ([1, 2], ONE)
+    assert step_of(([1, 2], TWO), ([1, 2], ONE), ahead, ahead) == ([1, 2], TWO)
+
+
+def test_a_replica_that_was_left_behind_takes_no_label_back():
+    ahead, behind = replica({1, 2}, TWO), replica({1}, ONE)
+    for options in ({}, {"by_file_alone": True}):
+        assert step_of(([1, 2], TWO), ([1, 2], TWO), ahead, behind, **options) == ([1, 2], TWO)
+    assert step_of_its_own(config([1, 2], TWO), ahead) is None
+    # The next version comes while a replica is still behind: what it answers with stays loaded.
+    step = ([1, 2, 3], {"stable": 2, "canary": 2})
+    assert step_of(([2, 3], {"stable": 2, "canary": 3}), ([1, 2], step[1]), replica({1, 2}, step[1]), behind) == step
+    assert step_of_its_own(config(*step), behind) == config([1, 2, 3], ONE)
+
+
+def test_replicas_that_disagree_go_on_from_the_newest():
+    """The file names a version that is not wanted any more, and that no replica took."""
+    step = step_of(
+        ([1, 4], {"canary": 4}), ([3], {"canary": 3}), replica({1}, {"canary": 1}), replica({2}, {"canary": 2})
+    )
+    assert step == ([1, 2, 4], {"canary": 2})
 
 
 def test_labels_wait_where_versions_are_still_being_loaded():
     """A server that starts is asked before its stable version is there: that label does not go to the canary."""
-    states = {"m": {1: False, 2: True}}
-    assert next_step(config([1, 2], TWO), config([1, 2], TWO), states) == config([1, 2], TWO)
-    assert next_step(config([1, 2, 3], {"stable": 3}), config([1, 2], TWO), states) == config([1, 2, 3], {"stable": 1})
+    starting = replica({2}, {"canary": 2}, loading={1})
+    assert step_of(([1, 2], TWO), ([1, 2], TWO), starting) == ([1, 2], TWO)
+    assert step_of(([1, 2, 3], {"stable": 3}), ([1, 2], TWO), starting) == ([1, 2, 3], {"stable": 1})
 
 
 def test_labels_of_all_models_move_together():
@@ -69,9 +123,140 @@ def test_labels_of_all_models_move_together():
             made.model_config_list.config[-1].name = name
         return made
 
-    half, whole = {"m": {1: True, 2: True}, "n": {1: True}}, {"m": {1: True, 2: True}, "n": {1: True, 2: True}}
+    labels = {"m": {"stable": 1}, "n": {"stable": 1}}
+    half = {"a": Replica({"m": {1: True, 2: True}, "n": {1: True}}, labels)}
+    whole = {"a": Replica({"m": {1: True, 2: True}, "n": {1: True, 2: True}}, labels)}
     assert next_step(both(2, [2]), both(1, [1]), half) == both(1, [1, 2])
     assert next_step(both(2, [2]), both(1, [1, 2]), whole) == both(2, [2])
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A models.config whose first version is served."""
+    made = tmp_path / "models.config"
+    roll_out(made, config([1], ONE), COMMENT, [])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(rolling, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(rolling, "LABELS_SECONDS", 20.0)
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def labels_in(file):
+    return dict(text_format.Parse(file.read_text(), ModelServerConfig()).model_config_list.config[0].version_labels)
+
+
+def labels_given(replica, label="canary"):
+    """The versions that the label was given, in order."""
+    return [version for _, name, version in replica.moves if name == label]
+
+
+def test_three_replicas_that_read_the_file_at_different_times(file):
+    with (
+        StrictReplica(file, poll_seconds=0.02) as first,
+        StrictReplica(file, poll_seconds=0.3, load_seconds=0.2) as second,
+        StrictReplica(file, poll_seconds=0.7) as third,
+    ):
+        replicas = (first, second, third)
+        addresses = [replica.address for replica in replicas]
+        roll_out(file, config([1, 2], TWO), COMMENT, addresses)
+        require_labels(file, addresses)
+        assert [replica.labels() for replica in replicas] == [TWO] * 3
+        assert [replica.refused for replica in replicas] == [0] * 3
+        assert [labels_given(replica) for replica in replicas] == [[1, 2]] * 3
+
+
+@pytest.mark.parametrize("named", ["both", "the one behind"])
+def test_a_replica_that_was_left_behind_is_healed(file, named):
+    """The command named one of two: the other refuses the file. Named, it follows, and the first keeps its labels."""
+    with StrictReplica(file) as ahead, StrictReplica(file, poll_seconds=0.5) as behind:
+        roll_out(file, config([1, 2], TWO), COMMENT, [ahead.address])
+        wait_until(lambda: behind.refused)
+        addresses = [behind.address, *([ahead.address] if named == "both" else [])]
+        roll_out(file, config([1, 2], TWO), COMMENT, addresses)
+        require_labels(file, addresses)
+        assert behind.labels() == ahead.labels() == TWO
+        assert labels_given(ahead) == labels_given(behind) == [1, 2]
+
+
+def test_a_replica_that_is_behind_and_takes_no_configuration(file, monkeypatch):
+    monkeypatch.setattr(rolling, "PATIENCE_SECONDS", 0.5)
+    with StrictReplica(file) as ahead, StrictReplica(file, poll_seconds=60, takes_reloads=False) as behind:
+        roll_out(file, config([1, 2], TWO), COMMENT, [ahead.address])
+        with pytest.raises(RollOutError) as error:
+            roll_out(file, config([1, 2], TWO), COMMENT, [ahead.address, behind.address])
+        assert f"{behind.address} refuses the file" in str(error.value) and "PERMISSION_DENIED" in str(error.value)
+        assert "restart these replicas" in str(error.value) and ahead.address not in str(error.value)
+        assert labels_given(ahead) == [1, 2]
+
+
+def test_a_replica_that_is_down(file, monkeypatch):
+    monkeypatch.setattr(rolling, "PATIENCE_SECONDS", 0.5)
+    with StrictReplica(file) as up:
+        down = f"127.0.0.1:{free_port()}"
+        with pytest.raises(RollOutError, match=f"{down} does not answer .UNAVAILABLE.*leave them out of --server"):
+            roll_out(file, config([1, 2], TWO), COMMENT, [up.address, down])
+        assert up.labels() == labels_in(file) == ONE
+        roll_out(file, config([1, 2], TWO), COMMENT, [up.address])
+
+
+def test_a_replica_that_starts_meanwhile(file):
+    port = free_port()
+    with StrictReplica(file) as up, contextlib.ExitStack() as started:
+        begin = threading.Timer(0.5, lambda: started.enter_context(StrictReplica(file, port=port)))
+        begin.start()
+        roll_out(file, config([1, 2], TWO), COMMENT, [up.address, f"127.0.0.1:{port}"])
+        require_labels(file, [up.address, f"127.0.0.1:{port}"])
+        begin.join()
+
+
+def test_a_broken_version_is_named_at_once(file):
+    broken = {("m", 2): "NOT_FOUND: no variables"}
+    with StrictReplica(file) as sound, StrictReplica(file, broken=broken) as spoiled:
+        addresses, begin = [sound.address, spoiled.address], time.monotonic()
+        message = (
+            f"{spoiled.address} cannot load version 2 of m: NOT_FOUND: no variables. No label has moved.*--withdraw"
+        )
+        for _ in range(2):  # The command is repeated: the file names the version already.
+            with pytest.raises(RollOutError, match=message):
+                roll_out(file, config([1, 2], TWO), COMMENT, addresses)
+        assert time.monotonic() - begin < 10
+        assert sound.labels() == spoiled.labels() == labels_in(file) == ONE
+        roll_out(file, config([1, 3], {"stable": 1, "canary": 3}), COMMENT, addresses)  # Another version.
+
+
+def test_a_version_that_was_broken_when_it_was_tried_before(file):
+    """It is tried again, as the file did not name it any more: its old error says nothing."""
+    broken = {("m", 2): "no space left on device"}
+    with StrictReplica(file, broken=broken, poll_seconds=0.2) as replica:
+        with pytest.raises(RollOutError, match="no space left"):
+            roll_out(file, config([1, 2], TWO), COMMENT, [replica.address])
+        replica._broken.clear()
+        roll_out(file, config([1], ONE), COMMENT, [replica.address])
+        wait_until(lambda: replica.aspired["m"] == {1})
+        roll_out(file, config([1, 2], TWO), COMMENT, [replica.address])
+
+
+def test_a_replica_that_reads_another_file(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(rolling, "LABELS_SECONDS", 0.5)
+    other = tmp_path / "other.config"
+    roll_out(other, config([1, 2], ONE), COMMENT, [])
+    with StrictReplica(other) as elsewhere, StrictReplica(file) as follows:
+        addresses = [elsewhere.address, follows.address]
+        roll_out(file, config([1, 2], TWO), COMMENT, addresses)
+        with pytest.raises(
+            RollOutError, match=f"{elsewhere.address} has label canary of m at 1, not 2.*read this file"
+        ):
+            require_labels(file, addresses)
 
 
 def versions_of(target):
@@ -95,21 +280,21 @@ def test_a_server_that_reads_the_bundle_by_itself(workdir):
     with StrictServer(workdir / "serving", workdir / "models", warm_up=False) as server:
         target = f"localhost:{server.port}"
         write_rank(workdir, seed=2)
-        export_again(workdir, target)
+        export_again(workdir, [target])
         wait_for({"stable": 1, "canary": 2}, target)
-        promote(workdir, LENIENT, target)
+        promote(workdir, LENIENT, [target])
         wait_for({"stable": 2, "canary": 2}, target)
         write_rank(workdir, seed=3)
-        export_again(workdir, target)
-        promote(workdir, LENIENT, target)  # At once.
+        export_again(workdir, [target])
+        promote(workdir, LENIENT, [target])  # At once.
         wait_for({"stable": 3, "canary": 3}, target)
-        roll_back(workdir, target)
-        roll_back(workdir, target)  # To what is not loaded any more.
+        roll_back(workdir, [target])
+        roll_back(workdir, [target])  # To what is not loaded any more.
         wait_for({"stable": 1, "canary": 1}, target)
         with pytest.raises(ReleaseError, match="were rolled back"):
-            promote(workdir, LENIENT, target)
+            promote(workdir, LENIENT, [target])
         assert server.refused == 0
-        promote(workdir, LENIENT, target, withdrawn=True)
+        promote(workdir, LENIENT, [target], withdrawn=True)
         wait_for({"stable": 3, "canary": 3}, target)
 
 
@@ -125,7 +310,7 @@ def test_a_server_that_has_refused_a_file(workdir):
             assert time.monotonic() < end
             time.sleep(0.1)
         assert versions_of(target) == {"stable": 1, "canary": 1}
-        promote(workdir, LENIENT, target)
+        promote(workdir, LENIENT, [target])
         wait_for({"stable": 2, "canary": 2}, target)
 
 
@@ -133,10 +318,9 @@ def test_a_server_that_does_not_load_them(workdir, monkeypatch):
     promote(workdir, LENIENT)
     before = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
     monkeypatch.setattr(rolling, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(rolling, "states_of", lambda server, models: {})
     write_rank(workdir, seed=2)
-    with pytest.raises(RollOutError, match="localhost:1 has not loaded.*If it is down, do without --server"):
-        export_again(workdir, "localhost:1")
+    with pytest.raises(RollOutError, match="127.0.0.1:1 does not answer.*leave them out of --server"):
+        export_again(workdir, ["localhost:1"])
     after = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
     ranker, previous = after.model_config_list.config[0], before.model_config_list.config[0]
     assert list(ranker.model_version_policy.specific.versions) == [1, 2]
