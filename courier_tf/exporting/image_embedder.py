@@ -1,6 +1,6 @@
 """`image_embedder`: photos in; embedding, cluster ID and residual codes out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, l
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.workdir.facts import ClusterFacts
+from serving.bundle.batching import most_rows_of_a_request
 from serving.bundle.graph_model import GraphModel, Method
 from serving.client import contract
 from serving.client.contract import Request
@@ -32,21 +33,11 @@ class ServedEmbedder(tf.Module):
         super().__init__()
         self.encoder, self.version = encoder, version
         self.codebook = tf.Variable(codebook, trainable=False, name="codebook")
-        size = encoder.image_size
-        self._of_pixels = tf.function(
-            lambda pixels: self._answer(pixels, tf.zeros(tf.shape(pixels)[:1], tf.int32)),
-            # One size for all: a server cannot join photos of several sizes into one batch.
-            input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")],
-            autograph=False,
-        )
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """By name: encoded photos, and [B, S, S, 3] uint8 pixels, where S is the encoder's image size.
-
-        Both have the same outputs.
-        """
-        return {contract.DEFAULT_SIGNATURE: self.of_photos, contract.PIXELS: self._of_pixels}
+        """By name: encoded photos, and their pixels. Both have the same outputs."""
+        return {contract.DEFAULT_SIGNATURE: self.of_photos, contract.PIXELS: self.of_pixels}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def of_photos(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -60,6 +51,23 @@ class ServedEmbedder(tf.Module):
             Where the status is not OK the embedding is 0 and the cluster ID and codes are NO_CLUSTER.
         """
         return self._answer(*images.decode_rows(photos, self.encoder.image_size))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="pixels")], autograph=False)
+    def of_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Embeds [B] photos of S x S pixels, where S is the encoder's image size: the S * S * 3 bytes of each, uint8.
+
+        Bytes, as a server that joins requests compares no shape before it does: a row of another size would cost all
+        rows of the batch their answers. So it costs its own, by the status BROKEN.
+
+        Returns:
+            The outputs of `of_photos`.
+        """
+        size = self.encoder.image_size
+        given, needed = tf.strings.length(pixels), size * size * 3
+        status = tf.where(given == needed, int(contract.RowStatus.OK), int(contract.RowStatus.BROKEN))
+        status = tf.where(given == 0, int(contract.RowStatus.EMPTY), status)
+        values = tf.io.decode_raw(pixels, tf.uint8, fixed_length=needed)  # Cut, or filled up with zeros.
+        return self._answer(tf.reshape(values, [-1, size, size, 3]), status)
 
     def _answer(self, pixels: tf.Tensor, status: tf.Tensor) -> dict[str, tf.Tensor]:
         embedding, usable = self.encoder.encode(pixels), (status == contract.RowStatus.OK)[:, None]
@@ -97,7 +105,7 @@ class ImageEmbedder(ServedModel):
         ingest, size = stages.ingest.path, stages.pretrain.facts.image_size
         photo = tf.io.decode_image(first_items(ingest, "image")[0], channels=3, expand_animations=False)
         pixels = tf.image.resize(photo, [size, size], method="area").numpy().astype(np.uint8)
-        with_pixels = [Request(contract.PIXELS, {"pixels": np.tile(pixels, [rows, 1, 1, 1])}) for rows in ROWS]
+        with_pixels = [Request(contract.PIXELS, {"pixels": _as_bytes([pixels] * rows)}) for rows in ROWS]
         return photo_requests(ingest, contract.DEFAULT_SIGNATURE) + with_pixels
 
     def differences(self, served: GraphModel, stages: FinishedStages) -> list[str]:
@@ -105,7 +113,7 @@ class ImageEmbedder(ServedModel):
         size = stages.pretrain.facts.image_size
         # In one graph: called one by one, each photo would trace the decoder anew.
         decoded = tf.data.Dataset.from_tensor_slices(photos).map(lambda photo: images.decode(photo, size))
-        pixels = np.stack(list(decoded.as_numpy_iterator()))
+        pixels = _as_bytes(list(decoded.as_numpy_iterator()))
         answers_to = {"photos": served(photos=photos), "pixels": served.run(contract.PIXELS, {"pixels": pixels})}
         codebook, reasons = _codebook(stages), []
         for given, answers in answers_to.items():
@@ -127,8 +135,9 @@ class ImageEmbedder(ServedModel):
         return [
             f"Photos are {formats} files of one frame, with up to {images.MAX_PIXELS:,} pixels; others get a status "
             "for their row. Their EXIF orientation is applied, and what is transparent is white.",
-            f"`{contract.PIXELS}` must have {size} x {size} pixels. A server refuses others, and with them the "
-            "requests that it has joined with theirs.",
+            f"`{contract.PIXELS}` takes the {size * size * 3:,} bytes of {size} x {size} pixels (RGB, uint8) for each "
+            "row; other rows get a status.",
+            f"A request takes up to {most_rows_of_a_request(self.most_rows):,} rows.",
             "The cluster ID of a photo is that of the nearest centroid: `nearest_cluster_id` of an item in "
             f"`{TABLE_FILE}`, up to rounding." + _staying(stages.cluster.facts),
         ]
@@ -144,6 +153,11 @@ def _staying(facts: ClusterFacts) -> str:
         f" {number:,} {verb} previous cluster, `cluster_id` there, although another is nearer: `{contract.CTR_RANKER}` "
         "knows items by `cluster_id`, so ask the table for the ID of an item, and this model for that of a new photo."
     )
+
+
+def _as_bytes(photos: Sequence[np.ndarray]) -> np.ndarray:
+    """[B] bytes of photos [S, S, 3] uint8, as `ServedEmbedder.of_pixels` takes them."""
+    return np.array([photo.tobytes() for photo in photos], object)
 
 
 def _codebook(stages: FinishedStages) -> np.ndarray:

@@ -13,6 +13,7 @@ from courier_tf.exporting.samples import ROWS, embedded_photos, item_requests, p
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
+from serving.bundle.batching import most_rows_of_a_request
 from serving.bundle.graph_model import GraphModel, Method
 from serving.client import contract
 from serving.client.contract import Request, RowStatus
@@ -156,6 +157,7 @@ class SimilarItemsModel(ServedModel):
         return [
             "Embeddings have one width. A server refuses others, and with them the requests that it has joined with "
             "theirs.",
+            f"A request takes up to {most_rows_of_a_request(self.most_rows):,} rows.",
         ]
 
 

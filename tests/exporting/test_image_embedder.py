@@ -93,7 +93,7 @@ def test_photos_of_items_get_the_nearest_cluster_of_the_table(shop, embedder):
 def test_codes_by_numpy_and_pixels_like_photos(shop, embedder):
     rng = np.random.default_rng(5)
     pixels = rng.integers(0, 256, [7, SIZE, SIZE, 3], np.uint8)
-    by_pixels = embedder.run(contract.PIXELS, {"pixels": pixels})
+    by_pixels = embedder.run(contract.PIXELS, {"pixels": np.array([photo.tobytes() for photo in pixels], object)})
     by_photo = embedder(photos=np.array([png(photo) for photo in pixels], object))
     np.testing.assert_allclose(by_pixels["embedding"], by_photo["embedding"], atol=5e-6)
     left = by_photo["embedding"]
@@ -103,3 +103,21 @@ def test_codes_by_numpy_and_pixels_like_photos(shop, embedder):
         np.testing.assert_array_equal(by_photo["codes"][:, level], code)
         left = left - centroids[code]
     np.testing.assert_array_equal(by_photo["cluster_id"], by_pixels["codes"][:, 0])
+
+
+def test_pixels_of_another_size_cost_their_own_row(embedder):
+    """A server joins requests without a look at shapes: as an array, such a row would fail all the others."""
+    photo = np.random.default_rng(6).integers(0, 256, [SIZE, SIZE, 3], np.uint8).tobytes()
+    rows = [(photo, RowStatus.OK), (photo[:-1], RowStatus.BROKEN), (b"", RowStatus.EMPTY), (photo, RowStatus.OK)]
+    rows += [(photo + b"\0", RowStatus.BROKEN), (photo * 2, RowStatus.BROKEN)]
+    (shape,) = [info.tensor_shape for info in embedder.signatures[contract.PIXELS].inputs.values()]
+    assert len(shape.dim) == 1, "rows of one size each cannot differ in shape"
+    alone = embedder.run(contract.PIXELS, {"pixels": np.array([photo], object)})
+    joined = embedder.run(contract.PIXELS, {"pixels": np.array([pixels for pixels, _ in rows], object)})
+    assert joined["status"].tolist() == [status for _, status in rows]
+    for row, (_, status) in enumerate(rows):
+        expected = alone["embedding"][0] if status == RowStatus.OK else np.zeros(DIM)
+        np.testing.assert_allclose(joined["embedding"][row], expected, atol=5e-6)
+    assert (joined["codes"][joined["status"] != RowStatus.OK] == -1).all()
+    nobody = embedder.run(contract.PIXELS, {"pixels": np.array([], object)})
+    assert nobody["embedding"].shape == (0, DIM)

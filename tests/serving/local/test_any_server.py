@@ -94,7 +94,8 @@ def test_photos_and_pixels_by_rest(url):
     photos = [{"b64": base64.b64encode(png(photo)).decode()} for photo in pixels]
     # The only input needs no name.
     by_photo = requests.post(f"{url}/image_embedder:predict", json={"instances": photos}).json()["predictions"]
-    body = {"signature_name": "pixels", "inputs": pixels.tolist()}
+    encoded = [{"b64": base64.b64encode(photo.tobytes()).decode()} for photo in pixels]
+    body = {"signature_name": "pixels", "inputs": encoded}
     by_pixels = requests.post(f"{url}/image_embedder:predict", json=body).json()["outputs"]
     np.testing.assert_allclose([row["embedding"] for row in by_photo], by_pixels["embedding"], atol=1e-5)
 

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving.bundle.messages import model_spec, predict_request
 from serving.client import contract
 from serving.local.local_server import LocalServer
-from tests.served_shop import IDS, SIZE
+from tests.served_shop import IDS
 from tests.servers import FEATURES
 
 
@@ -31,12 +31,6 @@ def refused(call):
 def test_health(channel):
     health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert health.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def test_a_pixel_that_is_none(url):
-    body = {"signature_name": "pixels", "inputs": np.full([1, SIZE, SIZE, 3], 256).tolist()}
-    answer = requests.post(f"{url}/image_embedder:predict", json=body)
-    assert answer.status_code == 400 and "must be uint8, but holds 256 to 256" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
