@@ -18,6 +18,7 @@ from courier_tf.settings import (
     RankSettings,
     Settings,
 )
+from courier_tf.settings.monitoring import CanarySettings
 from courier_tf.settings.parsing import Option, options_of
 from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
@@ -152,6 +153,7 @@ TITLES: dict[type, str] = {
     RankSettings: "rank",
     PreviousSettings: PREVIOUS,
     PromotionSettings: "promotion checks",
+    CanarySettings: "how much worse the canary may be",
     ShopSettings: "shop",
 }
 LOG_HELP = (

@@ -12,6 +12,7 @@ from courier_tf import __version__, schema
 from courier_tf.commands.checks import require_between, require_outside, require_readable, require_usable
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.checked import HIGHEST_SEED
+from courier_tf.settings.monitoring import CanarySettings
 from courier_tf.settings.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings.presets import PRESETS
 from courier_tf.settings.raw import RawSettings
@@ -431,6 +432,30 @@ class Skew(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Canary(Command):
+    """Compare the canary with the stable version over logged calls: promote, wait or withdraw.
+
+    The exit code is 0 for promote, 3 for wait and 4 for withdraw.
+    """
+
+    log: Path
+    """Log of requests, with all calls since the canary began. It is a file or folder that `serving.client` wrote."""
+    shown: Path | None = None
+    """Table of what was shown after these requests: request_id, item_id, clicked. It is a CSV, JSON lines or Parquet
+    file."""
+    models: tuple[str, ...] = ()
+    """Models to judge. Default: all that both labels were asked for, and whose canary is another version."""
+    out: Path | None = None
+    """Folder for canary.json and canary.md. Default: they are not written."""
+    limits: CanarySettings = CanarySettings()
+
+    def run(self) -> None:
+        from courier_tf.commands.canary import canary
+
+        canary(self.log, self.shown, self.models, self.limits, self.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluatePolicy(Command):
     """Estimate from logged requests and clicks how many clicks another ranker or policy would have got."""
 
@@ -482,7 +507,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "export": Export,
     },
     "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest},
-    "what it did": {"skew": Skew, "evaluate-policy": EvaluatePolicy},
+    "what it did": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
     "data and experiments": {"check": Check, "download": Download, "shop": Shop, "experiment": Experiment},
 }
 COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

@@ -34,6 +34,7 @@ class Checked:
 
 # A number beyond these is a slip of the hand, which would fill memory or disk before it fails; NaN is beyond all.
 _COUNT, _BATCH, _POSITIVE, _SHARE = (1, 1_000_000_000), (1, 10_000_000), (1e-12, 1e9), (0.0, 1.0)
+_LIMIT, _FACTOR = (0.0, 1e6), (1.0, 1e6)
 
 HIGHEST_SEED = 2**31  # NumPy takes 2^32; rankers add to it.
 
@@ -78,6 +79,13 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "stay": _SHARE,
     "auc_tolerance": (0.0, 1.0),
     "calibration_tolerance": (0.0, 1e9),
+    "canary_min_requests": (30, 1_000_000_000),
+    "max_error_increase": _SHARE,
+    "max_latency_factor": _FACTOR,
+    "max_score_shift": _LIMIT,
+    "max_click_loss": (0.0, 0.99),
+    "max_calibration_loss": _LIMIT,
+    "max_auc_loss": _SHARE,
     "rank_history_length": (1, 10_000),
     "rank_dim": (1, 16_384),
     "rank_epochs": _COUNT,
