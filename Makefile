@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 WORK := work
-PROTOS := serving/bundle/server_config.proto serving/client/messages.proto
+PROTOS := serving/bundle/server_config.proto serving/client/messages.proto serving/local/reflection.proto
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 

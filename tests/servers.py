@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,8 +82,11 @@ class Ports(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(kind: str, workdir: Path, folder: Path) -> Iterator[Ports]:
-    """Starts a server of `SERVERS` on the models of a workdir, and waits for them; `folder` is for its own files."""
+def running(kind: str, workdir: Path, folder: Path, models: Sequence[str] = ()) -> Iterator[Ports]:
+    """Starts a server of `SERVERS` on a workdir, and waits for its models; `folder` is for the server's own files.
+
+    The models are those of the project, unless others are named.
+    """
     if kind == "local":
         with LocalServer(workdir / "serving", workdir / "models", warm_up=False) as server:
             yield Ports(server.port, server.rest_port)
@@ -100,7 +103,7 @@ def running(kind: str, workdir: Path, folder: Path) -> Iterator[Ports]:
     command += ["--port", str(ports.port), "--rest-port", str(ports.rest_port)]
     process = subprocess.Popen(command, env=environment)
     try:
-        _wait(process, ports.port)
+        _wait(process, ports.port, models or registry.model_names())
         yield ports
     finally:
         process.terminate()
@@ -127,10 +130,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait(process: subprocess.Popen, port: int, seconds: float = 120) -> None:
+def _wait(process: subprocess.Popen, port: int, models: Sequence[str], seconds: float = 120) -> None:
     """Until all models are available."""
     with grpc.insecure_channel(f"localhost:{port}") as channel:
-        for model in registry.model_names():
+        for model in models:
             request = GetModelStatusRequest(model_spec=model_spec(model))
             end = time.monotonic() + seconds
             while True:

@@ -25,7 +25,8 @@ class GraphModel:
         signature: name of the signature that `__call__` runs.
 
     Attributes:
-        signatures: name -> SignatureDef.
+        definitions: name -> SignatureDef, as the file has them.
+        signatures: those that can be called.
     """
 
     def __init__(self, directory: Path, signature: str = "serving_default") -> None:
@@ -33,9 +34,10 @@ class GraphModel:
         self.session = tf.compat.v1.Session(graph=self.graph)
         with self.graph.as_default():
             meta = tf.compat.v1.saved_model.loader.load(self.session, ["serve"], str(directory))
+        self.definitions = dict(meta.signature_def)
         # The initialiser of the tables is also a signature, but none to be called.
         self.signatures = {
-            name: definition for name, definition in meta.signature_def.items() if not name.startswith("__")
+            name: definition for name, definition in self.definitions.items() if not name.startswith("__")
         }
         self.signature = signature
 

@@ -3,23 +3,31 @@
 It joins no requests into batches: each runs by itself, in Python threads around TensorFlow sessions.
 """
 
+import contextlib
 import logging
+import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+from google.protobuf import text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving.bundle.configuration import MODELS_CONFIG, BundleError
-from serving.local.grpc_api import ModelService, PredictionService
+from serving.bundle.configuration import METRICS_PATH, MODELS_CONFIG, MONITORING_CONFIG, BundleError
+from serving.bundle.server_config_pb2 import MonitoringConfig
+from serving.local.grpc_api import MalformedMessages, ModelService, PredictionService
+from serving.local.http_server import HttpServer
 from serving.local.loaded import LoadedModels
-from serving.local.rest_api import RestServer
+from serving.local.reflection import Reflection
+from serving.local.rest_api import RestApi
 
 LOG = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
-THREADS = 16
+GRPC_THREADS, REST_THREADS = 256, 128  # Of the requests that are answered at the same time.
+SERVICES = ("", "ModelService", "PredictionService")  # The names under which TensorFlow Serving says that it is well.
 
 
 class LocalServer:
@@ -32,6 +40,8 @@ class LocalServer:
         host: name or address to listen on.
         warm_up: whether a version replays its warm-up requests before it takes traffic.
         poll_seconds: time between two looks at models.config.
+        grpc_threads, rest_threads: the most requests that are answered at the same time. By gRPC further ones are
+            RESOURCE_EXHAUSTED, by REST they wait.
 
     Raises:
         BundleError: models.config is missing or broken.
@@ -47,33 +57,24 @@ class LocalServer:
         host: str = "localhost",
         warm_up: bool = True,
         poll_seconds: float = POLL_SECONDS,
+        grpc_threads: int = GRPC_THREADS,
+        rest_threads: int = REST_THREADS,
     ) -> None:
         self.models = LoadedModels(bundle / MODELS_CONFIG, models, warm_up)
         self._poll_seconds, self._stopped = poll_seconds, threading.Event()
         self._health = health.HealthServicer()
-        # TensorFlow Serving takes messages of any size. A port that another process uses is an error.
-        options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ]
-        self._grpc = grpc.server(ThreadPoolExecutor(THREADS), options=options)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self.models), self._grpc)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.models), self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        # The ports come first, since they may be taken: loading takes long.
-        self.port = self._grpc.add_insecure_port(f"{host}:{port}")
-        self._rest = RestServer(host, rest_port, self.models)
+        self._rest = HttpServer(host, rest_port, RestApi(self.models, _metrics_path(bundle)).respond, rest_threads)
         self.rest_port = self._rest.server_address[1]
+        # The ports are taken first, since loading takes long; they open after it, so that probes fail fast until then.
         try:
-            self.models.refresh()
+            with _held(host, port) as self.port:
+                self.models.refresh()
+            self._grpc = self._listening(host, grpc_threads)
+            self._rest.open()
         except BaseException:
             self._rest.server_close()
             raise
-        self._tell_health()
-        self._grpc.start()
-        for work in (self._rest.serve_forever, self._follow):
-            threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=self._follow, daemon=True).start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Takes no new requests, and lets running ones end."""
@@ -89,6 +90,28 @@ class LocalServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _listening(self, host: str, threads: int) -> grpc.Server:
+        # TensorFlow Serving takes messages of any size. A port that another process uses is an error.
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ]
+        server = grpc.server(
+            ThreadPoolExecutor(threads),
+            interceptors=[MalformedMessages()],
+            options=options,
+            maximum_concurrent_rpcs=threads,
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self.models), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.models), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        Reflection().add_to(server)
+        self._tell_health()
+        server.add_insecure_port(f"{host}:{self.port}")
+        server.start()
+        return server
+
     def _follow(self) -> None:
         while not self._stopped.wait(self._poll_seconds):
             before = self.models.summary
@@ -103,4 +126,34 @@ class LocalServer:
 
     def _tell_health(self) -> None:
         state = health_pb2.HealthCheckResponse
-        self._health.set("", state.SERVING if self.models.ready else state.NOT_SERVING)
+        for service in SERVICES:
+            self._health.set(service, state.SERVING if self.models.ready else state.NOT_SERVING)
+
+
+@contextlib.contextmanager
+def _held(host: str, port: int) -> Iterator[int]:
+    """Keeps a port from others, on which nobody listens yet; yields its number.
+
+    Raises:
+        OSError: another process has it.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as holder:
+        # Connections that have just ended keep nobody from a port, as with gRPC.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(address)
+        yield holder.getsockname()[1]
+
+
+def _metrics_path(bundle: Path) -> str | None:
+    """Where Prometheus is to read the metrics, as the bundle says; None for nowhere.
+
+    Raises:
+        BundleError: the file is broken.
+    """
+    file = bundle / MONITORING_CONFIG
+    try:
+        config = text_format.Parse(file.read_text(), MonitoringConfig()) if file.is_file() else MonitoringConfig()
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file}: {error}") from error
+    return (config.prometheus_config.path or METRICS_PATH) if config.prometheus_config.enable else None

@@ -6,9 +6,11 @@ import time
 
 import grpc
 import pytest
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from courier_tf import schema
+from serving.bundle.batching import PARAMETERS_FILE
 from serving.bundle.messages import model_spec, predict_request
 from serving.client import contract
 from serving.client.client import CourierClient
@@ -69,7 +71,7 @@ def test_a_version_takes_no_traffic_before_it_is_warm(bundle, monkeypatch):
         assert begun.wait(60)
         with CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client:
             assert [answers(server) for _ in range(5)] == [1] * 5
-            assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE"}
+            assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE", 2: "LOADING"}
             go_on.set()
             wait_for(lambda: answers(server) == 2)
             assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE", 2: "AVAILABLE"}
@@ -131,8 +133,42 @@ def test_a_version_that_cannot_be_loaded_leaves_the_others(bundle, caplog, conte
         second()
         with CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client:
             wait_for(lambda: client.versions(contract.CTR_RANKER) == {1: "AVAILABLE", 2: "END"})
+        (state,) = server.models.status(model_spec(contract.CTR_RANKER, version=2)).model_version_status
+        assert state.state == ModelVersionStatus.END and state.status.error_code and state.status.error_message
         assert answers(server) == 1 and server.models.ready  # The label stays where it was.
     assert "ctr_ranker version 2 cannot be served" in caplog.text
+
+
+def test_a_label_that_is_new_may_lead_to_a_version_that_is_not_there(bundle):
+    """As where TensorFlow Serving starts with a canary that is broken: the others are served."""
+    workdir, second = bundle
+    second()  # The folder of version 2 is missing.
+    with serving(workdir, warm_up=False) as server:
+        with pytest.raises(grpc.RpcError) as refused:
+            answers(server)
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+        shutil.copytree(workdir / "models" / "ctr_ranker" / "1", workdir / "models" / "ctr_ranker" / "2")
+        wait_for(lambda: 2 in server.models._served[contract.CTR_RANKER].versions)
+        assert answers(server) == 2
+
+
+def test_a_version_that_is_no_longer_served_has_ended(bundle):
+    workdir, second = bundle
+    shutil.copytree(workdir / "models" / "ctr_ranker" / "1", workdir / "models" / "ctr_ranker" / "2")
+    config = workdir / "serving" / "models.config"
+    with serving(workdir, warm_up=False) as server:
+        second()
+        wait_for(lambda: answers(server) == 2)
+        write_whole(config, config.read_bytes().replace(b"versions: 1", b"", 1))
+        with CourierClient(f"localhost:{server.port}", timeout_seconds=20) as client:
+            wait_for(lambda: client.versions(contract.CTR_RANKER) == {2: "AVAILABLE", 1: "END"})
+
+
+@pytest.mark.parametrize(("parameters", "limit"), [(None, None), ("max_batch_size { value: 7 }", 7), ("", 1000)])
+def test_the_rows_of_a_request_are_those_that_the_version_allows(tmp_path, parameters, limit):
+    if parameters is not None:
+        (tmp_path / PARAMETERS_FILE).write_text(parameters)
+    assert loaded._most_rows(tmp_path) == limit
 
 
 def test_a_version_whose_warm_up_fails_is_not_served(bundle, caplog):

@@ -1,18 +1,22 @@
 """The same questions by gRPC and by REST, against the session; status, metadata, health; what is refused, and how."""
 
 import json
+import socket
+import threading
 
 import grpc
 import numpy as np
 import pytest
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from serving.bundle.messages import model_spec, predict_request
 from serving.client import contract
+from serving.local.loaded import LoadedModels
 from serving.local.local_server import LocalServer
 from tests.served_shop import IDS
-from tests.servers import FEATURES
+from tests.servers import FEATURES, free_port
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,63 @@ def refused(call):
     with pytest.raises(grpc.RpcError) as failed:
         call()
     return failed.value.code(), failed.value.details()
+
+
+def test_control_characters_of_a_request_id_stay_out_of_the_log(url, caplog):
+    caplog.set_level("DEBUG")
+    answer = requests.get(f"{url}/nothing", headers={"x-request-id": "red\x1b[31m\x85 here"})
+    assert answer.status_code == 404 and answer.headers["x-request-id"] == "red[31m here"
+    assert r"request red\x1b[31m\x85 here: NOT_FOUND" in caplog.text and "\x1b" not in caplog.text
+
+
+def test_metrics_that_the_bundle_asks_for(url):
+    base = url.removesuffix("/v1/models")
+    requests.get(f"{url}/nothing")
+    page = requests.get(f"{base}/monitoring/prometheus/metrics").text
+    assert ':tensorflow:serving:request_count{model_name="nothing",status="NOT_FOUND"}' in page
+
+
+def test_the_ports_open_when_all_is_loaded(shop, monkeypatch):
+    """So that a probe fails at once until then, where it would hang; the ports are taken all the same."""
+    ports, refresh = [free_port(), free_port()], LoadedModels.refresh
+    bundle, models = shop.workdir / "serving", shop.workdir / "models"
+    tried = []
+
+    def refreshing(self):
+        for port in ports:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("localhost", port), timeout=5)
+            with pytest.raises(OSError), socket.socket() as other:
+                other.bind(("localhost", port))
+            tried.append(port)
+        refresh(self)
+
+    monkeypatch.setattr(LoadedModels, "refresh", refreshing)
+    with LocalServer(bundle, models, *ports, warm_up=False) as server:
+        assert tried[:2] == ports == [server.port, server.rest_port]
+        for port in ports:
+            socket.create_connection(("localhost", port), timeout=5).close()
+
+
+def test_more_calls_than_threads_are_resource_exhausted(shop, monkeypatch):
+    go_on, begun = threading.Event(), threading.Event()
+    bundle, models = shop.workdir / "serving", shop.workdir / "models"
+    with LocalServer(bundle, models, warm_up=False, grpc_threads=1) as server:
+        find = server.models.find
+
+        def slow(spec):
+            begun.set()
+            go_on.wait(60)
+            return find(spec)
+
+        monkeypatch.setattr(server.models, "find", slow)
+        with grpc.insecure_channel(f"localhost:{server.port}") as channel:
+            request = predict_request(model_spec("ctr_ranker"), FEATURES)
+            first = PredictionServiceStub(channel).Predict.future(request)
+            assert begun.wait(60)
+            code, _ = refused(lambda: PredictionServiceStub(channel).Predict(request))
+            go_on.set()
+            assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and first.result().outputs
 
 
 def test_health(channel):
@@ -77,10 +138,12 @@ def test_tensors_that_lie_about_their_shape(stub):
     assert refused(lambda: stub.Predict(request))[0] == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_malformed_protos(channel):
+def test_malformed_protos(channel, caplog):
+    """Strangers send them: each is one line of the log, and no traceback."""
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     assert refused(lambda: call(b"\xff\xff\xff no proto"))[0] == grpc.StatusCode.INTERNAL
-    assert refused(lambda: call(b""))[0] == grpc.StatusCode.NOT_FOUND  # An empty request is a proto.
+    assert "Traceback" not in caplog.text
+    assert refused(lambda: call(b""))[0] == grpc.StatusCode.INVALID_ARGUMENT  # A message without a model.
 
 
 @pytest.mark.parametrize(
@@ -100,11 +163,11 @@ def test_malformed_protos(channel):
         ),
         (b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"]], "item_id": [7]}}', "must hold strings"),
         (b'{"inputs": {"user_id": ["u"], "history_item_ids": [["a"]], "item_id": [{"b64": "?"}]}}', "no base64"),
-        (b'{"inputs": {"user": ["u"]}}', "no input ['user']"),
+        (b'{"inputs": {"user": ["u"]}}', "missing ['history_item_ids', 'item_id', 'user_id']"),
         (b'{"inputs": {"user_id": ["u"]}}', "missing ['history_item_ids', 'item_id']"),
         (b'{"inputs": 3, "signature_name": 3}', "must be a string"),
         (b'{"inputs": 3, "signature_name": "x"}', "'x' not found"),
-        (b'{"inputs": "\xff"}', "JSON Parse Error"),
+        (b'{"inputs": "\xff"}', "must be named"),
     ],
 )
 def test_malformed_json(url, body, text):
@@ -117,7 +180,7 @@ def test_embeddings_that_are_no_numbers(url):
     body = json.dumps(content)
     outputs = requests.post(f"{url}/similar_items:predict", data=body).json()["outputs"]
     assert outputs["status"] == [contract.RowStatus.NO_DIRECTION]
-    for value, text in ((["x"] * 8, "something else"), ([True] * 8, "booleans")):
+    for value, text in ((["x"] * 8, "strings"), ([True] * 8, "booleans")):
         answer = requests.post(f"{url}/similar_items:predict", json={**content, "inputs": [value]})
         assert answer.status_code == 400 and text in answer.json()["error"]
 
