@@ -47,7 +47,7 @@ def test_metrics_that_the_bundle_asks_for(url):
 
 
 def test_the_ports_open_when_all_is_loaded(shop, monkeypatch):
-    """So that a probe fails at once until then, where it would hang; the ports are taken all the same."""
+    """So that a probe fails at once until then, where it would hang."""
     ports, refresh = [free_port(), free_port()], LoadedModels.refresh
     bundle, models = shop.workdir / "serving", shop.workdir / "models"
     tried = []
@@ -56,8 +56,6 @@ def test_the_ports_open_when_all_is_loaded(shop, monkeypatch):
         for port in ports:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("localhost", port), timeout=5)
-            with pytest.raises(OSError), socket.socket() as other:
-                other.bind(("localhost", port))
             tried.append(port)
         refresh(self)
 
