@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf import schema
+from courier_tf.process import release_memory
 from courier_tf.settings import SUPERVISED_SETTINGS, PretrainSettings, Settings, SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import MadeBy, P
@@ -520,4 +521,5 @@ class Chain:
             started = time.monotonic()
             LOG.info("[%s] ...", name)
             make(target)
+            release_memory()
             LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import datetime
+import gc
 import json
 import logging
 import os
@@ -154,3 +155,14 @@ def _keep_freed_memory() -> None:
         mallopt(M_MMAP_MAX, 0)  # Large blocks come from the heap too.
         mallopt(M_TRIM_THRESHOLD, -1)  # The heap never shrinks.
         mallopt(M_ARENA_MAX, 1)  # One pool for all threads: what one has freed, another can take.
+
+
+def release_memory() -> None:
+    """Gives what is freed back to the kernel, between two stages: the next one asks for blocks of other sizes.
+
+    Beam's local engine holds all rows between two steps, in small pieces. What it frees serves no array of TensorFlow.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Missing outside glibc.
+    if trim:
+        trim(0)

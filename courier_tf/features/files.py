@@ -103,8 +103,14 @@ def read_together(sources: Sequence[FeatureFiles], ids: np.ndarray, views: bool 
         [N + 1, 1 + views, W].
     """
     number = min(source.facts.views for source in sources) + 1 if views else 1
-    by_view = [np.concatenate([source.read(ids, view) for source in sources], axis=1) for view in range(number)]
-    return np.stack(by_view, axis=1) if views else by_view[0]
+    vectors = np.empty([len(ids) + 1, number, sum(source.width for source in sources)], np.float32)
+    start = 0
+    for source in sources:
+        end = start + source.width
+        for view in range(number):
+            vectors[:, view, start:end] = source.read(ids, view)
+        start = end
+    return vectors if views else vectors[:, 0]
 
 
 def rows_together(files: Sequence[Path]) -> Iterator[tuple[tuple[str, str, bool], np.ndarray | None]]:

@@ -61,6 +61,7 @@ def pretrain_heads(
             folder = draft.path / CANDIDATES_FOLDER / str(len(scores))
             folder.mkdir(parents=True, exist_ok=True)
             standardised, new = known.standardised_by(head), functools.partial(_on_standardised, head)
+            known = known.without_views()
             trained, objective = learn(standardised, new, folder, settings, seed)
             head.set_weights(trained.get_weights())
             facts = write_encoder(head, known, folder, objective)

@@ -74,10 +74,20 @@ class TrainingData:
         store = self.store
         assert isinstance(store, FeatureStore), "only features can be standardised"
         rows = store.vectors.reshape(-1, store.vectors.shape[-1])
-        starts = range(0, len(rows), STANDARDISED_AT_ONCE)
-        parts = [head.standardised(rows[start : start + STANDARDISED_AT_ONCE]).numpy() for start in starts]
-        vectors = np.concatenate(parts).reshape(*store.vectors.shape[:-1], -1)
+        standardised = np.empty([len(rows), head.axes], np.float32)
+        for start in range(0, len(rows), STANDARDISED_AT_ONCE):
+            part = slice(start, start + STANDARDISED_AT_ONCE)
+            standardised[part] = head.standardised(rows[part]).numpy()
+        vectors = standardised.reshape(*store.vectors.shape[:-1], head.axes)
         return dataclasses.replace(self, store=dataclasses.replace(store, vectors=vectors))
+
+    def without_views(self) -> "TrainingData":
+        """The same catalogue, by the features of the photos alone. What holds further views can then be freed."""
+        store = self.store
+        assert isinstance(store, FeatureStore), "only features have views"
+        if store.vectors.ndim == 2:
+            return self
+        return dataclasses.replace(self, store=dataclasses.replace(store, vectors=store.vectors[:, 0].copy()))
 
     @property
     def trainable(self) -> np.ndarray:
