@@ -7,9 +7,9 @@ from grpc import StatusCode
 
 #: The codes after which another attempt may succeed, with the tokens that such a failure takes from its server: it is
 #: starting or stopping, does not answer in time, or has too many requests. The last costs a server next to nothing, and
-#: a burst of clients sees it often; so retries end only where more is refused than answered for long.
+#: a burst of clients sees it often; so retries end only where more than three of four attempts are refused for long.
 #: DEADLINE_EXCEEDED is retried where an attempt had less time than the call.
-RETRYABLE = {StatusCode.UNAVAILABLE: 1.0, StatusCode.DEADLINE_EXCEEDED: 1.0, StatusCode.RESOURCE_EXHAUSTED: 0.1}
+RETRYABLE = {StatusCode.UNAVAILABLE: 1.0, StatusCode.DEADLINE_EXCEEDED: 1.0, StatusCode.RESOURCE_EXHAUSTED: 0.03}
 #: A server has this many tokens for each attempt of a call. As in gRPC's own throttling, a failure takes a token, and a
 #: success gives a tenth of one back. There are no retries once half of the tokens are gone: retries must not multiply
 #: the load of a server that has too much already.

@@ -130,9 +130,7 @@ class _Adapter(HTTPAdapter):
     """The usual adapter, on connections with timed answers. SOCKS has connections of its own, which are not timed."""
 
     def __init__(self, server_name: str | None = None, **named: Any) -> None:
-        self._tls: dict[str, Any] = (
-            {"server_hostname": server_name, "assert_hostname": server_name} if server_name else {}
-        )
+        self._tls: dict[str, Any] = {"server_hostname": server_name} if server_name else {}
         super().__init__(**named)
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:

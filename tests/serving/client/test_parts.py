@@ -73,7 +73,7 @@ def test_not_more_parts_at_once_than_a_server_can_bear(replica, client_of):
 
     server = replica(respond)
     client_of(server).score(["u"] * 1500, [[]] * 1500, ["i1"] * 1500)
-    assert len(server.asked) == 24 and 2 <= server.most_at_once <= contract.PARALLEL_PARTS
+    assert len(server.asked) == 24 and 2 <= server.most_at_once <= 8
 
 
 def test_parts_share_a_deadline(replica, client_of):
