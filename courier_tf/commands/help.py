@@ -18,7 +18,7 @@ from courier_tf.settings import (
     RankSettings,
     Settings,
 )
-from courier_tf.settings.monitoring import CanarySettings
+from courier_tf.settings.monitoring import CanarySettings, DriftSettings
 from courier_tf.settings.parsing import Option, options_of
 from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
@@ -154,6 +154,7 @@ TITLES: dict[type, str] = {
     PreviousSettings: PREVIOUS,
     PromotionSettings: "promotion checks",
     CanarySettings: "how much worse the canary may be",
+    DriftSettings: "how far a log may be from training",
     ShopSettings: "shop",
 }
 LOG_HELP = (

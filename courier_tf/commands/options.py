@@ -12,7 +12,7 @@ from courier_tf import __version__, schema
 from courier_tf.commands.checks import require_between, require_outside, require_readable, require_usable
 from courier_tf.settings import PromotionSettings, Settings
 from courier_tf.settings.checked import HIGHEST_SEED
-from courier_tf.settings.monitoring import CanarySettings
+from courier_tf.settings.monitoring import CanarySettings, DriftSettings
 from courier_tf.settings.parsing import NO_OPTION, POSITIONAL, one_of
 from courier_tf.settings.presets import PRESETS
 from courier_tf.settings.raw import RawSettings
@@ -418,17 +418,26 @@ class LoadTest(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Skew(Command):
-    """Compare a log of requests with the training data and the trained ranker."""
+    """Compare a log of requests with the training data and the trained ranker: served scores, and drift.
+
+    The exit code is 1 where served scores differ from the trained ranker's, and 3 where something has drifted.
+    """
 
     workdir: Path
     """Workdir of the models that were served."""
     log: Path
     """Log of requests. It is a file or folder that `serving.client` wrote."""
+    shown: Path | None = None
+    """Table of what was shown after these requests: request_id, item_id, clicked. It is a CSV, JSON lines or Parquet
+    file. With it, clicks are compared, and candidates that were not shown do not count, as in the train span."""
+    out: Path | None = None
+    """Folder for skew.json and skew.md. Default: they are not written."""
+    limits: DriftSettings = DriftSettings()
 
     def run(self) -> None:
         from courier_tf.commands.skew import skew
 
-        skew(self.workdir, self.log)
+        skew(self.workdir, self.log, self.shown, self.limits, self.out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

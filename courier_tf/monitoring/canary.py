@@ -1,16 +1,11 @@
 """Canary against stable over logged calls: promote, wait or withdraw, with reasons."""
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from courier_tf.escaping import printable
 from courier_tf.monitoring.canary_checks import (
-    Calls,
     Check,
     Clicks,
     checks_of_calls,
@@ -18,23 +13,14 @@ from courier_tf.monitoring.canary_checks import (
     click_figures,
     score_figures,
 )
-from courier_tf.monitoring.ranked import has_pairs, pairs_of
+from courier_tf.monitoring.canary_log import CANARY, STABLE, CanaryError, Sides, is_new, read_sides
 from courier_tf.monitoring.shown import ShownList
 from courier_tf.ranking.intervals import LEVEL
 from courier_tf.settings.monitoring import CanarySettings
-from serving.client.contract import CTR_RANKER
-from serving.client.request_log import Logged, read_log
 
-STABLE, CANARY = "stable", "canary"
 LEAST_USERS = 30  # Of each label: with fewer, the central limit is far.
-#: A call counts with these quantiles of its scores, whatever its number of candidates.
-SCORE_QUANTILES = np.linspace(0.05, 0.95, 10)
 
 Decision = Literal["promote", "wait", "withdraw"]
-
-
-class CanaryError(ValueError):
-    """The log cannot be judged: it holds several versions of a label, or the same one for both."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +96,8 @@ def judge_log(log: Path, shown: Mapping[str, ShownList], models: Sequence[str], 
         RequestLogError: the log is missing or broken.
         CanaryError: it holds several versions of a label, nothing but the stable version for both, or no times.
     """
-    sides = _read(log, shown, models)
-    _require_whole(sides, log)
-    compared = {model: sides[model] for model in sorted(sides) if _is_new(sides[model])}
+    sides = read_sides(log, shown, models)
+    compared = {model: sides[model] for model in sorted(sides) if is_new(sides[model])}
     if sides and not compared:
         raise CanaryError(f"{log}: the canary of {', '.join(sorted(sides))} is the stable version: nothing is compared")
     checks, figures, few = {}, {}, {}
@@ -182,98 +167,7 @@ def _reason(model: str, check: JudgedCheck) -> str:
     )
 
 
-@dataclasses.dataclass
-class _Side:
-    """What is read of one label of a model."""
-
-    users: list[bytes] = dataclasses.field(default_factory=list)
-    failed: list[bool] = dataclasses.field(default_factory=list)
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    scores: list[np.ndarray] = dataclasses.field(default_factory=list)
-    versions: set[int] = dataclasses.field(default_factory=set)
-    shown: list[tuple[bytes, str, int, float]] = dataclasses.field(default_factory=list)
-
-    def add(self, logged: Logged, shown: Mapping[str, ShownList]) -> None:
-        """Takes a call, and what was shown after it."""
-        number, user = len(self.users), _user(logged)
-        self.users.append(b"call %d" % number if user is None else b"user " + user)
-        self.failed.append(logged.code != "OK")
-        self.seconds.append(float("nan") if logged.seconds is None else logged.seconds)
-        if logged.version is not None:
-            self.versions.add(logged.version)
-        if logged.code != "OK":
-            return
-        if not has_pairs(logged):
-            self.scores.append(np.zeros(0))
-            return
-        pairs, probability = pairs_of(logged)
-        self.scores.append(np.quantile(probability, SCORE_QUANTILES))
-        if logged.request_id is not None and logged.request_id in shown:
-            of_item = dict(zip(pairs.item_id.tolist(), probability.tolist(), strict=True))
-            items, clicked, _ = shown[logged.request_id]
-            self.shown += [
-                (self.users[-1], logged.request_id, int(click), of_item[item])
-                for item, click in zip(items, clicked, strict=True)
-                if item in of_item  # What was shown beside the candidates has no score.
-            ]
-
-    def version(self) -> int | None:
-        """The version that has answered; None where none has."""
-        return next(iter(self.versions), None)
-
-    def calls(self) -> Calls:
-        """As arrays. Scores count where all answered calls have some."""
-        user = np.unique(np.array(self.users, object), return_inverse=True)[1]
-        widths = {len(each) for each in self.scores}
-        scores = np.stack(self.scores) if len(widths) == 1 else np.zeros([len(self.scores), 0])
-        return Calls(user, np.array(self.failed), np.array(self.seconds), scores)
-
-    def clicks(self) -> Clicks:
-        """What was shown, as arrays."""
-        user, request, clicked, probability = zip(*self.shown, strict=True) if self.shown else ((), (), (), ())
-        users, requests = (np.unique(np.array(names, object), return_inverse=True)[1] for names in (user, request))
-        return Clicks(users, requests, np.array(clicked, int), np.array(probability, float))
-
-
-def _read(log: Path, shown: Mapping[str, ShownList], models: Sequence[str]) -> dict[str, dict[str, _Side]]:
-    """Model -> label -> its calls, for the models that both labels were asked for."""
-    sides: defaultdict[str, dict[str, _Side]] = defaultdict(lambda: {STABLE: _Side(), CANARY: _Side()})
-    for logged in read_log(log, with_failed=True):
-        if logged.label in (STABLE, CANARY) and (not models or logged.model in models):
-            sides[logged.model][logged.label].add(logged, shown)
-    return {model: labels for model, labels in sides.items() if all(side.users for side in labels.values())}
-
-
-def _user(logged: Logged) -> bytes | None:
-    """The user of a call; None where it has none, or several."""
-    users = set(np.ravel(logged.request.inputs.get("user_id", [])).tolist()) if logged.model == CTR_RANKER else set()
-    return users.pop() if len(users) == 1 else None
-
-
-def _require_whole(sides: Mapping[str, Mapping[str, _Side]], log: Path) -> None:
-    """Refuses a log of several versions of a label, or without times.
-
-    Raises:
-        CanaryError: names the model.
-    """
-    for model, labels in sides.items():
-        for label, side in labels.items():
-            if len(side.versions) > 1:
-                raise CanaryError(
-                    f"{log}: versions {sorted(side.versions)} of {printable(model)} have answered as {label}. Name a "
-                    "log that begins with this canary: one file, or a folder of its own"
-                )
-            if np.isnan(side.seconds).any():
-                raise CanaryError(f"{log}: calls to {printable(model)} have no times; the client of today writes them")
-
-
-def _is_new(labels: Mapping[str, _Side]) -> bool:
-    """Whether the canary of a model is another version than the stable one, or has never answered."""
-    stable, canary = labels[STABLE].version(), labels[CANARY].version()
-    return stable is None or canary is None or stable != canary
-
-
-def _too_few(model: str, labels: Mapping[str, _Side], limits: CanarySettings) -> str | None:
+def _too_few(model: str, labels: Sides, limits: CanarySettings) -> str | None:
     for label, side in labels.items():
         users = len(set(side.users))
         if len(side.users) < limits.canary_min_requests or users < LEAST_USERS:
@@ -284,7 +178,7 @@ def _too_few(model: str, labels: Mapping[str, _Side], limits: CanarySettings) ->
     return None
 
 
-def _checks(labels: Mapping[str, _Side], limits: CanarySettings) -> tuple[list[Check], dict[str, float | None]]:
+def _checks(labels: Sides, limits: CanarySettings) -> tuple[list[Check], dict[str, float | None]]:
     stable, canary = (labels[label].calls() for label in (STABLE, CANARY))
     figures: dict[str, float | None] = {}
     if stable.scores.size and canary.scores.size:

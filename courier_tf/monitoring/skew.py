@@ -2,10 +2,8 @@
 
 import dataclasses
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,17 +12,20 @@ from courier_tf import schema
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE
 from courier_tf.exporting.versions import is_version
+from courier_tf.monitoring.pair_features import PairFeatures, category_distance, score_distance
 from courier_tf.monitoring.ranked import Pairs, has_pairs, pairs_of
+from courier_tf.monitoring.shown import ShownList
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import EXPORT
 from serving.client.contract import CTR_RANKER
-from serving.client.request_log import read_log
+from serving.client.request_log import Logged, read_log
 
 BATCH = 4096
 TRAIN_BATCHES = 32  # Batches of the train span, with whose features those of the log are compared.
+SCORED_BATCHES = 8  # Batches of the valid span, with whose scores those of the log are compared.
 
 
 class SkewError(ValueError):
@@ -62,25 +63,36 @@ class Scores:
             )
 
 
-class SkewReport(NamedTuple):
-    """What a log was found to hold. The features are figures by name.
+@dataclasses.dataclass(frozen=True)
+class SkewReport:
+    """What a log was found to hold.
 
-    `items_not_in_nearest` counts the items whose own cluster is not the one that `image_embedder` answers to their
-    photo, as in `ClusterFacts`. That difference is no skew: the ranker is trained and served with their own cluster.
+    Attributes:
+        scores: the served scores beside the trained ranker's.
+        log_features, train_features: figures by name.
+        distances: population stability indices. scores: the trained ranker's, of the log and of the valid span, which
+            it has not learned from either. categories: of the log and of the train span.
+        users: different users of the log.
+        items_not_in_nearest: items whose own cluster is not the one that `image_embedder` answers to their photo, as in
+            `ClusterFacts`. That is no skew: the ranker is trained and served with their own cluster.
     """
 
     scores: Scores
     log_features: dict[str, float]
     train_features: dict[str, float]
+    distances: dict[str, float]
+    users: int
     items_not_in_nearest: int
 
 
-def compare_log(workdir: Path, log: Path) -> SkewReport:
+def compare_log(workdir: Path, log: Path, shown: Mapping[str, ShownList] | None = None) -> SkewReport:
     """Compares the logged requests to `ctr_ranker` with training.
 
     Args:
         workdir: workdir of the models that were served.
         log: file or folder of a `RequestLog`.
+        shown: what was shown after the requests. Where it is given, candidates that were not shown do not count among
+            the features, as the train span holds what was shown; and clicks are compared.
 
     Raises:
         ArtefactError: encoder, codebook and ranker do not belong together.
@@ -91,19 +103,22 @@ def compare_log(workdir: Path, log: Path) -> SkewReport:
     versions = _versions_of(stages, workdir / schema.MODELS_FOLDER / CTR_RANKER)
     trained, category = load_ranker(stages.ranker), _categories(stages)
     differences: list[np.ndarray] = []
-    features, of_other_versions = _Features(category), 0  # The pairs of a long log would fill the memory.
+    features, of_other_versions = PairFeatures(category), 0  # The pairs of a long log would fill the memory.
     for logged in read_log(log):
         if not has_pairs(logged):
             continue
         pairs, served = pairs_of(logged)
         pairs = _cut(pairs, stages.history_length)
-        features.add(pairs)
-        if int(logged.outputs["model_version"][0]) in versions:
-            differences.append(np.abs(served - _probability(trained, pairs)))
+        score = _probability(trained, pairs)
+        if logged.version in versions:
+            differences.append(np.abs(served - score))
         else:
             of_other_versions += len(served)
+        counted, clicked = _counted(pairs, logged, shown)
+        features.add(Pairs(*(values[counted] for values in pairs)), score[counted], clicked)
     if not features.pairs:
-        raise SkewError(f"{log} holds no request to {CTR_RANKER} with its features")
+        what = "of what was shown" if shown is not None else "with its features"
+        raise SkewError(f"{log} holds no request to {CTR_RANKER} {what}")
     difference = np.concatenate(differences) if differences else np.zeros(0)
     scores = Scores(
         versions,
@@ -112,8 +127,30 @@ def compare_log(workdir: Path, log: Path) -> SkewReport:
         largest_difference=float(difference.max(initial=0.0)),
         share_that_differs=float(np.mean(~(difference <= LARGEST_DIFFERENCE))) if len(difference) else 0.0,
     )
-    not_in_nearest = stages.cluster.facts.items_not_in_nearest or 0
-    return SkewReport(scores, *_compare(stages, features, category), not_in_nearest)
+    train, valid = _train_features(stages, category), _valid_scores(stages, trained)
+    users = _known_users(stages)
+    return SkewReport(
+        scores,
+        features.figures(users),
+        train.figures(users),
+        {"scores": score_distance(valid, features.scores()), "categories": category_distance(train, features)},
+        len(features.users),
+        stages.cluster.facts.items_not_in_nearest or 0,
+    )
+
+
+def _counted(
+    pairs: Pairs, logged: Logged, shown: Mapping[str, ShownList] | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """([N] bool, which pairs count; clicks on these, None where they are not known)."""
+    if shown is None:
+        return np.ones(len(pairs.item_id), bool), None
+    if logged.request_id is None or logged.request_id not in shown:
+        return np.zeros(len(pairs.item_id), bool), np.zeros(0, int)
+    items, clicked, _ = shown[logged.request_id]
+    clicks = dict(zip(items, clicked.tolist(), strict=True))
+    counted = np.array([item in clicks for item in pairs.item_id], bool)
+    return counted, np.array([clicks[item] for item in pairs.item_id[counted]], int)
 
 
 def _versions_of(stages: FinishedStages, model: Path) -> tuple[int, ...]:
@@ -142,59 +179,26 @@ def _categories(stages: FinishedStages) -> dict[bytes, bytes]:
     return dict(zip(items.ids, items.columns[schema.CATEGORY], strict=True))
 
 
-def _compare(
-    stages: FinishedStages, logged: "_Features", category: Mapping[bytes, bytes]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The features of the log and of the train span."""
-    trained = _Features(category)
-    for pairs in _train_pairs(stages.ingest.path, stages.history_length):
-        trained.add(pairs)
+def _known_users(stages: FinishedStages) -> set[bytes] | None:
     plan = load_plan(stages.ranker)
     # A ranker that hashes the ids of users does not know which ones it was trained on.
-    users = None if plan.architecture.user_buckets else set(plan.users.tolist())
-    shares = logged.category_shares(), trained.category_shares()
-    change = max(abs(shares[0].get(name, 0.0) - shares[1].get(name, 0.0)) for name in {*shares[0], *shares[1]})
-    return (
-        logged.figures(users) | {"largest_change_of_a_category": change},
-        trained.figures(users) | {"largest_change_of_a_category": 0.0},
-    )
+    return None if plan.architecture.user_buckets else set(plan.users.tolist())
 
 
-def _train_pairs(ingest: Path, history_length: int) -> Iterator[Pairs]:
-    batches = impression_batches(ingest, "train", history_length=history_length, batch_size=BATCH)
-    for batch in itertools.islice(batches, TRAIN_BATCHES):
-        yield Pairs(*(batch[name].numpy() for name in schema.EXAMPLE_FEATURES))
+def _train_features(stages: FinishedStages, category: Mapping[bytes, bytes]) -> PairFeatures:
+    features = PairFeatures(category)
+    is_real = stages.ingest.facts.negatives is None  # The share of clicks among sampled negatives is chosen.
+    for pairs, clicked in _pairs_of_split(stages, "train", TRAIN_BATCHES):
+        features.add(pairs, np.zeros(0, np.float32), clicked if is_real else None)
+    return features
 
 
-class _Features:
-    """Sums of the features of pairs."""
+def _valid_scores(stages: FinishedStages, ranker: Ranker) -> np.ndarray:
+    batches = _pairs_of_split(stages, "valid", SCORED_BATCHES)
+    return np.concatenate([_probability(ranker, pairs) for pairs, _ in batches])
 
-    def __init__(self, category: Mapping[bytes, bytes]) -> None:
-        self.category = category
-        self.users: Counter[bytes] = Counter()
-        self.categories: Counter[bytes] = Counter()
-        self.pairs = self.history = self.without_history = self.unknown_items = 0
 
-    def add(self, pairs: Pairs) -> None:
-        length = (pairs.history_item_ids != b"").sum(axis=1)
-        self.pairs += len(length)
-        self.history += int(length.sum())
-        self.without_history += int((length == 0).sum())
-        self.users.update(pairs.user_id.tolist())
-        self.unknown_items += sum(item not in self.category for item in pairs.item_id)
-        self.categories.update(self.category.get(item, b"") for item in pairs.item_id)
-
-    def category_shares(self) -> dict[bytes, float]:
-        """Category -> share of the pairs."""
-        return {category: number / self.pairs for category, number in self.categories.items()}
-
-    def figures(self, known_users: Set[bytes] | None) -> dict[str, float]:
-        figures: dict[str, float] = {"pairs": self.pairs}
-        if known_users is not None:
-            unknown = sum(number for user, number in self.users.items() if user not in known_users)
-            figures["users_that_the_ranker_does_not_know"] = unknown / self.pairs
-        return figures | {
-            "items_not_in_the_catalogue": self.unknown_items / self.pairs,
-            "without_history": self.without_history / self.pairs,
-            "mean_history_length": self.history / self.pairs,
-        }
+def _pairs_of_split(stages: FinishedStages, split: str, number: int) -> Iterator[tuple[Pairs, np.ndarray]]:
+    batches = impression_batches(stages.ingest.path, split, history_length=stages.history_length, batch_size=BATCH)
+    for batch in itertools.islice(batches, number):
+        yield Pairs(*(batch[name].numpy() for name in schema.EXAMPLE_FEATURES)), batch["clicked"].numpy()

@@ -1,4 +1,4 @@
-"""The limits by which a canary is judged."""
+"""The limits by which a canary and drift are judged."""
 
 import dataclasses
 
@@ -24,3 +24,26 @@ class CanarySettings(Checked):
     """Most by which |log(predicted clicks / clicks)| may be larger."""
     max_auc_loss: float = 0.02
     """Most by which the AUC may be lower."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DriftSettings(Checked):
+    """How far the requests of a log may be from the train span."""
+
+    drift_min_users: int = 500
+    """Users of a log below which drift is not judged."""
+    max_score_drift: float = 0.2
+    """Most that the population stability index of the trained ranker's scores may be."""
+    max_category_drift: float = 0.2
+    """Most that the population stability index of the candidates' categories may be."""
+    max_unknown_item_increase: float = 0.05
+    """Most by which the share of candidates that the catalogue does not have may be higher."""
+    max_unknown_user_increase: float = 0.3
+    """Most by which the share of pairs whose user the ranker does not know may be higher."""
+    max_without_history_increase: float = 0.2
+    """Most by which the share of pairs without a history may be higher."""
+    max_history_factor: float = 2.0
+    """Most by which the mean length of a history may differ, as a factor."""
+    max_click_rate_factor: float = 1.5
+    """Most by which the share of clicks may differ, as a factor. It is compared where clicks are given, and where the
+    train span was a log of impressions."""

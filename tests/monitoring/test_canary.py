@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from courier_tf.commands import program
-from courier_tf.monitoring.canary import CanaryError, judge_log
+from courier_tf.monitoring.canary import judge_log
+from courier_tf.monitoring.canary_log import CanaryError
 from courier_tf.settings.monitoring import CanarySettings
 from serving.client.contract import CTR_RANKER, DEFAULT_SIGNATURE, RANK, SIMILAR_ITEMS
 from serving.client.request_log import CallFacts, RequestLog
