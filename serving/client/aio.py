@@ -6,8 +6,9 @@ async with AsyncCourierClient("localhost:8500") as client:
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -61,7 +62,8 @@ class AsyncCourierClient(ClientBase[AioTransport]):
 
     async def embed(self, photos: Sequence[bytes], request_id: str | None = None, user: str | None = None) -> Photos:
         """See `CourierClient.embed`."""
-        return await self._answer(calls.embed(self._label_of, photos, user), request_id)
+        call = await self._aside(partial(calls.embed, self._label_of, photos, user))
+        return await self._answer(call, request_id)
 
     async def similar_to_items(
         self, items: Sequence[str], request_id: str | None = None, user: str | None = None
@@ -73,7 +75,8 @@ class AsyncCourierClient(ClientBase[AioTransport]):
         self, photos: Sequence[bytes], request_id: str | None = None, user: str | None = None
     ) -> list[Similar]:
         """See `CourierClient.similar_to_photos`."""
-        return await self._answer(calls.similar_to_photos(self._label_of, photos, user), request_id)
+        call = await self._aside(partial(calls.similar_to_photos, self._label_of, photos, user))
+        return await self._answer(call, request_id)
 
     async def predict(
         self,
@@ -96,6 +99,11 @@ class AsyncCourierClient(ClientBase[AioTransport]):
         request_id = request_id or new_id()
         answers = await self._tasks.run_all(self._parts(call, request_id))
         return self._read(call, answers, request_id)
+
+    async def _aside(self, make: Callable[[], Call[_ANSWER]]) -> Call[_ANSWER]:
+        """Makes a call in a thread: to turn photos into PNG would hold up the event loop."""
+        self._require_open()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, make)
 
     def _transport(self, target: Target) -> AioTransport:
         if is_url(target.address):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from serving.client import contract
+from serving.client import calls, contract
 from serving.client.aio import AsyncCourierClient
 from serving.client.client import CourierClient
 from tests.serving.client.replicas import REPLICAS, doubled, eventually
@@ -76,6 +76,34 @@ def test_a_task_that_is_cancelled_ends_its_requests(replica, hedge_seconds):
     assert time.monotonic() - start < 10
     eventually(lambda: len(codes.all) >= 2)
     assert set(codes.all) == {"CANCELLED"}
+
+
+def test_photos_become_png_beside_the_loop(monkeypatch):
+    def slow(photo):
+        time.sleep(0.2)
+        return photo + b" as PNG"
+
+    def embedded(asked):
+        (photo,) = asked.inputs["photos"]
+        assert photo == b"a photo as PNG"
+        columns = {"embedding": np.zeros([1, 2]), "cluster_id": np.zeros(1), "codes": np.zeros([1, 1])}
+        return {**columns, "status": np.zeros(1), "model_version": np.ones(1)}
+
+    monkeypatch.setattr(calls, "as_png", slow)
+    server = REPLICAS["grpc"](embedded).start()
+
+    async def ask():
+        ticks = 0
+        async with AsyncCourierClient(server.target, timeout_seconds=10) as client:
+            task = asyncio.ensure_future(client.embed([b"a photo"]))
+            while not task.done():
+                await asyncio.sleep(0.01)
+                ticks += 1
+            assert (await task).model_version == 1
+        return ticks
+
+    assert asyncio.run(ask()) >= 5
+    server.close()
 
 
 def test_a_closed_client_says_so(replica):

@@ -85,6 +85,6 @@ def test_photos_and_similar_items(client):
 
 def test_versions_and_errors(client):
     assert client.versions(contract.CTR_RANKER) == {1: "AVAILABLE"}
-    with pytest.raises(CallError, match=r"NOT_FOUND: Servable not found.*\(request mine\)") as failed:
+    with pytest.raises(CallError, match=r"Unrecognized servable version label.*\(request mine\)") as failed:
         client.predict("nothing", "serving_default", {}, request_id="mine")
-    assert failed.value.code == grpc.StatusCode.NOT_FOUND and failed.value.request_id == "mine"
+    assert failed.value.code == grpc.StatusCode.INVALID_ARGUMENT and failed.value.request_id == "mine"
