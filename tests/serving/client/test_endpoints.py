@@ -129,6 +129,15 @@ def test_headers_go_with_each_request(replica, client_of):
     assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer one", "Bearer two"]
 
 
+@pytest.mark.parametrize("kind", ["grpc"], indirect=True)
+def test_options_of_a_channel_go_before_the_clients_own(replica, client_of):
+    small = Connection(channel_options={"grpc.max_receive_message_length": 10})
+    server, once = replica(), Retries(attempts=1)
+    with pytest.raises(CallError, match="RESOURCE_EXHAUSTED: .*larger than max"):
+        ask(client_of(server, connection=small, retries=once))
+    ask(client_of(server, retries=once))
+
+
 @pytest.fixture
 def named_service(replica, kind, monkeypatch):
     """Replicas on two addresses of the name `service`, and the list of the addresses that it has now."""
