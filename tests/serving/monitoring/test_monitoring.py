@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serving.bundle.configuration import METRICS_PATH
+
 FOLDER = Path(__file__).parents[3] / "serving" / "monitoring"
 METRIC, PARTS = re.compile(r":tensorflow(?::\w+)+"), re.compile(r"_(bucket|sum|count)$")
 #: Labels that Prometheus itself adds, and those of a histogram's buckets.
@@ -77,6 +79,18 @@ def test_panels_have_places_of_their_own():
     assert set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD))) <= variables
 
 
+def test_what_is_scraped_is_what_the_rules_read():
+    """The replicas, one by one: a mean of several would hide a slow one, and `up` one that is down."""
+    (scraped,) = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    assert scraped["metrics_path"] == METRICS_PATH
+    services = yaml.safe_load_all((FOLDER.parent / "kubernetes/base/services.yaml").read_text())
+    (name,) = [service["metadata"]["name"] for service in services if "publishNotReady" in str(service)]
+    (found,) = scraped["dns_sd_configs"]
+    assert found == {"names": [f"{name}.courier.svc.cluster.local"], "type": "A", "port": 8501}
+    jobs = {job for expression in expressions() for job in re.findall(r'job="([^"$]*)"', expression)}
+    assert jobs == {scraped["job_name"]}
+
+
 def test_rules_by_promtool(tmp_path):
     """On counters of an hour: what fails, is slow, is down or was broken is told, and nothing else."""
     if not shutil.which("promtool"):
@@ -84,6 +98,7 @@ def test_rules_by_promtool(tmp_path):
     rules = FOLDER / "rules.yml"
     tests = tmp_path / "rules_test.yml"
     tests.write_text(Path(__file__).with_name("rules_test.yml").read_text().replace("RULES", str(rules)))
-    for words in (["check", "rules", rules], ["test", "rules", tests]):
+    config = ["check", "config", FOLDER / "prometheus.yml"]
+    for words in (["check", "rules", rules], ["test", "rules", tests], config):
         done = subprocess.run(["promtool", *words], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
