@@ -30,6 +30,7 @@ class StrictReplica(ModelServiceServicer, PredictionServiceServicer):
     Attributes:
         aspired: model -> the versions that it was told to have.
         address: IP:PORT.
+        asleep: whether it does not look at the file for now.
         refused: configurations that it refused.
         moves: every (model, label, version) that a label was given, in order.
     """
@@ -37,7 +38,7 @@ class StrictReplica(ModelServiceServicer, PredictionServiceServicer):
     def __init__(self, file: Path, poll_seconds=0.05, load_seconds=0.0, broken=(), takes_reloads=True, port=0):
         self._file, self._poll, self._load_seconds = file, poll_seconds, load_seconds
         self._broken, self._takes_reloads = dict(broken), takes_reloads
-        self.refused, self.moves = 0, []
+        self.refused, self.moves, self.asleep = 0, [], False
         self._states, self._labels, self.aspired = {}, {}, {}
         self._lock, self._stopped = threading.RLock(), threading.Event()
         self._take(text_format.Parse(file.read_text(), ModelServerConfig()))
@@ -64,6 +65,8 @@ class StrictReplica(ModelServiceServicer, PredictionServiceServicer):
 
     def _follow(self):
         while not self._stopped.wait(self._poll):
+            if self.asleep:
+                continue
             self._take(text_format.Parse(self._file.read_text(), ModelServerConfig()))
 
     def _take(self, config) -> bool:

@@ -24,7 +24,7 @@ from serving.bundle.configuration import (
     read_models_config,
 )
 from serving.bundle.replicas import AddressError, addresses_of, ask
-from serving.bundle.roll_out import next_step
+from serving.bundle.steps import next_step
 
 LOG = logging.getLogger(__name__)
 

@@ -8,15 +8,16 @@ what the file names, and moves no label of the others.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
-from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from courier_tf.workdir.atomic import write_file
 from serving.bundle import replicas
 from serving.bundle.replicas import Replica
+from serving.bundle.steps import failures_of, labels_behind, missing, next_step, step_of_its_own, versions_of
 
 LOG = logging.getLogger(__name__)
 PATIENCE_SECONDS = 300.0
@@ -27,77 +28,6 @@ TAKES_THE_FILE = "a server that starts takes the file as it is"
 
 class RollOutError(RuntimeError):
     """A replica has not loaded the versions that models.config names, or its labels have not moved."""
-
-
-def next_step(
-    target: ModelServerConfig, now: ModelServerConfig, states: Mapping[str, Replica], by_file_alone: bool = False
-) -> ModelServerConfig:
-    """The next content of models.config: the versions of `target`, and its labels once all replicas have loaded them.
-
-    All labels of all models move together: encoder and codebook, ranker and cluster IDs belong to each other.
-
-    Args:
-        target: the configuration to reach.
-        now: the content so far, whether or not the replicas took it.
-        states: address -> what the replica has. One that does not answer may be about to start with the file.
-        by_file_alone: whether a replica that refuses the file cannot be given `step_of_its_own`.
-    """
-    step, before = ModelServerConfig(), {model.name: model.version_labels for model in now.model_config_list.config}
-    step.CopyFrom(target)
-    if not list(missing(target, states)):
-        return step
-    for model in step.model_config_list.config:
-        known = [state.versions[model.name] for state in states.values() if state.versions.get(model.name)]
-        wanted, in_use = set(_versions(model)), set[int]()
-        for label, version in list(model.version_labels.items()):
-            given, held = before.get(model.name, {}).get(label, version), _held(model.name, label, states)
-            in_use |= held
-            # A label that a replica has not moved yet is not taken back from those that have, be they named or not.
-            if held and given not in held and (by_file_alone or given not in wanted):
-                given = max(held)
-            elif not held and any(given not in versions for versions in known):
-                given = max(_loaded_everywhere(known), default=given)
-            model.version_labels[label] = given
-        _versions(model)[:] = sorted({*_versions(model), *in_use, *model.version_labels.values()})
-    return step
-
-
-def _held(model: str, label: str, states: Mapping[str, Replica]) -> set[int]:
-    """The versions that answer to a label, in any replica."""
-    return {state.labels[model][label] for state in states.values() if label in state.labels.get(model, {})}
-
-
-def _loaded_everywhere(known: Sequence[Mapping[int, bool]]) -> set[int]:
-    return set.intersection(*({version for version, loaded in versions.items() if loaded} for versions in known))
-
-
-def missing(target: ModelServerConfig, states: Mapping[str, Replica]) -> Iterator[str]:
-    """What the labels of `target` wait for, in words."""
-    for address, state in states.items():
-        if state.silence:
-            yield f"{address} does not answer ({state.silence})"
-            continue
-        for model in target.model_config_list.config:
-            for version in sorted(set(model.version_labels.values())):
-                if not state.has_loaded(model.name, version):
-                    yield f"{address} has not loaded version {version} of {model.name}"
-
-
-def step_of_its_own(step: ModelServerConfig, state: Replica) -> ModelServerConfig | None:
-    """What a replica that refuses `step` accepts in its place: the same versions, its own labels.
-
-    Returns:
-        None where the replica accepts `step` itself.
-    """
-    refused, accepted = False, ModelServerConfig()
-    accepted.CopyFrom(step)
-    for model in accepted.model_config_list.config:
-        held = state.labels.get(model.name, {})
-        for label, version in list(model.version_labels.items()):
-            if held.get(label, version) != version and not state.has_loaded(model.name, version):
-                refused, model.version_labels[label] = True, held[label]
-        _versions(model)[:] = sorted({*_versions(model), *model.version_labels.values()})
-    return accepted if refused else None
 
 
 def roll_out(file: Path, target: ModelServerConfig, comment: str, servers: Sequence[str]) -> None:
@@ -115,13 +45,13 @@ def roll_out(file: Path, target: ModelServerConfig, comment: str, servers: Seque
             and all labels stay where they were.
     """
     now = text_format.Parse(file.read_text(), ModelServerConfig()) if file.is_file() and servers else None
-    now = now or ModelServerConfig()
-    named = {(model.name, number) for model in now.model_config_list.config for number in _versions(model)}
+    now = start = now or ModelServerConfig()
+    named = {(model.name, number) for model in start.model_config_list.config for number in versions_of(model)}
     reloads, waits, earlier = _Reloads(), _Waits(), None
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         states = {address: replicas.ask(address, target) for address in replicas.addresses_of(servers)}
-        failures = dict(_failures(target, states))
+        failures = dict(failures_of(target, start, states))
         if earlier is None:
             earlier = {failed for failed in failures if failed[1:] not in named}
         earlier &= failures.keys()  # What had failed before the file named it, until the replica tries it again.
@@ -134,7 +64,7 @@ def roll_out(file: Path, target: ModelServerConfig, comment: str, servers: Seque
         if step != now:
             write_file(file, comment + text_format.MessageToString(step))
             now = step
-        absent = list(missing(target, states))
+        absent = list(missing(target, start, states))
         if not absent:
             return
         reloads.give(step, states)
@@ -159,7 +89,7 @@ def require_labels(file: Path, servers: Sequence[str]) -> None:
     end = time.monotonic() + LABELS_SECONDS
     while True:
         states = {address: replicas.ask(address, config) for address in replicas.addresses_of(servers)}
-        waiting = list(_labels_behind(config, states))
+        waiting = list(labels_behind(config, states))
         if not waiting:
             return
         waits.tell(waiting)
@@ -170,34 +100,6 @@ def require_labels(file: Path, servers: Sequence[str]) -> None:
                 "they read this file"
             )
         time.sleep(WAIT_SECONDS)
-
-
-def _labels_behind(config: ModelServerConfig, states: Mapping[str, Replica]) -> Iterator[str]:
-    for address, state in states.items():
-        if state.silence:
-            yield f"{address} does not answer ({state.silence})"
-            continue
-        for model in config.model_config_list.config:
-            held = state.labels.get(model.name, {})
-            for label, version in model.version_labels.items():
-                if held.get(label) != version:
-                    yield f"{address} has label {label} of {model.name} at {held.get(label, 'nothing')}, not {version}"
-
-
-def _failures(config: ModelServerConfig, states: Mapping[str, Replica]) -> Iterator[tuple[tuple[str, str, int], str]]:
-    """The versions with a label that a replica could not load: (address, model, version), and the same in words."""
-    for address, state in states.items():
-        for model in config.model_config_list.config:
-            for version, why in state.failed.get(model.name, {}).items():
-                if version in model.version_labels.values():
-                    yield (
-                        (address, model.name, version),
-                        f"{address} cannot load version {version} of {model.name}: {why}",
-                    )
-
-
-def _versions(model: ModelConfig) -> MutableSequence[int]:
-    return model.model_version_policy.specific.versions
 
 
 class _Reloads:

@@ -139,6 +139,16 @@ def test_options_of_beam_are_told_apart():
         program.read([*words, "--nonsense", "1"])
 
 
+@pytest.mark.parametrize("command", ["export", "run"])
+def test_servers_are_addresses(tmp_path, command):
+    """Refused at once, and not after an hour of training."""
+    words = [command, "--workdir", str(tmp_path / "w"), *(["--raw", "r"] if command == "run" else []), "--server"]
+    assert program.read([*words, "a:8500", "[::1]:8500"]).server == ("a:8500", "[::1]:8500")
+    with pytest.raises(SystemExit, match="--server nonsense: write HOST:PORT, such as localhost:8500"):
+        program.main([*words, "a:8500", "nonsense"])
+    assert not (tmp_path / "w").exists()
+
+
 def test_every_preset_can_be_chosen(tmp_path):
     """Its settings are valid: the run gets as far as the missing data, and leaves no workdir."""
     for preset in PRESETS:
