@@ -46,8 +46,7 @@ def answer(
         raise AnswerError(grpc.StatusCode.FAILED_PRECONDITION, message)
     signature = model.signatures[name]
     given = check(signature, inputs, outputs)
-    if not outputs or len(outputs) == len(signature.outputs):  # With fewer outputs a request is joined with none.
-        check_rows(given, model.most_rows)
+    check_rows(given, model.most_rows)
     with models.metrics.timed(RUNTIME_LATENCY, spec.name, "Predict", "TF1"):
         return used_spec(spec, version), run(model, name, given, outputs, timeout_seconds)
 

@@ -71,12 +71,15 @@ class HttpServer(ThreadingHTTPServer):
             raise
 
     def open(self) -> None:
-        """Begins to take connections, in a thread of its own.
+        """Begins to take connections. They are answered once `serve` is called.
 
         Raises:
             OSError: another process has begun to listen on the port.
         """
         self.server_activate()
+
+    def serve(self) -> None:
+        """Begins to answer, in a thread of its own."""
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @contextmanager

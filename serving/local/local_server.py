@@ -69,11 +69,12 @@ class LocalServer:
         try:
             with _held(host, port) as self.port:
                 self.models.refresh()
-            self._grpc = self._listening(host, grpc_threads)
             self._rest.open()
+            self._grpc = self._listening(host, grpc_threads)
         except BaseException:
             self._rest.server_close()
             raise
+        self._rest.serve()
         threading.Thread(target=self._follow, daemon=True).start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:

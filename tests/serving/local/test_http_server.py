@@ -17,6 +17,7 @@ from serving.local.http_server import HttpAnswer, HttpServer, unpacked
 def serving(respond=lambda request: HttpAnswer(200, request.body or b"nothing"), threads=8):
     server = HttpServer("localhost", 0, respond, threads)
     server.open()
+    server.serve()
     yield server
     server.drain(5)
 
@@ -57,6 +58,7 @@ def test_a_connection_before_the_server_is_open_is_refused():
     with pytest.raises(ConnectionRefusedError):
         connected(server)
     server.open()
+    server.serve()
     connected(server).close()
     server.drain(5)
 

@@ -17,7 +17,7 @@ GROUPS = {
     "JSON of examples": "json_tensor_test.cc, classifier.cc, regressor.cc",
     "paths, models, versions": "http_rest_api_handler_test.cc, http_rest_api_util_test.cc",
     "HTTP": "evhttp_request_test.cc, evhttp_server_test.cc, http_server.cc",
-    "gRPC": "tensorflow_model_server_test.py, predict_util.cc, server.cc",
+    "gRPC": "tensorflow_model_server_test, predict_util.cc, server.cc",
 }
 
 

@@ -130,7 +130,7 @@ SPECS = [
     Case(
         "more rows, but not all outputs",
         {"model": JOINED, "signature": "uneven", "filled": {"shape": [MOST_ROWS + 1]}, "outputs": ["y"]},
-        OK,
+        WRONG,
     ),
 ]
 
