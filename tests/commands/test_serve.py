@@ -286,5 +286,5 @@ def test_the_health_check_asks_for_the_label_stable(shop, promoted):
         served["similar_items"] = served["similar_items"]._replace(labels={"canary": 1})
         assert ready(promoted, port) == (False, "similar_items: label stable: HTTP 400\n")
         del served["similar_items"]
-        assert ready(promoted, port) == (False, "similar_items: label stable: HTTP 404\n")
+        assert ready(promoted, port) == (False, "similar_items: label stable: HTTP 400\n")  # So for unknown models.
     assert not ready(promoted, port)[0]  # Nobody listens any more.
