@@ -4,6 +4,7 @@ TensorFlow Serving does the same.
 """
 
 import contextlib
+import gc
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +97,12 @@ class LoadedModels:
         Raises:
             BundleError: models.config is missing or broken.
         """
+        if self._follow():
+            # A graph of TensorFlow's refers to itself: without this, many versions stay in memory for long.
+            gc.collect()
+
+    def _follow(self) -> bool:
+        """Does what `refresh` says; returns whether it has dropped a version."""
         text = self.config_file.read_bytes() if self.config_file.is_file() else None
         config, changed = read_models_config(self.config_file, self.models), text != self._config_read
         served = {}
@@ -105,7 +112,12 @@ class LoadedModels:
             versions = self._load_versions(model, before, failed)
             ended = (before.ended | set(before.versions)) - set(versions)
             served[model.name] = LoadedModel(versions, _labels(model, before, versions), failed, ended)
+        dropped = any(
+            set(model.versions) - set(served[name].versions if name in served else ())
+            for name, model in self._served.items()
+        )
         self._served, self._config_read = served, text
+        return dropped
 
     @property
     def ready(self) -> bool:

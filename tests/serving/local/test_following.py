@@ -1,8 +1,10 @@
 """How the local server follows its bundle: a new version when it is warm, and what is broken not at all."""
 
+import gc
 import shutil
 import threading
 import time
+import weakref
 
 import grpc
 import pytest
@@ -120,6 +122,23 @@ def test_whatever_a_look_at_the_bundle_fails_with_it_is_looked_at_again(bundle, 
         shutil.copytree(workdir / "models" / "ctr_ranker" / "1", workdir / "models" / "ctr_ranker" / "2")
         second()
         wait_for(lambda: answers(server) == 2)
+
+
+def test_a_version_that_is_dropped_leaves_the_memory(bundle):
+    """At once: what Python would collect some day is some hundred MiB by then."""
+    workdir, _ = bundle
+    config = workdir / "serving" / "models.config"
+    models = loaded.LoadedModels(config, workdir / "models", warm_up=False)
+    models.refresh()
+    graph = weakref.ref(models.find(model_spec(contract.CTR_RANKER))[1].graph)
+    shutil.copytree(workdir / "models" / "ctr_ranker" / "1", workdir / "models" / "ctr_ranker" / "2")
+    write_whole(config, config.read_bytes().replace(b"versions: 1", b"versions: 2", 1).replace(b": 1", b": 2", 2))
+    gc.disable()
+    try:
+        models.refresh()
+        assert models.find(model_spec(contract.CTR_RANKER))[0] == 2 and graph() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff no graph"])
