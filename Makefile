@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto servi
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving benchmark-serving-pair format protos lock clean
+.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving benchmark-serving-pair benchmark-serving-faults format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ benchmark-serving: install  ## `rank`, the embedder and a server on one core: RU
 
 benchmark-serving-pair: install  ## Two exports of the same stages in one run: BEFORE and AFTER=folders of models, PHOTOS=folder of JPEGs.
 	$(BIN)/python -m tests.benchmarks.serving_pair $(BEFORE) $(AFTER) $(PHOTOS) $(WORK)/benchmark-serving-pair
+
+benchmark-serving-faults: install  ## 100 version swaps, replicas that fail, 24 large photos at once: MODELS=folder of models, PHOTOS=folder of JPEGs.
+	$(BIN)/python -m tests.benchmarks.serving_faults $(MODELS) $(PHOTOS) $(WORK)/benchmark-serving-faults
 
 format: install
 	$(BIN)/ruff format .
