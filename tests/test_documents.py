@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from courier_tf.commands.options import COMMANDS
+from courier_tf.commands.registry import COMMANDS
 from courier_tf.settings.parsing import options_of
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 import courier_tf
-from courier_tf.commands import options as commands
+from courier_tf.commands.chain_commands import Cluster, Embed, Ingest, Pretrain, Rank, Run
+from courier_tf.commands.command import Command, Stage
+from courier_tf.commands.registry import GROUPS
 from courier_tf.escaping import printable
 from courier_tf.settings import (
     ClusterSettings,
@@ -102,10 +104,10 @@ PREVIOUS = "starting from a previous run"
 #: Fields of any stage that say what it starts from.
 PREVIOUS_FIELDS = ("previous", "previous_encoder", "previous_clusters", "previous_rankers", "init", "stay")
 #: Command -> the fields of `PreviousSettings` that concern it.
-OWN_PREVIOUS: dict[type[commands.Command], tuple[str, ...]] = {
-    commands.Pretrain: ("previous", "previous_encoder"),
-    commands.Cluster: ("previous", "previous_clusters"),
-    commands.Rank: ("previous", "previous_rankers"),
+OWN_PREVIOUS: dict[type[Command], tuple[str, ...]] = {
+    Pretrain: ("previous", "previous_encoder"),
+    Cluster: ("previous", "previous_clusters"),
+    Rank: ("previous", "previous_rankers"),
 }
 
 #: The settings that `courier run --help` shows: those that real data needs first.
@@ -137,12 +139,12 @@ SELDOM = (
     "recompute",
 )
 #: Command -> the settings that are its own.
-OWN_SETTINGS: dict[type[commands.Command], type] = {
-    commands.Ingest: IngestSettings,
-    commands.Pretrain: PretrainSettings,
-    commands.Embed: EmbedSettings,
-    commands.Cluster: ClusterSettings,
-    commands.Rank: RankSettings,
+OWN_SETTINGS: dict[type[Command], type] = {
+    Ingest: IngestSettings,
+    Pretrain: PretrainSettings,
+    Embed: EmbedSettings,
+    Cluster: ClusterSettings,
+    Rank: RankSettings,
 }
 TITLES: dict[type, str] = {
     RawSettings: "your files, and what of them may be lost",
@@ -167,7 +169,7 @@ def overview() -> str:
     """What `courier --help` prints: every command with one line."""
     lines = ["usage: courier COMMAND [options]", "", f"COURIER {courier_tf.__version__}: visual recommendation."]
     left = max(len(name) for name, _ in LOG_HELP)
-    for heading, group in commands.GROUPS.items():
+    for heading, group in GROUPS.items():
         lines += ["", f"{heading}:"]
         rows = [(word, _summary(command.__doc__ or "")) for word, command in group.items()]
         lines += _table(rows, left)
@@ -184,7 +186,7 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def help_of(word: str, command: type[commands.Command], defaults: Mapping[str, object], everything: bool) -> str:
+def help_of(word: str, command: type[Command], defaults: Mapping[str, object], everything: bool) -> str:
     """What `courier COMMAND --help` and `--help-all` print.
 
     Args:
@@ -214,11 +216,11 @@ def help_of(word: str, command: type[commands.Command], defaults: Mapping[str, o
     return "\n".join(lines)
 
 
-def _is_own(command: type[commands.Command], option: Option) -> bool:
+def _is_own(command: type[Command], option: Option) -> bool:
     """Whether `--help` shows an option of a command, rather than `--help-all` alone."""
-    if not issubclass(command, commands.Stage) or option.name == "seed" or option.owner not in _STAGE_SETTINGS:
+    if not issubclass(command, Stage) or option.name == "seed" or option.owner not in _STAGE_SETTINGS:
         return True
-    if command is commands.Run:
+    if command is Run:
         return option.name in (*FIRST_SETTINGS, *PREVIOUS_FIELDS)
     is_often_needed = option.owner is OWN_SETTINGS.get(command) and option.name not in SELDOM
     return is_often_needed or option.name in OWN_PREVIOUS.get(command, ())
@@ -227,7 +229,7 @@ def _is_own(command: type[commands.Command], option: Option) -> bool:
 _STAGE_SETTINGS = (IngestSettings, PretrainSettings, EmbedSettings, ClusterSettings, RankSettings, PreviousSettings)
 
 
-def _grouped(command: type[commands.Command], options: Iterable[Option]) -> dict[str, list[Option]]:
+def _grouped(command: type[Command], options: Iterable[Option]) -> dict[str, list[Option]]:
     """Heading -> options, both in the order of the help."""
     groups: dict[str, list[Option]] = {}
     for option in sorted(options, key=lambda option: _order(command, option)):
@@ -235,12 +237,12 @@ def _grouped(command: type[commands.Command], options: Iterable[Option]) -> dict
     return groups
 
 
-def _heading(command: type[commands.Command], option: Option) -> str:
+def _heading(command: type[Command], option: Option) -> str:
     if option.owner is command or issubclass(command, option.owner) or option.owner is Settings:
-        return "workdir" if issubclass(command, commands.Stage) else "options"
+        return "workdir" if issubclass(command, Stage) else "options"
     if option.name in PREVIOUS_FIELDS:
         return PREVIOUS
-    if command is commands.Run and option.name in FIRST_SETTINGS:
+    if command is Run and option.name in FIRST_SETTINGS:
         return "settings to think of first on real data"
     for heading, names in HEADINGS.get(option.owner, {}).items():
         if option.name in names:
@@ -248,7 +250,7 @@ def _heading(command: type[commands.Command], option: Option) -> str:
     return TITLES[option.owner]
 
 
-def _order(command: type[commands.Command], option: Option) -> tuple[int, ...]:
+def _order(command: type[Command], option: Option) -> tuple[int, ...]:
     """The place of an option in the help: its own options, settings by stage, and last what a run starts from."""
     if option.name in PREVIOUS_FIELDS:
         return (2, PREVIOUS_FIELDS.index(option.name))

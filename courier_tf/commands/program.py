@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import courier_tf
 from courier_tf.commands import help as helps
+from courier_tf.commands.command import Command, Stage
 from courier_tf.commands.faults import explain
 from courier_tf.commands.logs import LogOptions
-from courier_tf.commands.options import COMMANDS, Command, Stage
+from courier_tf.commands.registry import COMMANDS
 from courier_tf.process import PROGRAM, shown_logs
 from courier_tf.settings import Settings, parsing
 from courier_tf.settings.parsing import Option, UsageError

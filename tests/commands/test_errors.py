@@ -10,8 +10,8 @@ import time
 import pytest
 
 from courier_tf.commands import program
+from courier_tf.commands.chain_commands import Cluster
 from courier_tf.commands.faults import explain
-from courier_tf.commands.options import Cluster
 from courier_tf.interruption import INTERRUPTED
 from courier_tf.settings import SettingsError
 

@@ -7,7 +7,7 @@ import pytest
 import courier_tf
 from courier_tf.commands import help as helps
 from courier_tf.commands import program
-from courier_tf.commands.options import COMMANDS
+from courier_tf.commands.registry import COMMANDS
 from courier_tf.settings.parsing import options_of
 from courier_tf.settings.presets import PRESETS
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from courier_tf.commands import program
-from courier_tf.commands.options import COMMANDS
+from courier_tf.commands.registry import COMMANDS
 from courier_tf.settings.presets import PRESETS
 
 

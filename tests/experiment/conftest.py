@@ -70,7 +70,7 @@ modes = settings["rank"]["rank_modes"]
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """A script in place of a run; the evaluation of 200 impressions of 20 users, whatever the ingest."""
-    monkeypatch.setattr("courier_tf.commands.options.require_readable", lambda *_: None)  # It reads no raw data.
+    monkeypatch.setattr("courier_tf.commands.command.require_readable", lambda *_: None)  # It reads no raw data.
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
     program = tmp_path / "python"

@@ -94,7 +94,8 @@ def test_one_descriptor_is_enough(with_popular_items):
     workdir = with_popular_items
     assert export_again(workdir) == [version_of(workdir, 1)], "the other models have not changed"
     written = version_of(workdir, 1) / "batching_params.pbtxt"
-    assert text_format.Parse(written.read_text(), BatchingParameters()).max_batch_size.value == 32
+    parameters = text_format.Parse(written.read_text(), BatchingParameters())
+    assert parameters.max_execution_batch_size.value == 32, "rows of a batch, as the descriptor says"
     assert len(list(warmup.read(version_of(workdir, 1)))) == 3
     bundle = workdir / "serving"
     assert 'name: "popular_items"' in (bundle / "models.config").read_text()

@@ -1,0 +1,122 @@
+"""The commands that run stages of the chain."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from courier_tf.commands.checks import require_usable
+from courier_tf.settings import PromotionSettings
+
+if TYPE_CHECKING:
+    pass
+
+from courier_tf.commands.command import ForcedStage, Stage, StageOfRawData
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(StageOfRawData, ForcedStage):
+    """Run the whole chain: raw logs and photos in, SavedModels and metrics out."""
+
+    takes_beam_options = True
+    final: bool = False
+    """Read the test span too. Each reading is counted."""
+    server: tuple[str, ...] = ()
+    """HOST:PORT of the gRPC of each running server, as in `courier export`."""
+
+    def run(self) -> None:
+        from serving.bundle.replicas import require_addresses
+
+        require_addresses(self.server)
+        from courier_tf.commands import summary
+
+        summary.report(self.chain().run(self.raw, self.final, self.server), self.workdir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ingest(StageOfRawData, ForcedStage):
+    """Convert raw logs and photos to TFRecords (Beam)."""
+
+    takes_beam_options = True
+
+    def run(self) -> None:
+        self.chain().ingest(self.raw)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain(ForcedStage):
+    """Train the image encoder: supervised pre-training, then the objective."""
+
+    def run(self) -> None:
+        self.chain().pretrain()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embed(ForcedStage):
+    """Embed the photo of every item (Beam)."""
+
+    takes_beam_options = True
+
+    def run(self) -> None:
+        self.chain().embed()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cluster(ForcedStage):
+    """Give every item a cluster ID."""
+
+    def run(self) -> None:
+        self.chain().cluster()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rank(ForcedStage):
+    """Train rankers with and without image features, and write metrics.json."""
+
+    final: bool = False
+    """Read the test span too. Each reading is counted."""
+
+    def run(self) -> None:
+        from courier_tf.commands import summary
+
+        chain = self.chain()
+        chain.rank()
+        summary.report(chain.report(self.final), self.workdir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export(Stage):
+    """Write the trained models as SavedModels, and the bundle of the server."""
+
+    promote: bool = False
+    """Make the newest versions stable if they pass the checks."""
+    roll_back: bool = False
+    """Make the versions before the stable ones stable again. Nothing is exported."""
+    withdraw: bool = False
+    """Take the label canary from the newest versions. Nothing is exported."""
+    promote_withdrawn: bool = False
+    """Let --promote take versions that were rolled back or withdrawn."""
+    server: tuple[str, ...] = ()
+    """HOST:PORT of the gRPC of each running server that reads the bundle by itself (Docker Compose, Kubernetes). A name
+    stands for all of its addresses, as that of a headless service does. Labels move once all have loaded what they
+    name. A tensorflow_model_server that `courier serve` started does not need this."""
+    scann: bool = False
+    """Write similar_items by ScaNN too, into models_scann/. It needs a TensorFlow Serving that was built with ScaNN."""
+    warm_up_log: Path | None = None
+    """Log of requests: new versions warm up with its newest. It is a file or folder that `serving.client` wrote."""
+    tolerances: PromotionSettings = PromotionSettings()
+
+    def run(self) -> None:
+        from courier_tf.exporting import promotion
+        from serving.bundle.replicas import require_addresses
+
+        require_addresses(self.server)
+        if self.roll_back or self.withdraw:
+            require_usable(self.workdir)
+            if self.roll_back:
+                promotion.roll_back(self.workdir, self.server)
+            if self.withdraw:
+                promotion.withdraw(self.workdir, self.server)
+            return
+        self.chain().export(self.scann, self.server, self.warm_up_log)
+        if self.promote:
+            promotion.promote(self.workdir, self.tolerances, self.server, self.promote_withdrawn)

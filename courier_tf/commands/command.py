@@ -1,0 +1,87 @@
+"""What all commands share, and what the stages of the chain share.
+
+Nothing heavy is imported before a command runs, so that help and typing errors answer at once.
+"""
+
+import abc
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from courier_tf.commands.checks import require_outside, require_readable, require_usable
+from courier_tf.settings import Settings
+from courier_tf.settings.parsing import NO_OPTION, one_of
+from courier_tf.settings.presets import PRESETS
+from courier_tf.workdir.stages import IN_ORDER
+
+if TYPE_CHECKING:
+    from courier_tf.chain import Chain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command(abc.ABC):
+    """What all commands share. The docstring of each is what `courier --help` says of it."""
+
+    #: Whether options that are none of ours are Beam's.
+    takes_beam_options: ClassVar[bool] = False
+    #: Whether the lines of its log begin with the time.
+    logs_times: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def run(self) -> None:
+        """Does what the command is for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage(Command):
+    """What all stages of the chain share."""
+
+    workdir: Path
+    """Folder of the results. It holds one folder per stage, and the settings of its last command."""
+    preset: str = dataclasses.field(default="demo", metadata=one_of(PRESETS))
+    """Settings to begin with: tiny, demo, swin, paper or authors. They replace those of the workdir. tiny takes
+    seconds, demo minutes; swin is demo with a small Swin that learns from photos; paper has the published sizes, for
+    GPUs; authors is paper with the losses of the authors' code. Default: the settings of the workdir, or demo."""
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    given: frozenset[str] = dataclasses.field(default=frozenset(), metadata=NO_OPTION)
+    """Names of the fields that stand on the command line."""
+    beam_options: tuple[str, ...] = dataclasses.field(default=(), metadata=NO_OPTION)
+    """Words of the command line that are Beam's."""
+
+    def chain(self) -> "Chain":
+        """The chain of the workdir; the settings are kept there."""
+        from courier_tf.chain import Chain
+
+        require_usable(self.workdir)
+        chain = Chain(self.workdir, self.settings, self.beam_options, self.forced())
+        chain.write_settings()
+        return chain
+
+    def forced(self) -> frozenset[str]:
+        """Names of the stages that are made again, even if nothing has changed."""
+        return frozenset()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForcedStage(Stage):
+    """What commands share that can make stages again."""
+
+    force: tuple[str, ...] = dataclasses.field(default=(), metadata=one_of(IN_ORDER))
+    """Stages to redo. Without it, a stage is made again only where its data, settings or code have changed."""
+
+    def forced(self) -> frozenset[str]:
+        return frozenset(self.force)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageOfRawData(Stage):
+    """What stages that read raw data share."""
+
+    raw: str
+    """Folder or URI with the raw data: items, events and images."""
+
+    def chain(self) -> "Chain":
+        """The chain of the workdir, which must not lie in the raw data."""
+        require_outside(self.workdir, self.raw)
+        require_readable(self.raw, self.settings.ingest)
+        return super().chain()

@@ -1,0 +1,128 @@
+"""The commands about raw data, and experiments."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from courier_tf import __version__
+from courier_tf.commands.checks import require_between
+from courier_tf.settings.checked import HIGHEST_SEED
+from courier_tf.settings.parsing import POSITIONAL
+from courier_tf.settings.raw import RawSettings
+from courier_tf.settings.shop import ShopSettings
+
+if TYPE_CHECKING:
+    pass
+
+from courier_tf.commands.command import Command, StageOfRawData
+
+MOST_PARALLEL = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check(Command):
+    """Say what a raw folder holds and what is wrong with it, before anything is computed."""
+
+    raw: str = dataclasses.field(metadata=POSITIONAL)
+    """Folder or URI with the raw data: items, events and images."""
+    full: bool = False
+    """Read every row and open every photo. Default: the first rows of each file, and a sample of the photos."""
+    settings: RawSettings = RawSettings()
+
+    def run(self) -> None:
+        from courier_tf.commands.check import check
+
+        check(self.raw, self.settings, self.full)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Download(Command):
+    """Download the photos that the items name by http:// or https:// into the raw folder, where ingest finds them.
+
+    What is there is left alone, so a command that was ended goes on. Addresses that fail stand, with the reason, in
+    download_failures.jsonl of the raw folder, and the exit code is 1.
+    """
+
+    raw: Path = dataclasses.field(metadata=POSITIONAL)
+    """Folder with the raw data: items and events."""
+    connections: int = 4
+    """Connections to one host at a time."""
+    delay_seconds: float = 0.1
+    """Time between the starts of two requests to one host."""
+    timeout_seconds: float = 30.0
+    """Time for one photo, to its last byte."""
+    attempts: int = 5
+    """How often a photo is asked for, where the server is busy or the connection breaks. The waits in between double,
+    and a server that names a wait is left alone for that long."""
+    most_bytes: int = 64 * 2**20
+    """A larger file is given up."""
+    user_agent: str = f"courier-tf/{__version__}"
+    """Who asks. Many hosts like to find an address of yours here."""
+    settings: RawSettings = RawSettings()
+
+    def run(self) -> None:
+        from beam_jobs.downloads import Limits
+        from courier_tf.commands.download import download_photos
+
+        require_between("--connections", self.connections, 1, 64)
+        require_between("--delay-seconds", self.delay_seconds, 0, 3600)
+        require_between("--timeout-seconds", self.timeout_seconds, 0.1, 3600)
+        require_between("--attempts", self.attempts, 1, 20)
+        require_between("--most-bytes", self.most_bytes, 1, self.__class__.most_bytes)
+        limits = Limits(
+            self.connections, self.delay_seconds, self.timeout_seconds, self.attempts, self.most_bytes, self.user_agent
+        )
+        download_photos(self.raw, self.settings, limits)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shop(Command):
+    """Draw the simulated shop: raw data with photos, clicks and known tastes."""
+
+    out: Path = dataclasses.field(metadata=POSITIONAL)
+    """Folder to write."""
+    settings: ShopSettings = ShopSettings()
+
+    def run(self) -> None:
+        from courier_tf.shop import make_shop
+
+        print(make_shop(self.out, self.settings))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(StageOfRawData):
+    """Run the variants of a grid with several seeds, and compare them with paired intervals."""
+
+    grid: str = dataclasses.field(metadata=POSITIONAL)
+    """Name of a grid, or a JSON file with one. Names: paper-methods, paper-modes, paper-ablations, open-questions,
+    clusters, negatives, previous-day, daily-retrain."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of each variant. Default: those of the grid."""
+    parallel: int = 1
+    """Runs at a time. Fewer run where memory is short: each is assumed to need as much as the largest so far."""
+    final: bool = False
+    """Measure on the test span. The reading of each run is counted."""
+    until: Literal["pretrain", "rank"] = "rank"
+    """Last stage. pretrain trains no rankers: encoders are compared by their held-out score on valid alone."""
+    claims: Path | None = None
+    """JSON file with claims about the gains, by grid. They are judged in results.md; the command fails where one does
+    not hold."""
+
+    def run(self) -> None:
+        from courier_tf.commands.experiment import chosen_grid, run_and_print
+
+        require_between("--parallel", self.parallel, 1, MOST_PARALLEL)
+        for seed in self.seeds:
+            require_between("--seeds", seed, 0, HIGHEST_SEED)
+        grid = chosen_grid(self.grid, self.seeds, self.given & self.settings.by_name().keys())
+        self.chain()  # Keeps the settings in the workdir.
+        run_and_print(
+            grid,
+            self.raw,
+            self.workdir,
+            self.settings,
+            final=self.final,
+            parallel=self.parallel,
+            until=self.until,
+            claims_file=self.claims,
+        )

@@ -1,0 +1,118 @@
+"""The commands that use what the chain has made."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from courier_tf import schema
+from courier_tf.commands.checks import require_between
+
+if TYPE_CHECKING:
+    pass
+
+from courier_tf.commands.command import Command
+
+MOST_SIMILAR, HIGHEST_PORT = 10_000, 65_535
+MOST_REQUESTS = 1_000_000  # Of a load test. They are planned and kept in memory.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict(Command):
+    """Ask an exported ranker, loaded as a server does, for click probabilities."""
+
+    workdir: Path
+    """Workdir of a finished run."""
+    user: str
+    """User id. An unknown one is fine."""
+    candidates: tuple[str, ...]
+    """Item ids to score."""
+    history: tuple[str, ...] = ()
+    """Item ids clicked before, oldest first."""
+
+    def run(self) -> None:
+        from courier_tf.commands.predict import predict
+
+        predict(self.workdir, self.user, self.candidates, self.history)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Similar(Command):
+    """Show the items that look most like given ones, by the embeddings of a run."""
+
+    workdir: Path
+    """Workdir whose embed stage is finished."""
+    items: tuple[str, ...]
+    """Item ids."""
+    number: int = 10
+    """Similar items to show for each."""
+    search: Literal["exact", "scann"] = "exact"
+    """scann answers many items of a large catalogue faster, and misses a few."""
+
+    def run(self) -> None:
+        require_between("--number", self.number, 1, MOST_SIMILAR)
+        from courier_tf.commands.similar import similar
+
+        similar(self.workdir, self.items, self.number, self.search)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Serve(Command):
+    """Serve the exported models. TensorFlow Serving does it where it is installed, else a local server with its API."""
+
+    logs_times = True
+    workdir: Path
+    """Workdir of a finished run."""
+    port: int = 8500
+    """Port of gRPC."""
+    rest_port: int = 8501
+    """Port of REST."""
+    host: str = "localhost"
+    """Address to listen on. 0.0.0.0 lets other machines in: whoever reaches gRPC may load other models. A
+    tensorflow_model_server always listens on all addresses."""
+    server: Literal["auto", "tensorflow_model_server", "docker", "local"] = "auto"
+    """Which server to start; auto takes the first that is installed."""
+
+    def run(self) -> None:
+        require_between("--port", self.port, 1, HIGHEST_PORT)
+        require_between("--rest-port", self.rest_port, 1, HIGHEST_PORT)
+        from courier_tf.commands.serve import serve
+
+        folders = (self.workdir / schema.BUNDLE_FOLDER, self.workdir / schema.MODELS_FOLDER)
+        serve(*folders, self.port, self.rest_port, self.server, self.host)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadTest(Command):
+    """Send real requests to a server at a given rate, whether it keeps up or not."""
+
+    workdir: Path
+    """Workdir of the models that are served. Their warm-up requests are sent, unless `log` is given."""
+    log: Path | None = None
+    """Log of requests to draw from. It is a file or folder that `serving.client` wrote."""
+    target: str = "localhost:8500"
+    """HOST:PORT of the server's gRPC."""
+    label: Literal["stable", "canary"] = "stable"
+    """Versions to ask."""
+    models: tuple[str, ...] = ()
+    """Models to ask. Default: every model of the bundle."""
+    rate: float = 20.0
+    """Requests per second."""
+    seconds: float = 30.0
+    """Duration of the test."""
+    timeout_seconds: float = 10.0
+    """Deadline of a request."""
+    out: Path | None = None
+    """Folder for the figures and the plot. Default: serving/load_test in the workdir."""
+
+    def run(self) -> None:
+        require_between("--seconds", self.seconds, 0.1, MOST_REQUESTS)
+        require_between("--rate", self.rate, 0.001, MOST_REQUESTS / self.seconds)
+        require_between("--timeout-seconds", self.timeout_seconds, 0.001, 86_400)
+        from courier_tf.commands.load_report import report
+        from courier_tf.commands.load_test import load_test, server_at, to_send
+
+        requests, kind = to_send(self.workdir, self.models, self.label, self.log)
+        server = server_at(self.target)  # Before the load may break it.
+        sent = load_test(self.target, requests, self.rate, self.seconds, self.timeout_seconds, kind=kind)
+        out = self.out or self.workdir / schema.BUNDLE_FOLDER / "load_test"
+        report(sent, self.target, server, self.rate, self.seconds, out)

@@ -1,0 +1,24 @@
+"""The commands of `courier`, by the word of the command line."""
+
+from courier_tf.commands.chain_commands import Cluster, Embed, Export, Ingest, Pretrain, Rank, Run
+from courier_tf.commands.command import Command
+from courier_tf.commands.data_commands import Check, Download, Experiment, Shop
+from courier_tf.commands.log_commands import Canary, EvaluatePolicy, Skew
+from courier_tf.commands.model_commands import LoadTest, Predict, Serve, Similar
+
+#: Group -> word of the command line -> command. `courier --help` shows them in this order.
+GROUPS: dict[str, dict[str, type[Command]]] = {
+    "the chain": {
+        "run": Run,
+        "ingest": Ingest,
+        "pretrain": Pretrain,
+        "embed": Embed,
+        "cluster": Cluster,
+        "rank": Rank,
+        "export": Export,
+    },
+    "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest},
+    "what it did": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
+    "data and experiments": {"check": Check, "download": Download, "shop": Shop, "experiment": Experiment},
+}
+COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}
