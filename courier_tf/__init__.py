@@ -7,7 +7,7 @@ share. The choice is an environment variable that TensorFlow reads once, when it
 import os
 import sys
 
-__version__ = "0.13.0"
+__version__ = "0.14.0"
 
 if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
     raise ImportError(
