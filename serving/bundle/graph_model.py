@@ -1,5 +1,7 @@
 """Runs a SavedModel as a C++ server does: by graph and session, without the Python objects that made it."""
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -40,6 +42,8 @@ class GraphModel:
             name: definition for name, definition in self.definitions.items() if not name.startswith("__")
         }
         self.signature = signature
+        self._made: set[tuple[str, frozenset[str], frozenset[str]]] = set()
+        self._making = threading.Lock()
 
     def __call__(self, **values: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the signature of the constructor: arrays by input name to arrays by output name."""
@@ -74,8 +78,33 @@ class GraphModel:
             raise ValueError(f"the signature '{signature}' has no input {unknown}")
         fetches = {name: info.name for name, info in definition.outputs.items() if not outputs or name in outputs}
         feeds = {definition.inputs[name].name: value for name, value in values.items()}
+        kind = signature, frozenset(feeds), frozenset(fetches)
+        if kind in self._made:
+            return self._run(fetches, feeds, timeout_seconds)
+        # A session prepares its graph for each new pair of feeds and fetches. Asked by many threads at once, it would
+        # do so once for each of them, for half a minute.
+        began = time.monotonic()
+        if not self._making.acquire(timeout=-1 if timeout_seconds is None else timeout_seconds):
+            raise tf.errors.DeadlineExceededError(None, None, "the signature is still being prepared")
+        try:
+            if kind not in self._made:
+                answer = self._run(fetches, feeds, _left(timeout_seconds, began))
+                self._made.add(kind)
+                return answer
+        finally:
+            self._making.release()
+        return self._run(fetches, feeds, _left(timeout_seconds, began))
+
+    def _run(
+        self, fetches: dict[str, str], feeds: dict[str, np.ndarray], timeout_seconds: float | None
+    ) -> dict[str, np.ndarray]:
         options = None
         if timeout_seconds is not None:
             milliseconds = int(min(max(1, 1000 * timeout_seconds), LONGEST_TIMEOUT))
             options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
         return self.session.run(fetches, feeds, options=options)
+
+
+def _left(timeout_seconds: float | None, began: float) -> float | None:
+    """What is left of a timeout since `began`, by the clock of `time.monotonic`."""
+    return None if timeout_seconds is None else timeout_seconds - (time.monotonic() - began)

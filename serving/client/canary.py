@@ -14,7 +14,7 @@ def in_canary(user: str | bytes, share: float) -> bool:
         share: of the users, 0 to 1.
 
     >>> [in_canary(user, 0.5) for user in ("u1", "u2", "u3", "u4")]
-    [False, True, False, False]
+    [True, True, False, False]
     """
     content = user.encode() if isinstance(user, str) else user
     # With a prefix of its own, the sides do not go with those of other experiments that hash the id.

@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import tensorflow as tf
-import yaml
 from google.protobuf import text_format
 
 from courier_tf import schema
@@ -100,8 +99,6 @@ def test_one_descriptor_is_enough(with_popular_items):
     bundle = workdir / "serving"
     assert 'name: "popular_items"' in (bundle / "models.config").read_text()
     assert "| `popular_items` | 1 | item -> events in the train span |" in (bundle / "model_card.md").read_text()
-    compose = yaml.safe_load((bundle / "docker-compose.yml").read_text())
-    assert "popular_items; do" in compose["services"]["serving"]["healthcheck"]["test"][-1]
     assert load_test.chosen_models(bundle, workdir / "models", ()) == registry.model_names()
     with pytest.raises(load_test.LoadTestError, match=r"--models popular: .* serves .*popular_items"):
         load_test.chosen_models(bundle, workdir / "models", ("popular",))
