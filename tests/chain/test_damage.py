@@ -122,6 +122,7 @@ def contents(artefact):
     return {file: state.sha256 for file, state in artefact.files.items() if not file.startswith("embedder/")}
 
 
+@pytest.mark.slow  # Two minutes; single stages have quick tests above.
 def test_a_run_makes_all_damaged_stages_again_with_the_same_bytes(copy, caplog):
     chain, shop = copy
     caplog.set_level(logging.INFO)
