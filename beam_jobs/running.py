@@ -7,8 +7,8 @@ from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
-from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.options.pipeline_options import StandardOptions, TestOptions
+from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from beam_jobs.options import LOCAL_RUNNER, pipeline_options
@@ -59,18 +59,19 @@ def run(
             f"{shown}: --dry_run runs nothing, and the next stage reads what this one writes. Leave it out"
         )
     with Console(stderr=True).status(shown):
-        if runner == LOCAL_RUNNER:  # Raises what a worker has raised, which says more.
-            result, state = _finished(build, options)
-        else:
-            try:
-                result, state = _finished(build, options)
-            except Exception as error:
-                if type(error).__module__.partition(".")[0] in PACKAGES:
-                    raise
-                LOG.debug("traceback of the engine", exc_info=error)
-                raise EngineError(
-                    f"{shown}: {runner} failed: {reason_of(error)} (--log-level debug shows the traceback)"
-                ) from error
+        try:
+            pipeline = beam.Pipeline(options=options)
+            build(pipeline)
+            result = pipeline.run()
+            state = result.wait_until_finish()
+        except Exception as error:
+            # What a worker in this process has raised says more as it is, and so do errors of this project.
+            if runner == LOCAL_RUNNER or type(error).__module__.partition(".")[0] in PACKAGES:
+                raise
+            LOG.debug("traceback of the engine", exc_info=error)
+            raise EngineError(
+                f"{shown}: {runner} failed: {reason_of(error)} (--log-level debug shows the traceback)"
+            ) from error
     if state != PipelineState.DONE:
         raise EngineError(f"{shown}: {runner} ended the job with the state {state}")
     counted: Counter[str] = Counter()
@@ -78,14 +79,6 @@ def run(
         for counter in result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]:
             counted[counter.key.metric.name] += counter.result or 0  # Portable engines give None for 0.
     return counted
-
-
-def _finished(build: Callable[[beam.Pipeline], None], options: PipelineOptions) -> tuple[PipelineResult, str]:
-    """Builds and runs a pipeline; returns its result and the state in which it ended."""
-    pipeline = beam.Pipeline(options=options)
-    build(pipeline)
-    result = pipeline.run()
-    return result, result.wait_until_finish()
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What a call does, step by step: whom it asks, how long, and what follows a failure.
 
 The steps are a generator, which waits for nothing itself. A client with threads takes them by `threads.py`, one with
-asyncio by `aio.py`.
+asyncio by `tasks.py`.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """What the clients with and without asyncio have in common: their settings, and the steps of a call."""
 
+import abc
 import time
 import uuid
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ _SENT = TypeVar("_SENT")
 _ANSWER = TypeVar("_ANSWER")
 
 
-class ClientBase(Generic[_SENT]):
+class ClientBase(abc.ABC, Generic[_SENT]):
     """The settings of a client.
 
     Args:
@@ -80,13 +81,13 @@ class ClientBase(Generic[_SENT]):
         self._attempts = Attempts(endpoints, self.retries, self.attempt_seconds, self.connection, self.hooks)
         self._begin()
 
+    @abc.abstractmethod
     def _transport(self, target: Target) -> _SENT:
         """How a server is asked."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _begin(self) -> None:
         """Prepares what takes the steps."""
-        raise NotImplementedError
 
     def _require_open(self) -> None:
         if self._closed:

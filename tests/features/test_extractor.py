@@ -83,8 +83,8 @@ def test_vectors_are_read_by_item_number(tmp_path):
     np.testing.assert_array_equal(first.read(ids), [[0, 0], [1, 2], [0, 0], [5, 6], [0, 0]])
     both = read_together([second, first], ids)
     np.testing.assert_array_equal(both[[1, 3]], [[10, 20, 1, 2], [50, 60, 5, 6]])
-    views = read_together([first], ids, views=True)
-    np.testing.assert_array_equal(views[3], [[5, 6], [7, 8]])
+    views = read_together([second, first], ids, views=True)
+    np.testing.assert_array_equal(views[3], [[50, 60, 5, 6], [7, 8, 7, 8]])
     rows = [row for files in zip(second.files, first.files, strict=True) for row in rows_together(files)]
     assert [key[0] for key, _ in rows] == ["c", "b", "a", "gone"]
     np.testing.assert_array_equal(rows[0][1], [50, 60, 5, 6])
