@@ -84,7 +84,9 @@ class GraphModel:
         # A session prepares its graph for each new pair of feeds and fetches. Asked by many threads at once, it would
         # do so once for each of them, for half a minute.
         began = time.monotonic()
-        if not self._making.acquire(timeout=-1 if timeout_seconds is None else timeout_seconds):
+        if not self._making.acquire(
+            timeout=-1 if timeout_seconds is None else min(timeout_seconds, threading.TIMEOUT_MAX)
+        ):
             raise tf.errors.DeadlineExceededError(None, None, "the signature is still being prepared")
         try:
             if kind not in self._made:
