@@ -1,6 +1,7 @@
 """What a run tells of itself: spread of the embeddings, throughput, and when a collapse stops it."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_logs_of_an_epoch(tmp_path, monkeypatch):
     """With a clock that stands still but for two seconds an epoch: 3 steps, 7 photos and 8 slots a step."""
     model, data = model_and_data()
     times = iter([0.0, 2.0, 10.0, 12.0])
-    monkeypatch.setattr(watching.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: next(times)))
     file = tmp_path / "steps.csv"
     callbacks = [Throughput(), Spread(PHOTOS), tf.keras.callbacks.CSVLogger(str(file))]
     model.fit(data, epochs=2, steps_per_epoch=3, callbacks=callbacks, verbose=0)
