@@ -1,6 +1,6 @@
 """One word per idea: the words that were given up are not used again.
 
-LOG.md and CHANGELOG.md are history and keep the words of their day. This file names them all.
+docs/log and CHANGELOG.md are history and keep the words of their day. This file names them all.
 """
 
 import ast

@@ -19,7 +19,7 @@ from courier_tf.monitoring.over_users import Figure
 from courier_tf.monitoring.policies import Policy, log_odds
 from courier_tf.monitoring.reward_model import cross_fitted
 
-LEAST_EFFECTIVE = 100.0  # Requests. With less, the intervals cover in fewer cases than they say (LOG.md).
+LEAST_EFFECTIVE = 100.0  # Requests. With less, intervals cover in fewer cases than they say (docs/log/off-policy.md).
 LEAST_EFFECTIVE_SHARE = 0.05  # Of the requests.
 MOST_OF_ONE = 0.05  # Share of one request in the weights.
 LEAST_USERS = 30

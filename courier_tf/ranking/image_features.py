@@ -185,11 +185,11 @@ class ClusterId(PlainClusterId):
 
     The embedding of an ID starts from its centroid, projected to `dim`, and is trained like that of any other ID. So it
     need not learn from clicks which clusters look alike: 200 IDs make 20,000 pairs, and the log of a shop is too short
-    for these (LOG.md).
+    for these (docs/log/bare-cluster-id.md).
 
     Further statistics: the largest and the mean cosine between what the codes of the candidate and of the history items
     say about their embeddings, as deviations from the usual cosine. These use the centroids in full width, which
-    training does not move. Cosines of the trained embeddings are worth less (LOG.md).
+    training does not move. Cosines of the trained embeddings are worth less (docs/log/bare-cluster-id.md).
     """
 
     START_SIZE = 0.1  # Root mean square of the numbers that an embedding starts with.

@@ -14,7 +14,8 @@ others. This is a two-way analysis of variance with random users and random star
   weighted by the variances (Cochran and Cox, Experimental Designs, 1957, section 4.14).
 
 One start tells nothing about the others. It has no interval, because one over users alone excludes a true 0 in most
-cases (LOG.md). `tests/ranking/test_coverage.py` and `make benchmark-coverage` measure how often the intervals cover.
+cases (docs/log/intervals.md). `tests/ranking/test_coverage.py` and `make benchmark-coverage` measure how often the
+intervals cover.
 """
 
 from collections.abc import Callable

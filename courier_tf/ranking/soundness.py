@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-LEAST_EFFECTIVE_RANK = 3.0  # Encoders that told what users like had 18 or more (LOG.md).
+LEAST_EFFECTIVE_RANK = 3.0  # Encoders that told what users like had 18 or more (docs/log/objectives.md).
 MOST_PAIRS_COSINE = 0.999  # Mean cosine of two items.
 POPULARITY_AUC = (0.45, 0.55)  # Outside, sampled negatives are told from clicks by their popularity.
 MOST_MISCALIBRATION = 1.5  # Factor between predicted and real clicks.

@@ -50,7 +50,8 @@ PRESETS: dict[str, Settings] = {
         rank=RankSettings(rank_epochs=1, rank_batch_size=256, rank_dim=8, rank_starts=1),
     ),
     # Heads on features of frozen networks have more gain for a hundredth of the time, on real photos and on drawings.
-    # At the paper's temperature, 0.05, the clicks of a small shop tell too little for so confident a softmax (LOG.md).
+    # At the paper's temperature, 0.05, the clicks of a small shop tell too little for so confident a softmax
+    # (docs/log/encoder-recipe.md).
     "demo": Settings(
         ingest=IngestSettings(image_size=128),
         pretrain=PretrainSettings(
