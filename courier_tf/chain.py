@@ -45,7 +45,7 @@ def require_known_names(settings: Settings) -> None:
     from courier_tf.pretrain.encoder import require_backbone
     from courier_tf.pretrain.objectives.distillation import Distillation
     from courier_tf.pretrain.objectives.registry import require_objective
-    from courier_tf.ranking.image_features import require_known
+    from courier_tf.ranking.image_features.registry import require_known
 
     require_objective(settings.pretrain)
     require_backbone(settings.pretrain)
@@ -398,7 +398,7 @@ class Chain:
 
     def rank(self) -> None:
         """Impressions, cluster IDs and embeddings to rankers, one per image-feature mode."""
-        from courier_tf.ranking.image_features import needs_embeddings
+        from courier_tf.ranking.image_features.registry import needs_embeddings
         from courier_tf.ranking.train import rank
 
         self._require_starts()

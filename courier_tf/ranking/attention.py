@@ -9,7 +9,8 @@ from tensorflow import keras
 class TargetAttention(keras.layers.Layer):
     """How much each history item matters for the candidate (DIN, arXiv 1706.06978): an MLP on both, then a softmax.
 
-    Call: candidate [B, D], history [B, H, D], mask [B, H] bool -> [B, D]; zeros where the history is empty.
+    Call: candidate [B, D], history [B, H, D], mask [B, H] bool -> [B, D]; zeros where the history is empty. `added`,
+    [B, H], is added to the logits.
     """
 
     def __init__(self, hidden: int = 32, **kwargs: Any) -> None:
@@ -21,7 +22,9 @@ class TargetAttention(keras.layers.Layer):
         self.of_product = keras.layers.Dense(hidden, use_bias=False, name="of_product")
         self.logit = keras.layers.Dense(1, name="logit")
 
-    def call(self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    def call(
+        self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, added: tf.Tensor | None = None
+    ) -> tf.Tensor:
         width, size = history.shape[-1], tf.shape(mask)
         pairs = self.of_item(tf.reshape(history, [-1, width]))
         pairs += self.of_product(tf.reshape(candidate[:, None, :] * history, [-1, width]))
@@ -29,12 +32,18 @@ class TargetAttention(keras.layers.Layer):
             tf.reshape(pairs, [size[0], size[1], pairs.shape[-1]]) + self.of_candidate(candidate)[:, None, :]
         )
         flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
-        logits = tf.reshape(self.logit(flat), size)
-        weights = tf.nn.softmax(tf.where(mask, tf.cast(logits, tf.float32), -1e9)) * tf.cast(mask, tf.float32)
+        logits = _with(tf.reshape(self.logit(flat), size), added)
+        weights = tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32)
         return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
 
     def share_history(
-        self, candidates: tf.Tensor, history: tf.Tensor, gated: tf.Tensor, gate: tf.Tensor, mask: tf.Tensor
+        self,
+        candidates: tf.Tensor,
+        history: tf.Tensor,
+        gated: tf.Tensor,
+        gate: tf.Tensor,
+        mask: tf.Tensor,
+        added: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The same for many candidates per history. Each candidate sees a part of the history through its gate.
 
@@ -48,6 +57,7 @@ class TargetAttention(keras.layers.Layer):
             gated: [B, H, D - P], the part that the gate multiplies.
             gate: [B, N, 1], the gate of each candidate.
             mask: [B, H] bool.
+            added: [B, N, H], added to the logits; None adds nothing.
 
         Returns:
             [B, N, D]; for one candidate the same as the call for `[history, gated * gate]`.
@@ -64,7 +74,13 @@ class TargetAttention(keras.layers.Layer):
         pairs += gate * tf.reshape(gated @ of_item[plain:], [rows, 1, length * hidden])
         pairs = tf.reshape(pairs, [rows, number, length, hidden]) + self.of_candidate(candidates)[:, :, None, :]
         logits = self.logit(tf.reshape(tf.nn.relu(pairs), [rows * number * length, hidden]))
-        logits = tf.cast(tf.reshape(logits, [rows, number, length]), tf.float32)
+        logits = _with(tf.reshape(logits, [rows, number, length]), added)
         mask = mask[:, None, :]
         weights = tf.cast(tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32), dtype)
         return tf.concat([weights @ history, (weights @ gated) * gate], axis=2)
+
+
+def _with(logits: tf.Tensor, added: tf.Tensor | None) -> tf.Tensor:
+    """The sum of both in float32: a softmax of half precision rounds too much."""
+    logits = tf.cast(logits, tf.float32)
+    return logits if added is None else logits + tf.cast(added, tf.float32)

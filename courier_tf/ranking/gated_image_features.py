@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.ranking.image_features import ImageSignals, ItemVisuals, features_of
+from courier_tf.ranking.image_features.image_feature import ImageSignals, ItemVisuals
+from courier_tf.ranking.image_features.registry import features_of
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings.rank_modes import JOINED_BY, NO_IMAGE_FEATURE
 
@@ -45,9 +46,9 @@ class GatedImageFeatures(keras.layers.Layer):
         categories: number of category codes for the gate; 0 for no gate.
 
     Call: rows of candidates [B, N] and history items [B, H] in `visual`, mask [B, H] bool, category codes [B, N] ->
-    (`ImageSignals`, how far the gate of each candidate is open [B, N, 1]). Candidate and statistics are multiplied by
-    the gate. The history is not: all candidates of a row share it. In training `shown`, [B] int32, takes the place of
-    the gates: 1 shows the image features of a row, 0 hides them.
+    (`ImageSignals`, how far the gate of each candidate is open [B, N, 1]). Candidate, statistics and attention are
+    multiplied by the gate. The history is not: all candidates of a row share it. In training `shown`, [B] int32, takes
+    the place of the gates: 1 shows the image features of a row, 0 hides them.
     """
 
     def __init__(self, names: Sequence[str], visual: VisualFeatures, dim: int, categories: int, **kwargs: Any) -> None:
@@ -73,13 +74,20 @@ class GatedImageFeatures(keras.layers.Layer):
         if self.features:
             candidates, others = self._visuals_of(candidate), self._visuals_of(history)
             signals += [feature(candidates, others, mask) for feature in self.features]
-        parts = [[tf.cast(part, self.compute_dtype) for part in kind] for kind in zip(*signals, strict=True)]
-        joined = ImageSignals(*(tf.concat(kind, axis=-1) for kind in parts))
+        joined = self._joined(signals)
         if self.gate is None:
             return joined, tf.ones([pairs[0], pairs[1], 1], self.compute_dtype)
         opened = self.gate(category) if shown is None else tf.ones_like(category)[..., None] * shown[:, None, None]
         opened = tf.cast(opened, self.compute_dtype)
-        return ImageSignals(joined.candidate * opened, joined.history, joined.statistics * opened), opened
+        attention = None if joined.attention is None else joined.attention * opened
+        return ImageSignals(joined.candidate * opened, joined.history, joined.statistics * opened, attention), opened
+
+    def _joined(self, signals: Sequence[ImageSignals]) -> ImageSignals:
+        """Representations and statistics side by side, and the sum of the attention logits."""
+        cast = [[tf.cast(part, self.compute_dtype) for part in signal[:3]] for signal in signals]
+        candidate, history, statistics = (tf.concat(kind, axis=-1) for kind in zip(*cast, strict=True))
+        added = [tf.cast(signal.attention, self.compute_dtype) for signal in signals if signal.attention is not None]
+        return ImageSignals(candidate, history, statistics, tf.add_n(added) if added else None)
 
     def _visuals_of(self, rows: tf.Tensor) -> ItemVisuals:
         return ItemVisuals(tf.gather(self.codes, rows), tf.gather(self.embeddings, rows))

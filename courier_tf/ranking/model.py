@@ -1,7 +1,7 @@
 """The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS.
 
 The steps in `Ranker._scores` are in files of their own: `lookups` (ids to codes, hidden ids), `repeats` (statistics of
-the history), `gated_image_features` and `image_features`, `attention`. What follows them is in this file.
+the history), `gated_image_features` and the package `image_features`, `attention`. What follows them is in this file.
 """
 
 import math
@@ -174,10 +174,13 @@ class Ranker(tfrs.models.Model):
         candidate = tf.concat([self._embedded(lookups.candidate_codes), image.candidate], axis=-1)
         history = self._embedded(lookups.history_codes)
         if share_history:
-            interest = self.attention.share_history(candidate, history, image.history, gate, lookups.mask)
+            interest = self.attention.share_history(
+                candidate, history, image.history, gate, lookups.mask, image.attention
+            )
         else:
             history = tf.concat([history, image.history * gate], axis=-1)
-            interest = self.attention(candidate[:, 0], history, lookups.mask)[:, None]
+            added = None if image.attention is None else image.attention[:, 0]
+            interest = self.attention(candidate[:, 0], history, lookups.mask, added)[:, None]
         user = self.user_embedding(lookups.users)
         inputs = _joined(user, candidate, interest, repeats, image.statistics)
         return self._logits(inputs), _sum_of_squares(user, candidate)

@@ -16,7 +16,7 @@ from courier_tf.ranking.comparison import VALID_FILE, best_start, compare, predi
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation, read_evaluation
 from courier_tf.ranking.fit import PREDICT_BATCH, SharedRanker, fit, fit_best, rates_of
-from courier_tf.ranking.image_features import features_of, needs_codes, needs_embeddings
+from courier_tf.ranking.image_features.registry import features_of, needs_codes, needs_embeddings
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker, load_starts
 from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin

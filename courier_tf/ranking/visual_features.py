@@ -13,6 +13,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.stages import CLUSTER
 
 SAMPLE = 20_000  # Items, and pairs of them, on which the usual embedding and the usual cosine are measured.
+TIERS = 10  # Borders between tiers of cosines: 20 of the sampled pairs reach the last one.
 TINY = 1e-6  # A length or deviation below this is rounding.
 
 
@@ -176,11 +177,33 @@ def usual_cosine(sample: np.ndarray) -> tuple[float, float]:
     Returns:
         (mean, deviation); (0, 1) for an empty sample.
     """
-    if not len(sample):
-        return 0.0, 1.0
-    pairs = np.random.default_rng(1).integers(len(sample), size=[2, SAMPLE])
-    cosine = np.einsum("nd,nd->n", sample[pairs[0]], sample[pairs[1]])[pairs[0] != pairs[1]]
+    cosine = _cosines_of_pairs(sample)
     if not len(cosine):
         return 0.0, 1.0
     deviation = float(cosine.std())
     return float(cosine.mean()), deviation if deviation > TINY else 1.0
+
+
+def cosine_tiers(sample: np.ndarray) -> np.ndarray:
+    """The borders of tiers of cosines: each is reached by half as many pairs of random items as the one before.
+
+    So the tiers are fine where cosines are high, and mean the same for every encoder.
+
+    Args:
+        sample: [n, D] of length 1.
+
+    Returns:
+        [TIERS] float32, ascending; the first is the median. Evenly from 0 to 1 for a sample without pairs.
+    """
+    cosine = _cosines_of_pairs(sample)
+    if not len(cosine):
+        return np.linspace(0.0, 1.0, TIERS, dtype=np.float32)
+    return np.quantile(cosine, 1 - 0.5 ** np.arange(1, TIERS + 1)).astype(np.float32)
+
+
+def _cosines_of_pairs(sample: np.ndarray) -> np.ndarray:
+    """Cosines of random pairs of different rows of [n, D]: at most `SAMPLE` of them, none for an empty sample."""
+    if not len(sample):
+        return np.zeros(0)
+    pairs = np.random.default_rng(1).integers(len(sample), size=[2, SAMPLE])
+    return np.einsum("nd,nd->n", sample[pairs[0]], sample[pairs[1]])[pairs[0] != pairs[1]]

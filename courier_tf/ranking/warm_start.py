@@ -106,9 +106,7 @@ def _mapped(start: np.ndarray, source: np.ndarray, axes: Sequence[Axis]) -> np.n
 def _take_image_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
     """The weights of the image features themselves, and their category gates."""
     for layer, source_layer in zip(ranker.image.features, previous.image.features, strict=True):
-        for weight, source in zip(layer.trainable_weights, source_layer.trainable_weights, strict=True):
-            if weight.shape == source.shape:
-                weight.assign(source)
+        layer.take_weights(source_layer)
     gate, source_gate = ranker.image.gate, previous.image.gate
     if gate and source_gate:
         axis = _values(plan, CATEGORY_CODE), _values(previous_plan, CATEGORY_CODE)

@@ -37,7 +37,8 @@ from courier_tf.exporting.versions import newest_version
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.process import prepare
-from courier_tf.ranking.image_features import ClusterId, SimScore
+from courier_tf.ranking.image_features.cluster_ids import ClusterId
+from courier_tf.ranking.image_features.similarity import SimScore
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import Settings

@@ -215,7 +215,7 @@ def test_the_local_server_answers_what_it_has_begun(shop, told, scheme, monkeypa
     def ask():
         retries = Retries(attempts=1000)
         target = f"{scheme}localhost:{ports[1] if scheme else ports[0]}"
-        with CourierClient(target, label="canary", timeout_seconds=60, retries=retries) as client:
+        with CourierClient(target, label="canary", timeout_seconds=300, retries=retries) as client:
             client.versions("ctr_ranker")
             monkeypatch.setattr(GraphModel, "run", slow)
             found.append(client.rank("u1", IDS[:3], IDS[:9]).probability)

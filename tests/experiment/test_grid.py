@@ -11,7 +11,7 @@ import pytest
 
 from courier_tf.experiment.grid import SHIPPED_FOLDER, Grid, Variant, grid_of, shipped_grids
 from courier_tf.experiment.run_grid import RUNS_FOLDER, results_folder
-from courier_tf.ranking.image_features import IMAGE_FEATURES
+from courier_tf.ranking.image_features.registry import IMAGE_FEATURES
 from courier_tf.settings import (
     IngestSettings,
     PretrainSettings,

@@ -32,7 +32,8 @@ def test_attention_equals_numpy():
     layer(candidate, history, tf.constant(mask))
     for weight in layer.weights:
         weight.assign(rng.normal(size=weight.shape))
-    output = layer(candidate, history, tf.constant(mask)).numpy()
+    added = rng.normal(size=[3, 2]).astype(np.float32)
+    output = layer(candidate, history, tf.constant(mask), tf.constant(added)).numpy()
     first = np.concatenate([part.kernel.numpy() for part in (layer.of_candidate, layer.of_item, layer.of_product)])
     for b in range(3):
         logits = []
@@ -40,7 +41,7 @@ def test_attention_equals_numpy():
             joined = np.concatenate([candidate[b], item, candidate[b] * item])
             hidden = np.maximum(joined @ first + layer.of_candidate.bias.numpy(), 0)
             logits.append(hidden @ layer.logit.kernel.numpy()[:, 0] + layer.logit.bias.numpy()[0])
-        weights = np.exp(logits) * mask[b]
+        weights = np.exp(logits + added[b]) * mask[b]
         np.testing.assert_allclose(output[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
 
 
@@ -54,7 +55,11 @@ def test_many_candidates_equal_one_at_a_time():
     mask = tf.constant([[True, True], [True, False], [False, False]])
     layer(candidates[:, 0], history, mask)
     layer.of_candidate.bias.assign(rng.normal(size=5))
-    output = layer.share_history(candidates, history[..., :plain], history[..., plain:], opened, mask)
-    for n in range(7):
-        through = np.concatenate([history[..., :plain], history[..., plain:] * opened[:, n : n + 1]], axis=2)
-        np.testing.assert_allclose(output[:, n], layer(candidates[:, n], through, mask), rtol=1e-4, atol=1e-5)
+    parts = history[..., :plain], history[..., plain:]
+    added = rng.normal(size=[3, 7, 2]).astype(np.float32)
+    for logits in (None, added):
+        output = layer.share_history(candidates, *parts, opened, mask, logits)
+        for n in range(7):
+            through = np.concatenate([parts[0], parts[1] * opened[:, n : n + 1]], axis=2)
+            expected = layer(candidates[:, n], through, mask, None if logits is None else logits[:, n])
+            np.testing.assert_allclose(output[:, n], expected, rtol=1e-4, atol=1e-5)

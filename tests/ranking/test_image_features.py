@@ -8,16 +8,11 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
-from courier_tf.ranking.image_features import (
-    IMAGE_FEATURES,
-    ClusterId,
-    ItemVisuals,
-    PlainClusterId,
-    SimScore,
-    Vector,
-    register,
-    require_known,
-)
+from courier_tf.ranking.image_features.cluster_ids import ClusterId, PlainClusterId
+from courier_tf.ranking.image_features.image_feature import ItemVisuals
+from courier_tf.ranking.image_features.registry import IMAGE_FEATURES, register, require_known
+from courier_tf.ranking.image_features.similarity import SimScore
+from courier_tf.ranking.image_features.vectors import Vector
 from courier_tf.ranking.visual_features import VisualFeatures, usual_cosine, usual_embedding
 from courier_tf.settings import RankSettings, SettingsError
 from tests.ranking.shop import visual_features
@@ -33,7 +28,7 @@ def visuals_of(made: VisualFeatures, rows: np.ndarray) -> ItemVisuals:
 
 def seen_by(layer, made: VisualFeatures):
     signals = layer(visuals_of(made, CANDIDATE[:, None]), visuals_of(made, HISTORY), tf.constant(MASK))
-    candidate, history, numbers = (tf.cast(part, tf.float32).numpy() for part in signals)
+    candidate, history, numbers = (tf.cast(part, tf.float32).numpy() for part in signals[:3])
     return candidate[:, 0], history, numbers[:, 0]
 
 

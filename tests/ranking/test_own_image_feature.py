@@ -13,7 +13,8 @@ from courier_tf.chain import Chain
 from courier_tf.exporting.promotion import promote
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.ranking.fit import predict
-from courier_tf.ranking.image_features import IMAGE_FEATURES, ImageFeature, ImageSignals, ItemVisuals, register
+from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
+from courier_tf.ranking.image_features.registry import IMAGE_FEATURES, register
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import PromotionSettings

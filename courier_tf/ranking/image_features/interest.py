@@ -1,0 +1,51 @@
+"""An image feature that describes a user: which looks the history as a whole is about."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from courier_tf.ranking.image_features.cluster_ids import START_SIZE
+from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
+from courier_tf.ranking.visual_features import VisualFeatures
+
+
+class UserInterest(ImageFeature):
+    """The interest code of the user: the cluster that the mean of the history's centroids is nearest to.
+
+    The code has an embedding, which starts from the projected centroid as in `cluster_id`. It is an input of the MLP,
+    the same for all candidates. A history without photos has code 0. Quantised behaviour as a feature of the user is
+    that of arXiv 2606.01396. Only the coarsest level of the codes counts.
+    """
+
+    needs_codes = True
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
+        start = np.pad(START_SIZE * visual.centroids_in(dim)[0], [(1, 0), (0, 0)])
+        self.table = keras.layers.Embedding(len(start), dim, keras.initializers.Constant(start), name="interests")
+        length = np.linalg.norm(visual.centroids[0], axis=1, keepdims=True)
+        self.centroids = self.add_constant("centroids", visual.centroids[0] / np.maximum(length, 1e-6))
+
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        interest = self.table(self.codes(history.codes[..., 0], mask))
+        number = tf.shape(candidate.codes)[1]
+        nothing = tf.zeros([*tf.unstack(tf.shape(candidate.codes)[:2]), 0])
+        no_history = tf.zeros([*tf.unstack(tf.shape(mask)), 0])
+        return ImageSignals(nothing, no_history, tf.repeat(interest[:, None], number, axis=1))
+
+    def codes(self, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The interest codes of users.
+
+        Args:
+            history: [B, H] int32 cluster codes of the coarsest level; 0 for an item without a photo.
+            mask: [B, H] bool, False for padding.
+
+        Returns:
+            [B] int32: cluster plus 1; 0 without a photo in the history.
+        """
+        known = tf.cast(mask & (history > 0), tf.float32)[..., None]
+        total = tf.reduce_sum(tf.gather(self.centroids, tf.maximum(history - 1, 0)) * known, axis=1)
+        nearest = tf.argmax(tf.matmul(total, self.centroids, transpose_b=True), axis=1, output_type=tf.int32)
+        return tf.where(tf.reduce_any(known[..., 0] > 0, axis=1), nearest + 1, 0)

@@ -1,0 +1,121 @@
+"""Image features from the cosines of a candidate's embedding with those of the history."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
+from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin, cosine_tiers, usual_cosine
+
+
+class Similarity(ImageFeature):
+    """What the features of this file share: cosines, and which of them mean something."""
+
+    needs_embeddings = True
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **{**kwargs, "dtype": "float32"})
+
+    @classmethod
+    def is_transferable(cls, previous: VisualOrigin, current: VisualOrigin) -> bool:
+        """Always: cosines are measured against the usual ones, so their scale is the same for every encoder."""
+        return True
+
+    @staticmethod
+    def compare(candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Compares candidates with history items.
+
+        Args:
+            candidate: of [B, N] items.
+            history: of [B, H] items.
+            mask: [B, H] bool, False for padding.
+
+        Returns:
+            ([B, N, H] float32 cosines, [B, N, H] bool: both items have a photo).
+        """
+        usable = mask & tf.reduce_any(history.embeddings != 0, axis=-1)
+        comparable = usable[:, None, :] & tf.reduce_any(candidate.embeddings != 0, axis=-1, keepdims=True)
+        return tf.einsum("bnd,bhd->bnh", candidate.embeddings, history.embeddings), comparable
+
+    @staticmethod
+    def signals(
+        candidate: ItemVisuals, history: ItemVisuals, statistics: tf.Tensor, attention: tf.Tensor | None = None
+    ) -> ImageSignals:
+        """Signals that extend no representation of an item."""
+        return ImageSignals(candidate.embeddings[..., :0], history.embeddings[..., :0], statistics, attention)
+
+
+class SimScore(Similarity):
+    """The largest and the mean cosine of the candidate with the history, as deviations from the usual cosine.
+
+    A third statistic is 1 if there is anything to compare. Otherwise all three are 0.
+    """
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
+        self.usual = self.add_constant("usual", usual_cosine(visual.embedding_sample()))
+
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        cosine, comparable = self.compare(candidate, history, mask)
+        alike = largest_and_mean((cosine - self.usual[0]) / self.usual[1], comparable)
+        any_of_them = tf.cast(tf.reduce_any(comparable, axis=2, keepdims=True), tf.float32)
+        return self.signals(candidate, history, tf.concat([alike, any_of_them], axis=2))
+
+
+class SimTier(Similarity):
+    """The cosines of the candidate with the history, counted into tiers (SimTier, arXiv 2407.19467, section 4.2).
+
+    The borders of the tiers are those of `cosine_tiers`, so that they suit every encoder. The statistics are
+    log(1 + count) for each tier.
+    """
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
+        self.borders = self.add_constant("borders", cosine_tiers(visual.embedding_sample()))
+
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        cosine, comparable = self.compare(candidate, history, mask)
+        reached = (cosine[..., None] >= self.borders) & comparable[..., None]
+        at_least = tf.concat([comparable[..., None], reached], axis=3)  # The lowest tier has no border.
+        number = tf.reduce_sum(tf.cast(at_least, tf.float32), axis=2)
+        of_tier = number - tf.pad(number[..., 1:], [[0, 0], [0, 0], [0, 1]])
+        return self.signals(candidate, history, tf.math.log1p(of_tier))
+
+
+class SimilarityAttention(Similarity):
+    """The cosine enters the attention of the candidate to each history item.
+
+    Each tier of cosines (`cosine_tiers`) has a weight, which is added to the logit of the attention. Training moves the
+    weights, which start at 0. MUSE (arXiv 2512.07216, section 3.3) adds the cosine itself. DMF (2510.11066) has an
+    embedding for each tier.
+    """
+
+    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+        super().__init__(visual, dim, **kwargs)
+        borders = cosine_tiers(visual.embedding_sample())
+        self.borders = self.add_constant("borders", borders)
+        # Training moves the steps between tiers: a step that many pairs have passed learns from all of them.
+        self.steps = self.add_weight("steps", [len(borders)], "float32", "zeros")
+
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+        cosine, comparable = self.compare(candidate, history, mask)
+        reached = tf.cast(cosine[..., None] >= self.borders, tf.float32)
+        logits = tf.where(comparable, tf.einsum("bnht,t->bnh", reached, self.steps), 0.0)
+        return self.signals(candidate, history, candidate.embeddings[..., :0], logits)
+
+
+def largest_and_mean(cosine: tf.Tensor, comparable: tf.Tensor) -> tf.Tensor:
+    """The largest and the mean cosine of each candidate with the history items that it can be compared with.
+
+    Args:
+        cosine: [B, N, H].
+        comparable: [B, N, H] bool.
+
+    Returns:
+        [B, N, 2] float32; 0 where nothing can be compared.
+    """
+    number = tf.reduce_sum(tf.cast(comparable, tf.float32), axis=2)
+    # -inf as the largest of nothing would make NaN gradients further on, so it is replaced before it is used.
+    largest = tf.reduce_max(tf.where(comparable, cosine, cosine.dtype.min), axis=2)
+    mean = tf.reduce_sum(tf.where(comparable, cosine, 0.0), axis=2) / tf.maximum(number, 1.0)
+    return tf.stack([tf.where(number > 0, largest, 0.0), mean], axis=2)
