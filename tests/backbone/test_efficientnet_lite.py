@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from courier_tf.backbone.architectures import PRETRAINED_PACKAGES, architecture, is_installed
+from courier_tf.backbone.architectures import architecture, is_installed
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.efficientnet_lite import lite_weights
+from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
 
 #: Stages of EfficientNet-lite0: blocks, kernel, stride, expansion, channels in and out (arXiv 1905.11946, table 1).
 BLOCKS = (

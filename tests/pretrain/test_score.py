@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
-from courier_tf.backbone.architectures import SwinArchitecture
+from courier_tf.backbone.swin_architecture import SwinArchitecture
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.history_similarity import pixel_vectors
 from courier_tf.pretrain.impression_scores import ImpressionScores

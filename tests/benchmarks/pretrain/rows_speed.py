@@ -52,7 +52,7 @@ def authors(ingest: Path, rows: int):
     import torch
     from torch import nn
 
-    from courier_tf.backbone.architectures import SwinArchitecture
+    from courier_tf.backbone.swin_architecture import SwinArchitecture
     from tests.benchmarks.pretrain.torch_swin import torch_swin
 
     swin = torch_swin("nano")
