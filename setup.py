@@ -49,6 +49,7 @@ setup(
         "grpcio-health-checking",
         "requests",
         "google-crc32c",  # Beam reads and writes TFRecords slowly without it.
+        "fastavro[snappy,zstandard]",  # Beam has it, without what unpacks these.
         "charset-normalizer",  # Guesses the encoding of logs that are not UTF-8.
         "crcmod",  # Beam warns at every start where it is missing.
         "matplotlib",

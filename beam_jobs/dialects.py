@@ -30,7 +30,7 @@ from courier_tf.escaping import printable
 MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
 DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
 
-Format = Literal["csv", "jsonl", "json", "parquet", "empty"]
+Format = Literal["csv", "jsonl", "json", "parquet", "avro", "empty"]
 Compression = Literal["none", "gzip", "bzip2", "zstd", "xz", "lz4"]
 
 _COMPRESSIONS: dict[bytes, Compression] = {
@@ -46,7 +46,6 @@ _REFUSED: dict[bytes, tuple[str, str]] = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save the sheet as CSV"),
     b"ORC": ("an ORC file", "convert it to Parquet"),
-    b"Obj\x01": ("an Avro file", "convert it to Parquet"),
     b"ARROW1": ("an Arrow or Feather file", "convert it to Parquet"),
     b"\xff\xff\xff\xff": ("an Arrow stream", "convert it to Parquet"),
     b"SQLite format 3": ("an SQLite data base", "export the table as CSV"),
@@ -96,7 +95,7 @@ class Dialect:
             words[0] = f"CSV with {_NAMES.get(self.delimiter, repr(self.delimiter))}"
             words += ["single quotes"] if self.quote == "'" else []
             words += ["backslashes before quotes"] if self.escape else []
-        words += [] if self.format in ("parquet", "empty") or self.encoding == "utf-8" else [self.encoding]
+        words += [] if self.format in ("parquet", "avro", "empty") or self.encoding == "utf-8" else [self.encoding]
         words += [] if self.compression == "none" else [self.compression]
         return ", ".join(words)
 
@@ -202,6 +201,8 @@ _STATEMENT = re.compile(r"^(INSERT INTO|CREATE TABLE|COPY) \S+ ?", re.IGNORECASE
 def _detected(file: str, head: bytes, compression: Compression, expected: str) -> Dialect:
     if head.startswith(b"PAR1"):
         return Dialect("parquet", compression)
+    if head.startswith(b"Obj\x01"):
+        return Dialect("avro", compression)
     for magic, (kind, remedy) in _REFUSED.items():
         if head.startswith(magic):
             raise RawDataError(f"{file} is {kind}, which is not read: {remedy}")
@@ -218,7 +219,9 @@ def _detected(file: str, head: bytes, compression: Compression, expected: str) -
         raise RawDataError(f"{file} is an SQL dump, which is not read: export the table as CSV")
     odd = sum(character < " " and character not in "\t\r\n\x01\x1f" for character in text[:8192])
     if odd > 0.1 * len(text[:8192]):
-        raise RawDataError(f"{file} is no text and no Parquet file: export the table as CSV, JSON lines or Parquet")
+        raise RawDataError(
+            f"{file} is no text, no Parquet and no Avro file: export the table as CSV, JSON lines, Parquet or Avro"
+        )
     json_name = re.search(r"\.(json|jsonl|ndjson)(\.\w+)?$", os.path.basename(file).lower())
     if start[:1] == "[" and (json_name or start[1:].lstrip()[:1] in ("{", "]")):
         return Dialect("json", compression, encoding)

@@ -23,7 +23,7 @@ def columns_of(file: str, dialect: Dialect, every_row: bool = False) -> list[str
     """
     if dialect.format == "empty":
         return []
-    if dialect.format == "parquet":
+    if dialect.format in parquet_rows.TYPED:
         columns = list(parquet_rows.types_of(file, dialect))
     elif dialect.format == "csv":
         columns = csv_rows.header_of(file, dialect)
@@ -40,8 +40,8 @@ def rows_of(file: RawFile) -> Iterator[RawRow | NoRow]:
         RawDataError: the file breaks off, or does not tell ids apart.
     """
     dialect = file.dialect
-    if dialect.format == "parquet":
-        with naming(file.path, "Parquet file"), seekable(file.path, dialect.compression) as stream:
+    if dialect.format in parquet_rows.TYPED:
+        with naming(file.path, parquet_rows.TYPED[dialect.format]), seekable(file.path, dialect.compression) as stream:
             yield from parquet_rows.rows_of(file, stream)
     elif dialect.format != "empty":
         with naming(file.path), opened(file.path, dialect.compression) as stream:

@@ -1,6 +1,7 @@
-"""The rows of a Parquet file, read by row groups: typed values as the texts that a CSV file would hold."""
+"""The rows of files with typed columns, such as Parquet: typed values as the texts that a CSV file would hold."""
 
 import contextlib
+import dataclasses
 import decimal
 import math
 import struct
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from beam_jobs import avro_rows
 from beam_jobs.dialects import Dialect, naming, seekable
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import (
@@ -26,17 +28,23 @@ from beam_jobs.raw_rows import (
     undecoded,
 )
 
+#: Formats with typed columns, and what a message calls their files.
+TYPED = {"parquet": "Parquet file", "avro": "Avro file"}
 MAX_FOOTER = 1 << 26  # Bytes of the description at the end of a Parquet file.
-BATCH = 8_192  # Rows of a Parquet file that are read at once.
+BATCH = 8_192  # Rows that are read at once.
 BATCH_OF_PHOTOS = 64  # The same, where rows hold photos.
 _EXACT = {pa.float64(): 2**53, pa.float32(): 2**24, pa.float16(): 2**11}
 
 
 def types_of(file: str, dialect: Dialect) -> dict[str, pa.DataType]:
-    """The columns of a Parquet file with their types; of another file nothing."""
-    if dialect.format != "parquet":
+    """The columns of a Parquet or Avro file with their types; of another file nothing."""
+    if dialect.format not in TYPED:
         return {}
-    with naming(file, "Parquet file"), seekable(file, dialect.compression) as stream:
+    with naming(file, TYPED[dialect.format]), seekable(file, dialect.compression) as stream:
+        if dialect.format == "avro":
+            types = avro_rows.types_of(file, stream)
+            require_columns(file, list(types))
+            return types
         _require_footer(file, stream)
         described = pq.read_schema(stream)
         require_columns(file, described.names)
@@ -59,11 +67,8 @@ def rows_of(file: RawFile, stream: IO[bytes]) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, in order."""
     path, constants = file.path, dict(file.constants)
     names = [name for name, _ in file.columns]
-    sources = list(dict.fromkeys(source for _, source in file.columns))
     row = 0
-    table = pq.ParquetFile(stream)
-    large = any(holds_photos(table.schema_arrow.field(source).type) for source in sources)
-    for batch in table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, columns=sources):
+    for batch in _batches(file, stream):
         photos: list[bytes | None] = []
         columns, doubtful = [], False
         for name, source in file.columns:
@@ -87,6 +92,19 @@ def rows_of(file: RawFile, stream: IO[bytes]) -> Iterator[RawRow | NoRow]:
                 yield RawRow(path, row, fields)
 
 
+def _batches(file: RawFile, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
+    sources = list(dict.fromkeys(source for _, source in file.columns))
+    if file.dialect.format == "avro":
+        types = avro_rows.types_of(file.path, stream)
+        stream.seek(0)
+        size = BATCH_OF_PHOTOS if any(holds_photos(types[source]) for source in sources) else BATCH
+        yield from avro_rows.batches(file.path, stream, file.columns, size)
+        return
+    table = pq.ParquetFile(stream)
+    large = any(holds_photos(table.schema_arrow.field(source).type) for source in sources)
+    yield from table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, columns=sources)
+
+
 def holds_photos(kind: pa.DataType) -> bool:
     """Whether a column of this type may hold photos: bytes, or a struct with them. Bytes may be texts, too."""
     if pa.types.is_struct(kind):
@@ -97,9 +115,10 @@ def holds_photos(kind: pa.DataType) -> bool:
 
 
 def are_photos(file: RawFile, source: str) -> bool:
-    """Whether a column of bytes of a Parquet file holds photos, and not texts that were written as bytes."""
-    with naming(file.path, "Parquet file"), seekable(file.path, file.dialect.compression) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(100, columns=[source]):
+    """Whether a column of bytes holds photos, and not texts that were written as bytes."""
+    kind = TYPED[file.dialect.format]
+    with naming(file.path, kind), seekable(file.path, file.dialect.compression) as stream:
+        for batch in _batches(dataclasses.replace(file, columns=(("image", source),)), stream):
             column = batch.column(batch.schema.get_field_index(source))
             if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
                 return True

@@ -21,6 +21,7 @@ FORMATS = {
     "csv": "csv", "tsv": "csv", "txt": "csv", "psv": "csv",
     "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl",
     "parquet": "parquet", "pq": "parquet", "parq": "parquet",
+    "avro": "avro",
 }  # fmt: skip
 PACKED = ("gz", "gzip", "bz2", "zst", "zstd", "xz", "lz4")
 _ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.({'|'.join(PACKED)}))?$", re.IGNORECASE)

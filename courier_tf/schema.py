@@ -9,9 +9,9 @@ from typing import Literal
 
 # --- The raw format: what a shop hands over -------------------------------------------------------------------------
 
-RAW_ITEMS = "items"  # items.csv, items.jsonl or items.parquet
+RAW_ITEMS = "items"  # items.csv, items.jsonl, items.parquet or items.avro
 RAW_EVENTS = "events"
-RAW_EXTENSIONS = ("csv", "jsonl", "parquet")
+RAW_EXTENSIONS = ("csv", "jsonl", "parquet", "avro")
 
 ITEM_REQUIRED_COLUMNS = ("item_id", "image", "category", "title")
 ITEM_OPTIONAL_COLUMNS = ("available_from",)  # Any further column is kept as an item column.

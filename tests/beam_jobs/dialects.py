@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,7 +51,7 @@ class Dialect:
 
 #: Attribute of a dialect -> its choices; the first is that of the plain export.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "form": ("csv", "semicolons", "tabs", "bars", "jsonl", "parquet"),
+    "form": ("csv", "semicolons", "tabs", "bars", "jsonl", "parquet", "avro"),
     "line_end": ("\n", "\r\n"),
     "encoding": ("utf-8", "utf-8-sig", "utf-16", "cp1252"),
     "compression": ("none", "gzip", "bzip2", "zstd"),
@@ -70,23 +71,25 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "extra": ("none", "columns", "line breaks"),
 }  # fmt: skip
 _DELIMITERS = {"csv": ",", "semicolons": ";", "tabs": "\t", "bars": "|"}
-_EXTENSIONS = {"csv": "csv", "semicolons": "csv", "tabs": "tsv", "bars": "txt", "jsonl": "jsonl", "parquet": "parquet"}
+_EXTENSIONS = {"csv": "csv", "semicolons": "csv", "tabs": "tsv", "bars": "txt"}
+TYPED = ("parquet", "avro")
 _COMPRESSED = {"none": "", "gzip": ".gz", "bzip2": ".bz2", "zstd": ".zst"}
 _SHOPS_NAMES = {
     "item_id": "ProductID", "image": "img_url", "category": "department", "title": "name", "user_id": "customer",
     "timestamp": "ts", "request_id": "pv", "clicked": "is_click", "event_type": "event",
 }  # fmt: skip
+_AVRO_CODECS = ("null", "deflate", "snappy", "zstandard", "bzip2", "xz")
 _UNIT = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
 def draw(rng: np.random.Generator) -> Dialect:
-    """A dialect that can exist: Parquet has no encoding, and a bitmap has no transparent places."""
+    """A dialect that can exist: Parquet and Avro have no encoding."""
     chosen = {name: str(rng.choice(choices)) for name, choices in CHOICES.items()}
-    if chosen["form"] == "parquet":
+    if chosen["form"] in TYPED:
         chosen |= {"encoding": "utf-8", "compression": "none", "quotes": "few", "line_end": "\n"}
     elif chosen["form"] == "jsonl":
         chosen |= {"quotes": "few", "encoding": str(rng.choice(["utf-8", "utf-8-sig", "utf-16"]))}
-    if chosen["form"] != "parquet":
+    if chosen["form"] not in TYPED:
         if chosen["photos"] == "bytes":
             chosen["photos"] = "png"
         if chosen["time"].startswith("typed"):
@@ -163,7 +166,7 @@ def _settings(dialect: Dialect, label: str) -> dict[str, Any]:
 
 
 def _id(dialect: Dialect, text: str) -> Any:
-    if dialect.ids == "numbers" and dialect.form in ("jsonl", "parquet"):
+    if dialect.ids == "numbers" and dialect.form in ("jsonl", *TYPED):
         return int(text)
     return f" {text} " if dialect.ids == "blanks" else text
 
@@ -171,7 +174,7 @@ def _id(dialect: Dialect, text: str) -> Any:
 def _label(dialect: Dialect, clicked: int) -> Any:
     if dialect.label == "event type":
         return "click" if clicked else "impression"
-    if dialect.form in ("jsonl", "parquet"):
+    if dialect.form in ("jsonl", *TYPED):
         return {"0/1": int, "true/false": bool, "1.0/0.0": float}[dialect.label](clicked)
     return {"0/1": str(clicked), "true/false": str(bool(clicked)), "1.0/0.0": f"{clicked:.1f}"}[dialect.label]
 
@@ -239,8 +242,24 @@ def _write_table(dialect: Dialect, raw: Path, table: str, rows: list[Row], ours:
         file.parent.mkdir(parents=True, exist_ok=True)
         if dialect.form == "parquet":
             pq.write_table(pa.Table.from_pylist(part), file)
+        elif dialect.form == "avro":
+            file.write_bytes(avro(part, codec=_AVRO_CODECS[len(part) % len(_AVRO_CODECS)]))
         else:
             file.write_bytes(_compressed(dialect, _text(dialect, part).encode(dialect.encoding)))
+
+
+def avro(rows: list[Row], **settings: Any) -> bytes:
+    """Rows as an Avro file, its types as those of the first row."""
+    fields = [{"name": name, "type": ["null", _avro_type(value)]} for name, value in rows[0].items()]
+    out = io.BytesIO()
+    fastavro.writer(out, {"type": "record", "name": "row", "fields": fields}, rows, **settings)
+    return out.getvalue()
+
+
+def _avro_type(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return {"type": "long", "logicalType": f"{'' if value.tzinfo else 'local-'}timestamp-micros"}
+    return {str: "string", bytes: "bytes", bool: "boolean", int: "long", float: "double"}[type(value)]
 
 
 def _name(dialect: Dialect, name: str) -> str:
@@ -250,7 +269,7 @@ def _name(dialect: Dialect, name: str) -> str:
 
 def _parts(dialect: Dialect, raw: Path, table: str, rows: list[Row]) -> list[tuple[Path, list[Row]]]:
     """The files of a table, each with its rows, in the order of the rows."""
-    extension = _EXTENSIONS[dialect.form] + _COMPRESSED[dialect.compression]
+    extension = _EXTENSIONS.get(dialect.form, dialect.form) + _COMPRESSED[dialect.compression]
     if dialect.files == "one":
         return [(raw / f"{table}.{extension}", rows)]
     cuts = np.array_split(np.arange(len(rows)), 3)

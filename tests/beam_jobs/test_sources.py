@@ -140,7 +140,6 @@ def test_one_broken_line_is_no_other_encoding(folder):
         (b"PK\x03\x04..", "ZIP"),
         (b"\xd0\xcf\x11\xe0..", "Excel"),
         (b"ORC..", "ORC"),
-        (b"Obj\x01..", "Avro"),
         (b"ARROW1..", "Arrow"),
         (b"<!DOCTYPE html><p>", "HTML"),
         (b"<?xml?>", "XML"),
