@@ -199,8 +199,21 @@ def test_the_terminal_is_not_shared(shop, only, tmp_path):
     assert int((tmp_path / "session").read_text()) != os.getsid(0)
 
 
+@pytest.fixture(scope="module")
+def ranker_alone(shop, tmp_path_factory):
+    """A copy of the bundle with one model, whose local server is up soon."""
+    bundle = shutil.copytree(shop.workdir / "serving", tmp_path_factory.mktemp("alone") / "serving")
+    config = read_models_config(bundle / "models.config", shop.workdir / "models")
+    models = config.model_config_list.config
+    rankers = [model for model in models if model.name == "ctr_ranker"]
+    del models[:]
+    models.extend(rankers)
+    (bundle / "models.config").write_text(str(config))
+    return bundle
+
+
 @pytest.mark.parametrize("scheme", ["", "http://"])
-def test_the_local_server_answers_what_it_has_begun(shop, told, scheme, monkeypatch):
+def test_the_local_server_answers_what_it_has_begun(shop, ranker_alone, told, scheme, monkeypatch):
     from serving.bundle.graph_model import GraphModel
 
     ports, running, found, run = (free_port(), free_port()), threading.Event(), [], GraphModel.run
@@ -222,16 +235,16 @@ def test_the_local_server_answers_what_it_has_begun(shop, told, scheme, monkeypa
 
     threads = [threading.Thread(target=ask), when(running.is_set, told)]
     threads[0].start()
-    serve.serve(shop.workdir / "serving", shop.workdir / "models", *ports, "local")
+    serve.serve(ranker_alone, shop.workdir / "models", *ports, "local")
     assert len(answered) == 1  # Before the program would end.
     for thread in threads:
         thread.join()
     assert len(found) == 1 and np.isfinite(found[0]).all()
 
 
-def test_the_local_server_says_what_it_serves_from_when_on(shop, tmp_path):
+def test_the_local_server_says_what_it_serves_from_when_on(shop, ranker_alone, tmp_path):
     """As a program of its own, in whose log the moved label stands."""
-    bundle, log = shutil.copytree(shop.workdir / "serving", tmp_path / "serving"), tmp_path / "log"
+    bundle, log = shutil.copytree(ranker_alone, tmp_path / "serving"), tmp_path / "log"
     code = (
         "from pathlib import Path; import sys; from courier_tf.commands.serve import serve\n"
         "from courier_tf.process import shown_logs\n"
