@@ -78,8 +78,12 @@ setup(
         "dev": [
             "build",
             "cryptography",
+            "flask",  # What moto's server of S3 needs of its extra `server`, which has 40 packages more.
+            "flask-cors",
+            "gcp-storage-emulator",
             "import-linter",
             "ipykernel",
+            "moto[s3]",
             "mypy",
             "nbclient",
             "nbformat",
