@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto servi
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving benchmark-serving-pair benchmark-serving-faults format protos lock clean
+.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving benchmark-serving-pair benchmark-serving-faults format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,28 @@ test-newest:  ## The tests on TensorFlow 2.20, and parity with keras-hub, in an 
 	$(WORK)/newest/bin/python -m pip install --quiet --editable ".[dev,parity]" "tensorflow==2.20.*"
 	$(WORK)/newest/bin/python -m pytest
 	$(WORK)/newest/bin/python -m pytest -m parity
+
+picture: install  ## The picture of README.md, from the workdir of `make demo`.
+	$(BIN)/python -m docs.picture $(WORK)/demo docs/images/courier.png
+
+results: install  ## The tables and the plot in the documents, from docs/results.
+	$(BIN)/python -m docs.tables
+
+# All Markdown of the repository is one site, so that links between the documents are checked, too. The generator reads
+# docstrings without importing anything, so it has an environment of its own, outside the lock.
+SITE := $(WORK)/docs
+docs:  ## The documents and the API as a site, work/docs/site; fails on warnings.
+	$(PYTHON) -m venv $(SITE)/env
+	$(SITE)/env/bin/python -m pip install --quiet --requirement docs/requirements.txt
+	rm -rf $(SITE)/source && mkdir -p $(SITE)/source
+	git ls-files --cached --others --exclude-standard '*.md' LICENSE docs/images \
+		| tar --create --files-from - | tar --extract --directory $(SITE)/source
+	$(SITE)/env/bin/python -m mkdocs build --strict --config-file docs/mkdocs.yml
+
+workflows:  ## The workflows of .github against the schema of GitHub Actions, in an environment of its own.
+	$(PYTHON) -m venv $(WORK)/workflows
+	$(WORK)/workflows/bin/python -m pip install --quiet "check-jsonschema==0.39.*"
+	$(WORK)/workflows/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 evidence: install  ## Do visual features help on the shop? Three seeds, with controls: hours on two cores.
 	$(BIN)/python -m tests.benchmarks.shop_evidence $(WORK)/evidence

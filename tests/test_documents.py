@@ -5,15 +5,20 @@ import configparser
 import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from courier_tf.commands import program
 from courier_tf.commands.registry import COMMANDS
 from courier_tf.settings.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "serving/README.md", "CONTRIBUTING.md"]
+SUBFOLDERS = [file for room in ("beam_jobs", "serving") for file in ROOT.glob(f"{room}/README.md")]
+PAGES = sorted(str(file.relative_to(ROOT)) for file in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/results/*.md")])
+LOG = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/log/*.md"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(str(file.relative_to(ROOT)) for file in SUBFOLDERS), *PAGES]
 #: Names in a workdir that the code puts together -> the parts.
 COMPOSED = {"ingest_rejects": "ingest/rejects", ".promoted.previous": "promoted"}
 #: Options that every command takes.
@@ -37,6 +42,66 @@ def test_options_are_those_of_the_program(document):
 def test_commands_are_those_of_the_program(document):
     named = re.findall(r"(?:^ *|`|\$ )courier ([a-z][a-z-]*)", (ROOT / document).read_text(), re.MULTILINE)
     assert set(named) - set(COMMANDS) == set()
+
+
+def commands_in(document: str) -> list[str]:
+    """The command lines of `courier` that stand in the indented and fenced blocks of a document."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / document).read_text())
+    blocks = re.findall(r"^    .*$", text, re.MULTILINE) + "\n".join(
+        re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    ).split("\n")
+    parts = [part.strip() for line in blocks for part in re.split(r"&&|&|;", line.split("#")[0])]
+    return [part.removeprefix("$ ") for part in parts if re.match(r"(\$ )?courier [a-z]", part)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_are_understood(document):
+    for words in commands_in(document):
+        command = program.read(shlex.split(words)[1:])
+        assert command is not None, words
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150 and len(text.split()) <= 1200
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_links_lead_somewhere(document):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / document).read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, heading = target.partition("#")
+        if name.startswith("http"):
+            continue
+        file = (ROOT / document).parent / name if name else ROOT / document
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}, (
+                target
+            )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_linked_from_the_readme_or_the_index(page):
+    index = (ROOT / "README.md").read_text() + (ROOT / "docs/README.md").read_text()
+    assert page == "docs/README.md" or f"({page})" in index or f"({page.removeprefix('docs/')})" in index
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES, *LOG])
+def test_sentences_have_at_most_30_words(document):
+    text = (ROOT / document).read_text()
+    assert long_sentences(text) == []
+
+
+def long_sentences(text: str) -> list[str]:
+    """The sentences of a Markdown text that have more than 30 words; tables, code and links' targets do not count."""
+    text = re.sub(r"```.*?```|<!--.*?-->", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(r"^( *\||    |#|:::).*$", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"`[^`]*`|\]\([^)]*\)", "x", text)
+    paragraphs = re.split(r"\n\s*\n|\n\s*(?:[-*]|\d+\.) ", text)
+    sentences = [sentence for part in paragraphs for sentence in re.split(r"(?<=[.:;?!])[*)\]\"]*\s+", part)]
+    return [" ".join(sentence.split()) for sentence in sentences if len(sentence.split()) > 30]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

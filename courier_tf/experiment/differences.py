@@ -6,6 +6,7 @@ Of a grid with several origins the differences are pooled: see `ranking.interval
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,20 @@ class Rankers:
     mode: str
 
 
+class Compared(NamedTuple):
+    """A row of `gains.csv`: a difference between two rankers, no points, with the ends of its 95 % interval."""
+
+    variant: str
+    mode: str
+    less_variant: str
+    less_mode: str
+    part: str
+    figure: str
+    gain: float
+    low: float | None
+    high: float | None
+
+
 class Differences:
     """Compares rankers by what they predicted for the same impressions.
 
@@ -46,9 +61,11 @@ class Differences:
 
     Attributes:
         parts: slice -> heading, of all slices but those of single categories, whose gains stand in `metrics.json`.
+        compared: the differences that `shown` has given.
     """
 
     def __init__(self, directories: Mapping[Key, Path], split: str) -> None:
+        self.compared: list[Compared] = []
         self._directories = directories
         self._origins = origins_of(directories)
         # Variants with different data have no impressions in common.
@@ -67,7 +84,11 @@ class Differences:
     ) -> str:
         """The text of a cell with `gain`, in points; empty where there is nothing to compare."""
         gain = self.gain(part, rankers, base, seeds, figure)
-        return interval(gain["gain"], gain["low"], gain["high"]) if gain else ""
+        if base is None or gain is None:
+            return ""
+        sides = rankers.variant, rankers.mode, base.variant, base.mode
+        self.compared.append(Compared(*sides, part, figure, gain["gain"], gain["low"], gain["high"]))
+        return interval(gain["gain"], gain["low"], gain["high"])
 
     def gain(
         self, part: str, rankers: Rankers, base: Rankers | None, seeds: Sequence[int], figure: str = "auc"

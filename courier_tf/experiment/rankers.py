@@ -10,18 +10,24 @@ import numpy as np
 import pandas as pd
 
 from courier_tf.escaping import printable
-from courier_tf.experiment.differences import PARTS, Differences, Rankers, items_of, slice_columns_of
+from courier_tf.experiment.differences import PARTS, Compared, Differences, Rankers, items_of, slice_columns_of
 from courier_tf.experiment.markdown import groups_of, line, mean_over_origins, rule, spread
 from courier_tf.experiment.run import Key
 from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE
 from courier_tf.schema import CATEGORY
 from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.workdir.atomic import write_file
 
 CATEGORIES_SHOWN = 3
 
 
-def tables_of(rows: pd.DataFrame, directories: Mapping[Key, Path]) -> str:
-    """Three tables: what each variant and mode achieves, what it gains, and how modes of a variant differ, in points.
+GAINS_FILE = "gains.csv"
+
+
+def write_tables(rows: pd.DataFrame, directories: Mapping[Key, Path], folder: Path) -> str:
+    """Writes `gains.csv`, which has every difference of the tables, and returns the tables for `results.md`.
+
+    Three tables: what each variant and mode achieves, what it gains, and how modes of a variant differ, in points.
 
     Figures are means (deviations over the seeds). All differences are paired, with intervals over users and seeds: the
     gain over `none` of the same variant, the difference from the first variant with the same mode, and that from other
@@ -30,9 +36,12 @@ def tables_of(rows: pd.DataFrame, directories: Mapping[Key, Path]) -> str:
     Args:
         rows: rows of `results.csv` that have a mode.
         directories: workdir of each run.
+        folder: of the results.
     """
     differences = Differences(directories, rows["split"].iloc[0])
-    return "\n".join([*_achieved(rows), "", *_gained(rows, differences), *_between_modes(rows, differences)]) + "\n"
+    tables = [*_achieved(rows), "", *_gained(rows, differences), *_between_modes(rows, differences)]
+    write_file(folder / GAINS_FILE, pd.DataFrame(differences.compared, columns=Compared._fields).to_csv(index=False))
+    return "\n".join(tables) + "\n"
 
 
 def _achieved(rows: pd.DataFrame) -> list[str]:

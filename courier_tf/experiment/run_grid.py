@@ -58,7 +58,7 @@ def run_grid(
 
     Runs share the stages in which they agree, such as one ingest for all and one supervised pre-training per seed. A
     run that is finished, with the same settings, code and data, is not run again. Writes `results.csv` after every run,
-    and `results.md`, `encoders.csv`, `losses.png` and `gains.png` at the end, into `results_folder`;
+    and `results.md`, `gains.csv`, `encoders.csv` and the plots at the end, into `results_folder`;
     of a grid with a ladder also `ladder.csv` and `ladder.png`; beside the grids the exchange rate of all of them.
 
     Args:
@@ -268,7 +268,7 @@ def _write_reports(
     directories: Mapping[Key, Path],
     claims: Sequence[Claim],
 ) -> list[claiming.Verdict]:
-    """Writes `results.md`, `encoders.csv` and the plots; returns how the claims fare."""
+    """Writes `results.md`, `gains.csv`, `encoders.csv` and the plots; returns how the claims fare."""
     text = f"{markdown(grid.about, MOST_OF_A_CELL)}\n\n{_readings(folder)}"
     # In the order of the grid, as the others are compared with its first variant; those that were not kept come last.
     order = {variant: number for number, variant in enumerate(kept)}
@@ -283,7 +283,7 @@ def _write_reports(
         text += f"{claiming.table_of(verdicts)}\n"
     if len(ranked):
         of_ranked = {key: directories[key] for key in _keys(ranked)}
-        text += f"{rankers.popularity(ranked)}\n\n{rankers.tables_of(ranked, of_ranked)}\n"
+        text += f"{rankers.popularity(ranked)}\n\n{rankers.write_tables(ranked, of_ranked, folder)}\n"
         text += rankers.category_gates(ranked) + rankers.category_gates_by_column(ranked, of_ranked)
         rankers.draw(ranked, folder / PLOT_FILE)
     differences = held_out.differences_of(in_order, of_encoders)

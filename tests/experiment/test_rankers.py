@@ -54,6 +54,11 @@ def test_rows_table_and_plot(tmp_path, stand_in):
         gains.append(100 * (aucs["cluster_id"] - aucs["none"]))
     shown = float(gained[-1].split("|")[gained[0].split("|").index(" gain over none, all (95 %) ")].split()[0])
     assert shown == pytest.approx(np.mean(gains), abs=0.006) and "less the first variant" in gained[0]
+    written = pd.read_csv(work / "gains.csv").set_index(["variant", "mode", "less_mode", "part", "figure"])
+    assert 100 * written.loc[("clusters=8", "cluster_id", "none", "all", "auc"), "gain"] == pytest.approx(
+        np.mean(gains)
+    )
+    assert (written["low"] <= written["gain"]).all() and (written["gain"] <= written["high"]).all()
     assert [line.split("|")[1:3] for line in gained[2:]] == [
         [" clusters=4 ", " cluster_id "],
         [" clusters=8 ", " cluster_id "],

@@ -1,0 +1,152 @@
+"""The tables and plots of the documents, made from `docs/results`: `make results`.
+
+A document has a table between two comments, `<!-- results: NAME -->` and `<!-- end of results -->`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+DOCS = Path(__file__).parent
+PLOT = DOCS / "images/gains.svg"
+HEADS = "objective=courier,features=efficientnetlite_b0_imagenet:stages+pixels+colour"
+FROZEN = "objective=base,features=efficientnetlite_b0_imagenet"
+ALL_COLUMNS = "rank_columns=default"
+ALL, NEW, RARE = "all", "new_to_user", "new_to_user+train_events/0-4"
+
+
+class Compared(NamedTuple):
+    """A row of a table: a ranker with a visual feature, less the same ranker without."""
+
+    knows: str
+    feature: str
+    grid: str
+    variant: str
+    mode: str
+
+
+ROWS = (
+    Compared("category", "similarity, ImageNet as it is", "heads", FROZEN, "simscore"),
+    Compared("category", "similarity, COURIER", "heads", HEADS, "simscore"),
+    Compared("category", "cluster ID, COURIER", "heads", HEADS, "cluster_id"),
+    Compared("all columns", "similarity, COURIER", "heads-all-columns", ALL_COLUMNS, "simscore"),
+    Compared("all columns", "cluster ID, COURIER", "heads-all-columns", ALL_COLUMNS, "cluster_id"),
+    Compared("all columns", "both, COURIER", "heads-all-columns", ALL_COLUMNS, "cluster_id+simscore"),
+    Compared("all columns", "control: IDs at random", "heads-all-columns", ALL_COLUMNS, "cluster_id_permuted"),
+)
+
+
+def gain_of(row: Compared, split: str, part: str, less: str = "none") -> tuple[float, float, float]:
+    """The gain in points over the mode `less` of the same variant, and the ends of its 95 % interval."""
+    gains = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / split / "gains.csv")
+    chosen = gains[
+        (gains[["variant", "mode"]] == (row.variant, row.mode)).all(axis=1)
+        & (gains[["less_variant", "less_mode"]] == (row.variant, less)).all(axis=1)
+        & (gains["part"] == part)
+        & (gains["figure"] == "auc")
+    ]
+    if len(chosen) != 1:
+        raise ValueError(f"{row.grid}/{split}/gains.csv: {len(chosen)} rows of {row.mode} less {less}, {part}")
+    gain, low, high = 100 * chosen[["gain", "low", "high"]].iloc[0].astype(float)
+    return gain, low, high
+
+
+def cell(gain: float, low: float, high: float) -> str:
+    """A gain with its interval, bold where the interval does not hold 0.
+
+    >>> cell(1, -0.5, 2.5), cell(1, 0.5, 1.5)
+    ('+1.00 (-0.50 to +2.50)', '**+1.00** (+0.50 to +1.50)')
+    """
+    shown = f"{gain:+.2f}"
+    return f"{f'**{shown}**' if low > 0 or high < 0 else shown} ({low:+.2f} to {high:+.2f})"
+
+
+def _table(head: list[str], lines: Iterator[list[str]]) -> str:
+    rows = [f"| {' | '.join(cells)} |" for cells in (head, *lines)]
+    return "\n".join([rows[0], "|" + "---|" * len(head), *rows[1:]])
+
+
+def short_table() -> str:
+    """The gains on the test span, for README.md."""
+    head = ["the ranker knows", "visual feature", "gain, new to user", "gain, all impressions"]
+    return _table(head, ([*row[:2], *(cell(*gain_of(row, "test", part)) for part in (NEW, ALL))] for row in ROWS))
+
+
+def long_table() -> str:
+    """The gains on both spans, of all items and of rare ones."""
+    head = [
+        "the ranker knows",
+        "visual feature",
+        "new to user, valid",
+        "rare, valid",
+        "new to user, test",
+        "rare, test",
+    ]
+    parts = [(split, part) for split in ("valid", "test") for part in (NEW, RARE)]
+    return _table(head, ([*row[:2], *(cell(*gain_of(row, *part)) for part in parts)] for row in ROWS))
+
+
+def over_control_table() -> str:
+    """What is left of the gains, less those of IDs dealt out at random: the ranker that knows all columns."""
+    rows = [row for row in ROWS if row.grid == "heads-all-columns" and row.mode != "cluster_id_permuted"]
+    spans = ("valid", "test")
+    lines = (
+        [row.feature, *(cell(*gain_of(row, split, NEW, "cluster_id_permuted")) for split in spans)] for row in rows
+    )
+    return _table(["visual feature", "less the control, valid", "less the control, test"], lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "short": short_table,
+    "long": long_table,
+    "over-control": over_control_table,
+}
+
+
+def plot() -> str:
+    """The gains on the test span with their intervals, as SVG that reads in light and in dark."""
+    left, scale, height = 300, 42, 26
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height * len(ROWS) + 60}" role="img">',
+        "<title>Gains of AUC with 95 % intervals, hm_fashion, test span, items new to the user</title>",
+        "<style>text{font:13px sans-serif;fill:#555}line{stroke:#888}.gain{stroke:#2a78c2;stroke-width:3}"
+        "circle{fill:#2a78c2}@media(prefers-color-scheme:dark){text{fill:#bbb}}</style>",
+    ]
+    bottom = height * len(ROWS) + 14
+    for points in range(-2, 10, 2):
+        x = left + scale * (points + 2)
+        lines.append(f'<line x1="{x}" x2="{x}" y1="6" y2="{bottom}" stroke-width="{2 if points == 0 else 0.4}"/>')
+        lines.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{points:+d}</text>')
+    for number, row in enumerate(ROWS):
+        gain, low, high = (left + scale * (value + 2) for value in gain_of(row, "test", NEW))
+        y = 20 + height * number
+        lines.append(f'<text x="8" y="{y + 4}">{row.knows}; {row.feature}</text>')
+        lines.append(f'<line class="gain" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>')
+        lines.append(f'<circle cx="{gain:.1f}" cy="{y}" r="5"/>')
+    lines.append(f'<text x="{left}" y="{bottom + 38}">gain of AUC in points, items new to the user</text>')
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def rendered(text: str) -> str:
+    """A document with its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"<!-- results: {match[1]} -->\n\n{TABLES[match[1]]()}\n\n<!-- end of results -->"
+
+    return re.sub(
+        r"^<!-- results: ([\w-]+) -->$.*?^<!-- end of results -->$", table, text, flags=re.DOTALL | re.MULTILINE
+    )
+
+
+def documents() -> list[Path]:
+    """README.md and all pages below docs/."""
+    return [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+if __name__ == "__main__":
+    for document in documents():
+        document.write_text(rendered(document.read_text()))
+    PLOT.write_text(plot())
