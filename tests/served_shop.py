@@ -33,7 +33,8 @@ from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, Ing
 from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 from serving.bundle.graph_model import GraphModel
 from serving.client import contract
-from tests.servers import SERVERS, running
+from serving.local.local_server import LocalServer
+from tests.servers import SERVERS, Ports, running
 from tests.stage_facts import example
 
 SIZE, DIM, HISTORY, ITEMS, MODE = 16, 8, 4, 60, "cluster_id"
@@ -168,9 +169,26 @@ def shop(made_once) -> Shop:
     return Shop(workdir, FinishedStages.read(workdir))
 
 
+@pytest.fixture(scope="session")
+def shop_server(shop):
+    """A local server with the models of `shop`, for all tests of a process. It looks at the bundle once."""
+    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False, poll_seconds=86_400) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server(shop_server):
+    """The server of a module that starts none of its own."""
+    return shop_server
+
+
 @pytest.fixture(scope="module", params=SERVERS)
 def any_server(shop, request, tmp_path_factory):
     """Where a server listens that has the models of `shop`."""
+    if request.param == "local":
+        server = request.getfixturevalue("shop_server")
+        yield Ports(server.port, server.rest_port)
+        return
     with running(request.param, shop.workdir, tmp_path_factory.mktemp("server")) as ports:
         yield ports
 

@@ -83,14 +83,10 @@ class Ports(NamedTuple):
 
 @contextlib.contextmanager
 def running(kind: str, workdir: Path, folder: Path, models: Sequence[str] = ()) -> Iterator[Ports]:
-    """Starts a server of `SERVERS` on a workdir, and waits for its models; `folder` is for the server's own files.
+    """Starts TensorFlow Serving or its stand-in on a workdir, and waits for its models; `folder` is for its own files.
 
     The models are those of the project, unless others are named.
     """
-    if kind == "local":
-        with LocalServer(workdir / "serving", workdir / "models", warm_up=False) as server:
-            yield Ports(server.port, server.rest_port)
-        return
     environment = dict(os.environ)
     if kind == STAND_IN:
         program = folder / BINARY

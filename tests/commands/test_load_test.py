@@ -28,7 +28,6 @@ from serving.bundle.graph_model import GraphModel
 from serving.bundle.messages import model_spec, predict_request
 from serving.client import contract
 from serving.client.request_log import RequestLog, RequestLogError, read_log
-from serving.local.local_server import LocalServer
 from tests.servers import write_log
 
 
@@ -94,12 +93,6 @@ def test_what_is_not_answered_in_time_is_an_error():
     assert [request.code for request in sent] == ["DEADLINE_EXCEEDED"] * 3 and min(
         request.latency for request in sent
     ) > 0.1
-
-
-@pytest.fixture(scope="module")
-def server(shop):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
-        yield running
 
 
 def test_all_models_under_load(shop, server, tmp_path, capsys):

@@ -13,14 +13,7 @@ from courier_tf.monitoring.skew import Scores, SkewError, compare_log
 from courier_tf.settings.monitoring import DriftSettings
 from courier_tf.workdir.artefacts import ArtefactError
 from serving.client.request_log import RequestLog, read_log
-from serving.local.local_server import LocalServer
 from tests.servers import write_log
-
-
-@pytest.fixture(scope="module")
-def server(shop):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
-        yield running
 
 
 @pytest.fixture

@@ -75,12 +75,6 @@ def test_new_versions_under_load(workdir):
     assert failures == [] and len(seen) > 30
 
 
-@pytest.fixture(scope="module")
-def server(shop):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
-        yield running
-
-
 def large_request():
     many = np.array([[IDS[n % 60].encode() for n in range(contract.MAX_CANDIDATES)]], object)
     inputs = {"user_id": np.array([b"u1"], object), "history_item_ids": np.array([[b"i001"]], object), "item_id": many}

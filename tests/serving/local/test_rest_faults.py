@@ -8,18 +8,11 @@ import pytest
 import requests
 
 from serving.client import contract
-from serving.local.local_server import LocalServer
 
 PATH = "/v1/models/ctr_ranker:predict"
 ASKED = {"user_id": ["u1"], "history_item_ids": [["i1"]], "item_id": ["i2"]}
 EXAMPLE = {"user_id": "u1", "history_item_ids": ["i1"], "item_id": "i2"}
 HUGE = int("9" * 400)
-
-
-@pytest.fixture(scope="module")
-def server(shop):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
-        yield running
 
 
 def nested(depth, leaf="i1"):
