@@ -88,6 +88,18 @@ CASES += [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _encoder_loaded_once(loaded_once, monkeypatch):
+    """Each comparison embeds photos with the trained encoder, whose graph takes seconds to make."""
+    monkeypatch.setattr("courier_tf.exporting.samples.Embedder", loaded_once["Embedder"])
+
+
+@pytest.fixture
+def uncompared(monkeypatch):
+    """The answers are not compared with what was trained: that has tests of its own, and takes longest."""
+    monkeypatch.setattr(promotion_checks, "_differences", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def exported(shop, loaded_once):
     """The models as they were exported."""
@@ -140,7 +152,7 @@ def test_a_promotion_is_refused_with_all_of_them(shop, exported, monkeypatch):
     assert str(refused.value).count("\n- ") == 3
 
 
-def test_a_worse_version_is_refused(workdir, monkeypatch):
+def test_a_worse_version_is_refused(workdir, uncompared, monkeypatch):
     promoted(workdir)
     write_rank(workdir, seed=2)
     export_again(workdir)
@@ -161,7 +173,7 @@ def test_answers_that_are_not_the_trained_models(workdir):
     assert "belongs to the rank" in message and "run 'courier export' again" in message
 
 
-def test_scores_that_are_no_numbers(workdir, monkeypatch):
+def test_scores_that_are_no_numbers(workdir, uncompared, monkeypatch):
     monkeypatch.setattr(
         CtrRanker,
         "quality",
@@ -184,7 +196,7 @@ def test_an_encoder_and_a_codebook_of_different_runs(workdir):
         assert f"codes of level 0 of {given} are not those of the codebook" in message
 
 
-def test_an_encoder_and_embeddings_of_different_runs(workdir):
+def test_an_encoder_and_embeddings_of_different_runs(workdir, uncompared):
     file = workdir / "embed" / artefacts.ARTEFACT_FILE
     content = json.loads(file.read_text())
     encoder, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
@@ -194,7 +206,7 @@ def test_an_encoder_and_embeddings_of_different_runs(workdir):
     assert f"was made with the encoder another, not with {encoder}" in message
 
 
-def test_a_warm_up_that_does_not_run(workdir):
+def test_a_warm_up_that_does_not_run(workdir, uncompared):
 
     version = workdir / "models" / "similar_items" / "1"
     warmup.write(version, "similar_items", [Request("by_photo", {"photo": np.array([b""], object)})], {})
@@ -202,7 +214,7 @@ def test_a_warm_up_that_does_not_run(workdir):
     assert "warm-up request 1, signature 'by_photo'" in refusal(workdir)
 
 
-def test_a_warm_up_that_cannot_be_read(workdir):
+def test_a_warm_up_that_cannot_be_read(workdir, uncompared):
     """A request whose tensor is of a kind that there is not."""
     version = workdir / "models" / "similar_items" / "1"
     log = next(iter(warmup.read(version)))
