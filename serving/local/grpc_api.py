@@ -128,7 +128,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 class MalformedMessages(grpc.ServerInterceptor):
-    """Refuses bytes that are no message in one line, where gRPC would log a traceback for each."""
+    """Refuses bytes that are no message as the fault of the sender, in one line.
+
+    gRPC would call them INTERNAL, and log a traceback for each.
+    """
 
     def intercept_service(
         self, continuation: Callable[[Any], grpc.RpcMethodHandler | None], handler_call_details: Any
@@ -147,7 +150,7 @@ class MalformedMessages(grpc.ServerInterceptor):
         def respond(request: Any, context: grpc.ServicerContext) -> Any:
             if isinstance(request, DecodeError):
                 LOG.info("%s: not a message: %s", handler_call_details.method, printable(request, LONGEST_MESSAGE))
-                context.abort(grpc.StatusCode.INTERNAL, f"the request is no message: {message_of(request)}")
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the request is no message: {message_of(request)}")
             return handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(respond, read, handler.response_serializer)

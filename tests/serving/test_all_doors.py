@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import random
+from collections.abc import Callable
 
 import grpc
 import numpy as np
@@ -26,15 +27,10 @@ REFUSALS = {
     grpc.StatusCode.FAILED_PRECONDITION,
 }
 HTTP_ANSWERS = range(200, 500)
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 #: What stands in a JSON value in place of what is asked for.
 LEAVES = (None, True, 0, -1, 2.5, 1e400, float("nan"), "", "i001", "\ud800", [], {}, [[]], 2**70, {"b64": "?"})
-DOORS = ("grpc", "json", "text", "photos", "paths")
-
-
-@pytest.fixture(scope="module")
-def server(shop):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
-        yield running
+DOORS = ("grpc", "wire", "json", "text", "photos", "paths")
 
 
 class Stranger:
@@ -81,6 +77,15 @@ class Stranger:
             request.model_spec.signature_name = self.rng.choice(["", "no such", "__saved_model_init_op", "\n"])
         return self._answered(request)
 
+    def wire(self) -> bool:
+        """Messages of which some bytes are others, or missing: many are no messages any more."""
+        model, signature, inputs = self._right()
+        message = bytearray(predict_request(model_spec(model, signature), inputs).SerializeToString())
+        for _ in range(self.rng.randrange(3)):
+            place = self.rng.randrange(len(message))
+            message[place : place + self.rng.randrange(3)] = self.rng.randbytes(self.rng.randrange(3))
+        return self._answered(bytes(message), self.channel.unary_unary(PREDICT))
+
     def photos(self) -> bool:
         """Photos that are cut off or changed anywhere, by both APIs."""
         photos = []
@@ -126,7 +131,7 @@ class Stranger:
         )
         path = f"{self.rng.choice([model, model, model, 'none', '..', '%2e%2e', model.upper()])}{label}:{verb}"
         method = self.rng.choice(["POST", "POST", "GET"])
-        return self._is_fine(self.session.request(method, f"{self.url}/{path}", data=json.dumps(body), timeout=30))
+        return self._is_fine(self.session.request(method, f"{self.url}/{path}", data=json.dumps(body), timeout=120))
 
     def _right(self) -> tuple[str, str, dict[str, np.ndarray]]:
         """Model, signature and inputs of a request that is answered."""
@@ -137,7 +142,11 @@ class Stranger:
             [
                 (contract.CTR_RANKER, contract.RANK, {**user, "item_id": ids(rows, 4)}),
                 (contract.CTR_RANKER, contract.DEFAULT_SIGNATURE, {**user, "item_id": ids(rows)}),
-                (contract.IMAGE_EMBEDDER, contract.PIXELS, {"pixels": np.zeros([rows, SIZE, SIZE, 3], np.uint8)}),
+                (
+                    contract.IMAGE_EMBEDDER,
+                    contract.PIXELS,
+                    {"pixels": np.array([bytes(SIZE * SIZE * 3)] * rows, object)},
+                ),
                 (contract.SIMILAR_ITEMS, contract.DEFAULT_SIGNATURE, {"item_id": ids(rows)}),
                 (contract.SIMILAR_ITEMS, contract.BY_EMBEDDING, {"embedding": np.ones([rows, DIM], np.float32)}),
             ]
@@ -174,16 +183,16 @@ class Stranger:
             return random_png(self.draw, self.rng.choice(PNG_MODES), exif)
         return encoded(random_image(self.draw, "RGB").resize([self.rng.choice([9, 70, 256])] * 2), kind, exif)
 
-    def _answered(self, request: object) -> bool:
+    def _answered(self, request: object, call: Callable | None = None) -> bool:
         try:
-            self.stub.Predict(request, timeout=30)
+            (call or self.stub.Predict)(request, timeout=120)
         except grpc.RpcError as error:
             assert error.code() in REFUSALS, (error.code(), error.details(), str(request)[:2000])
             return False
         return True
 
     def _posted(self, model: str, body: str | bytes) -> bool:
-        return self._is_fine(self.session.post(f"{self.url}/{model}:predict", data=body, timeout=30))
+        return self._is_fine(self.session.post(f"{self.url}/{model}:predict", data=body, timeout=120))
 
     def _is_fine(self, answer: requests.Response) -> bool:
         assert answer.status_code in HTTP_ANSWERS, (answer.status_code, answer.text[:500], answer.request.body)

@@ -1,6 +1,7 @@
 """The same questions by gRPC and by REST, against the session; status, metadata, health; what is refused, and how."""
 
 import json
+import logging
 import socket
 import threading
 
@@ -13,16 +14,11 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from serving.bundle.messages import model_spec, predict_request
 from serving.client import contract
+from serving.local import local_server
 from serving.local.loaded import LoadedModels
 from serving.local.local_server import LocalServer
 from tests.served_shop import IDS
 from tests.servers import FEATURES, free_port
-
-
-@pytest.fixture(scope="module")
-def server(shop):
-    with LocalServer(shop.workdir / "serving", shop.workdir / "models", warm_up=False) as running:
-        yield running
 
 
 def refused(call):
@@ -48,19 +44,21 @@ def test_metrics_that_the_bundle_asks_for(url):
 
 def test_the_ports_open_when_all_is_loaded(shop, monkeypatch):
     """So that a probe fails at once until then, where it would hang."""
-    ports, refresh = [free_port(), free_port()], LoadedModels.refresh
+    ports = [free_port(), free_port()]
     bundle, models = shop.workdir / "serving", shop.workdir / "models"
     tried = []
 
-    def refreshing(self):
-        for port in [] if tried else ports:  # It follows the bundle once it serves.
-            with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("localhost", port), timeout=5)
-            tried.append(port)
-        refresh(self)
+    class Watched(LoadedModels):
+        def refresh(self):
+            for port in ports:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("localhost", port), timeout=5)
+                tried.append(port)
+            super().refresh()
 
-    monkeypatch.setattr(LoadedModels, "refresh", refreshing)
-    with LocalServer(bundle, models, *ports, warm_up=False) as server:
+    # A class of its own: other servers of this process go on looking at their bundles.
+    monkeypatch.setattr(local_server, "LoadedModels", Watched)
+    with LocalServer(bundle, models, *ports, warm_up=False, poll_seconds=600) as server:
         assert tried == ports == [server.port, server.rest_port]
         for port in ports:
             socket.create_connection(("localhost", port), timeout=5).close()
@@ -136,12 +134,28 @@ def test_tensors_that_lie_about_their_shape(stub):
     assert refused(lambda: stub.Predict(request))[0] == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_malformed_protos(channel, caplog):
-    """Strangers send them: each is one line of the log, and no traceback."""
-    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    assert refused(lambda: call(b"\xff\xff\xff no proto"))[0] == grpc.StatusCode.INTERNAL
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(f"tensorflow.serving.PredictionService/{name}" for name in ("Predict", "Classify", "MultiInference")),
+        "tensorflow.serving.ModelService/GetModelStatus",
+        "grpc.health.v1.Health/Check",
+    ],
+)
+def test_malformed_protos(channel, caplog, method):
+    """Strangers send them: each is INVALID_ARGUMENT and one line of the log, and no traceback."""
+    caplog.set_level(logging.INFO)
+    call = channel.unary_unary(f"/{method}")
+    code, message = refused(lambda: call(b"\xff\xff\xff no proto"))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and message.startswith("the request is no message: ")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "serving.local.grpc_api"]
+    assert f"/{method}: not a message" in line and len(line.splitlines()) == 1
     assert "Traceback" not in caplog.text
-    assert refused(lambda: call(b""))[0] == grpc.StatusCode.INVALID_ARGUMENT  # A message without a model.
+
+
+def test_a_message_without_a_model(channel):
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    assert refused(lambda: call(b""))[0] == grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
