@@ -15,7 +15,8 @@ BY_EMBEDDING, BY_PHOTO = "by_embedding", "by_photo"  # Further signatures of `si
 
 #: The most candidates in one row of `rank`. The limit bounds the memory of a server.
 MAX_CANDIDATES = 10_000
-#: The most pairs in one request to `rank`: rows times candidates, such as 64 rows of 500. It bounds the memory, too.
+#: The most pairs in one request to the ranker: its rows, in `rank` times the candidates of a row, such as 64 rows of
+#: 500. It bounds the memory, too.
 MAX_PAIRS = 32_000
 #: The most rows in one request to a model whose requests are joined, and in the batch that the server makes of them.
 MOST_ROWS = 64

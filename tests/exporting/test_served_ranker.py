@@ -1,21 +1,12 @@
 """The served ranker by graph and session, against the trained ranker and against its own signatures."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.metrics import roc_auc_score
 
-from courier_tf import schema
-from courier_tf.exporting.ctr_ranker import CtrRanker, recent_items
-from courier_tf.exporting.finished_stages import FinishedStages
-from courier_tf.exporting.versions import newest_version
+from courier_tf.exporting.served_ranker import recent_items
 from courier_tf.ranking.ranker_files import load_ranker
-from courier_tf.workdir import records
-from serving.bundle.graph_model import GraphModel
 from serving.client import contract
-from tests.exporting.promotions import impressions
 from tests.served_shop import HISTORY, IDS
 
 
@@ -123,13 +114,31 @@ def test_ten_thousand_candidates_and_one_too_many(ranker):
         ranker.run(contract.RANK, features)
 
 
-@pytest.mark.parametrize("rows, candidates", [(4, 8001), (65, 500), (32_001, 1), (3, 10_001)])
+@pytest.mark.parametrize("rows, candidates", [(4, 8001), (65, 500), (32_001, 1), (32_001, 0), (3, 10_001)])
 def test_too_many_pairs_are_refused_in_one_line(ranker, rows, candidates):
     features = features_of_rows(rows, candidates=candidates)
     is_long = candidates > contract.MAX_CANDIDATES
     said = "10000 candidates in a row:" if is_long else rf"32000 pairs, rows x candidates:\] \[{rows}"
     with pytest.raises(tf.errors.InvalidArgumentError, match=rf"failed: \[more than {said}\] \[{candidates}\]"):
         ranker.run(contract.RANK, features)
+
+
+@pytest.mark.parametrize(
+    "signature", [contract.DEFAULT_SIGNATURE, contract.EXAMPLES, contract.CLASSIFY, contract.REGRESS]
+)
+def test_a_request_has_as_many_rows_as_rank_has_pairs(ranker, signature):
+    """Nothing is read of what is too large: these bytes are no examples."""
+    is_pairs = signature == contract.DEFAULT_SIGNATURE
+    rows = (
+        features_of_rows(contract.MAX_PAIRS) if is_pairs else {"inputs": np.tile(examples(features_of_rows(8)), 4000)}
+    )
+    answers = ranker.run(signature, rows)
+    assert {len(values) for values in answers.values()} == {contract.MAX_PAIRS}
+    one_more = np.full(contract.MAX_PAIRS + 1, b"no example", object)
+    rows = features_of_rows(contract.MAX_PAIRS + 1) if is_pairs else {"inputs": one_more}
+    kind = "pairs" if is_pairs else "examples"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"failed: \[more than 32000 {kind}:\] \[32001\]"):
+        ranker.run(signature, rows)
 
 
 def test_the_most_pairs_are_answered(ranker):
@@ -191,23 +200,3 @@ def test_an_example_may_lack_user_and_history_but_not_the_item(ranker):
     del bare.features.feature["item_id"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="item_id"):
         ranker.run(contract.EXAMPLES, {"inputs": [bare.SerializeToString()]})
-
-
-def test_every_version_is_measured_on_whole_histories(workdir):
-    """As clients send them: each cuts them by itself, however long those of the newest are."""
-    stages = FinishedStages.read(workdir)
-    served = GraphModel(newest_version(workdir / "models" / contract.CTR_RANKER))
-    rows = [records.parse(tf.constant([record]), schema.IMPRESSION_FEATURES) for record in impressions(workdir)]
-    scores = [
-        served(
-            user_id=row["user_id"].numpy(),
-            history_item_ids=row["history_item_ids"].to_tensor("").numpy(),
-            item_id=row["item_id"].numpy(),
-        )["probability"][0]
-        for row in rows
-    ]
-    expected = roc_auc_score([int(row["clicked"][0]) for row in rows], scores)
-    assert CtrRanker().quality(served, stages)["auc"] == pytest.approx(expected, abs=1e-6)
-    shorter = dataclasses.replace(stages.rank, facts=dataclasses.replace(stages.rank.facts, history_length=1))
-    assert stages._replace(rank=shorter).history_length == 1
-    assert CtrRanker().quality(served, stages._replace(rank=shorter))["auc"] == pytest.approx(expected, abs=1e-6)
