@@ -21,6 +21,9 @@ from serving.bundle.steps import failures_of, labels_behind, missing, next_step,
 
 LOG = logging.getLogger(__name__)
 PATIENCE_SECONDS = 300.0
+#: For a replica that has not answered since the command began. A restart takes half of it where a version is broken:
+#: its retries take 24 s, and the ports open after them.
+START_SECONDS = 60.0
 LABELS_SECONDS = 60.0  # Until all labels have moved: a server reads the file every 10 s.
 WAIT_SECONDS = 0.2
 TAKES_THE_FILE = "a server that starts takes the file as it is"
@@ -47,7 +50,7 @@ def roll_out(file: Path, target: ModelServerConfig, comment: str, servers: Seque
     now = text_format.Parse(file.read_text(), ModelServerConfig()) if file.is_file() and servers else None
     now = start = now or ModelServerConfig()
     named = {(model.name, number) for model in start.model_config_list.config for number in versions_of(model)}
-    reloads, waits, earlier = _Reloads(), _Waits(), None
+    reloads, waits, starts, earlier = _Reloads(), _Waits(), _Starts(), None
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         states = {address: replicas.ask(address, target) for address in replicas.addresses_of(servers)}
@@ -71,11 +74,9 @@ def roll_out(file: Path, target: ModelServerConfig, comment: str, servers: Seque
         waiting = [*absent, *(failures[failed] for failed in sorted(earlier)), *reloads.refusals]
         waits.tell(waiting)
         if time.monotonic() > end:
-            raise RollOutError(
-                f"{file} names versions that are not loaded after {PATIENCE_SECONDS:.0f} s: {'; '.join(waiting)}. "
-                "No label has moved. Start or restart these replicas and repeat the command, or leave them out of "
-                f"--server: {TAKES_THE_FILE}"
-            )
+            raise _late(f"{file} names versions that are not loaded after {PATIENCE_SECONDS:.0f} s", waiting)
+        if down := starts.given_up(states):
+            raise _late(f"{file} is written, but after {START_SECONDS:.0f} s", down)
         time.sleep(WAIT_SECONDS)
 
 
@@ -100,6 +101,35 @@ def require_labels(file: Path, servers: Sequence[str]) -> None:
                 "they read this file"
             )
         time.sleep(WAIT_SECONDS)
+
+
+def _late(what: str, waiting: Sequence[str]) -> RollOutError:
+    return RollOutError(
+        f"{what}: {'; '.join(waiting)}. No label has moved. Start or restart these replicas and repeat the command, or "
+        f"leave them out of --server: {TAKES_THE_FILE}"
+    )
+
+
+class _Starts:
+    """Gives replicas that do not answer time to start, and says at once which they are."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + START_SECONDS
+        self._silent: set[str] | None = None  # Those that have not answered yet; None before they were asked.
+
+    def given_up(self, states: Mapping[str, Replica]) -> list[str]:
+        """The replicas that have not answered in all that time, in words."""
+        silent = {
+            address: f"{address} does not answer ({state.silence})"
+            for address, state in states.items()
+            if state.silence
+        }
+        if self._silent is None:
+            for line in silent.values():
+                LOG.warning("[roll out] %s; it has %.0f s to start", line, START_SECONDS)
+        # One that has answered before is being restarted, or busy.
+        never = self._silent = set(silent) if self._silent is None else self._silent & set(silent)
+        return [silent[address] for address in sorted(never)] if time.monotonic() > self._end else []
 
 
 class _Reloads:

@@ -104,6 +104,46 @@ def test_a_replica_that_is_down(file, monkeypatch):
         roll_out(file, config([1, 2], TWO), COMMENT, [up.address])
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["first export", "later"])
+def test_a_replica_that_is_down_is_named_at_once_and_given_up_early(tmp_path, file, monkeypatch, caplog, is_first):
+    """Long before those that load, and without a word of replicas that are up."""
+    monkeypatch.setattr(rolling, "START_SECONDS", 1.0)
+    if is_first:
+        file = tmp_path / "first.config"
+    down, begin = f"127.0.0.1:{free_port()}", time.monotonic()
+    with pytest.raises(
+        RollOutError, match=f"{file} is written, but after 1 s: {down} does not answer .UNAVAILABLE"
+    ) as error:
+        roll_out(file, config([1, 2], TWO), COMMENT, [down])
+    assert 1 < time.monotonic() - begin < 20 and "leave them out of --server" in str(error.value)
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert down in warning.getMessage() and "it has 1 s to start" in warning.getMessage()
+    assert warning.created - caplog.records[0].created < 0.5
+    with StrictReplica(file) as starts:  # It takes the file as it is.
+        wait_until(lambda: starts.labels() == labels_in(file))
+    assert labels_in(file) == (TWO if is_first else ONE)
+
+
+def test_a_replica_that_is_restarted_meanwhile_has_the_time_of_those_that_load(file, monkeypatch):
+    """It has answered before, so it is no name that was mistyped."""
+    monkeypatch.setattr(rolling, "START_SECONDS", 0.3)
+    port = free_port()
+    with contextlib.ExitStack() as later:
+        first = StrictReplica(file, poll_seconds=60, port=port)
+
+        def restart():
+            wait_until(lambda: "versions: 2" in file.read_text())  # It has been asked.
+            first.__exit__(None, None, None)
+            time.sleep(1.0)
+            later.enter_context(StrictReplica(file, port=port))
+
+        first.__enter__()
+        thread = threading.Thread(target=restart)
+        thread.start()
+        roll_out(file, config([1, 2], TWO), COMMENT, [f"127.0.0.1:{port}"])
+        thread.join()
+
+
 def test_a_replica_that_starts_meanwhile(file):
     port = free_port()
     with StrictReplica(file) as up, contextlib.ExitStack() as started:
