@@ -83,6 +83,7 @@ setup(
             "gcp-storage-emulator",
             "import-linter",
             "ipykernel",
+            "kubernetes-validate",  # The schemas of Kubernetes, for the manifests.
             "moto[s3]",
             "mypy",
             "nbclient",

@@ -1,10 +1,12 @@
 """The manifests: built by kubectl's Kustomize, and held against the bundle that they serve."""
 
+import copy
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import tensorflow as tf
 import yaml
@@ -78,6 +80,35 @@ def test_a_replica_is_ready_once_its_labels_answer_and_goes_without_losing_reque
     assert spec["shareProcessNamespace"] is True, "process 1 ignores SIGTERM"
     assert spec["securityContext"]["runAsNonRoot"] and not server["securityContext"]["allowPrivilegeEscalation"]
     assert set(server["resources"]["requests"]) == {"cpu", "memory"} and "memory" in server["resources"]["limits"]
+
+
+#: The oldest version of Kubernetes that the manifests are for, and the newest whose schemas are installed.
+VERSIONS = ("1.25", kubernetes_validate.latest_version())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_knows_every_field(resources, version):
+    """By the schemas of Kubernetes itself, of which none allows a field that it does not name."""
+    for made in resources.values():
+        kubernetes_validate.validate(made, version, strict=True)
+    broken = copy.deepcopy(resources["Deployment", "courier"])
+    broken["spec"]["template"]["spec"]["terminationGracePeriod"] = 45
+    with pytest.raises(kubernetes_validate.ValidationError, match="'terminationGracePeriod' was unexpected"):
+        kubernetes_validate.validate(broken, version, strict=True)
+
+
+#: Fields of a predictor that are KServe's; all others are those of a pod.
+OF_KSERVE = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_predictor_of_kserve_is_a_pod(version):
+    """There is no schema of an InferenceService on PyPI."""
+    predictor = inference_service()["spec"]["predictor"]
+    assert predictor.keys() > OF_KSERVE
+    spec = {name: value for name, value in predictor.items() if name not in OF_KSERVE}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "courier"}, "spec": spec}
+    kubernetes_validate.validate(pod, version, strict=True)
 
 
 def test_services_lead_to_the_pods(resources):
