@@ -157,6 +157,21 @@ def _keep_freed_memory() -> None:
         mallopt(M_ARENA_MAX, 1)  # One pool for all threads: what one has freed, another can take.
 
 
+@contextlib.contextmanager
+def short_collections() -> Iterator[None]:
+    """Keeps garbage collections away from the objects that are there when it is entered.
+
+    A collection holds up every thread, and with them the requests of a server. Over the 300,000 objects that the
+    modules of TensorFlow make it takes 0.2 s.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def release_memory() -> None:
     """Gives what is freed back to the kernel, between two stages: the next one asks for blocks of other sizes.
 

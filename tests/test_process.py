@@ -1,15 +1,17 @@
 """What the programs do before anything else, and what they show of what is logged."""
 
+import gc
 import json
 import logging
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 
 import pytest
 
-from courier_tf.process import program_line, shown_logs
+from courier_tf.process import program_line, short_collections, shown_logs
 
 
 @pytest.mark.parametrize("program", ["courier_tf.__main__", "courier_tf.experiment.__main__"])
@@ -28,6 +30,34 @@ def test_gpus_are_shared_and_exact_unless_the_user_says_otherwise():
         environment = {name: value for name, value in os.environ.items() if name not in names} | given
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
         assert done.stdout.strip() == expected
+
+
+class Node:
+    """Something to collect."""
+
+
+def test_collections_look_at_what_is_new_alone():
+    """A new cycle is collected, an older one is left until the end."""
+
+    def cycle():
+        node = Node()
+        node.itself = node
+        return weakref.ref(node)
+
+    gc.disable()
+    try:
+        older = Node()
+        older.itself, seen = older, weakref.ref(older)
+        with short_collections():
+            new, before = cycle(), gc.get_freeze_count()
+            del older
+            gc.collect()
+            assert new() is None and seen() is not None and before > 10_000
+        assert gc.get_freeze_count() == 0
+        gc.collect()
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def log_something():

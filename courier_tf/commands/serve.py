@@ -14,6 +14,7 @@ from typing import Literal
 
 from google.protobuf import text_format
 
+from courier_tf.process import short_collections
 from courier_tf.workdir.atomic import write_file
 from serving.bundle.configuration import (
     BATCHING_CONFIG,
@@ -193,15 +194,16 @@ def _run_local(bundle: Path, models: Path, port: int, rest_port: int, host: str)
     with _stopped_by(lambda: stopped.put(None)):
         from serving.local.local_server import LocalServer  # TensorFlow only where it is needed.
 
-        try:
-            server = LocalServer(bundle, models, port, rest_port, host)
-        except (OSError, RuntimeError) as error:
-            raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
-        with server:
-            for model, loaded in server.models.summary.items():
-                LOG.info("%s: %s", model, loaded)
-            LOG.info("ready")
-            stopped.get()
+        with short_collections():  # Of the models, which come and go, alone.
+            try:
+                server = LocalServer(bundle, models, port, rest_port, host)
+            except (OSError, RuntimeError) as error:
+                raise BundleError(f"port {port} or {rest_port} cannot be used: {error}") from error
+            with server:
+                for model, loaded in server.models.summary.items():
+                    LOG.info("%s: %s", model, loaded)
+                LOG.info("ready")
+                stopped.get()
 
 
 @contextlib.contextmanager

@@ -102,8 +102,9 @@ def swaps_part(folder: Path, photos: list[bytes], swaps: int) -> dict[str, Any]:
     versions, memory = dict.fromkeys(MODELS, 1), []
     ranker = folder / "models" / contract.CTR_RANKER
     with Server(folder) as server, CourierClient(server.target, timeout_seconds=20) as client:
-        for ask in asks.values():
-            ask(client)
+        with CourierClient(server.target, timeout_seconds=120) as first:  # A server prepares for each kind of request.
+            for ask in asks.values():
+                ask(first)
         with load(client, asks) as quiet:
             time.sleep(QUIET_SECONDS)
         with load(client, asks) as swapped:

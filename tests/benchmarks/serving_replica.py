@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from courier_tf.exporting.versions import newest_version
-from courier_tf.process import prepare
+from courier_tf.process import prepare, short_collections
 from courier_tf.workdir.atomic import write_file
 from serving.bundle.configuration import MODELS_CONFIG, MODELS_IN_CONTAINER
 from serving.bundle.graph_model import GraphModel
@@ -40,7 +40,10 @@ def serve(folder: Path, slow_seconds: float) -> None:
     GraphModel.run = delayed
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    with LocalServer(folder / "serving", folder / "models", warm_up=False, poll_seconds=0.1) as server:
+    with (
+        short_collections(),
+        LocalServer(folder / "serving", folder / "models", warm_up=False, poll_seconds=0.1) as server,
+    ):
         print(server.port, flush=True)
         ended.wait()
 

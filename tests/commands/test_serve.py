@@ -1,5 +1,6 @@
 """`courier serve` takes TF Serving where it is, with what the compose file says, else the local server."""
 
+import gc
 import os
 import shutil
 import signal
@@ -217,9 +218,10 @@ def test_the_local_server_answers_what_it_has_begun(shop, ranker_alone, told, sc
     from serving.bundle.graph_model import GraphModel
 
     ports, running, found, run = (free_port(), free_port()), threading.Event(), [], GraphModel.run
-    answered = []
+    answered, frozen = [], []
 
     def slow(self, *arguments, **named):
+        frozen.append(gc.get_freeze_count())
         running.set()
         time.sleep(1.5)
         answered.append(run(self, *arguments, **named))
@@ -240,6 +242,7 @@ def test_the_local_server_answers_what_it_has_begun(shop, ranker_alone, told, sc
     for thread in threads:
         thread.join()
     assert len(found) == 1 and np.isfinite(found[0]).all()
+    assert frozen[0] > 100_000 and gc.get_freeze_count() == 0, "collections hold up requests"
 
 
 def test_the_local_server_says_what_it_serves_from_when_on(shop, ranker_alone, tmp_path):
