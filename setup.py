@@ -45,6 +45,7 @@ setup(
         "keras-cv==0.9.0",
         "tensorflow-io==0.37.1",
         f"apache-beam{APACHE_BEAM}",
+        "tensorflow-metadata>=1.16",  # The format of statistics of the data, which TFDV and Facets read.
         "tensorflow-serving-api>=2.16.1,<2.21",  # The protos and stubs of TF Serving.
         "grpcio-health-checking",
         "requests",

@@ -19,6 +19,8 @@ from apache_beam.io.filesystems import FileSystems
 from beam_jobs import losses, sources, splits
 from beam_jobs.catalogue import UnknownIds
 from beam_jobs.checks import DAY
+from beam_jobs.data_figures import DataFacts, read_statistics
+from beam_jobs.data_page import PAGE_FILE, page
 from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
@@ -31,6 +33,7 @@ from beam_jobs.sources import RawFolder
 from beam_jobs.write import REJECTS_FILE
 from courier_tf import schema
 from courier_tf.escaping import printable
+from courier_tf.files import transfer
 from courier_tf.settings import IngestSettings, parsing
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts
@@ -94,7 +97,11 @@ def ingest(
         except RawDataError:
             shutil.copytree(rejects, kept_rejects)
             raise
-        draft.facts = _facts(folder, draft.path, settings, cut, summary)
+        facts = _facts(folder, draft.path, settings, cut, summary)
+        DataFacts(facts.log_kind, facts.all_columns, facts.counts).write(draft.path)
+        lines = page(read_statistics(draft.path), facts, settings)
+        transfer.write_bytes(draft.path / PAGE_FILE, ("\n".join(lines) + "\n").encode())
+        draft.facts = facts
 
 
 class _Summary(NamedTuple):

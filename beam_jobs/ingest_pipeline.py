@@ -17,9 +17,11 @@ import tensorflow as tf
 from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
 
 from beam_jobs import catalogue, checks, negatives, splits
+from beam_jobs.data_figures import STATISTICS_FILE
+from beam_jobs.data_statistics import WriteStatistics
 from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos
-from beam_jobs.items import BuildItems, DayStatistics
+from beam_jobs.items import PHOTOS, BuildItems, DayStatistics
 from beam_jobs.page_views import EVENTS, USERS, BuildPageViews, PageView, PretrainingRows
 from beam_jobs.raw_rows import RawFile
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
@@ -80,11 +82,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
     build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED, settings.follow_links)
-    built = (
-        {"rows": keyed_items, "days": days_of_item}
-        | "Join items" >> beam.CoGroupByKey()
-        | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, main="main")
-    )
+    joined = {"rows": keyed_items, "days": days_of_item} | "Join items" >> beam.CoGroupByKey()
+    built = joined | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, PHOTOS, main="main")
     counts = [*items.counts, *events.counts]
     counts += _write_page_views(whole, built.main, cut, target, settings)
     counts.append(
@@ -92,9 +91,11 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Key item records" >> beam.Map(lambda row: (row[0], row))
         | WriteShuffled(f"{target}/{schema.ITEMS_FOLDER}", "items", settings.shards, _as_it_is)
     )
+    all_rejects = [*items.rejects, *events.rejects, built[REJECTS]] | "All rejects" >> beam.Flatten()
+    parts_of_data = {"items": joined, "photos": built[PHOTOS], "page_views": views.main, "rejects": all_rejects}
+    _ = parts_of_data | WriteStatistics(f"{target}/{STATISTICS_FILE}", cut)
     rejects = (
-        [*items.rejects, *events.rejects, built[REJECTS]]
-        | "All rejects" >> beam.Flatten()
+        all_rejects
         | "Collect rejects" >> beam.CombineGlobally(CollectRejects())
         | "Write rejects" >> beam.Map(lambda rejects: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", rejects))
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from beam_jobs.data_page import PAGE_FILE
 from beam_jobs.losses import Loss, losses
 from beam_jobs.write import MOST_REJECTS, REJECTS_FILE
 from courier_tf import schema
@@ -57,6 +58,7 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     yield from (_row("", f"{number:,} {words}") for name, words in _REMARKS.items() if (number := counts.get(name)))
     for note in facts.notes:
         yield _row("note", note)
+    yield _row("more", PAGE_FILE)
     listed = [number for loss, number, _, _ in lost if loss.kind]
     if listed:
         more = f", the first {MOST_REJECTS:,} of each kind" if max(listed) > MOST_REJECTS else ""

@@ -1,11 +1,13 @@
 """Turns catalogue rows into item records, each with its photo at the size that the encoder takes."""
 
+import io
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from PIL import Image
 
 from beam_jobs import photos
 from beam_jobs.checks import Item
@@ -20,6 +22,10 @@ from courier_tf.workdir import records
 LOG = logging.getLogger(__name__)
 MOST_SHOWN = 100  # Characters of the name of a photo in a reject. A name may be a photo as a text.
 
+PHOTOS = "photos"  # Tag of a further output: the `PhotoSize` of each photo that can be used.
+
+#: (width, height, bytes) of a photo as the shop has it.
+PhotoSize = tuple[int, int, int]
 #: (impressions, positives, first timestamp) of an item on a day of the log. Each positive is an impression.
 DayStatistics = tuple[int, int, int]
 
@@ -53,9 +59,11 @@ class BuildItems(beam.DoFn):
         item_id, joined = element
         for item in joined["rows"]:  # There is one: duplicates have been rejected.
             days = list(joined["days"])
-            photo, reject = self._photo(item)
+            photo, reject, size = self._photo(item)
             if reject:
                 yield beam.pvalue.TaggedOutput(REJECTS, reject)
+            if size:
+                yield beam.pvalue.TaggedOutput(PHOTOS, size)
             seen = [statistics[2] for _, statistics in days] + [item.available_from or schema.NEVER]
             train = [statistics for start, statistics in days if start < splits.valid_from]
             values = {
@@ -69,10 +77,13 @@ class BuildItems(beam.DoFn):
             }
             yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
 
-    def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None]:
-        """(photo to store, None), or (b"", reject). Where no photo is named, (b"", None)."""
+    def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None, PhotoSize | None]:
+        """(photo to store, None, its size), or (b"", reject, None). Where no photo is named, (b"", None, None)."""
         encoded, reject = self.read(item)
-        return self.normalised(item, encoded) if encoded is not None else (b"", reject)
+        if encoded is None:
+            return b"", reject, None
+        photo, reject = self.normalised(item, encoded)
+        return photo, reject, None if reject else size_of(encoded)
 
     def read(self, item: Item) -> tuple[bytes | None, schema.Reject | None]:
         """(file of the photo, None), or (None, reject). Where no photo is named, (None, None)."""
@@ -104,6 +115,15 @@ class BuildItems(beam.DoFn):
         photo = self.places.read(item.image)
         self.by_name.inc(photo.by_name)
         return photo.content
+
+
+def size_of(encoded: bytes) -> PhotoSize | None:
+    """The size of a photo, whose header alone is read; None where Pillow does not understand it."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as header:
+            return (*header.size, len(encoded))
+    except Exception:  # TensorFlow has decoded it: no reason to lose the photo, let alone the job.
+        return None
 
 
 def _reject(item: Item, reason: str, kind: schema.RejectKind) -> schema.Reject:

@@ -102,6 +102,7 @@ EXAMPLE_FEATURES = ("user_id", "history_item_ids", "item_id")
 ITEMS_FOLDER = "items"  # items/items-00000-of-00004.tfrecord
 PAGE_VIEWS_FOLDER = "page_views"  # page_views/train-00000-of-00004.tfrecord, valid-...
 IMPRESSIONS_FOLDER = "impressions"  # impressions/train-..., valid-..., test-...
+STATISTICS_FOLDER = "statistics"  # statistics/FeatureStats.pb and statistics/data.md of ingest
 REJECTS_FOLDER = "rejects"  # rejects/rejects-00000-of-00001.jsonl
 
 

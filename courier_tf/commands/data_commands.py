@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from courier_tf import __version__
 from courier_tf.commands.checks import require_between
 from courier_tf.settings.checked import HIGHEST_SEED
+from courier_tf.settings.monitoring import DataDriftSettings
 from courier_tf.settings.parsing import POSITIONAL
 from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
@@ -33,6 +34,27 @@ class Check(Command):
         from courier_tf.commands.check import check
 
         check(self.raw, self.settings, self.full)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataReport(Command):
+    """Say what the data of a run hold, and whether they have drifted from those of the previous run.
+
+    The exit code is 1 where the schema is broken, such as by a column that is gone, and 3 where something has drifted.
+    """
+
+    workdir: Path
+    """Workdir after `courier ingest`."""
+    previous: Path | None = None
+    """Workdir of the previous run, or its snapshot W/promoted. Default: nothing is compared."""
+    out: Path | None = None
+    """Folder for data_report.json and data_report.md. Default: they are not written."""
+    limits: DataDriftSettings = DataDriftSettings()
+
+    def run(self) -> None:
+        from courier_tf.commands.data_report import data_report
+
+        data_report(self.workdir, self.previous, self.limits, self.out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from courier_tf.commands.chain_commands import Cluster, Embed, Export, Ingest, Pretrain, Rank, Run
 from courier_tf.commands.command import Command
-from courier_tf.commands.data_commands import Check, Download, Experiment, Shop
+from courier_tf.commands.data_commands import Check, DataReport, Download, Experiment, Shop
 from courier_tf.commands.log_commands import Canary, EvaluatePolicy, Skew
 from courier_tf.commands.model_commands import LoadTest, Predict, Serve, Similar
 
@@ -19,6 +19,12 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     },
     "what it made": {"predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest},
     "what it did": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
-    "data and experiments": {"check": Check, "download": Download, "shop": Shop, "experiment": Experiment},
+    "data and experiments": {
+        "check": Check,
+        "data-report": DataReport,
+        "download": Download,
+        "shop": Shop,
+        "experiment": Experiment,
+    },
 }
 COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

@@ -47,3 +47,35 @@ class DriftSettings(Checked):
     max_click_rate_factor: float = 1.5
     """Most by which the share of clicks may differ, as a factor. It is compared where clicks are given, and where the
     train span was a log of impressions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataDriftSettings(Checked):
+    """How far the data of an ingest may be from those of the previous run."""
+
+    drift_min_events: int = 1000
+    """Events of either run below which drift is not judged."""
+    max_click_rate_factor: float = 1.5
+    """Most by which the share of clicks may differ, as a factor. It is compared between logs of impressions."""
+    max_history_factor: float = 2.0
+    """Most by which the mean length of a history may differ, as a factor."""
+    max_page_view_factor: float = 2.0
+    """Most by which the mean number of items of a page view may differ, as a factor."""
+    max_volume_factor: float = 2.0
+    """Most by which events per day, and the number of items, may differ, as a factor."""
+    max_category_drift: float = 0.2
+    """Most that the population stability index of the categories of the events may be."""
+    max_column_drift: float = 0.25
+    """Most that the population stability index of the values of an item column may be, over the items. Columns with
+    more than 100 values are not compared by it."""
+    max_popularity_shift: float = 0.1
+    """Most by which the share of the events that the most popular tenth of the items has may differ."""
+    max_missing_increase: float = 0.05
+    """Most by which the share of items without a photo, or without a value of a column, may be higher."""
+    max_reject_increase: float = 0.02
+    """Most by which the share of each kind of loss may be higher, such as events of items that are not in the
+    catalogue."""
+    max_photo_size_factor: float = 2.0
+    """Most by which the mean width or height of the photos may differ, as a factor."""
+    max_days_back: int = 0
+    """Most days by which the log may end earlier than that of the previous run."""

@@ -8,17 +8,17 @@ from pathlib import Path
 from courier_tf import schema
 from courier_tf.workdir import artefacts, checksums
 from courier_tf.workdir.atomic import replace_directory
-from courier_tf.workdir.stages import CLUSTER, PRETRAIN, RANK, Stage
+from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN, RANK, Stage
 
 #: The stages that a later run can start from.
 SNAPSHOT_STAGES: Sequence[Stage] = (PRETRAIN, CLUSTER, RANK)
 
 
 def write_snapshot(workdir: Path) -> Path:
-    """Copies encoder, clusters and rankers into `schema.PROMOTED_FOLDER` of the workdir, for `--previous` to name.
+    """Copies encoder, clusters, rankers and the statistics of the data into `schema.PROMOTED_FOLDER` of the workdir.
 
-    Files are hard links where the file system has them, and copies elsewhere: stages are replaced as a whole and never
-    written in place. A snapshot that is there is replaced once the new one is complete.
+    `--previous` names it. Files are hard links where the file system has them, and copies elsewhere: stages are
+    replaced as a whole and never written in place. A snapshot that is there is replaced once the new one is complete.
 
     Args:
         workdir: workdir with those stages finished.
@@ -38,6 +38,9 @@ def write_snapshot(workdir: Path) -> Path:
             source = artefacts.read(workdir / stage, stage).path
             ignored = shutil.ignore_patterns(*checksums.NOT_KEPT)
             shutil.copytree(source.resolve(), partial / stage, copy_function=_link, ignore=ignored)
+        statistics = workdir / INGEST / schema.STATISTICS_FOLDER
+        if statistics.is_dir():  # An ingest of an older version has none.
+            shutil.copytree(statistics, partial / schema.STATISTICS_FOLDER, copy_function=_link)
         replace_directory(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,120 @@
+"""The page of the data that ingest writes beside its statistics, in Markdown."""
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from beam_jobs.data_figures import Dataset, shares
+from beam_jobs.losses import losses
+from courier_tf import schema
+from courier_tf.escaping import printable
+from courier_tf.settings import IngestSettings
+from courier_tf.workdir.facts import IngestFacts
+
+PAGE_FILE = f"{schema.STATISTICS_FOLDER}/data.md"
+MOST_ROWS = 20  # Of a table whose rows are values.
+POPULAR = (0.001, 0.01, 0.1, 0.5)  # Shares of the items.
+_CATEGORY = schema.column_feature(schema.CATEGORY)
+_PHOTO_FEATURES = (("width", "photo_width"), ("height", "photo_height"), ("bytes (two digits)", "photo_bytes"))
+_LONGEST = 60  # Characters of a value.
+
+
+def page(statistics: Mapping[str, Dataset], facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
+    """The lines of the page.
+
+    Args:
+        statistics: as `read_statistics` gives them.
+        facts: of the same ingest.
+        settings: those it was made with.
+    """
+    spans, items = [statistics[name] for name in schema.SPLITS], statistics["items"]
+    yield from (
+        "# Data",
+        "",
+        f"Log: {facts.log}. The figures are those of `FeatureStats.pb`, which TensorFlow Data Validation",
+    )
+    yield from ("and Facets read, too: `tfdv.visualize_statistics(tfdv.load_stats_binary(FILE))`.", "", "## Events", "")
+    yield from _table(("", *schema.SPLITS), _event_rows(spans, facts.log_kind))
+    yield from ("", "Share of the events that the most popular items have:", "")
+    yield from _table(("items", *schema.SPLITS), [
+        (_percent(share), *(_percent(span.share_of_most_popular(share)) for span in spans)) for share in POPULAR
+    ])  # fmt: skip
+    yield from ("", "## Categories", "")
+    yield from _table(
+        ("category", "items", *(f"events of {name}" for name in schema.SPLITS)), _categories(items, spans)
+    )
+    yield from ("", "## Item columns", "")
+    yield from _table(("column", "values", "missing", "most frequent"), _columns(items, facts.all_columns))
+    yield from (
+        "",
+        "## Photos",
+        "",
+        f"Of {items.examples:,} items {_percent(1 - items.missing('photo_width'))} have a photo.",
+        "",
+    )
+    yield from _table(("", "smallest", "median", "largest"), _photos(items))
+    yield from ("", "## Lost", "")
+    yield from _table(("what", "number", "share", "limit"), _lost(facts, settings))
+    yield from ("", "Reasons (`*` stands for a value or a number):", "")
+    reasons = statistics["rejects"].top("reason")
+    listed = [(_shown(reason), f"{number:,}") for reason, number in list(reasons.items())[:MOST_ROWS]]
+    yield from _table(("reason", "number"), listed)
+
+
+def _event_rows(spans: Sequence[Dataset], kind: str) -> Iterator[tuple[str, ...]]:
+    yield ("events", *(f"{span.examples:,}" for span in spans))
+    for name, end in (("first day", "min"), ("last day", "max")):
+        yield (name, *(_day(span.edge("timestamp", end)) for span in spans))
+    if kind == "impressions":
+        yield ("clicks", *(_percent(span.mean("clicked")) for span in spans))
+    for name, feature in (("users", "user_id"), ("items", "item_id")):
+        yield (name, *(f"{span.unique(feature):,}" for span in spans))
+    for name, feature in (
+        ("items of a history, mean", "history_length"),
+        ("items of a page view, mean", "page_view_size"),
+    ):
+        yield (name, *(f"{span.mean(feature):.2f}" for span in spans))
+
+
+def _categories(items: Dataset, spans: Sequence[Dataset]) -> Iterator[tuple[str, ...]]:
+    of_spans = [shares(span.top(_CATEGORY), span.examples) for span in spans]
+    for category, share in list(shares(items.top(_CATEGORY), items.examples).items())[:MOST_ROWS]:
+        yield (_shown(category), _percent(share), *(_percent(of_span.get(category, 0.0)) for of_span in of_spans))
+
+
+def _columns(items: Dataset, columns: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    for column in columns:
+        name = schema.column_feature(column)
+        top = next(iter(shares(items.top(name), items.examples).items()), None)
+        most = f"{_shown(top[0])} ({_percent(top[1])})" if top else ""
+        yield (_shown(column), f"{items.unique(name):,}", _percent(items.missing(name)), most)
+
+
+def _photos(items: Dataset) -> Iterator[tuple[str, ...]]:
+    for name, feature in _PHOTO_FEATURES:
+        yield (name, *(_number(items.edge(feature, end)) for end in ("min", "median", "max")))
+
+
+def _lost(facts: IngestFacts, settings: IngestSettings) -> Iterator[tuple[str, ...]]:
+    for loss, number, share, limit in losses(facts.counts, settings):
+        yield (loss.words, f"{number:,}", _percent(share), _percent(limit))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    head, *body = [f"| {' | '.join(row)} |" for row in (columns, *rows)]
+    return [head, "|" + "---|" * len(columns), *body] if body else ["None."]
+
+
+def _shown(text: str) -> str:
+    return printable(text, _LONGEST).replace("|", "\\|")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _day(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
