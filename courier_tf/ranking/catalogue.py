@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from courier_tf.ranking.numbers import number_table
 from courier_tf.schema import CATEGORY, column_feature
 from courier_tf.workdir.records import Items
 
@@ -29,6 +30,8 @@ class Catalogue:
         repeats: [N + 1, R] int32, numbers of their values; 0 for an empty value. They are only compared with each
             other, so values that the train span does not know have numbers, too.
         hash_buckets: number of codes that item ids are hashed to; 0 gives each item a code.
+        number_columns: names of the C columns that hold numbers.
+        numbers: [N + 1, C] float32, as from `numbers.number_table`.
     """
 
     ids: np.ndarray
@@ -36,7 +39,9 @@ class Catalogue:
     codes: np.ndarray
     repeat_columns: tuple[str, ...]
     repeats: np.ndarray
-    hash_buckets: int = 0
+    hash_buckets: int
+    number_columns: tuple[str, ...]
+    numbers: np.ndarray
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,6 +65,7 @@ class Catalogue:
         repeat_columns: Sequence[str] = (),
         hash_buckets: int = 0,
         min_impressions: int = 1,
+        number_columns: Sequence[str] = (),
     ) -> "Catalogue":
         """Builds the codes. Vocabularies hold the values of the train span; a later item has codes for its columns.
 
@@ -72,6 +78,10 @@ class Catalogue:
             min_impressions: an item that was shown less often in the train span has no embedding of its own. The limit
                 is not on positives: all training rows of an item that nobody clicked are negative, and the embedding
                 that new items share would learn that these are never clicked.
+            number_columns: item columns that hold numbers.
+
+        Raises:
+            RankingError: a value in one of `number_columns` is no number.
         """
         train = items.in_train_span(valid_from_seconds)
         trained = items.train_impressions >= min_impressions
@@ -94,6 +104,8 @@ class Catalogue:
             tuple(repeat_columns),
             _with_unknown(compared, len(items.ids)),
             hash_buckets,
+            tuple(number_columns),
+            number_table(items, number_columns, train),
         )
 
 
@@ -118,7 +130,8 @@ def _with_unknown(columns: list[np.ndarray], items: int) -> np.ndarray:
 class CatalogueLookup(keras.layers.Layer):
     """Item ids to rows of the catalogue: [...] strings to [...] int32. It uses stock ops, which every server has.
 
-    Gather `codes` and `repeats` by these rows. An unknown id, and "" for padding, get the last row, whose codes are 0.
+    Gather `codes`, `repeats` and `numbers` by these rows. An unknown id, and "" for padding, get the last row, whose
+    codes are 0 and whose numbers are missing.
     """
 
     def __init__(self, catalogue: Catalogue, **kwargs: Any) -> None:
@@ -131,6 +144,7 @@ class CatalogueLookup(keras.layers.Layer):
             # Variables, so that the codes are saved once and not as a constant in each signature.
             self.codes = tf.Variable(catalogue.codes, trainable=False, dtype=tf.int32, name="codes")
             self.repeats = tf.Variable(catalogue.repeats, trainable=False, dtype=tf.int32, name="repeats")
+            self.numbers = tf.Variable(catalogue.numbers, trainable=False, dtype=tf.float32, name="numbers")
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         return self.rows.lookup(ids)

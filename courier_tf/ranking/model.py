@@ -18,6 +18,7 @@ from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, Catalog
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.keras_metrics import RankingMetrics
 from courier_tf.ranking.lookups import Features, Lookups, hide_ids, look_up, shown_parts, split_by_history
+from courier_tf.ranking.numbers import number_statistics
 from courier_tf.ranking.repeats import repeat_statistics, same_values
 from courier_tf.ranking.visual_features import VisualFeatures
 
@@ -165,7 +166,7 @@ class Ranker(tfrs.models.Model):
             ([B, N] float32 log odds of a click, the sum of squares that `decay` multiplies).
         """
         lookups = look_up(features, self.lookup, self.user_codes)
-        repeats = self._repeat_statistics(features, lookups)
+        statistics = self._statistics(features, lookups)
         if shown is not None:
             lookups = hide_ids(lookups, shown, self.item_column)
         category = lookups.candidate_codes[..., self.category_column]
@@ -182,11 +183,11 @@ class Ranker(tfrs.models.Model):
             added = None if image.attention is None else image.attention[:, 0]
             interest = self.attention(candidate[:, 0], history, lookups.mask, added)[:, None]
         user = self.user_embedding(lookups.users)
-        inputs = _joined(user, candidate, interest, repeats, image.statistics)
+        inputs = _joined(user, candidate, interest, statistics, image.statistics)
         return self._logits(inputs), _sum_of_squares(user, candidate)
 
-    def _repeat_statistics(self, features: Features, lookups: Lookups) -> tf.Tensor:
-        """[B, N, statistics] float32: how the candidates repeat the history."""
+    def _statistics(self, features: Features, lookups: Lookups) -> tf.Tensor:
+        """[B, N, R] float32: how the candidates repeat the history, and how their numbers differ from it."""
         # Compared by id, so that it also works for an item that the catalogue does not know.
         same_item = features["item_id"][:, :, None, None] == features["history_item_ids"][:, None, :, None]
         repeated, shared = (
@@ -194,7 +195,11 @@ class Ranker(tfrs.models.Model):
             for table in (self.lookup.repeats, self.lookup.codes)
         )
         columns = tf.concat([shared[..., : self.item_column], shared[..., self.item_column + 1 :]], axis=3)
-        return repeat_statistics(tf.concat([same_item, repeated], axis=3), columns, lookups.mask)
+        repeats = repeat_statistics(tf.concat([same_item, repeated], axis=3), columns, lookups.mask)
+        of_candidates, of_history = (
+            tf.gather(self.lookup.numbers, rows) for rows in (lookups.candidates, lookups.history)
+        )
+        return tf.concat([repeats, number_statistics(of_candidates, of_history, lookups.mask)], axis=2)
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes to [..., columns * dim]."""
@@ -254,7 +259,7 @@ class Ranker(tfrs.models.Model):
 
 
 def _joined(
-    user: tf.Tensor, candidate: tf.Tensor, interest: tf.Tensor, repeats: tf.Tensor, statistics: tf.Tensor
+    user: tf.Tensor, candidate: tf.Tensor, interest: tf.Tensor, statistics: tf.Tensor, image: tf.Tensor
 ) -> tf.Tensor:
     """The inputs of the cross layers and the MLP, in the order of `warm_start._joined_labels`.
 
@@ -262,14 +267,14 @@ def _joined(
         user: [B, dim].
         candidate: [B, N, D].
         interest: [B, N, D], what the attention took from the history.
-        repeats: [B, N, R], statistics of repeats.
-        statistics: [B, N, M], statistics of image features.
+        statistics: [B, N, R], statistics of repeats and numbers.
+        image: [B, N, M], statistics of image features.
 
     Returns:
         [B, N, dim + 3 D + R + M].
     """
     user = tf.repeat(user[:, None], tf.shape(candidate)[1], axis=1)
-    parts = [user, candidate, interest, candidate * interest, tf.cast(repeats, user.dtype), statistics]
+    parts = [user, candidate, interest, candidate * interest, tf.cast(statistics, user.dtype), image]
     return tf.concat(parts, axis=2)
 
 

@@ -49,6 +49,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         directory / TABLES_FILE,
         codes=catalogue.codes,
         repeats=catalogue.repeats,
+        numbers=catalogue.numbers,
         **{name: array for text, values in texts.items() for name, array in packed(text, values).items()},
         **{f"visual_{name}": getattr(visual, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
@@ -59,6 +60,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "names": catalogue.names,
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
+        "number_columns": catalogue.number_columns,
         "architecture": dataclasses.asdict(plan.architecture),
     }
     write_file(directory / CONFIG_FILE, json.dumps(config, indent=2))
@@ -114,6 +116,9 @@ def load_plan(directory: Path) -> Plan:
             tuple(config["repeat_columns"]),
             tables["repeats"],
             config["hash_buckets"],
+            # Rankers of versions before 0.15 have none.
+            tuple(config.get("number_columns", ())),
+            tables["numbers"] if "numbers" in tables else np.zeros([len(tables["codes"]), 0], np.float32),
         )
         visual = VisualFeatures(
             tables["visual_codes"],

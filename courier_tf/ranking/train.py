@@ -131,7 +131,7 @@ def _require_usable(facts: IngestFacts, settings: RankSettings) -> None:
         raise RankingError(
             f"the train span has {rows} impressions, fewer than rank_batch_size={settings.rank_batch_size}"
         )
-    for name in ("rank_columns", "rank_slice_columns"):
+    for name in ("rank_columns", "rank_number_columns", "rank_slice_columns"):
         missing = set(getattr(settings, name)) - set(facts.all_columns)
         if missing:
             raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts.all_columns}")
@@ -165,11 +165,12 @@ class _Shop:
         visual = VisualFeatures.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
         catalogue = Catalogue.of(
             items,
-            settings.rank_columns or facts.item_columns,
+            settings.rank_columns or [name for name in facts.item_columns if name not in settings.rank_number_columns],
             facts.valid_from_seconds,
             facts.repeat_columns,
             settings.rank_hash_buckets,
             settings.rank_min_item_impressions,
+            settings.rank_number_columns,
         )
         hashes = settings.rank_hash_buckets > 0
         users = np.array([], object) if hashes else train_users(ingest, settings.rank_min_user_page_views)

@@ -14,6 +14,7 @@ from tensorflow import keras
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.numbers import statistic_names
 from courier_tf.ranking.ranker_files import Plan
 
 UNKNOWN = ("unknown",)  # The label of row 0 of each embedding table.
@@ -157,6 +158,6 @@ def _joined_labels(ranker: Ranker, plan: Plan, item: Sequence[Hashable], transfe
     labels += [(part, label) for part in ("candidate", "interest", "product") for label in item]
     labels += [("is repeat", name) for name in repeats]
     labels += [(kind, name) for kind in ("share", "root") for name in (*repeats, *columns)]
-    labels += ["length", "has history"]
+    labels += ["length", "has history", *statistic_names(plan.catalogue.number_columns)]
     width = ranker.mlp.layers[0].kernel.shape[0] - len(labels)
     return [*labels, *(("image number" if transferable else "new number", place) for place in range(width))]

@@ -233,11 +233,16 @@ class RankSettings(Checked):
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id", f"cluster_id{PERMUTED}")
     """Image features to compare, each in a ranker of its own. none; cluster_id (codes of all levels, with what their
-    centroids say); plain_cluster_id (the bare ID, as in the paper), vector (the embedding), simscore (its cosine with
-    the history), or several joined by +. With _permuted at its end a mode is a control: it gets the visual features of
-    other items, and the verdict compares its mode with it. The last mode that is no control is exported."""
+    centroids say); plain_cluster_id (the bare ID, as in the paper); prefix_id (an embedding per prefix of the codes);
+    vector (the embedding); simscore (its largest and mean cosine with the history); simtier (these cosines counted into
+    tiers); simattention (they weigh the history); interest (the cluster of the history); or several joined by +. With
+    _permuted at its end a mode is a control: it gets the visual features of other items, and the verdict compares its
+    mode with it. The last mode that is no control is exported."""
     rank_columns: tuple[str, ...] = ()
-    """Catalogue columns that rankers use beside the category. Default: those of ingest."""
+    """Catalogue columns that rankers use beside the category. Default: those of ingest, without the next ones."""
+    rank_number_columns: tuple[str, ...] = ()
+    """Catalogue columns that hold numbers, such as price or rating. A ranker sees the rank of a number among those of
+    the train span, whether there is one, and its distance from the history."""
     rank_category_gate: bool = True
     """Let a category gate switch image features off. It is open in the categories in which they lower the log loss on
     valid by more than chance. Training hides them on some rows, so that the ranker knows how to do without them."""
