@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.running import run
-from courier_tf.features.extractor import PHOTOS, VECTORS
 from courier_tf.features.files import FeatureFiles, rows_together
+from courier_tf.features.signatures import PHOTOS, VECTORS
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EmbedFacts

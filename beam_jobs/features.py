@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.running import run
-from courier_tf.features.extractor import PHOTOS, Extractor, output_of
 from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
+from courier_tf.features.signatures import PHOTOS, output_of
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import FeatureFacts
@@ -45,6 +45,8 @@ def features(
     Raises:
         FeatureError: the source does not exist, or cannot be had.
     """
+    from courier_tf.features.extractor import Extractor  # Here, as workers load the SavedModel and need no network.
+
     data = artefacts.read(ingest, INGEST).facts
     with artefacts.write_aside(target, made_by) as draft:
         extractor = Extractor([source], data.image_size, views)

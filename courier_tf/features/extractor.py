@@ -8,10 +8,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf import images
+from courier_tf.features.signatures import PHOTOS, PIXELS, output_of
 from courier_tf.features.sources import FeatureSource, source
 
-#: Signatures of SavedModels: they take [B] encoded photos, [B, S, S, 3] uint8 pixels, or [B, W] vectors of sources.
-PHOTOS, PIXELS, VECTORS = "serving_default", "pixels", "vectors"
 #: The fixed augmentations: mirrored, shift down and right in units of the margin, contrast, brightness of 255.
 _VIEWS = ((True, 0, 1, 1.1, 8.0), (False, 1, -1, 0.9, -8.0), (True, -1, -1, 0.85, 12.0), (False, -1, 1, 1.15, -12.0))
 VIEWS = len(_VIEWS)
@@ -63,11 +62,6 @@ class Extractor(tf.Module):
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         signatures: Mapping[str, Any] = {PHOTOS: self.of_photos, PIXELS: self._of_pixels}
         tf.saved_model.save(self, str(directory), signatures=signatures, options=options)
-
-
-def output_of(place: int, view: int = 0) -> str:
-    """Name of the output of the source at a place, for a view. Names of sources may hold what a signature refuses."""
-    return f"source{place}_view{view}" if view else f"source{place}"
 
 
 def fixed_view(pixels: tf.Tensor, number: int) -> tf.Tensor:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from courier_tf import schema
-from courier_tf.features.sources import FeatureError
+from courier_tf.features.feature_error import FeatureError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import fingerprint_of
 from courier_tf.workdir.stages import FEATURES

@@ -15,16 +15,13 @@ import tensorflow as tf
 from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
+from courier_tf.features.feature_error import FeatureError as FeatureError
 from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
 
 JOIN = "+"
 PART, STAGES = ":", "stages"  # After the name of a backbone: what of it beside the last map.
 AUTO = "auto"
 DEFAULT_BACKBONE = "efficientnetlite_b0_imagenet"
-
-
-class FeatureError(ValueError):
-    """A feature source does not exist, or does not give vectors; the message names it."""
 
 
 class FeatureSource(tf.Module, abc.ABC):

@@ -9,8 +9,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf import images
-from courier_tf.features.extractor import PIXELS, VECTORS, joined, load_extractor
+from courier_tf.features.extractor import joined, load_extractor
 from courier_tf.features.files import EXTRACTOR_FOLDER
+from courier_tf.features.signatures import PIXELS, VECTORS
 from courier_tf.pretrain.encoder_files import load_encoder
 from courier_tf.pretrain.head_encoder import HeadEncoder
 from serving.client.contract import DEFAULT_SIGNATURE
