@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from courier_tf import schema  # Before TensorFlow: it chooses the legacy Keras.
+
+# isort: split
 import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 
-from courier_tf import schema
 from courier_tf.exporting.versions import newest_version
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel
@@ -150,7 +152,7 @@ def main(workdir: Path, target: Path) -> None:
     width = 16 + PHOTOS * (SIDE + GAP) + 48 + 8 * (SIDE + GAP) + 8
     sheet = Sheet(width, 52 + CLUSTERS * (SIDE + GAP) + 8, records.read_photos(workdir / "ingest", wanted))
     draw(clusters, view, embeddings, sheet)
-    sheet.image.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+    sheet.image.quantize(256).save(target, optimize=True)
 
 
 if __name__ == "__main__":

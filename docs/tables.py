@@ -119,7 +119,7 @@ def plot() -> str:
     for points in range(-2, 10, 2):
         x = left + scale * (points + 2)
         lines.append(f'<line x1="{x}" x2="{x}" y1="6" y2="{bottom}" stroke-width="{2 if points == 0 else 0.4}"/>')
-        lines.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{points:+d}</text>')
+        lines.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{f"{points:+d}" if points else 0}</text>')
     for number, row in enumerate(ROWS):
         gain, low, high = (left + scale * (value + 2) for value in gain_of(row, "test", NEW))
         y = 20 + height * number

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from courier_tf.commands import program
 from courier_tf.ranking.image_features.similarity import largest_and_mean
@@ -48,7 +49,7 @@ def test_similarity_in_another_model_is_that_of_our_rankers(finished):
         candidate, *history = rng.choice(sorted(embeddings), 5, replace=False)
         cosines = np.array([embeddings[item] @ embeddings[candidate] for item in history])
         deviations = (cosines - page["usual"]) / page["deviation"]
-        ours = largest_and_mean(deviations[None, None].astype(np.float32), np.ones([1, 1, 4], bool))[0, 0]
+        ours = largest_and_mean(tf.constant(deviations[None, None], tf.float32), tf.ones([1, 1, 4], tf.bool))[0, 0]
         assert page["similarity"](candidate, [*history, "unknown"])[:2] == pytest.approx(
             ours.numpy().tolist(), rel=1e-4
         )
