@@ -100,7 +100,7 @@ def test_all_models_under_load(shop, server, tmp_path, capsys):
     requests = warm_up_requests(versions, "canary")
     assert len({kind_of(request) for request in requests}) == len(requests) == 32 - 6  # Less classify and regress.
     target = f"localhost:{server.port}"
-    sent = load_test(target, requests, rate=40, seconds=1.5, timeout_seconds=30)
+    sent = load_test(target, requests, rate=40, seconds=1.5, timeout_seconds=120)
     figures = report(sent, target, server_at(target), 40, 1.5, tmp_path).kinds["all"]
     assert figures["errors"] == {} and figures["requests"] == 60
     assert "courier local server, not TensorFlow Serving" in " ".join(capsys.readouterr().out.split())
