@@ -9,13 +9,23 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
+from beam_jobs.embed import embed
 from beam_jobs.running import EngineError, run
+from courier_tf.pretrain.frozen_encoder import export_embedder
+from courier_tf.settings import EmbedSettings
+from courier_tf.workdir.artefacts import MadeBy
 
+from ..served_shop import SIZE, make_workdir
 from .conftest import photo
 from .raw_folder import write
 from .test_running import ingested
 
-WORKER = f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main"
+#: A process for each worker. Beam's own job service does not start those of PROCESS.
+SUBPROCESS = (
+    "beam:env:harness_subprocess_python:v1",
+    "--environment_config",
+    f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main",
+)
 
 
 class JobServer(LocalJobServicer):
@@ -99,11 +109,7 @@ def test_workers_of_processes_are_asked_for(tmp_path):
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner", "PortableRunner"])
 @pytest.mark.parametrize(
     "environment",
-    [
-        ("LOOPBACK",),
-        # A process for each worker. Beam's own job service does not start those of PROCESS.
-        ("beam:env:harness_subprocess_python:v1", "--environment_config", WORKER),
-    ],
+    [("LOOPBACK",), SUBPROCESS],
 )
 def test_by_a_job_server_the_bytes_are_the_same(runner, environment, folder, tmp_path_factory):
     for number in range(6):  # Two items have no photo.
@@ -122,3 +128,22 @@ def test_many_threads_write_the_same_bytes(folder, tmp_path_factory):
     made = tmp_path_factory.mktemp("made")
     threads = ("--direct_running_mode", "multi_threading", "--direct_num_workers", "4")
     assert ingested(folder, made / "other", *threads) == ingested(folder, made / "local")
+
+
+def embedded(workdir, target, *beam_options):
+    """The bytes of the files of the embed job."""
+    embed(workdir / "ingest", workdir / "embedder", "e", target, EmbedSettings(), MadeBy("embed", {}, {}), beam_options)
+    return {file.name: file.read_bytes() for file in sorted(target.rglob("*.parquet"))}
+
+
+@pytest.mark.slow
+def test_embeddings_are_the_same_bytes(tmp_path):
+    make_workdir(tmp_path / "w")
+    export_embedder(tmp_path / "w" / "pretrain" / "encoder", SIZE, tmp_path / "w" / "embedder")
+    expected = embedded(tmp_path / "w", tmp_path / "local")
+    assert expected
+    processes = ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2")
+    with job_server() as (_, address):
+        by_server = ("--runner", "FlinkRunner", "--job_endpoint", address, "--environment_type")
+        for number, options in enumerate([processes, (*by_server, "LOOPBACK"), (*by_server, *SUBPROCESS)]):
+            assert embedded(tmp_path / "w", tmp_path / str(number), *options) == expected, options
