@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from courier_tf import schema
+from courier_tf.workdir import example_bytes
 
 _SPECS = {
     "bytes": tf.io.FixedLenFeature([], tf.string),
@@ -35,15 +35,8 @@ def serialise(values: Mapping[str, object], features: Mapping[str, schema.Featur
     """
     if values.keys() != features.keys():
         raise RecordError(f"a record holds {sorted(values)}, the schema has {sorted(features)}")
-    example = tf.train.Example()
-    for name, kind in features.items():
-        value: Any = values[name] if kind.endswith("_list") else [values[name]]
-        if kind.startswith("bytes"):
-            encoded = [v.encode() if isinstance(v, str) else v for v in value]
-            example.features.feature[name].bytes_list.value.extend(encoded)
-        else:
-            example.features.feature[name].int64_list.value.extend(value)
-    return example.SerializeToString()
+    entries = {name: example_bytes.entry(name, kind, values[name]) for name, kind in features.items()}
+    return example_bytes.example(entries, example_bytes.order_of(tuple(features)))
 
 
 def parse(serialised: tf.Tensor, features: Mapping[str, schema.FeatureKind]) -> dict[str, tf.Tensor]:

@@ -1,0 +1,69 @@
+"""The bytes of a tf.train.Example, written without its message: the same as protobuf writes, several times as fast."""
+
+import functools
+from collections.abc import Iterable, Mapping
+
+import tensorflow as tf
+
+from courier_tf import schema
+
+_SMALL = [bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14)]
+
+
+def varint(number: int) -> bytes:
+    """A number from 0 as protobuf writes it.
+
+    >>> varint(300)
+    b'\\xac\\x02'
+    """
+    if number < 1 << 14:
+        return _SMALL[number]
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def _framed(tag: bytes, content: bytes) -> bytes:
+    return tag + varint(len(content)) + content
+
+
+def entry(name: str, kind: schema.FeatureKind, value: object) -> bytes:
+    """One feature of an example, with its name.
+
+    Args:
+        name: of the feature.
+        kind: its kind; for lists, `value` is one.
+        value: str, bytes or int, or a sequence of them.
+    """
+    values: Iterable = value if kind.endswith("_list") else (value,)  # type: ignore[assignment]  # By the kind.
+    if kind.startswith("bytes"):
+        encoded = (v.encode() if isinstance(v, str) else v for v in values)
+        listed = b"".join([b"\n" + varint(len(v)) + v for v in encoded])
+        feature = _framed(b"\n", listed)
+    else:
+        packed = b"".join([varint(v & 0xFFFF_FFFF_FFFF_FFFF) for v in values])
+        feature = _framed(b"\x1a", _framed(b"\n", packed) if packed else b"")
+    return _framed(b"\n", _framed(b"\n", name.encode()) + _framed(b"\x12", feature))
+
+
+def example(entries: Mapping[str, bytes], order: Iterable[str]) -> bytes:
+    """A serialised example.
+
+    Args:
+        entries: name -> bytes of `entry`.
+        order: of the names, as `order_of` gives it.
+    """
+    return _framed(b"\n", b"".join([entries[name] for name in order]))
+
+
+@functools.cache
+def order_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The order in which protobuf writes features that were added in the order of `names`: that of its hash table."""
+    message = tf.train.Example()
+    for name in names:
+        message.features.feature[name].int64_list.value.append(0)
+    written = message.SerializeToString()
+    return tuple(sorted(names, key=lambda name: written.index(_framed(b"\n", name.encode()))))
