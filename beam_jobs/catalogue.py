@@ -4,18 +4,18 @@ import heapq
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 
-from beam_jobs.checks import Event, Item
+from beam_jobs.checks import DAY, Item
+from beam_jobs.packing import pack, unpack
 from beam_jobs.sources import REJECTS
 from courier_tf import schema
 from courier_tf.escaping import printable
 
-UNKNOWN_IDS = "unknown_ids"  # Tags of further outputs.
-DUPLICATES = "duplicates"
+DUPLICATES = "duplicates"  # Tag of a further output.
 ALREADY_THERE = "is already in row"  # In the reason of a further row of an item.
 MOST_COMPARED = 1000  # Unknown ids that are compared with those of the catalogue.
 
@@ -40,14 +40,40 @@ def one_of_each(element: tuple[str, Iterable[Item]], keep: Literal["reject", "fi
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*item.place, "item_id", reason, "item"))
 
 
-def known_items_only(event: Event, items: Container[str]) -> Iterator[Any]:
-    """Passes events of items in the catalogue. The others are rejects, and their ids go to `UNKNOWN_IDS`."""
-    if event.item_id in items:
-        yield event
-    else:
-        reason = f"item '{printable(event.item_id)}' is not in the catalogue"
-        yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*event.place, "item_id", reason, "unknown_item"))
-        yield beam.pvalue.TaggedOutput(UNKNOWN_IDS, event.item_id)
+def items_of(block: bytes) -> list[tuple[str, int]]:
+    """(item id, events) of the events of a block."""
+    return list(Counter(item for _, item, *_ in unpack(block)).items())
+
+
+def unknown_only(element: tuple[str, dict[str, Iterable[int]]]) -> Iterator[tuple[str, int]]:
+    """(item id, events) of an item that the catalogue does not have.
+
+    Args:
+        element: (item id, {"events": numbers of them, "catalogue": its rows}).
+    """
+    item, joined = element
+    if not any(True for _ in joined["catalogue"]):
+        yield from ((item, number) for number in joined["events"])
+
+
+def known_items_only(block: bytes, unknown: Container[str]) -> Iterator[Any]:
+    """((user, day), packed rows) of the events of a block whose items are in the catalogue. The others are rejects.
+
+    Args:
+        block: packed events.
+        unknown: ids of events that the catalogue does not have. They are few, or the job fails; the catalogue is not
+            few.
+    """
+    days: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+    for user, item, timestamp, *others in unpack(block):
+        if item in unknown:
+            reason = f"item '{printable(item)}' is not in the catalogue"
+            file, row = others[-1]
+            yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(file, row, "item_id", reason, "unknown_item"))
+        else:
+            days.setdefault((user, timestamp // DAY), []).append((item, timestamp, *others))
+    for key, rows in days.items():
+        yield key, pack(rows)
 
 
 class UnknownIds(NamedTuple):
@@ -82,16 +108,21 @@ def most_frequent(counts: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
     return heapq.nsmallest(MOST_COMPARED, counts, key=lambda pair: (-pair[1], pair[0]))
 
 
-def compare_unknown(unknown: list[tuple[str, int]], items: Mapping[str, Any]) -> UnknownIds:
+def spellings_of(unknown: list[tuple[str, int]]) -> frozenset[str]:
+    """What stays of unknown ids where their spelling does not matter."""
+    return frozenset(spelling(text) for text, _ in unknown)
+
+
+def compare_unknown(unknown: list[tuple[str, int]], items: Iterable[str]) -> UnknownIds:
     """Looks for other spellings of unknown ids in the catalogue.
 
     Args:
         unknown: (id, events), as `most_frequent` gives them.
-        items: item ids of the catalogue.
+        items: item ids of the catalogue, or those whose spelling is among `spellings_of`.
     """
     if not unknown:
         return UnknownIds()
-    wanted = {spelling(text) for text, _ in unknown}
+    wanted = spellings_of(unknown)
     known: dict[str, str] = {}
     for item in items:
         if (rest := spelling(item)) in wanted:

@@ -10,38 +10,28 @@ events -> check -> known items -> by user -+    |
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
 
-from beam_jobs import catalogue, checks, negatives, splits
+from beam_jobs import catalogue, checks, negatives, splits, tables
 from beam_jobs.data_figures import STATISTICS_FILE
 from beam_jobs.data_statistics import WriteStatistics
 from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos
-from beam_jobs.items import PHOTOS, BuildItems, DayStatistics
-from beam_jobs.page_views import EVENTS, USERS, BuildPageViews, PageView, PretrainingRows
-from beam_jobs.raw_rows import RawFile
-from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
-from beam_jobs.stable import stable_hash
+from beam_jobs.item_days import AddDays, DaysOfItem, with_starts
+from beam_jobs.items import PHOTOS, BuildItems
+from beam_jobs.page_views import PretrainingRows
+from beam_jobs.sources import BROKEN_FILES, REJECTS, RawFolder
+from beam_jobs.user_days import CUT, STATISTICS, USERS, BuildPageViews, PackedView, unpacked
 from beam_jobs.write import CollectRejects, WriteShuffled, write_rejects
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
 
 SUMMARY_FILE = "summary.json"  # What the driver needs to know about the job, above all why it failed.
 ORDER_SEED = 0  # Seed of the order in the files. Training shuffles again, with the seed of the run.
-
-
-class _Part(NamedTuple):
-    """The output of a part of the pipeline, and what it rejected."""
-
-    main: beam.PCollection
-    rejects: list[beam.PCollection]
-    rows: beam.pvalue.DoOutputsTuple  # The outputs of ReadRows.
-    counts: list[beam.PCollection]  # Of (name, number).
-    further: beam.PCollection | None = None  # Of events: the ids that the catalogue does not have.
 
 
 def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings) -> None:
@@ -52,39 +42,31 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     `rejects` (kind -> number), `counts` (rows read of items and events, rows written of each kind of file), `days`
     (day, events, clicks), `unknown` (see `catalogue.UnknownIds`) and `largest_user` (events, id).
     """
-    items = _items(pipeline, folder, settings)
+    items = tables.items(pipeline, folder, settings)
     ids = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
-    events = _events(pipeline, folder, ids)
+    events = tables.events(pipeline, folder, ids)
     pause = settings.page_view_gap if folder.log_kind == "impressions" else 1
-    build_views = BuildPageViews(settings.history_kept, pause, settings.history_ties == "log_order")
-    views = (
-        events.main
-        | "Key by user" >> beam.Map(lambda event: (event.user_id, event))
-        | "Group users" >> beam.GroupByKey()
-        | "Page views" >> beam.ParDo(build_views).with_outputs(EVENTS, USERS, main="main")
-    )
-    days = (
-        views[EVENTS]
-        | "Key by day" >> beam.Map(lambda e: ((e.timestamp // checks.DAY, e.item_id), (1, e.clicked, e.timestamp)))
-        | "Day statistics" >> beam.CombinePerKey(_add_statistics)
-    )
+    views = events.main | BuildPageViews(settings.history_kept, pause, settings.history_ties == "log_order")
+    days = views[STATISTICS] | "Days of items" >> beam.CombinePerKey(AddDays())
     totals = (
         days
-        | "Days" >> beam.Map(lambda day: (day[0][0], day[1]))
-        | "Events a day" >> beam.CombinePerKey(_add_statistics)
-        | "Day, events, clicks" >> beam.Map(lambda day: (day[0], day[1][0], day[1][1]))
-        | "All days" >> beam.combiners.ToList()
+        | "Days" >> beam.Values()
+        | "Events a day" >> beam.CombineGlobally(AddDays())
+        | "All days" >> beam.Map(lambda days: [(day, events, clicks) for day, (events, clicks, _) in days.items()])
     )
     attempt = totals | "Attempt splits" >> beam.Map(_attempt_splits, settings.valid_from, settings.test_from)
     cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda splits_and_error: splits_and_error[0]))
-    whole = views.main if folder.log_kind == "impressions" else _with_negatives(views.main, days, ids, settings)
+    whole = views["views"]
+    if folder.log_kind == "positives":
+        whole = _with_negatives(whole, days, totals, ids, settings)
 
-    days_of_item = days | "By item" >> beam.Map(lambda day: (day[0][1], (day[0][0] * checks.DAY, day[1])))
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
     build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED, settings.follow_links)
-    joined = {"rows": keyed_items, "days": days_of_item} | "Join items" >> beam.CoGroupByKey()
+    joined = (
+        {"rows": keyed_items, "days": days} | "Join items" >> beam.CoGroupByKey() | "Starts" >> beam.Map(with_starts)
+    )
     built = joined | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, PHOTOS, main="main")
-    counts = [*items.counts, *events.counts]
+    counts = [*items.counts, *events.counts, views[CUT]]
     counts += _write_page_views(whole, built.main, cut, target, settings)
     counts.append(
         built.main
@@ -92,7 +74,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | WriteShuffled(f"{target}/{schema.ITEMS_FOLDER}", "items", settings.shards, _as_it_is)
     )
     all_rejects = [*items.rejects, *events.rejects, built[REJECTS]] | "All rejects" >> beam.Flatten()
-    parts_of_data = {"items": joined, "photos": built[PHOTOS], "page_views": views.main, "rejects": all_rejects}
+    shown = views["views"] | "Unpack page views" >> beam.Map(unpacked)
+    parts_of_data = {"items": joined, "photos": built[PHOTOS], "page_views": shown, "rejects": all_rejects}
     _ = parts_of_data | WriteStatistics(f"{target}/{STATISTICS_FILE}", cut)
     rejects = (
         all_rejects
@@ -105,12 +88,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "All broken files" >> beam.Flatten()
         | "Broken files" >> beam.combiners.ToList()
     )
-    unknown = (
-        events.further
-        | "Each unknown id" >> beam.combiners.Count.PerElement()
-        | "Most frequent" >> beam.combiners.Top.Of(catalogue.MOST_COMPARED, key=_by_number)
-        | "Compare unknown ids" >> beam.Map(catalogue.compare_unknown, items=AsDict(ids))
-    )
+    unknown = tables.compared(events.further, ids)
     largest = views[USERS] | "Largest user" >> beam.combiners.Top.Largest(1)
     parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted, totals, unknown, largest)]
     _ = (
@@ -120,50 +98,39 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
 
 
-def _rows(pipeline: beam.Pipeline, files: list[RawFile], kind: Literal["item", "event"]) -> beam.pvalue.DoOutputsTuple:
-    return (
-        pipeline
-        | f"{kind} files" >> beam.Create(files, reshuffle=True)
-        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(REJECTS, ROWS_READ, BROKEN_FILES, main="main")
-    )
-
-
-def _items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings) -> _Part:
-    rows = _rows(pipeline, folder.item_files, "item")
-    checked = rows.main | "Check items" >> beam.ParDo(checks.CheckItems(folder)).with_outputs(REJECTS, main="main")
-    unique = (
-        checked.main
-        | "Key items" >> beam.Map(lambda item: (item.item_id, item))
-        | "Group items" >> beam.GroupByKey()
-        | "One of each"
-        >> beam.FlatMap(catalogue.one_of_each, settings.duplicate_items).with_outputs(
-            REJECTS, catalogue.DUPLICATES, main="main"
-        )
-    )
-    rejects = [rows[REJECTS], checked[REJECTS], unique[REJECTS]]
-    return _Part(unique.main, rejects, rows, [rows[ROWS_READ], unique[catalogue.DUPLICATES]])
-
-
-def _events(pipeline: beam.Pipeline, folder: RawFolder, ids: beam.PCollection) -> _Part:
-    rows = _rows(pipeline, folder.event_files, "event")
-    checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder)).with_outputs(REJECTS, main="main")
-    known = checked.main | "Known items" >> beam.FlatMap(catalogue.known_items_only, items=AsDict(ids)).with_outputs(
-        REJECTS, catalogue.UNKNOWN_IDS, main="main"
-    )
-    rejects = [rows[REJECTS], checked[REJECTS], known[REJECTS]]
-    return _Part(known.main, rejects, rows, [rows[ROWS_READ]], known[catalogue.UNKNOWN_IDS])
-
-
 def _with_negatives(
-    views: beam.PCollection, days: beam.PCollection, ids: beam.PCollection, settings: IngestSettings
+    views: beam.PCollection,
+    days: beam.PCollection,
+    totals: beam.PCollection,
+    ids: beam.PCollection,
+    settings: IngestSettings,
 ) -> beam.PCollection:
-    counts = days | "Counts" >> beam.Map(lambda day: (day[0], day[1][0])) | "All counts" >> beam.combiners.ToList()
-    if settings.negatives == "popularity":
-        pools = counts | "Popularity pools" >> beam.Map(negatives.popularity_pools, settings.negatives_pool_events)
-    else:
+    chosen = settings.negatives_per_positive, settings.negatives_seed
+    if settings.negatives == "uniform":
+        counts = days | "Counts" >> beam.FlatMap(_counts) | "All counts" >> beam.combiners.ToList()
         pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, AsDict(ids))
-    draw = negatives.DrawNegatives(settings.negatives_per_positive, settings.negatives_seed)
-    return views | "Negatives" >> beam.ParDo(draw, pools=AsSingleton(pools))
+        return views | "Negatives" >> beam.ParDo(negatives.DrawUniformly(*chosen), pools=AsSingleton(pools))
+    pools = totals | "Pools of days" >> beam.Map(_pools_of_days, settings.negatives_pool_events)
+    counts = days | "Counts of pools" >> beam.FlatMap(_into_pools, pools=AsSingleton(pools))
+    keyed = views | "Page views by day" >> beam.Map(lambda view: (view[1] // checks.DAY, view))
+    return (
+        {"counts": counts, "views": keyed}
+        | "Join pools" >> beam.CoGroupByKey()
+        | "Negatives" >> beam.ParDo(negatives.DrawByPopularity(*chosen))
+    )
+
+
+def _pools_of_days(days: list[tuple[int, int, int]], least: int) -> dict[int, list[int]]:
+    return negatives.pools_of_days([(day, events) for day, events, _ in days], least)
+
+
+def _counts(item: DaysOfItem) -> list[tuple[tuple[int, str], int]]:
+    return [((day, item[0]), events) for day, (events, _, _) in item[1].items()]
+
+
+def _into_pools(item: DaysOfItem, pools: dict[int, list[int]]) -> Iterator[tuple[int, tuple[int, str, int]]]:
+    for (day, name), events in _counts(item):
+        yield from ((pool, (day, name, events)) for pool in pools[day])
 
 
 def _write_page_views(
@@ -193,12 +160,12 @@ def _write_page_views(
         )
         written.append(
             part
-            | f"Key {name} page views" >> beam.Map(lambda view: (stable_hash(view.page_view_id, view.user_id), view))
+            | f"Key {name} page views" >> beam.Map(lambda view: (view[0], view))
             | WriteShuffled(f"{target}/{schema.IMPRESSIONS_FOLDER}", name, settings.shards, _impressions)
         )
         if name != "test":  # Pre-training learns from train and is watched on valid.
             make_rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
-            rows = part | f"{name} rows" >> beam.ParDo(make_rows)
+            rows = part | f"Unpack {name} page views" >> beam.Map(unpacked) | f"{name} rows" >> beam.ParDo(make_rows)
             if settings.inline_photos:
                 rows = {"rows": rows, "items": items} | InlinePhotos(name)
             written.append(
@@ -211,7 +178,7 @@ def _write_page_views(
     return written
 
 
-def _one_for_each(_: PageView, name: str) -> tuple[str, int]:
+def _one_for_each(_: PackedView, name: str) -> tuple[str, int]:
     return name, 1
 
 
@@ -219,28 +186,17 @@ def _renamed(count: tuple[str, int], name: str) -> tuple[str, int]:
     return name, count[1]
 
 
-def _impressions(view: PageView) -> list[tuple[int, bytes]]:
-    return list(impressions(view, ORDER_SEED))
+def _impressions(view: PackedView) -> list[tuple[int, bytes]]:
+    return list(impressions(unpacked(view), ORDER_SEED))
 
 
 def _as_it_is(row: tuple[int, bytes]) -> list[tuple[int, bytes]]:
     return [row]
 
 
-def _into_its_split(view: PageView, splits: splits.Splits | None) -> Iterator[Any]:
+def _into_its_split(view: PackedView, splits: splits.Splits | None) -> Iterator[Any]:
     if splits is not None:  # Otherwise the job has failed, and its driver reports why.
-        yield TaggedOutput(splits.of(view.timestamp), view)
-
-
-def _add_statistics(statistics: list[DayStatistics]) -> DayStatistics:
-    total, positives, first = 0, 0, schema.NEVER
-    for number, clicked, timestamp in statistics:
-        total, positives, first = total + number, positives + clicked, min(first, timestamp)
-    return total, positives, first
-
-
-def _by_number(pair: tuple[str, int]) -> tuple[int, str]:
-    return pair[1], pair[0]
+        yield TaggedOutput(splits.of(view[1]), view)
 
 
 def _attempt_splits(

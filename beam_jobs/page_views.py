@@ -1,4 +1,4 @@
-"""Turns a user's events into page views with their histories, and page views into pre-training rows.
+"""What a page view is, and the pre-training rows that are made of it.
 
 A page view is all rows of one user with one request id within one UTC day. The day matters where a shop uses a request
 id again, such as a counter per session: a later click must not become the label of an earlier page view. Rows without a
@@ -6,11 +6,9 @@ request id are one page view until the user pauses, or the day ends. In a positi
 """
 
 import json
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -21,9 +19,6 @@ from beam_jobs.splits import date_of
 from beam_jobs.stable import stable_hash, stable_rng
 from courier_tf import schema
 from courier_tf.workdir import records
-
-EVENTS = "events"  # Tag of the output with the user's events, each once.
-USERS = "users"  # Tag of the output with (number of them, user id).
 
 #: Identifies a page view among those of its user: (request id, day), or ("", second of its first row).
 ViewKey = tuple[str, int]
@@ -106,7 +101,7 @@ def merge(rows: Iterable[Event], pause: int) -> Merged:
     """Merges the rows of an item in a page view into one.
 
     Args:
-        rows: all rows of a user, in any order.
+        rows: all rows of a user, or of whole days of a user, in any order.
         pause: as for `view_keys`.
     """
     events = sorted(rows, key=attrgetter("timestamp", "place"))
@@ -147,70 +142,6 @@ def merge(rows: Iterable[Event], pause: int) -> Merged:
         answered,
         conflicts,
     )
-
-
-class BuildPageViews(beam.DoFn):
-    """Turns (user, events) into PageViews. The merged events go to the output `EVENTS`, their number to `USERS`.
-
-    The cost grows with the number of events alone, however they are spread over users and page views.
-
-    Args:
-        history_kept: length of a history: the most recent clicked items.
-        pause: as for `view_keys`; 1 for a positives-only log.
-        ties: fill in `tie_histories`.
-    """
-
-    def __init__(self, history_kept: int, pause: int = 1, ties: bool = True) -> None:
-        self.history_kept, self.pause, self.ties = history_kept, pause, ties
-        self.users = Metrics.counter(NAMESPACE, "users")
-        self.views = Metrics.counter(NAMESPACE, "page_views")
-        self.duplicates = Metrics.counter(NAMESPACE, "duplicate_events_merged")
-        self.answered = Metrics.counter(NAMESPACE, "clicks_merged_into_their_impressions")
-        self.conflicts = Metrics.counter(NAMESPACE, "conflicting_events_merged")
-        self.cut = Metrics.counter(NAMESPACE, "page_views_cut_at_midnight")
-
-    def process(self, element: tuple[str, Iterable[Event]]) -> Iterator[Any]:
-        user, merged = element[0], merge(element[1], self.pause)
-        yield beam.pvalue.TaggedOutput(USERS, (len(merged.events), user))
-        yield from (beam.pvalue.TaggedOutput(EVENTS, event) for event in merged.events)
-        clicks = [event for event in merged.events if event.clicked]
-        clicked_items, click_times = [event.item_id for event in clicks], [event.timestamp for event in clicks]
-        groups: dict[ViewKey, list[Event]] = {}
-        tied: dict[ViewKey, dict[str, list[str]]] = {}
-        number = 0  # Of the clicks before the event, by (timestamp, place).
-        for event, key in zip(merged.events, merged.keys, strict=True):
-            groups.setdefault(key, []).append(event)
-            if event.clicked:
-                if self.ties:
-                    tied.setdefault(key, {})[event.item_id] = self._last(clicked_items, number)
-                number += 1
-        self._count(merged, groups)
-        for key, group in groups.items():
-            start = merged.starts[key]
-            yield PageView(
-                user,
-                view_id(user, key),
-                start,
-                [event.item_id for event in group],
-                [event.clicked for event in group],
-                self._last(clicked_items, bisect_left(click_times, start)),
-                {event.item_id: event.timestamp for event in group if event.clicked},
-                tied.get(key, {}),
-            )
-
-    def _last(self, clicked_items: list[str], end: int) -> list[str]:
-        """The history of a moment before which the user has clicked `end` times."""
-        return clicked_items[max(0, end - self.history_kept) : end]
-
-    def _count(self, merged: Merged, views: Iterable[ViewKey]) -> None:
-        views = list(views)
-        days = Counter(request for request, _ in views if request)
-        self.users.inc()
-        self.views.inc(len(views))
-        self.duplicates.inc(merged.duplicates)
-        self.answered.inc(merged.clicks_of_impressions)
-        self.conflicts.inc(merged.conflicts)
-        self.cut.inc(sum(number > 1 for number in days.values()))
 
 
 def split_rows(clicked: list[str], others: list[str], size: int) -> tuple[list[tuple[list[str], list[str]]], int]:
@@ -261,7 +192,8 @@ class PretrainingRows(beam.DoFn):
         if not clicked:
             self.without_click.inc()
             return
-        stable_rng(self.seed, "rows", view.page_view_id).shuffle(others)
+        if len(others) > 1 and (view.history or self.log_order):  # A generator costs as much as all else of a row.
+            stable_rng(self.seed, "rows", view.page_view_id).shuffle(others)
         if self.log_order:
             share = max(1, len(others) // len(clicked))
             rows = [([item], others[n * share : (n + 1) * share][: self.size - 1]) for n, item in enumerate(clicked)]

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from beam_jobs.negatives import median_reach, popularity_pools, uniform_pools
+from beam_jobs.negatives import median_reach, pools_of_days, popularity_pool, uniform_pools
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, positives_log
@@ -60,7 +60,13 @@ def test_popularity_pools_reach_back_until_they_hold_enough():
             ((day, item), rng.randrange(1, 9)) for day in days for item in rng.sample("abcdef", rng.randrange(1, 5))
         ]
         least, reach = rng.randrange(1, 60), []
-        pools = popularity_pools(rng.sample(counts, len(counts)), least)
+        totals = [(day, sum(n for (d, _), n in counts if d == day)) for day in days]
+        of_day, held = pools_of_days(rng.sample(totals, len(totals)), least), defaultdict(list)
+        for (day, item), number in rng.sample(counts, len(counts)):
+            for pool in of_day[day]:
+                held[pool].append((day, item, number))
+        pools = {day: popularity_pool(rows) for day, rows in held.items()}
+        assert pools.keys() == set(days)
         for day in days:
             before = [d for d in days if d <= day]
             while True:  # The fewest days that are enough, or all.
@@ -71,10 +77,13 @@ def test_popularity_pools_reach_back_until_they_hold_enough():
             expected = Counter()
             for item, number in window:
                 expected[item] += number
+            newest = {item: max(d for (d, i), _ in counts if i == item and d <= day) for item in expected}
+            assert list(pools[day].items) == sorted(expected, key=lambda item: (-newest[item], item)), (
+                "the draws hang on it"
+            )
             drawn = np.diff(pools[day].cumulative, prepend=0)
             assert dict(zip(pools[day].items, drawn, strict=True)) == expected and pools[day].total == expected.total()
             reach += [day - first] * sum(n for (d, _), n in counts if d == day)
-        totals = [(day, sum(n for (d, _), n in counts if d == day)) for day in days]
         assert median_reach(totals, least) == sorted(reach)[(len(reach) - 1) // 2]
 
 

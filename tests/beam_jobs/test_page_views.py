@@ -9,7 +9,8 @@ from collections import defaultdict
 import pytest
 
 from beam_jobs.checks import Event
-from beam_jobs.page_views import BuildPageViews, PageView, merge, split_rows, view_id, view_keys
+from beam_jobs.page_views import PageView, merge, split_rows, view_id, view_keys
+from beam_jobs.user_days import histories, page_views
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, impression_log, view_of
@@ -123,6 +124,17 @@ def slow_page_views(events: list[Event], kept: int, pause: int) -> list[PageView
     ]
 
 
+def built(events: list[Event], kept: int, pause: int = 1) -> list[PageView]:
+    """The page views of a user as the job builds them, a day at a time."""
+    days = defaultdict(list)
+    for event in events:
+        days[event.timestamp // DAY].append(event)
+    merged = {day: merge(rows, pause) for day, rows in days.items()}
+    clicked = [(day, [e.item_id for e in rows.events if e.clicked][-kept:]) for day, rows in merged.items()]
+    before = dict(histories(clicked, kept))
+    return [view for day, rows in merged.items() for view in page_views("u", rows, before.get(day, []), kept, True)]
+
+
 @pytest.mark.parametrize("kind", ["requests", "pauses", "both", "positives"])
 def test_page_views_are_those_of_the_definition(kind):
     rng = random.Random(kind)
@@ -142,8 +154,7 @@ def test_page_views_are_those_of_the_definition(kind):
             for place in range(rng.randrange(1, 50))
         ]
         rng.shuffle(events)
-        built = [view for view in BuildPageViews(kept, pause).process(("u", events)) if isinstance(view, PageView)]
-        assert sorted(built, key=repr) == sorted(slow_page_views(events, kept, pause), key=repr)
+        assert sorted(built(events, kept, pause), key=repr) == sorted(slow_page_views(events, kept, pause), key=repr)
 
 
 def test_a_pause_or_midnight_ends_a_page_view_without_a_request_id():
@@ -208,7 +219,7 @@ def test_the_cost_grows_with_the_events_alone():
             Event("u", f"i{n % items}", FIRST + n // page_size, f"r{n // page_size}", n % 2, ("f", n))
             for n in range(rows)
         ]
-        assert sum(isinstance(view, PageView) for view in BuildPageViews(20).process(("u", events))) > 0
+        assert built(events, 20)
 
     def row(items: int) -> None:
         split_rows([str(n) for n in range(items // 4)], [str(n) for n in range(items)], 5)
@@ -230,8 +241,7 @@ def test_what_was_known_when_a_page_view_was_shown_does_not_depend_on_its_click(
 
     rows = [event("i", "r", 100, 0, 1), event("j", "q", 120, 1, 2), event("old", "p", 7, 1, 3)]
     for last in ([], [event("i", "r", 150, 1, 4)]):
-        views = [view for view in BuildPageViews(5).process(("u", [*last, *rows])) if isinstance(view, PageView)]
-        (shown,) = (view for view in views if view.items == ["i"])
+        (shown,) = (view for view in built([*last, *rows], 5) if view.items == ["i"])
         assert (shown.timestamp, shown.history, shown.clicked) == (FIRST + 100, ["old"], [len(last)])
         assert shown.click_times == ({"i": FIRST + 150} if last else {})
 
