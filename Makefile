@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto servi
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-serving benchmark-serving-pair benchmark-serving-faults format protos lock clean
+.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-beam benchmark-serving benchmark-serving-pair benchmark-serving-faults format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=w
 
 benchmark-coverage: install  ## How often intervals cover, on 300 data sets where looks tell nothing: half an hour.
 	$(BIN)/python -m tests.benchmarks.coverage $(WORK)/benchmark-coverage
+
+benchmark-beam: install  ## The ingest job by size and skew of the log: BEFORE=another tree, MOST=impressions of the largest log.
+	$(BIN)/python -m tests.benchmarks.beam $(WORK)/benchmark-beam "$(BEFORE)" $(MOST)
 
 benchmark-serving: install  ## `rank`, the embedder and a server on one core: RUN=workdir with exported models.
 	$(BIN)/python -m tests.benchmarks.serving $(RUN) $(WORK)/benchmark-serving
