@@ -17,15 +17,15 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO, BinaryIO, Literal, cast
+from typing import IO, Any, BinaryIO, Literal
 
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.texts import HEAD_BYTES, decoded, encoding_of
 from courier_tf.escaping import printable
+from courier_tf.files import transfer
+from courier_tf.files.places import StoreError, place_of
 
 MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
 DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
@@ -63,7 +63,7 @@ _REFUSED: dict[bytes, tuple[str, str]] = {
 }
 
 
-_BROKEN = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException, OverflowError)
+_BROKEN = (StoreError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException, OverflowError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def naming(file: str, what: str = "file") -> Iterator[None]:
 def opened(file: str, compression: Compression) -> Iterator[BinaryIO]:
     """The unpacked bytes of a file. A packed file that was cut off raises at its end."""
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED))
+        stream: Any = stack.enter_context(transfer.open_file(place_of(file)))
         if compression == "gzip":
             stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
         elif compression == "bzip2":
@@ -128,7 +128,7 @@ def opened(file: str, compression: Compression) -> Iterator[BinaryIO]:
             stream = stack.enter_context(lzma.LZMAFile(stream))
         elif compression != "none":
             stream = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(stream, "r"), compression))
-        yield cast(BinaryIO, stream)
+        yield stream
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The embed job: turns items into embeddings (Parquet), with the exported embedder and Beam's RunInference."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.running import run
-from courier_tf.features.files import FeatureFiles, rows_together
+from courier_tf import schema
+from courier_tf.features.files import rows_together
 from courier_tf.features.signatures import PHOTOS, VECTORS
+from courier_tf.files import transfer
+from courier_tf.files.places import Place, place_of
 from courier_tf.settings import EmbedSettings
-from courier_tf.workdir import artefacts
+from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.facts import EmbedFacts
-from courier_tf.workdir.stages import INGEST
+from courier_tf.workdir.stages import FEATURES, INGEST
 
 #: One row per item, in a shuffled order that depends on the ids alone. Without a photo the embedding is null.
 EMBEDDING_SCHEMA = pa.schema(
@@ -32,14 +35,14 @@ ROW_GROUP = 8192  # Rows that a reader holds at once.
 
 
 def embed(
-    ingest: Path,
-    embedder: Path,
+    ingest: Place,
+    embedder: Place,
     encoder: str,
-    target: Path,
+    target: Place,
     settings: EmbedSettings,
     made_by: artefacts.MadeBy,
     beam_options: Sequence[str] = (),
-    features: Sequence[Path] = (),
+    features: Sequence[Place] = (),
 ) -> None:
     """Runs the embed job.
 
@@ -54,20 +57,23 @@ def embed(
         features: directories of the sources that the encoder takes: photos are then not read again. None for an
             encoder that takes photos.
     """
-    data = artefacts.read(ingest, INGEST).facts
-    with artefacts.write_aside(target, made_by) as draft:
+    ingested = artefacts.read(ingest, INGEST)
+    data = ingested.facts
+    with stored.write_stage(target, made_by) as draft:
 
         def build(pipeline: beam.Pipeline) -> None:
-            items = pipeline | (_ReadFeatures(features) if features else ReadItems(ingest, data.valid_from_seconds))
+            items = pipeline | (
+                _ReadFeatures(features) if features else ReadItems(ingested.place, data.valid_from_seconds)
+            )
             embedded = items.main | infer(embedder, VECTORS if features else PHOTOS, settings.embed_batch_size)
             _ = (
                 (embedded, items[BARE])
                 | beam.Flatten()
                 | "Row" >> beam.Map(_row, encoder)
-                | WriteItems(draft.path, "embeddings", data.shards, _write_parquet)
+                | WriteItems(draft.place, "embeddings", data.shards, _write_parquet)
             )
 
-        run(build, beam_options, draft.path, "Embedding items")
+        run(build, beam_options, draft.place, "Embedding items")
         draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
 
 
@@ -77,18 +83,28 @@ class _ReadFeatures(beam.PTransform):
     The outputs are those of `ReadItems`.
     """
 
-    def __init__(self, directories: Sequence[Path]) -> None:
+    def __init__(self, directories: Sequence[Place]) -> None:
         super().__init__("ReadFeatures")
-        self.shards = list(zip(*(FeatureFiles(directory).files for directory in directories), strict=True))
+        self.shards = list(zip(*map(_files_of, directories), strict=True))
 
     def expand(self, pipeline: Any) -> Any:
         return (
             pipeline
             | beam.Create(self.shards)
             | beam.Reshuffle()
-            | beam.FlatMap(rows_together)
+            | beam.FlatMap(_rows)
             | beam.Map(_bare_or_main).with_outputs(BARE, main="main")
         )
+
+
+def _files_of(features: Place) -> list[str]:
+    folder = artefacts.read(features, FEATURES).place / schema.ITEMS_FOLDER
+    return [str(folder / name) for name in transfer.names_in(folder) if name.endswith(".parquet")]
+
+
+def _rows(files: Sequence[str]) -> Iterator[tuple[KEY, np.ndarray | None]]:
+    with contextlib.ExitStack() as copies:
+        yield from rows_together([copies.enter_context(transfer.local_copy(place_of(file))) for file in files])
 
 
 def _bare_or_main(row: tuple[KEY, np.ndarray | None]) -> Any:

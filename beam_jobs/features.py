@@ -1,6 +1,6 @@
 """The features job: turns the photos of items into vectors (Parquet) by a source that does not learn."""
 
-import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.running import run
 from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
 from courier_tf.features.signatures import PHOTOS, output_of
+from courier_tf.files import transfer
+from courier_tf.files.places import Place
 from courier_tf.settings import EmbedSettings
-from courier_tf.workdir import artefacts
+from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.facts import FeatureFacts
 from courier_tf.workdir.stages import INGEST
 
@@ -23,8 +25,8 @@ ROW_GROUP = 2048  # Rows that a reader holds at once.
 
 
 def features(
-    ingest: Path,
-    target: Path,
+    ingest: Place,
+    target: Place,
     source: str,
     views: int,
     settings: EmbedSettings,
@@ -47,24 +49,27 @@ def features(
     """
     from courier_tf.features.extractor import Extractor  # Here, as workers load the SavedModel and need no network.
 
-    data = artefacts.read(ingest, INGEST).facts
-    with artefacts.write_aside(target, made_by) as draft:
+    ingested = artefacts.read(ingest, INGEST)
+    data = ingested.facts
+    with stored.write_stage(target, made_by) as draft:
         extractor = Extractor([source], data.image_size, views)
-        extractor.save(draft.path / EXTRACTOR_FOLDER)
+        with tempfile.TemporaryDirectory(prefix="courier-") as folder:
+            extractor.save(Path(folder, EXTRACTOR_FOLDER))
+            transfer.upload(Path(folder, EXTRACTOR_FOLDER), draft.place / EXTRACTOR_FOLDER)
 
         def build(pipeline: beam.Pipeline) -> None:
-            items = pipeline | ReadItems(ingest, data.valid_from_seconds)
-            vectors = items.main | infer(draft.path / EXTRACTOR_FOLDER, PHOTOS, settings.embed_batch_size)
+            items = pipeline | ReadItems(ingested.place, data.valid_from_seconds)
+            vectors = items.main | infer(draft.place / EXTRACTOR_FOLDER, PHOTOS, settings.embed_batch_size)
             _ = (
                 (vectors, items[BARE])
                 | beam.Flatten()
                 | "Row" >> beam.Map(_row, views)
-                | WriteItems(draft.path, "features", data.shards, _WriteParquet(views))
+                | WriteItems(draft.place, "features", data.shards, _WriteParquet(views))
             )
 
-        run(build, beam_options, draft.path, f"Features {source}")
+        run(build, beam_options, draft.place, f"Features {source}")
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
-        shutil.rmtree(draft.path / EXTRACTOR_FOLDER)
+        transfer.remove(draft.place / EXTRACTOR_FOLDER)
         (made,) = extractor.sources
         draft.facts = FeatureFacts(source, made.parts, made.fingerprint(), views, data.image_size)
 

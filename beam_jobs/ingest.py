@@ -4,17 +4,14 @@ python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g.
 """
 
 import dataclasses
-import glob
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
-from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs import losses, sources, splits
 from beam_jobs.catalogue import UnknownIds
@@ -34,8 +31,9 @@ from beam_jobs.write import REJECTS_FILE
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
+from courier_tf.files.places import Place, StorePlace, place_of
 from courier_tf.settings import IngestSettings, parsing
-from courier_tf.workdir import artefacts, records
+from courier_tf.workdir import artefacts, records, stored
 from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.stages import INGEST
 
@@ -51,16 +49,16 @@ def fingerprint_of_raw(raw: str, follow_links: bool = False) -> str:
         follow_links: what lies behind symbolic links to folders counts too.
 
     Raises:
-        RawDataError: there is no such folder, or no file system here knows such an address.
+        RawDataError: there is no such folder.
+        StoreError: the store refuses it, or is not known.
     """
-    try:
-        files = FileSystems.match([FileSystems.join(glob.escape(raw), "**")])[0].metadata_list
-    except (ValueError, OSError) as error:  # An unknown scheme, a missing extra, no permission.
-        raise RawDataError(f"{raw} cannot be read: {error}") from error
-    if not files:
+    place = place_of(raw)
+    if isinstance(place, StorePlace):
+        transfer.require_bucket(place)
+    described = [(name, size, mtime_ns / 1e9) for name, size, mtime_ns in transfer.files_below(place)]
+    if not described:
         raise RawDataError(f"{raw} is empty or does not exist")
-    described = [(f.path[len(raw) :].lstrip("/"), f.size_in_bytes, f.last_updated_in_seconds) for f in files]
-    if follow_links and FileSystems.get_scheme(raw) is None:
+    if follow_links and isinstance(place, Path):
         known = {name for name, _, _ in described}
         linked = [file for file in files_below(raw, follow_links=True) if file not in known]
         states = [(file, os.stat(os.path.join(raw, file))) for file in linked]
@@ -69,13 +67,13 @@ def fingerprint_of_raw(raw: str, follow_links: bool = False) -> str:
 
 
 def ingest(
-    raw: str, target: Path, settings: IngestSettings, made_by: artefacts.MadeBy, beam_options: Sequence[str] = ()
+    raw: str, target: Place, settings: IngestSettings, made_by: artefacts.MadeBy, beam_options: Sequence[str] = ()
 ) -> None:
     """Runs the ingest job.
 
     Args:
         raw: folder or URI in the raw format.
-        target: directory to write. It is written beside the target and then renamed.
+        target: directory to write, here or on a store. It appears whole.
         settings: settings of this stage.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options; by default the local runner.
@@ -88,19 +86,19 @@ def ingest(
     folder.tell()
     require_sound(folder)
     kept_rejects = target.with_name(f"{target.name}_rejects")
-    shutil.rmtree(kept_rejects, ignore_errors=True)
-    with artefacts.write_aside(target, made_by) as draft:
-        summary = _run_pipeline(folder, draft.path, settings, beam_options)
-        rejects = draft.path / schema.REJECTS_FOLDER
+    transfer.remove(kept_rejects)
+    with stored.write_stage(target, made_by) as draft:
+        summary = _run_pipeline(folder, draft.place, settings, beam_options)
+        rejects = draft.place / schema.REJECTS_FOLDER
         try:
             cut = _require_usable(folder, settings, summary, rejects / REJECTS_FILE, kept_rejects / REJECTS_FILE)
         except RawDataError:
-            shutil.copytree(rejects, kept_rejects)
+            transfer.write_bytes(kept_rejects / REJECTS_FILE, transfer.read_bytes(rejects / REJECTS_FILE))
             raise
-        facts = _facts(folder, draft.path, settings, cut, summary)
-        DataFacts(facts.log_kind, facts.all_columns, facts.counts).write(draft.path)
-        lines = page(read_statistics(draft.path), facts, settings)
-        transfer.write_bytes(draft.path / PAGE_FILE, ("\n".join(lines) + "\n").encode())
+        facts = _facts(folder, draft.place, settings, cut, summary)
+        DataFacts(facts.log_kind, facts.all_columns, facts.counts).write(draft.place)
+        lines = page(read_statistics(draft.place), facts, settings)
+        transfer.write_bytes(draft.place / PAGE_FILE, ("\n".join(lines) + "\n").encode())
         draft.facts = facts
 
 
@@ -116,7 +114,7 @@ class _Summary(NamedTuple):
     largest_user: tuple[int, str]
 
 
-def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
+def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
     counted = run(
         lambda pipeline: build(pipeline, folder, str(target), settings),
         beam_options,
@@ -124,8 +122,8 @@ def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, bea
         f"Reading {folder.path}",
         sources.NAMESPACE,
     )
-    summary = json.loads((target / SUMMARY_FILE).read_text())
-    (target / SUMMARY_FILE).unlink()
+    summary = json.loads(transfer.read_bytes(target / SUMMARY_FILE))
+    transfer.remove(target / SUMMARY_FILE)
     counts = {**counted, **summary["counts"]}
     counts |= {losses.COUNT_OF_KIND[kind]: number for kind, number in summary["rejects"].items()}
     cut = splits.Splits(*summary["splits"]) if summary["splits"] else None
@@ -143,7 +141,7 @@ def _run_pipeline(folder: RawFolder, target: Path, settings: IngestSettings, bea
 
 
 def _require_usable(
-    folder: RawFolder, settings: IngestSettings, summary: _Summary, rejects: Path, listed_in: Path
+    folder: RawFolder, settings: IngestSettings, summary: _Summary, rejects: Place, listed_in: Place
 ) -> splits.Splits:
     """The splits of a log that can be used.
 
@@ -161,7 +159,7 @@ def _require_usable(
     counts = summary.counts
     if summary.broken_files:
         raise RawDataError("\n".join(summary.broken_files))
-    lines = rejects.read_text().splitlines()
+    lines = transfer.read_bytes(rejects).decode().splitlines()
     places = PhotoPlaces(folder.path, settings.follow_links)
     losses.require_few(counts, settings, lines, str(listed_in), summary.unknown, places)
     losses.require_both_labels(folder.log_kind, counts["events_used"], counts["clicks"], settings)
@@ -171,7 +169,7 @@ def _require_usable(
 
 
 def _facts(
-    folder: RawFolder, ingested: Path, settings: IngestSettings, cut: splits.Splits, summary: _Summary
+    folder: RawFolder, ingested: Place, settings: IngestSettings, cut: splits.Splits, summary: _Summary
 ) -> IngestFacts:
     """What the stage tells the stages after it."""
     spans = {name: [day for day in summary.days if cut.of(day[0] * DAY) == name] for name in schema.SPLITS}
@@ -221,7 +219,13 @@ def _pool_days(folder: RawFolder, settings: IngestSettings, days: list[tuple[int
     return median_reach([(day, events) for day, events, _ in days], settings.negatives_pool_events)
 
 
-def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: int) -> list[str]:
+def _batches_of_items(ingested: Place) -> Iterator[tf.Tensor]:
+    for file in records.files(ingested / schema.ITEMS_FOLDER, "items"):
+        with transfer.local_copy(place_of(file)) as local:
+            yield from tf.data.TFRecordDataset(str(local)).batch(4096)
+
+
+def _useful_columns(ingested: Place, columns: Sequence[str], valid_from_seconds: int) -> list[str]:
     """The columns that are worth learning from: the category, and each column whose values are shared by items.
 
     A column counts that has 2 to `MOST_VALUES` values among the items of the train span, and two items per value on
@@ -232,7 +236,7 @@ def _useful_columns(ingested: Path, columns: Sequence[str], valid_from_seconds: 
     specs["available_from"] = tf.io.FixedLenFeature([], tf.int64)
     values: dict[str, set[bytes]] = {column: set() for column in columns}
     items = 0
-    for batch in tf.data.TFRecordDataset(records.files(ingested / schema.ITEMS_FOLDER, "items")).batch(4096):
+    for batch in _batches_of_items(ingested):
         row = tf.io.parse_example(batch, specs)
         train = row["available_from"].numpy() < valid_from_seconds
         items += int(train.sum())
@@ -249,8 +253,8 @@ class _Job:
 
     raw: str
     """Folder or URI with items, events and photos."""
-    target: Path
-    """Directory to write."""
+    target: Place
+    """Directory to write, or an address on a store."""
     settings: IngestSettings = IngestSettings()
 
 

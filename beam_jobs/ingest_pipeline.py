@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
 from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
 
 from beam_jobs import catalogue, checks, negatives, splits, tables
@@ -28,6 +27,8 @@ from beam_jobs.sources import BROKEN_FILES, REJECTS, RawFolder
 from beam_jobs.user_days import CUT, STATISTICS, USERS, BuildPageViews, PackedView, unpacked
 from beam_jobs.write import CollectRejects, WriteShuffled, write_rejects
 from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import place_of
 from courier_tf.settings import IngestSettings
 
 SUMMARY_FILE = "summary.json"  # What the driver needs to know about the job, above all why it failed.
@@ -71,7 +72,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     counts.append(
         built.main
         | "Key item records" >> beam.Map(lambda row: (row[0], row))
-        | WriteShuffled(f"{target}/{schema.ITEMS_FOLDER}", "items", settings.shards, _as_it_is)
+        | WriteShuffled(target, schema.ITEMS_FOLDER, "items", settings.shards, _as_it_is)
     )
     all_rejects = [*items.rejects, *events.rejects, built[REJECTS]] | "All rejects" >> beam.Flatten()
     shown = views["views"] | "Unpack page views" >> beam.Map(unpacked)
@@ -161,7 +162,7 @@ def _write_page_views(
         written.append(
             part
             | f"Key {name} page views" >> beam.Map(lambda view: (view[0], view))
-            | WriteShuffled(f"{target}/{schema.IMPRESSIONS_FOLDER}", name, settings.shards, _impressions)
+            | WriteShuffled(target, schema.IMPRESSIONS_FOLDER, name, settings.shards, _impressions)
         )
         if name != "test":  # Pre-training learns from train and is watched on valid.
             make_rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
@@ -171,7 +172,7 @@ def _write_page_views(
             written.append(
                 rows
                 | f"Key {name} rows" >> beam.Map(lambda row: (row[0], row))
-                | WriteShuffled(f"{target}/{schema.PAGE_VIEWS_FOLDER}", name, settings.shards, _as_it_is)
+                | WriteShuffled(target, schema.PAGE_VIEWS_FOLDER, name, settings.shards, _as_it_is)
                 # A page view makes several rows where it is long, and one for each click with log_order.
                 | f"Call {name} rows" >> beam.Map(_renamed, f"pretraining_rows_{name}")
             )
@@ -222,5 +223,4 @@ def _write_summary(
     summary: dict[str, Any] = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
     summary |= {"rejects": rejects, "counts": counts, "days": sorted(days), "unknown": unknown}
     summary["largest_user"] = largest[0] if largest else (0, "")
-    with tf.io.gfile.GFile(path, "w") as stream:
-        json.dump(summary, stream)
+    transfer.write_bytes(place_of(path), json.dumps(summary).encode())

@@ -1,7 +1,6 @@
 """Items with their photos, and the models that run over them: what the features job and the embed job share."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +11,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from beam_jobs.stable import stable_hash
 from beam_jobs.write import WriteShuffled
 from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import Place, place_of
 from courier_tf.workdir import records
 
 KEY = tuple[str, str, bool]  # Item id, category, whether the item is in the train span.
@@ -35,7 +36,7 @@ class ReadItems(beam.PTransform):
         RecordError: a file is missing.
     """
 
-    def __init__(self, ingest: Path, valid_from_seconds: int) -> None:
+    def __init__(self, ingest: Place, valid_from_seconds: int) -> None:
         super().__init__("ReadItems")
         self.files = records.files(ingest / schema.ITEMS_FOLDER, "items")
         self.valid_from_seconds = valid_from_seconds
@@ -44,9 +45,15 @@ class ReadItems(beam.PTransform):
         return (
             pipeline
             | beam.Create(self.files)
-            | beam.io.ReadAllFromTFRecord()
+            | beam.Reshuffle()
+            | beam.FlatMap(_records)
             | beam.ParDo(_ParseItem(self.valid_from_seconds)).with_outputs(BARE, main="main")
         )
+
+
+def _records(file: str) -> Iterator[bytes]:
+    with transfer.local_copy(place_of(file)) as local:
+        yield from tf.data.TFRecordDataset(str(local)).as_numpy_iterator()
 
 
 class _ParseItem(beam.DoFn):
@@ -75,7 +82,8 @@ class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
         self.saved_model, self.signature, self.batch_size = saved_model, signature, batch_size
 
     def load_model(self) -> Any:
-        return tf.saved_model.load(self.saved_model)
+        with transfer.local_copy(place_of(self.saved_model)) as local:
+            return tf.saved_model.load(str(local))
 
     def run_inference(
         self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None
@@ -90,7 +98,7 @@ class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
         return {"min_batch_size": self.batch_size, "max_batch_size": self.batch_size}
 
 
-def infer(saved_model: Path, signature: str, batch_size: int) -> beam.PTransform:
+def infer(saved_model: Place, signature: str, batch_size: int) -> beam.PTransform:
     """(key, element) pairs to (key, {output: row}) pairs, by a SavedModel; see `SavedModelHandler`."""
     return RunInference(KeyedModelHandler(SavedModelHandler(str(saved_model), signature, batch_size)))
 
@@ -105,10 +113,9 @@ class WriteItems(beam.PTransform):
         write: writes the rows of a shard to a file.
     """
 
-    def __init__(self, folder: Path, prefix: str, shards: int, write: Callable[[str, list[Any]], None]) -> None:
+    def __init__(self, folder: Place, prefix: str, shards: int, write: Callable[[str, list[Any]], None]) -> None:
         super().__init__(f"WriteItems {prefix}")
-        items = str(folder / schema.ITEMS_FOLDER)
-        self.write = WriteShuffled(items, prefix, shards, _sortable, write, "parquet")
+        self.write = WriteShuffled(str(folder), schema.ITEMS_FOLDER, prefix, shards, _sortable, write, "parquet")
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         return rows | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row)) | self.write

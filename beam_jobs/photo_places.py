@@ -5,22 +5,23 @@ among the files below `images/`, without regard to case; there a name needs no f
 """
 
 import errno
+import functools
 import logging
 import os
+import posixpath
 import re
 import stat
 import unicodedata
 import urllib.parse
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.downloads import file_of
 from beam_jobs.photo_names import EXTENSIONS, is_web_address
 from courier_tf.escaping import printable
+from courier_tf.files import transfer
+from courier_tf.files.places import MissingFileError, StoreError, StorePlace, place_of
 from courier_tf.images import PhotoError
 
 LOG = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ MOST_INDEXED = 1_000_000  # File names that a worker holds in memory, about 250 
 MOST_NAME = 4096  # Bytes of a path that Linux takes.
 PHOTO_FOLDER = "images"
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
@@ -55,8 +57,8 @@ class PhotoPlaces:
 
     def __init__(self, raw: str, follow_links: bool) -> None:
         self.raw, self.follow_links = raw, follow_links
-        self.remote = FileSystems.get_scheme(raw) is not None
-        self.root = raw if self.remote else os.path.realpath(raw)
+        self.place = place_of(raw)
+        self.root = os.path.realpath(self.place) if isinstance(self.place, Path) else raw
         self._index: dict[str, list[str]] | None = None
         self._inside: dict[str, bool] = {}  # Folder -> whether it lies in the raw folder, behind all links.
 
@@ -79,7 +81,7 @@ class PhotoPlaces:
             if downloaded is None:
                 raise MissingPhotoError(f"it is not downloaded yet: run `courier download {self.raw}`")
             return Found(downloaded, False)
-        if FileSystems.get_scheme(image):
+        if _ADDRESS.match(image):
             return Found(_read_uri(image), False)
         failure: PhotoError | None = None
         for number, spelled in enumerate(spellings(image)):
@@ -94,11 +96,13 @@ class PhotoPlaces:
 
     def _read_inside(self, image: str) -> bytes | None:
         """The content of a file of the raw folder; None where there is none."""
-        if self.remote:
+        if isinstance(self.place, StorePlace):
             if ".." in image.split("/") or image.startswith("/"):
                 raise PhotoError("the path leaves the raw folder")
-            address = FileSystems.join(self.raw, image)
-            return _read_uri(address) if _exists(address) else None
+            try:
+                return _read_stored(self.place / posixpath.normpath(image))
+            except MissingPhotoError:
+                return None
         path = os.path.normpath(os.path.join(self.root, image))
         try:
             status = os.lstat(path)
@@ -157,10 +161,8 @@ class PhotoPlaces:
 
     def files(self) -> Iterator[str]:
         """The files below `images/`, as paths in the raw folder."""
-        if self.remote:
-            pattern = FileSystems.join(self.raw, PHOTO_FOLDER, "**")
-            for file in FileSystems.match([pattern])[0].metadata_list:
-                yield file.path[len(self.raw) :].lstrip("/")
+        if isinstance(self.place, StorePlace):
+            yield from (f"{PHOTO_FOLDER}/{entry.name}" for entry in transfer.files_below(self.place / PHOTO_FOLDER))
             return
         with os.scandir(self.root) as entries:
             tops = sorted(entry.name for entry in entries if entry.name.casefold() == PHOTO_FOLDER and entry.is_dir())
@@ -253,20 +255,33 @@ def _at_most(content: bytes) -> bytes:
     return content
 
 
-def _exists(address: str) -> bool:
-    try:
-        return bool(FileSystems.exists(address))
-    except (ValueError, OSError) as error:  # An unknown scheme, a missing extra, or the system's reason.
-        raise PhotoError(f"it cannot be read: {error}") from error
-
-
 def _read_uri(address: str) -> bytes:
-    """The content of a file that one of Beam's file systems knows."""
-    if not _exists(address):
-        raise MissingPhotoError("there is no such file")
+    """The content of a file on a store. One that does not answer is asked once, and not for each photo."""
     try:
-        # A photo is never unpacked, whatever its file extension.
-        with FileSystems.open(address, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            return _at_most(stream.read(MAX_PHOTO_BYTES + 1))
-    except (ValueError, OSError) as error:
+        place = place_of(address)
+    except StoreError as error:
+        raise PhotoError(f"it cannot be read: {error}") from error
+    if isinstance(place, Path):
+        raise PhotoError("it cannot be read: file:// leaves the raw folder")
+    if refusal := _refusal(place.root):
+        raise PhotoError(f"it cannot be read: {refusal}")
+    return _read_stored(place)
+
+
+@functools.cache
+def _refusal(root: str) -> str:
+    """Why a bucket cannot be read; empty if it can."""
+    try:
+        transfer.require_bucket(StorePlace(root))
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+def _read_stored(place: StorePlace) -> bytes:
+    try:
+        return _at_most(transfer.read_bytes(place, MAX_PHOTO_BYTES + 1))  # Never unpacked, whatever the extension.
+    except MissingFileError as error:
+        raise MissingPhotoError("there is no such file") from error
+    except StoreError as error:
         raise PhotoError(f"it cannot be read: {error}") from error

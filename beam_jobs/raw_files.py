@@ -1,7 +1,6 @@
 """The files of a raw table: which count, which are left out, and why."""
 
 import dataclasses
-import glob
 import hashlib
 import os
 import re
@@ -9,12 +8,11 @@ import stat
 import urllib.parse
 from collections.abc import Iterator
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 from beam_jobs.raw_errors import RawDataError
 from courier_tf import schema
 from courier_tf.escaping import printable
+from courier_tf.files import transfer
+from courier_tf.files.places import StorePlace, place_of
 
 #: Ending -> the format that a file of this name is expected to have.
 FORMATS = {
@@ -99,19 +97,22 @@ def _partition(folder: str) -> tuple[str, str]:
 
 def _all_files(raw: str, table: str, follow_links: bool) -> Iterator[tuple[str, str, str]]:
     """(path, path below the raw folder, why it cannot be read) of files in the raw folder and in those of the table."""
-    if FileSystems.get_scheme(raw):
-        patterns = [FileSystems.join(glob.escape(raw), pattern) for pattern in (f"{table}*", f"{table}*/**")]
-        try:
-            paths = [file.path for match in FileSystems.match(patterns) for file in match.metadata_list]
-        except (ValueError, OSError) as error:
-            raise RawDataError(f"{raw} cannot be read: {printable(error)}") from error
-        start = len(raw.rstrip("/")) + 1
-        for path in dict.fromkeys(paths):
-            if not _is_mark(path[start:]):
-                yield path, path[start:], ""
+    place = place_of(raw)
+    if isinstance(place, StorePlace):
+        transfer.require_bucket(place)
+        for name in _names_on_store(place, table):
+            if not _is_mark(name):
+                yield str(place / name), name, ""
         return
     root = os.path.realpath(raw)
     yield from _below(raw, "", root, table, follow_links, frozenset([root]))
+
+
+def _names_on_store(raw: StorePlace, table: str) -> Iterator[str]:
+    """The files of a raw folder whose paths in it begin as those of the table. Folders of photos are not listed."""
+    for name in transfer.names_in(raw):
+        if name.startswith(table):
+            yield from (name + entry.name for entry in transfer.files_below(raw / name)) if name[-1] == "/" else (name,)
 
 
 def _is_mark(name: str) -> bool:
@@ -173,13 +174,11 @@ def _require_one_format(raw: str, table: str, files: list[str]) -> None:
 def copies(files: tuple[str, ...]) -> list[list[str]]:
     """Groups of files with the same size and the same first bytes, which may be copies. Empty files are none."""
     sizes: dict[int, list[str]] = {}
-    for match in FileSystems.match([glob.escape(file) for file in files]):
-        for file in match.metadata_list:
-            sizes.setdefault(file.size_in_bytes, []).append(file.path)
+    for file in files:
+        sizes.setdefault(transfer.size_of(place_of(file)), []).append(file)
     groups: dict[str, list[str]] = {}
     for size, alike in sizes.items():
         for path in alike if size and len(alike) > 1 else ():
-            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-                digest = hashlib.sha256(stream.read(1 << 20)).hexdigest()
+            digest = hashlib.sha256(transfer.read_bytes(place_of(path), 1 << 20)).hexdigest()
             groups.setdefault(f"{size} {digest}", []).append(path)
     return [group for group in groups.values() if len(group) > 1]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from beam_jobs.options import LOCAL_RUNNER, pipeline_options
 from courier_tf.escaping import printable
+from courier_tf.files.places import Place
 from courier_tf.process import PACKAGES
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class EngineError(RuntimeError):
 def run(
     build: Callable[[beam.Pipeline], None],
     beam_options: Sequence[str],
-    target: Path,
+    target: Place,
     shown: str,
     namespace: str | None = None,
 ) -> Counter[str]:
@@ -49,10 +50,10 @@ def run(
     """
     options = pipeline_options(beam_options)
     runner = options.view_as(StandardOptions).runner
-    if runner.lower() in _ELSEWHERE:
+    if isinstance(target, Path) and runner.lower() in _ELSEWHERE:
         raise EngineError(
-            f"{shown}: the workers of {runner} do not see {target} on this machine. Take a runner whose workers share "
-            "the file system of the workdir, such as FlinkRunner or SparkRunner on a cluster with a common disk"
+            f"{shown}: the workers of {runner} do not see {target} on this machine. Take raw folder and workdir on a "
+            "store (--workdir gs://BUCKET/FOLDER), or a runner whose workers share the disk of the workdir"
         )
     if options.view_as(TestOptions).dry_run:
         raise EngineError(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, get_args
 
@@ -10,6 +9,9 @@ import apache_beam as beam
 import tensorflow as tf
 
 from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import place_of
+from courier_tf.workdir import stored
 
 REJECTS_FILE = "rejects.jsonl"
 MOST_REJECTS = 100_000  # Of each kind that are listed. All are counted.
@@ -31,7 +33,8 @@ class WriteShuffled(beam.PTransform):
     Takes (key, element) pairs. The key is a well-mixed int that decides the shard.
 
     Args:
-        folder: folder to write; created if missing.
+        draft: the draft of the stage, here or on a store.
+        folder: folder to write in there; created if missing.
         prefix: first part of the file names.
         shards: N, the number of files.
         expand: element -> (sort key, record) pairs. Records are written in the order of their sort keys.
@@ -41,6 +44,7 @@ class WriteShuffled(beam.PTransform):
 
     def __init__(
         self,
+        draft: str,
         folder: str,
         prefix: str,
         shards: int,
@@ -48,9 +52,9 @@ class WriteShuffled(beam.PTransform):
         write: Callable[[str, list[Any]], None] = write_tfrecords,
         extension: str = "tfrecord",
     ) -> None:
-        super().__init__(f"Write {prefix} to {folder.rsplit('/', 1)[-1]}")
+        super().__init__(f"Write {prefix} to {folder}")
         self.shards = shards
-        self.write_shard = _WriteShard(f"{folder}/{prefix}", f"{shards:05d}.{extension}", expand, write)
+        self.write_shard = _WriteShard(draft, f"{folder}/{prefix}", f"{shards:05d}.{extension}", expand, write)
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
         shards = self.shards
@@ -60,27 +64,26 @@ class WriteShuffled(beam.PTransform):
 
 
 class _WriteShard(beam.DoFn):
-    """Writes `start-SHARD-of-end`."""
+    """Writes `start-SHARD-of-end`, and notes what it has written."""
 
     def __init__(
         self,
+        draft: str,
         start: str,
         end: str,
         expand: Callable[[Any], Iterable[tuple[Any, Any]]],
         write: Callable[[str, list[Any]], None],
     ) -> None:
-        self.start, self.end, self.expand_element, self.write = start, end, expand, write
+        self.draft, self.start, self.end, self.expand_element, self.write = draft, start, end, expand, write
 
     def process(self, group: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, int]]:
         shard, elements = group
         rows = sorted(pair for element in elements["elements"] for pair in self.expand_element(element))
-        folder, prefix = self.start.rsplit("/", 1)
-        target = f"{self.start}-{shard:05d}-of-{self.end}"
-        aside = f"{target}.{uuid.uuid4().hex}"  # A retried bundle must not write into the same file.
-        tf.io.gfile.makedirs(folder)
-        self.write(aside, [record for _, record in rows])
-        tf.io.gfile.rename(aside, target, overwrite=True)
-        yield f"{folder.rsplit('/', 1)[-1]}_{prefix}", len(rows)
+        draft, name = place_of(self.draft), f"{self.start}-{shard:05d}-of-{self.end}"
+        with transfer.written_aside(draft / name) as aside:
+            self.write(str(aside), [record for _, record in rows])
+            stored.note(draft, name, aside)
+        yield self.start.replace("/", "_"), len(rows)
 
 
 class Rejects(NamedTuple):
@@ -130,10 +133,9 @@ def _place(reject: schema.Reject) -> tuple[str, int, str, str]:
 
 def write_rejects(folder: str, rejects: Rejects) -> dict[str, int]:
     """Writes the reject file, also where there is none. Returns the number of rejects of each kind."""
-    tf.io.gfile.makedirs(folder)
-    with tf.io.gfile.GFile(f"{folder}/{REJECTS_FILE}", "w") as stream:
-        stream.write("")  # Without any write there is no file.
-        for reject in rejects.listed:
-            shown = dataclasses.replace(reject, field=reject.field[:MOST_SHOWN], reason=reject.reason[:MOST_SHOWN])
-            stream.write(json.dumps(dataclasses.asdict(shown), ensure_ascii=True) + "\n")
+    lines = []
+    for reject in rejects.listed:
+        shown = dataclasses.replace(reject, field=reject.field[:MOST_SHOWN], reason=reject.reason[:MOST_SHOWN])
+        lines.append(json.dumps(dataclasses.asdict(shown), ensure_ascii=True) + "\n")
+    transfer.write_bytes(place_of(folder) / REJECTS_FILE, "".join(lines).encode())
     return rejects.counts

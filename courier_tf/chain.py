@@ -8,17 +8,19 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import Place, StorePlace, place_of
 from courier_tf.process import release_memory
 from courier_tf.settings import SUPERVISED_SETTINGS, PretrainSettings, Settings, SettingsError
-from courier_tf.workdir import artefacts
+from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive, write_file
-from courier_tf.workdir.facts import EncoderFacts, IngestFacts
+from courier_tf.workdir.facts import EmbedFacts, EncoderFacts, IngestFacts
 from courier_tf.workdir.stages import CLUSTER, EMBED, FEATURES, IN_ORDER, INGEST, PRETRAIN, RANK, SUPERVISED, F, Stage
 
 LOG = logging.getLogger(__name__)
@@ -81,9 +83,13 @@ def _require_features(settings: PretrainSettings) -> None:
         raise SettingsError(str(error)) from error
 
 
-def _fingerprint_of_features(directories: Iterable[Path]) -> str:
+def _fingerprint_of_features(directories: Iterable[Place]) -> str:
     """16 hex digits over the features of several sources."""
     return artefacts.fingerprint_of([artefacts.read(directory, FEATURES).fingerprint for directory in directories])
+
+
+def _resolved(place: Place) -> Place:
+    return place.resolve() if isinstance(place, Path) else place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +101,8 @@ class Chain:
         settings: of all stages.
         beam_options: Beam's own command-line options, for the jobs.
         force: names of stages that are made again, even if nothing has changed.
+        place: the workdir on a store, where the results lie. `workdir` then holds copies of them, for the stages that
+            need files of this machine; Beam jobs do not.
 
     Raises:
         SettingsError: `force` names something that is not a stage.
@@ -104,15 +112,39 @@ class Chain:
     settings: Settings
     beam_options: Sequence[str] = ()
     force: frozenset[str] = frozenset()
+    place: StorePlace | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(self.force - set(IN_ORDER))
         if unknown:
             raise SettingsError(f"force: there is no stage '{unknown[0]}'. Stages: {', '.join(IN_ORDER)}")
 
-    def directory(self, stage: str) -> Path:
+    def directory(self, stage: str) -> Place:
         """Where the result of a stage lies."""
-        return self.workdir / stage
+        return (self.place or self.workdir) / stage
+
+    def _local(self, artefact: artefacts.Artefact[Any]) -> Path:
+        """The files of a stage on this machine."""
+        return stored.local_copy(artefact, self.workdir / self._below(artefact.place))
+
+    def _below(self, files: Place) -> str:
+        """Where in `workdir` the copy of a stage belongs. Those of earlier runs lie apart."""
+        stage = str(files).rpartition("/")[0]
+        inside = stage.removeprefix(f"{self.place}/")
+        return inside if inside != stage else f".previous/{artefacts.fingerprint_of(stage)}"
+
+    def _made_here(self, make: Callable[[Path], object]) -> Callable[[Place], object]:
+        """A stage that writes files of this machine, for any target: on a store the result is copied there."""
+
+        def make_and_publish(target: Place) -> None:
+            if isinstance(target, Path):
+                make(target)
+                return
+            local = self.workdir / str(target).removeprefix(f"{self.place}/")
+            make(local)
+            stored.publish(local, target)
+
+        return make_and_publish
 
     def write_settings(self) -> None:
         """Writes the resolved settings into the workdir.
@@ -122,7 +154,7 @@ class Chain:
         """
         require_known_names(self.settings)
         self.workdir.mkdir(parents=True, exist_ok=True)
-        write_file(self.workdir / SETTINGS_FILE, self.settings.to_json())
+        write_file((self.place or self.workdir) / SETTINGS_FILE, self.settings.to_json())
 
     def run(self, raw: str, final: bool = False, servers: Sequence[str] = ()) -> dict[str, Any]:
         """Runs every stage that is not current, then measures.
@@ -190,21 +222,30 @@ class Chain:
         if settings.trainable == HEAD:
             self._pretrain_heads(ingested, inputs, previous)
             return
-        start: Path | None = None
+        start: artefacts.Artefact[EncoderFacts] | Path | None = previous
         if previous:
-            start = previous.path
+            pass
         elif settings.init:
             start = Path(settings.init)
             inputs[FOREIGN] = artefacts.fingerprint_of_file(start)
         elif not is_pretrained(settings.backbone):
             start = self._supervised(ingested)
-            inputs[SUPERVISED] = artefacts.read(start, SUPERVISED).fingerprint
+            inputs[SUPERVISED] = start.fingerprint
         values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in NOT_OF_PHOTOS}
         made_by = self._made_by(PRETRAIN, values, inputs, previous=previous)
         self._unless_current(
             self.directory(PRETRAIN),
             made_by,
-            lambda target: pretrain(ingested.path, start, target, settings, seed, made_by),
+            self._made_here(
+                lambda target: pretrain(
+                    self._local(ingested),
+                    self._local(start) if isinstance(start, artefacts.Artefact) else start,
+                    target,
+                    settings,
+                    seed,
+                    made_by,
+                )
+            ),
         )
 
     def _pretrain_heads(
@@ -227,7 +268,7 @@ class Chain:
         if previous:
             if not previous.facts.features:
                 raise SettingsError(
-                    f"trainable={HEAD} and previous_encoder={previous.path}: that encoder takes photos. Take "
+                    f"trainable={HEAD} and previous_encoder={previous.place}: that encoder takes photos. Take "
                     "--trainable all, or add --previous-encoder none"
                 )
             candidates = [previous.facts.features]
@@ -240,21 +281,23 @@ class Chain:
         self._unless_current(
             self.directory(PRETRAIN),
             made_by,
-            lambda target: pretrain_heads(
-                ingested.path,
-                features,
-                candidates,
-                previous.path if previous else None,
-                target,
-                settings,
-                seed,
-                made_by,
+            self._made_here(
+                lambda target: pretrain_heads(
+                    self._local(ingested),
+                    self._local_features(features),
+                    candidates,
+                    self._local(previous) if previous else None,
+                    target,
+                    settings,
+                    seed,
+                    made_by,
+                )
             ),
         )
 
     def _features(
         self, ingested: artefacts.Artefact[IngestFacts], sources: Sequence[str], views: bool
-    ) -> dict[str, Path]:
+    ) -> dict[str, Place]:
         """The features of all photos, each source for itself. Settings of heads do not touch them.
 
         Returns:
@@ -265,16 +308,17 @@ class Chain:
         from courier_tf.features.sources import inputs_of
 
         number = VIEWS if views else 0
-        made_of: dict[str, Path] = {}
+        made_of: dict[str, Place] = {}
         for source in sources:
             values = {"source": source, "views": number, **dataclasses.asdict(self.settings.embed)}
             inputs = {INGEST: ingested.fingerprint, **inputs_of(source)}
             made_by = self._made_by(FEATURES, values, inputs, seeded=False)
             made_of[source] = target = self.features_directory(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(target, Path):
+                target.parent.mkdir(parents=True, exist_ok=True)
             make = functools.partial(
                 features,
-                ingested.path,
+                self.directory(INGEST),
                 source=source,
                 views=number,
                 settings=self.settings.embed,
@@ -284,7 +328,10 @@ class Chain:
             self._unless_current(target, made_by, make, f"{FEATURES} {source}")
         return made_of
 
-    def features_directory(self, source: str) -> Path:
+    def _local_features(self, features: Mapping[str, Place]) -> dict[str, Path]:
+        return {source: self._local(artefacts.read(place, FEATURES)) for source, place in features.items()}
+
+    def features_directory(self, source: str) -> Place:
         """Where the features of a source lie."""
         from courier_tf.features.files import folder_of
 
@@ -307,14 +354,14 @@ class Chain:
         )
         return True
 
-    def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> Path:
+    def _supervised(self, ingested: artefacts.Artefact[IngestFacts]) -> artefacts.Artefact[EncoderFacts]:
         """Supervised pre-training. Settings of the objective do not touch it: all objectives share one encoder."""
         from courier_tf.features.sources import Pixels, sources_of
         from courier_tf.pretrain.train_supervised import pretrain_supervised
 
         settings, directory = self.settings.pretrain, self.directory(SUPERVISED)
         inputs: dict[str, str] = {INGEST: ingested.fingerprint}
-        features: dict[str, Path] | None = None
+        features: dict[str, Place] | None = None
         if settings.teacher:
             # Those that a head on the teacher's features has, so that runs of an experiment share them.
             sources = list(dict.fromkeys([Pixels.source, *sources_of(settings.teacher, "teacher")]))
@@ -325,15 +372,24 @@ class Chain:
         self._unless_current(
             directory,
             made_by,
-            lambda target: pretrain_supervised(ingested.path, features, target, settings, self.settings.seed, made_by),
+            self._made_here(
+                lambda target: pretrain_supervised(
+                    self._local(ingested),
+                    self._local_features(features) if features else None,
+                    target,
+                    settings,
+                    self.settings.seed,
+                    made_by,
+                )
+            ),
         )
-        return directory
+        return artefacts.read(directory, SUPERVISED)
 
-    def _previous(self, stage: Stage[P], directory: Path | None, data: IngestFacts) -> artefacts.Artefact[P] | None:
+    def _previous(self, stage: Stage[P], directory: Place | None, data: IngestFacts) -> artefacts.Artefact[P] | None:
         """The result of an earlier run that a stage starts from; refused where it knows the future of this run."""
         if directory is None:
             return None
-        if directory.resolve() == self.directory(stage).resolve():
+        if _resolved(directory) == _resolved(self.directory(stage)):
             raise artefacts.ArtefactError(
                 f"{directory} cannot be started from: the stage '{stage}' of this run writes it. Start from a snapshot "
                 f"({self.workdir / schema.PROMOTED_FOLDER}, which 'courier export --promote' writes), or from a copy"
@@ -355,8 +411,8 @@ class Chain:
             self.directory(EMBED),
             made_by,
             lambda target: embed(
-                ingested.path,
-                trained.path / EMBEDDER_FOLDER,
+                self.directory(INGEST),
+                trained.place / EMBEDDER_FOLDER,
                 trained.facts.encoder,
                 target,
                 self.settings.embed,
@@ -366,12 +422,12 @@ class Chain:
             ),
         )
 
-    def _features_of(self, trained: artefacts.Artefact[EncoderFacts]) -> list[Path]:
+    def _features_of(self, trained: artefacts.Artefact[EncoderFacts]) -> list[Place]:
         """The features that an encoder was trained on; none where photos have to be read."""
         if FEATURES not in trained.made_by.inputs:
             return []
         directories = [self.features_directory(source) for source in trained.facts.features]
-        return directories if all(directory.exists() for directory in directories) else []
+        return directories if all(map(transfer.exists, directories)) else []
 
     def cluster(self) -> None:
         """Embeddings to cluster IDs."""
@@ -385,14 +441,16 @@ class Chain:
         self._unless_current(
             self.directory(CLUSTER),
             made_by,
-            lambda target: cluster(
-                ingested.path,
-                embedded.path,
-                target,
-                self.settings.cluster,
-                self.settings.seed,
-                made_by,
-                previous.path if previous else None,
+            self._made_here(
+                lambda target: cluster(
+                    self._local(ingested),
+                    self._local(embedded),
+                    target,
+                    self.settings.cluster,
+                    self.settings.seed,
+                    made_by,
+                    self._local(previous) if previous else None,
+                )
             ),
         )
 
@@ -405,26 +463,28 @@ class Chain:
         settings = self.settings.rank
         ingested, clustered = self._ingested_and(CLUSTER)
         inputs: dict[str, str] = {INGEST: ingested.fingerprint, CLUSTER: clustered.fingerprint}
-        embed: Path | None = None
+        embedded: artefacts.Artefact[EmbedFacts] | None = None
         if needs_embeddings(settings.rank_modes):
             embedded = artefacts.read(self.directory(EMBED), EMBED)
             artefacts.require_input(clustered, EMBED, embedded.fingerprint)
-            inputs[EMBED], embed = embedded.fingerprint, embedded.path
+            inputs[EMBED] = embedded.fingerprint
         previous = self._previous(RANK, self.settings.previous.rankers(), ingested.facts)
         made_by = self._made_by(RANK, settings, inputs, previous=previous)
         self._unless_current(
             self.directory(RANK),
             made_by,
-            lambda target: rank(
-                ingested.path,
-                clustered.path,
-                embed,
-                target,
-                settings,
-                self.settings.seed,
-                made_by,
-                self._trained(made_by),
-                previous.path if previous else None,
+            self._made_here(
+                lambda target: rank(
+                    self._local(ingested),
+                    self._local(clustered),
+                    self._local(embedded) if embedded else None,
+                    target,
+                    settings,
+                    self.settings.seed,
+                    made_by,
+                    self._trained(made_by),
+                    self._local(previous) if previous else None,
+                )
             ),
         )
 
@@ -443,7 +503,14 @@ class Chain:
         from courier_tf.exporting.export import export
         from courier_tf.exporting.finished_stages import FinishedStages
 
-        export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
+        if self.place is None:
+            export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
+            return
+        for stage in (INGEST, PRETRAIN, EMBED, CLUSTER, RANK):
+            self._local(artefacts.read(self.directory(stage), stage))
+        folders = (schema.MODELS_FOLDER, schema.BUNDLE_FOLDER, schema.SCANN_MODELS_FOLDER)
+        with exclusive(self.place / ".export.lock", ""), stored.changed_here(self.place, self.workdir, folders):
+            export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
 
     def report(self, final: bool = False) -> dict[str, Any]:
         """Writes `metrics.json`: what each stage measured, and with `final` the rankers on the test span.
@@ -451,7 +518,7 @@ class Chain:
         Raises:
             ArtefactError: stages are missing, or do not belong together.
         """
-        from courier_tf.ranking.metrics_file import write_metrics
+        from courier_tf.ranking.metrics_file import METRICS_FILE, READINGS_FILE, write_metrics
 
         ingested, ranked = self._ingested_and(RANK)
         clustered = artefacts.read(self.directory(CLUSTER), CLUSTER)
@@ -461,7 +528,17 @@ class Chain:
             encoders[str(SUPERVISED)] = artefacts.read(self.directory(SUPERVISED), SUPERVISED)
         artefacts.require_input(ranked, CLUSTER, clustered.fingerprint)
         artefacts.require_encoder(clustered, encoders[PRETRAIN])
-        return write_metrics(self.workdir, ingested, encoders, clustered, ranked, final)
+        if self.place is None:
+            return write_metrics(self.workdir, ingested, encoders, clustered, ranked, final)
+        needed: list[artefacts.Artefact[Any]] = [ingested, clustered, ranked, *encoders.values()]
+        for artefact in needed:
+            self._local(artefact)
+        local = Chain(self.workdir, self.settings)
+        with (
+            exclusive(self.place / ".report.lock", ""),
+            stored.changed_here(self.place, self.workdir, (READINGS_FILE, METRICS_FILE)),
+        ):
+            return local.report(final)
 
     def _ingested_and(self, stage: Stage[F]) -> tuple[artefacts.Artefact[IngestFacts], artefacts.Artefact[F]]:
         """The results of ingest and of another stage, which must have been made from this ingest."""
@@ -499,7 +576,7 @@ class Chain:
         """
         self.settings.require_starts()
         previous = self.settings.previous.previous
-        if previous and Path(previous).resolve() == self.workdir.resolve():
+        if previous and _resolved(place_of(previous)) == _resolved(self.place or self.workdir):
             snapshot = self.workdir / schema.PROMOTED_FOLDER
             raise SettingsError(
                 f"previous={previous} is the workdir of this run, which replaces what it starts from: name {snapshot}, "
@@ -507,7 +584,7 @@ class Chain:
             )
 
     def _unless_current(
-        self, target: Path, made_by: MadeBy, make: Callable[[Path], object], name: str | None = None
+        self, target: Place, made_by: MadeBy, make: Callable[[Place], object], name: str | None = None
     ) -> None:
         name = name or made_by.stage
         waiting = f"[{name}] another process is making {target}: waiting for it"
@@ -516,7 +593,7 @@ class Chain:
             if reason is None:
                 LOG.info("[%s] unchanged, skipped", name)
                 return
-            if target.exists():
+            if transfer.exists(target):
                 LOG.info("[%s] is made again: %s", name, reason)
             started = time.monotonic()
             LOG.info("[%s] ...", name)

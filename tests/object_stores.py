@@ -14,11 +14,13 @@ from unittest import mock
 
 import pyarrow.fs
 
+#: Each server ends with the process that started it, which holds the other end of its input.
 START = {
-    "s3": "import sys, time; from moto.server import ThreadedMotoServer; "
-    "ThreadedMotoServer('127.0.0.1', int(sys.argv[1])).start(); time.sleep(1e6)",
+    "s3": "import sys; from moto.server import ThreadedMotoServer; "
+    "ThreadedMotoServer('127.0.0.1', int(sys.argv[1])).start(); sys.stdin.read()",
     "gs": "import sys; from gcp_storage_emulator.server import create_server; "
-    "create_server('127.0.0.1', int(sys.argv[1]), in_memory=True, default_bucket=sys.argv[2]).run()",
+    "create_server('127.0.0.1', int(sys.argv[1]), in_memory=True, default_bucket=sys.argv[2]).start(); "
+    "sys.stdin.read()",
 }
 
 
@@ -43,7 +45,7 @@ def store(scheme: str, bucket: str = "bucket") -> Iterator[str]:
         "gs": {"CLOUD_STORAGE_EMULATOR_ENDPOINT": address},
     }[scheme]
     words = [sys.executable, "-W", "ignore", "-c", START[scheme], str(port), bucket]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(port, process)
         with mock.patch.dict(os.environ, environment):
@@ -53,7 +55,7 @@ def store(scheme: str, bucket: str = "bucket") -> Iterator[str]:
             yield root
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:

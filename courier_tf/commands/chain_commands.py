@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from courier_tf.commands.checks import require_usable
+from courier_tf.commands.checks import require_local, require_usable
 from courier_tf.settings import PromotionSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Run(StageOfRawData, ForcedStage):
         require_addresses(self.server)
         from courier_tf.commands import summary
 
-        summary.report(self.chain().run(self.raw, self.final, self.server), self.workdir)
+        chain = self.chain()
+        summary.report(chain.run(self.raw, self.final, self.server), chain.workdir, chain.place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Rank(ForcedStage):
 
         chain = self.chain()
         chain.rank()
-        summary.report(chain.report(self.final), self.workdir)
+        summary.report(chain.report(self.final), chain.workdir, chain.place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,12 +112,15 @@ class Export(Stage):
 
         require_addresses(self.server)
         if self.roll_back or self.withdraw:
-            require_usable(self.workdir)
+            workdir = require_local(self.workdir, "--roll-back and --withdraw")
+            require_usable(workdir)
             if self.roll_back:
-                promotion.roll_back(self.workdir, self.server)
+                promotion.roll_back(workdir, self.server)
             if self.withdraw:
-                promotion.withdraw(self.workdir, self.server)
+                promotion.withdraw(workdir, self.server)
             return
+        if self.promote:
+            require_local(self.workdir, "--promote")
         self.chain().export(self.scann, self.server, self.warm_up_log)
         if self.promote:
-            promotion.promote(self.workdir, self.tolerances, self.server, self.promote_withdrawn)
+            promotion.promote(self.local_workdir(), self.tolerances, self.server, self.promote_withdrawn)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from courier_tf.escaping import LONGEST_PATH, printable
+from courier_tf.files.places import Place, StorePlace, place_of
 from courier_tf.settings import IngestSettings, SettingsError
 
 
@@ -18,7 +19,18 @@ def require_usable(workdir: Path) -> None:
         raise SettingsError(f"the workdir {shown}: TensorFlow takes *, ?, [ and ] in a path for a pattern")
 
 
-def require_outside(workdir: Path, raw: str) -> None:
+def require_local(workdir: Place, what: str) -> Path:
+    """The workdir of a command that works on folders of this machine alone.
+
+    Raises:
+        SettingsError: it is on a store.
+    """
+    if isinstance(workdir, StorePlace):
+        raise SettingsError(f"the workdir {workdir} is on a store: {what} needs a copy of it on this machine")
+    return workdir
+
+
+def require_outside(workdir: Place, raw: str) -> None:
     """Refuses a raw folder that is a file, or that holds the workdir: it would be other data at each run.
 
     Args:
@@ -28,6 +40,11 @@ def require_outside(workdir: Path, raw: str) -> None:
     Raises:
         SettingsError: says why.
     """
+    place = place_of(raw)
+    if isinstance(place, StorePlace) or isinstance(workdir, StorePlace):
+        if (f"{workdir}/").startswith(f"{place}/"):
+            raise SettingsError(f"the workdir {workdir} lies in the raw folder {place}: choose one outside")
+        return
     inner, outer = printable(workdir, LONGEST_PATH), printable(raw, LONGEST_PATH)
     if Path(raw).is_file():
         raise SettingsError(f"the raw data {outer} is a file: name the folder that holds items, events and images")
@@ -36,17 +53,15 @@ def require_outside(workdir: Path, raw: str) -> None:
 
 
 def require_readable(raw: str, settings: IngestSettings) -> None:
-    """Refuses a local raw folder without usable files and columns, before TensorFlow is imported.
+    """Refuses a raw folder without usable files and columns, before TensorFlow is imported.
 
     Args:
-        raw: folder or URI of the raw data. What lies elsewhere is looked at by the job alone.
+        raw: folder or address of the raw data.
         settings: how it is read.
 
     Raises:
         RawDataError: says why.
     """
-    if "://" in raw:
-        return
     from beam_jobs.early import readable
 
     readable(raw, settings)

@@ -5,10 +5,13 @@ Nothing heavy is imported before a command runs, so that help and typing errors 
 
 import abc
 import dataclasses
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from courier_tf.commands.checks import require_outside, require_readable, require_usable
+from courier_tf.files import transfer
+from courier_tf.files.places import Place, StorePlace
 from courier_tf.settings import Settings
 from courier_tf.settings.parsing import NO_OPTION, one_of
 from courier_tf.settings.presets import PRESETS
@@ -36,8 +39,10 @@ class Command(abc.ABC):
 class Stage(Command):
     """What all stages of the chain share."""
 
-    workdir: Path
-    """Folder of the results. It holds one folder per stage, and the settings of its last command."""
+    workdir: Place
+    """Folder of the results, or its address, such as s3://bucket/folder."""
+    local_copies: Path | None = None
+    """For a workdir on a store: folder of copies of its stages. Default: one in ~/.cache/courier."""
     preset: str = dataclasses.field(default="demo", metadata=one_of(PRESETS))
     """Settings to begin with: tiny, demo, swin, paper or authors. They replace those of the workdir. tiny takes
     seconds, demo minutes; swin is demo with a small Swin that learns from photos; paper has the published sizes, for
@@ -52,10 +57,20 @@ class Stage(Command):
         """The chain of the workdir; the settings are kept there."""
         from courier_tf.chain import Chain
 
-        require_usable(self.workdir)
-        chain = Chain(self.workdir, self.settings, self.beam_options, self.forced())
+        place = self.workdir if isinstance(self.workdir, StorePlace) else None
+        require_usable(self.local_workdir())
+        if place:
+            transfer.require_bucket(place)
+        chain = Chain(self.local_workdir(), self.settings, self.beam_options, self.forced(), place)
         chain.write_settings()
         return chain
+
+    def local_workdir(self) -> Path:
+        """The workdir, or the folder of its copies."""
+        if isinstance(self.workdir, Path):
+            return self.workdir
+        name = urllib.parse.quote(str(self.workdir), safe="")
+        return self.local_copies or Path.home() / ".cache" / "courier" / name
 
     def forced(self) -> frozenset[str]:
         """Names of the stages that are made again, even if nothing has changed."""
@@ -78,7 +93,7 @@ class StageOfRawData(Stage):
     """What stages that read raw data share."""
 
     raw: str
-    """Folder or URI with the raw data: items, events and images."""
+    """Folder or address of the raw data: items, events and images."""
 
     def chain(self) -> "Chain":
         """The chain of the workdir, which must not lie in the raw data."""

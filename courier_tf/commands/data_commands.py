@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from courier_tf import __version__
-from courier_tf.commands.checks import require_between
+from courier_tf.commands.checks import require_between, require_local
 from courier_tf.settings.checked import HIGHEST_SEED
 from courier_tf.settings.monitoring import DataDriftSettings
 from courier_tf.settings.parsing import POSITIONAL
@@ -25,7 +25,7 @@ class Check(Command):
     """Say what a raw folder holds and what is wrong with it, before anything is computed."""
 
     raw: str = dataclasses.field(metadata=POSITIONAL)
-    """Folder or URI with the raw data: items, events and images."""
+    """Folder or address of the raw data: items, events and images."""
     full: bool = False
     """Read every row and open every photo. Default: the first rows of each file, and a sample of the photos."""
     settings: RawSettings = RawSettings()
@@ -137,11 +137,12 @@ class Experiment(StageOfRawData):
         for seed in self.seeds:
             require_between("--seeds", seed, 0, HIGHEST_SEED)
         grid = chosen_grid(self.grid, self.seeds, self.given & self.settings.by_name().keys())
+        workdir = require_local(self.workdir, "an experiment")
         self.chain()  # Keeps the settings in the workdir.
         run_and_print(
             grid,
             self.raw,
-            self.workdir,
+            workdir,
             self.settings,
             final=self.final,
             parallel=self.parallel,

@@ -218,6 +218,8 @@ def help_of(word: str, command: type[Command], defaults: Mapping[str, object], e
 
 def _is_own(command: type[Command], option: Option) -> bool:
     """Whether `--help` shows an option of a command, rather than `--help-all` alone."""
+    if option.name == "local_copies":  # Few workdirs are on a store.
+        return False
     if not issubclass(command, Stage) or option.name == "seed" or option.owner not in _STAGE_SETTINGS:
         return True
     if command is Run:

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import courier_tf
@@ -14,6 +13,8 @@ from courier_tf.commands.command import Command, Stage
 from courier_tf.commands.faults import explain
 from courier_tf.commands.logs import LogOptions
 from courier_tf.commands.registry import COMMANDS
+from courier_tf.files import transfer
+from courier_tf.files.places import Place
 from courier_tf.process import PROGRAM, shown_logs
 from courier_tf.settings import Settings, parsing
 from courier_tf.settings.parsing import Option, UsageError
@@ -127,12 +128,15 @@ def _defaults(
     return {"settings": settings, "given": frozenset(given), "beam_options": beam_options}
 
 
-def _settings(preset: str | None, workdir: Path | None) -> Settings:
+def _settings(preset: str | None, workdir: Place | None) -> Settings:
     """Those of the preset where one is named, else of the workdir where it has some, else of the preset `demo`."""
     if preset:
         return PRESETS[preset]
     file = workdir / SETTINGS_FILE if workdir else None
-    return Settings.read(file) if file and file.exists() else PRESETS["demo"]
+    if file is None or not transfer.exists(file):
+        return PRESETS["demo"]
+    with transfer.local_copy(file) as local:
+        return Settings.read(local)
 
 
 def _fail(reason: object, code: int) -> NoReturn:

@@ -10,19 +10,24 @@ from rich.console import Console
 from courier_tf import schema
 from courier_tf.commands.report_file import write_report
 from courier_tf.escaping import printable
+from courier_tf.files import transfer
+from courier_tf.files.places import StorePlace
 from courier_tf.ranking.soundness import popularity_warning
 from courier_tf.ranking.verdict import WIDEST, verdict
 
 
-def report(metrics: Mapping[str, Any], workdir: Path) -> None:
+def report(metrics: Mapping[str, Any], workdir: Path, place: StorePlace | None = None) -> None:
     """Prints the verdict of a run, and writes its table into a file of the workdir.
 
     Args:
         metrics: content of `metrics.json`.
-        workdir: workdir of the run.
+        workdir: workdir of the run, or the folder of its copies.
+        place: the workdir on a store, which gets the table, too.
     """
     console = Console(markup=False, emoji=False, highlight=False)
     file = write_report(metrics, workdir)
+    if place:
+        transfer.upload(file, place / file.name)
     for line in verdict_lines(metrics):
         console.print(line, soft_wrap=True)
     places = {

@@ -21,7 +21,7 @@ def execute(run: Run) -> None:
     chain.pretrain()
     rankers = _rank(chain, run.final) if run.until == "rank" else None
     trained = artefacts.read(chain.directory(PRETRAIN), PRETRAIN)
-    log = chain.directory(PRETRAIN) / "logs" / "steps.csv"
+    log = chain.workdir / PRETRAIN / "logs" / "steps.csv"
     Measured(
         held_out=trained.facts.held_out,
         losses=pd.read_csv(log)["loss"].tolist() if log.exists() else [],  # The objective `base` trains nothing.
@@ -41,7 +41,7 @@ def _rank(chain: SharingChain, final: bool) -> RankersMeasured:
     chain.rank()
     metrics = chain.report(final)
     split, rank = "test" if final else "valid", chain.settings.rank
-    directories = chain.directory(INGEST), chain.directory(RANK)
+    directories = chain.workdir / INGEST, chain.workdir / RANK
     if final:
         predictions = {mode: predictions_of(*directories, mode, rank, split) for mode in rank.rank_modes}
     else:

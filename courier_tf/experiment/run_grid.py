@@ -23,6 +23,8 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, STATUS_FILE, Key, Measured, Run, Status
 from courier_tf.experiment.store import STORE_FOLDER, commit
+from courier_tf.files import transfer
+from courier_tf.files.places import Place
 from courier_tf.ranking.metrics_file import READINGS_FILE, readings_of
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_start
@@ -312,7 +314,12 @@ def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
 def _previous(settings: Settings) -> list[str]:
     """Fingerprints of what the settings say to start from. Where there is none, the run says so."""
     places = settings.starts().values()
-    return [fingerprint_of_start(place) for place in places if place.is_file() or (place / ARTEFACT_FILE).is_file()]
+    there = [place for place in places if _is_file(place) or _is_file(place / ARTEFACT_FILE)]
+    return [fingerprint_of_start(place) for place in there]
+
+
+def _is_file(place: Place) -> bool:
+    return place.is_file() if isinstance(place, Path) else transfer.exists(place)
 
 
 def _readings(folder: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import courier_tf
 from courier_tf.chain import Chain
+from courier_tf.files.places import Place
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, MadeBy
@@ -52,7 +53,7 @@ class SharingChain(Chain):
 
     def links(self, stage: str) -> list[Path]:
         """The links of a stage in the workdir: one, or one per source of features; none for one that was not run."""
-        directory = self.directory(stage)
+        directory = self.workdir / stage
         places = [directory] if directory.is_symlink() else sorted(directory.glob("*"))
         return [place for place in places if place.is_symlink()]
 
@@ -71,13 +72,14 @@ class SharingChain(Chain):
         return places
 
     def _unless_current(
-        self, target: Path, made_by: MadeBy, make: Callable[[Path], object], name: str | None = None
+        self, target: Place, made_by: MadeBy, make: Callable[[Place], object], name: str | None = None
     ) -> None:
+        assert isinstance(target, Path), "the stages of an experiment lie on this machine"
         if target.exists() and not target.is_symlink():
             raise ArtefactError(f"{target} was made by a run outside experiments and cannot be shared: remove it")
         shared = self.store / f"{made_by.stage}-{made_by.key}"
 
-        def timed(place: Path) -> None:
+        def timed(place: Place) -> None:
             file, started = shared.with_suffix(f".{MADE_FILE}"), time.monotonic()
             # An interrupted run has left its partial work, and the seconds that it took.
             goes_on = file.exists() and artefacts.partial_of(shared).exists()

@@ -9,7 +9,7 @@ from courier_tf.escaping import printable
 
 #: The stores that pyarrow reaches without a further package, which Beam's workers have, too.
 SCHEMES = ("s3", "gs", "hdfs")
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):/", re.IGNORECASE)  # As a path it would name a local folder.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # As a path it would name a local folder. C:/ is one.
 
 
 class StoreError(RuntimeError):

@@ -33,7 +33,7 @@ _REASONS = {
 }
 _LONGEST = 300  # Characters of a store's own words.
 _GS_EMULATOR = "CLOUD_STORAGE_EMULATOR_ENDPOINT"  # The variable of Google's client.
-_RETRY_SECONDS = 30  # Google's client would go on for 15 minutes.
+_RETRY_SECONDS = 10  # Google's client would go on for 15 minutes.
 
 
 class Entry(NamedTuple):
@@ -220,7 +220,8 @@ def remove(place: Place) -> None:
     with _told(place) as (system, path):
         kind = system.get_file_info(path).type
         if kind == pyarrow.fs.FileType.Directory:
-            system.delete_dir(path)
+            with contextlib.suppress(FileNotFoundError):  # On gs the folder itself is often no object.
+                system.delete_dir(path)
         elif kind != pyarrow.fs.FileType.NotFound:
             system.delete_file(path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from courier_tf.escaping import printable
+from courier_tf.files.places import Place
 from courier_tf.settings.checked import HIGHEST_SEED, SettingsError, require_type
 from courier_tf.settings.previous import PreviousSettings
 from courier_tf.settings.stages import (
@@ -75,9 +76,9 @@ class Settings:
         values = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
         return {"seed": self.seed, **values}
 
-    def starts(self) -> dict[str, Path]:
+    def starts(self) -> dict[str, Place]:
         """Option -> what its stage starts from: directories of an earlier run, or a file of foreign weights."""
-        foreign = {"init": Path(self.pretrain.init)} if self.pretrain.init else {}
+        foreign: dict[str, Place] = {"init": Path(self.pretrain.init)} if self.pretrain.init else {}
         return foreign | self.previous.directories()
 
     def require_starts(self) -> None:

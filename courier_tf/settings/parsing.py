@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import re
+import operator
 import textwrap
 import types
 import typing
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from courier_tf.escaping import printable
+from courier_tf.files.places import Place, StoreError, is_address, place_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -35,7 +36,6 @@ def one_of(choices: Iterable[str]) -> dict[str, object]:
 
 
 #: How alike a word and an option are, so that the word is taken for a misspelling.
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/")  # Of an object store: as a path it would name a local folder.
 SIMILAR = 0.8
 
 
@@ -83,7 +83,7 @@ class Option:
         """The placeholder of the value in help texts; empty for switches and for what is given by its place."""
         if self.positional or self.item_type is bool:
             return ""
-        names: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
+        names: dict[Any, str] = {int: "N", float: "X", Path: "PATH", Place: "PATH"}
         single = names.get(self.item_type, "NAME" if self.choices else "TEXT")
         return f"{single} ..." if typing.get_origin(_without_none(self.hint)) is tuple else single
 
@@ -226,11 +226,16 @@ def _converter(option: Option, optional: bool) -> Callable[[str], object]:
             return text
         if not text:
             raise argparse.ArgumentTypeError("the value is empty: give one, or leave the option out")
-        if kind is Path and _ADDRESS.match(text):
+        if kind is Path and is_address(text):
             raise argparse.ArgumentTypeError(
                 f"'{printable(text)}' is an address. Give a folder or file of a mounted file system: mount it, "
-                "or copy it first; only --raw takes addresses"
+                "or copy it first; only --raw and the --workdir of the stages take addresses"
             )
+        if kind == Place:
+            try:
+                return place_of(text)
+            except StoreError as error:
+                raise argparse.ArgumentTypeError(str(error)) from None
         if kind is str and not _is_text(text):
             raise argparse.ArgumentTypeError(f"'{printable(text)}' is no UTF-8")
         if optional and text == "None":
@@ -299,7 +304,8 @@ def _literals(hint: Any) -> tuple[str, ...]:
 
 def _without_none(hint: Any) -> Any:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        return functools.reduce(operator.or_, kinds)
     return hint
 
 

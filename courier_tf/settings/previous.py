@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+from courier_tf.files import transfer
+from courier_tf.files.places import Place, place_of
 from courier_tf.settings.checked import SettingsError
 
 NOTHING = "none"  # The value that lets a stage start from nothing, whatever `previous` says.
@@ -29,24 +31,24 @@ class PreviousSettings:
     previous_rankers: str | None = None
     """Start the rankers from the rank stage in this directory. `none` starts without earlier rankers."""
 
-    def encoder(self) -> Path | None:
+    def encoder(self) -> Place | None:
         """Directory of the pretrain stage to start from."""
         return self._directory(self.previous_encoder, "pretrain")
 
-    def clusters(self) -> Path | None:
+    def clusters(self) -> Place | None:
         """Directory of the cluster stage to start from."""
         return self._directory(self.previous_clusters, "cluster")
 
-    def rankers(self) -> Path | None:
+    def rankers(self) -> Place | None:
         """Directory of the rank stage to start from."""
         return self._directory(self.previous_rankers, "rank")
 
-    def _directory(self, named: str | None, stage: str) -> Path | None:
+    def _directory(self, named: str | None, stage: str) -> Place | None:
         if named is not None:
-            return None if named == NOTHING else Path(named)
-        return Path(self.previous) / stage if self.previous else None
+            return None if named == NOTHING else place_of(named)
+        return place_of(self.previous) / stage if self.previous else None
 
-    def directories(self) -> dict[str, Path]:
+    def directories(self) -> dict[str, Place]:
         """Option -> the stage directory that it names, or that `previous` names in its place."""
         named = {
             "previous_encoder": self.encoder(),
@@ -61,9 +63,13 @@ class PreviousSettings:
         Raises:
             SettingsError: names the option and the directory.
         """
-        if self.previous and not Path(self.previous).is_dir():
+        if self.previous and not _is_there(place_of(self.previous)):
             raise SettingsError(f"previous={self.previous} does not exist")
         for option, directory in self.directories().items():
-            if not directory.is_dir():
+            if not _is_there(directory):
                 without = "" if getattr(self, option) else f" (to start without it: {option}={NOTHING})"
                 raise SettingsError(f"{option}={directory} does not exist{without}")
+
+
+def _is_there(place: Place) -> bool:
+    return place.is_dir() if isinstance(place, Path) else transfer.exists(place)

@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import courier_tf
-from courier_tf.typed_json import JsonError, fields_of, read_json, require_kind
+from courier_tf.escaping import printable
+from courier_tf.files import transfer
+from courier_tf.files.places import MissingFileError, Place, StorePlace
+from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, require_kind
 from courier_tf.workdir import checksums
 from courier_tf.workdir.atomic import replace_directory, write_file
 from courier_tf.workdir.checksums import FileState
@@ -32,6 +35,7 @@ from courier_tf.workdir.stages import BY_NAME, FEATURES, PRETRAIN, SUPERVISED, F
 ARTEFACT_FILE = "artefact.json"
 FROM_NOTEBOOK = {"trained_in": "notebook"}  # Stands in `MadeBy.settings` of what no stage made.
 MOST_CHANGES = 3  # Named in a message.
+FOLDER = "folder"  # In a description on a store: the folder of the files, beside it.
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
 #: Files that are no part of the content: the description, and what is there only while a folder is sealed.
 NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
@@ -112,18 +116,24 @@ class Artefact(Generic[F]):
     """A finished directory, and what stands in its `artefact.json`.
 
     Attributes:
-        path: the directory.
+        place: the directory of its files, on this machine or on a store.
         made_by: what determined it.
         fingerprint: of its content, 16 hex digits.
         facts: what the stage tells the stages after it.
         files: path of each file, relative to the directory -> its state.
     """
 
-    path: Path
+    place: Place
     made_by: MadeBy
     fingerprint: str
     facts: F
     files: Mapping[str, FileState]
+
+    @property
+    def path(self) -> Path:
+        """The directory, of an artefact on this machine."""
+        assert isinstance(self.place, Path), f"{self.place} needs a copy on this machine"
+        return self.place
 
 
 @dataclasses.dataclass
@@ -133,10 +143,12 @@ class Draft:
     Attributes:
         path: the folder to fill.
         facts: what the stage tells the stages after it. It must be set before the folder is sealed.
+        known: states of files that need not be read again, as far as they have these sizes.
     """
 
     path: Path
     facts: Facts | None = None
+    known: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
 
 
 def fingerprint_of(value: Any) -> str:
@@ -154,12 +166,12 @@ def fingerprint_of_file(file: Path) -> str:
     return checksums.checksum(file)[:16]
 
 
-def fingerprint_of_start(place: Path) -> str:
+def fingerprint_of_start(place: Place) -> str:
     """16 hex digits over what a run starts from: a file, or the directory of a finished stage."""
-    if place.is_file():
+    if isinstance(place, Path) and place.is_file():
         return fingerprint_of_file(place)
     try:
-        content = read_json(place / ARTEFACT_FILE)
+        content = _read_description(place / ARTEFACT_FILE)
         return fingerprint_of([content["key"], content["fingerprint"]])
     except (JsonError, KeyError, TypeError) as error:
         raise ArtefactError(f"{place / ARTEFACT_FILE} is not an artefact description: {error!r}") from error
@@ -208,16 +220,24 @@ def sealed(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iter
             raise
     draft = Draft(partial)
     yield draft
-    files = checksums.states_below(partial, NOT_CONTENT)
-    content = {
+    content = description_of(made_by, draft.facts, checksums.states_below(partial, NOT_CONTENT, draft.known))
+    write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
+    marker.unlink()  # Last: who is killed before it goes on with what is there.
+
+
+def description_of(made_by: MadeBy, facts: Facts | None, files: Mapping[str, FileState]) -> dict[str, Any]:
+    """What stands in the description of an artefact.
+
+    Raises:
+        FactsError: there are no facts, or they are not those of the stage.
+    """
+    return {
         "made_by": dataclasses.asdict(made_by),
         "key": made_by.key,
         "fingerprint": checksums.fingerprint_of_states(files),
-        "facts": _checked(made_by.stage, draft.facts),
+        "facts": _checked(made_by.stage, facts),
         "files": files,
     }
-    write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
-    marker.unlink()  # Last: who is killed before it goes on with what is there.
 
 
 def _checked(stage: str, facts: Facts | None) -> dict[str, Any]:
@@ -232,7 +252,7 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def read(directory: Path, stage: Stage[F]) -> Artefact[F]:
+def read(directory: Place, stage: Stage[F]) -> Artefact[F]:
     """Reads the artefact in `directory`, and compares its files with what is remembered of them, as `verify`.
 
     Raises:
@@ -241,12 +261,12 @@ def read(directory: Path, stage: Stage[F]) -> Artefact[F]:
     """
     file = directory / ARTEFACT_FILE
     again = f"Run 'courier {command_of(stage)}' again."
-    if not file.exists():
+    if not transfer.exists(file):
         raise ArtefactError(
             f"{directory} holds no finished result of the stage '{stage}'. Run 'courier {command_of(stage)}' first."
         )
     try:
-        content = read_json(file)
+        content = _read_description(file)
         made_by, facts = fields_of(MadeBy, content["made_by"], "made_by"), content["facts"]
         fingerprint = content["fingerprint"]
         require_kind(f"fingerprint={fingerprint!r}", fingerprint, str)
@@ -256,10 +276,17 @@ def read(directory: Path, stage: Stage[F]) -> Artefact[F]:
     if made_by.stage != stage:
         raise ArtefactError(f"{directory} was made by the stage '{made_by.stage}', but '{stage}' is needed here.")
     try:
-        artefact = Artefact(directory, made_by, fingerprint, stage.facts.from_json(facts), files)
+        place = directory if isinstance(directory, Path) else directory / str(content[FOLDER])
+        artefact = Artefact(place, made_by, fingerprint, stage.facts.from_json(facts), files)
     except FactsError as error:
         raise ArtefactError(f"{file}: {error}. {again}") from error
+    except KeyError:
+        raise ArtefactError(f"{file} is no description on a store: it names no {FOLDER}. {again}") from None
     return verify(artefact)
+
+
+def _read_description(file: Place) -> Any:
+    return read_json(file) if isinstance(file, Path) else parse_json(transfer.read_bytes(file).decode())
 
 
 def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
@@ -279,6 +306,9 @@ def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
         DamagedArtefactError: a file is missing or changed; the message names it.
         ForeignFileError: there is a file that the stage did not write; the message names it.
     """
+    if not isinstance(artefact.place, Path):
+        _require_stored(artefact.place, artefact)
+        return artefact
     try:
         files = checksums.verified(artefact.path, artefact.files, NOT_CONTENT, full)
     except checksums.DamagedError as error:
@@ -288,6 +318,17 @@ def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
     if files != artefact.files:
         _remember(artefact.path / ARTEFACT_FILE, files)
     return dataclasses.replace(artefact, files=files)
+
+
+def _require_stored(place: StorePlace, artefact: Artefact[F]) -> None:
+    """Refuses an artefact on a store that lacks a file, or has one of another size. Checksums are those of a copy."""
+    sizes = {entry.name: entry.size for entry in transfer.files_below(place)}
+    for name, known in artefact.files.items():
+        if name not in sizes:
+            raise DamagedArtefactError(f"{place} is damaged: {printable(name)} is missing. {artefact.made_by.remedy}")
+        if sizes[name] != known.size:
+            told = f"{printable(name)} has {sizes[name]} bytes, not {known.size}"
+            raise DamagedArtefactError(f"{place} is damaged: {told}. {artefact.made_by.remedy}")
 
 
 def _remember(file: Path, files: Mapping[str, FileState]) -> None:
@@ -302,12 +343,12 @@ def _remember(file: Path, files: Mapping[str, FileState]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def comes_from_notebook(directory: Path) -> bool:
+def comes_from_notebook(directory: Place) -> bool:
     """Whether a notebook saved the artefact in a directory, damaged or not, instead of a stage."""
     try:
-        content = read_json(directory / ARTEFACT_FILE)
+        content = _read_description(directory / ARTEFACT_FILE)
         return bool(FROM_NOTEBOOK.items() <= content["made_by"]["settings"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # None, or no description of an artefact.
+    except (OSError, MissingFileError, ValueError, KeyError, TypeError, AttributeError):  # None, or no description.
         return False
 
 
@@ -316,13 +357,13 @@ def command_of(stage: str) -> str:
     return PRETRAIN if stage in (FEATURES, SUPERVISED) else stage
 
 
-def why_stale(directory: Path, made_by: MadeBy) -> str | None:
+def why_stale(directory: Place, made_by: MadeBy) -> str | None:
     """Why the artefact in a directory cannot be used as one that `made_by` determines; None if it can.
 
     Raises:
         ForeignFileError: there is a file that the stage did not write. Nothing is replaced for that.
     """
-    if not directory.exists():
+    if not transfer.exists(directory / ARTEFACT_FILE if isinstance(directory, StorePlace) else directory):
         return "there is no result yet"
     try:
         before = read(directory, BY_NAME[made_by.stage]).made_by
@@ -337,7 +378,7 @@ def why_stale(directory: Path, made_by: MadeBy) -> str | None:
     return ", ".join(changes[:MOST_CHANGES] + more)
 
 
-def is_current(directory: Path, made_by: MadeBy) -> bool:
+def is_current(directory: Place, made_by: MadeBy) -> bool:
     """Whether `directory` holds a finished artefact that `made_by` determines."""
     return why_stale(directory, made_by) is None
 
@@ -351,7 +392,7 @@ def require_input(artefact: Artefact[Any], name: str, fingerprint: str) -> None:
     used = artefact.made_by.inputs.get(name)
     if used != fingerprint:
         raise ArtefactError(
-            f"{artefact.path} was made from {name} {used}, but {name} {fingerprint} is in use. "
+            f"{artefact.place} was made from {name} {used}, but {name} {fingerprint} is in use. "
             f"{artefact.made_by.remedy}"
         )
 
@@ -365,12 +406,12 @@ def require_encoder(artefact: Artefact[EmbedFacts] | Artefact[ClusterFacts], tra
     used, wanted = artefact.facts.encoder, trained.facts.encoder
     if used != wanted:
         raise ArtefactError(
-            f"{artefact.path} belongs to the encoder {used}, but {trained.path} holds {wanted}. "
+            f"{artefact.place} belongs to the encoder {used}, but {trained.place} holds {wanted}. "
             "Run 'courier embed' and 'courier cluster' again."
         )
 
 
-def read_previous(directory: Path, stage: Stage[P], data: IngestFacts) -> Artefact[P]:
+def read_previous(directory: Place, stage: Stage[P], data: IngestFacts) -> Artefact[P]:
     """Reads the result of an earlier run, which must not know what comes after the spans of this run.
 
     Rankers were chosen on their valid span, so this span must not end later either.

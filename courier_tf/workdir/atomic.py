@@ -9,18 +9,29 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from courier_tf.files import transfer
+from courier_tf.files.lock import only_writer
+from courier_tf.files.places import Place, StorePlace
+
 LOG = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Errors of flock on a file system without locks.
 
 
 @contextlib.contextmanager
-def exclusive(lock: Path, waiting: str) -> Iterator[None]:
+def exclusive(lock: Place, waiting: str) -> Iterator[None]:
     """Lets one process at a time go on; another one logs why it waits. A killed process holds no lock.
 
     Args:
-        lock: file to lock. It stays.
+        lock: file to lock. It stays. On a store a folder, and the second process is refused.
         waiting: message to log while another process holds the lock.
+
+    Raises:
+        LockedError: another process holds the lock of a place on a store.
     """
+    if isinstance(lock, StorePlace):
+        with only_writer(lock, lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))):
+            yield
+        return
     lock.parent.mkdir(parents=True, exist_ok=True)
     # Opened for reading too, as opening a named pipe for writing alone would wait for a reader; a link is not followed.
     with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)) as stream:
@@ -81,8 +92,11 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, text: str) -> None:
-    """Writes a small text file aside, then renames it."""
+def write_file(path: Place, text: str) -> None:
+    """Writes a small text file aside, then renames it; on a store as a whole."""
+    if isinstance(path, StorePlace):
+        transfer.write_bytes(path, text.encode())
+        return
     aside = path.with_name(f".{path.name}.partial")
     aside.unlink(missing_ok=True)  # It may be a link to elsewhere, or a named pipe.
     with aside.open("w") as stream:

@@ -91,9 +91,19 @@ def files_below(directory: Path, ignored: tuple[str, ...] = ()) -> list[str]:
     return sorted(walk(str(directory), "", frozenset()), key=lambda name: name.split("/"))
 
 
-def states_below(directory: Path, ignored: tuple[str, ...] = ()) -> dict[str, FileState]:
-    """The state of each of `files_below`."""
-    return {name: FileState.of(directory / name) for name in files_below(directory, ignored)}
+def states_below(
+    directory: Path, ignored: tuple[str, ...] = (), known: Mapping[str, FileState] | None = None
+) -> dict[str, FileState]:
+    """The state of each of `files_below`. A file that is known is not read, if it has the size that is known."""
+    states = {}
+    for name in files_below(directory, ignored):
+        file = directory / name
+        status, state = file.stat(), (known or {}).get(name)
+        if state is not None and stat.S_ISREG(status.st_mode) and status.st_size == state.size:
+            states[name] = state._replace(mtime_ns=status.st_mtime_ns)
+        else:
+            states[name] = FileState.of(file)
+    return states
 
 
 def fingerprint_of_states(states: Mapping[str, FileState]) -> str:

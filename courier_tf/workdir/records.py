@@ -1,6 +1,7 @@
 """TFRecords to tensors and back. The names and kinds of the features are those of `schema.py`."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import Place
 from courier_tf.workdir import example_bytes
 
 _SPECS = {
@@ -44,13 +47,14 @@ def parse(serialised: tf.Tensor, features: Mapping[str, schema.FeatureKind]) -> 
     return tf.io.parse_example(serialised, {name: _SPECS[kind] for name, kind in features.items()})
 
 
-def files(folder: Path | str, prefix: str) -> list[str]:
+def files(folder: Place, prefix: str) -> list[str]:
     """The TFRecord files `prefix-*-of-*.tfrecord` of a folder, sorted.
 
     Raises:
         RecordError: there are none, or some of them are missing.
     """
-    shards = sorted(str(file) for file in Path(folder).glob(f"{prefix}-*-of-*.tfrecord"))
+    pattern = re.compile(re.escape(prefix) + r"-.*-of-.*\.tfrecord")
+    shards = [str(folder / name) for name in transfer.names_in(folder) if pattern.fullmatch(name)]
     if not shards:
         raise RecordError(f"{folder} holds no files {prefix}-*.tfrecord")
     number = int(shards[0].removesuffix(".tfrecord").rpartition("-of-")[2])

@@ -199,7 +199,7 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
     (tmp_path / "outside.jpg").write_bytes(photo())
     (raw.folder / "images" / "link.jpg").symlink_to(tmp_path / "outside.jpg")
     items[5]["image"], items[6]["image"], items[7]["image"] = "../outside.jpg", "/etc/hostname", "images/link.jpg"
-    items[8]["image"], items[9]["image"] = "https://shop.example/a.jpg", "gs://bucket/a.jpg"
+    items[8]["image"], items[9]["image"] = "https://shop.example/a.jpg", "hdfs://host/a.jpg"
     items[10]["image"], items[11]["image"] = "s3://bucket/a.jpg", "carrier-pigeon://loft/a.jpg"
     items[12]["image"], items[13]["image"] = "images/a\0.jpg", "images"
     raw.write("items", items)

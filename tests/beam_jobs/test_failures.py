@@ -65,7 +65,7 @@ def test_bytes_in_a_parquet_file_are_texts_and_bad_ones_are_rejected(raw, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "raw_folder, reason", [("{}/none", "is empty or does not exist"), ("gs://bucket/raw", "cannot be read: Unable")]
+    "raw_folder, reason", [("{}/none", "is empty or does not exist"), ("ftp://host/raw", "is no address of a store")]
 )
 def test_the_job_on_its_own_ends_with_one_line(tmp_path, raw_folder, reason):
     place = raw_folder.format(tmp_path)

@@ -95,6 +95,9 @@ def test_folders_travel_both_ways_and_are_removed(folder, tmp_path):
     transfer.remove(folder / "there")
     assert [entry.name for entry in transfer.files_below(folder)] == ["there too/x"]
     transfer.remove(folder / "there")  # There is none.
+    transfer.write_bytes(folder / "alone/x", b"x")
+    transfer.remove(folder / "alone")
+    assert not transfer.exists(folder / "alone/x")
 
 
 def test_what_is_not_there(folder):

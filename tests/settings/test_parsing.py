@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 
+from courier_tf.files.places import Place, StorePlace
 from courier_tf.settings.parsing import (
     NO_OPTION,
     POSITIONAL,
@@ -114,6 +115,24 @@ def test_an_address_is_no_folder(address):
         parse(options, ["--workdir", address])
     given, _ = parse(options, ["--workdir", "C:/w", "--raw", address])
     assert given == {"workdir": Path("C:/w"), "raw": address}
+
+
+def test_a_place_is_a_folder_or_an_address_on_a_store():
+    @dataclasses.dataclass
+    class Job:
+        """A job."""
+
+        workdir: Place
+        """Where to write."""
+        other: Place | None = None
+        """Another one."""
+
+    options = list(options_of(Job))
+    assert [option.metavar for option in options] == ["PATH", "PATH"]
+    given, _ = parse(options, ["--workdir", "s3://bucket/a/", "--other", "b/c"])
+    assert given == {"workdir": StorePlace("s3://bucket", "a"), "other": Path("b/c")}
+    with pytest.raises(UsageError, match=r"--workdir: 'ftp://a/b' is no address of a store that is known"):
+        parse(options, ["--workdir", "ftp://a/b"])
 
 
 def test_a_word_is_near_or_not():
