@@ -20,7 +20,7 @@ from courier_tf.settings import (
     RankSettings,
     Settings,
 )
-from courier_tf.settings.monitoring import CanarySettings, DriftSettings
+from courier_tf.settings.monitoring import CanarySettings, DataDriftSettings, DriftSettings
 from courier_tf.settings.parsing import Option, options_of
 from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
@@ -157,6 +157,7 @@ TITLES: dict[type, str] = {
     PromotionSettings: "promotion checks",
     CanarySettings: "how much worse the canary may be",
     DriftSettings: "how far a log may be from training",
+    DataDriftSettings: "how far data may be from those of the previous run",
     ShopSettings: "shop",
 }
 LOG_HELP = (
