@@ -18,7 +18,7 @@ from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir.stages import IN_ORDER
 
 if TYPE_CHECKING:
-    from courier_tf.chain import Chain
+    from courier_tf.chain.chain import Chain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Stage(Command):
 
     def chain(self) -> "Chain":
         """The chain of the workdir; the settings are kept there."""
-        from courier_tf.chain import Chain
+        from courier_tf.chain.chain import Chain
 
         place = self.workdir if isinstance(self.workdir, StorePlace) else None
         require_usable(self.local_workdir())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from courier_tf.chain import SETTINGS_FILE
+from courier_tf.chain.chain import SETTINGS_FILE
 from courier_tf.experiment.markdown import interval
 from courier_tf.experiment.run import PREDICTIONS_FILE, Key, Measured
 from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE, RARE, Evaluation, read_evaluation

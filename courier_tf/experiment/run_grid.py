@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from courier_tf.chain import require_known_names
+from courier_tf.chain.known_names import require_known_names
 from courier_tf.escaping import markdown
 from courier_tf.experiment import claims as claiming
 from courier_tf.experiment import encoders, held_out, ladder, rankers

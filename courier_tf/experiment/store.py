@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import courier_tf
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.files.places import Place
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir import artefacts
@@ -57,7 +57,7 @@ class SharingChain(Chain):
         places = [directory] if directory.is_symlink() else sorted(directory.glob("*"))
         return [place for place in places if place.is_symlink()]
 
-    def _trained(self, made_by: MadeBy) -> dict[str, Path]:
+    def trained(self, made_by: MadeBy) -> dict[str, Path]:
         """Mode -> a finished rank stage with the same ranker. For instance, all objectives share one ranker `none`."""
         from courier_tf.ranking.train import same_rankers
 
@@ -71,7 +71,7 @@ class SharingChain(Chain):
             places |= {mode: path for mode in modes if same_rankers(mode, made_by, other.made_by)}
         return places
 
-    def _unless_current(
+    def unless_current(
         self, target: Place, made_by: MadeBy, make: Callable[[Place], object], name: str | None = None
     ) -> None:
         assert isinstance(target, Path), "the stages of an experiment lie on this machine"
@@ -90,7 +90,7 @@ class SharingChain(Chain):
                 took = before + time.monotonic() - started
                 write_file(file, json.dumps({"seconds": took, "commit": commit()}))
 
-        super()._unless_current(shared, made_by, timed, name)
+        super().unless_current(shared, made_by, timed, name)
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf import schema
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.commands.load_report import summarise
 from courier_tf.commands.load_test import load_test
 from courier_tf.exporting.ctr_ranker import ranker_requests

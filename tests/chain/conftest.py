@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.settings import Settings
 from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.commands import program
 from courier_tf.commands.predict import predict
 from courier_tf.commands.similar import similar

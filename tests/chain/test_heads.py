@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.features.files import FeatureFiles, read_together
 from courier_tf.pretrain.encoder_files import EncoderError, load_encoder
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.files import transfer
 from courier_tf.files.places import place_of
 from courier_tf.settings.previous import PreviousSettings

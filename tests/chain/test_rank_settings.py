@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.ranking.ranker_files import load_plan

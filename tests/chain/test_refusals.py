@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.commands.similar import similar
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.versions import newest_version

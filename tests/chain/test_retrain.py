@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import SettingsError
 from courier_tf.workdir import artefacts

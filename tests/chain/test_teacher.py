@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.features.sources import source
 from courier_tf.pretrain import train, train_supervised
 from courier_tf.pretrain.encoder_files import load_encoder

@@ -38,7 +38,7 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
                 draft.facts = example(EmbedFacts)
 
         chain.workdir.mkdir(parents=True, exist_ok=True)
-        chain._unless_current(chain.directory("embed"), made_by, make)
+        chain.unless_current(chain.directory("embed"), made_by, make)
         return artefacts.read(chain.directory(EMBED), EMBED)
 
     first, second, other = (chain_of(tmp_path, name) for name in "abc")
@@ -79,7 +79,7 @@ def test_seconds_are_those_of_all_attempts_and_of_no_previous_result(tmp_path, m
                     raise KeyboardInterrupt
                 draft.facts = example(EmbedFacts)
 
-        chain._unless_current(chain.directory("embed"), made_by, make)
+        chain.unless_current(chain.directory("embed"), made_by, make)
         return chain.seconds("embed")
 
     with pytest.raises(KeyboardInterrupt):
@@ -94,15 +94,15 @@ def test_rankers_that_another_run_has_trained_are_found(tmp_path):
     inputs = {"ingest": "i", "cluster": "c"}
     assert chain.settings.rank.rank_modes[:2] == ("none", "cluster_id")
     made_by = MadeBy("rank", {"rank_modes": ["none", "cluster_id"]}, inputs)
-    assert chain._trained(made_by) == {}, "there is no store yet"
+    assert chain.trained(made_by) == {}, "there is no store yet"
     previous = MadeBy("rank", {"rank_modes": ["none", "cluster_id", "simscore"]}, {**inputs, "cluster": "other"})
     with artefacts.write_aside(chain.store / f"rank-{previous.key}", previous) as draft:
-        assert chain._trained(made_by) == {}, "it is not finished"
+        assert chain.trained(made_by) == {}, "it is not finished"
         (draft.path / "none").mkdir()
         draft.facts = example(RankFacts, modes=("none", "cluster_id", "simscore"))
     (chain.store / "rank-broken").mkdir()
     # Cluster IDs of another encoder are other cluster IDs.
-    assert chain._trained(made_by) == {"none": chain.store / f"rank-{previous.key}"}
+    assert chain.trained(made_by) == {"none": chain.store / f"rank-{previous.key}"}
 
 
 def test_a_run_in_the_folder_of_another_does_not_count_its_stages(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tensorflow import keras
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.commands import program
 from courier_tf.commands.predict import predict
 from courier_tf.commands.similar import similar

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.exporting.promotion import promote
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.ranking.fit import predict

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts, atomic
 from courier_tf.workdir.artefacts import MadeBy

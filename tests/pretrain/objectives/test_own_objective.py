@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.chain import Chain
+from courier_tf.chain.chain import Chain
 from courier_tf.commands.predict import predict
 from courier_tf.pretrain.objectives.objective import Objective, Terms, total
 from courier_tf.pretrain.objectives.registry import OBJECTIVES, register
