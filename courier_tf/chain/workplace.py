@@ -1,0 +1,154 @@
+"""Where the stages of a run lie, which of them is still valid, and how one is made."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import Place, StorePlace, place_of
+from courier_tf.process import release_memory
+from courier_tf.settings import Settings, SettingsError
+from courier_tf.workdir import artefacts, stored
+from courier_tf.workdir.artefacts import MadeBy, P
+from courier_tf.workdir.atomic import exclusive
+from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.stages import IN_ORDER, INGEST, SUPERVISED, F, Stage
+
+LOG = logging.getLogger(__name__)
+PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
+STARTS = (PREVIOUS, FOREIGN, SUPERVISED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workplace:
+    """One workdir and the settings it is run with.
+
+    Attributes:
+        workdir: holds one directory per stage, `models/`, `metrics.json` and `settings.json`.
+        settings: of all stages.
+        beam_options: Beam's own command-line options, for the jobs.
+        force: names of stages that are made again, even if nothing has changed.
+        place: the workdir on a store, where the results lie. `workdir` then holds copies of them, for the stages that
+            need files of this machine; Beam jobs do not.
+
+    Raises:
+        SettingsError: `force` names something that is not a stage.
+    """
+
+    workdir: Path
+    settings: Settings
+    beam_options: Sequence[str] = ()
+    force: frozenset[str] = frozenset()
+    place: StorePlace | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.force - set(IN_ORDER))
+        if unknown:
+            raise SettingsError(f"force: there is no stage '{unknown[0]}'. Stages: {', '.join(IN_ORDER)}")
+
+    def directory(self, stage: str) -> Place:
+        """Where the result of a stage lies."""
+        return (self.place or self.workdir) / stage
+
+    def local(self, artefact: artefacts.Artefact[Any]) -> Path:
+        """The files of a stage on this machine."""
+        return stored.local_copy(artefact, self.workdir / self._below(artefact.place))
+
+    def _below(self, files: Place) -> str:
+        """Where in `workdir` the copy of a stage belongs. Those of earlier runs lie apart."""
+        stage = str(files).rpartition("/")[0]
+        inside = stage.removeprefix(f"{self.place}/")
+        return inside if inside != stage else f".previous/{artefacts.fingerprint_of(stage)}"
+
+    def made_here(self, make: Callable[[Path], object]) -> Callable[[Place], object]:
+        """A stage that writes files of this machine, for any target: on a store the result is copied there."""
+
+        def make_and_publish(target: Place) -> None:
+            if isinstance(target, Path):
+                make(target)
+                return
+            local = self.workdir / str(target).removeprefix(f"{self.place}/")
+            make(local)
+            stored.publish(local, target)
+
+        return make_and_publish
+
+    def previous(self, stage: Stage[P], directory: Place | None, data: IngestFacts) -> artefacts.Artefact[P] | None:
+        """The result of an earlier run that a stage starts from; refused where it knows the future of this run."""
+        if directory is None:
+            return None
+        if _resolved(directory) == _resolved(self.directory(stage)):
+            raise artefacts.ArtefactError(
+                f"{directory} cannot be started from: the stage '{stage}' of this run writes it. Start from a snapshot "
+                f"({self.workdir / schema.PROMOTED_FOLDER}, which 'courier export --promote' writes), or from a copy"
+            )
+        return artefacts.read_previous(directory, stage, data)
+
+    def ingested_and(self, stage: Stage[F]) -> tuple[artefacts.Artefact[IngestFacts], artefacts.Artefact[F]]:
+        """The results of ingest and of another stage, which must have been made from this ingest."""
+        ingested = artefacts.read(self.directory(INGEST), INGEST)
+        other = artefacts.read(self.directory(stage), stage)
+        if INGEST in other.made_by.inputs:
+            artefacts.require_input(other, INGEST, ingested.fingerprint)
+        return ingested, other
+
+    def made_by(
+        self,
+        stage: Stage[Any],
+        settings: Any,
+        inputs: dict[str, str],
+        *,
+        previous: artefacts.Artefact[Any] | None = None,
+        seeded: bool = True,
+    ) -> MadeBy:
+        values = settings if isinstance(settings, dict) else dataclasses.asdict(settings)
+        made_by = MadeBy(stage, {**values, **({"seed": self.settings.seed} if seeded else {})}, inputs)
+        if previous is None:
+            return made_by
+        # A snapshot of the present result, which has been promoted since, is no reason to make it again.
+        before = {name: value for name, value in previous.made_by.inputs.items() if name in STARTS}
+        promoted = dataclasses.replace(made_by, inputs={**inputs, **before})
+        if promoted.key == previous.made_by.key and artefacts.is_current(self.directory(stage), promoted):
+            return promoted
+        return dataclasses.replace(made_by, inputs={**inputs, PREVIOUS: previous.fingerprint})
+
+    def require_starts(self) -> None:
+        """Refuses to start from what is not there, or from this workdir itself.
+
+        Raises:
+            SettingsError: names the option and the place.
+        """
+        self.settings.require_starts()
+        previous = self.settings.previous.previous
+        if previous and _resolved(place_of(previous)) == _resolved(self.place or self.workdir):
+            snapshot = self.workdir / schema.PROMOTED_FOLDER
+            raise SettingsError(
+                f"previous={previous} is the workdir of this run, which replaces what it starts from: name {snapshot}, "
+                "which 'courier export --promote' writes, or a copy"
+            )
+
+    def unless_current(
+        self, target: Place, made_by: MadeBy, make: Callable[[Place], object], name: str | None = None
+    ) -> None:
+        name = name or made_by.stage
+        waiting = f"[{name}] another process is making {target}: waiting for it"
+        with exclusive(target.with_name(f".{target.name}.lock"), waiting):
+            reason = "it is forced" if made_by.stage in self.force else artefacts.why_stale(target, made_by)
+            if reason is None:
+                LOG.info("[%s] unchanged, skipped", name)
+                return
+            if transfer.exists(target):
+                LOG.info("[%s] is made again: %s", name, reason)
+            started = time.monotonic()
+            LOG.info("[%s] ...", name)
+            make(target)
+            release_memory()
+            LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)
+
+
+def _resolved(place: Place) -> Place:
+    return place.resolve() if isinstance(place, Path) else place
