@@ -14,6 +14,8 @@ from unittest import mock
 
 import pyarrow.fs
 
+from courier_tf.files import transfer
+
 #: Each server ends with the process that started it, which holds the other end of its input.
 START = {
     "s3": "import sys; from moto.server import ThreadedMotoServer; "
@@ -48,6 +50,7 @@ def store(scheme: str, bucket: str = "bucket") -> Iterator[str]:
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(port, process)
+        transfer._system.cache_clear()  # A store of another test was at another port.
         with mock.patch.dict(os.environ, environment):
             root = f"{scheme}://{bucket}"
             if scheme == "s3":

@@ -153,6 +153,7 @@ for replicas, dim in ((2, 4), (2, 6), (3, 4), (2, 4)):
 """
 
 
+@pytest.mark.slow
 def test_one_training_follows_another_in_a_process():
     """Of other shapes, on as many replicas and on more: what `courier run` does on several GPUs."""
     done = subprocess.run([sys.executable, "-c", RANKERS], capture_output=True, text=True, check=False)

@@ -13,15 +13,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
-
-import pyarrow as pa
-import pyarrow.fs
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from courier_tf.escaping import printable
 from courier_tf.files.places import MissingFileError, Place, StoreError, StorePlace
 
-_LOCAL = pyarrow.fs.LocalFileSystem()
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
 #: What a store says -> what it means, and the way out.
 _REASONS = {
     r"NO_SUCH_BUCKET|InvalidBucketName|bucket.{0,80}(not found|does not exist)": "there is no such bucket",
@@ -55,7 +54,7 @@ def exists(place: Place) -> bool:
     if isinstance(place, Path):
         return place.exists()
     with _told(place) as (system, path):
-        return bool(system.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
+        return bool(system.get_file_info(path).type != _fs().FileType.NotFound)
 
 
 def require_bucket(place: StorePlace) -> None:
@@ -65,7 +64,7 @@ def require_bucket(place: StorePlace) -> None:
         StoreError: there is none, it may not be read, or the store does not answer.
     """
     with _told(place) as (system, path):
-        if system.get_file_info(path.partition("/")[0] or "/").type == pyarrow.fs.FileType.NotFound:
+        if system.get_file_info(path.partition("/")[0] or "/").type == _fs().FileType.NotFound:
             raise StoreError(f"{printable(place)}: there is no such bucket")
 
 
@@ -91,8 +90,8 @@ def names_in(folder: Place) -> list[str]:
         parts = [entry.name.partition("/") for entry in files_below(folder)]
         return sorted({name + slash for name, slash, _ in parts})
     with _told(folder) as (system, path):
-        infos = system.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
-        return sorted(info.base_name + "/" * (info.type == pyarrow.fs.FileType.Directory) for info in infos)
+        infos = system.get_file_info(_fs().FileSelector(path, allow_not_found=True))
+        return sorted(info.base_name + "/" * (info.type == _fs().FileType.Directory) for info in infos)
 
 
 def size_of(file: Place) -> int:
@@ -105,7 +104,7 @@ def size_of(file: Place) -> int:
         return file.stat().st_size
     with _told(file) as (system, path):
         info = system.get_file_info(path)
-        if info.type != pyarrow.fs.FileType.File:
+        if info.type != _fs().FileType.File:
             raise MissingFileError(f"{printable(file)}: there is no such file")
         return int(info.size)
 
@@ -191,9 +190,9 @@ def fetch(source: Place, target: Path) -> None:
         return
     with _told(source) as (system, path):
         info = system.get_file_info(path)
-        if info.type == pyarrow.fs.FileType.NotFound:
+        if info.type == _fs().FileType.NotFound:
             raise MissingFileError(f"{printable(source)}: there is no such file or folder")
-        pyarrow.fs.copy_files(path, str(target), system, _LOCAL)
+        _fs().copy_files(path, str(target), system, _fs().LocalFileSystem())
 
 
 def upload(source: Path, target: Place) -> None:
@@ -204,7 +203,7 @@ def upload(source: Path, target: Place) -> None:
     with _told(target) as (system, path):
         if _needs_folders(target):
             system.create_dir(path if source.is_dir() else path.rpartition("/")[0], recursive=True)
-        pyarrow.fs.copy_files(str(source), path, _LOCAL, system)
+        _fs().copy_files(str(source), path, _fs().LocalFileSystem(), system)
 
 
 def remove(place: Place) -> None:
@@ -219,17 +218,17 @@ def remove(place: Place) -> None:
         raise StoreError(f"{printable(place)} is a whole bucket, which is never removed")
     with _told(place) as (system, path):
         kind = system.get_file_info(path).type
-        if kind == pyarrow.fs.FileType.Directory:
+        if kind == _fs().FileType.Directory:
             with contextlib.suppress(FileNotFoundError):  # On gs the folder itself is often no object.
                 system.delete_dir(path)
-        elif kind != pyarrow.fs.FileType.NotFound:
+        elif kind != _fs().FileType.NotFound:
             system.delete_file(path)
 
 
-def _entries(system: pyarrow.fs.FileSystem, path: str, recursive: bool) -> Iterator[Entry]:
+def _entries(system: "FileSystem", path: str, recursive: bool) -> Iterator[Entry]:
     start = len(path) + 1
-    for info in system.get_file_info(pyarrow.fs.FileSelector(path, recursive=recursive, allow_not_found=True)):
-        if info.type == pyarrow.fs.FileType.File:
+    for info in system.get_file_info(_fs().FileSelector(path, recursive=recursive, allow_not_found=True)):
+        if info.type == _fs().FileType.File:
             yield Entry(info.path[start:], info.size, info.mtime_ns or 0)
 
 
@@ -237,27 +236,36 @@ def _needs_folders(place: StorePlace) -> bool:
     return place.root.startswith("hdfs:")
 
 
+def _fs() -> Any:
+    """Arrow's file systems, imported where the first one is asked for: a command's help needs none."""
+    import pyarrow.fs
+
+    return pyarrow.fs
+
+
 @functools.cache
-def _system(root: str) -> pyarrow.fs.FileSystem:
+def _system(root: str) -> "FileSystem":
     """The file system of a bucket. Only by an address does pyarrow look for AWS_ENDPOINT_URL."""
     scheme, _, host = root.partition("://")
     if scheme != "gs":
-        return pyarrow.fs.FileSystem.from_uri(f"{root}/")[0]
+        return _fs().FileSystem.from_uri(f"{root}/")[0]
     # Google's client would look for credentials for an emulator, too, which asks for none.
     user = "anonymous@" if _GS_EMULATOR in os.environ else ""
-    return pyarrow.fs.FileSystem.from_uri(f"gs://{user}{host}/?retry_limit_seconds={_RETRY_SECONDS}")[0]
+    return _fs().FileSystem.from_uri(f"gs://{user}{host}/?retry_limit_seconds={_RETRY_SECONDS}")[0]
 
 
 @contextlib.contextmanager
-def _told(place: StorePlace) -> Iterator[tuple[pyarrow.fs.FileSystem, str]]:
+def _told(place: StorePlace) -> Iterator[tuple["FileSystem", str]]:
     """The file system of a place and the path there; what it refuses becomes a StoreError."""
+    from pyarrow import ArrowException
+
     try:
         host = place.root.partition("://")[2]
         path = f"/{place.key}" if _needs_folders(place) else f"{host}/{place.key}".rstrip("/")
         yield _system(place.root), path
     except FileNotFoundError as error:
         raise MissingFileError(f"{printable(place)}: there is no such file or folder") from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ArrowException) as error:
         raise StoreError(f"{printable(place)}: {reason_of(error)}") from error
 
 

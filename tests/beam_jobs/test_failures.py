@@ -65,14 +65,15 @@ def test_bytes_in_a_parquet_file_are_texts_and_bad_ones_are_rejected(raw, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "raw_folder, reason", [("{}/none", "is empty or does not exist"), ("ftp://host/raw", "is no address of a store")]
+    "raw_folder, reason",
+    [("{}/none", "{} is empty or does not exist"), ("ftp://host/raw", "'{}' is no address of a store")],
 )
 def test_the_job_on_its_own_ends_with_one_line(tmp_path, raw_folder, reason):
     place = raw_folder.format(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["--raw", place, "--target", str(tmp_path / "out")])
     # Python prints a text to stderr and exits with 1.
-    assert stopped.value.code.startswith(f"ingest: {place} {reason}") and "\n" not in stopped.value.code
+    assert stopped.value.code.startswith(f"ingest: {reason.format(place)}") and "\n" not in stopped.value.code
 
 
 def test_the_job_on_its_own(raw, tmp_path):

@@ -211,6 +211,7 @@ def cost(function) -> float:
     return min(times)
 
 
+@pytest.mark.slow
 def test_the_cost_grows_with_the_events_alone():
     """Eight times the rows of one user, of one page view, or of one item in it: about eight times the work, not 64."""
 

@@ -110,6 +110,7 @@ def test_features_are_computed_once(heads, finished, caplog):
     heads.embed()
 
 
+@pytest.mark.slow
 def test_an_interrupted_choice_goes_on(heads, finished, tmp_path, monkeypatch):
     from courier_tf.pretrain import train, train_heads
 
@@ -134,6 +135,7 @@ def test_an_interrupted_choice_goes_on(heads, finished, tmp_path, monkeypatch):
     assert facts_of(chain) == facts_of(heads)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_stays_the_same_keeps_its_fingerprint(heads, finished, tmp_path):
     again = chain_in(tmp_path, finished)
     again.pretrain()
@@ -217,6 +219,7 @@ def test_damaged_features_are_made_again_alone(file, heads, finished, tmp_path, 
     assert "[pretrain] unchanged, skipped" in caplog.text, "the bytes are the same"
 
 
+@pytest.mark.slow
 def test_a_saved_model_that_changes_in_its_place_gives_new_features(finished, tmp_path):
     model = tf.Module()
     model.factor = tf.Variable(1.0)

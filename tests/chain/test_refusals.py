@@ -32,6 +32,7 @@ from tests.sealing import seal_again
 from tests.stage_facts import example
 
 
+@pytest.mark.slow
 def test_a_later_photo_changes_neither_encoder_nor_centroids(finished, tmp_path):
     """Trained weights and centroids know nothing of items that come after the train span."""
     shop, chain = finished

@@ -72,6 +72,7 @@ def test_rankers_begin_as_the_previous_ones_did(finished, tmp_path):
     assert (anew != before).any(), "whether or not its gates are open"
 
 
+@pytest.mark.slow
 def test_embeddings_of_another_encoder_are_not_taken_for_the_previous_ones(finished, tmp_path):
     """The previous ranker sees vectors. The encoder of this run gives other vectors than the previous one did."""
     _, chain = finished
@@ -103,6 +104,7 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_previous_ones(finis
     )
 
 
+@pytest.mark.slow
 def test_a_previous_run_that_knows_what_comes_later_is_refused(finished, tmp_path):
     """The train span of the previous run ended a day after that of this one."""
     shop, chain = finished

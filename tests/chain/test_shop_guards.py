@@ -77,6 +77,7 @@ def measured(request, tmp_path_factory):
     return request.param, {mode: 100 * roc_auc_score(evaluation.clicked, scores[mode]) for mode in modes}
 
 
+@pytest.mark.slow
 def test_the_true_styles_help_only_where_they_drive_clicks_and_chance_cannot_be_ranked(measured):
     kind, auc = measured
     if kind == "signal":

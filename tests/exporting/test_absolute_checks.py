@@ -60,6 +60,7 @@ def test_a_fault_is_refused_until_it_is_accepted_by_name(workdir, monkeypatch, c
     assert f"Promoted in spite of *{check}*" in card and "`ctr_ranker` 1, " in card
 
 
+@pytest.mark.slow
 def test_a_later_promotion_is_checked_alike(workdir, monkeypatch):
     promoted(workdir, LENIENT)
     write_rank(workdir, seed=2)

@@ -68,6 +68,7 @@ def test_a_damaged_version_is_not_promoted_and_the_next_export_replaces_it(workd
     assert [version.model.name for version in written] == [model]
 
 
+@pytest.mark.slow
 def test_an_export_replaces_a_damaged_version(workdir, caplog):
     flip(file_of(workdir, "ctr_ranker", "saved_model.pb"))
     assert export_again(workdir) == [workdir / "models" / "ctr_ranker" / "2"]
@@ -75,6 +76,7 @@ def test_an_export_replaces_a_damaged_version(workdir, caplog):
     assert promote(workdir, LENIENT).versions["ctr_ranker"] == 2
 
 
+@pytest.mark.slow
 def test_no_roll_back_to_a_damaged_version(workdir):
     promote(workdir, LENIENT)
     write_rank(workdir, seed=2)

@@ -77,6 +77,7 @@ def test_a_canary_is_withdrawn(workdir):
     assert labels(workdir)["ctr_ranker"] == {"stable": 3, "canary": 3}
 
 
+@pytest.mark.slow
 def test_no_roll_back_to_versions_that_are_gone(workdir):
     releases = Releases.read(workdir / "serving")
     promoted(workdir)
@@ -95,6 +96,7 @@ def snapshot_of(workdir):
     return {artefact.made_by.stage: artefacts.verify(artefact, full=True).fingerprint for artefact in kept}
 
 
+@pytest.mark.slow
 def test_a_promotion_leaves_a_snapshot_and_a_roll_back_restores_it(workdir, caplog):
     write_rank(workdir, seed=2)
     with pytest.raises(PromotionError):

@@ -86,6 +86,7 @@ def halves(context):
     return tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=kinds).repeat()
 
 
+@pytest.mark.slow
 def test_two_replicas_train_like_one(two_replicas):
     whole = batch()
 

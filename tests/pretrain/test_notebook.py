@@ -42,6 +42,7 @@ def model_with_embeddings(width):
     return model
 
 
+@pytest.mark.slow
 def test_what_fit_trained_goes_through_the_chain(chain, caplog):
     data = TrainingData.read(chain.directory("ingest"))
     batches = page_view_batches(data.ingest, data.store, history_length=5, page_view_size=5, batch_rows=16, seed=0)
@@ -85,6 +86,7 @@ def test_another_ingest_does_not_fit(chain):
             stage()
 
 
+@pytest.mark.slow
 def test_a_damaged_encoder_is_refused_and_replaced_by_force(finished, chain):  # noqa: F811
     save_to_workdir(model_with_embeddings(8), chain.workdir)
     file = chain.directory("pretrain") / "encoder" / "encoder.json"

@@ -96,6 +96,7 @@ def other_weights(ranker):
         (Checkpoints, "on_epoch_end", 1),
     ],
 )
+@pytest.mark.slow
 def test_an_interrupted_training_from_a_previous_ranker_ends_at_the_same_one(
     monkeypatch, tmp_path, ingest, evaluation, calm_from_previous, place, name, times
 ):
@@ -237,6 +238,7 @@ def test_a_previous_ranker_that_no_rate_improves_is_kept_as_it_began(monkeypatch
 
 
 @pytest.mark.parametrize("place, name, times", [(fitting, "fit", 1), (fitting, "fit", 2), (Path, "rename", 3)])
+@pytest.mark.slow
 def test_what_an_interrupted_choice_has_trained_is_not_trained_again(
     monkeypatch, tmp_path, ingest, evaluation, calmly_tuned, place, name, times
 ):

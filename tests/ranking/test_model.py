@@ -295,7 +295,7 @@ def test_repeat_statistics_equal_a_loop():
         "item_id": tf.constant([[row[0]] for row in rows]),
         "history_item_ids": tf.constant([row[1] for row in rows]),
     }
-    statistics = ranker._repeat_statistics(batch, look_up(batch, ranker.lookup, ranker.user_codes)).numpy()[:, 0]
+    statistics = ranker._statistics(batch, look_up(batch, ranker.lookup, ranker.user_codes)).numpy()[:, 0]
     for (item, history), of_pair in zip(rows, statistics, strict=True):
         seen = [other for other in history if other]
         same = [

@@ -107,6 +107,7 @@ def test_trains_in_chunks_as_at_once():
         np.testing.assert_allclose(one, other, atol=1e-5 * max(1.0, float(tf.reduce_max(tf.abs(one)))))
 
 
+@pytest.mark.slow
 def test_two_replicas_train_like_one(two_replicas):
     batch = batch_of(np.random.default_rng(5), width=16, padded=(1, 11))
     halves = [{name: value[part] for name, value in batch.items()} for part in (slice(0, 6), slice(6, 12))]

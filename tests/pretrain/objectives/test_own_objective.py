@@ -85,6 +85,7 @@ def interrupt_at(step):
     return stop
 
 
+@pytest.mark.slow
 def test_it_goes_through_the_whole_chain(finished, tmp_path, monkeypatch, title_length):  # noqa: F811
     _, first = finished
     chain = chain_beside(first, tmp_path / "work", objective="title_length")

@@ -236,6 +236,7 @@ def wait_for(expected, target):
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_server_that_reads_the_bundle_by_itself(workdir):
     promote(workdir, LENIENT)
     with StrictServer(workdir / "serving", workdir / "models", warm_up=False) as server:
@@ -259,6 +260,7 @@ def test_a_server_that_reads_the_bundle_by_itself(workdir):
         wait_for({"stable": 3, "canary": 3}, target)
 
 
+@pytest.mark.slow
 def test_a_server_that_has_refused_a_file(workdir):
     """An export that named no server: its file moves the label of the canary at once."""
     promote(workdir, LENIENT)

@@ -190,6 +190,7 @@ def test_the_rows_of_a_request_are_those_that_the_version_allows(tmp_path, param
     assert loaded._most_rows(tmp_path) == limit
 
 
+@pytest.mark.slow
 def test_a_version_whose_warm_up_fails_is_not_served(bundle, caplog):
     """As TensorFlow Serving has it."""
     workdir, second = bundle
