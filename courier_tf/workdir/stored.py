@@ -221,7 +221,11 @@ def changed_here(place: StorePlace, local: Path, names: Sequence[str]) -> Iterat
 
 
 def _states_of(local: Path, names: Sequence[str]) -> dict[str, str]:
-    """File -> checksum, of files and of what lies below folders."""
+    """File -> checksum, of files and of what lies below folders.
+
+    Locks and unfinished files, whose names begin with a dot, are left out.
+    """
     files = [name for name in names if (local / name).is_file()]
     below = [f"{name}/{entry.name}" for name in names for entry in transfer.files_below(local / name)]
-    return {name: checksums.checksum(local / name) for name in (*files, *below)}
+    shown = [name for name in below if not any(part.startswith(".") for part in name.split("/"))]
+    return {name: checksums.checksum(local / name) for name in (*files, *shown)}
