@@ -8,7 +8,6 @@ from courier_tf import schema
 from courier_tf.workdir import example_bytes
 
 _KINDS = schema.IMPRESSION_FEATURES
-_ORDER = example_bytes.order_of(tuple(_KINDS))
 _CLICKED = [example_bytes.entry("clicked", "int", label) for label in (0, 1)]
 
 
@@ -30,4 +29,4 @@ def impressions(view: PageView, seed: int) -> Iterator[tuple[int, bytes]]:
         entries["clicked"] = _CLICKED[clicked]
         key = start.copy()
         key.update(b"%d" % place)
-        yield int.from_bytes(key.digest(), "big") >> 1, example_bytes.example(entries, _ORDER)
+        yield int.from_bytes(key.digest(), "big") >> 1, example_bytes.example(entries)

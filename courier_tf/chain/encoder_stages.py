@@ -137,7 +137,7 @@ def _features(
         values = {"source": source, "views": number, **dataclasses.asdict(chain.settings.embed)}
         inputs = {INGEST: ingested.fingerprint, **inputs_of(source)}
         made_by = chain.made_by(FEATURES, values, inputs, seeded=False)
-        made_of[source] = target = features_directory(chain, source)
+        made_of[source] = target = chain.features_directory(source)
         if isinstance(target, Path):
             target.parent.mkdir(parents=True, exist_ok=True)
         make = functools.partial(
@@ -155,13 +155,6 @@ def _features(
 
 def _local_features(chain: Workplace, features: Mapping[str, Place]) -> dict[str, Path]:
     return {source: chain.local(artefacts.read(place, FEATURES)) for source, place in features.items()}
-
-
-def features_directory(chain: Workplace, source: str) -> Place:
-    """Where the features of a source lie."""
-    from courier_tf.features.files import folder_of
-
-    return chain.directory(FEATURES) / folder_of(source)
 
 
 def _has_notebook_encoder(chain: Workplace, ingested: artefacts.Artefact[IngestFacts]) -> bool:
@@ -218,7 +211,7 @@ def features_of(chain: Workplace, trained: artefacts.Artefact[EncoderFacts]) -> 
     """The features that an encoder was trained on; none where photos have to be read."""
     if FEATURES not in trained.made_by.inputs:
         return []
-    directories = [features_directory(chain, source) for source in trained.facts.features]
+    directories = [chain.features_directory(source) for source in trained.facts.features]
     return directories if all(map(transfer.exists, directories)) else []
 
 

@@ -16,7 +16,7 @@ from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive
 from courier_tf.workdir.facts import IngestFacts
-from courier_tf.workdir.stages import IN_ORDER, INGEST, SUPERVISED, F, Stage
+from courier_tf.workdir.stages import FEATURES, IN_ORDER, INGEST, SUPERVISED, F, Stage
 
 LOG = logging.getLogger(__name__)
 PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
@@ -53,6 +53,12 @@ class Workplace:
     def directory(self, stage: str) -> Place:
         """Where the result of a stage lies."""
         return (self.place or self.workdir) / stage
+
+    def features_directory(self, source: str) -> Place:
+        """Where the features of a source lie."""
+        from courier_tf.features.files import folder_of
+
+        return self.directory(FEATURES) / folder_of(source)
 
     def local(self, artefact: artefacts.Artefact[Any]) -> Path:
         """The files of a stage on this machine."""

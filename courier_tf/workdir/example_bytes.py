@@ -1,9 +1,6 @@
-"""The bytes of a tf.train.Example, written without its message: the same as protobuf writes, several times as fast."""
+"""The bytes of a tf.train.Example, written without its message: what protobuf writes, several times as fast."""
 
-import functools
 from collections.abc import Iterable, Mapping
-
-import tensorflow as tf
 
 from courier_tf import schema
 
@@ -49,21 +46,10 @@ def entry(name: str, kind: schema.FeatureKind, value: object) -> bytes:
     return _framed(b"\n", _framed(b"\n", name.encode()) + _framed(b"\x12", feature))
 
 
-def example(entries: Mapping[str, bytes], order: Iterable[str]) -> bytes:
-    """A serialised example.
+def example(entries: Mapping[str, bytes]) -> bytes:
+    """A serialised example, its features in the order of their names.
 
     Args:
         entries: name -> bytes of `entry`.
-        order: of the names, as `order_of` gives it.
     """
-    return _framed(b"\n", b"".join([entries[name] for name in order]))
-
-
-@functools.cache
-def order_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The order in which protobuf writes features that were added in the order of `names`: that of its hash table."""
-    message = tf.train.Example()
-    for name in names:
-        message.features.feature[name].int64_list.value.append(0)
-    written = message.SerializeToString()
-    return tuple(sorted(names, key=lambda name: written.index(_framed(b"\n", name.encode()))))
+    return _framed(b"\n", b"".join([entries[name] for name in sorted(entries)]))

@@ -39,7 +39,7 @@ def serialise(values: Mapping[str, object], features: Mapping[str, schema.Featur
     if values.keys() != features.keys():
         raise RecordError(f"a record holds {sorted(values)}, the schema has {sorted(features)}")
     entries = {name: example_bytes.entry(name, kind, values[name]) for name, kind in features.items()}
-    return example_bytes.example(entries, example_bytes.order_of(tuple(features)))
+    return example_bytes.example(entries)
 
 
 def parse(serialised: tf.Tensor, features: Mapping[str, schema.FeatureKind]) -> dict[str, tf.Tensor]:

@@ -42,7 +42,8 @@ def test_the_chain_on_a_store(finished, tmp_path, caplog):
         assert {name.split("/")[0] for name in exported} == {
             path.name for path in (local.workdir / "models").iterdir() if path.is_dir()
         }
-        assert not [name for name in names if name.endswith(".lock/")]
+        locks = [name for name in names if name.endswith(".lock/")]
+        assert not [entry for name in locks for entry in transfer.files_below(workdir / name)]
 
         # Another machine goes on where this one has ended, and makes nothing again.
         caplog.clear()

@@ -39,7 +39,7 @@ def test_of_two_commands_in_one_workdir_one_makes_the_stage_and_the_other_finds_
         made.append(target)
 
     def run():
-        Chain(tmp_path, PRESETS["tiny"])._unless_current(tmp_path / "ingest", made_by, make)
+        Chain(tmp_path, PRESETS["tiny"]).unless_current(tmp_path / "ingest", made_by, make)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     threads[0].start()

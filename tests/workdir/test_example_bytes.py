@@ -1,4 +1,4 @@
-"""Records are the bytes that protobuf writes for the same example."""
+"""Records hold what protobuf writes for the same example, in as many bytes, and in an order of their own."""
 
 import random
 
@@ -9,7 +9,7 @@ from courier_tf.workdir import records
 from courier_tf.workdir.example_bytes import varint
 
 
-def by_protobuf(values, features) -> bytes:
+def by_protobuf(values, features) -> tf.train.Example:
     example = tf.train.Example()
     for name, kind in features.items():
         value = values[name] if kind.endswith("_list") else [values[name]]
@@ -18,7 +18,7 @@ def by_protobuf(values, features) -> bytes:
             example.features.feature[name].bytes_list.value.extend(encoded)
         else:
             example.features.feature[name].int64_list.value.extend(value)
-    return example.SerializeToString()
+    return example
 
 
 def drawn(rng: random.Random, kind: str):
@@ -36,7 +36,11 @@ def test_records_are_what_protobuf_writes():
     for features in (schema.IMPRESSION_FEATURES, schema.PAGE_VIEW_FEATURES, items, {"long" * 50: "int_list"}):
         for _ in range(50):
             values = {name: drawn(rng, kind) for name, kind in features.items()}
-            assert records.serialise(values, features) == by_protobuf(values, features)
+            written, message = records.serialise(values, features), by_protobuf(values, features)
+            assert tf.train.Example.FromString(written) == message and len(written) == message.ByteSize()
+            # Protobuf has no order; by name, every process writes the same.
+            turned = dict(reversed(features.items()))
+            assert records.serialise({name: values[name] for name in turned}, turned) == written
 
 
 def test_numbers_are_what_protobuf_writes():
