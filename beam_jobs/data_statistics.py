@@ -4,6 +4,7 @@ The data sets are `items`, `rejects` and the three spans. An example of a span i
 ingest draws do not count. All is counted by value and summed by key, so that every engine writes the same bytes.
 """
 
+import abc
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,7 +34,7 @@ _OF_ONE_ROW = re.compile(
 Counted = tuple[tuple[str, str], Any]
 
 
-class _Count(beam.DoFn):
+class _Count(beam.DoFn, abc.ABC):
     """Counts what an element is made of: ((data set, feature), value), number). Counts of a bundle leave together."""
 
     def start_bundle(self) -> None:
@@ -50,9 +51,9 @@ class _Count(beam.DoFn):
         for counted in self.counts.items():
             yield WindowedValue(counted, window.max_timestamp(), [window])
 
+    @abc.abstractmethod
     def add(self, element: Any, splits: Splits | None) -> None:
         """Counts an element."""
-        raise NotImplementedError
 
 
 class CountItems(_Count):

@@ -19,6 +19,7 @@ from courier_tf.files.places import Place, place_of
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.facts import EmbedFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import FEATURES, INGEST
 
 #: One row per item, in a shuffled order that depends on the ids alone. Without a photo the embedding is null.
@@ -40,7 +41,7 @@ def embed(
     encoder: str,
     target: Place,
     settings: EmbedSettings,
-    made_by: artefacts.MadeBy,
+    made_by: MadeBy,
     beam_options: Sequence[str] = (),
     features: Sequence[Place] = (),
 ) -> None:

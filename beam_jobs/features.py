@@ -19,6 +19,7 @@ from courier_tf.files.places import Place
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.facts import FeatureFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
 ROW_GROUP = 2048  # Rows that a reader holds at once.
@@ -30,7 +31,7 @@ def features(
     source: str,
     views: int,
     settings: EmbedSettings,
-    made_by: artefacts.MadeBy,
+    made_by: MadeBy,
     beam_options: Sequence[str] = (),
 ) -> None:
     """Runs the features job.

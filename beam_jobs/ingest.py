@@ -33,8 +33,9 @@ from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import Place, StorePlace, place_of
 from courier_tf.settings import IngestSettings, parsing
-from courier_tf.workdir import artefacts, records, stored
+from courier_tf.workdir import records, stored
 from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.provenance import MadeBy, fingerprint_of
 from courier_tf.workdir.stages import INGEST
 
 GIANT_SHARE, GIANT_TIMES = 0.02, 20  # Share of the events, and times the mean, above which a user may be nobody.
@@ -63,11 +64,11 @@ def fingerprint_of_raw(raw: str, follow_links: bool = False) -> str:
         linked = [file for file in files_below(raw, follow_links=True) if file not in known]
         states = [(file, os.stat(os.path.join(raw, file))) for file in linked]
         described += [(file, state.st_size, state.st_mtime) for file, state in states]
-    return artefacts.fingerprint_of(sorted(described))
+    return fingerprint_of(sorted(described))
 
 
 def ingest(
-    raw: str, target: Place, settings: IngestSettings, made_by: artefacts.MadeBy, beam_options: Sequence[str] = ()
+    raw: str, target: Place, settings: IngestSettings, made_by: MadeBy, beam_options: Sequence[str] = ()
 ) -> None:
     """Runs the ingest job.
 
@@ -267,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if unknown:
             parsing.refuse(unknown, options, "courier ingest --help")
         job = parsing.build(_Job, given)
-        made_by = artefacts.MadeBy(
+        made_by = MadeBy(
             INGEST, dataclasses.asdict(job.settings), {"raw": fingerprint_of_raw(job.raw, job.settings.follow_links)}
         )
         ingest(job.raw, job.target, job.settings, made_by, beams)

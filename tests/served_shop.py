@@ -28,8 +28,9 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.ranker_files import Plan, new_ranker, save_ranker
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts, records
-from courier_tf.workdir.artefacts import MadeBy, fingerprint_of_file, fingerprint_of_tree
+from courier_tf.workdir.artefacts import fingerprint_of_file, fingerprint_of_tree
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 from serving.bundle.graph_model import GraphModel
 from serving.client import contract

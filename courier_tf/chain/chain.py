@@ -14,9 +14,10 @@ from courier_tf.chain.encoder_stages import features_of, fingerprint_of_features
 from courier_tf.chain.known_names import require_known_names
 from courier_tf.chain.workplace import Workplace
 from courier_tf.workdir import artefacts, stored
-from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.atomic import exclusive, write_file
 from courier_tf.workdir.facts import EmbedFacts
+from courier_tf.workdir.matching import require_encoder, require_input
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER, EMBED, FEATURES, INGEST, PRETRAIN, RANK, SUPERVISED
 
 LOG = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ class Chain(Workplace):
         embedded: artefacts.Artefact[EmbedFacts] | None = None
         if needs_embeddings(settings.rank_modes):
             embedded = artefacts.read(self.directory(EMBED), EMBED)
-            artefacts.require_input(clustered, EMBED, embedded.fingerprint)
+            require_input(clustered, EMBED, embedded.fingerprint)
             inputs[EMBED] = embedded.fingerprint
         previous = self.previous(RANK, self.settings.previous.rankers(), ingested.facts)
         made_by = self.made_by(RANK, settings, inputs, previous=previous)
@@ -205,8 +206,8 @@ class Chain(Workplace):
         encoders = {str(PRETRAIN): trained}
         if SUPERVISED in trained.made_by.inputs:
             encoders[str(SUPERVISED)] = artefacts.read(self.directory(SUPERVISED), SUPERVISED)
-        artefacts.require_input(ranked, CLUSTER, clustered.fingerprint)
-        artefacts.require_encoder(clustered, encoders[PRETRAIN])
+        require_input(ranked, CLUSTER, clustered.fingerprint)
+        require_encoder(clustered, encoders[PRETRAIN])
         if self.place is None:
             return write_metrics(self.workdir, ingested, encoders, clustered, ranked, final)
         needed: list[artefacts.Artefact[Any]] = [ingested, clustered, ranked, *encoders.values()]

@@ -13,6 +13,8 @@ from courier_tf.files.places import Place
 from courier_tf.settings import SUPERVISED_SETTINGS, SettingsError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EncoderFacts, IngestFacts
+from courier_tf.workdir.matching import require_input
+from courier_tf.workdir.provenance import fingerprint_of
 from courier_tf.workdir.stages import FEATURES, INGEST, PRETRAIN, SUPERVISED
 
 LOG = logging.getLogger(__name__)
@@ -166,7 +168,7 @@ def _has_notebook_encoder(chain: Workplace, ingested: artefacts.Artefact[IngestF
     directory = chain.directory(PRETRAIN)
     if PRETRAIN in chain.force or not artefacts.comes_from_notebook(directory):
         return False
-    artefacts.require_input(artefacts.read(directory, PRETRAIN), INGEST, ingested.fingerprint)
+    require_input(artefacts.read(directory, PRETRAIN), INGEST, ingested.fingerprint)
     LOG.info(
         "[%s] keeps the encoder in %s, which comes from a notebook (--force pretrain trains one)",
         PRETRAIN,
@@ -217,4 +219,4 @@ def features_of(chain: Workplace, trained: artefacts.Artefact[EncoderFacts]) -> 
 
 def fingerprint_of_features(directories: Iterable[Place]) -> str:
     """16 hex digits over the features of several sources."""
-    return artefacts.fingerprint_of([artefacts.read(directory, FEATURES).fingerprint for directory in directories])
+    return fingerprint_of([artefacts.read(directory, FEATURES).fingerprint for directory in directories])

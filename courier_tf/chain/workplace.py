@@ -13,9 +13,10 @@ from courier_tf.files.places import Place, StorePlace, place_of
 from courier_tf.process import release_memory
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir import artefacts, stored
-from courier_tf.workdir.artefacts import MadeBy, P
 from courier_tf.workdir.atomic import exclusive
 from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.matching import P, read_previous, require_input
+from courier_tf.workdir.provenance import MadeBy, fingerprint_of
 from courier_tf.workdir.stages import FEATURES, IN_ORDER, INGEST, SUPERVISED, F, Stage
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Workplace:
         """Where in `workdir` the copy of a stage belongs. Those of earlier runs lie apart."""
         stage = str(files).rpartition("/")[0]
         inside = stage.removeprefix(f"{self.place}/")
-        return inside if inside != stage else f".previous/{artefacts.fingerprint_of(stage)}"
+        return inside if inside != stage else f".previous/{fingerprint_of(stage)}"
 
     def made_here(self, make: Callable[[Path], object]) -> Callable[[Place], object]:
         """A stage that writes files of this machine, for any target: on a store the result is copied there."""
@@ -92,14 +93,14 @@ class Workplace:
                 f"{directory} cannot be started from: the stage '{stage}' of this run writes it. Start from a snapshot "
                 f"({self.workdir / schema.PROMOTED_FOLDER}, which 'courier export --promote' writes), or from a copy"
             )
-        return artefacts.read_previous(directory, stage, data)
+        return read_previous(directory, stage, data)
 
     def ingested_and(self, stage: Stage[F]) -> tuple[artefacts.Artefact[IngestFacts], artefacts.Artefact[F]]:
         """The results of ingest and of another stage, which must have been made from this ingest."""
         ingested = artefacts.read(self.directory(INGEST), INGEST)
         other = artefacts.read(self.directory(stage), stage)
         if INGEST in other.made_by.inputs:
-            artefacts.require_input(other, INGEST, ingested.fingerprint)
+            require_input(other, INGEST, ingested.fingerprint)
         return ingested, other
 
     def made_by(

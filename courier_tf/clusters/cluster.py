@@ -21,6 +21,7 @@ from courier_tf.clusters.sheets import chosen_items, write_sheets
 from courier_tf.settings import ClusterSettings
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import ClusterFacts
+from courier_tf.workdir.provenance import MadeBy
 
 LEARNING_FOLDER = "learning"  # Holds the states of learning while the stage is not finished.
 
@@ -31,7 +32,7 @@ def cluster(
     target: Path,
     settings: ClusterSettings,
     seed: int,
-    made_by: artefacts.MadeBy,
+    made_by: MadeBy,
     previous: Path | None = None,
 ) -> None:
     """Clusters the embeddings of the train span's items; items that came later are only assigned.

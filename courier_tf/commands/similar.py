@@ -14,6 +14,7 @@ from courier_tf.clusters.seeding import ClusterError
 from courier_tf.clusters.sheets import PHOTOS, page
 from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.matching import require_input
 from courier_tf.workdir.stages import EMBED, INGEST
 
 PAGE_FILE = "similar.png"
@@ -41,7 +42,7 @@ def similar(
         ArtefactError: the embeddings are missing, or belong to another ingest than the photos.
     """
     ingested = artefacts.read(workdir / INGEST, INGEST)
-    artefacts.require_input(artefacts.read(workdir / EMBED, EMBED), INGEST, ingested.fingerprint)
+    require_input(artefacts.read(workdir / EMBED, EMBED), INGEST, ingested.fingerprint)
     names, embeddings = EmbeddingFiles(workdir / EMBED).all_items()
     if number >= len(names):
         raise ClusterError(f"{number} similar items are asked for, but the catalogue has {len(names)} with a photo")

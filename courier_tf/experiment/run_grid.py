@@ -27,8 +27,9 @@ from courier_tf.files import transfer
 from courier_tf.files.places import Place
 from courier_tf.ranking.metrics_file import READINGS_FILE, readings_of
 from courier_tf.settings import Settings, SettingsError
-from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of, fingerprint_of_start
+from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of_start
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.provenance import fingerprint_of
 from courier_tf.workdir.source import fingerprint_of_code
 from courier_tf.workdir.stages import IN_ORDER
 

@@ -16,8 +16,9 @@ from courier_tf.chain.chain import Chain
 from courier_tf.files.places import Place
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.artefacts import ArtefactError
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import RANK
 
 STORE_FOLDER = "stages"  # In the workdir of the experiments.

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.settings.rank_modes import is_control
-from courier_tf.workdir.artefacts import Artefact, read, require_encoder, require_input, verify
+from courier_tf.workdir.artefacts import Artefact, read, verify
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
+from courier_tf.workdir.matching import require_encoder, require_input
 from courier_tf.workdir.stages import CLUSTER, EMBED, INGEST, PRETRAIN, RANK
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.settings import PromotionSettings
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import EXPORT
 from serving.bundle.graph_model import GraphModel, Method
 from serving.client.contract import MOST_ROWS, Request

@@ -12,8 +12,9 @@ from courier_tf.exporting.served_model import ServedModel
 from courier_tf.exporting.warm_up_requests import with_logged
 from courier_tf.pretrain.frozen_encoder import save_module
 from courier_tf.workdir import artefacts, atomic
-from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.artefacts import ArtefactError
 from courier_tf.workdir.facts import VersionFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import EXPORT
 from serving.bundle import batching, warmup
 from serving.bundle.graph_model import METHOD_NAMES, GraphModel, Method

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from courier_tf import schema
 from courier_tf.features.feature_error import FeatureError
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import fingerprint_of
+from courier_tf.workdir.provenance import fingerprint_of
 from courier_tf.workdir.stages import FEATURES
 
 BLOCK = 8192  # Rows read at once.

@@ -16,7 +16,8 @@ from courier_tf.backbone.architectures import architecture, backbone_names, is_i
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
 from courier_tf.features.feature_error import FeatureError as FeatureError
-from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_tree
+from courier_tf.workdir.artefacts import fingerprint_of_tree
+from courier_tf.workdir.provenance import fingerprint_of
 
 JOIN = "+"
 PART, STAGES = ":", "stages"  # After the name of a backbone: what of it beside the last map.

@@ -11,7 +11,8 @@ from courier_tf.features.files import EXTRACTOR_FOLDER
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.typed_json import JsonError, read_json, require_kind
-from courier_tf.workdir.artefacts import fingerprint_of, fingerprint_of_file
+from courier_tf.workdir.artefacts import fingerprint_of_file
+from courier_tf.workdir.provenance import fingerprint_of
 
 WEIGHTS_FILE = "encoder.weights.h5"
 CONFIG_FILE = "encoder.json"

@@ -16,6 +16,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.atomic import exclusive
 from courier_tf.workdir.facts import EncoderFacts
 from courier_tf.workdir.leakage import require_past_histories
+from courier_tf.workdir.provenance import FROM_NOTEBOOK, MadeBy
 from courier_tf.workdir.stages import FEATURES, INGEST, PRETRAIN
 
 
@@ -44,9 +45,7 @@ def save_to_workdir(model: CourierModel, workdir: Path) -> EncoderFacts:
     data = _data_of(model.encoder, ingested.path, workdir)
     if not np.isfinite(embed_photos(model.encoder, data.sample())).all():
         raise EncoderError("the embeddings of the model are not finite, so the chain cannot take its encoder")
-    made_by = artefacts.MadeBy(
-        PRETRAIN, {**artefacts.FROM_NOTEBOOK, **model.get_config()}, {INGEST: ingested.fingerprint}
-    )
+    made_by = MadeBy(PRETRAIN, {**FROM_NOTEBOOK, **model.get_config()}, {INGEST: ingested.fingerprint})
     target = workdir / PRETRAIN
     waiting = f"[{PRETRAIN}] another process is making {target}: waiting for it"
     with (

@@ -24,13 +24,14 @@ from courier_tf.settings import PretrainSettings
 from courier_tf.training import SlowPart, TrainingError, precision_policy
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.leakage import require_past_histories, require_past_page_views
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
 LOG = logging.getLogger(__name__)
 
 
 def pretrain(
-    ingest: Path, start: Path | None, target: Path, settings: PretrainSettings, seed: int, made_by: artefacts.MadeBy
+    ingest: Path, start: Path | None, target: Path, settings: PretrainSettings, seed: int, made_by: MadeBy
 ) -> None:
     """Trains the encoder in `start` with the objective of the settings, on the train span's page views.
 

@@ -21,6 +21,7 @@ from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EncoderFacts
+from courier_tf.workdir.provenance import MadeBy
 
 LOG = logging.getLogger(__name__)
 CANDIDATES_FOLDER = "candidates"  # In the unfinished stage: a folder for each candidate.
@@ -34,7 +35,7 @@ def pretrain_heads(
     target: Path,
     settings: PretrainSettings,
     seed: int,
-    made_by: artefacts.MadeBy,
+    made_by: MadeBy,
 ) -> None:
     """Trains a head on the features of each candidate, and keeps the one with the best held-out score on valid.
 

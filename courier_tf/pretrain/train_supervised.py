@@ -26,6 +26,7 @@ from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.provenance import MadeBy
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def pretrain_supervised(
     target: Path,
     settings: PretrainSettings,
     seed: int,
-    made_by: artefacts.MadeBy,
+    made_by: MadeBy,
 ) -> None:
     """Trains a new encoder on the catalogue's columns (objective `supervised`), with train-span items only.
 

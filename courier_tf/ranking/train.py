@@ -26,6 +26,7 @@ from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts, RankFacts
 from courier_tf.workdir.leakage import require_past_histories
+from courier_tf.workdir.provenance import MadeBy, fingerprint_of
 from courier_tf.workdir.stages import CLUSTER, INGEST, RANK
 
 LOG = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ START_STRIDE = 1_000_003  # Between the seeds of the starts of one run: no two r
 COPY_SUFFIX = ".copying"
 
 
-def same_rankers(mode: str, made_by: artefacts.MadeBy, other: artefacts.MadeBy) -> bool:
+def same_rankers(mode: str, made_by: MadeBy, other: MadeBy) -> bool:
     """Whether two rank stages that have a mode train the same rankers for it.
 
     They do if their settings and their inputs are the same. Other modes do not count, nor do inputs that the mode does
@@ -44,7 +45,7 @@ def same_rankers(mode: str, made_by: artefacts.MadeBy, other: artefacts.MadeBy) 
     unread = set() if needs_codes(mode) or is_control(mode) else {"cluster"}
     unread |= set() if needs_embeddings([mode]) else {"embed"}
     fingerprints = {
-        artefacts.fingerprint_of(
+        fingerprint_of(
             (
                 {name: value for name, value in stage.settings.items() if name != "rank_modes"},
                 {name: value for name, value in stage.inputs.items() if name not in unread},
@@ -63,7 +64,7 @@ def rank(
     target: Path,
     settings: RankSettings,
     seed: int,
-    made_by: artefacts.MadeBy,
+    made_by: MadeBy,
     trained: Mapping[str, Path] | None = None,
     previous: Path | None = None,
 ) -> None:

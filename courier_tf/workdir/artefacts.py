@@ -12,15 +12,13 @@ stands `artefact.json`:
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-import courier_tf
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import MissingFileError, Place, StorePlace
@@ -28,20 +26,16 @@ from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, r
 from courier_tf.workdir import checksums
 from courier_tf.workdir.atomic import replace_directory, write_file
 from courier_tf.workdir.checksums import FileState
-from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, Facts, FactsError, IngestFacts, RankFacts
-from courier_tf.workdir.source import code_of
-from courier_tf.workdir.stages import BY_NAME, FEATURES, PRETRAIN, SUPERVISED, F, Stage
+from courier_tf.workdir.facts import Facts, FactsError
+from courier_tf.workdir.provenance import FROM_NOTEBOOK, MadeBy, command_of, fingerprint_of
+from courier_tf.workdir.stages import BY_NAME, F, Stage
 
 ARTEFACT_FILE = "artefact.json"
-FROM_NOTEBOOK = {"trained_in": "notebook"}  # Stands in `MadeBy.settings` of what no stage made.
 MOST_CHANGES = 3  # Named in a message.
 FOLDER = "folder"  # In a description on a store: the folder of the files, beside it.
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
 #: Files that are no part of the content: the description, and what is there only while a folder is sealed.
 NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
-
-#: The facts of what a later run can start from.
-P = TypeVar("P", EncoderFacts, ClusterFacts, RankFacts)
 
 
 class ArtefactError(ValueError):
@@ -54,61 +48,6 @@ class DamagedArtefactError(ArtefactError):
 
 class ForeignFileError(ArtefactError):
     """In the directory of an artefact lies a file that the stage has not written."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MadeBy:
-    """What determines an artefact: equal keys, equal artefacts.
-
-    Attributes:
-        stage: name of the stage.
-        settings: setting -> value, of the stage.
-        inputs: name of the input -> fingerprint of its content.
-        code: source file -> fingerprint of its code, of all files that can change the result. The default is the code
-            of the stage as it is now.
-        code_version: version of the code. It stands here for readers, and decides nothing.
-    """
-
-    stage: str
-    settings: dict[str, Any]
-    inputs: dict[str, str]
-    code: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    code_version: str = courier_tf.__version__
-
-    def __post_init__(self) -> None:
-        if not self.code:
-            object.__setattr__(self, "code", dict(code_of(self.stage)))
-
-    @property
-    def remedy(self) -> str:
-        """What to do about an artefact that does not fit, or is damaged."""
-        if FROM_NOTEBOOK.items() <= self.settings.items():
-            return "It comes from a notebook: save the model again, or run 'courier pretrain --force pretrain'."
-        return f"Run 'courier {command_of(self.stage)}' again."
-
-    @property
-    def key(self) -> str:
-        """16 hex digits over all that determines the artefact."""
-        values = dataclasses.asdict(self)
-        del values["code_version"]
-        return fingerprint_of(values)
-
-    def changes(self, before: "MadeBy") -> list[str]:
-        """What is different from before, in words."""
-        settings = sorted({*self.settings, *before.settings})
-        return [
-            *(f"{file} has changed" for file in _different(self.code, before.code)),
-            *(f"its input '{name}' has changed" for name in _different(self.inputs, before.inputs)),
-            *(
-                f"{name} is {self.settings.get(name)!r}, and was {before.settings.get(name)!r}"
-                for name in settings
-                if fingerprint_of(self.settings.get(name)) != fingerprint_of(before.settings.get(name))
-            ),
-        ]
-
-
-def _different(values: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
-    return sorted(name for name in {*values, *others} if values.get(name) != others.get(name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,16 +88,6 @@ class Draft:
     path: Path
     facts: Facts | None = None
     known: Mapping[str, FileState] = dataclasses.field(default_factory=dict)
-
-
-def fingerprint_of(value: Any) -> str:
-    """16 hex digits over the canonical JSON of `value`. The order within a dict does not count.
-
-    >>> fingerprint_of({"a": 1, "b": (2,)}) == fingerprint_of({"b": [2], "a": 1})
-    True
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fingerprint_of_file(file: Path) -> str:
@@ -352,11 +281,6 @@ def comes_from_notebook(directory: Place) -> bool:
         return False
 
 
-def command_of(stage: str) -> str:
-    """The command that runs a stage."""
-    return PRETRAIN if stage in (FEATURES, SUPERVISED) else stage
-
-
 def why_stale(directory: Place, made_by: MadeBy) -> str | None:
     """Why the artefact in a directory cannot be used as one that `made_by` determines; None if it can.
 
@@ -381,57 +305,3 @@ def why_stale(directory: Place, made_by: MadeBy) -> str | None:
 def is_current(directory: Place, made_by: MadeBy) -> bool:
     """Whether `directory` holds a finished artefact that `made_by` determines."""
     return why_stale(directory, made_by) is None
-
-
-def require_input(artefact: Artefact[Any], name: str, fingerprint: str) -> None:
-    """Refuses an artefact that was made from another input than the one at hand.
-
-    Raises:
-        ArtefactError: `artefact` was made from a `name` with another fingerprint.
-    """
-    used = artefact.made_by.inputs.get(name)
-    if used != fingerprint:
-        raise ArtefactError(
-            f"{artefact.place} was made from {name} {used}, but {name} {fingerprint} is in use. "
-            f"{artefact.made_by.remedy}"
-        )
-
-
-def require_encoder(artefact: Artefact[EmbedFacts] | Artefact[ClusterFacts], trained: Artefact[EncoderFacts]) -> None:
-    """Refuses embeddings or clusters of another encoder than that of a pre-training.
-
-    Raises:
-        ArtefactError: they belong to another one.
-    """
-    used, wanted = artefact.facts.encoder, trained.facts.encoder
-    if used != wanted:
-        raise ArtefactError(
-            f"{artefact.place} belongs to the encoder {used}, but {trained.place} holds {wanted}. "
-            "Run 'courier embed' and 'courier cluster' again."
-        )
-
-
-def read_previous(directory: Place, stage: Stage[P], data: IngestFacts) -> Artefact[P]:
-    """Reads the result of an earlier run, which must not know what comes after the spans of this run.
-
-    Rankers were chosen on their valid span, so this span must not end later either.
-
-    Args:
-        directory, stage: as for `read`.
-        data: facts of this run's ingest.
-
-    Raises:
-        ArtefactError: as `read`; or a span of the earlier run ended later than that of this run.
-    """
-    previous = read(directory, stage)
-    facts: Facts = previous.facts
-    ends = [("train", previous.facts.valid_from_seconds, data.valid_from_seconds)]
-    if isinstance(facts, RankFacts):
-        ends.append(("valid", facts.test_from_seconds, data.test_from_seconds))
-    for span, ended, end in ends:
-        if ended > end:
-            raise ArtefactError(
-                f"{directory} cannot be started from: its {span} span ends at {ended}, that of this run at {end} "
-                "(seconds since 1970), and what comes later must not be known."
-            )
-    return previous

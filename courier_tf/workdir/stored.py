@@ -21,10 +21,11 @@ from courier_tf.files import transfer
 from courier_tf.files.places import MissingFileError, Place, StoreError, StorePlace
 from courier_tf.typed_json import parse_json
 from courier_tf.workdir import artefacts, checksums
-from courier_tf.workdir.artefacts import ARTEFACT_FILE, FOLDER, NOT_CONTENT, Artefact, MadeBy
+from courier_tf.workdir.artefacts import ARTEFACT_FILE, FOLDER, NOT_CONTENT, Artefact
 from courier_tf.workdir.atomic import exclusive, replace_directory, write_file
 from courier_tf.workdir.checksums import FileState
 from courier_tf.workdir.facts import Facts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import F
 
 LOG = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from beam_jobs.ingest import ingest
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import artefacts, records
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
 DAY = 86_400

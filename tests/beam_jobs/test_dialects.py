@@ -8,7 +8,7 @@ import pytest
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest import ingest
 from courier_tf.settings import IngestSettings
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 
 from . import dialects
 

@@ -13,7 +13,7 @@ from beam_jobs.embed import embed
 from beam_jobs.running import EngineError, run
 from courier_tf.pretrain.frozen_encoder import export_embedder
 from courier_tf.settings import EmbedSettings
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 
 from ..served_shop import SIZE, make_workdir
 from .conftest import photo

@@ -8,7 +8,7 @@ from beam_jobs.ingest import ingest
 from beam_jobs.options import LOCAL_RUNNER, pipeline_options
 from beam_jobs.running import EngineError, run
 from courier_tf.settings import IngestSettings
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 
 from .conftest import photo
 from .raw_folder import write

@@ -10,7 +10,7 @@ from courier_tf.files import transfer
 from courier_tf.files.places import place_of
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import artefacts, stored
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 from tests.beam_jobs.conftest import impression_log
 from tests.object_stores import store

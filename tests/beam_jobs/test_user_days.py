@@ -1,6 +1,7 @@
 """A user's events in memory: those of a day, however long the log is. The keys of impressions."""
 
 import itertools
+import random
 import tracemalloc
 from collections import defaultdict
 
@@ -13,7 +14,7 @@ from beam_jobs.impressions import impressions
 from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import PageView
 from beam_jobs.stable import stable_hash
-from beam_jobs.user_days import CUT, USERS, Histories, MergeDay
+from beam_jobs.user_days import CUT, USERS, Histories, MergeDay, histories
 
 from .conftest import DAY, FIRST
 
@@ -93,3 +94,18 @@ def test_events_of_unknown_items_are_found_without_the_catalogue():
 def test_the_key_of_an_impression_is_the_hash_of_its_place(number):
     view = PageView("u", number, 7, [f"i{n}" for n in range(130)], [n % 2 for n in range(130)], ["a"], {}, {})
     assert [key for key, _ in impressions(view, 3)] == [stable_hash(3, number, place) for place in range(130)]
+
+
+def test_a_history_is_the_last_clicks_of_all_days_before():
+    for seed in range(50):
+        rng = random.Random(seed)
+        kept = rng.randint(1, 6)
+        days = [
+            (day, [f"i{rng.randrange(9)}" for _ in range(rng.randrange(4))][-kept:]) for day in rng.sample(range(40), 8)
+        ]
+        expected = {}
+        for day, _ in days:
+            before = [item for earlier, clicked in sorted(days) if earlier < day for item in clicked]
+            if before:
+                expected[day] = before[-kept:]
+        assert dict(histories(days, kept)) == expected

@@ -21,6 +21,7 @@ from courier_tf.commands.similar import similar
 from courier_tf.exporting.versions import newest_version
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError, DamagedArtefactError, ForeignFileError
+from courier_tf.workdir.provenance import command_of
 from courier_tf.workdir.stages import BY_NAME, CLUSTER, EMBED, FEATURES, INGEST, PRETRAIN, RANK, SUPERVISED
 from courier_tf.workdir.stages import IN_ORDER as ALL_STAGES
 
@@ -92,7 +93,7 @@ def test_a_damaged_stage_is_neither_current_nor_read(copy, stage, file, damage):
     made_by = artefacts.read(chain.directory(stage), stage).made_by
     assert artefacts.is_current(chain.directory(stage), made_by)
     damage(chain.directory(stage) / file)
-    with pytest.raises(ArtefactError, match=rf"{stage}.*Run 'courier {artefacts.command_of(stage)}'") as refused:
+    with pytest.raises(ArtefactError, match=rf"{stage}.*Run 'courier {command_of(stage)}'") as refused:
         artefacts.read(chain.directory(stage), stage)
     assert "\n" not in str(refused.value)
     if file != artefacts.ARTEFACT_FILE:

@@ -13,7 +13,7 @@ from courier_tf.ranking.ranker_files import load_plan
 from courier_tf.ranking.train import COPY_SUFFIX, rank, same_rankers
 from courier_tf.settings import SettingsError
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST, RANK
 
 

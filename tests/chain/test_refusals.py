@@ -24,6 +24,8 @@ from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import IngestFacts, RankFacts
 from courier_tf.workdir.leakage import LeakageError
+from courier_tf.workdir.matching import require_input
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.records import Items, read_items
 from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from serving.bundle.graph_model import GraphModel
@@ -66,7 +68,7 @@ def test_other_results_are_refused(finished, tmp_path):
         Chain(tmp_path, chain.settings).cluster()
     made_by = artefacts.read(chain.directory(CLUSTER), CLUSTER)
     with pytest.raises(artefacts.ArtefactError, match="was made from embed"):
-        artefacts.require_input(made_by, "embed", "0123")
+        require_input(made_by, "embed", "0123")
     with pytest.raises(artefacts.ArtefactError, match="was made by the stage 'rank'"):
         artefacts.read(chain.directory("rank"), CLUSTER)
 
@@ -191,7 +193,7 @@ def test_a_history_that_holds_the_future_is_refused_before_training_and_on_test(
         (other.workdir / stage).symlink_to(chain.directory(stage))
 
     def encoder():  # It learns nothing from valid, but is chosen there.
-        pretrain(ingest, supervised, tmp_path / "out", other.settings.pretrain, 9, artefacts.MadeBy("pretrain", {}, {}))
+        pretrain(ingest, supervised, tmp_path / "out", other.settings.pretrain, 9, MadeBy("pretrain", {}, {}))
 
     readers = (
         [other.rank, encoder] if split == "valid" else [lambda: measure(ingest, ranked, chain.settings.rank, split)]
@@ -215,7 +217,7 @@ def test_a_page_view_that_holds_the_future_is_refused_before_pre_training(finish
         for record in [*page_views, example.SerializeToString()]:
             writer.write(record)
     seal_again(other.directory("ingest"))
-    made_by, out = artefacts.MadeBy("pretrain", {}, {}), tmp_path / "out"
+    made_by, out = MadeBy("pretrain", {}, {}), tmp_path / "out"
     with pytest.raises(LeakageError, match=r"page_views, split train.*somebody new had clicked it before: 1 > 0"):
         pretrain(
             other.directory("ingest"),

@@ -21,8 +21,8 @@ from courier_tf.settings import RankSettings
 from courier_tf.shop import TRUTH_FILE, ShopSettings, make_shop
 from courier_tf.shop.photos import HUES, TONES
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.leakage import require_past_histories
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.records import read_items
 from courier_tf.workdir.stages import INGEST
 from tests.chain.conftest import tiny

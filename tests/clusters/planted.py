@@ -9,8 +9,9 @@ from PIL import Image
 
 from beam_jobs.embed import EMBEDDING_SCHEMA
 from courier_tf import schema
-from courier_tf.workdir.artefacts import MadeBy, write_aside
+from courier_tf.workdir.artefacts import write_aside
 from courier_tf.workdir.facts import EmbedFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import EMBED
 from tests.stage_facts import example
 

@@ -16,7 +16,8 @@ from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.seeding import ClusterError
 from courier_tf.settings import ClusterSettings
 from courier_tf.workdir import artefacts, records
-from courier_tf.workdir.artefacts import ARTEFACT_FILE, MadeBy
+from courier_tf.workdir.artefacts import ARTEFACT_FILE
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER
 
 from .planted import like_embeddings, photo_of, planted, write_embeddings

@@ -8,7 +8,7 @@ from beam_jobs.ingest import ingest
 from courier_tf.commands import program
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import snapshot
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 
 from ..beam_jobs.conftest import Raw, impression_log
 

@@ -13,8 +13,8 @@ from courier_tf.experiment.run import Run
 from courier_tf.experiment.store import SharingChain, commit
 from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.facts import EmbedFacts, RankFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import EMBED
 from tests.stage_facts import example
 

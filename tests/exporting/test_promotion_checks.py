@@ -13,6 +13,7 @@ from courier_tf.exporting.ctr_ranker import CtrRanker
 from courier_tf.exporting.promotion_checks import PromotionError, measure
 from courier_tf.settings import PromotionSettings
 from courier_tf.workdir import artefacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER, PRETRAIN
 from serving.bundle import warmup
 from serving.bundle.stock_ops import require_stock_ops
@@ -184,9 +185,7 @@ def test_scores_that_are_no_numbers(workdir, uncompared, monkeypatch):
 
 def test_an_encoder_and_a_codebook_of_different_runs(workdir):
     codebook, facts = np.load(workdir / "cluster" / "codebook.npy"), artefacts.read(workdir / CLUSTER, CLUSTER).facts
-    with artefacts.write_aside(
-        workdir / "cluster", artefacts.MadeBy(CLUSTER, {"seed": 9}, {}), keep_partial=False
-    ) as draft:
+    with artefacts.write_aside(workdir / "cluster", MadeBy(CLUSTER, {"seed": 9}, {}), keep_partial=False) as draft:
         np.save(draft.path / "codebook.npy", codebook[:, ::-1])
         draft.facts = dataclasses.replace(facts, encoder="another")
     message, encoder = refusal(workdir), artefacts.read(workdir / "pretrain", PRETRAIN).facts.encoder

@@ -13,6 +13,7 @@ from courier_tf.features.signatures import PHOTOS, PIXELS
 from courier_tf.features.sources import Colour, FeatureError, Pixels
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import FeatureFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import FEATURES
 
 RANDOM = np.random.default_rng(5)
@@ -57,7 +58,7 @@ def test_a_view_depends_on_its_photo_alone(number):
 
 def files_of(folder, source, rows):
     """Features of a source whose vectors have two parts of one number, with one further view."""
-    made_by = artefacts.MadeBy(FEATURES, {}, {})
+    made_by = MadeBy(FEATURES, {}, {})
     columns = ("item_id", "vector", "vector_view1")
     items = [dict(zip(columns, row, strict=True), category="", in_train_span=True) for row in rows]
     with artefacts.write_aside(folder / source, made_by) as draft:

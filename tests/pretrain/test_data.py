@@ -14,7 +14,7 @@ from courier_tf.pretrain.photo_store import PhotoStore
 from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.workdir import artefacts, records
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
 ROWS, HISTORY = 16, 3

@@ -15,7 +15,7 @@ from courier_tf.settings.presets import PRESETS
 from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.training import precision_policy
 from courier_tf.workdir import artefacts, records
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
 STEPS, LAST = 200, 50

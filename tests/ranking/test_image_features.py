@@ -13,13 +13,15 @@ from courier_tf.ranking.image_features.image_feature import ItemVisuals
 from courier_tf.ranking.image_features.registry import IMAGE_FEATURES, register, require_known
 from courier_tf.ranking.image_features.similarity import SimScore
 from courier_tf.ranking.image_features.vectors import Vector
+from courier_tf.ranking.ranker_files import load_ranker, new_ranker, save_ranker
 from courier_tf.ranking.visual_features import VisualFeatures, usual_cosine, usual_embedding
 from courier_tf.settings import RankSettings, SettingsError
-from tests.ranking.shop import visual_features
+from tests.ranking.shop import features, plan, visual_features
 
 #: Rows of candidates and histories in `visual_features()`: 3 has no photo, 4 is unknown or padding.
 CANDIDATE, HISTORY = np.array([0, 1, 2, 3, 0, 2]), np.array([[0, 1], [1, 4], [3, 0], [0, 1], [4, 4], [3, 3]])
 MASK = HISTORY != 4
+HALVES = ("mixed_bfloat16", "mixed_float16")
 
 
 def visuals_of(made: VisualFeatures, rows: np.ndarray) -> ItemVisuals:
@@ -256,3 +258,32 @@ def test_permuted_visual_features_stay_together_and_with_items_that_have_some():
     np.testing.assert_array_equal(dealt.codes[:, 0] * 100 + dealt.codes[:, 1], dealt.embeddings[:, 0])
     np.testing.assert_array_equal(dealt.codes[40:], 0)
     assert (dealt.codes[:40] != codes[:40]).any(axis=1).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    "names, precision",
+    [*(((name,), "float32") for name in IMAGE_FEATURES), *((tuple(IMAGE_FEATURES), half) for half in HALVES)],
+    indirect=["precision"],
+)
+def test_a_ranker_learns_image_features_and_keeps_them(names, precision, tmp_path):
+    """Every weight gets a gradient; what is saved answers alike, and many candidates at once as one at a time."""
+    rng = np.random.default_rng(0)
+    made = plan(*names, visual=visual_features(levels=2, clusters=3))
+    ranker, batch = new_ranker(made), features(rng, rows=32)
+    for weight in ranker.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape, scale=0.3))
+    weights = [weight for layer in ranker.image.features for weight in layer.trainable_weights]
+    with tf.GradientTape() as tape:
+        loss = ranker.compute_loss(batch)
+    for gradient in tape.gradient(loss, weights):
+        dense = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(dense).all() and np.abs(dense).max() > 0
+    asked = {part: batch[part] for part in ("user_id", "history_item_ids", "item_id")}
+    save_ranker(ranker, made, tmp_path / "ranker")
+    tf.keras.mixed_precision.set_global_policy("float32")
+    loaded = load_ranker(tmp_path / "ranker")
+    answers = loaded.answer(asked).numpy()
+    tolerance = 1e-6 if precision == "float32" else 0.02
+    np.testing.assert_allclose(ranker.answer(asked), answers, atol=tolerance)
+    pairs = {**asked, "item_id": tf.stack([asked["item_id"], asked["item_id"][::-1]], axis=1)}
+    np.testing.assert_allclose(loaded.rank(pairs)[:, 0], answers, atol=1e-6)

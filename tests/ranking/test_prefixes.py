@@ -24,12 +24,18 @@ def embedded(layer, codes, dim=4):
     return layer(items, items, tf.ones([len(codes), 1], tf.bool)).candidate[:, 0].numpy()
 
 
-def test_items_share_an_embedding_exactly_as_far_as_their_codes_agree():
-    layer = PrefixId(made_of(CODES), 4)
-    embedded(layer, CODES)
-    rng = np.random.default_rng(0)
+def with_random_tables(codes, seed):
+    """A layer for items with these codes, whose tables hold random numbers."""
+    layer = PrefixId(made_of(codes), 4)
+    embedded(layer, codes)
+    rng = np.random.default_rng(seed)
     for table in layer.tables:
         table.embeddings.assign(rng.normal(size=table.embeddings.shape))
+    return layer
+
+
+def test_items_share_an_embedding_exactly_as_far_as_their_codes_agree():
+    layer = with_random_tables(CODES, seed=0)
     assert layer.prefixes() == [[(0,), (1,), (2,)], [(0, 0), (1, 1), (1, 2), (2, 2)]]
     tables = [
         dict(zip(prefixes, table.embeddings.numpy(), strict=True))
@@ -55,11 +61,7 @@ def test_a_prefix_starts_from_the_centroid_of_its_last_code():
 
 def test_a_next_ranker_takes_prefixes_by_what_they_are_not_by_their_rows():
     """A new item brings a prefix that moves the rows of others; another prefix has gone, so the tables are as large."""
-    before = PrefixId(made_of(CODES), 4)
-    embedded(before, CODES)
-    rng = np.random.default_rng(1)
-    for table in before.tables:
-        table.embeddings.assign(rng.normal(size=table.embeddings.shape))
+    before = with_random_tables(CODES, seed=1)
     codes = np.array([[1, 2], [2, 1], [2, 2], [0, 0]], np.int32)
     after = PrefixId(made_of(codes), 4)
     fresh = embedded(after, codes)

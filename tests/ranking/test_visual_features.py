@@ -9,6 +9,7 @@ from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE, TAB
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER, EMBED
 from tests.stage_facts import example
 
@@ -18,7 +19,7 @@ CODES = {"b": [1, 0], "a": [0, 3], "gone": [2, 2], "none": [NO_CLUSTER, NO_CLUST
 
 def stages(folder):
     """A cluster and an embed stage; neither knows the item `new`, and both know one that the catalogue has not."""
-    with artefacts.write_aside(folder / "embed", artefacts.MadeBy(EMBED, {}, {})) as draft:
+    with artefacts.write_aside(folder / "embed", MadeBy(EMBED, {}, {})) as draft:
         draft.facts, partial = example(EmbedFacts, encoder="e"), draft.path
         (partial / "items").mkdir()
         rows = [
@@ -27,7 +28,7 @@ def stages(folder):
         ]
         rows = [{name: row.get(name) for name in EMBEDDING_SCHEMA.names} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), partial / "items" / "embeddings-0.parquet")
-    with artefacts.write_aside(folder / "cluster", artefacts.MadeBy(CLUSTER, {}, {})) as draft:
+    with artefacts.write_aside(folder / "cluster", MadeBy(CLUSTER, {}, {})) as draft:
         draft.facts, partial = example(ClusterFacts, levels=2, embedding_dim=2), draft.path
         np.save(partial / CODEBOOK_FILE, np.arange(20, dtype=np.float32).reshape(2, 5, 2))
         rows = [{"item_id": item, "cluster_id": codes[0], "codes": codes} for item, codes in CODES.items()]

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from courier_tf.workdir import artefacts, checksums
-from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.artefacts import ArtefactError
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, FactsError, IngestFacts, RankFacts
+from courier_tf.workdir.matching import read_previous
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER, EMBED, RANK
 from tests.stage_facts import example
 
@@ -100,10 +102,10 @@ def test_a_previous_result_must_not_know_what_is_later_now(tmp_path):
     data = example(IngestFacts, valid_from_seconds=10, test_from_seconds=30)
     with artefacts.write_aside(tmp_path / "a", MadeBy(RANK, {}, {})) as draft:
         draft.facts = example(RankFacts, valid_from_seconds=10, test_from_seconds=30)
-    assert artefacts.read_previous(tmp_path / "a", RANK, data).facts == draft.facts
+    assert read_previous(tmp_path / "a", RANK, data).facts == draft.facts
     for name, span, end in (("valid_from_seconds", "train", 10), ("test_from_seconds", "valid", 30)):
         with pytest.raises(ArtefactError, match=f"its {span} span ends at {end}, that of this run at 9 "):
-            artefacts.read_previous(tmp_path / "a", RANK, dataclasses.replace(data, **{name: 9}))
+            read_previous(tmp_path / "a", RANK, dataclasses.replace(data, **{name: 9}))
 
 
 def test_a_stage_must_set_its_own_facts(tmp_path):

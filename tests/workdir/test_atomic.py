@@ -12,9 +12,9 @@ import pytest
 from courier_tf.chain.chain import Chain
 from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts, atomic
-from courier_tf.workdir.artefacts import MadeBy
 from courier_tf.workdir.atomic import exclusive
 from courier_tf.workdir.facts import IngestFacts
+from courier_tf.workdir.provenance import MadeBy
 from tests.stage_facts import example
 
 

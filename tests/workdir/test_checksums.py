@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from courier_tf.workdir import artefacts, checksums
-from courier_tf.workdir.artefacts import DamagedArtefactError, ForeignFileError, MadeBy
+from courier_tf.workdir.artefacts import DamagedArtefactError, ForeignFileError
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER
 from tests.stage_facts import example
 

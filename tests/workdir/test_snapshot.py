@@ -5,7 +5,8 @@ import os
 import pytest
 
 from courier_tf.workdir import artefacts, snapshot
-from courier_tf.workdir.artefacts import ArtefactError, MadeBy
+from courier_tf.workdir.artefacts import ArtefactError
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.snapshot import SNAPSHOT_STAGES, write_snapshot
 from tests.stage_facts import example
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from courier_tf.workdir import artefacts, source
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir import artefacts, provenance, source
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import BY_NAME, CLUSTER, EMBED, INGEST, PRETRAIN, RANK, SUPERVISED
 from tests.stage_facts import example
 
@@ -87,7 +87,7 @@ def test_a_change_of_the_code_is_told_and_remembered(tmp_path, monkeypatch):
     with artefacts.write_aside(tmp_path / "a", made_by) as draft:
         draft.facts = example(CLUSTER.facts)
     changed = {**made_by.code, "courier_tf/clusters/kmeans.py": "0"}
-    monkeypatch.setattr(artefacts, "code_of", lambda stage: changed)
+    monkeypatch.setattr(provenance, "code_of", lambda stage: changed)
     again = MadeBy(CLUSTER, {"clusters": 3}, {"embed": "aa"})
     assert artefacts.why_stale(tmp_path / "a", again) == "courier_tf/clusters/kmeans.py has changed"
     other = MadeBy(CLUSTER, {"clusters": 4}, {"embed": "bb"}, made_by.code)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from beam_jobs.ingest import ingest
 from courier_tf.settings import IngestSettings
-from courier_tf.workdir.artefacts import MadeBy
+from courier_tf.workdir.provenance import MadeBy
 
 if __name__ == "__main__":
     started, wall = time.process_time(), time.perf_counter()
