@@ -33,7 +33,8 @@ def _require_features(settings: PretrainSettings) -> None:
         SettingsError: names the setting, the value and the way out.
     """
     from courier_tf.backbone.architectures import is_pretrained
-    from courier_tf.features.sources import FeatureError, candidates_of
+    from courier_tf.features.feature_error import FeatureError
+    from courier_tf.features.sources import candidates_of
 
     default = PretrainSettings().backbone
     if settings.backbone != default and not is_pretrained(settings.backbone):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
-from courier_tf.features.feature_error import FeatureError as FeatureError
+from courier_tf.features.feature_error import FeatureError
 from courier_tf.workdir.artefacts import fingerprint_of_tree
 from courier_tf.workdir.provenance import fingerprint_of
 

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from courier_tf import images
 from courier_tf.features.extractor import VIEWS, Extractor, fixed_view, joined, load_extractor
+from courier_tf.features.feature_error import FeatureError
 from courier_tf.features.files import FeatureFiles, features_schema, folder_of, read_together, rows_together
 from courier_tf.features.signatures import PHOTOS, PIXELS
-from courier_tf.features.sources import Colour, FeatureError, Pixels
+from courier_tf.features.sources import Colour, Pixels
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import FeatureFacts
 from courier_tf.workdir.provenance import MadeBy

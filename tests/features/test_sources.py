@@ -6,15 +6,8 @@ import tensorflow as tf
 
 from courier_tf.backbone.architectures import architecture
 from courier_tf.features import sources
-from courier_tf.features.sources import (
-    Colour,
-    FeatureError,
-    Pixels,
-    PretrainedBackbone,
-    candidates_of,
-    register,
-    source,
-)
+from courier_tf.features.feature_error import FeatureError
+from courier_tf.features.sources import Colour, Pixels, PretrainedBackbone, candidates_of, register, source
 
 RANDOM = np.random.default_rng(3)
 

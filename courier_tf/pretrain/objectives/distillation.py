@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from courier_tf.backbone.architectures import is_pretrained
-from courier_tf.features.sources import FeatureError, sources_of
+from courier_tf.features.feature_error import FeatureError
+from courier_tf.features.sources import sources_of
 from courier_tf.pretrain.augment import augmented
 from courier_tf.pretrain.objectives.objective import Objective, Terms, everywhere, first_place, total
 from courier_tf.settings import PretrainSettings, SettingsError
