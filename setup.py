@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "courier_tf/__init__.py").
 APACHE_BEAM = ">=2.72,<2.78"
 #: Files of the packages that are no modules; the patterns hold in every package. setuptools takes *.pyi and py.typed
 #: by itself.
-PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml", "*.sh"]
+PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml", "*.sh", "*.html"]
 
 setup(
     name="courier-tf",
@@ -53,6 +53,8 @@ setup(
         "fastavro[snappy,zstandard]",  # Beam has it, without what unpacks these.
         "charset-normalizer",  # Guesses the encoding of logs that are not UTF-8.
         "crcmod",  # Beam warns at every start where it is missing.
+        "jinja2",  # The template of the report.
+        "markupsafe",
         "matplotlib",
         "numpy",
         "pandas<3",  # In a notebook Beam loads its data frames, which need what pandas 3 removed.

@@ -33,17 +33,17 @@ def page(statistics: Mapping[str, Dataset], facts: IngestFacts, settings: Ingest
         f"Log: {facts.log}. The figures are those of `FeatureStats.pb`, which TensorFlow Data Validation",
     )
     yield from ("and Facets read, too: `tfdv.visualize_statistics(tfdv.load_stats_binary(FILE))`.", "", "## Events", "")
-    yield from _table(("", *schema.SPLITS), _event_rows(spans, facts.log_kind))
+    yield from _table(("", *schema.SPLITS), event_rows(spans, facts.log_kind))
     yield from ("", "Share of the events that the most popular items have:", "")
     yield from _table(("items", *schema.SPLITS), [
         (_percent(share), *(_percent(span.share_of_most_popular(share)) for span in spans)) for share in POPULAR
     ])  # fmt: skip
     yield from ("", "## Categories", "")
     yield from _table(
-        ("category", "items", *(f"events of {name}" for name in schema.SPLITS)), _categories(items, spans)
+        ("category", "items", *(f"events of {name}" for name in schema.SPLITS)), category_rows(items, spans)
     )
     yield from ("", "## Item columns", "")
-    yield from _table(("column", "values", "missing", "most frequent"), _columns(items, facts.all_columns))
+    yield from _table(("column", "values", "missing", "most frequent"), column_rows(items, facts.all_columns))
     yield from (
         "",
         "## Photos",
@@ -51,16 +51,21 @@ def page(statistics: Mapping[str, Dataset], facts: IngestFacts, settings: Ingest
         f"Of {items.examples:,} items {_percent(1 - items.missing('photo_width'))} have a photo.",
         "",
     )
-    yield from _table(("", "smallest", "median", "largest"), _photos(items))
+    yield from _table(("", "smallest", "median", "largest"), photo_rows(items))
     yield from ("", "## Lost", "")
-    yield from _table(("what", "number", "share", "limit"), _lost(facts, settings))
+    yield from _table(("what", "number", "share", "limit"), lost_rows(facts, settings))
     yield from ("", "Reasons (`*` stands for a value or a number):", "")
-    reasons = statistics["rejects"].top("reason")
-    listed = [(_shown(reason), f"{number:,}") for reason, number in list(reasons.items())[:MOST_ROWS]]
-    yield from _table(("reason", "number"), listed)
+    yield from _table(("reason", "number"), reason_rows(statistics["rejects"]))
 
 
-def _event_rows(spans: Sequence[Dataset], kind: str) -> Iterator[tuple[str, ...]]:
+def reason_rows(rejects: Dataset) -> Iterator[tuple[str, ...]]:
+    """Rows (why something was lost, how often), the most frequent first."""
+    for reason, number in list(rejects.top("reason").items())[:MOST_ROWS]:
+        yield _shown(reason), f"{number:,}"
+
+
+def event_rows(spans: Sequence[Dataset], kind: str) -> Iterator[tuple[str, ...]]:
+    """Rows (what, the figure of each span) of the events of a log of this kind."""
     yield ("events", *(f"{span.examples:,}" for span in spans))
     for name, end in (("first day", "min"), ("last day", "max")):
         yield (name, *(_day(span.edge("timestamp", end)) for span in spans))
@@ -75,13 +80,15 @@ def _event_rows(spans: Sequence[Dataset], kind: str) -> Iterator[tuple[str, ...]
         yield (name, *(f"{span.mean(feature):.2f}" for span in spans))
 
 
-def _categories(items: Dataset, spans: Sequence[Dataset]) -> Iterator[tuple[str, ...]]:
+def category_rows(items: Dataset, spans: Sequence[Dataset]) -> Iterator[tuple[str, ...]]:
+    """Rows (category, its share of the items, its share of the events of each span), the largest first."""
     of_spans = [shares(span.top(_CATEGORY), span.examples) for span in spans]
     for category, share in list(shares(items.top(_CATEGORY), items.examples).items())[:MOST_ROWS]:
         yield (_shown(category), _percent(share), *(_percent(of_span.get(category, 0.0)) for of_span in of_spans))
 
 
-def _columns(items: Dataset, columns: Iterable[str]) -> Iterator[tuple[str, ...]]:
+def column_rows(items: Dataset, columns: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Rows (item column, different values, share of items without one, the most frequent value)."""
     for column in columns:
         name = schema.column_feature(column)
         top = next(iter(shares(items.top(name), items.examples).items()), None)
@@ -89,23 +96,26 @@ def _columns(items: Dataset, columns: Iterable[str]) -> Iterator[tuple[str, ...]
         yield (_shown(column), f"{items.unique(name):,}", _percent(items.missing(name)), most)
 
 
-def _photos(items: Dataset) -> Iterator[tuple[str, ...]]:
+def photo_rows(items: Dataset) -> Iterator[tuple[str, ...]]:
+    """Rows (what, smallest, median, largest) of the photo files."""
     for name, feature in _PHOTO_FEATURES:
         yield (name, *(_number(items.edge(feature, end)) for end in ("min", "median", "max")))
 
 
-def _lost(facts: IngestFacts, settings: IngestSettings) -> Iterator[tuple[str, ...]]:
+def lost_rows(facts: IngestFacts, settings: IngestSettings) -> Iterator[tuple[str, ...]]:
+    """Rows (what was lost, number, share, limit)."""
     for loss, number, share, limit in losses(facts.counts, settings):
         yield (loss.words, f"{number:,}", _percent(share), _percent(limit))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    head, *body = [f"| {' | '.join(row)} |" for row in (columns, *rows)]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    head, *body = [f"| {' | '.join(row)} |" for row in escaped]
     return [head, "|" + "---|" * len(columns), *body] if body else ["None."]
 
 
 def _shown(text: str) -> str:
-    return printable(text, _LONGEST).replace("|", "\\|")
+    return printable(text, _LONGEST)
 
 
 def _percent(share: float) -> str:

@@ -15,10 +15,11 @@ from courier_tf.chain.known_names import require_known_names
 from courier_tf.chain.workplace import Workplace
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.atomic import exclusive, write_file
+from courier_tf.workdir.costs import measured
 from courier_tf.workdir.facts import EmbedFacts
 from courier_tf.workdir.matching import require_encoder, require_input
 from courier_tf.workdir.provenance import MadeBy
-from courier_tf.workdir.stages import CLUSTER, EMBED, FEATURES, INGEST, PRETRAIN, RANK, SUPERVISED
+from courier_tf.workdir.stages import CLUSTER, EMBED, EXPORT, FEATURES, INGEST, PRETRAIN, RANK, SUPERVISED
 
 LOG = logging.getLogger(__name__)
 SETTINGS_FILE = "settings.json"
@@ -184,7 +185,8 @@ class Chain(Workplace):
         from courier_tf.exporting.finished_stages import FinishedStages
 
         if self.place is None:
-            export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
+            with measured(self.workdir, EXPORT):
+                export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
             return
         for stage in (INGEST, PRETRAIN, EMBED, CLUSTER, RANK):
             self.local(artefacts.read(self.directory(stage), stage))

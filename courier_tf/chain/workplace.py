@@ -14,6 +14,7 @@ from courier_tf.process import release_memory
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.atomic import exclusive
+from courier_tf.workdir.costs import measured
 from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.matching import P, read_previous, require_input
 from courier_tf.workdir.provenance import MadeBy, fingerprint_of
@@ -152,7 +153,8 @@ class Workplace:
                 LOG.info("[%s] is made again: %s", name, reason)
             started = time.monotonic()
             LOG.info("[%s] ...", name)
-            make(target)
+            with measured(self.workdir, name):
+                make(target)
             release_memory()
             LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)
 

@@ -28,9 +28,11 @@ class Run(StageOfRawData, ForcedStage):
 
         require_addresses(self.server)
         from courier_tf.commands import summary
+        from courier_tf.commands.report import report_at_the_end
 
         chain = self.chain()
         summary.report(chain.run(self.raw, self.final, self.server), chain.workdir, chain.place)
+        report_at_the_end(chain.workdir, chain.place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,19 @@ class Predict(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Write what a run has made and measured into one page, report.html in the workdir."""
+
+    workdir: Path
+    """Workdir of a run. What has not run yet is said in its place."""
+
+    def run(self) -> None:
+        from courier_tf.commands.report import report
+
+        report(self.workdir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Similar(Command):
     """Show the items that look most like given ones, by the embeddings of a run."""
 

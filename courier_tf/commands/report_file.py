@@ -13,6 +13,7 @@ from courier_tf.escaping import printable
 from courier_tf.ranking.evaluation import MAIN_SLICES
 from courier_tf.ranking.soundness import spread_of
 from courier_tf.ranking.verdict import WIDEST, verdict
+from courier_tf.report.figures import gain, interval, percent
 from courier_tf.workdir.atomic import write_file
 
 REPORT_FILE = "report.txt"
@@ -21,15 +22,6 @@ WIDTH = 160  # Characters of a line of the table.
 EXTREMES = 2  # Categories shown at each end of the category gates.
 #: Prefix of a score -> what is compared with the history. All but the first are baselines.
 BASELINES = {"": "embedding", "pixels_": "pixels", "category_": "category alone"}
-
-
-def percent(value: float | None) -> str:
-    """A fraction as percentage points; a dash where it is not defined.
-
-    >>> percent(0.5), percent(None)
-    ('50.00', '-')
-    """
-    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def write_report(metrics: Mapping[str, Any], workdir: Path) -> Path:
@@ -58,9 +50,9 @@ def _table(metrics: Mapping[str, Any], split: str) -> Table:
         figures = {"all": by_split[split], **{name: by_split[split]["slices"][name] for name in MAIN_SLICES}}
         gains = metrics["gain_over_none"][split].get(mode, {})
         for name, part in figures.items():
-            scores = [percent(part[key]) + _interval_of(part, key) for key in ("auc", "gauc", "ndcg@10")]
+            scores = [percent(part[key]) + interval(part, key) for key in ("auc", "gauc", "ndcg@10")]
             loss = "-" if part["logloss"] is None else f"{part['logloss']:.4f}"
-            table.add_row(mode, name, f"{part['positives']:,}", *scores, loss, _gain(gains.get(name)))
+            table.add_row(mode, name, f"{part['positives']:,}", *scores, loss, gain(gains.get(name)))
     return table
 
 
@@ -88,19 +80,3 @@ def _lines(metrics: Mapping[str, Any], split: str) -> Iterator[str]:
             name = what if prefix else f"{what} of {printable(stage)}"
             yield f"  {name}: {best} (most similar history item), {mean} (mean over the history)"
     yield f"AUC of the popularity in the train span alone: {percent(metrics['popularity'][split]['auc'])}"
-
-
-def _interval_of(part: Mapping[str, Any], key: str) -> str:
-    """The interval of a figure, where it has one."""
-    low, high = part.get(f"{key}_low"), part.get(f"{key}_high")
-    return "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
-
-
-def _gain(gain: Mapping[str, Any] | None) -> str:
-    if gain is None:
-        return ""
-    low, high = gain.get("low"), gain.get("high")
-    points = f"{100 * gain['gain']:+.2f}"
-    if low is None or high is None:
-        return f"{points}  (no interval)"
-    return f"{points}  ({100 * low:+.2f} to {100 * high:+.2f})"

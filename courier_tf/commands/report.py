@@ -1,0 +1,43 @@
+"""`courier report`: the page of a workdir. At the end of a run it must not fail, whatever is missing."""
+
+import logging
+from pathlib import Path
+
+from courier_tf.escaping import LONGEST_PATH, printable
+from courier_tf.files import transfer
+from courier_tf.files.places import StorePlace
+from courier_tf.workdir.artefacts import ArtefactError
+
+LOG = logging.getLogger(__name__)
+
+
+def report(workdir: Path) -> None:
+    """Writes the page of a workdir, and says where it is and how large.
+
+    Raises:
+        ArtefactError: there is no such workdir.
+    """
+    from courier_tf.report.page import write_page
+
+    if not workdir.is_dir():
+        raise ArtefactError(f"{workdir} is no folder: name the workdir of a run.")
+    file = write_page(workdir)
+    size = file.stat().st_size / 1e6
+    print(f"Report, to be opened in a browser: {printable(file, LONGEST_PATH)} ({size:.1f} MB)")
+
+
+def report_at_the_end(workdir: Path, place: StorePlace | None = None) -> None:
+    """As `report`, at the end of a run. What fails is one line of the log: the run has its results.
+
+    Args:
+        workdir: of the run, or the folder of its copies.
+        place: the workdir on a store, which gets the page, too.
+    """
+    from courier_tf.report.page import PAGE_FILE
+
+    try:
+        report(workdir)
+        if place:
+            transfer.upload(workdir / PAGE_FILE, place / PAGE_FILE)
+    except Exception as error:
+        LOG.warning("the report was not written: %s", printable(f"{type(error).__name__}: {error}", LONGEST_PATH))
