@@ -53,10 +53,28 @@ def header_of(file: str, dialect: Dialect) -> list[str]:
             raise RawDataError(f"{file}, its first line is not CSV: {error}") from error
 
 
+def lines_before_rows(dialect: Dialect) -> int:
+    """Lines at the start of a file that are no rows: the header, and what is before it."""
+    return dialect.skipped + 1
+
+
+def goes_on(line: str, dialect: Dialect) -> bool:
+    """Whether a quote is open at the end of a line, so that its record may go on in the next one."""
+    if dialect.quote not in line or len(line) > MAX_LINE:
+        return False
+    csv.field_size_limit(MAX_LINE)
+    try:
+        parsed(line, dialect)
+    except NotCsv as error:
+        return error.is_open
+    return False
+
+
 def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
-    """The rows of an open file, in order."""
+    """The rows of an open file, or of a part of it, in order."""
     dialect, header, path, constants = file.dialect, file.header, file.path, dict(file.constants)
-    lines = itertools.islice(lines_of(stream, dialect.encoding), dialect.skipped + 1, None)
+    skipped = 0 if file.part and file.part.begin else lines_before_rows(dialect)
+    lines = itertools.islice(lines_of(stream, dialect.encoding), skipped, None)
     width, titles = len(header), _titles(header)
     delimiter, quote = dialect.delimiter, dialect.quote
     between = quote + delimiter + quote
@@ -68,7 +86,7 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     strict = [(name, place[source]) for name, source in file.columns if name in _STRICT]
     queue: collections.deque[str] = collections.deque()
     joiner = _Joiner(dialect, width)
-    row = 0
+    row = file.rows_before
     while True:
         line = queue.popleft() if queue else next(lines, None)
         if line is None:

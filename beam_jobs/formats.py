@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from beam_jobs import csv_rows, json_rows, parquet_rows
 from beam_jobs.dialects import Dialect, naming, opened, seekable
+from beam_jobs.file_windows import window
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import NoRow, RawFile, RawRow, is_unicode, require_columns
 
@@ -34,7 +35,7 @@ def columns_of(file: str, dialect: Dialect, every_row: bool = False) -> list[str
 
 
 def rows_of(file: RawFile) -> Iterator[RawRow | NoRow]:
-    """The rows of a raw file, in order. What is no row comes with its reason.
+    """The rows of a raw file, or of a part of it, in order. What is no row comes with its reason.
 
     Raises:
         RawDataError: the file breaks off, or does not tell ids apart.
@@ -44,5 +45,6 @@ def rows_of(file: RawFile) -> Iterator[RawRow | NoRow]:
         with naming(file.path, parquet_rows.TYPED[dialect.format]), seekable(file.path, dialect.compression) as stream:
             yield from parquet_rows.rows_of(file, stream)
     elif dialect.format != "empty":
+        of_format = csv_rows if dialect.format == "csv" else json_rows
         with naming(file.path), opened(file.path, dialect.compression) as stream:
-            yield from (csv_rows if dialect.format == "csv" else json_rows).rows_of(file, stream)
+            yield from of_format.rows_of(file, window(stream, file.part))

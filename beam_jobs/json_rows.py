@@ -108,10 +108,11 @@ def _plain_value(path: str, name: str, source: str, value: Any) -> Any:
 
 
 def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
-    """The rows of an open file, in order."""
+    """The rows of an open file, or of a part of it, in order."""
     path, columns, constants = file.path, file.columns, dict(file.constants)
     nested = frozenset(source for _, source in columns if "." in source)
-    for row, fields in enumerate(_objects(path, file.dialect, stream), start=1):
+    first = file.rows_before + 1
+    for row, fields in enumerate(_objects(path, file.dialect, stream, first), start=first):
         if isinstance(fields, str):
             yield NoRow(row, fields)
             continue
@@ -130,13 +131,13 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
         yield reject or RawRow(path, row, texts)
 
 
-def _objects(file: str, dialect: Dialect, stream: BinaryIO) -> Iterator[dict[str, Any] | str]:
-    """The objects of a file of JSON; a text is the reason why a line is none."""
+def _objects(file: str, dialect: Dialect, stream: BinaryIO, first: int = 1) -> Iterator[dict[str, Any] | str]:
+    """The objects of a file of JSON from the one with number `first` on; a text is the reason why a line is none."""
     if dialect.format == "json":
         yield from _joined_objects(file, dialect, stream)
         return
     scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # The typeshed leaves it out.
-    for number, line in enumerate(lines_of(stream, dialect.encoding), start=1):
+    for number, line in enumerate(lines_of(stream, dialect.encoding), start=first):
         if number == 1:
             line = line.lstrip("\ufeff") or "\n"
         if len(line) > MAX_LINE:

@@ -51,6 +51,12 @@ def types_of(file: str, dialect: Dialect) -> dict[str, pa.DataType]:
         return dict(zip(described.names, described.types, strict=True))
 
 
+def described(file: str, stream: IO[bytes]) -> pq.FileMetaData:
+    """The row groups of a Parquet file, and how many rows and bytes each of them has."""
+    _require_footer(file, stream)
+    return pq.read_metadata(stream)
+
+
 def _require_footer(file: str, stream: IO[bytes]) -> None:
     """Refuses a description so large that reading it takes minutes, as that of a million columns."""
     stream.seek(-8, 2)
@@ -64,10 +70,10 @@ def _require_footer(file: str, stream: IO[bytes]) -> None:
 
 
 def rows_of(file: RawFile, stream: IO[bytes]) -> Iterator[RawRow | NoRow]:
-    """The rows of an open file, in order."""
+    """The rows of an open file, or of a part of it, in order."""
     path, constants = file.path, dict(file.constants)
     names = [name for name, _ in file.columns]
-    row = 0
+    row = file.rows_before
     for batch in _batches(file, stream):
         photos: list[bytes | None] = []
         columns, doubtful = [], False
@@ -102,7 +108,8 @@ def _batches(file: RawFile, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
         return
     table = pq.ParquetFile(stream)
     large = any(holds_photos(table.schema_arrow.field(source).type) for source in sources)
-    yield from table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, columns=sources)
+    groups = range(file.part.begin, file.part.end) if file.part else range(table.num_row_groups)
+    yield from table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, row_groups=list(groups), columns=sources)
 
 
 def holds_photos(kind: pa.DataType) -> bool:

@@ -36,6 +36,19 @@ class NoRow(NamedTuple):
     field: str = ""
 
 
+class FilePart(NamedTuple):
+    """A part of a raw file.
+
+    Attributes:
+        begin, end: its first byte and the one behind its last; of a Parquet file its row groups.
+        rows_before: rows of the file that come before it.
+    """
+
+    begin: int
+    end: int
+    rows_before: int
+
+
 @dataclasses.dataclass(frozen=True)
 class RawFile:
     """A file of a raw table, recognised.
@@ -49,6 +62,7 @@ class RawFile:
         photo: the image column holds photos and not their paths.
         typed_times: names of columns with typed times, which become seconds.
         zone: time zone of typed times that name none.
+        part: the part of it that is read; None for all of it.
     """
 
     path: str
@@ -59,6 +73,12 @@ class RawFile:
     photo: bool = False
     typed_times: tuple[str, ...] = ()
     zone: str = "UTC"
+    part: FilePart | None = None
+
+    @property
+    def rows_before(self) -> int:
+        """Rows of the file before the first one that is read."""
+        return self.part.rows_before if self.part else 0
 
     def __str__(self) -> str:
         return self.path

@@ -1,8 +1,7 @@
 """The raw folder: its files and columns, and its rows, each with its place. Lines that are not rows are rejected.
 
-How the files are written is recognised once, on their first rows, before the job starts; the workers read by it. One
-file is read by one worker, because a row is named by its number in the file. A large log should come as several
-files (`events-*.csv` or a folder `events/`), which are read in parallel.
+How the files are written is recognised once, on their first rows, before the job starts; the workers read by it.
+Files, and parts of large files (`beam_jobs/file_parts.py`), are read in parallel.
 """
 
 import dataclasses

@@ -6,6 +6,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
 from beam_jobs import catalogue, checks
+from beam_jobs.file_parts import SplitFiles
 from beam_jobs.packing import PackBlocks
 from beam_jobs.raw_rows import RawFile
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
@@ -26,6 +27,7 @@ def _rows(pipeline: beam.Pipeline, files: list[RawFile], kind: Literal["item", "
     return (
         pipeline
         | f"{kind} files" >> beam.Create(files, reshuffle=True)
+        | f"Parts of {kind} files" >> SplitFiles()
         | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(REJECTS, ROWS_READ, BROKEN_FILES, main="main")
     )
 
