@@ -57,6 +57,7 @@ setup(
         "markupsafe",
         "matplotlib",
         "numpy",
+        "packaging",  # Requirements and versions, for `courier doctor`.
         "pandas<3",  # In a notebook Beam loads its data frames, which need what pandas 3 removed.
         "pillow",
         "psutil",

@@ -10,11 +10,16 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
 
 from courier_tf.escaping import printable_message
 
 COLUMNS_OF_A_LOG = "140"
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
+
+CGROUP = Path("/sys/fs/cgroup")  # Limits a container's memory (version 2).
 
 #: Loggers of the program and of this project's packages.
 PROGRAM = "courier"
@@ -181,3 +186,16 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Missing outside glibc.
     if trim:
         trim(0)
+
+
+def available_memory() -> int:
+    """Bytes that are available: those of the machine, or those of the container where its limit is lower."""
+    machine = psutil.virtual_memory().available
+    limit = CGROUP / "memory.max"
+    if not limit.exists() or limit.read_text().strip() == "max":
+        return machine
+    numbers = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    # Cached files count as used, but the kernel gives them up.
+    files = int(numbers["active_file"]) + int(numbers["inactive_file"])
+    used = int((CGROUP / "memory.current").read_text()) - files
+    return min(machine, int(limit.read_text()) - used)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import warnings
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
+from courier_tf import process
 from courier_tf.process import program_line, short_collections, shown_logs
 
 
@@ -160,3 +162,17 @@ print(before - held, held - resident())
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     at_once, released = map(int, told.stdout.split()[-2:])
     assert at_once < 50 and released > 150, "MiB of 190 that are freed"
+
+
+def test_the_memory_of_a_container_is_what_its_limit_leaves(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "CGROUP", tmp_path)
+    monkeypatch.setattr(process.psutil, "virtual_memory", lambda: SimpleNamespace(available=900))
+    assert process.available_memory() == 900, "no container"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert process.available_memory() == 900, "one without a limit"
+    (tmp_path / "memory.max").write_text("800\n")
+    (tmp_path / "memory.current").write_text("500\n")
+    (tmp_path / "memory.stat").write_text("anon 300\nactive_file 100\ninactive_file 50\n")
+    assert process.available_memory() == 450, "files that were read can be given up"
+    (tmp_path / "memory.max").write_text("4000\n")
+    assert process.available_memory() == 900, "more than the machine has"

@@ -149,3 +149,19 @@ class Experiment(StageOfRawData):
             until=self.until,
             claims_file=self.claims,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Doctor(Command):
+    """Say whether this machine can run the program, and how fast: versions, native ops, memory, disk, GPUs.
+
+    The exit code is 1 where something is missing or broken.
+    """
+
+    workdir: Path = Path("work")
+    """Folder in which results would lie."""
+
+    def run(self) -> None:
+        from courier_tf.commands.doctor import doctor
+
+        doctor(self.workdir)

@@ -12,10 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import psutil
+from courier_tf.process import available_memory
 
 LOCK_FILE = ".lock"
-CGROUP = Path("/sys/fs/cgroup")  # Limits a container's memory (version 2).
 GRACE_SECONDS = 10.0  # A process that is ended notes the time that it took.
 
 
@@ -41,7 +40,7 @@ class Processes:
     def __init__(self, folder: Path, largest: float = 0.0) -> None:
         self.folder, self._running = folder, set[subprocess.Popen[bytes]]()
         self._changed, self._why_ended = threading.Condition(), ""
-        self._free, self._largest = _available() / 2**30, largest  # GiB.
+        self._free, self._largest = available_memory() / 2**30, largest  # GiB.
 
     def __enter__(self) -> "Processes":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,19 +103,6 @@ class Processes:
 
     def _fits(self) -> bool:
         return self._largest > 0 and (len(self._running) + 1) * self._largest <= self._free
-
-
-def _available() -> int:
-    """Bytes that are available: those of the machine, or those of the container where its limit is lower."""
-    machine = psutil.virtual_memory().available
-    limit = CGROUP / "memory.max"
-    if not limit.exists() or limit.read_text().strip() == "max":
-        return machine
-    numbers = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-    # Cached files count as used, but the kernel gives them up.
-    files = int(numbers["active_file"]) + int(numbers["inactive_file"])
-    used = int((CGROUP / "memory.current").read_text()) - files
-    return min(machine, int(limit.read_text()) - used)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

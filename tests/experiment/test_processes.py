@@ -6,12 +6,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from courier_tf.experiment import processes as running
 from courier_tf.experiment.processes import ExperimentError, Processes
 
 
@@ -26,20 +24,6 @@ def test_a_run_waits_for_memory_that_the_others_leave(tmp_path):
                 assert code == 0
     running = np.cumsum([{"+": 1, "-": -1}[word] for word in notes.read_text().split()])
     assert len(running) == 6 and running.max() == 2
-
-
-def test_the_memory_of_a_container_is_what_its_limit_leaves(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "CGROUP", tmp_path)
-    monkeypatch.setattr(running.psutil, "virtual_memory", lambda: SimpleNamespace(available=900))
-    assert running._available() == 900, "no container"
-    (tmp_path / "memory.max").write_text("max\n")
-    assert running._available() == 900, "one without a limit"
-    (tmp_path / "memory.max").write_text("800\n")
-    (tmp_path / "memory.current").write_text("500\n")
-    (tmp_path / "memory.stat").write_text("anon 300\nactive_file 100\ninactive_file 50\n")
-    assert running._available() == 450, "files that were read can be given up"
-    (tmp_path / "memory.max").write_text("4000\n")
-    assert running._available() == 900, "more than the machine has"
 
 
 def test_what_waits_is_not_started_after_a_failure(tmp_path):
