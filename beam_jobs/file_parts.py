@@ -105,9 +105,9 @@ def _line_start(stream: BinaryIO, offset: int) -> int:
     """Where the first line begins that does not begin before `offset`; the end of the file where there is none."""
     position = stream.seek(offset - 1)
     while block := stream.read(_BLOCK):
-        found = block.find(b"\n")
-        if found >= 0:
-            return position + found + 1
+        line_end = block.find(b"\n")
+        if line_end >= 0:
+            return position + line_end + 1
         position += len(block)
     return position
 

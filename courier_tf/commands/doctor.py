@@ -154,18 +154,18 @@ def gpus() -> Iterator[Finding]:
     """GPUs that TensorFlow sees, and those that it does not."""
     import tensorflow as tf
 
-    found = tf.config.list_physical_devices("GPU")
-    for gpu in found:
+    devices = tf.config.list_physical_devices("GPU")
+    for gpu in devices:
         details = tf.config.experimental.get_device_details(gpu)
         capability = ".".join(map(str, details.get("compute_capability", ())))
         yield Finding(
             "ok", "GPU", f"{details.get('device_name', gpu.name)}, compute capability {capability or 'unknown'}"
         )
-    if not found and shutil.which("nvidia-smi"):
+    if not devices and shutil.which("nvidia-smi"):
         yield Finding(
             "note", "GPU", "there is nvidia-smi, but TensorFlow sees no GPU: pip install 'tensorflow[and-cuda]==2.16.2'"
         )
-    elif not found:
+    elif not devices:
         yield Finding("ok", "GPU", "none; training runs on the processors")
 
 
