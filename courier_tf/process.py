@@ -21,6 +21,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
 
 CGROUP = Path("/sys/fs/cgroup")  # Limits a container's memory (version 2).
 
+LOG = logging.getLogger(__name__)
+
 #: Loggers of the program and of this project's packages.
 PROGRAM = "courier"
 PACKAGES = ("courier_tf", "beam_jobs", "serving")
@@ -59,7 +61,9 @@ def shown_logs(level: str = "info", as_json: bool = False, times: bool = False) 
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        for added in [handler, *(file for file in root.handlers if isinstance(file, _LogFile))]:
+            root.removeHandler(added)
+            added.close()
         for logger, level_before in zip(loggers, before, strict=True):
             logger.setLevel(level_before)
         if as_json:
@@ -72,7 +76,7 @@ class _Handler(logging.Handler):
     def __init__(self, as_json: bool, times: bool) -> None:
         super().__init__()
         self.as_json = as_json
-        self.setFormatter(_JsonFormatter() if as_json else _TextFormatter("%(asctime)s %(message)s" if times else None))
+        self.setFormatter(_JsonFormatter() if as_json else _TextFormatter(times))
 
     def filter(self, record: logging.LogRecord) -> bool:
         package = record.name.partition(".")[0]
@@ -86,12 +90,49 @@ class _Handler(logging.Handler):
         print(self.format(record), file=stream, flush=True)
 
 
+def also_log_to(file: Path) -> None:
+    """Adds all that is shown from now on to a file, each line with its time, until `shown_logs` is left.
+
+    A file that cannot be written is a warning, and ends no run.
+    """
+    root = logging.getLogger()
+    shown = [handler for handler in root.handlers if isinstance(handler, _Handler)]
+    if not shown or any(isinstance(handler, _LogFile) for handler in root.handlers):
+        return
+    try:
+        root.addHandler(_LogFile(file, shown[0]))
+    except OSError as error:
+        LOG.warning("the log is not kept: %s", error)
+
+
+class _LogFile(logging.FileHandler):
+    """Takes the records that another handler shows."""
+
+    def __init__(self, file: Path, shown: _Handler) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._shown = shown
+        self.setFormatter(_TextFormatter(times=True))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self._shown.filter(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # The name is that of logging.
+        logging.getLogger().removeHandler(self)
+        LOG.warning("the log is no longer kept: %s", sys.exc_info()[1])
+
+
 class _TextFormatter(logging.Formatter):
+    def __init__(self, times: bool = False) -> None:
+        super().__init__()
+        self.times = times
+
     def format(self, record: logging.LogRecord) -> str:
         text = printable_message(super().format(record))
         if record.name == PROGRAM:
-            return f"{PROGRAM}: {text}"
-        return text if record.levelno == logging.INFO else f"{record.levelname.lower()}: {text}"
+            text = f"{PROGRAM}: {text}"
+        elif record.levelno != logging.INFO:
+            text = f"{record.levelname.lower()}: {text}"
+        return f"{self.formatTime(record)} {text}" if self.times else text
 
 
 class _JsonFormatter(logging.Formatter):

@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from courier_tf.progress import Progress
+
 LOG = logging.getLogger(__name__)
 
 UNIFORMITY = "uniformity"  # Name of this measure in the logs of Keras.
@@ -153,6 +155,24 @@ def for_batches(function: Callable[[tf.Tensor], tf.Tensor], example: np.ndarray)
 def progress() -> int:
     """The value of Keras's `verbose`: a progress bar on a terminal, and one line per epoch elsewhere."""
     return 1 if sys.stdout.isatty() else 2
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """Logs how many steps are done, see `courier_tf.progress.Progress`.
+
+    Args:
+        name: of the training.
+        total: steps of all of it.
+        done: steps before this call of `fit`.
+    """
+
+    def __init__(self, name: str, total: int, done: int = 0) -> None:
+        super().__init__()
+        self.done, self.progress = done, Progress(name, total, "steps", done)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.done += 1
+        self.progress.reached(self.done)
 
 
 class Checkpoints(keras.callbacks.Callback):

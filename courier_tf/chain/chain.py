@@ -5,7 +5,7 @@ alone: each is called with the directories of those before it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,17 @@ class Chain(Workplace):
         """
         self.require_starts()
         self.write_settings()
-        self.ingest(raw)
-        self.pretrain()
-        self.embed()
-        self.cluster()
-        self.rank()
-        self.export(servers=servers)
+        stages: dict[str, Callable[[], object]] = {
+            "ingest": lambda: self.ingest(raw),
+            "pretrain": self.pretrain,
+            "embed": self.embed,
+            "cluster": self.cluster,
+            "rank": self.rank,
+            "export": lambda: self.export(servers=servers),
+        }
+        for number, (name, stage) in enumerate(stages.items(), start=1):
+            LOG.info("[run] stage %d of %d: %s", number, len(stages), name)
+            stage()
         return self.report(final)
 
     def ingest(self, raw: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from courier_tf.commands.checks import require_outside, require_readable, require_usable
 from courier_tf.files import transfer
 from courier_tf.files.places import Place, StorePlace
+from courier_tf.process import also_log_to
 from courier_tf.settings import Settings
 from courier_tf.settings.parsing import NO_OPTION, one_of
 from courier_tf.settings.presets import PRESETS
@@ -19,6 +20,8 @@ from courier_tf.workdir.stages import IN_ORDER
 
 if TYPE_CHECKING:
     from courier_tf.chain.chain import Chain
+
+LOG_FILE = "log.txt"  # In the workdir: what its commands have shown, with the times.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class Stage(Command):
             transfer.require_bucket(place)
         chain = Chain(self.local_workdir(), self.settings, self.beam_options, self.forced(), place)
         chain.write_settings()
+        also_log_to(self.local_workdir() / LOG_FILE)
         return chain
 
     def local_workdir(self) -> Path:

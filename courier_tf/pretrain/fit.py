@@ -17,6 +17,7 @@ from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import (
     Checkpoints,
+    ProgressLines,
     SlowPart,
     StopAfter,
     compile_with_adam,
@@ -104,6 +105,7 @@ def fit(
                 keras.callbacks.CSVLogger(str(logs / STEPS_FILE), append=True),
                 keras.callbacks.TensorBoard(str(logs), write_graph=False),
                 StopAfter(steps),
+                ProgressLines("pretrain", steps, done),
                 checkpoints,
             ],
             verbose=progress(),

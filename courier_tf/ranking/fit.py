@@ -23,6 +23,7 @@ from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
     DivergenceError,
+    ProgressLines,
     compile_with_adam,
     mirrored_strategy,
     precision_policy,
@@ -203,7 +204,8 @@ def fit(
     logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name.lstrip(".")), write_graph=False)
     while len(losses) - before < settings.rank_epochs and (len(losses) < 2 or losses[-1] < min(losses[:-1])):
         number = len(losses) - before
-        made = int(ranker.steps.numpy()) - number * pass_steps  # Steps of this pass before an interruption.
+        done = int(ranker.steps.numpy())
+        made = done - number * pass_steps  # Steps of this pass before an interruption.
         try:
             if made < pass_steps:  # Otherwise the interruption came between the last step and the measurement.
                 batches = data.impression_batches(
@@ -214,13 +216,14 @@ def fit(
                     seed=seed + number,
                     skip_batches=made,
                 )
+                lines = ProgressLines(f"rank {target.name}", pass_steps * settings.rank_epochs, done)
                 ranker.fit(
                     batches,
                     initial_epoch=number,
                     epochs=number + 1,
                     # Given so that no step begins at the end of the data: under a strategy it would be counted.
                     steps_per_epoch=pass_steps - made,
-                    callbacks=[logs, checkpoints],
+                    callbacks=[logs, checkpoints, lines],
                     verbose=progress(),
                 )
             count_pass()

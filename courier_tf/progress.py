@@ -1,0 +1,56 @@
+"""How far a long piece of work is: one line for every 30 seconds, with its rate and the time left."""
+
+import logging
+import time
+from collections.abc import Callable
+
+LOG = logging.getLogger(__name__)
+SECONDS = 30.0  # Between two lines.
+
+
+class Progress:
+    """Logs lines such as `[pretrain] 120 of 400 steps, 3.4 a second, 82 s left`.
+
+    Args:
+        name: of the work, such as its stage.
+        total: of all pieces.
+        unit: what the pieces are called.
+        done: pieces that were done before, as by a run that was interrupted.
+        clock: gives seconds.
+    """
+
+    def __init__(
+        self, name: str, total: int, unit: str, done: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name, self.total, self.unit, self._clock = name, total, unit, clock
+        self._shown, self._time = done, clock()
+
+    def reached(self, done: int) -> None:
+        """Says that so many pieces are done. Logs a line where the last one was `SECONDS` ago."""
+        passed = self._clock() - self._time
+        if passed < SECONDS:
+            return
+        rate = (done - self._shown) / passed
+        left = f", {in_words((self.total - done) / rate)} left" if rate else ""
+        LOG.info(
+            "[%s] %s of %s %s, %s a second%s",
+            self.name,
+            f"{done:,}",
+            f"{self.total:,}",
+            self.unit,
+            f"{rate:,.3g}",
+            left,
+        )
+        self._shown, self._time = done, self._time + passed
+
+
+def in_words(seconds: float) -> str:
+    """A length of time, short.
+
+    >>> [in_words(seconds) for seconds in (0.4, 82, 750, 9000)]
+    ['0 s', '82 s', '12 min', '2 h 30 min']
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
