@@ -25,6 +25,16 @@ class TargetAttention(keras.layers.Layer):
     def call(
         self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, added: tf.Tensor | None = None
     ) -> tf.Tensor:
+        weights = self.weights_of(candidate, history, mask, added)
+        return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
+
+    def weights_of(
+        self, candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, added: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """What a candidate takes from each history item: arguments of the call to [B, H] float32.
+
+        The weights of a history sum to 1; those of padding are 0.
+        """
         width, size = history.shape[-1], tf.shape(mask)
         pairs = self.of_item(tf.reshape(history, [-1, width]))
         pairs += self.of_product(tf.reshape(candidate[:, None, :] * history, [-1, width]))
@@ -33,8 +43,7 @@ class TargetAttention(keras.layers.Layer):
         )
         flat = tf.reshape(hidden, [-1, hidden.shape[-1]])
         logits = _with(tf.reshape(self.logit(flat), size), added)
-        weights = tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32)
-        return tf.einsum("bh,bhd->bd", tf.cast(weights, history.dtype), history)
+        return tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32)
 
     def share_history(
         self,

@@ -16,6 +16,7 @@ from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
+from courier_tf.ranking.image_features.image_feature import ImageSignals
 from courier_tf.ranking.keras_metrics import RankingMetrics
 from courier_tf.ranking.lookups import Features, Lookups, hide_ids, look_up, shown_parts, split_by_history
 from courier_tf.ranking.numbers import number_statistics
@@ -134,6 +135,19 @@ class Ranker(tfrs.models.Model):
         """
         return tf.sigmoid(self._scores(features, share_history=True)[0])
 
+    def attention_weights(self, features: Features) -> tf.Tensor:
+        """What the attention of each pair takes from each history item, to explain a score.
+
+        Args:
+            features: those of the call.
+
+        Returns:
+            [B, H] float32; a row sums to 1, or is 0 where the history is empty.
+        """
+        pairs = {**features, "item_id": features["item_id"][:, None]}
+        lookups = look_up(pairs, self.lookup, self.user_codes)
+        return self.attention.weights_of(*_attended(*self._represented(lookups, None), lookups))
+
     def _pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores pairs of a user and a candidate.
 
@@ -169,22 +183,25 @@ class Ranker(tfrs.models.Model):
         statistics = self._statistics(features, lookups)
         if shown is not None:
             lookups = hide_ids(lookups, shown, self.item_column)
-        category = lookups.candidate_codes[..., self.category_column]
-        visible = None if shown is None else shown[2]
-        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible)
-        candidate = tf.concat([self._embedded(lookups.candidate_codes), image.candidate], axis=-1)
-        history = self._embedded(lookups.history_codes)
+        candidate, history, image, gate = self._represented(lookups, None if shown is None else shown[2])
         if share_history:
             interest = self.attention.share_history(
                 candidate, history, image.history, gate, lookups.mask, image.attention
             )
         else:
-            history = tf.concat([history, image.history * gate], axis=-1)
-            added = None if image.attention is None else image.attention[:, 0]
-            interest = self.attention(candidate[:, 0], history, lookups.mask, added)[:, None]
+            interest = self.attention(*_attended(candidate, history, image, gate, lookups))[:, None]
         user = self.user_embedding(lookups.users)
         inputs = _joined(user, candidate, interest, statistics, image.statistics)
         return self._logits(inputs), _sum_of_squares(user, candidate)
+
+    def _represented(
+        self, lookups: Lookups, visible: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, ImageSignals, tf.Tensor]:
+        """What the attention compares: candidates [B, N, D], history [B, H, P] without image features, these, gates."""
+        category = lookups.candidate_codes[..., self.category_column]
+        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible)
+        candidate = tf.concat([self._embedded(lookups.candidate_codes), image.candidate], axis=-1)
+        return candidate, self._embedded(lookups.history_codes), image, gate
 
     def _statistics(self, features: Features, lookups: Lookups) -> tf.Tensor:
         """[B, N, R] float32: how the candidates repeat the history, and how their numbers differ from it."""
@@ -256,6 +273,14 @@ class Ranker(tfrs.models.Model):
         results: dict[str, float] = super().evaluate(*args, return_dict=True, **kwargs)
         results |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
         return results if return_dict else list(results.values())
+
+
+def _attended(
+    candidate: tf.Tensor, history: tf.Tensor, image: ImageSignals, gate: tf.Tensor, lookups: Lookups
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """The arguments of the attention of pairs: candidate [B, D], history [B, H, D], mask, what is added to logits."""
+    added = None if image.attention is None else image.attention[:, 0]
+    return candidate[:, 0], tf.concat([history, image.history * gate], axis=-1), lookups.mask, added
 
 
 def _joined(

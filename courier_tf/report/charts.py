@@ -14,6 +14,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from courier_tf.escaping import printable
 from courier_tf.report.blocks import Chart, Table
@@ -87,6 +88,9 @@ def lines(
                 markersize=3.5,
                 label=printable(name, 40),
             )
+        places = sorted({point[0] for line in finite.values() for point in line})
+        if all(float(place).is_integer() for place in places):  # There is no half an epoch.
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True) if len(places) > 8 else FixedLocator(places))
         if len(finite) > 1:
             drawing.legend(loc="outside lower center", ncols=2, fontsize=10)
         svg = _svg(drawing, title)

@@ -5,6 +5,7 @@ import functools
 import io
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,22 @@ from PIL import Image
 
 import courier_tf
 from courier_tf.escaping import LONGEST_PATH, printable, printable_message
-from courier_tf.report import cost, data, gains, provenance, verdict
+from courier_tf.report import (
+    calibration,
+    clusters,
+    cold_items,
+    cost,
+    curves,
+    data,
+    embedding_map,
+    gains,
+    gates,
+    neighbours,
+    occlusion,
+    page_views,
+    provenance,
+    verdict,
+)
 from courier_tf.report.blocks import Block, Paragraph, Photo, photos_of
 from courier_tf.report.workdir import Missing, Workdir
 from courier_tf.workdir import records
@@ -41,6 +57,15 @@ SECTIONS: dict[str, tuple[str, Make]] = {
     "verdict": ("Verdict", verdict.blocks),
     "gains": ("Gains", gains.blocks),
     "data": ("Data and rejects", data.blocks),
+    "training": ("Training", curves.blocks),
+    "clusters": ("Clusters", clusters.blocks),
+    "map": ("Map of the embeddings", embedding_map.blocks),
+    "neighbours": ("Nearest neighbours", neighbours.blocks),
+    "page-views": ("Page views", page_views.blocks),
+    "parts": ("Parts of a photo", occlusion.blocks),
+    "calibration": ("Calibration", calibration.blocks),
+    "gates": ("Categories and their gates", gates.blocks),
+    "cold": ("Cold items", cold_items.blocks),
     "cost": ("Cost", cost.blocks),
     "provenance": ("Provenance", provenance.blocks),
 }
@@ -92,6 +117,7 @@ def _runs(blocks: Iterable[Block]) -> list[list[Block]]:
 def _blocks(work: Workdir, title: str, make: Make) -> list[Block]:
     """The blocks of a section, as far as they can be made."""
     made: list[Block] = []
+    started = time.monotonic()
     try:
         made.extend(make(work))
     except Missing as missing:
@@ -100,6 +126,7 @@ def _blocks(work: Workdir, title: str, make: Make) -> list[Block]:
         reason = printable(f"{type(error).__name__}: {error}", 2000)
         LOG.warning("the section '%s' of the report is not complete: %s", title, reason)
         made.append(Paragraph(f"This section is not complete: {reason}"))
+    LOG.info("[report] %s: %.1f s", title, time.monotonic() - started)
     return made
 
 

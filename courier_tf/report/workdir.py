@@ -7,6 +7,8 @@ from typing import Any
 
 from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.ranking.metrics_file import METRICS_FILE
+from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.report.items import ItemRows, read_rows
 from courier_tf.settings import IngestSettings
 from courier_tf.settings.rank_modes import is_control
@@ -97,6 +99,15 @@ class Workdir:
         except ArtefactError as error:
             raise Missing(f"The stages do not belong together: {error}") from error
         return stages
+
+    @functools.cached_property
+    def ranker(self) -> Ranker:
+        """The ranker that is served.
+
+        Raises:
+            Missing: as `stages`.
+        """
+        return load_ranker(self.stages.ranker)
 
     @functools.cached_property
     def items(self) -> ItemRows:

@@ -34,6 +34,7 @@ def test_attention_equals_numpy():
         weight.assign(rng.normal(size=weight.shape))
     added = rng.normal(size=[3, 2]).astype(np.float32)
     output = layer(candidate, history, tf.constant(mask), tf.constant(added)).numpy()
+    shares = layer.weights_of(candidate, history, tf.constant(mask), tf.constant(added)).numpy()
     first = np.concatenate([part.kernel.numpy() for part in (layer.of_candidate, layer.of_item, layer.of_product)])
     for b in range(3):
         logits = []
@@ -43,6 +44,7 @@ def test_attention_equals_numpy():
             logits.append(hidden @ layer.logit.kernel.numpy()[:, 0] + layer.logit.bias.numpy()[0])
         weights = np.exp(logits + added[b]) * mask[b]
         np.testing.assert_allclose(output[b], weights @ history[b] / weights.sum(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(shares[b], weights / weights.sum(), rtol=1e-4, atol=1e-5)
 
 
 def test_many_candidates_equal_one_at_a_time():
