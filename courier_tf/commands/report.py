@@ -33,9 +33,9 @@ def report_at_the_end(workdir: Path, place: StorePlace | None = None) -> None:
         workdir: of the run, or the folder of its copies.
         place: the workdir on a store, which gets the page, too.
     """
-    from courier_tf.report.page import PAGE_FILE
-
     try:
+        from courier_tf.report.page import PAGE_FILE  # It may lack a package that an older installation has not.
+
         report(workdir)
         if place:
             transfer.upload(workdir / PAGE_FILE, place / PAGE_FILE)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from courier_tf.commands import program
+from courier_tf.commands.report import report_at_the_end
 from courier_tf.ranking.evaluation import MAIN_SLICES
 from courier_tf.report import charts
 from courier_tf.report import page as pages
@@ -101,6 +102,16 @@ def test_an_empty_folder_has_a_report_of_what_is_missing(tmp_path, capsys):
 def test_without_a_folder_there_is_a_line(tmp_path, caplog):
     with pytest.raises(program.ProgramExit, match="nowhere is no folder"):
         program.main(["report", "--workdir", str(tmp_path / "nowhere")])
+
+
+def test_at_the_end_of_a_run_nothing_of_the_report_is_an_error(tmp_path, monkeypatch, caplog):
+    def broken(work):
+        yield object()  # No block: the template cannot show it.
+
+    monkeypatch.setattr(pages, "SECTIONS", {"one": ("First", broken)})
+    report_at_the_end(tmp_path)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith("the report was not written: AttributeError: ")
 
 
 def test_a_section_that_fails_is_a_line_of_the_log_and_of_the_page(tmp_path, monkeypatch, caplog):
