@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.monitoring.canary import CanaryReport, Decision, JudgedCheck, judge_log
+from courier_tf.monitoring.prometheus import canary_samples, write_samples
 from courier_tf.monitoring.report_files import markdown_table, write_report
 from courier_tf.monitoring.shown import read_shown
 from courier_tf.settings.monitoring import CanarySettings
@@ -27,7 +28,7 @@ def canary(
         shown: table of what was shown; None where it is not known.
         models: to judge; none for all.
         limits: the tolerances.
-        out: folder for canary.json and canary.md; None for no files.
+        out: folder for canary.json, canary.md and canary.prom; None for no files.
 
     Raises:
         CanaryError: the log cannot be judged.
@@ -49,6 +50,7 @@ def canary(
         write_report(
             out, "canary", report, [f"**{report.decision}**", "", *reasons, "", *markdown_table(COLUMNS, rows)]
         )
+        write_samples(out, "canary", canary_samples(report))
     if EXIT_CODES[report.decision]:
         sys.stdout.flush()
         sys.exit(EXIT_CODES[report.decision])

@@ -30,7 +30,7 @@ class Canary(Command):
     models: tuple[str, ...] = ()
     """Models to judge. Default: all that both labels were asked for, and whose canary is another version."""
     out: Path | None = None
-    """Folder for canary.json and canary.md. Default: they are not written."""
+    """Folder for canary.json, canary.md and canary.prom, which Prometheus reads. Default: they are not written."""
     limits: CanarySettings = CanarySettings()
 
     def run(self) -> None:
@@ -54,7 +54,7 @@ class Skew(Command):
     """Table of what was shown after these requests: request_id, item_id, clicked. It is a CSV, JSON lines or Parquet
     file. With it, clicks are compared, and candidates that were not shown do not count, as in the train span."""
     out: Path | None = None
-    """Folder for skew.json and skew.md. Default: they are not written."""
+    """Folder for skew.json, skew.md and skew.prom, which Prometheus reads. Default: they are not written."""
     limits: DriftSettings = DriftSettings()
 
     def run(self) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from courier_tf.monitoring.drift import DriftReport, drift_of
+from courier_tf.monitoring.prometheus import drift_samples, write_samples
 from courier_tf.monitoring.report_files import markdown_table, write_report
 from courier_tf.monitoring.shown import read_shown
 from courier_tf.monitoring.skew import SkewReport, compare_log
@@ -24,7 +25,7 @@ def skew(workdir: Path, log: Path, shown: Path | None, limits: DriftSettings, ou
         log: file or folder of a `RequestLog`.
         shown: table of what was shown; None where it is not known.
         limits: how far the log may be from training.
-        out: folder for skew.json and skew.md; None for no files.
+        out: folder for skew.json, skew.md and skew.prom; None for no files.
 
     Raises:
         ArtefactError: encoder, codebook and ranker do not belong together.
@@ -47,6 +48,7 @@ def skew(workdir: Path, log: Path, shown: Path | None, limits: DriftSettings, ou
     if out:
         tables = [*markdown_table(FEATURES, _features(report.skew)), "", *markdown_table(CHECKS, _checks(report))]
         write_report(out, "skew", report, [f"**{lines[0]}**", "", *lines[1:], "", *tables])
+        write_samples(out, "skew", drift_samples(report))
     report.skew.scores.require_equal()
     if report.drifted:
         sys.stdout.flush()

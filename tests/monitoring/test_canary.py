@@ -69,6 +69,15 @@ def run(log, *words):
     return 0
 
 
+def prometheus_values(file):
+    """Series -> value of a file for Prometheus; each has its type before."""
+    lines = file.read_text().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    typed = {line.split()[2] for line in lines if line.startswith("# TYPE") and line.endswith(" gauge")}
+    assert {series.partition("{")[0] for series in values} == typed
+    return {series: float(value) for series, value in values.items()}
+
+
 @pytest.fixture(scope="module")
 def alike(tmp_path_factory):
     """A canary that is as good, over many users; and a model whose canary is the stable version."""
@@ -98,6 +107,16 @@ def test_clicks_are_judged_where_they_are_given(alike, tmp_path):
     assert len(states) == 7 and [name for name, state in states.items() if state != "passes"] == ["auc"]
     assert model["figures"]["stable_shown"] == 2 * NUMBER  # Items that were not ranked have no score.
     assert model["figures"]["canary_auc"] == pytest.approx(0.72, abs=0.05)
+    values = prometheus_values(tmp_path / "canary.prom")
+    assert values['courier_canary_decision{decision="wait"}'] == 1
+    assert values['courier_canary_decision{decision="promote"}'] == 0
+    for label, version in (("stable", 1), ("canary", 2)):
+        labels = f'model="{CTR_RANKER}",label="{label}",version="{version}"'
+        assert values[f"courier_label_requests{{{labels}}}"] == NUMBER
+        for check in model["checks"]:
+            if check[label] is not None:
+                found = values[f'courier_label_figure{{{labels},figure="{check["name"]}"}}']
+                assert found == pytest.approx(check[label], rel=1e-9)
 
 
 def test_a_canary_that_fails_is_withdrawn(tmp_path, capsys):

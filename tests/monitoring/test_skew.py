@@ -57,6 +57,8 @@ def test_where_it_is_known_what_was_shown_that_alone_counts(shop, server, tmp_pa
     written = json.loads((tmp_path / "out" / "skew.json").read_text())
     assert written["judged"] is False and written["skew"]["log_features"]["pairs"] == 12
     assert "drift is not judged: 6 users" in (tmp_path / "out" / "skew.md").read_text()
+    told = (tmp_path / "out" / "skew.prom").read_text()
+    assert "\ncourier_drift_judged 0\n" in told and 'courier_drift_change{feature="scores"} ' in told
     with pytest.raises(SystemExit) as ended:
         show(shop, log, tmp_path / "shown.csv", limits=DriftSettings(drift_min_users=1, max_history_factor=1.0))
     assert ended.value.code == 3

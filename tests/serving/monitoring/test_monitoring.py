@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from courier_tf.monitoring.prometheus import HELP
 from serving.bundle.configuration import METRICS_PATH
 
 FOLDER = Path(__file__).parents[3] / "serving" / "monitoring"
@@ -43,6 +44,12 @@ def test_every_metric_is_one_of_the_servers():
     assert {name for name in used if defined(name) is None} == set()
     assert {PARTS.sub("", name) if name not in METRICS else name for name in used} == set(METRICS)
     assert all(entry["source"] for entry in METRICS.values())
+
+
+def test_metrics_of_logs_are_those_that_the_commands_write():
+    """And none of them is left out: each is in a rule or a panel."""
+    used = {name for expression in expressions() for name in re.findall(r"(?<![:\w])courier_\w+", expression)}
+    assert used == set(HELP)
 
 
 def test_every_label_is_one_of_its_metric():
