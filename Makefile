@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto servi
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-beam benchmark-serving benchmark-serving-pair benchmark-serving-faults format protos lock clean
+.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-beam benchmark-serving benchmark-serving-pair benchmark-serving-faults benchmark-serving-client benchmark-serving-strangers format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +125,12 @@ benchmark-serving-pair: install  ## Two exports of the same stages in one run: B
 
 benchmark-serving-faults: install  ## 100 version swaps, replicas that fail, 24 large photos at once: MODELS=folder of models, PHOTOS=folder of JPEGs.
 	$(BIN)/python -m tests.benchmarks.serving_faults $(MODELS) $(PHOTOS) $(WORK)/benchmark-serving-faults
+
+benchmark-serving-client: install  ## A call of the client against the bare stub of gRPC: MODELS=folder of models.
+	$(BIN)/python -m tests.benchmarks.serving_client $(MODELS) $(WORK)/benchmark-serving-client
+
+benchmark-serving-strangers: install  ## 12,000 malformed requests over all doors: codes, memory, what the log holds.
+	$(BIN)/python -m tests.benchmarks.serving_strangers $(WORK)/benchmark-serving-strangers
 
 format: install
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """What strangers send, by gRPC and REST: each gets an answer or a code of its own, and nothing ends in a traceback."""
 
 import base64
+import collections
 import json
 import logging
 import random
@@ -19,6 +20,7 @@ from serving.client.client import CourierClient
 from serving.local.local_server import LocalServer
 from tests.photo_cases import PNG_MODES, encoded, exif_block, random_image, random_png
 from tests.served_shop import DIM, SIZE
+from tests.servers import Ports
 
 REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -39,9 +41,13 @@ class Stranger:
     Args:
         rng: the source of all choices.
         server: that is asked.
+
+    Attributes:
+        codes: how often each code came, of gRPC or of HTTP.
     """
 
-    def __init__(self, rng: random.Random, server: LocalServer) -> None:
+    def __init__(self, rng: random.Random, server: LocalServer | Ports) -> None:
+        self.codes: collections.Counter[str] = collections.Counter()
         self.rng, self.draw = rng, np.random.default_rng(rng.randrange(2**32))
         self.url = f"http://localhost:{server.rest_port}/v1/models"
         self.session = requests.Session()
@@ -187,14 +193,17 @@ class Stranger:
         try:
             (call or self.stub.Predict)(request, timeout=120)
         except grpc.RpcError as error:
+            self.codes[error.code().name] += 1
             assert error.code() in REFUSALS, (error.code(), error.details(), str(request)[:2000])
             return False
+        self.codes["OK"] += 1
         return True
 
     def _posted(self, model: str, body: str | bytes) -> bool:
         return self._is_fine(self.session.post(f"{self.url}/{model}:predict", data=body, timeout=120))
 
     def _is_fine(self, answer: requests.Response) -> bool:
+        self.codes[str(answer.status_code)] += 1
         assert answer.status_code in HTTP_ANSWERS, (answer.status_code, answer.text[:500], answer.request.body)
         assert answer.status_code == 200 or answer.json()["error"]
         return answer.status_code == 200
