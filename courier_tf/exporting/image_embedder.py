@@ -9,6 +9,7 @@ import tensorflow as tf
 from courier_tf import images
 from courier_tf.clusters.files import CODEBOOK_FILE, NO_CLUSTER, TABLE_FILE
 from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.request_checks import shaped
 from courier_tf.exporting.samples import ROWS, embedded_photos, first_items, photo_requests
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
 from courier_tf.pretrain.fit import ENCODER_FOLDER
@@ -50,7 +51,7 @@ class ServedEmbedder(tf.Module):
             the table of the cluster stage. An item that stays in its previous cluster has another `cluster_id` there.
             Where the status is not OK the embedding is 0 and the cluster ID and codes are NO_CLUSTER.
         """
-        return self._answer(*images.decode_rows(photos, self.encoder.image_size))
+        return self._answer(*images.decode_rows(shaped(photos), self.encoder.image_size))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="pixels")], autograph=False)
     def of_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -62,7 +63,7 @@ class ServedEmbedder(tf.Module):
         Returns:
             The outputs of `of_photos`.
         """
-        size = self.encoder.image_size
+        size, pixels = self.encoder.image_size, shaped(pixels)
         given, needed = tf.strings.length(pixels), size * size * 3
         status = tf.where(given == needed, int(contract.RowStatus.OK), int(contract.RowStatus.BROKEN))
         status = tf.where(given == 0, int(contract.RowStatus.EMPTY), status)

@@ -37,8 +37,8 @@ class ServedModel(abc.ABC):
         name: of the model, and of its folder.
         answers: what it answers, one line for the model card.
         signatures: the API of TensorFlow Serving that each signature is for, by name of the signature.
-        joined: whether a server may join requests into one batch. True only where a bad row costs no other row its
-            answer, and where no request is padded because of another one.
+        joined: whether a server may join requests into one batch. True only where every input is [B], one value for a
+            row, and where a bad row costs no other row its answer. An export checks the shapes.
         most_rows: of the batch that a server makes of requests to a joined model. It splits larger requests.
         stock: whether the graph holds ops of stock TensorFlow alone, as an unmodified server needs.
     """

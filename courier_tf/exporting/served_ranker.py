@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from courier_tf.exporting.request_checks import bounded, refuse_unless, shaped
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.workdir import records
 from serving.client import contract
@@ -57,7 +58,7 @@ class ServedRanker(tf.Module):
         Returns:
             {"probability": [B] float32, "model_version": [B] int64}.
         """
-        item_id = _bounded(item_id, "pairs")
+        item_id = bounded(shaped(item_id), contract.MAX_PAIRS, "pairs")
         return self._answer(self._pairs(self._features(user_id, history_item_ids, item_id)))
 
     @tf.function(input_signature=[*_USER, _CANDIDATES], autograph=False)
@@ -70,11 +71,12 @@ class ServedRanker(tf.Module):
             {"probability": [B, N] float32, 0 where the candidate is padding; "model_version": [B] int64}. A server that
             joins requests into batches may have padded N: the first entries belong to the request.
         """
+        item_id = shaped(item_id)
         rows, candidates = tf.unstack(tf.shape(item_id, tf.int64))
         most, pairs = contract.MAX_CANDIDATES, contract.MAX_PAIRS
         refusals = [
-            _refuse_unless(candidates <= most, f"more than {most} candidates in a row:", candidates),
-            _refuse_unless(
+            refuse_unless(candidates <= most, f"more than {most} candidates in a row:", candidates),
+            refuse_unless(
                 rows * tf.maximum(candidates, 1) <= pairs,  # A row costs something without candidates, too.
                 f"more than {pairs} pairs, rows x candidates:",
                 rows,
@@ -111,7 +113,7 @@ class ServedRanker(tf.Module):
 
     def _score_examples(self, serialised: tf.Tensor) -> tf.Tensor:
         row = tf.io.parse_example(
-            _bounded(serialised, "examples"),
+            bounded(shaped(serialised), contract.MAX_PAIRS, "examples"),
             {
                 "user_id": tf.io.FixedLenFeature([], tf.string, default_value=""),
                 "history_item_ids": tf.io.RaggedFeature(tf.string),
@@ -123,8 +125,8 @@ class ServedRanker(tf.Module):
 
     def _features(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
-            "user_id": user_id,
-            "history_item_ids": recent_items(history, self.history_length),
+            "user_id": shaped(user_id),
+            "history_item_ids": recent_items(shaped(history), self.history_length),
             "item_id": item_id,
         }
 
@@ -144,16 +146,3 @@ def recent_items(history: tf.Tensor, most: int) -> tf.Tensor:
         [B, L] ids, "" as padding at the end; L is the length of the longest, 0 where all are empty.
     """
     return records.last_items(tf.ragged.boolean_mask(history, history != "")[:, -most:], None)
-
-
-def _bounded(rows: tf.Tensor, kind: str) -> tf.Tensor:
-    """The [B] rows of a request, which fails before anything is computed of more than `contract.MAX_PAIRS`."""
-    number = tf.size(rows, tf.int64)
-    refusal = _refuse_unless(number <= contract.MAX_PAIRS, f"more than {contract.MAX_PAIRS} {kind}:", number)
-    with tf.control_dependencies([refusal]):
-        return tf.identity(rows)
-
-
-def _refuse_unless(condition: tf.Tensor, message: str, *values: tf.Tensor) -> tf.Operation:
-    """An operation that fails with INVALID_ARGUMENT and one line, the message and some values."""
-    return tf.debugging.Assert(condition, [message, *values])

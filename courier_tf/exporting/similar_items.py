@@ -9,11 +9,11 @@ import tensorflow as tf
 from courier_tf import images
 from courier_tf.clusters.embedding_files import EmbeddingFiles
 from courier_tf.exporting.finished_stages import FinishedStages
+from courier_tf.exporting.request_checks import bounded, in_parts, shaped
 from courier_tf.exporting.samples import ROWS, embedded_photos, item_requests, photo_requests
 from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, largest
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
-from serving.bundle.batching import most_rows_of_a_request
 from serving.bundle.graph_model import GraphModel, Method
 from serving.client import contract
 from serving.client.contract import Request, RowStatus
@@ -46,7 +46,7 @@ class ServedSimilarItems(tf.Module):
             tf.lookup.KeyValueTensorInitializer(ids.astype(object), rows), default_value=-1
         )
         self._by_embedding = tf.function(
-            self._of_embedding,
+            self._of_checked_embeddings,
             input_signature=[tf.TensorSpec([None, embeddings.shape[1]], tf.float32, name="embedding")],
             autograph=False,
         )
@@ -63,6 +63,9 @@ class ServedSimilarItems(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="item_id")], autograph=False)
     def by_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers for [B] item ids; an item is not similar to itself."""
+        return in_parts(self._of_items, _checked(item_id), contract.MOST_ROWS)
+
+    def _of_items(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         row = self.rows.lookup(item_id)
         status = tf.where(row < 0, int(RowStatus.UNKNOWN_ITEM), int(RowStatus.OK))
         return self._nearest(tf.gather(self.embeddings, tf.maximum(row, 0)), status, without=row)
@@ -70,11 +73,17 @@ class ServedSimilarItems(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="photos")], autograph=False)
     def by_photo(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers for [B] JPEG or PNG files."""
+        return in_parts(self._of_photos, _checked(photos), contract.MOST_ROWS)
+
+    def _of_photos(self, photos: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels, status = images.decode_rows(photos, self.encoder.image_size)
         return self._nearest(self.encoder.encode(pixels), status)
 
-    def _of_embedding(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _of_checked_embeddings(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers for [B, D] float32 embeddings of any length, as `image_embedder` gives them."""
+        return in_parts(self._of_embeddings, _checked(embedding), contract.MOST_ROWS)
+
+    def _of_embeddings(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
         length = tf.norm(embedding, axis=1)
         usable = tf.math.is_finite(length) & (length > 0)
         status = tf.where(usable, int(RowStatus.OK), int(RowStatus.NO_DIRECTION))
@@ -109,7 +118,10 @@ class ServedSimilarItems(tf.Module):
 
 
 class SimilarItemsModel(ServedModel):
-    """The descriptor of `similar_items`."""
+    """The descriptor of `similar_items`. Its requests are not joined.
+
+    A server compares shapes only when it joins: an embedding of a wrong width would fail with its neighbours.
+    """
 
     name = contract.SIMILAR_ITEMS
     answers = "item or photo -> similar items"
@@ -118,7 +130,6 @@ class SimilarItemsModel(ServedModel):
         contract.BY_EMBEDDING: "predict",
         contract.BY_PHOTO: "predict",
     }
-    joined = True
 
     def inputs(self, stages: FinishedStages) -> dict[str, str]:
         return {"encoder": stages.encoder, "embed": stages.embed.fingerprint}
@@ -155,10 +166,14 @@ class SimilarItemsModel(ServedModel):
 
     def limits(self, stages: FinishedStages) -> list[str]:
         return [
-            "Embeddings have one width. A server refuses others, and with them the requests that it has joined with "
-            "theirs.",
-            f"A request takes up to {most_rows_of_a_request(self.most_rows):,} rows.",
+            "Embeddings have one width. A request with another one is refused.",
+            f"A request takes up to {contract.MAX_ROWS:,} rows.",
         ]
+
+
+def _checked(rows: tf.Tensor) -> tf.Tensor:
+    """The rows of a request, which is refused if they have another shape or are more than `contract.MAX_ROWS`."""
+    return bounded(shaped(rows), contract.MAX_ROWS, "rows")
 
 
 def ids_and_embeddings(stages: FinishedStages) -> tuple[np.ndarray, np.ndarray]:

@@ -66,6 +66,7 @@ class NewVersion:
         save_module(module, module.signatures, directory)
         _write_methods(directory, model.signatures)
         if model.joined:
+            _require_scalars(directory, model.name)
             batching.write_parameters(directory, model.most_rows)
         requests = with_logged(self.logged, model.requests(self.stages))
         number = warmup.write(directory, model.name, requests, model.signatures)
@@ -164,6 +165,23 @@ def _require_logged(directory: Path, model: str) -> None:
         warmup.replay(directory, GraphModel(directory))
     except WarmUpError as error:
         raise WarmUpError(f"{model} does not take what the request log holds: {error}") from error
+
+
+def _require_scalars(directory: Path, model: str) -> None:
+    """Refuses to have requests joined whose rows may differ in shape.
+
+    A server compares the shapes of what it joins, and refuses the whole batch where one differs.
+    """
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    (graph,) = SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs
+    for signature, definition in sorted(graph.signature_def.items()):
+        for name, given in definition.inputs.items():
+            if given.tensor_shape.unknown_rank or len(given.tensor_shape.dim) != 1:
+                raise VersionError(
+                    f"{model} is joined, but the input '{name}' of its signature '{signature}' has not one value for a "
+                    "row: a request with another shape would fail its neighbours. Set joined = False"
+                )
 
 
 def _next(model: Path) -> int:

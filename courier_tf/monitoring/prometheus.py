@@ -48,10 +48,10 @@ def text_of(samples: Iterable[Sample]) -> str:
     >>> text_of([Sample("courier_drift_judged", {"model": 'a"b'}, 1.0)]).splitlines()[-1]
     'courier_drift_judged{model="a\\"b"} 1'
     """
-    found = [sample for sample in samples if math.isfinite(sample.value)]
+    finite = [sample for sample in samples if math.isfinite(sample.value)]
     lines = []
     for name, text in HELP.items():
-        mine = [f"{name}{_labels(sample.labels)} {sample.value:.10g}" for sample in found if sample.name == name]
+        mine = [f"{name}{_labels(sample.labels)} {sample.value:.10g}" for sample in finite if sample.name == name]
         if mine:
             lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", *mine]
     return "\n".join(lines) + "\n"

@@ -30,8 +30,7 @@ def write_parameters(version: Path, most_rows: int) -> None:
     A larger request is split into several batches, up to `most_rows_of_a_request`. A server refuses more by
     INVALID_ARGUMENT.
     """
-    # Nothing is padded: photos, pixels and ids are scalars, and embeddings of another width would be answered wrongly.
-    # These fail together with what they are joined with; their senders are the shop's own programs.
+    # Nothing is padded: what is joined are scalars, one for each row.
     parameters = BatchingParameters(pad_variable_length_inputs=False)
     parameters.enable_large_batch_splitting.value = True
     parameters.max_execution_batch_size.value = most_rows

@@ -18,8 +18,10 @@ MAX_CANDIDATES = 10_000
 #: The most pairs in one request to the ranker: its rows, in `rank` times the candidates of a row, such as 64 rows of
 #: 500. It bounds the memory, too.
 MAX_PAIRS = 32_000
-#: The most rows in one request to a model whose requests are joined, and in the batch that the server makes of them.
+#: The most rows in one request of the client, and in the batch that a server makes of joined requests.
 MOST_ROWS = 64
+#: The most rows in one request to `image_embedder` and `similar_items`, which compute up to `MOST_ROWS` at a time.
+MAX_ROWS = 1024
 #: The most parts of a call that a client sends at once: a server has others to answer.
 PARALLEL_PARTS = 8
 #: The models for which a client sends a request with more rows in parts.

@@ -43,8 +43,8 @@ VERSION_DAMAGE = [
     ("ctr_ranker", "variables/variables.index", delete),
     ("ctr_ranker", "assets.extra/tf_serving_warmup_requests", flip),
     ("ctr_ranker", "assets.extra/tf_serving_warmup_requests", add),
-    ("similar_items", "batching_params.pbtxt", flip),
-    ("similar_items", "batching_params.pbtxt", delete),
+    ("image_embedder", "batching_params.pbtxt", flip),
+    ("image_embedder", "batching_params.pbtxt", delete),
     ("image_embedder", "artefact.json", cut),
     ("image_embedder", "artefact.json", delete),
 ]

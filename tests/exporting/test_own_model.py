@@ -16,6 +16,7 @@ from courier_tf.exporting.promotion import promote, roll_back
 from courier_tf.exporting.promotion_checks import PromotionError
 from courier_tf.exporting.samples import item_requests
 from courier_tf.exporting.served_model import ServedModel
+from courier_tf.exporting.versions import VersionError
 from courier_tf.workdir import artefacts, records
 from serving.bundle import warmup
 from serving.bundle.graph_model import GraphModel, Method
@@ -114,6 +115,26 @@ def test_one_descriptor_is_enough(with_popular_items):
             with CourierClient(target, timeout_seconds=20) as client:
                 answers = client.predict("popular_items", contract.DEFAULT_SIGNATURE, items)
             assert answers["train_events"].tolist() == [1, -1] and answers["model_version"].tolist() == [1, 1]
+
+
+class ServedByRow(ServedPopularity):
+    """Takes a row of ids in place of one."""
+
+    @property
+    def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        return {contract.DEFAULT_SIGNATURE: self.rows}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.string, name="item_ids")], autograph=False)
+    def rows(self, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self.count(item_ids[:, 0])
+
+
+def test_rows_that_may_differ_in_shape_are_not_joined(with_popular_items, monkeypatch):
+    """A server would join a row of three ids with those of two, and refuse both."""
+    monkeypatch.setattr(PopularItems, "build", lambda self, stages, n: ServedByRow(*self.events(stages), n))
+    with pytest.raises(VersionError, match=r"popular_items is joined, but the input 'item_ids' of its signature"):
+        export_again(with_popular_items)
+    assert not version_of(with_popular_items, 1).exists()
 
 
 def test_answers_that_are_tampered_with_and_files_that_are_damaged(with_popular_items, monkeypatch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel
@@ -40,3 +41,23 @@ def test_similar_items_by_photo_and_by_embedding(shop, similar, vectors):
     assert answers["status"].tolist() == [RowStatus.OK] + [RowStatus.NO_DIRECTION] * 3
     np.testing.assert_allclose(answers["similarity"][0], by_photo["similarity"][0], atol=1e-5)
     assert np.isfinite(answers["similarity"]).all()
+
+
+def test_a_large_request_is_answered_in_parts(similar):
+    """Rows after the 64th get their own answers, and more than the limit are refused in one line."""
+    chosen = np.random.default_rng(0).integers(0, len(IDS) - 1, 150)
+    together = similar(item_id=np.array([IDS[n].encode() for n in chosen], object))
+    alone = [similar(item_id=np.array([IDS[n].encode()], object)) for n in range(len(IDS) - 1)]
+    for name, values in together.items():
+        expected = np.concatenate([alone[n][name] for n in chosen])
+        if name == "similarity":
+            np.testing.assert_allclose(values, expected, atol=1e-6)
+        elif name != "item_ids":  # Equal cosines may change places.
+            np.testing.assert_array_equal(values, expected)
+    assert (together["item_ids"] == np.concatenate([alone[n]["item_ids"] for n in chosen])).mean() > 0.9
+    none = similar(item_id=np.zeros([0], object))
+    assert {name: value.shape for name, value in none.items()} == {
+        name: (0, *value.shape[1:]) for name, value in together.items()
+    }
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"more than 1024 rows:\] \[1025\]"):
+        similar(item_id=np.full([1025], b"i001", object))

@@ -85,10 +85,10 @@ def test_configurations_are_read_back(shop):
 
 
 def test_what_a_server_joins(shop):
-    """No requests to the ranker, where a long or bad one would slow or fail the others; elsewhere none is padded."""
+    """Photos and their pixels alone: a long list of candidates or an embedding of a wrong width would fail others."""
     for model in registry.model_names():
         file = shop.workdir / "models" / model / "1" / "batching_params.pbtxt"
-        assert file.exists() == (model != contract.CTR_RANKER)
+        assert file.exists() == (model == contract.IMAGE_EMBEDDER)
         if file.exists():
             parameters = text_format.Parse(file.read_text(), BatchingParameters())
             assert parameters.max_execution_batch_size.value == MOST_ROWS and not parameters.pad_variable_length_inputs
