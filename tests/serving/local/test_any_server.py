@@ -1,7 +1,11 @@
 """What holds of every server, by gRPC and by REST: answers, status, metadata. See `servers.py` for which there are."""
 
 import base64
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 import requests
@@ -16,7 +20,7 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 
 from serving.bundle.messages import model_spec, outputs_of, predict_request
 from serving.client import contract
-from tests.served_shop import SIZE, png
+from tests.served_shop import DIM, SIZE, png
 from tests.servers import FEATURES
 
 
@@ -116,3 +120,53 @@ def test_status_and_metadata(channel, stub, url):
     assert metadata["model_spec"]["version"] == "1"
     signature = metadata["metadata"]["signature_def"]["signature_def"]["rank"]
     assert signature["inputs"]["item_id"]["dtype"] == "DT_STRING"
+
+
+RANK = {**FEATURES, "item_id": np.array([[b"i004", b"i005"], [b"i006", b""], [b"i007", b"i008"]], object)}
+SERIALISED = np.array([example.SerializeToString() for example in EXAMPLES], object)
+PHOTOS = np.array([png(np.full([SIZE, SIZE, 3], 7, np.uint8))], object)
+#: Model, signature, inputs that are answered, and the input of which another shape is sent.
+RIGHT = [
+    (contract.CTR_RANKER, contract.DEFAULT_SIGNATURE, FEATURES, "item_id"),
+    (contract.CTR_RANKER, contract.RANK, RANK, "user_id"),
+    (contract.CTR_RANKER, contract.EXAMPLES, {"inputs": SERIALISED}, "inputs"),
+    (contract.SIMILAR_ITEMS, contract.DEFAULT_SIGNATURE, {"item_id": FEATURES["item_id"]}, "item_id"),
+    (contract.SIMILAR_ITEMS, contract.BY_EMBEDDING, {"embedding": np.ones([2, DIM], np.float32)}, "embedding"),
+    (contract.SIMILAR_ITEMS, contract.BY_PHOTO, {"photos": PHOTOS}, "photos"),
+]
+
+
+def test_a_wrong_shape_costs_its_sender_alone(stub):
+    """Good and bad clients at once, at each signature: the good ones get what they get alone, the bad ones a refusal.
+
+    A server that joined these requests would refuse a batch with one wrong shape as a whole.
+    """
+    ended = threading.Event()
+
+    def good(request, expected):
+        while not ended.is_set():
+            answers = outputs_of(stub.Predict(request, timeout=60))
+            assert set(answers) == set(expected)
+            for name, value in answers.items():
+                if value.dtype.kind in "if":
+                    np.testing.assert_allclose(value, expected[name], atol=1e-5)
+
+    def bad(request):
+        while not ended.is_set():
+            with pytest.raises(grpc.RpcError) as refusal:
+                stub.Predict(request, timeout=60)
+            assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+    requests_sent = []
+    for model, signature, inputs, name in RIGHT:  # Before the load: a server prepares its graph for each kind.
+        request = predict_request(model_spec(model, signature), inputs)
+        wide = np.concatenate([inputs[name]] * 2, axis=1) if name == "embedding" else inputs[name][:, None]
+        wrong = predict_request(model_spec(model, signature), {**inputs, name: wide})
+        requests_sent.append((request, outputs_of(stub.Predict(request, timeout=60)), wrong))
+    with ThreadPoolExecutor(2 * len(RIGHT)) as pool:
+        asked = [pool.submit(good, request, expected) for request, expected, _ in requests_sent]
+        asked += [pool.submit(bad, wrong) for *_, wrong in requests_sent]
+        time.sleep(1)
+        ended.set()
+        for one in asked:
+            one.result()
