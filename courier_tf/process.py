@@ -111,7 +111,7 @@ class _LogFile(logging.FileHandler):
     def __init__(self, file: Path, shown: _Handler) -> None:
         super().__init__(file, encoding="utf-8")
         self._shown = shown
-        self.setFormatter(_TextFormatter(times=True))
+        self.setFormatter(_FileFormatter())
 
     def filter(self, record: logging.LogRecord) -> bool:
         return self._shown.filter(record)
@@ -129,10 +129,17 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = printable_message(super().format(record))
         if record.name == PROGRAM:
-            text = f"{PROGRAM}: {text}"
-        elif record.levelno != logging.INFO:
+            return f"{PROGRAM}: {text}"
+        if record.levelno != logging.INFO:
             text = f"{record.levelname.lower()}: {text}"
         return f"{self.formatTime(record)} {text}" if self.times else text
+
+
+class _FileFormatter(logging.Formatter):
+    """As on the screen, with the time before every line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record)} {_TextFormatter().format(record)}"
 
 
 class _JsonFormatter(logging.Formatter):

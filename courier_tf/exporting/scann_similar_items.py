@@ -45,7 +45,8 @@ class ServedScannSimilarItems(ServedSimilarItems):
         import scann
 
         searcher = scann.scann_ops.searcher_from_module(self.index)
-        place, similarity = searcher.search_batched(query, NEIGHBOURS + 1, leaves_to_search=self.searched)
+        nearest = searcher.search_batched(query, NEIGHBOURS + 1, leaves_to_search=self.searched)
+        place, similarity = (tf.ensure_shape(part, [None, NEIGHBOURS + 1]) for part in nearest)
         if without is not None:
             similarity = tf.where(place == without[:, None], -np.inf, similarity)
         similarity, order = tf.math.top_k(similarity, NEIGHBOURS)
