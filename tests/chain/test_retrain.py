@@ -50,6 +50,7 @@ def test_without_training_the_encoder_fits_the_previous_codebook(finished, tmp_p
     assert first["cluster_id"].tolist() == second["cluster_id"].tolist()
 
 
+@pytest.mark.slow
 def test_rankers_begin_as_the_previous_ones_did(finished, tmp_path):
     """With a learning rate at which every pass does harm, each is kept as it began."""
     _, chain = finished

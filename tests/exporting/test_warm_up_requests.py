@@ -42,6 +42,7 @@ def export_with(workdir, log):
     return [(path.parent.name, path.name) for path in export(FinishedStages.read(workdir), workdir, warm_up_log=log)]
 
 
+@pytest.mark.slow
 def test_what_was_asked_last_is_asked_first(workdir, tmp_path, monkeypatch):
     monkeypatch.setattr(warm_up_requests, "MOST_LOGGED", 3)
     users = [f"u{number}".encode() for number in range(5)]

@@ -103,6 +103,7 @@ def test_it_is_trained_saved_and_measured_beside_a_control(first):
     np.testing.assert_allclose(np.sort(own.embeddings, axis=0), np.sort(control.embeddings, axis=0))
 
 
+@pytest.mark.slow
 def test_the_next_day_starts_from_it_where_its_weights_keep_their_meaning(first, finished, tmp_path, monkeypatch):  # noqa: F811
     second = ranked(tmp_path / "second", finished[1], first, rank_learning_rates=HARMFUL, rank_modes=MODES)
     np.testing.assert_allclose(valid(second, OWN), valid(first, OWN), atol=1e-5)

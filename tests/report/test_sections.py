@@ -117,6 +117,7 @@ def test_page_views_have_the_probabilities_of_the_exported_ranker(work, embeddin
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["cluster_id", "simscore"])
 def test_a_patched_photo_is_scored_as_what_the_ranker_would_know_of_it(work, embeddings, mode):
     """With the photo of another item, an item has the score of a ranker in whose tables it has the other's row."""

@@ -277,6 +277,7 @@ def test_a_server_that_has_refused_a_file(workdir):
         wait_for({"stable": 2, "canary": 2}, target)
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_load_them(workdir, monkeypatch):
     promote(workdir, LENIENT)
     before = rolling.text_format.Parse((workdir / "serving" / "models.config").read_text(), ModelServerConfig())
