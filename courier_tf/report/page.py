@@ -126,7 +126,7 @@ def _blocks(work: Workdir, title: str, make: Make) -> list[Block]:
         reason = printable(f"{type(error).__name__}: {error}", 2000)
         LOG.warning("the section '%s' of the report is not complete: %s", title, reason)
         made.append(Paragraph(f"This section is not complete: {reason}"))
-    LOG.info("[report] %s: %.1f s", title, time.monotonic() - started)
+    LOG.debug("[report] %s: %.1f s", title, time.monotonic() - started)
     return made
 
 
