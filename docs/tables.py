@@ -99,10 +99,32 @@ def over_control_table() -> str:
     return _table(["visual feature", "less the control, valid", "less the control, test"], lines)
 
 
+def objectives_table() -> str:
+    """Heads of other objectives on the same features, less courier's: held-out scores on valid."""
+    head = ["objective", "seeds", "held-out score", "less courier"]
+    courier = "objective=courier,temperature=0.2"
+    lines = []
+    for name, grid, variant in (
+        ("courier", "five", courier),
+        ("mil_nce: the history as a bag", "five", "objective=mil_nce,temperature=0.2"),
+        ("base: the features as they are", "five", "objective=base"),
+        ("clip: photo and title", "three", "objective=clip,temperature=0.5"),
+    ):
+        folder = DOCS / f"results/hm_fashion/objectives-{grid}-seeds/valid"
+        runs, differences = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "encoders.csv")
+        scores = runs.loc[runs["variant"] == variant, "held_out_mean_new_to_user"]
+        less = differences[(differences["variant"] == variant) & (differences["less"] == courier)]
+        less = less.loc[less["figure"] == "mean_new_to_user", ["gain", "low", "high"]]
+        difference = "" if variant == courier else cell(*(100 * less.iloc[0].astype(float)))
+        lines.append([name, str(len(scores)), f"{100 * scores.mean():.2f}", difference])
+    return _table(head, iter(lines))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "short": short_table,
     "long": long_table,
     "over-control": over_control_table,
+    "objectives": objectives_table,
 }
 
 

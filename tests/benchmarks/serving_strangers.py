@@ -20,6 +20,7 @@ from typing import Any
 import courier_tf  # noqa: F401  (chooses the legacy Keras before TensorFlow is imported)
 
 # isort: split
+import tests.conftest  # noqa: F401  (has the backbone of the tests' shop)
 from courier_tf.process import prepare
 from serving.client.client import CourierClient
 from tests.served_shop import export_again, make_workdir
