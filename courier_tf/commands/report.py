@@ -34,7 +34,7 @@ def report_at_the_end(workdir: Path, place: StorePlace | None = None) -> None:
         place: the workdir on a store, which gets the page, too.
     """
     try:
-        from courier_tf.report.page import PAGE_FILE  # It may lack a package that an older installation has not.
+        from courier_tf.report.page import PAGE_FILE  # An older installation may lack a package that it needs.
 
         report(workdir)
         if place:
