@@ -5,7 +5,6 @@ among the files below `images/`, without regard to case; there a name needs no f
 """
 
 import errno
-import functools
 import logging
 import os
 import posixpath
@@ -61,6 +60,7 @@ class PhotoPlaces:
         self.root = os.path.realpath(self.place) if isinstance(self.place, Path) else raw
         self._index: dict[str, list[str]] | None = None
         self._inside: dict[str, bool] = {}  # Folder -> whether it lies in the raw folder, behind all links.
+        self._refusals: dict[str, str] = {}  # Bucket -> why it cannot be read; empty if it can.
 
     def read(self, image: str) -> Found:
         """The photo that a row names.
@@ -82,7 +82,7 @@ class PhotoPlaces:
                 raise MissingPhotoError(f"it is not downloaded yet: run `courier download {self.raw}`")
             return Found(downloaded, False)
         if _ADDRESS.match(image):
-            return Found(_read_uri(image), False)
+            return Found(self._read_uri(image), False)
         failure: PhotoError | None = None
         for number, spelled in enumerate(spellings(image)):
             try:
@@ -125,6 +125,20 @@ class PhotoPlaces:
                 self._inside.clear()
             self._inside[folder] = os.path.commonpath([self.root, os.path.realpath(folder)]) == self.root
         return self._inside[folder]
+
+    def _read_uri(self, address: str) -> bytes:
+        """The content of a file on a store. One that does not answer is asked once, and not for each photo."""
+        try:
+            place = place_of(address)
+        except StoreError as error:
+            raise PhotoError(f"it cannot be read: {error}") from error
+        if isinstance(place, Path):
+            raise PhotoError("it cannot be read: file:// leaves the raw folder")
+        if place.root not in self._refusals:
+            self._refusals[place.root] = _refusal(place.root)
+        if refusal := self._refusals[place.root]:
+            raise PhotoError(f"it cannot be read: {refusal}")
+        return _read_stored(place)
 
     def _read_by_name(self, image: str, failure: PhotoError | None) -> Found:
         similar: list[str] = []
@@ -255,20 +269,6 @@ def _at_most(content: bytes) -> bytes:
     return content
 
 
-def _read_uri(address: str) -> bytes:
-    """The content of a file on a store. One that does not answer is asked once, and not for each photo."""
-    try:
-        place = place_of(address)
-    except StoreError as error:
-        raise PhotoError(f"it cannot be read: {error}") from error
-    if isinstance(place, Path):
-        raise PhotoError("it cannot be read: file:// leaves the raw folder")
-    if refusal := _refusal(place.root):
-        raise PhotoError(f"it cannot be read: {refusal}")
-    return _read_stored(place)
-
-
-@functools.cache
 def _refusal(root: str) -> str:
     """Why a bucket cannot be read; empty if it can."""
     try:

@@ -6,9 +6,11 @@ import json
 import pytest
 
 from beam_jobs.ingest import fingerprint_of_raw, ingest
+from beam_jobs.photo_places import PhotoPlaces
 from beam_jobs.raw_files import find_files
 from courier_tf.files import transfer
 from courier_tf.files.places import StoreError, place_of
+from courier_tf.images import PhotoError
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.provenance import MadeBy
@@ -61,6 +63,25 @@ def test_a_raw_folder_on_a_store_gives_the_same_files(bucket, raw, tmp_path):
     for reject in rejects:
         reject["file"] = reject["file"].replace(str(raw.folder), address)
     assert rejects_of(copy) == rejects != []
+
+
+def test_a_store_that_did_not_answer_one_job_is_read_by_the_next(bucket, monkeypatch):
+    address = f"{bucket}/photos/a.jpg"
+    transfer.write_bytes(place_of(address), b"photo")
+    asked = []
+
+    def down(place):
+        asked.append(place)
+        raise StoreError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "require_bucket", down)
+        places = PhotoPlaces(f"{bucket}/shop", follow_links=False)
+        for _ in range(2):
+            with pytest.raises(PhotoError, match="^it cannot be read: no answer$"):
+                places.read(address)
+    assert len(asked) == 1
+    assert PhotoPlaces(f"{bucket}/shop", follow_links=False).read(address).content == b"photo"
 
 
 def test_the_fingerprint_follows_what_is_there(bucket):
