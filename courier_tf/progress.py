@@ -13,14 +13,14 @@ class Progress:
 
     Args:
         name: of the work, such as its stage.
-        total: of all pieces.
+        total: of all pieces; None where it is not known.
         unit: what the pieces are called.
         done: pieces that were done before, as by a run that was interrupted.
         clock: gives seconds.
     """
 
     def __init__(
-        self, name: str, total: int, unit: str, done: int = 0, clock: Callable[[], float] = time.monotonic
+        self, name: str, total: int | None, unit: str, done: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.name, self.total, self.unit, self._clock = name, total, unit, clock
         self._shown, self._time = done, clock()
@@ -31,16 +31,9 @@ class Progress:
         if passed < SECONDS:
             return
         rate = (done - self._shown) / passed
-        left = f", {in_words((self.total - done) / rate)} left" if rate else ""
-        LOG.info(
-            "[%s] %s of %s %s, %s a second%s",
-            self.name,
-            f"{done:,}",
-            f"{self.total:,}",
-            self.unit,
-            f"{rate:,.3g}",
-            left,
-        )
+        whole = "" if self.total is None else f" of {self.total:,}"
+        left = f", {in_words((self.total - done) / rate)} left" if rate and self.total is not None else ""
+        LOG.info("[%s] %s%s %s, %s a second%s", self.name, f"{done:,}", whole, self.unit, f"{rate:,.3g}", left)
         self._shown, self._time = done, self._time + passed
 
 

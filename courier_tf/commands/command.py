@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that help and typing errors 
 import abc
 import dataclasses
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -36,6 +37,15 @@ class Command(abc.ABC):
     @abc.abstractmethod
     def run(self) -> None:
         """Does what the command is for."""
+
+    @classmethod
+    def notes(cls, given: Mapping[str, object]) -> list[str]:
+        """Paragraphs of its help beside the options.
+
+        Args:
+            given: field name -> value, of what stands beside `--help`.
+        """
+        return []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

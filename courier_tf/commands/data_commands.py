@@ -1,14 +1,16 @@
 """The commands about raw data, and experiments."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from beam_jobs.importers.publications import PUBLICATIONS
 from courier_tf import __version__
 from courier_tf.commands.checks import require_between, require_local
 from courier_tf.settings.checked import HIGHEST_SEED
 from courier_tf.settings.monitoring import DataDriftSettings
-from courier_tf.settings.parsing import POSITIONAL
+from courier_tf.settings.parsing import POSITIONAL, one_of
 from courier_tf.settings.raw import RawSettings
 from courier_tf.settings.shop import ShopSettings
 
@@ -95,6 +97,39 @@ class Download(Command):
             self.connections, self.delay_seconds, self.timeout_seconds, self.attempts, self.most_bytes, self.user_agent
         )
         download_photos(self.raw, self.settings, limits)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Import(Command):
+    """Turn a public data set, in the files of its publisher, into raw data: items, events, and a link to the photos.
+
+    `courier import DATA_SET --help` says what to download, and under what terms it stands.
+    """
+
+    data_set: str = dataclasses.field(metadata=POSITIONAL | one_of(PUBLICATIONS))
+    """Name of the data set."""
+    source: Path = dataclasses.field(metadata=POSITIONAL)
+    """Folder with the files of the publisher, unpacked. They stay as they are."""
+    target: Path = dataclasses.field(metadata=POSITIONAL)
+    """Raw folder to write. It must be empty, or not be there."""
+    photos: Path | None = None
+    """Folder of the photos. Default: the one in SOURCE that the publisher names."""
+    min_rating: float | None = None
+    """Least rating that is a positive, where there are ratings. Default: 4."""
+    since: str | None = None
+    """First day whose events are taken, YYYY-MM-DD (UTC). Default: all are taken."""
+
+    def run(self) -> None:
+        from courier_tf.commands.import_data import import_data
+
+        if self.min_rating is not None:
+            require_between("--min-rating", self.min_rating, 0, 5)
+        import_data(self.data_set, self.source, self.target, self.photos, self.min_rating, self.since)
+
+    @classmethod
+    def notes(cls, given: Mapping[str, object]) -> list[str]:
+        publication = PUBLICATIONS.get(str(given.get("data_set")))
+        return publication.paragraphs() if publication else []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

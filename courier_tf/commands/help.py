@@ -187,7 +187,9 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def help_of(word: str, command: type[Command], defaults: Mapping[str, object], everything: bool) -> str:
+def help_of(
+    word: str, command: type[Command], defaults: Mapping[str, object], everything: bool, notes: Iterable[str] = ()
+) -> str:
     """What `courier COMMAND --help` and `--help-all` print.
 
     Args:
@@ -195,6 +197,7 @@ def help_of(word: str, command: type[Command], defaults: Mapping[str, object], e
         command: its class.
         defaults: values by field name that replace the fields' own defaults.
         everything: show all options, with their whole description.
+        notes: paragraphs below the options.
     """
     options = list(options_of(command, defaults))
     places = " ".join(option.flag for option in options if option.positional)
@@ -210,6 +213,8 @@ def help_of(word: str, command: type[Command], defaults: Mapping[str, object], e
     for heading, group in _grouped(command, shown).items():
         rows = [(_left(option), _right(option, everything)) for option in group]
         lines += [f"{heading}:", *_table(rows, left)]
+    for note in notes:
+        lines += _wrapped(note, _width())
     beam = " Options of Beam are passed on." if command.takes_beam_options else ""
     lines.append(f"Messages: --log-level debug|info|warning|error, --log-json.{beam}")
     if len(shown) < len(options):

@@ -105,7 +105,7 @@ def _help(word: str, command: type[Command], rest: Sequence[str]) -> str:
     """The help of a command, with the defaults of the preset or workdir that stands beside --help."""
     asked = [word for word in rest if word not in ("--help", "-h", "--help-all")]
     given, _ = parsing.parse(list(parsing.options_of(command)), asked)
-    return helps.help_of(word, command, _defaults(command, given), "--help-all" in rest)
+    return helps.help_of(word, command, _defaults(command, given), "--help-all" in rest, command.notes(given))
 
 
 def _split_beam_options(unknown: list[str], options: list[Option]) -> tuple[list[str], tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from courier_tf.commands.chain_commands import Cluster, Embed, Export, Ingest, Pretrain, Rank, Run
 from courier_tf.commands.command import Command
-from courier_tf.commands.data_commands import Check, DataReport, Doctor, Download, Experiment, Shop
+from courier_tf.commands.data_commands import Check, DataReport, Doctor, Download, Experiment, Import, Shop
 from courier_tf.commands.log_commands import Canary, EvaluatePolicy, Skew
 from courier_tf.commands.model_commands import LoadTest, Predict, Report, Serve, Similar
 
@@ -23,6 +23,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "check": Check,
         "data-report": DataReport,
         "download": Download,
+        "import": Import,
         "shop": Shop,
         "experiment": Experiment,
     },
