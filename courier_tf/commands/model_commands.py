@@ -95,6 +95,28 @@ class Serve(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """Show rankings and their reasons in a browser: histories to change, photos to upload, items that look alike."""
+
+    logs_times = True
+    workdir: Path
+    """Workdir of a finished run."""
+    port: int = 8600
+    """Port of the page."""
+    host: str = "localhost"
+    """Address to listen on. The page knows no users: 0.0.0.0 shows the log to whoever reaches this machine."""
+    server: str | None = None
+    """HOST:PORT of the gRPC of a running server, whose stable versions answer. Default: a local server that is started
+    with the newest versions, and with the ranker without photos to compare with."""
+
+    def run(self) -> None:
+        require_between("--port", self.port, 1, HIGHEST_PORT)
+        from courier_tf.commands.demo import demo
+
+        demo(self.workdir, self.port, self.host, self.server)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadTest(Command):
     """Send real requests to a server at a given rate, whether it keeps up or not."""
 

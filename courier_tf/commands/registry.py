@@ -4,7 +4,7 @@ from courier_tf.commands.chain_commands import Cluster, Embed, Export, Ingest, P
 from courier_tf.commands.command import Command
 from courier_tf.commands.data_commands import Check, DataReport, Doctor, Download, Experiment, Import, Shop
 from courier_tf.commands.log_commands import Canary, EvaluatePolicy, Skew
-from courier_tf.commands.model_commands import LoadTest, Predict, Report, Serve, Similar
+from courier_tf.commands.model_commands import Demo, LoadTest, Predict, Report, Serve, Similar
 
 #: Group -> word of the command line -> command. `courier --help` shows them in this order.
 GROUPS: dict[str, dict[str, type[Command]]] = {
@@ -17,7 +17,14 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "rank": Rank,
         "export": Export,
     },
-    "what it made": {"report": Report, "predict": Predict, "similar": Similar, "serve": Serve, "load-test": LoadTest},
+    "what it made": {
+        "report": Report,
+        "demo": Demo,
+        "predict": Predict,
+        "similar": Similar,
+        "serve": Serve,
+        "load-test": LoadTest,
+    },
     "what it did": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
     "data and experiments": {
         "check": Check,

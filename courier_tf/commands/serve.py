@@ -152,7 +152,7 @@ def _run_binary(bundle: Path, models: Path, port: int, rest_port: int) -> None:
 
 def _run(command: list[str], environment: Mapping[str, str], every_second: Callable[[], None] = lambda: None) -> None:
     server = _Server()
-    with _stopped_by(server.stop):  # Before it starts: a signal in between would leave it behind.
+    with stopped_by(server.stop):  # Before it starts: a signal in between would leave it behind.
         process = server.start(command, {**os.environ, **environment})
         try:
             while process.poll() is None:
@@ -191,7 +191,7 @@ class _Server:
 
 def _run_local(bundle: Path, models: Path, port: int, rest_port: int, host: str) -> None:
     stopped: queue.SimpleQueue[None] = queue.SimpleQueue()  # A handler of signals must not set an Event.
-    with _stopped_by(lambda: stopped.put(None)):
+    with stopped_by(lambda: stopped.put(None)):
         from serving.local.local_server import LocalServer  # TensorFlow only where it is needed.
 
         with short_collections():  # Of the models, which come and go, alone.
@@ -207,7 +207,7 @@ def _run_local(bundle: Path, models: Path, port: int, rest_port: int, host: str)
 
 
 @contextlib.contextmanager
-def _stopped_by(stop: Callable[[], None]) -> Iterator[None]:
+def stopped_by(stop: Callable[[], None]) -> Iterator[None]:
     """Calls `stop` at SIGINT, SIGTERM and SIGHUP, also where a shell started us in the background, SIGINT ignored."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` ignores it on purpose.

@@ -68,7 +68,7 @@ def page_views(work: Workdir) -> list[PageView]:
     """
     names, embeddings = embedded_items(work)
     known = {name.encode(): vector for name, vector in zip(names, embeddings, strict=True)}
-    shown = _shown(work)
+    shown = shown_page_views(work)
     usable = [view for view in shown if _is_usable(view, known)]
     if not usable:
         raise Missing(
@@ -83,8 +83,8 @@ def page_views(work: Workdir) -> list[PageView]:
     return [_scored(usable[number], work.ranker, without, known) for number in drawn]
 
 
-def _shown(work: Workdir) -> list[Shown]:
-    """(user, history, items, clicked) of page views, in the order of the files."""
+def shown_page_views(work: Workdir) -> list[Shown]:
+    """Page views of the valid span, in the order of the files; the first of a long log alone."""
     batches = impression_batches(work.ingest.path, "valid", history_length=work.stages.history_length, batch_size=BATCH)
     views: dict[bytes, Shown] = {}
     for batch in itertools.islice(batches, BATCHES):
