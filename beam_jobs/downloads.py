@@ -24,6 +24,7 @@ from beam_jobs.photo_names import first_of, is_web_address
 from beam_jobs.raw_rows import RawFile, RawRow
 from beam_jobs.values import stripped
 from courier_tf.images import PhotoError
+from courier_tf.progress import Progress
 from courier_tf.workdir.atomic import exclusive
 from serving.client.timed_session import timed_session
 
@@ -143,7 +144,8 @@ def download(raw: Path, urls: Sequence[str], limits: Limits) -> Outcome:
         with timed_session() as session:
             session.max_redirects = MOST_REDIRECTS
             session.headers["User-Agent"] = limits.user_agent
-            hosts = [_Host(raw, of_host, limits, session) for of_host in by_host.values()]
+            progress = Progress("download", len(missing), "photos")
+            hosts = [_Host(raw, of_host, limits, session, progress) for of_host in by_host.values()]
             with ThreadPoolExecutor(HOSTS) as pool:
                 reasons = dict(itertools.chain.from_iterable(pool.map(_Host.download, hosts)))
     failures = [Failure(url, reasons[url]) for url in missing if reasons[url]]
@@ -153,8 +155,10 @@ def download(raw: Path, urls: Sequence[str], limits: Limits) -> Outcome:
 class _Host:
     """The photos of one host. Its threads share one clock, so that a host that asks to wait is left alone."""
 
-    def __init__(self, raw: Path, urls: Sequence[str], limits: Limits, session: requests.Session) -> None:
-        self.raw, self.urls, self.limits, self.session = raw, urls, limits, session
+    def __init__(
+        self, raw: Path, urls: Sequence[str], limits: Limits, session: requests.Session, progress: Progress
+    ) -> None:
+        self.raw, self.urls, self.limits, self.session, self.progress = raw, urls, limits, session, progress
         self._clock = threading.Lock()
         self._next = 0.0  # No request starts before this time.
 
@@ -164,6 +168,12 @@ class _Host:
             return list(zip(self.urls, pool.map(self._photo, self.urls), strict=True))
 
     def _photo(self, url: str) -> str:
+        reason = self._attempted(url)
+        self.progress.advance()
+        return reason
+
+    def _attempted(self, url: str) -> str:
+        """The reason why a photo is not there after all attempts; empty where it is."""
         for attempt in range(self.limits.attempts):
             self._wait_for_turn()
             try:

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.ingest_report import photos_of
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.running import run
+from beam_jobs.work_done import EMBEDDED
 from courier_tf import schema
 from courier_tf.features.files import rows_together
 from courier_tf.features.signatures import PHOTOS, VECTORS
@@ -74,7 +76,7 @@ def embed(
                 | WriteItems(draft.place, "embeddings", data.shards, _write_parquet)
             )
 
-        run(build, beam_options, draft.place, "Embedding items")
+        run(build, beam_options, draft.place, "Embedding items", expected={EMBEDDED: photos_of(data.counts)})
         draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
 
 

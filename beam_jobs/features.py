@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.ingest_report import photos_of
 from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
 from beam_jobs.running import run
+from beam_jobs.work_done import EMBEDDED
 from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
 from courier_tf.features.signatures import PHOTOS, output_of
 from courier_tf.files import transfer
@@ -68,7 +70,7 @@ def features(
                 | WriteItems(draft.place, "features", data.shards, _WriteParquet(views))
             )
 
-        run(build, beam_options, draft.place, f"Features {source}")
+        run(build, beam_options, draft.place, f"Features {source}", expected={EMBEDDED: photos_of(data.counts)})
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
         transfer.remove(draft.place / EXTRACTOR_FOLDER)
         (made,) = extractor.sources

@@ -42,7 +42,7 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     lost = list(losses(counts, settings))
     yield from (_lost(*loss) for loss in lost if loss[0].name not in _OF_ITEMS)
     yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")
-    yield _row("photos", f"{_photos(counts):,} stored")
+    yield _row("photos", f"{photos_of(counts):,} stored")
     yield from (_lost(*loss) for loss in lost if loss[0].name in _OF_ITEMS)
     yield _row("users", f"{_n(counts, 'users')} with {_n(counts, 'page_views')} page views")
     positives = "clicks" if facts.log_kind == "impressions" else "positives"
@@ -81,6 +81,7 @@ def _lost(loss: Loss, number: int, share: float, limit: float) -> str:
     return _row("  lost", f"{number:,} ({_percent(share)}, limit {100 * limit:g} %) {loss.short}")
 
 
-def _photos(counts: Mapping[str, int]) -> int:
+def photos_of(counts: Mapping[str, int]) -> int:
+    """The items of an ingest stage that have a photo, by the counts in its facts."""
     absent = ("items_without_image_named", "photos_missing", "rejected_photos")
     return counts.get("items_items", 0) - sum(counts.get(name, 0) for name in absent)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
 from beam_jobs.stable import stable_hash
+from beam_jobs.work_done import EMBEDDED, Pieces
 from beam_jobs.write import WriteShuffled
 from courier_tf import schema
 from courier_tf.files import transfer
@@ -80,6 +81,7 @@ class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
     def __init__(self, saved_model: str, signature: str, batch_size: int) -> None:
         super().__init__()
         self.saved_model, self.signature, self.batch_size = saved_model, signature, batch_size
+        self.done = Pieces(EMBEDDED)
 
     def load_model(self) -> Any:
         with transfer.local_copy(place_of(self.saved_model)) as local:
@@ -91,6 +93,7 @@ class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
         signature = model.signatures[self.signature]
         (name,) = signature.structured_input_signature[1]
         outputs = {key: value.numpy() for key, value in signature(**{name: tf.constant(batch)}).items()}
+        self.done.add(len(batch))
         return [{key: rows[place] for key, rows in outputs.items()} for place in range(len(batch))]
 
     def batch_elements_kwargs(self) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Turns catalogue rows into item records, each with its photo at the size that the encoder takes."""
 
 import io
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,11 +14,11 @@ from beam_jobs.photo_places import MissingPhotoError, PhotoPlaces
 from beam_jobs.sources import NAMESPACE, REJECTS
 from beam_jobs.splits import Splits
 from beam_jobs.stable import stable_hash
+from beam_jobs.work_done import ITEMS, Pieces
 from courier_tf import images, schema
 from courier_tf.escaping import printable
 from courier_tf.workdir import records
 
-LOG = logging.getLogger(__name__)
 MOST_SHOWN = 100  # Characters of the name of a photo in a reject. A name may be a photo as a text.
 
 PHOTOS = "photos"  # Tag of a further output: the `PhotoSize` of each photo that can be used.
@@ -48,9 +47,9 @@ class BuildItems(beam.DoFn):
         self.none_named = Metrics.counter(NAMESPACE, "items_without_image_named")
         self.by_name = Metrics.counter(NAMESPACE, "photos_found_by_name")
         self.inside = Metrics.counter(NAMESPACE, "photos_inside_rows")
+        self.done = Pieces(ITEMS)
 
     def setup(self) -> None:
-        self.done = 0
         self.places = PhotoPlaces(self.raw, self.follow_links)
 
     def process(self, element: tuple[str, dict[str, Iterable[Any]]], splits: Splits | None) -> Iterator[Any]:
@@ -75,6 +74,7 @@ class BuildItems(beam.DoFn):
                 "train_events": sum(positives for _, positives, _ in train),
                 **{schema.column_feature(column): value for column, value in item.columns.items()},
             }
+            self.done.add()
             yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
 
     def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None, PhotoSize | None]:
@@ -96,9 +96,6 @@ class BuildItems(beam.DoFn):
 
     def normalised(self, item: Item, encoded: bytes) -> tuple[bytes, schema.Reject | None]:
         """(photo to store, None), or (b"", reject)."""
-        self.done += 1
-        if self.done % 5000 == 0:
-            LOG.info("%d photos decoded by this worker", self.done)
         try:
             return photos.normalise(encoded, self.image_size), None
         except images.PhotoError as error:

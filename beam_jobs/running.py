@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,6 +12,7 @@ from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from beam_jobs.options import LOCAL_RUNNER, pipeline_options
+from beam_jobs.work_done import watched
 from courier_tf.escaping import printable
 from courier_tf.files.places import Place
 from courier_tf.process import PACKAGES
@@ -32,6 +33,7 @@ def run(
     target: Place,
     shown: str,
     namespace: str | None = None,
+    expected: Mapping[str, int] | None = None,
 ) -> Counter[str]:
     """Builds a pipeline, and runs it to its end.
 
@@ -41,6 +43,7 @@ def run(
         target: folder that the workers write.
         shown: what the job does, for the spinner and for messages, such as "Embedding items".
         namespace: of the counters to return; None for none.
+        expected: pieces -> how many there will be, for the lines that say how far the job is; see `work_done`.
 
     Returns:
         The counters by name. Those of several steps with one name are added.
@@ -59,11 +62,11 @@ def run(
         raise EngineError(
             f"{shown}: --dry_run runs nothing, and the next stage reads what this one writes. Leave it out"
         )
-    with Console(stderr=True).status(shown):
+    with Console(stderr=True).status(shown), watched(shown, expected or {}) as watch:
         try:
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
-            result = pipeline.run()
+            result = watch.result = pipeline.run()
             state = result.wait_until_finish()
         except Exception as error:
             # What a worker in this process has raised says more as it is, and so do errors of this project.

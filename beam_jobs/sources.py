@@ -17,6 +17,7 @@ from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
 from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import TIMES, NoRow, RawFile, RawRow
+from beam_jobs.work_done import EVENT_ROWS, ITEM_ROWS, Pieces
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.settings.raw import RawSettings
@@ -27,6 +28,7 @@ NAMESPACE = "courier"  # The namespace of all counters.
 REJECTS = "rejects"  # These three are tags of further outputs.
 ROWS_READ = "rows_read"
 BROKEN_FILES = "broken_files"
+ROWS_AT_A_TIME = 1_000  # That are counted together as read.
 HEAD_ROWS = 1_000  # Rows of a file that its columns, times and ids are recognised by.
 MOST_SAMPLED = 200  # Files of a table whose first rows are read.
 
@@ -296,12 +298,15 @@ class ReadRows(beam.DoFn):
 
     def __init__(self, kind: Literal["item", "event"]) -> None:
         self.kind = kind
+        self.done = Pieces(ITEM_ROWS if kind == "item" else EVENT_ROWS)
 
     def process(self, file: RawFile) -> Iterator[Any]:
         read = 0
         try:
             for row in rows_of(file):
                 read += 1
+                if read % ROWS_AT_A_TIME == 0:
+                    self.done.add(ROWS_AT_A_TIME)
                 if isinstance(row, RawRow):
                     yield row
                 else:
@@ -309,4 +314,5 @@ class ReadRows(beam.DoFn):
                     yield beam.pvalue.TaggedOutput(REJECTS, reject)
         except RawDataError as error:
             yield beam.pvalue.TaggedOutput(BROKEN_FILES, str(error))
+        self.done.add(read % ROWS_AT_A_TIME)
         yield beam.pvalue.TaggedOutput(ROWS_READ, (f"{self.kind}_rows_read", read))

@@ -18,6 +18,7 @@ from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import Merged, PageView, ViewKey, merge, view_id
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_hash
+from beam_jobs.work_done import USER_DAYS, Pieces
 
 STATISTICS = "statistics"  # These three are tags of outputs. (item, {day: (1, clicked, second)}) of each event.
 USERS = "users"  # (number of events, user id).
@@ -126,6 +127,7 @@ class MergeDay(beam.DoFn):
         self.duplicates = Metrics.counter(NAMESPACE, "duplicate_events_merged")
         self.answered = Metrics.counter(NAMESPACE, "clicks_merged_into_their_impressions")
         self.conflicts = Metrics.counter(NAMESPACE, "conflicting_events_merged")
+        self.done = Pieces(USER_DAYS)
 
     def process(self, element: tuple[UserDay, Iterable[bytes]]) -> Iterator[Any]:
         (user, day), packed = element
@@ -134,6 +136,7 @@ class MergeDay(beam.DoFn):
         self.duplicates.inc(merged.duplicates)
         self.answered.inc(merged.clicks_of_impressions)
         self.conflicts.inc(merged.conflicts)
+        self.done.add()
         clicked = [event.item_id for event in merged.events if event.clicked][-self.history_kept :]
         # A hash stands for a request id: a user may have very many.
         requests = np.array([stable_hash(request) for request, _ in merged.starts if request], np.int64)

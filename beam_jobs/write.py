@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 import apache_beam as beam
 import tensorflow as tf
 
+from beam_jobs.work_done import RECORDS, Pieces
 from courier_tf import schema
 from courier_tf.files import transfer
 from courier_tf.files.places import place_of
@@ -75,6 +76,7 @@ class _WriteShard(beam.DoFn):
         write: Callable[[str, list[Any]], None],
     ) -> None:
         self.draft, self.start, self.end, self.expand_element, self.write = draft, start, end, expand, write
+        self.done = Pieces(RECORDS)
 
     def process(self, group: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, int]]:
         shard, elements = group
@@ -83,6 +85,7 @@ class _WriteShard(beam.DoFn):
         with transfer.written_aside(draft / name) as aside:
             self.write(str(aside), [record for _, record in rows])
             stored.note(draft, name, aside)
+        self.done.add(len(rows))
         yield self.start.replace("/", "_"), len(rows)
 
 

@@ -1,6 +1,7 @@
 """How far a long piece of work is: one line for every 30 seconds, with its rate and the time left."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -24,6 +25,13 @@ class Progress:
     ) -> None:
         self.name, self.total, self.unit, self._clock = name, total, unit, clock
         self._shown, self._time = done, clock()
+        self._done, self._lock = done, threading.Lock()
+
+    def advance(self, number: int = 1) -> None:
+        """Says that so many more pieces are done. Threads may share it."""
+        with self._lock:
+            self._done += number
+            self.reached(self._done)
 
     def reached(self, done: int) -> None:
         """Says that so many pieces are done. Logs a line where the last one was `SECONDS` ago."""
@@ -33,7 +41,8 @@ class Progress:
         rate = (done - self._shown) / passed
         whole = "" if self.total is None else f" of {self.total:,}"
         left = f", {in_words((self.total - done) / rate)} left" if rate and self.total is not None else ""
-        LOG.info("[%s] %s%s %s, %s a second%s", self.name, f"{done:,}", whole, self.unit, f"{rate:,.3g}", left)
+        shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        LOG.info("[%s] %s%s %s, %s a second%s", self.name, f"{done:,}", whole, self.unit, shown, left)
         self._shown, self._time = done, self._time + passed
 
 

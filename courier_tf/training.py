@@ -168,11 +168,10 @@ class ProgressLines(keras.callbacks.Callback):
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         super().__init__()
-        self.done, self.progress = done, Progress(name, total, "steps", done)
+        self.progress = Progress(name, total, "steps", done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.done += 1
-        self.progress.reached(self.done)
+        self.progress.advance()
 
 
 class Checkpoints(keras.callbacks.Callback):

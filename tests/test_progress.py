@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -37,6 +38,24 @@ def test_work_that_stands_still_has_no_time_left(lines):
     times = iter([0.0, 31.0])
     Progress("rank", 10, "steps", clock=lambda: next(times)).reached(0)
     assert lines() == ["[rank] 0 of 10 steps, 0 a second"]
+
+
+def test_work_of_unknown_length_has_no_time_left(lines):
+    times = iter([0.0, 40.0])
+    Progress("import", None, "events", clock=lambda: next(times)).reached(4_000_000)
+    assert lines() == ["[import] 4,000,000 events, 100,000 a second"]
+
+
+def test_threads_share_it(lines, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    work = Progress("download", 4000, "photos")
+    threads = [threading.Thread(target=lambda: [work.advance() for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [int(line.split()[1].replace(",", "")) for line in lines()]
+    assert numbers == list(range(1, 4001))
 
 
 def test_training_says_its_steps(lines, monkeypatch):

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
-from rich.progress import Progress
 
 from courier_tf.clusters.baselines import LARGEST_SAMPLE, agglomerative, hdbscan
 from courier_tf.clusters.embedding_files import EmbeddingFiles, TrainBlock
@@ -18,6 +17,7 @@ from courier_tf.clusters.learning_states import LearningStates
 from courier_tf.clusters.nearest import nearest
 from courier_tf.clusters.online import SEEN_AT_START, Online, single_pass, start
 from courier_tf.clusters.previous import PreviousClusters, stayed, where_coarser_stayed
+from courier_tf.progress import Progress
 from courier_tf.settings import ClusterSettings
 
 SAMPLE_PER_CLUSTER = 256  # Embeddings per centroid that k-means learns from. More change next to nothing.
@@ -48,11 +48,10 @@ def learn(
         return agglomerative(files.train_sample(LARGEST_SAMPLE).embeddings, settings.clusters)[None]
     if settings.algorithm == "hdbscan":
         return hdbscan(files.train_sample(LARGEST_SAMPLE).embeddings)[None]
-    with Progress() as progress:
-        if settings.algorithm == "online":
-            return _online(files, settings, seed, states, previous, progress)[None]
-        levels = settings.levels if settings.algorithm == "residual" else 1
-        return _levels(files, settings, levels, seed, states, previous, progress)
+    if settings.algorithm == "online":
+        return _online(files, settings, seed, states, previous)[None]
+    levels = settings.levels if settings.algorithm == "residual" else 1
+    return _levels(files, settings, levels, seed, states, previous)
 
 
 def _levels(
@@ -62,7 +61,6 @@ def _levels(
     seed: int,
     states: LearningStates,
     previous: PreviousClusters | None,
-    progress: Progress,
 ) -> np.ndarray:
     """k-means on the embeddings, and on each further level again on what is left over."""
     sample = files.train_sample(settings.clusters * SAMPLE_PER_CLUSTER)
@@ -82,7 +80,7 @@ def _levels(
         if state is None:
             state = begin(left, settings.clusters, rng, start_at, settle)
         steps = lloyd(left, state, settings.cluster_steps, settle)
-        state = _last_state(state, steps, states, progress, name, settings.cluster_steps)
+        state = _last_state(state, steps, states, name, settings.cluster_steps)
         codebook.append(state.centroids)
         codes, _ = nearest(left, state.centroids)
         if settle and held is not None:
@@ -98,7 +96,6 @@ def _online(
     seed: int,
     states: LearningStates,
     previous: PreviousClusters | None,
-    progress: Progress,
 ) -> np.ndarray:
     """Learns the start from the first embeddings of the stream, then passes over the rest of it."""
     state = states.load("online", Online)
@@ -114,20 +111,20 @@ def _online(
         state = start(sample.embeddings, settings.clusters, np.random.default_rng(seed), start_at, settle)
     blocks = _rest(files.train_blocks(settings.cluster_batch_size), state.seen)
     # The length of the stream is not known before its end.
-    return _last_state(state, single_pass(state, blocks), states, progress, "online", None).centroids
+    return _last_state(state, single_pass(state, blocks), states, "online", None).centroids
 
 
-def _last_state(
-    state: State, further: Iterable[State], states: LearningStates, progress: Progress, name: str, total: int | None
-) -> State:
-    """The last of `further` states (`state` where there is none); shows progress and saves states on the way."""
-    task = progress.add_task(name, total=total)
+def _last_state(state: State, further: Iterable[State], states: LearningStates, name: str, total: int | None) -> State:
+    """The last of `further` states (`state` where there is none); logs progress and saves states on the way.
+
+    `total` is the most that there can be, as k-means may end early.
+    """
+    progress = Progress(f"cluster, {name}", total, "steps")
     for later in further:
         state = later
         states.save(name, state)
-        progress.advance(task)
+        progress.advance()
     states.save(name, state, finished=True)
-    progress.update(task, completed=total)  # k-means may end early.
     return state
 
 
