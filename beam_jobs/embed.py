@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.ingest_report import photos_of
-from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
+from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, bare_or_main, infer
 from beam_jobs.running import run
 from beam_jobs.work_done import EMBEDDED
 from courier_tf import schema
@@ -96,7 +96,7 @@ class _ReadFeatures(beam.PTransform):
             | beam.Create(self.shards)
             | beam.Reshuffle()
             | beam.FlatMap(_rows)
-            | beam.Map(_bare_or_main).with_outputs(BARE, main="main")
+            | beam.Map(bare_or_main).with_outputs(BARE, main="main")
         )
 
 
@@ -108,10 +108,6 @@ def _files_of(features: Place) -> list[str]:
 def _rows(files: Sequence[str]) -> Iterator[tuple[KEY, np.ndarray | None]]:
     with contextlib.ExitStack() as copies:
         yield from rows_together([copies.enter_context(transfer.local_copy(place_of(file))) for file in files])
-
-
-def _bare_or_main(row: tuple[KEY, np.ndarray | None]) -> Any:
-    return row if row[1] is not None else beam.pvalue.TaggedOutput(BARE, row)
 
 
 def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:

@@ -1,7 +1,8 @@
 """The features job: turns the photos of items into vectors (Parquet) by a source that does not learn."""
 
+import itertools
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.ingest_report import photos_of
-from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
+from beam_jobs.item_photos import KEY, SavedModelHandler, items_of
 from beam_jobs.running import run
 from beam_jobs.work_done import EMBEDDED
+from courier_tf import schema
 from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
 from courier_tf.features.signatures import PHOTOS, output_of
 from courier_tf.files import transfer
-from courier_tf.files.places import Place
+from courier_tf.files.places import Place, place_of
 from courier_tf.settings import EmbedSettings
-from courier_tf.workdir import artefacts, stored
+from courier_tf.workdir import artefacts, records, stored
 from courier_tf.workdir.facts import FeatureFacts
 from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
@@ -60,15 +62,11 @@ def features(
             extractor.save(Path(folder, EXTRACTOR_FOLDER))
             transfer.upload(Path(folder, EXTRACTOR_FOLDER), draft.place / EXTRACTOR_FOLDER)
 
+        files = records.files(ingested.place / schema.ITEMS_FOLDER, "items")
+        write = _WriteFeatures(str(draft.place), data.valid_from_seconds, views, settings.embed_batch_size)
+
         def build(pipeline: beam.Pipeline) -> None:
-            items = pipeline | ReadItems(ingested.place, data.valid_from_seconds)
-            vectors = items.main | infer(draft.place / EXTRACTOR_FOLDER, PHOTOS, settings.embed_batch_size)
-            _ = (
-                (vectors, items[BARE])
-                | beam.Flatten()
-                | "Row" >> beam.Map(_row, views)
-                | WriteItems(draft.place, "features", data.shards, _WriteParquet(views))
-            )
+            _ = pipeline | beam.Create(files) | beam.Reshuffle() | beam.ParDo(write)
 
         run(build, beam_options, draft.place, f"Features {source}", expected={EMBEDDED: photos_of(data.counts)})
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
@@ -77,19 +75,47 @@ def features(
         draft.facts = FeatureFacts(source, made.parts, made.fingerprint(), views, data.image_size)
 
 
-class _WriteParquet:
-    """Writes the rows of a shard."""
+class _WriteFeatures(beam.DoFn):
+    """Turns each file of items into a file of their vectors, in the same order.
 
-    def __init__(self, views: int) -> None:
-        self.views = views
+    Memory holds the vectors of a row group, however many photos there are. No vector goes through a shuffle.
 
-    def __call__(self, file: str, rows: Iterable[dict[str, Any]]) -> None:
-        table = pa.Table.from_pylist(list(rows), features_schema(self.views))
-        pq.write_table(table, file, row_group_size=ROW_GROUP)
+    Args:
+        draft: the draft of the stage, with the extractor.
+        valid_from_seconds: when the train span ends.
+        views: number of further views of each photo.
+        batch_size: photos per call of the extractor; only the end of a file has fewer.
+    """
+
+    def __init__(self, draft: str, valid_from_seconds: int, views: int, batch_size: int) -> None:
+        self.draft, self.valid_from_seconds = draft, valid_from_seconds
+        self.views, self.batch_size = views, batch_size
+
+    def setup(self) -> None:
+        extractor = str(place_of(self.draft) / EXTRACTOR_FOLDER)
+        self.handler = SavedModelHandler(extractor, PHOTOS, self.batch_size)
+        self.model = self.handler.load_model()
+
+    def process(self, file: str) -> None:
+        draft, columns = place_of(self.draft), features_schema(self.views)
+        shard = place_of(file).name.removeprefix("items").removesuffix(".tfrecord")
+        name = f"{schema.ITEMS_FOLDER}/features{shard}.parquet"
+        with transfer.written_aside(draft / name) as aside:
+            with pq.ParquetWriter(aside, columns) as writer:
+                rows = self._rows(items_of(file, self.valid_from_seconds))
+                while group := list(itertools.islice(rows, ROW_GROUP)):
+                    writer.write_table(pa.Table.from_pylist(group, columns))
+            stored.note(draft, name, aside)
+
+    def _rows(self, items: Iterator[tuple[KEY, bytes | None]]) -> Iterator[dict[str, Any]]:
+        while batch := list(itertools.islice(items, self.batch_size)):
+            photos = [photo for _, photo in batch if photo]
+            vectors = iter(self.handler.run_inference(photos, self.model) if photos else ())
+            yield from (_row(key, next(vectors) if photo else None, self.views) for key, photo in batch)
 
 
-def _row(element: tuple[KEY, dict[str, np.ndarray] | None], views: int) -> dict[str, Any]:
-    (item_id, category, in_train_span), vectors = element
+def _row(key: KEY, vectors: dict[str, np.ndarray] | None, views: int) -> dict[str, Any]:
+    item_id, category, in_train_span = key
     return {
         "item_id": item_id,
         "category": category,

@@ -47,26 +47,29 @@ class ReadItems(beam.PTransform):
             pipeline
             | beam.Create(self.files)
             | beam.Reshuffle()
-            | beam.FlatMap(_records)
-            | beam.ParDo(_ParseItem(self.valid_from_seconds)).with_outputs(BARE, main="main")
+            | beam.FlatMap(items_of, self.valid_from_seconds)
+            | beam.Map(bare_or_main).with_outputs(BARE, main="main")
         )
 
 
-def _records(file: str) -> Iterator[bytes]:
+def items_of(file: str, valid_from_seconds: int) -> Iterator[tuple[KEY, bytes | None]]:
+    """(KEY, photo) of each item of a file of items, in order; the photo is None where the item has none.
+
+    Args:
+        file: path or address of the file.
+        valid_from_seconds: when the train span ends.
+    """
     with transfer.local_copy(place_of(file)) as local:
-        yield from tf.data.TFRecordDataset(str(local)).as_numpy_iterator()
+        for serialised in tf.data.TFRecordDataset(str(local)).as_numpy_iterator():
+            item = tf.io.parse_single_example(serialised, _SPECS)
+            category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
+            key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < valid_from_seconds))
+            yield key, item["image"].numpy() or None
 
 
-class _ParseItem(beam.DoFn):
-    def __init__(self, valid_from_seconds: int) -> None:
-        self.valid_from_seconds = valid_from_seconds
-
-    def process(self, serialised: bytes) -> Iterator[Any]:
-        item = tf.io.parse_single_example(serialised, _SPECS)
-        category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
-        key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < self.valid_from_seconds))
-        photo = item["image"].numpy()
-        yield (key, photo) if photo else beam.pvalue.TaggedOutput(BARE, (key, None))
+def bare_or_main(row: tuple[KEY, Any]) -> Any:
+    """A row for the main output, or one without photo or vectors for the output `BARE`."""
+    return row if row[1] is not None else beam.pvalue.TaggedOutput(BARE, row)
 
 
 class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
