@@ -17,6 +17,7 @@ from courier_tf.escaping import printable
 
 DUPLICATES = "duplicates"  # Tag of a further output.
 ALREADY_THERE = "is already in row"  # In the reason of a further row of an item.
+REJECTED = "duplicate_item_rows_rejected"  # Name of a count.
 MOST_COMPARED = 1000  # Unknown ids that are compared with those of the catalogue.
 
 
@@ -26,14 +27,14 @@ def one_of_each(element: tuple[str, Iterable[Item]], keep: Literal["reject", "fi
     Args:
         element: (item id, its rows).
         keep: `duplicate_items`. reject: the first, and the others are rejects. first, last: that one, and the number of
-            the others goes to the output `DUPLICATES`.
+            the others goes to the output `DUPLICATES`. That of rejects goes there, too.
     """
     rows = sorted(element[1], key=lambda item: item.place)
     kept = rows.pop(-1 if keep == "last" else 0)
     yield kept
+    if rows:
+        yield beam.pvalue.TaggedOutput(DUPLICATES, (REJECTED if keep == "reject" else "duplicate_item_rows", len(rows)))
     if keep != "reject":
-        if rows:
-            yield beam.pvalue.TaggedOutput(DUPLICATES, ("duplicate_item_rows", len(rows)))
         return
     for item in rows:
         reason = f"item '{printable(item.item_id)}' {ALREADY_THERE} {kept.place[1]} of {kept.place[0]}"

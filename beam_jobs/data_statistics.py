@@ -132,7 +132,8 @@ class CountRejects(_Count):
 class WriteStatistics(beam.PTransform):
     """Writes the statistics of the data to a file that `tfdv.load_stats_binary` and Facets read.
 
-    Takes a dictionary: items as `CountItems` takes them, photos, page views without negatives, rejects.
+    Takes a dictionary: items as `CountItems` takes them, photos, page views without negatives. What comes
+    from several places is rejects where its name begins so.
 
     Args:
         file: to write.
@@ -148,7 +149,11 @@ class WriteStatistics(beam.PTransform):
             parts["items"] | "Count items" >> beam.ParDo(CountItems(), splits=self.splits),
             parts["photos"] | "Count photos" >> beam.ParDo(CountPhotos()),
             parts["page_views"] | "Count page views" >> beam.ParDo(CountPageViews(), splits=self.splits),
-            parts["rejects"] | "Count rejects" >> beam.ParDo(CountRejects()),
+            *(
+                part | f"Count {name}" >> beam.ParDo(CountRejects())
+                for name, part in parts.items()
+                if name.startswith(REJECTS)
+            ),
         ]
         return (
             counted

@@ -65,15 +65,14 @@ def embed(
     with stored.write_stage(target, made_by) as draft:
 
         def build(pipeline: beam.Pipeline) -> None:
-            items = pipeline | (
-                _ReadFeatures(features) if features else ReadItems(ingested.place, data.valid_from_seconds)
-            )
+            read = _ReadFeatures(features) if features else ReadItems(ingested.place, data.valid_from_seconds)
+            items = pipeline | read
             embedded = items.main | infer(embedder, VECTORS if features else PHOTOS, settings.embed_batch_size)
             _ = (
                 (embedded, items[BARE])
                 | beam.Flatten()
                 | "Row" >> beam.Map(_row, encoder)
-                | WriteItems(draft.place, "embeddings", data.shards, _write_parquet)
+                | WriteItems(draft.place, "embeddings", len(read.files), _write_parquet)
             )
 
         run(build, beam_options, draft.place, "Embedding items", expected={EMBEDDED: photos_of(data.counts)})
@@ -88,12 +87,12 @@ class _ReadFeatures(beam.PTransform):
 
     def __init__(self, directories: Sequence[Place]) -> None:
         super().__init__("ReadFeatures")
-        self.shards = list(zip(*map(_files_of, directories), strict=True))
+        self.files = list(zip(*map(_files_of, directories), strict=True))
 
     def expand(self, pipeline: Any) -> Any:
         return (
             pipeline
-            | beam.Create(self.shards)
+            | beam.Create(self.files)
             | beam.Reshuffle()
             | beam.FlatMap(_rows)
             | beam.Map(bare_or_main).with_outputs(BARE, main="main")

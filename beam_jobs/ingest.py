@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from beam_jobs import losses, sources, splits
 from beam_jobs.catalogue import UnknownIds
 from beam_jobs.checks import DAY
@@ -20,26 +18,25 @@ from beam_jobs.data_figures import DataFacts, read_statistics
 from beam_jobs.data_page import PAGE_FILE, page
 from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
-from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
+from beam_jobs.ingest_pipeline import INLINE_BYTES, SUMMARY_FILE, build
 from beam_jobs.inspection import require_sound
 from beam_jobs.negatives import median_reach
 from beam_jobs.options import split_beam_options
 from beam_jobs.photo_places import PhotoPlaces, files_below
 from beam_jobs.running import run
 from beam_jobs.sources import RawFolder
-from beam_jobs.write import REJECTS_FILE
+from beam_jobs.useful_columns import Counted, useful_columns
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import Place, StorePlace, place_of
 from courier_tf.settings import IngestSettings, parsing
-from courier_tf.workdir import records, stored
+from courier_tf.workdir import stored
 from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.provenance import MadeBy, fingerprint_of
 from courier_tf.workdir.stages import INGEST
 
 GIANT_SHARE, GIANT_TIMES = 0.02, 20  # Share of the events, and times the mean, above which a user may be nobody.
-MOST_VALUES = 1000  # A column with more values is an identifier or a text, whose values are no classes to learn.
 
 
 def fingerprint_of_raw(raw: str, follow_links: bool = False) -> str:
@@ -92,11 +89,11 @@ def ingest(
         summary = _run_pipeline(folder, draft.place, settings, beam_options)
         rejects = draft.place / schema.REJECTS_FOLDER
         try:
-            cut = _require_usable(folder, settings, summary, rejects / REJECTS_FILE, kept_rejects / REJECTS_FILE)
+            cut = _require_usable(folder, settings, summary, str(kept_rejects))
         except RawDataError:
-            transfer.write_bytes(kept_rejects / REJECTS_FILE, transfer.read_bytes(rejects / REJECTS_FILE))
+            transfer.copy(rejects, kept_rejects)
             raise
-        facts = _facts(folder, draft.place, settings, cut, summary)
+        facts = _facts(folder, settings, cut, summary)
         DataFacts(facts.log_kind, facts.all_columns, facts.counts).write(draft.place)
         lines = page(read_statistics(draft.place), facts, settings)
         transfer.write_bytes(draft.place / PAGE_FILE, ("\n".join(lines) + "\n").encode())
@@ -113,6 +110,8 @@ class _Summary(NamedTuple):
     days: list[tuple[int, int, int]]
     unknown: UnknownIds
     largest_user: tuple[int, str]
+    columns: Counted
+    first_rejects: dict[str, list[str]]
 
 
 def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
@@ -126,7 +125,7 @@ def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, be
     summary = json.loads(transfer.read_bytes(target / SUMMARY_FILE))
     transfer.remove(target / SUMMARY_FILE)
     counts = {**counted, **summary["counts"]}
-    counts |= {losses.COUNT_OF_KIND[kind]: number for kind, number in summary["rejects"].items()}
+    counts |= losses.counts_of_kinds(summary["rejects"])
     cut = splits.Splits(*summary["splits"]) if summary["splits"] else None
     days = [(day, events, clicks) for day, events, clicks in summary["days"]]
     counts |= {"events_used": sum(day[1] for day in days), "clicks": sum(day[2] for day in days)}
@@ -138,20 +137,19 @@ def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, be
         days,
         UnknownIds(*summary["unknown"]),
         tuple(summary["largest_user"]),
+        tuple(summary["columns"]),
+        {kind: first for kind, (_, first) in summary["rejects"].items()},
     )
 
 
-def _require_usable(
-    folder: RawFolder, settings: IngestSettings, summary: _Summary, rejects: Place, listed_in: Place
-) -> splits.Splits:
+def _require_usable(folder: RawFolder, settings: IngestSettings, summary: _Summary, listed_in: str) -> splits.Splits:
     """The splits of a log that can be used.
 
     Args:
         folder: the raw folder.
         settings: with the limits.
         summary: what the pipeline tells.
-        rejects: the reject file.
-        listed_in: where it will be if the job fails.
+        listed_in: where the rejects will be if the job fails.
 
     Raises:
         RawDataError: files are broken, too much was lost, or the log makes no splits. The cause comes first: a broken
@@ -160,18 +158,21 @@ def _require_usable(
     counts = summary.counts
     if summary.broken_files:
         raise RawDataError("\n".join(summary.broken_files))
-    lines = transfer.read_bytes(rejects).decode().splitlines()
     places = PhotoPlaces(folder.path, settings.follow_links)
-    losses.require_few(counts, settings, lines, str(listed_in), summary.unknown, places)
+    losses.require_few(counts, settings, summary.first_rejects, listed_in, summary.unknown, places)
     losses.require_both_labels(folder.log_kind, counts["events_used"], counts["clicks"], settings)
     if summary.cut is None:
         raise RawDataError(summary.splits_error)
+    inside = counts.get(INLINE_BYTES, 0) / 1e9
+    if inside > settings.max_inline_gigabytes:
+        raise RawDataError(
+            f"the photos inside the pre-training rows would take {inside:.3g} GB, more than --max-inline-gigabytes "
+            f"{settings.max_inline_gigabytes}: raise it, or leave out --inline-photos"
+        )
     return summary.cut
 
 
-def _facts(
-    folder: RawFolder, ingested: Place, settings: IngestSettings, cut: splits.Splits, summary: _Summary
-) -> IngestFacts:
+def _facts(folder: RawFolder, settings: IngestSettings, cut: splits.Splits, summary: _Summary) -> IngestFacts:
     """What the stage tells the stages after it."""
     spans = {name: [day for day in summary.days if cut.of(day[0] * DAY) == name] for name in schema.SPLITS}
     counts = summary.counts | {f"events_{name}": sum(day[1] for day in days) for name, days in spans.items()}
@@ -180,7 +181,7 @@ def _facts(
     return IngestFacts(
         log_kind=folder.log_kind,
         all_columns=tuple(folder.columns),
-        item_columns=tuple(settings.item_columns or _useful_columns(ingested, folder.columns, cut.valid_from)),
+        item_columns=tuple(settings.item_columns or useful_columns(folder.columns, summary.columns)),
         repeat_columns=settings.repeat_columns,
         valid_from=splits.date_of(cut.valid_from),
         test_from=splits.date_of(cut.test_from),
@@ -218,34 +219,6 @@ def _pool_days(folder: RawFolder, settings: IngestSettings, days: list[tuple[int
     if folder.log_kind == "impressions" or settings.negatives != "popularity":
         return None
     return median_reach([(day, events) for day, events, _ in days], settings.negatives_pool_events)
-
-
-def _batches_of_items(ingested: Place) -> Iterator[tf.Tensor]:
-    for file in records.files(ingested / schema.ITEMS_FOLDER, "items"):
-        with transfer.local_copy(place_of(file)) as local:
-            yield from tf.data.TFRecordDataset(str(local)).batch(4096)
-
-
-def _useful_columns(ingested: Place, columns: Sequence[str], valid_from_seconds: int) -> list[str]:
-    """The columns that are worth learning from: the category, and each column whose values are shared by items.
-
-    A column counts that has 2 to `MOST_VALUES` values among the items of the train span, and two items per value on
-    average.
-    """
-    names = {column: schema.column_feature(column) for column in columns}
-    specs = {name: tf.io.FixedLenFeature([], tf.string) for name in names.values()}
-    specs["available_from"] = tf.io.FixedLenFeature([], tf.int64)
-    values: dict[str, set[bytes]] = {column: set() for column in columns}
-    items = 0
-    for batch in _batches_of_items(ingested):
-        row = tf.io.parse_example(batch, specs)
-        train = row["available_from"].numpy() < valid_from_seconds
-        items += int(train.sum())
-        for column, name in names.items():
-            if len(values[column]) <= MOST_VALUES + 1:  # With more it is left out already; "" is one value.
-                values[column].update(row[name].numpy()[train].tolist())
-    most = min(MOST_VALUES, items // 2)
-    return [c for c in columns if c == schema.CATEGORY or 2 <= len(values[c] - {b""}) <= most]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

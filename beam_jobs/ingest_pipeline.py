@@ -9,29 +9,33 @@ events -> check -> known items -> by user -+    |
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsSingleton, TaggedOutput
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton, TaggedOutput
 
-from beam_jobs import catalogue, checks, negatives, splits, tables
+from beam_jobs import catalogue, checks, losses, negatives, splits, tables
 from beam_jobs.data_figures import STATISTICS_FILE
 from beam_jobs.data_statistics import WriteStatistics
+from beam_jobs.file_numbers import files_of, files_of_items, files_of_splits
 from beam_jobs.impressions import impressions
-from beam_jobs.inline_photos import InlinePhotos
+from beam_jobs.inline_photos import InlinePhotos, inline_bytes
 from beam_jobs.item_days import AddDays, DaysOfItem, with_starts
 from beam_jobs.items import PHOTOS, BuildItems
 from beam_jobs.page_views import PretrainingRows
+from beam_jobs.rejects import KINDS, AddKinds, Kinds, WriteRejects, line_of, pack_rejects
 from beam_jobs.sources import BROKEN_FILES, REJECTS, RawFolder
+from beam_jobs.useful_columns import Counted, CountValues, columns_of_train
 from beam_jobs.user_days import CUT, STATISTICS, USERS, BuildPageViews, PackedView, unpacked
-from beam_jobs.write import CollectRejects, WriteShuffled, write_rejects
+from beam_jobs.write import WriteShuffled
 from courier_tf import schema
 from courier_tf.files import transfer
 from courier_tf.files.places import place_of
 from courier_tf.settings import IngestSettings
 
 SUMMARY_FILE = "summary.json"  # What the driver needs to know about the job, above all why it failed.
+INLINE_BYTES = "inline_photo_bytes"  # Name of a count.
 ORDER_SEED = 0  # Seed of the order in the files. Training shuffles again, with the seed of the run.
 
 
@@ -40,8 +44,9 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
 
     A log that cannot be split, or a broken file, fails no worker: it is noted in the summary, and the driver raises.
     The summary holds `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages),
-    `rejects` (kind -> number), `counts` (rows read of items and events, rows written of each kind of file), `days`
-    (day, events, clicks), `unknown` (see `catalogue.UnknownIds`) and `largest_user` (events, id).
+    `rejects` (kind -> number and the first lines), `counts` (rows read of items and events, rows written of each kind
+    of file), `days` (day, events, clicks), `unknown` (see `catalogue.UnknownIds`), `largest_user` (events, id) and
+    `columns` (see `useful_columns.Counted`).
     """
     items = tables.items(pipeline, folder, settings)
     ids = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
@@ -55,7 +60,12 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Events a day" >> beam.CombineGlobally(AddDays())
         | "All days" >> beam.Map(lambda days: [(day, events, clicks) for day, (events, clicks, _) in days.items()])
     )
-    attempt = totals | "Attempt splits" >> beam.Map(_attempt_splits, settings.valid_from, settings.test_from)
+    rejects = [pack_rejects(part, str(n)) for n, part in enumerate([*items.rejects, *events.rejects])]
+    lost = _all_kinds(rejects, "rows")
+    read = [*items.counts, *events.counts] | "All rows read" >> beam.Flatten()
+    attempt = totals | "Attempt splits" >> beam.Map(
+        _attempt_splits, settings, lost=AsSingleton(lost), read=AsIter(read)
+    )
     cut = AsSingleton(attempt | "Splits" >> beam.Map(lambda splits_and_error: splits_and_error[0]))
     whole = views["views"]
     if folder.log_kind == "positives":
@@ -67,21 +77,27 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         {"rows": keyed_items, "days": days} | "Join items" >> beam.CoGroupByKey() | "Starts" >> beam.Map(with_starts)
     )
     built = joined | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, PHOTOS, main="main")
-    counts = [*items.counts, *events.counts, views[CUT]]
-    counts += _write_page_views(whole, built.main, cut, target, settings)
+    shown = views["views"] | "Unpack page views" >> beam.Map(unpacked)
+    sampled = settings.negatives_per_positive if folder.log_kind == "positives" else 0
+    files = files_of_splits(shown, cut, sampled, settings)
+    counts = [read, views[CUT], *_write_page_views(whole, built.main, cut, files, target, settings)]
     counts.append(
         built.main
         | "Key item records" >> beam.Map(lambda row: (row[0], row))
-        | WriteShuffled(target, schema.ITEMS_FOLDER, "items", settings.shards, _as_it_is)
+        | WriteShuffled(target, schema.ITEMS_FOLDER, "items", files_of_items(ids, settings), _as_it_is)
     )
-    all_rejects = [*items.rejects, *events.rejects, built[REJECTS]] | "All rejects" >> beam.Flatten()
-    shown = views["views"] | "Unpack page views" >> beam.Map(unpacked)
-    parts_of_data = {"items": joined, "photos": built[PHOTOS], "page_views": shown, "rejects": all_rejects}
+    rejects.append(pack_rejects(built[REJECTS], "photos"))
+    blocks = [part.main for part in rejects] | "All rejects" >> beam.Flatten()
+    written = blocks | WriteRejects(target) | "Written rejects" >> beam.combiners.Count.Globally()
+    parts_of_data = {"items": joined, "photos": built[PHOTOS], "page_views": shown}
+    parts_of_data |= {
+        f"{REJECTS} {n}": part for n, part in enumerate([*items.rejects, *events.rejects, built[REJECTS]])
+    }
     _ = parts_of_data | WriteStatistics(f"{target}/{STATISTICS_FILE}", cut)
-    rejects = (
-        all_rejects
-        | "Collect rejects" >> beam.CombineGlobally(CollectRejects())
-        | "Write rejects" >> beam.Map(lambda rejects: write_rejects(f"{target}/{schema.REJECTS_FOLDER}", rejects))
+    columns = (
+        joined
+        | "Columns of train" >> beam.FlatMap(columns_of_train, splits=cut)
+        | "Values of columns" >> beam.CombineGlobally(CountValues())
     )
     counted = counts | "All counts of rows" >> beam.Flatten() | "Counts of rows" >> beam.combiners.ToList()
     broken = (
@@ -91,12 +107,21 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
     unknown = tables.compared(events.further, ids)
     largest = views[USERS] | "Largest user" >> beam.combiners.Top.Largest(1)
-    parts = [AsSingleton(part) for part in (attempt, broken, rejects, counted, totals, unknown, largest)]
+    all_kinds = _all_kinds(rejects, "rows and photos")
+    parts = [
+        AsSingleton(part) for part in (attempt, broken, all_kinds, written, counted, totals, unknown, largest, columns)
+    ]
     _ = (
         pipeline
         | "Summary" >> beam.Create([f"{target}/{SUMMARY_FILE}"])
         | "Write summary" >> beam.Map(_write_summary, *parts)
     )
+
+
+def _all_kinds(rejects: list[beam.pvalue.DoOutputsTuple], what: str) -> beam.PCollection:
+    """One `Kinds` of several parts."""
+    kinds = [part[KINDS] for part in rejects] | f"Kinds of {what}" >> beam.Flatten()
+    return kinds | f"All kinds of {what}" >> beam.CombineGlobally(AddKinds())
 
 
 def _with_negatives(
@@ -135,7 +160,12 @@ def _into_pools(item: DaysOfItem, pools: dict[int, list[int]]) -> Iterator[tuple
 
 
 def _write_page_views(
-    views: beam.PCollection, items: beam.PCollection, cut: AsSingleton, target: str, settings: IngestSettings
+    views: beam.PCollection,
+    items: beam.PCollection,
+    cut: AsSingleton,
+    files: beam.PCollection,
+    target: str,
+    settings: IngestSettings,
 ) -> list[beam.PCollection]:
     """Writes impressions and pre-training rows of each split.
 
@@ -143,14 +173,17 @@ def _write_page_views(
         views: page views, whole.
         items: finished item records, for rows that hold their photos.
         cut: the splits.
+        files: {split: number of files}, one element.
         target: folder to write.
         settings: settings of the stage.
 
     Returns:
-        (name, number): impressions and pre-training rows written, and the page views of each split.
+        (name, number): impressions and pre-training rows written, the page views of each split, and the bytes of photos
+        inside rows.
     """
     parts = views | "Split" >> beam.FlatMap(_into_its_split, splits=cut).with_outputs(*schema.SPLITS)
-    log_order = settings.history_ties == "log_order"
+    files_of_split = {name: files | f"Files of {name}" >> beam.Map(lambda files, name: files[name], name)
+                      for name in schema.SPLITS}  # fmt: skip
     written = []
     for name in schema.SPLITS:
         part = parts[name]
@@ -162,20 +195,33 @@ def _write_page_views(
         written.append(
             part
             | f"Key {name} page views" >> beam.Map(lambda view: (view[0], view))
-            | WriteShuffled(target, schema.IMPRESSIONS_FOLDER, name, settings.shards, _impressions)
+            | WriteShuffled(target, schema.IMPRESSIONS_FOLDER, name, files_of_split[name], _impressions)
         )
-        if name != "test":  # Pre-training learns from train and is watched on valid.
-            make_rows = PretrainingRows(settings.page_view_size, log_order, settings.negatives_seed)
-            rows = part | f"Unpack {name} page views" >> beam.Map(unpacked) | f"{name} rows" >> beam.ParDo(make_rows)
-            if settings.inline_photos:
-                rows = {"rows": rows, "items": items} | InlinePhotos(name)
-            written.append(
-                rows
-                | f"Key {name} rows" >> beam.Map(lambda row: (row[0], row))
-                | WriteShuffled(target, schema.PAGE_VIEWS_FOLDER, name, settings.shards, _as_it_is)
-                # A page view makes several rows where it is long, and one for each click with log_order.
-                | f"Call {name} rows" >> beam.Map(_renamed, f"pretraining_rows_{name}")
+    # Pre-training learns from train and is watched on valid.
+    make_rows = PretrainingRows(settings.page_view_size, settings.history_ties == "log_order", settings.negatives_seed)
+    rows = {
+        name: parts[name] | f"Unpack {name} page views" >> beam.Map(unpacked) | f"{name} rows" >> beam.ParDo(make_rows)
+        for name in schema.SPLITS
+        if name != "test"
+    }
+    if settings.inline_photos:
+        sizes = {name: inline_bytes(rows[name], items, name) for name in rows}
+        all_sizes = list(sizes.values()) | "All bytes of photos" >> beam.Flatten()
+        written.append(all_sizes | "Name bytes of photos" >> beam.Map(lambda size: (INLINE_BYTES, size)))
+        most = int(settings.max_inline_gigabytes * 1e9)
+        for name, size in sizes.items():
+            rows[name] = {"rows": rows[name], "items": items} | InlinePhotos(name, AsIter(all_sizes), most)
+            files_of_split[name] = files_of_split[name] | f"Files of {name} with photos" >> beam.Map(
+                lambda files, size: max(files, files_of(size, settings)), size=AsSingleton(size)
             )
+    for name, of_split in rows.items():
+        written.append(
+            of_split
+            | f"Key {name} rows" >> beam.Map(lambda row: (row[0], row))
+            | WriteShuffled(target, schema.PAGE_VIEWS_FOLDER, name, files_of_split[name], _as_it_is)
+            # A page view makes several rows where it is long, and one for each click with log_order.
+            | f"Call {name} rows" >> beam.Map(_renamed, f"pretraining_rows_{name}")
+        )
     return written
 
 
@@ -201,26 +247,36 @@ def _into_its_split(view: PackedView, splits: splits.Splits | None) -> Iterator[
 
 
 def _attempt_splits(
-    days: list[tuple[int, int, int]], valid_from: str | None, test_from: str | None
+    days: list[tuple[int, int, int]], settings: IngestSettings, lost: Kinds, read: Iterable[tuple[str, int]]
 ) -> tuple[splits.Splits | None, str]:
-    return splits.attempt_splits([(day, events) for day, events, _ in days], valid_from, test_from)
+    """The splits. Where too many rows are lost already there are none: no photo is then opened, and nothing written."""
+    counts = losses.counts_of_kinds(lost)
+    for name, number in read:
+        counts[name] = counts.get(name, 0) + number
+    if next(losses.too_many(counts, settings), None):
+        return None, "too much is lost"
+    return splits.attempt_splits([(day, events) for day, events, _ in days], settings.valid_from, settings.test_from)
 
 
 def _write_summary(
     path: str,
     attempt: tuple[splits.Splits | None, str],
     broken: list[str],
-    rejects: dict[str, int],
+    rejects: Kinds,
+    written: int,
     counted: list[tuple[str, int]],
     days: list[tuple[int, int, int]],
     unknown: catalogue.UnknownIds,
     largest: list[tuple[int, str]],
+    columns: Counted,
 ) -> None:
+    """Writes the summary. `written`, the number of reject files, only makes it wait for them."""
     counts: dict[str, int] = {}
     for name, number in counted:
         counts[name] = counts.get(name, 0) + number
     cut, error = attempt
     summary: dict[str, Any] = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
-    summary |= {"rejects": rejects, "counts": counts, "days": sorted(days), "unknown": unknown}
+    summary |= {"counts": counts, "days": sorted(days), "unknown": unknown, "columns": columns}
+    summary["rejects"] = {kind: (number, [line_of(row) for row in first]) for kind, (number, first) in rejects.items()}
     summary["largest_user"] = largest[0] if largest else (0, "")
     transfer.write_bytes(place_of(path), json.dumps(summary).encode())

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 
 from beam_jobs.data_page import PAGE_FILE
 from beam_jobs.losses import Loss, losses
-from beam_jobs.write import MOST_REJECTS, REJECTS_FILE
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir.facts import IngestFacts
@@ -24,6 +23,7 @@ _REMARKS = {
     "items_without_image_named": "items that name no photo",
     "photos_found_by_name": "photos whose name was matched to that of a file",
     "negatives_not_drawn": "negatives that could not be drawn",
+    "inline_photo_bytes": "bytes of photos inside pre-training rows",
 }
 
 
@@ -59,10 +59,8 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     for note in facts.notes:
         yield _row("note", note)
     yield _row("more", PAGE_FILE)
-    listed = [number for loss, number, _, _ in lost if loss.kind]
-    if listed:
-        more = f", the first {MOST_REJECTS:,} of each kind" if max(listed) > MOST_REJECTS else ""
-        yield _row("reasons", f"{schema.REJECTS_FOLDER}/{REJECTS_FILE}{more}")
+    if any(loss.kind for loss, _, _, _ in lost):
+        yield _row("reasons", f"{schema.REJECTS_FOLDER}/*.jsonl")
 
 
 def _row(name: str, text: str) -> str:

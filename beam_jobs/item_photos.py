@@ -121,10 +121,14 @@ class WriteItems(beam.PTransform):
 
     def __init__(self, folder: Place, prefix: str, shards: int, write: Callable[[str, list[Any]], None]) -> None:
         super().__init__(f"WriteItems {prefix}")
-        self.write = WriteShuffled(str(folder), schema.ITEMS_FOLDER, prefix, shards, _sortable, write, "parquet")
+        self.folder, self.prefix, self.shards, self.write = str(folder), prefix, shards, write
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        return rows | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row)) | self.write
+        shards = rows.pipeline | "Number" >> beam.Create([self.shards])
+        keyed = rows | "Key" >> beam.Map(lambda row: (stable_hash(row["item_id"]), row))
+        return keyed | WriteShuffled(
+            self.folder, schema.ITEMS_FOLDER, self.prefix, shards, _sortable, self.write, "parquet"
+        )
 
 
 def _sortable(row: dict[str, Any]) -> list[tuple[tuple[int, str], dict[str, Any]]]:

@@ -63,13 +63,12 @@ class BuildItems(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(REJECTS, reject)
             if size:
                 yield beam.pvalue.TaggedOutput(PHOTOS, size)
-            seen = [statistics[2] for _, statistics in days] + [item.available_from or schema.NEVER]
             train = [statistics for start, statistics in days if start < splits.valid_from]
             values = {
                 "item_id": item_id,
                 "image": photo,
                 "title": item.title,
-                "available_from": min(seen),
+                "available_from": available_from(item, days),
                 "train_impressions": sum(impressions for impressions, _, _ in train),
                 "train_events": sum(positives for _, positives, _ in train),
                 **{schema.column_feature(column): value for column, value in item.columns.items()},
@@ -112,6 +111,11 @@ class BuildItems(beam.DoFn):
         photo = self.places.read(item.image)
         self.by_name.inc(photo.by_name)
         return photo.content
+
+
+def available_from(item: Item, days: Iterable[tuple[int, DayStatistics]]) -> int:
+    """The second from which on an item is there: as its row says, or that of its first event where this is earlier."""
+    return min([item.available_from or schema.NEVER, *(statistics[2] for _, statistics in days)])
 
 
 def size_of(encoded: bytes) -> PhotoSize | None:

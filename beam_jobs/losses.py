@@ -1,11 +1,10 @@
 """What ingest lost, kind by kind, each with a limit of its own."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from beam_jobs.catalogue import ALREADY_THERE, UnknownIds
+from beam_jobs.catalogue import REJECTED, UnknownIds
 from beam_jobs.formats import RawDataError
 from beam_jobs.photo_places import PHOTO_FOLDER, PhotoPlaces
 from courier_tf import schema
@@ -22,7 +21,7 @@ COUNT_OF_KIND: dict[schema.RejectKind, str] = {
     "anonymous": "anonymous_events",
 }
 
-_EXAMPLES = 3  # Rejects shown in a message.
+_EXAMPLES = 3  # Files of photos shown in a message.
 
 
 class Loss(NamedTuple):
@@ -96,7 +95,7 @@ LOSSES = (
 def require_few(
     counts: Mapping[str, int],
     settings: RawSettings,
-    rejects: Sequence[str],
+    first: Mapping[str, Sequence[str]],
     listed_in: str,
     unknown: UnknownIds,
     places: PhotoPlaces,
@@ -106,30 +105,38 @@ def require_few(
     Args:
         counts: as in the facts.
         settings: the limits.
-        rejects: lines of the reject file.
-        listed_in: where that file will be.
+        first: kind -> the first rejects of it, as lines of JSON.
+        listed_in: folder in which all of them will be.
         unknown: what the ids of unknown items may mean.
         places: where the photos are.
 
     Raises:
         RawDataError: names the kind, the numbers, the setting, and the first examples.
     """
-    for loss in LOSSES:
+    for loss in too_many(counts, settings):
         most = getattr(settings, loss.limit)
-        if loss.share(counts) <= most:
-            continue
         lost, number = counts[loss.name], loss.number(counts)
         message = f"{lost} of {number} {loss.words}, more than {loss.option} {most}."
         if loss.kind == "unknown_item":
             message += what_would_match(unknown)
-        if loss.kind == "item" and any(ALREADY_THERE in line for line in rejects):
+        if loss.kind == "item" and counts.get(REJECTED):
             message += ON_DUPLICATES
         if loss.kind == "missing_photo":
             message += what_is_there(places)
         if loss.kind is None:
             raise RawDataError(f"{message} {_ON_MERGED}")
-        first = [line for line in rejects if json.loads(line)["kind"] == loss.kind][:_EXAMPLES]
-        raise RawDataError("\n".join([f"{message} All reasons are in {listed_in}; the first:", *first]))
+        examples = first.get(loss.kind, ())
+        raise RawDataError("\n".join([f"{message} All reasons are in {listed_in}; the first:", *examples]))
+
+
+def counts_of_kinds(kinds: Mapping[str, tuple[int, Any]]) -> dict[str, int]:
+    """The counts of rejects by the names that facts have: kind -> (number, anything) for each kind that occurred."""
+    return {name: kinds.get(kind, (0, None))[0] for kind, name in COUNT_OF_KIND.items()}
+
+
+def too_many(counts: Mapping[str, int], settings: RawSettings) -> Iterator[Loss]:
+    """The kinds of loss that are above their limits. Counts that are not known yet are taken to be none."""
+    return (loss for loss in LOSSES if loss.share(counts) > getattr(settings, loss.limit))
 
 
 ON_DUPLICATES = " Of several rows of an item, --duplicate-items first or last takes one."

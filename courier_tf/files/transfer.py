@@ -206,6 +206,19 @@ def upload(source: Path, target: Place) -> None:
         _fs().copy_files(str(source), path, _fs().LocalFileSystem(), system)
 
 
+def copy(source: Place, target: Place) -> None:
+    """Copies a file or folder, also within a store or from one to another."""
+    if isinstance(source, Path):
+        upload(source, target)
+    elif isinstance(target, Path):
+        fetch(source, target)
+    else:
+        with _told(source) as (system, path), _told(target) as (other, copied):
+            if _needs_folders(target):
+                other.create_dir(copied, recursive=True)
+            _fs().copy_files(path, copied, system, other)
+
+
 def remove(place: Place) -> None:
     """Removes a file, or a folder with all that is in it. There may be none."""
     if isinstance(place, Path):

@@ -46,6 +46,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "page_view_size": (2, 1000),
     "history_kept": (1, 10_000),
     "shards": (1, 10_000),
+    "shard_megabytes": (1, 100_000),
+    "max_inline_gigabytes": _POSITIVE,
     "negatives_pool_events": _COUNT,
     "page_view_gap": _COUNT,
     "max_reject_fraction": _SHARE,

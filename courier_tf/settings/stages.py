@@ -43,12 +43,17 @@ class IngestSettings(RawSettings):
     inline_photos: bool = False
     """Store the photos inside the pre-training rows too. The objective then reads them in the order of the rows and
     keeps no photos in memory; supervised pre-training and the held-out score still do."""
+    max_inline_gigabytes: float = 100.0
+    """Fail where the photos inside the pre-training rows would take more. Each row has one for each item of its history
+    and of its page view."""
     page_view_size: int = 5
     """Items of a pre-training row (P of the paper)."""
     history_kept: int = 20
     """Most recent clicked items kept in a history."""
     shards: int = 4
-    """TFRecord files per split. A worker holds one in memory while it writes: take more for a large log."""
+    """Least TFRecord files per split."""
+    shard_megabytes: int = 256
+    """Most megabytes of such a file, about: a larger split gets more files. A worker sorts a file in memory."""
     item_columns: tuple[str, ...] = ()
     """Catalogue columns for supervised pre-training and rankers. Default: category and each column with 2 to 1000
     values."""

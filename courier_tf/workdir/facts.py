@@ -98,7 +98,7 @@ class IngestFacts(Facts):
     history_ties: str
     """`strict`, or `log_order` where a history may hold clicks at the time of its page view."""
     shards: int
-    """TFRecord files per split."""
+    """Least TFRecord files per split; large splits have more."""
     negatives: str | None
     """How negatives were sampled; None for a log of impressions."""
     counts: Mapping[str, int]

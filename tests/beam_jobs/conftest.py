@@ -74,6 +74,12 @@ class Raw:
         return Ingested(target)
 
 
+def reject_rows(folder: Path) -> list[dict]:
+    """The rejects of a folder of dead-letter files."""
+    lines = [line for file in sorted(folder.glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
 class Ingested:
     """What the job wrote, as plain Python."""
 
@@ -96,8 +102,7 @@ class Ingested:
         return rows
 
     def rejects(self) -> list[dict]:
-        lines = (self.target / "rejects" / "rejects.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return reject_rows(self.target / "rejects")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from beam_jobs.sources import RawDataError
 from courier_tf import images
 from courier_tf.workdir import records
 
-from .conftest import FIRST, impression_log, photo, view_of
+from .conftest import FIRST, impression_log, photo, reject_rows, view_of
 
 
 def reject_of(ingested, **wanted):
@@ -154,7 +154,7 @@ def test_too_many_rejects_fail_and_keep_the_reasons(raw, tmp_path):
     with pytest.raises(RawDataError, match=r"9 of 369 events were rejected, more than --max-reject-fraction 0.01"):
         raw.ingest(tmp_path / "out", max_reject_fraction=0.01)
     assert not (tmp_path / "out").exists()
-    assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 9
+    assert len(reject_rows(tmp_path / "out_rejects")) == 9
 
 
 def test_duplicates_are_merged_and_counted(raw, tmp_path):

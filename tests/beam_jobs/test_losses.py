@@ -1,7 +1,6 @@
 """Each kind of loss has a count and a limit of its own, and is told in words."""
 
 import json
-import random
 import re
 
 import pytest
@@ -11,12 +10,10 @@ from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_report import report
 from beam_jobs.losses import LOSSES, losses, require_both_labels, require_few
 from beam_jobs.photo_places import PhotoPlaces
-from beam_jobs.write import MOST_SHOWN, CollectRejects, write_rejects
-from courier_tf import schema
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import records
 
-from .conftest import FIRST, impression_log
+from .conftest import FIRST, impression_log, reject_rows
 
 LIMITS = {
     "max_reject_fraction": 0.0,
@@ -92,9 +89,11 @@ def test_a_word_that_is_many_users(raw, tmp_path):
 
 
 def _require(ingested, raw, settings: dict) -> None:
-    lines = [json.dumps(reject) for reject in ingested.rejects()]
+    first: dict[str, list[str]] = {}
+    for reject in ingested.rejects():
+        first.setdefault(reject["kind"], []).append(json.dumps(reject))
     places = PhotoPlaces(str(raw.folder), False)
-    require_few(ingested.facts.counts, IngestSettings(**settings), lines, "F", UnknownIds(), places)
+    require_few(ingested.facts.counts, IngestSettings(**settings), first, "F", UnknownIds(), places)
 
 
 def test_missing_photos_fail_with_what_is_there(raw, tmp_path):
@@ -107,7 +106,7 @@ def test_missing_photos_fail_with_what_is_there(raw, tmp_path):
     assert message.startswith("7 of 8 photos that items name are not there, more than --max-missing-photo-fraction 0.1")
     assert f"looked for in {raw.folder}" in message and "images/item0.jpg, images/item1.jpg" in message
     assert "'images/large/item0.jpg': there is no such file; there is images/item0.jpg" in message
-    assert len((tmp_path / "out_rejects" / "rejects.jsonl").read_text().splitlines()) == 7
+    assert len(reject_rows(tmp_path / "out_rejects")) == 7
 
 
 def test_unknown_items_fail_with_what_would_match(raw, tmp_path):
@@ -131,7 +130,7 @@ def test_a_log_of_one_label_alone(raw, tmp_path, clicked, words):
     with pytest.raises(RawDataError, match=f"{words} clicked.*--columns"):
         raw.ingest(tmp_path / "out")
     # There was no reject, which a file says too.
-    assert (tmp_path / "out_rejects" / "rejects.jsonl").read_text() == ""
+    assert (tmp_path / "out_rejects" / "rejects-00000-of-00001.jsonl").read_text() == ""
 
 
 def test_labels_of_a_log_of_event_types():
@@ -176,27 +175,3 @@ def test_another_spelling_of_an_id():
     assert compared.examples == (("12", "0012"), ("ab_7", "AB-7"), ("100.0", "100"))
     assert spelling("1.50") != spelling("1.5") and spelling("10") != spelling("1")
     assert MOST_COMPARED >= 100
-
-
-def test_rejects_are_listed_up_to_a_number_and_counted_beyond(tmp_path):
-    rng = random.Random(0)
-    rejects = [
-        schema.Reject(rng.choice("fgh"), rng.randrange(50), "timestamp", str(n), rng.choice(["event", "anonymous"]))
-        for n in range(200)
-    ]
-    combine = CollectRejects(most=7)
-    parts = [combine.create_accumulator() for _ in range(5)]
-    for reject in rejects:
-        place = rng.randrange(5)
-        parts[place] = combine.add_input(parts[place], reject)
-    collected = combine.extract_output(combine.merge_accumulators(parts))
-    order = sorted(rejects, key=lambda reject: (reject.file, reject.row, reject.field, reject.reason))
-    for kind in ("event", "anonymous"):
-        assert [r for r in collected.listed if r.kind == kind] == [r for r in order if r.kind == kind][:7]
-        assert collected.counts[kind] == sum(reject.kind == kind for reject in rejects)
-    long = schema.Reject("f", 1, "x" * 10**5, "\x1b[2J\u202e" + "y" * 10**5, "item")
-    counts = write_rejects(str(tmp_path), combine.extract_output(combine.add_input({}, long)))
-    (line,) = (tmp_path / "rejects.jsonl").read_text().splitlines()
-    assert len(line) < 3 * MOST_SHOWN and line.isascii() and line.isprintable() and counts["item"] == 1
-    write_rejects(str(tmp_path), combine.extract_output({}))
-    assert (tmp_path / "rejects.jsonl").read_text() == ""

@@ -32,7 +32,7 @@ def content_of(target):
 
 
 def rejects_of(target):
-    return [json.loads(line) for line in (target / "rejects/rejects.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (target / "rejects/rejects-00000-of-00001.jsonl").read_text().splitlines()]
 
 
 def test_a_raw_folder_on_a_store_gives_the_same_files(bucket, raw, tmp_path):

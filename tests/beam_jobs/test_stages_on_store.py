@@ -70,7 +70,7 @@ def test_a_job_that_fails_leaves_the_stage_before(bucket, raw):
     with pytest.raises(RawDataError, match="not in the catalogue"):
         ingest(str(raw.folder), target, SETTINGS, MADE_BY)
     assert transfer.files_below(target) == before
-    assert b"unknown" in transfer.read_bytes(place_of(f"{target}_rejects/rejects.jsonl"))
+    assert b"unknown" in transfer.read_bytes(place_of(f"{target}_rejects/rejects-00000-of-00001.jsonl"))
     assert artefacts.is_current(target, MADE_BY)
 
 
