@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsIter, AsSingleton, TaggedOutput
+from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 
 from beam_jobs import catalogue, checks, losses, negatives, splits, tables
 from beam_jobs.data_figures import STATISTICS_FILE
@@ -26,6 +26,7 @@ from beam_jobs.items import PHOTOS, BuildItems
 from beam_jobs.page_views import PretrainingRows
 from beam_jobs.rejects import KINDS, AddKinds, Kinds, WriteRejects, line_of, pack_rejects
 from beam_jobs.sources import BROKEN_FILES, REJECTS, RawFolder
+from beam_jobs.uniform_negatives import DrawUniformly
 from beam_jobs.useful_columns import Counted, CountValues, columns_of_train
 from beam_jobs.user_days import CUT, STATISTICS, USERS, BuildPageViews, PackedView, unpacked
 from beam_jobs.write import WriteShuffled
@@ -133,9 +134,7 @@ def _with_negatives(
 ) -> beam.PCollection:
     chosen = settings.negatives_per_positive, settings.negatives_seed
     if settings.negatives == "uniform":
-        counts = days | "Counts" >> beam.FlatMap(_counts) | "All counts" >> beam.combiners.ToList()
-        pools = counts | "Uniform pools" >> beam.Map(negatives.uniform_pools, AsDict(ids))
-        return views | "Negatives" >> beam.ParDo(negatives.DrawUniformly(*chosen), pools=AsSingleton(pools))
+        return {"views": views, "days": days, "ids": ids} | DrawUniformly(*chosen)
     pools = totals | "Pools of days" >> beam.Map(_pools_of_days, settings.negatives_pool_events)
     counts = days | "Counts of pools" >> beam.FlatMap(_into_pools, pools=AsSingleton(pools))
     keyed = views | "Page views by day" >> beam.Map(lambda view: (view[1] // checks.DAY, view))

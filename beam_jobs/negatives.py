@@ -1,30 +1,32 @@
 """Sampled negatives for positives-only logs. They are drawn once, at ingest, with a seed of their own."""
 
-import bisect
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from beam_jobs.checks import DAY
+from beam_jobs.page_views import PageView
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_rng
 from beam_jobs.user_days import PackedView, packed_view, unpacked
 
+T = TypeVar("T")
 TRIES = 100  # Draws per negative. Where a page view holds the whole pool, no draw can succeed.
 
 
 class Pool(NamedTuple):
-    """The items that negatives of one day are drawn from, and the running sum of their weights.
-
-    Only items whose sum is at most `total` can be drawn, so that days can share the arrays.
-    """
+    """The items that negatives of one day are drawn from, and the running sum of their weights."""
 
     items: np.ndarray  # [n] str objects: in an array of texts, every text takes the space of the longest.
     cumulative: np.ndarray  # [n] int64
     total: int
+
+    def items_of(self, tickets: np.ndarray) -> list[str]:
+        """The items of [n] int64 tickets below `total`: each has as many as its weight."""
+        items: list[str] = self.items[np.searchsorted(self.cumulative, tickets, side="right")].tolist()
+        return items
 
 
 def popularity_pool(counts: Iterable[tuple[int, str, int]]) -> Pool:
@@ -101,28 +103,8 @@ def median_reach(days: list[tuple[int, int]], least: int) -> int:
     return 0
 
 
-def uniform_pools(counts: list[tuple[tuple[int, str], int]], available_from: dict[str, int | None]) -> dict[int, Pool]:
-    """One pool per day of the log: the items available by its end, all with the same weight.
-
-    Do not report figures with these negatives alone: popularity tells clicks from them.
-
-    Args:
-        counts: ((day, item), events) for every day and item of the log; a day is timestamp // DAY.
-        available_from: declared second of each item of the catalogue, or None. An earlier event takes precedence. An
-            item with neither is never drawn.
-    """
-    first_day = {item: second // DAY for item, second in available_from.items() if second is not None}
-    for (day, item), _ in counts:
-        first_day[item] = min(day, first_day.get(item, day))
-    items = sorted(first_day, key=lambda item: (first_day[item], item))
-    first_days = [first_day[item] for item in items]
-    array, cumulative = np.array(items, object), np.arange(1, len(items) + 1)
-    days = {day for (day, _), _ in counts}
-    return {day: Pool(array, cumulative, bisect.bisect_right(first_days, day)) for day in days}
-
-
 class DrawNegatives(beam.DoFn):
-    """Adds negatives to page views that hold positives only. An item of a page view is never drawn for it.
+    """Draws negatives for page views that hold positives only. An item of a page view is never drawn for it.
 
     Args:
         per_positive: negatives for each positive, drawn with replacement.
@@ -133,20 +115,27 @@ class DrawNegatives(beam.DoFn):
         self.per_positive, self.seed = per_positive, seed
         self.missing = Metrics.counter(NAMESPACE, "negatives_not_drawn")
 
-    def drawn(self, packed: PackedView, pool: Pool) -> PackedView:
-        """A page view with its negatives."""
-        view = unpacked(packed)
+    def drawn(
+        self, view: PageView, total: int, own: Container[T], of_tickets: Callable[[np.ndarray], list[T]]
+    ) -> list[T]:
+        """The negatives of a page view.
+
+        Args:
+            view: the page view.
+            total: tickets are drawn below this number.
+            own: what its own items are.
+            of_tickets: [n] int64 tickets to what they stand for.
+        """
         rng = stable_rng(self.seed, view.page_view_id)
-        wanted, positives = self.per_positive * len(view.items), set(view.items)
-        drawn: list[str] = []
+        wanted = self.per_positive * len(view.items)
+        drawn: list[T] = []
         for _ in range(TRIES):
             if len(drawn) == wanted:
                 break
-            ticket = rng.integers(pool.total, size=wanted - len(drawn))
-            items = pool.items[np.searchsorted(pool.cumulative, ticket, side="right")].tolist()
-            drawn += [item for item in items if item not in positives]
+            tickets = rng.integers(total, size=wanted - len(drawn))
+            drawn += [negative for negative in of_tickets(tickets) if negative not in own]
         self.missing.inc(wanted - len(drawn))
-        return packed_view(view._replace(items=view.items + drawn, clicked=view.clicked + [0] * len(drawn)))
+        return drawn
 
 
 class DrawByPopularity(DrawNegatives):
@@ -154,12 +143,6 @@ class DrawByPopularity(DrawNegatives):
 
     def process(self, element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[PackedView]:
         pool = popularity_pool(element[1]["counts"])
-        for view in element[1]["views"]:
-            yield self.drawn(view, pool)
-
-
-class DrawUniformly(DrawNegatives):
-    """Takes page views, and the pools of `uniform_pools`, which share one list of items."""
-
-    def process(self, view: PackedView, pools: dict[int, Pool]) -> Iterator[PackedView]:
-        yield self.drawn(view, pools[view[1] // DAY])
+        for packed in element[1]["views"]:
+            view = unpacked(packed)
+            yield packed_view(view.with_negatives(self.drawn(view, pool.total, frozenset(view.items), pool.items_of)))

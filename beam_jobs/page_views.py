@@ -45,6 +45,10 @@ class PageView(NamedTuple):
     click_times: dict[str, int]
     tie_histories: dict[str, list[str]]
 
+    def with_negatives(self, negatives: list[str]) -> "PageView":
+        """The page view with further items that were not clicked."""
+        return self._replace(items=self.items + negatives, clicked=self.clicked + [0] * len(negatives))
+
 
 def view_keys(events: Iterable[Event], pause: int) -> list[ViewKey]:
     """The page view of each event of a user.

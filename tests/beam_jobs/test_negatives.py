@@ -3,36 +3,68 @@
 import random
 from collections import Counter, defaultdict
 
+import apache_beam as beam
 import numpy as np
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
-from beam_jobs.negatives import median_reach, pools_of_days, popularity_pool, uniform_pools
+from beam_jobs import uniform_negatives
+from beam_jobs.negatives import TRIES, median_reach, pools_of_days, popularity_pool
+from beam_jobs.options import pipeline_options
+from beam_jobs.page_views import PageView
+from beam_jobs.stable import stable_rng
+from beam_jobs.user_days import packed_view, unpacked
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, positives_log
 
 
-def test_uniform_pools_hold_what_is_available_by_the_end_of_the_day():
-    counts = [((10, "a"), 3), ((12, "a"), 1), ((12, "b"), 9), ((14, "c"), 1)]
-    declared = {
-        "a": None,
-        "b": 11 * DAY,  # Before its first event.
-        "c": 20 * DAY,  # After it: the event counts.
-        "last_second": 13 * DAY - 1,
-        "next_second": 13 * DAY,
-        "never": None,
-        "later": 15 * DAY,
-    }
-    pools = uniform_pools(counts, declared)
-    drawn_of = {}
-    for day, pool in pools.items():
-        # Each ticket below the total is one item, as many tickets for each as for any other.
-        tickets = [pool.items[(pool.cumulative <= ticket).sum()] for ticket in range(pool.total)]
-        drawn_of[day] = sorted(tickets)
-    assert drawn_of == {
-        10: ["a"],
-        12: ["a", "b", "last_second"],
-        14: ["a", "b", "c", "last_second", "next_second"],
-    }
+def plain_uniform(views, days, declared, per_positive, seed):
+    """The same negatives from lists of all items, as they would be drawn without Beam."""
+    first = {item: second // DAY for item, second in declared.items() if second is not None}
+    for item, of_item in days.items():
+        first[item] = min(first.get(item, min(of_item)), *of_item)
+    order = sorted(first, key=lambda item: (first[item], item))
+    made = {}
+    for view in views:
+        pool = [item for item in order if first[item] <= view.timestamp // DAY]
+        rng, drawn = stable_rng(seed, view.page_view_id), []
+        for _ in range(TRIES):
+            tickets = rng.integers(len(pool), size=per_positive * len(view.items) - len(drawn))
+            drawn += [pool[ticket] for ticket in tickets if pool[ticket] not in view.items]
+        made[view.page_view_id] = view.items + drawn
+    return made
+
+
+@pytest.mark.parametrize("buckets", [1, 5, 200])
+def test_uniform_negatives_are_those_of_a_list_of_all_items(buckets, monkeypatch):
+    monkeypatch.setattr(uniform_negatives, "BUCKETS", buckets)
+    rng = random.Random(buckets)
+    items = [f"item{number}" for number in range(40)]
+    declared = {item: rng.choice([None, rng.randrange(20 * DAY)]) for item in items}
+    days, views = {}, []
+    for number in range(60):
+        day = rng.randrange(20)
+        chosen = rng.sample(items[:30], rng.choice([1, 2, 3]))
+        for item in chosen:
+            days.setdefault(item, {})[day] = (1, 1, day * DAY)
+        views.append(PageView("u", f"u@{number}", day * DAY + 7, chosen, [1] * len(chosen), [], {}, {}))
+    with beam.Pipeline(options=pipeline_options([])) as pipeline:
+        parts = {
+            "views": pipeline | "Views" >> beam.Create([packed_view(view) for view in views]),
+            "days": pipeline | "Days" >> beam.Create(days.items()),
+            "ids": pipeline | "Items" >> beam.Create(declared.items()),
+        }
+        made = (
+            parts
+            | uniform_negatives.DrawUniformly(4, 3)
+            | beam.Map(unpacked)
+            | beam.Map(lambda view: (view.page_view_id, view.items, view.clicked))
+        )
+        expected = plain_uniform(views, days, declared, 4, 3)
+        sizes = {view.page_view_id: len(view.items) for view in views}
+        labels = {name: [1] * sizes[name] + [0] * (len(items) - sizes[name]) for name, items in expected.items()}
+        assert_that(made, equal_to([(name, items, labels[name]) for name, items in expected.items()]))
 
 
 def test_uniform_negatives_come_after_their_items(raw, tmp_path):

@@ -45,14 +45,18 @@ def write_items(folder: Path, items: int, photos: bool = False) -> None:
 
 
 def write_events(folder: Path, events: int, items: int, days: int, users: int, columns: str, bad: float = 0.0) -> None:
-    """Writes a log: each user's events are spread over the days, 8 in a row of one request. `bad` have no time."""
+    """Writes a log: each user's events are spread over the days, 8 in a row of one request. Of later ones `bad` have no time."""
     rng = random.Random(0)
     with (folder / "events.csv").open("w") as stream:
         stream.write(columns + "\n")
         for event in range(events):
             view = event // 8
             second = FIRST + int(view * 8 * days * DAY / events)
-            row = [f"u{view % users}", f"item{rng.randrange(items)}", "soon" if rng.random() < bad else str(second)]
+            row = [
+                f"u{view % users}",
+                f"item{rng.randrange(items)}",
+                "soon" if event > 5_000 and rng.random() < bad else str(second),
+            ]
             if "clicked" in columns:
                 row += [f"r{view}", str(int(rng.random() < 0.15))]
             stream.write(",".join(row) + "\n")
