@@ -116,14 +116,14 @@ class DrawNegatives(beam.DoFn):
         self.missing = Metrics.counter(NAMESPACE, "negatives_not_drawn")
 
     def drawn(
-        self, view: PageView, total: int, own: Container[T], of_tickets: Callable[[np.ndarray], list[T]]
+        self, view: PageView, total: int, shown: Container[T], of_tickets: Callable[[np.ndarray], list[T]]
     ) -> list[T]:
         """The negatives of a page view.
 
         Args:
             view: the page view.
             total: tickets are drawn below this number.
-            own: what its own items are.
+            shown: what its items are.
             of_tickets: [n] int64 tickets to what they stand for.
         """
         rng = stable_rng(self.seed, view.page_view_id)
@@ -133,7 +133,7 @@ class DrawNegatives(beam.DoFn):
             if len(drawn) == wanted:
                 break
             tickets = rng.integers(total, size=wanted - len(drawn))
-            drawn += [negative for negative in of_tickets(tickets) if negative not in own]
+            drawn += [negative for negative in of_tickets(tickets) if negative not in shown]
         self.missing.inc(wanted - len(drawn))
         return drawn
 

@@ -74,13 +74,13 @@ class DrawUniformly(beam.PTransform):
         )
         numbers = ranges | "Ids of a range" >> beam.GroupByKey() | "Number" >> beam.FlatMap(_number, numbering)
         views = parts["views"] | "Key page views" >> beam.Map(lambda view: (unpacked(view).page_view_id, view))
-        own = (
+        shown = (
             {"number": numbers, "views": views | "Items of page views" >> beam.FlatMap(_items_of_view)}
             | "Join own numbers" >> beam.CoGroupByKey()
             | "Own numbers" >> beam.FlatMap(_handed_out)
         )
         drawn = (
-            {"view": views, "own": own}
+            {"view": views, "shown": shown}
             | "Join page views" >> beam.CoGroupByKey()
             | "Draw" >> beam.ParDo(_Draw(self.per_positive, self.seed), numbering).with_outputs(_TICKETS, main="main")
         )
@@ -144,13 +144,13 @@ def _handed_out(group: tuple[Any, dict[str, Iterable[Any]]]) -> Iterator[tuple[s
 
 
 class _Draw(DrawNegatives):
-    """Takes (page view id, {"view": it, "own": numbers of its items}), and draws numbers of others."""
+    """Takes (page view id, {"view": it, "shown": numbers of its items}), and draws numbers of others."""
 
     def process(self, element: tuple[str, dict[str, Iterable[Any]]], numbering: Numbering) -> Iterator[Any]:
         name, joined = element
-        own = frozenset(joined["own"])
+        shown = frozenset(joined["shown"])
         for view in joined["view"]:  # There is one.
-            tickets = self.drawn(unpacked(view), numbering.total(view[1] // DAY), own, np.ndarray.tolist)
+            tickets = self.drawn(unpacked(view), numbering.total(view[1] // DAY), shown, np.ndarray.tolist)
             yield name, (view, tickets)
             yield from (TaggedOutput(_TICKETS, (ticket, name)) for ticket in dict.fromkeys(tickets))
 

@@ -45,7 +45,7 @@ def write_items(folder: Path, items: int, photos: bool = False) -> None:
 
 
 def write_events(folder: Path, events: int, items: int, days: int, users: int, columns: str, bad: float = 0.0) -> None:
-    """Writes a log: each user's events are spread over the days, 8 in a row of one request. Of later ones `bad` have no time."""
+    """Writes a log: each user's events are spread over the days, 8 in a row of one request. `bad` ones have no time."""
     rng = random.Random(0)
     with (folder / "events.csv").open("w") as stream:
         stream.write(columns + "\n")
