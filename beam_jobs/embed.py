@@ -10,19 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.ingest_report import photos_of
-from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, bare_or_main, infer
+from beam_jobs.item_photos import BARE, KEY, ReadItems, WriteItems, infer
+from beam_jobs.known_rows import COMPUTED, TAKEN_OVER, CountEach, Row, RunOverPhotos, files_of_known
 from beam_jobs.running import run
+from beam_jobs.sources import NAMESPACE
 from beam_jobs.work_done import EMBEDDED
 from courier_tf import schema
-from courier_tf.features.files import rows_together
-from courier_tf.features.signatures import PHOTOS, VECTORS
+from courier_tf.features.files import PHOTO, rows_together
+from courier_tf.features.signatures import VECTORS
 from courier_tf.files import transfer
 from courier_tf.files.places import Place, place_of
 from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.facts import EmbedFacts
 from courier_tf.workdir.provenance import MadeBy
-from courier_tf.workdir.stages import FEATURES, INGEST
+from courier_tf.workdir.stages import EMBED, FEATURES, INGEST
 
 #: One row per item, in a shuffled order that depends on the ids alone. Without a photo the embedding is null.
 EMBEDDING_SCHEMA = pa.schema(
@@ -32,9 +34,11 @@ EMBEDDING_SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float32())),
         ("in_train_span", pa.bool_()),
         ("encoder", pa.string()),  # Fingerprint of the encoder.
+        (PHOTO, pa.string()),  # Digest of the stored photo; null for a head on features, and without a photo.
     ]
 )
 ROW_GROUP = 8192  # Rows that a reader holds at once.
+OUTPUT = "embedding"  # Of the encoder, and its column.
 
 
 def embed(
@@ -46,6 +50,7 @@ def embed(
     made_by: MadeBy,
     beam_options: Sequence[str] = (),
     features: Sequence[Place] = (),
+    known: Sequence[Place] = (),
 ) -> None:
     """Runs the embed job.
 
@@ -59,44 +64,53 @@ def embed(
         beam_options: Beam's own command-line options.
         features: directories of the sources that the encoder takes: photos are then not read again. None for an
             encoder that takes photos.
+        known: directories of earlier results. Embeddings of unchanged photos are taken over from the first that the
+            same encoder has made; a head on features is so fast that it runs over all items.
     """
     ingested = artefacts.read(ingest, INGEST)
     data = ingested.facts
     with stored.write_stage(target, made_by) as draft:
+        before: list[str] = []
+        embedded: _RunOverFeatures | RunOverPhotos
+        if features:
+            embedded = _RunOverFeatures(features, embedder, settings.embed_batch_size)
+        else:
+            items = ReadItems(ingested.place, data.valid_from_seconds)
+            before = files_of_known(known, EMBED, made_by)
+            embedded = RunOverPhotos(items, embedder, settings.embed_batch_size, before, {OUTPUT: OUTPUT})
 
         def build(pipeline: beam.Pipeline) -> None:
-            read = _ReadFeatures(features) if features else ReadItems(ingested.place, data.valid_from_seconds)
-            items = pipeline | read
-            embedded = items.main | infer(embedder, VECTORS if features else PHOTOS, settings.embed_batch_size)
             _ = (
-                (embedded, items[BARE])
-                | beam.Flatten()
+                pipeline
+                | embedded
                 | "Row" >> beam.Map(_row, encoder)
-                | WriteItems(draft.place, "embeddings", len(read.files), _write_parquet)
+                | WriteItems(draft.place, "embeddings", len(embedded.files), _write_parquet)
             )
 
-        run(build, beam_options, draft.place, "Embedding items", expected={EMBEDDED: photos_of(data.counts)})
-        draft.facts = EmbedFacts(encoder, data.image_size, data.valid_from_seconds)
+        expected = {} if before else {EMBEDDED: photos_of(data.counts)}
+        counts = run(build, beam_options, draft.place, "Embedding items", NAMESPACE, expected)
+        draft.facts = EmbedFacts(
+            encoder, data.image_size, data.valid_from_seconds, counts[COMPUTED], counts[TAKEN_OVER]
+        )
 
 
-class _ReadFeatures(beam.PTransform):
-    """The items of a features stage, with the vectors of some sources side by side in place of photos.
+class _RunOverFeatures(beam.PTransform):
+    """As `RunOverPhotos`, by an encoder that takes the vectors of some sources side by side."""
 
-    The outputs are those of `ReadItems`.
-    """
-
-    def __init__(self, directories: Sequence[Place]) -> None:
-        super().__init__("ReadFeatures")
+    def __init__(self, directories: Sequence[Place], embedder: Place, batch_size: int) -> None:
+        super().__init__("Run over features")
         self.files = list(zip(*map(_files_of, directories), strict=True))
+        self.infer = infer(embedder, VECTORS, batch_size)
 
     def expand(self, pipeline: Any) -> Any:
-        return (
+        items = (
             pipeline
             | beam.Create(self.files)
             | beam.Reshuffle()
             | beam.FlatMap(_rows)
-            | beam.Map(bare_or_main).with_outputs(BARE, main="main")
+            | beam.FlatMap(_bare_or_main).with_outputs(BARE, main="main")
         )
+        return (items.main | CountEach(COMPUTED) | self.infer, items[BARE]) | beam.Flatten()
 
 
 def _files_of(features: Place) -> list[str]:
@@ -109,16 +123,22 @@ def _rows(files: Sequence[str]) -> Iterator[tuple[KEY, np.ndarray | None]]:
         yield from rows_together([copies.enter_context(transfer.local_copy(place_of(file))) for file in files])
 
 
+def _bare_or_main(row: tuple[KEY, np.ndarray | None]) -> Iterator[Any]:
+    key, vectors = row
+    yield ((key, None), vectors) if vectors is not None else beam.pvalue.TaggedOutput(BARE, ((key, None), {}))
+
+
 def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), file, row_group_size=ROW_GROUP)
 
 
-def _row(element: tuple[KEY, dict[str, np.ndarray] | None], encoder: str) -> dict[str, Any]:
-    (item_id, category, in_train_span), outputs = element
+def _row(element: Row, encoder: str) -> dict[str, Any]:
+    ((item_id, category, in_train_span), photo), outputs = element
     return {
         "item_id": item_id,
         "category": category,
-        "embedding": None if outputs is None else outputs["embedding"].tolist(),
+        "embedding": outputs[OUTPUT].tolist() if outputs else None,
         "in_train_span": in_train_span,
         "encoder": encoder,
+        PHOTO: photo,
     }

@@ -10,13 +10,16 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics
 
 from beam_jobs.ingest_report import photos_of
 from beam_jobs.item_photos import KEY, SavedModelHandler, items_of
+from beam_jobs.known_rows import COMPUTED, TAKEN_OVER, KnownRows, digest_of, files_of_known, opened_rows
 from beam_jobs.running import run
+from beam_jobs.sources import NAMESPACE
 from beam_jobs.work_done import EMBEDDED
 from courier_tf import schema
-from courier_tf.features.files import EXTRACTOR_FOLDER, features_schema, vector_column
+from courier_tf.features.files import EXTRACTOR_FOLDER, PHOTO, features_schema, vector_column
 from courier_tf.features.signatures import PHOTOS, output_of
 from courier_tf.files import transfer
 from courier_tf.files.places import Place, place_of
@@ -24,7 +27,7 @@ from courier_tf.settings import EmbedSettings
 from courier_tf.workdir import artefacts, records, stored
 from courier_tf.workdir.facts import FeatureFacts
 from courier_tf.workdir.provenance import MadeBy
-from courier_tf.workdir.stages import INGEST
+from courier_tf.workdir.stages import FEATURES, INGEST
 
 ROW_GROUP = 2048  # Rows that a reader holds at once.
 
@@ -37,6 +40,7 @@ def features(
     settings: EmbedSettings,
     made_by: MadeBy,
     beam_options: Sequence[str] = (),
+    known: Sequence[Place] = (),
 ) -> None:
     """Runs the features job.
 
@@ -48,6 +52,8 @@ def features(
         settings: those of embedding, for the size of a batch.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options.
+        known: directories of earlier results. Vectors of unchanged photos are taken over from the first that the same
+            source has made, while the number of files of items stays.
 
     Raises:
         FeatureError: the source does not exist, or cannot be had.
@@ -63,16 +69,20 @@ def features(
             transfer.upload(Path(folder, EXTRACTOR_FOLDER), draft.place / EXTRACTOR_FOLDER)
 
         files = records.files(ingested.place / schema.ITEMS_FOLDER, "items")
-        write = _WriteFeatures(str(draft.place), data.valid_from_seconds, views, settings.embed_batch_size)
+        before = files_of_known(known, FEATURES, made_by)
+        write = _WriteFeatures(str(draft.place), data.valid_from_seconds, views, settings.embed_batch_size, before)
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = pipeline | beam.Create(files) | beam.Reshuffle() | beam.ParDo(write)
 
-        run(build, beam_options, draft.place, f"Features {source}", expected={EMBEDDED: photos_of(data.counts)})
+        expected = {} if before else {EMBEDDED: photos_of(data.counts)}
+        counts = run(build, beam_options, draft.place, f"Features {source}", NAMESPACE, expected)
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
         transfer.remove(draft.place / EXTRACTOR_FOLDER)
         (made,) = extractor.sources
-        draft.facts = FeatureFacts(source, made.parts, made.fingerprint(), views, data.image_size)
+        draft.facts = FeatureFacts(
+            source, made.parts, made.fingerprint(), views, data.image_size, counts[COMPUTED], counts[TAKEN_OVER]
+        )
 
 
 class _WriteFeatures(beam.DoFn):
@@ -84,12 +94,16 @@ class _WriteFeatures(beam.DoFn):
         draft: the draft of the stage, with the extractor.
         valid_from_seconds: when the train span ends.
         views: number of further views of each photo.
-        batch_size: photos per call of the extractor; only the end of a file has fewer.
+        batch_size: photos per call of the extractor.
+        known: files of vectors of an earlier run. That of the same name is looked up for each file of items.
     """
 
-    def __init__(self, draft: str, valid_from_seconds: int, views: int, batch_size: int) -> None:
+    def __init__(self, draft: str, valid_from_seconds: int, views: int, batch_size: int, known: list[str]) -> None:
         self.draft, self.valid_from_seconds = draft, valid_from_seconds
-        self.views, self.batch_size = views, batch_size
+        self.batch_size, self.known = batch_size, {place_of(file).name: file for file in known}
+        self.views, self.columns = views, {vector_column(view): output_of(0, view) for view in range(views + 1)}
+        self.computed = Metrics.counter(NAMESPACE, COMPUTED)
+        self.taken_over = Metrics.counter(NAMESPACE, TAKEN_OVER)
 
     def setup(self) -> None:
         extractor = str(place_of(self.draft) / EXTRACTOR_FOLDER)
@@ -99,26 +113,37 @@ class _WriteFeatures(beam.DoFn):
     def process(self, file: str) -> None:
         draft, columns = place_of(self.draft), features_schema(self.views)
         shard = place_of(file).name.removeprefix("items").removesuffix(".tfrecord")
-        name = f"{schema.ITEMS_FOLDER}/features{shard}.parquet"
-        with transfer.written_aside(draft / name) as aside:
+        name = f"features{shard}.parquet"
+        items = items_of(file, self.valid_from_seconds)
+        with (
+            opened_rows(self.known.get(name), self.columns) as known,
+            transfer.written_aside(draft / schema.ITEMS_FOLDER / name) as aside,
+        ):
             with pq.ParquetWriter(aside, columns) as writer:
-                rows = self._rows(items_of(file, self.valid_from_seconds))
-                while group := list(itertools.islice(rows, ROW_GROUP)):
-                    writer.write_table(pa.Table.from_pylist(group, columns))
-            stored.note(draft, name, aside)
+                while group := list(itertools.islice(items, ROW_GROUP)):
+                    writer.write_table(pa.Table.from_pylist(list(self._rows(group, known)), columns))
+            stored.note(draft, f"{schema.ITEMS_FOLDER}/{name}", aside)
 
-    def _rows(self, items: Iterator[tuple[KEY, bytes | None]]) -> Iterator[dict[str, Any]]:
-        while batch := list(itertools.islice(items, self.batch_size)):
-            photos = [photo for _, photo in batch if photo]
-            vectors = iter(self.handler.run_inference(photos, self.model) if photos else ())
-            yield from (_row(key, next(vectors) if photo else None, self.views) for key, photo in batch)
+    def _rows(self, items: Sequence[tuple[KEY, bytes | None]], known: KnownRows) -> Iterator[dict[str, Any]]:
+        digests = [digest_of(photo) if photo else None for _, photo in items]
+        rows = [known.row(key[0], digest) for (key, _), digest in zip(items, digests, strict=True)]
+        new = [photo for (_, photo), row in zip(items, rows, strict=True) if photo and row is None]
+        self.computed.inc(len(new))
+        self.taken_over.inc(sum(row is not None for row in rows))
+        vectors = itertools.chain.from_iterable(
+            self.handler.run_inference(new[start : start + self.batch_size], self.model)
+            for start in range(0, len(new), self.batch_size)
+        )
+        for (key, photo), digest, row in zip(items, digests, rows, strict=True):
+            yield _row(key, digest, next(vectors) if photo and row is None else row, self.views)
 
 
-def _row(key: KEY, vectors: dict[str, np.ndarray] | None, views: int) -> dict[str, Any]:
+def _row(key: KEY, photo: str | None, vectors: dict[str, np.ndarray] | None, views: int) -> dict[str, Any]:
     item_id, category, in_train_span = key
     return {
         "item_id": item_id,
         "category": category,
         "in_train_span": in_train_span,
+        PHOTO: photo,
         **{vector_column(view): None if vectors is None else vectors[output_of(0, view)] for view in range(views + 1)},
     }

@@ -5,10 +5,8 @@ python -m beam_jobs.ingest --raw DIR --target DIR [settings] [Beam options, e.g.
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from beam_jobs import losses, sources, splits
@@ -20,52 +18,35 @@ from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest_pipeline import INLINE_BYTES, SUMMARY_FILE, build
 from beam_jobs.inspection import require_sound
+from beam_jobs.items import PHOTOS_DECODED, PHOTOS_TAKEN_OVER, Trace
+from beam_jobs.known_photos import files_of_known
 from beam_jobs.negatives import median_reach
 from beam_jobs.options import split_beam_options
-from beam_jobs.photo_places import PhotoPlaces, files_below
+from beam_jobs.photo_places import PhotoPlaces
+from beam_jobs.raw_fingerprint import fingerprint_of_raw
 from beam_jobs.running import run
 from beam_jobs.sources import RawFolder
 from beam_jobs.useful_columns import Counted, useful_columns
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
-from courier_tf.files.places import Place, StorePlace, place_of
+from courier_tf.files.places import Place
 from courier_tf.settings import IngestSettings, parsing
 from courier_tf.workdir import stored
 from courier_tf.workdir.facts import IngestFacts
-from courier_tf.workdir.provenance import MadeBy, fingerprint_of
+from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
 GIANT_SHARE, GIANT_TIMES = 0.02, 20  # Share of the events, and times the mean, above which a user may be nobody.
 
 
-def fingerprint_of_raw(raw: str, follow_links: bool = False) -> str:
-    """16 hex digits over the names, sizes and modification times of everything below the raw folder.
-
-    Args:
-        raw: folder or URI.
-        follow_links: what lies behind symbolic links to folders counts too.
-
-    Raises:
-        RawDataError: there is no such folder.
-        StoreError: the store refuses it, or is not known.
-    """
-    place = place_of(raw)
-    if isinstance(place, StorePlace):
-        transfer.require_bucket(place)
-    described = [(name, size, mtime_ns / 1e9) for name, size, mtime_ns in transfer.files_below(place)]
-    if not described:
-        raise RawDataError(f"{raw} is empty or does not exist")
-    if follow_links and isinstance(place, Path):
-        known = {name for name, _, _ in described}
-        linked = [file for file in files_below(raw, follow_links=True) if file not in known]
-        states = [(file, os.stat(os.path.join(raw, file))) for file in linked]
-        described += [(file, state.st_size, state.st_mtime) for file, state in states]
-    return fingerprint_of(sorted(described))
-
-
 def ingest(
-    raw: str, target: Place, settings: IngestSettings, made_by: MadeBy, beam_options: Sequence[str] = ()
+    raw: str,
+    target: Place,
+    settings: IngestSettings,
+    made_by: MadeBy,
+    beam_options: Sequence[str] = (),
+    known: Sequence[Place] = (),
 ) -> None:
     """Runs the ingest job.
 
@@ -75,6 +56,7 @@ def ingest(
         settings: settings of this stage.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options; by default the local runner.
+        known: directories of earlier ingests. Photos of the first that fits are taken over, where they are unchanged.
 
     Raises:
         RawDataError: the input cannot be used, or there are more rejects than allowed. In that case the reject file is
@@ -85,8 +67,9 @@ def ingest(
     require_sound(folder)
     kept_rejects = target.with_name(f"{target.name}_rejects")
     transfer.remove(kept_rejects)
+    files = files_of_known(known, settings, made_by)
     with stored.write_stage(target, made_by) as draft:
-        summary = _run_pipeline(folder, draft.place, settings, beam_options)
+        summary = _run_pipeline(folder, draft.place, settings, files, beam_options)
         rejects = draft.place / schema.REJECTS_FOLDER
         try:
             cut = _require_usable(folder, settings, summary, str(kept_rejects))
@@ -112,11 +95,15 @@ class _Summary(NamedTuple):
     largest_user: tuple[int, str]
     columns: Counted
     first_rejects: dict[str, list[str]]
+    traces: Trace
+    photos: tuple[int, int]  # Decoded, taken over.
 
 
-def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, beam_options: Sequence[str]) -> _Summary:
+def _run_pipeline(
+    folder: RawFolder, target: Place, settings: IngestSettings, known: list[str], beam_options: Sequence[str]
+) -> _Summary:
     counted = run(
-        lambda pipeline: build(pipeline, folder, str(target), settings),
+        lambda pipeline: build(pipeline, folder, str(target), settings, known),
         beam_options,
         target,
         f"Reading {folder.path}",
@@ -124,6 +111,7 @@ def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, be
     )
     summary = json.loads(transfer.read_bytes(target / SUMMARY_FILE))
     transfer.remove(target / SUMMARY_FILE)
+    photos = counted.pop(PHOTOS_DECODED, 0), counted.pop(PHOTOS_TAKEN_OVER, 0)
     counts = {**counted, **summary["counts"]}
     counts |= losses.counts_of_kinds(summary["rejects"])
     cut = splits.Splits(*summary["splits"]) if summary["splits"] else None
@@ -139,6 +127,8 @@ def _run_pipeline(folder: RawFolder, target: Place, settings: IngestSettings, be
         tuple(summary["largest_user"]),
         tuple(summary["columns"]),
         {kind: first for kind, (_, first) in summary["rejects"].items()},
+        tuple(summary["traces"]),
+        photos,
     )
 
 
@@ -201,6 +191,10 @@ def _facts(folder: RawFolder, settings: IngestSettings, cut: splits.Splits, summ
         time_forms=tuple(dict.fromkeys(map(str, folder.times.values()))),
         notes=(*(line for line in folder.told if "ignored" in line), *folder.warnings, *_giant(summary)),
         pool_days=_pool_days(folder, settings, summary.days),
+        photo_states=summary.traces[0],
+        photo_contents=summary.traces[1],
+        photos_decoded=summary.photos[0],
+        photos_taken_over=summary.photos[1],
     )
 
 

@@ -22,8 +22,10 @@ from beam_jobs.file_numbers import files_of, files_of_items, files_of_splits
 from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos, inline_bytes
 from beam_jobs.item_days import AddDays, DaysOfItem, with_starts
-from beam_jobs.items import PHOTOS, BuildItems
+from beam_jobs.items import PHOTOS, TRACES, BuildItems, Trace
+from beam_jobs.known_photos import ReadKnown
 from beam_jobs.page_views import PretrainingRows
+from beam_jobs.photo_check import SumTraces
 from beam_jobs.rejects import KINDS, AddKinds, Kinds, WriteRejects, line_of, pack_rejects
 from beam_jobs.sources import BROKEN_FILES, REJECTS, RawFolder
 from beam_jobs.uniform_negatives import DrawUniformly
@@ -40,14 +42,21 @@ INLINE_BYTES = "inline_photo_bytes"  # Name of a count.
 ORDER_SEED = 0  # Seed of the order in the files. Training shuffles again, with the seed of the run.
 
 
-def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings) -> None:
+def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: IngestSettings, known: list[str]) -> None:
     """Adds the whole job to the pipeline. It writes below `target`, and `SUMMARY_FILE` last.
 
     A log that cannot be split, or a broken file, fails no worker: it is noted in the summary, and the driver raises.
     The summary holds `splits` (first seconds of valid and test, or null), `splits_error`, `broken_files` (messages),
     `rejects` (kind -> number and the first lines), `counts` (rows read of items and events, rows written of each kind
-    of file), `days` (day, events, clicks), `unknown` (see `catalogue.UnknownIds`), `largest_user` (events, id) and
-    `columns` (see `useful_columns.Counted`).
+    of file), `days` (day, events, clicks), `unknown` (see `catalogue.UnknownIds`), `largest_user` (events, id),
+    `columns` (see `useful_columns.Counted`) and `traces` (see `photo_check.SumTraces`).
+
+    Args:
+        pipeline: to add the steps to.
+        folder: what is read.
+        target: folder to write.
+        settings: settings of the stage.
+        known: item records whose photos are taken over where their files are as they were.
     """
     items = tables.items(pipeline, folder, settings)
     ids = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
@@ -75,9 +84,11 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     keyed_items = items.main | "Key unique items" >> beam.Map(lambda item: (item.item_id, item))
     build_items = BuildItems(folder.path, settings.image_size, ORDER_SEED, settings.follow_links)
     joined = (
-        {"rows": keyed_items, "days": days} | "Join items" >> beam.CoGroupByKey() | "Starts" >> beam.Map(with_starts)
+        {"rows": keyed_items, "days": days, "known": pipeline | ReadKnown(known)}
+        | "Join items" >> beam.CoGroupByKey()
+        | "Starts" >> beam.Map(with_starts)
     )
-    built = joined | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, PHOTOS, main="main")
+    built = joined | "Items" >> beam.ParDo(build_items, splits=cut).with_outputs(REJECTS, PHOTOS, TRACES, main="main")
     shown = views["views"] | "Unpack page views" >> beam.Map(unpacked)
     sampled = settings.negatives_per_positive if folder.log_kind == "positives" else 0
     files = files_of_splits(shown, cut, sampled, settings)
@@ -108,10 +119,10 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
     unknown = tables.compared(events.further, ids)
     largest = views[USERS] | "Largest user" >> beam.combiners.Top.Largest(1)
+    traces = built[TRACES] | "All traces" >> beam.CombineGlobally(SumTraces())
     all_kinds = _all_kinds(rejects, "rows and photos")
-    parts = [
-        AsSingleton(part) for part in (attempt, broken, all_kinds, written, counted, totals, unknown, largest, columns)
-    ]
+    told = (attempt, broken, all_kinds, written, counted, totals, unknown, largest, columns, traces)
+    parts = [AsSingleton(part) for part in told]
     _ = (
         pipeline
         | "Summary" >> beam.Create([f"{target}/{SUMMARY_FILE}"])
@@ -268,6 +279,7 @@ def _write_summary(
     unknown: catalogue.UnknownIds,
     largest: list[tuple[int, str]],
     columns: Counted,
+    traces: Trace,
 ) -> None:
     """Writes the summary. `written`, the number of reject files, only makes it wait for them."""
     counts: dict[str, int] = {}
@@ -275,7 +287,7 @@ def _write_summary(
         counts[name] = counts.get(name, 0) + number
     cut, error = attempt
     summary: dict[str, Any] = {"splits": cut, "splits_error": error, "broken_files": sorted(broken)}
-    summary |= {"counts": counts, "days": sorted(days), "unknown": unknown, "columns": columns}
+    summary |= {"counts": counts, "days": sorted(days), "unknown": unknown, "columns": columns, "traces": traces}
     summary["rejects"] = {kind: (number, [line_of(row) for row in first]) for kind, (number, first) in rejects.items()}
     summary["largest_user"] = largest[0] if largest else (0, "")
     transfer.write_bytes(place_of(path), json.dumps(summary).encode())

@@ -42,7 +42,7 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     lost = list(losses(counts, settings))
     yield from (_lost(*loss) for loss in lost if loss[0].name not in _OF_ITEMS)
     yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")
-    yield _row("photos", f"{photos_of(counts):,} stored")
+    yield _row("photos", f"{photos_of(counts):,} stored{_known(facts)}")
     yield from (_lost(*loss) for loss in lost if loss[0].name in _OF_ITEMS)
     yield _row("users", f"{_n(counts, 'users')} with {_n(counts, 'page_views')} page views")
     positives = "clicks" if facts.log_kind == "impressions" else "positives"
@@ -77,6 +77,12 @@ def _percent(share: float) -> str:
 
 def _lost(loss: Loss, number: int, share: float, limit: float) -> str:
     return _row("  lost", f"{number:,} ({_percent(share)}, limit {100 * limit:g} %) {loss.short}")
+
+
+def _known(facts: IngestFacts) -> str:
+    if facts.photos_decoded is None or facts.photos_taken_over is None:
+        return ""
+    return f": {facts.photos_decoded:,} decoded, {facts.photos_taken_over:,} taken over"
 
 
 def photos_of(counts: Mapping[str, int]) -> int:

@@ -196,7 +196,7 @@ class Photos:
         self.rejects: dict[schema.RejectKind, list[schema.Reject]] = {}
         self.rejected: Counter[schema.RejectKind] = Counter()
         for item in self.asked:
-            encoded, reject = reader.read(item)
+            encoded, _, reject = reader.read(item)
             if reject is None and encoded is not None:
                 _, reject = reader.normalised(item, encoded)
             if reject:

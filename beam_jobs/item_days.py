@@ -33,7 +33,7 @@ class AddDays(beam.CombineFn):
 
 
 def with_starts(element: tuple[str, dict[str, Iterable[Any]]]) -> tuple[str, dict[str, list[Any]]]:
-    """(item id, {"rows": [Item], "days": [(day start, DayStatistics)]}), from days in a dictionary."""
+    """An item with its days in a list: "days" are [(day start, DayStatistics)]. What else is joined with it stays."""
     item, joined = element
     days = [(day * DAY, statistics) for days in joined["days"] for day, statistics in days.items()]
-    return item, {"rows": list(joined["rows"]), "days": days}
+    return item, {**{name: list(values) for name, values in joined.items()}, "days": days}

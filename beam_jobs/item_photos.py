@@ -59,12 +59,11 @@ def items_of(file: str, valid_from_seconds: int) -> Iterator[tuple[KEY, bytes | 
         file: path or address of the file.
         valid_from_seconds: when the train span ends.
     """
-    with transfer.local_copy(place_of(file)) as local:
-        for serialised in tf.data.TFRecordDataset(str(local)).as_numpy_iterator():
-            item = tf.io.parse_single_example(serialised, _SPECS)
-            category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
-            key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < valid_from_seconds))
-            yield key, item["image"].numpy() or None
+    for serialised in records.records_of(file):
+        item = tf.io.parse_single_example(serialised, _SPECS)
+        category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
+        key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < valid_from_seconds))
+        yield key, item["image"].numpy() or None
 
 
 def bare_or_main(row: tuple[KEY, Any]) -> Any:
@@ -78,7 +77,7 @@ class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
     Args:
         saved_model: directory of the SavedModel.
         signature: name of its signature.
-        batch_size: elements per call; only the end of a bundle has fewer.
+        batch_size: elements per call. A smaller batch is filled up, as rounding depends on the size of a batch.
     """
 
     def __init__(self, saved_model: str, signature: str, batch_size: int) -> None:
@@ -95,7 +94,8 @@ class SavedModelHandler(ModelHandler[Any, dict[str, np.ndarray], Any]):
     ) -> Iterable[dict[str, np.ndarray]]:
         signature = model.signatures[self.signature]
         (name,) = signature.structured_input_signature[1]
-        outputs = {key: value.numpy() for key, value in signature(**{name: tf.constant(batch)}).items()}
+        full = [*batch, *[batch[-1]] * (self.batch_size - len(batch))]
+        outputs = {key: value.numpy() for key, value in signature(**{name: tf.constant(full)}).items()}
         self.done.add(len(batch))
         return [{key: rows[place] for key, rows in outputs.items()} for place in range(len(batch))]
 

@@ -1,8 +1,9 @@
 """Turns catalogue rows into item records, each with its photo at the size that the encoder takes."""
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -22,18 +23,60 @@ from courier_tf.workdir import records
 MOST_SHOWN = 100  # Characters of the name of a photo in a reject. A name may be a photo as a text.
 
 PHOTOS = "photos"  # Tag of a further output: the `PhotoSize` of each photo that can be used.
+PHOTOS_DECODED, PHOTOS_TAKEN_OVER = "photos_decoded", "photos_taken_over"  # Counters.
+TRACES = "traces"  # Tag of a further output: the `Trace` of the photo of each item that names one.
 
 #: (width, height, bytes) of a photo as the shop has it.
 PhotoSize = tuple[int, int, int]
 #: (impressions, positives, first timestamp) of an item on a day of the log. Each positive is an impression.
 DayStatistics = tuple[int, int, int]
+#: (hash of an item and the state of its photo's file, hash of the item and the photo's content), see `trace_of`.
+Trace = tuple[int, int]
+
+
+class KnownPhoto(NamedTuple):
+    """A photo as the ingest before this one has stored it.
+
+    Attributes:
+        digest: sha256 of the shop's file.
+        image: the stored photo; empty where the file cannot be used.
+    """
+
+    digest: bytes
+    image: bytes
+
+
+class ReadPhoto(NamedTuple):
+    """The file of a photo, or why there is none.
+
+    Attributes:
+        encoded: its content; None where no file can be read.
+        state: size and time of the file; empty where there is none.
+        reject: why a photo that a row names cannot be read.
+    """
+
+    encoded: bytes | None = None
+    state: str = ""
+    reject: schema.Reject | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """sha256 of the content; empty where there is none."""
+        return b"" if self.encoded is None else hashlib.sha256(self.encoded).digest()
+
+
+def trace_of(item_id: str, state: str, digest: bytes) -> Trace:
+    """What tells whether the photo of an item is still the same: sums of it stand for all photos."""
+    return stable_hash(item_id, state), stable_hash(item_id, digest.hex())
 
 
 class BuildItems(beam.DoFn):
-    """Turns (item id, {"rows": [Item], "days": [(day start, DayStatistics)]}) into (sort key, serialised record).
+    """Turns an item, joined with what is known of it, into (sort key, serialised record).
+
+    Takes (item id, {"rows": [Item], "days": [(day start, DayStatistics)], "known": [KnownPhoto]}).
 
     An item whose photo is missing or broken is kept, with an empty image. A photo that a row names and that is missing
-    or not usable goes to the rejects.
+    or not usable goes to the rejects. A photo whose file is as it was known is not decoded again.
 
     Args:
         raw: the raw folder.
@@ -48,6 +91,8 @@ class BuildItems(beam.DoFn):
         self.by_name = Metrics.counter(NAMESPACE, "photos_found_by_name")
         self.inside = Metrics.counter(NAMESPACE, "photos_inside_rows")
         self.done = Pieces(ITEMS)
+        self.decoded = Metrics.counter(NAMESPACE, PHOTOS_DECODED)
+        self.taken_over = Metrics.counter(NAMESPACE, PHOTOS_TAKEN_OVER)
 
     def setup(self) -> None:
         self.places = PhotoPlaces(self.raw, self.follow_links)
@@ -58,15 +103,20 @@ class BuildItems(beam.DoFn):
         item_id, joined = element
         for item in joined["rows"]:  # There is one: duplicates have been rejected.
             days = list(joined["days"])
-            photo, reject, size = self._photo(item)
+            photo = self.read(item)
+            digest = photo.digest
+            image, reject = self._stored(item, photo, digest, list(joined["known"]))
             if reject:
                 yield beam.pvalue.TaggedOutput(REJECTS, reject)
-            if size:
+            elif photo.encoded is not None and (size := size_of(photo.encoded)):
                 yield beam.pvalue.TaggedOutput(PHOTOS, size)
+            if item.image and item.photo is None:
+                yield beam.pvalue.TaggedOutput(TRACES, trace_of(item_id, photo.state, digest))
             train = [statistics for start, statistics in days if start < splits.valid_from]
             values = {
                 "item_id": item_id,
-                "image": photo,
+                "image": image,
+                "photo_digest": digest,
                 "title": item.title,
                 "available_from": available_from(item, days),
                 "train_impressions": sum(impressions for impressions, _, _ in train),
@@ -76,22 +126,27 @@ class BuildItems(beam.DoFn):
             self.done.add()
             yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
 
-    def _photo(self, item: Item) -> tuple[bytes, schema.Reject | None, PhotoSize | None]:
-        """(photo to store, None, its size), or (b"", reject, None). Where no photo is named, (b"", None, None)."""
-        encoded, reject = self.read(item)
-        if encoded is None:
-            return b"", reject, None
-        photo, reject = self.normalised(item, encoded)
-        return photo, reject, None if reject else size_of(encoded)
+    def _stored(
+        self, item: Item, photo: ReadPhoto, digest: bytes, known: list[KnownPhoto]
+    ) -> tuple[bytes, schema.Reject | None]:
+        """(photo to store, None), or (b"", reject). Where no photo is named, (b"", None)."""
+        if photo.encoded is None:
+            return b"", photo.reject
+        for before in known:  # There is one at most.
+            if before.image and before.digest == digest:
+                self.taken_over.inc()
+                return before.image, None
+        self.decoded.inc()
+        return self.normalised(item, photo.encoded)
 
-    def read(self, item: Item) -> tuple[bytes | None, schema.Reject | None]:
-        """(file of the photo, None), or (None, reject). Where no photo is named, (None, None)."""
+    def read(self, item: Item, whole: bool = True) -> ReadPhoto:
+        """The file of the photo of an item; without `whole` its state alone."""
         try:
-            return self._encoded(item), None
+            return self._read(item, whole)
         except MissingPhotoError as error:
-            return None, _reject(item, str(error), "missing_photo")
+            return ReadPhoto(reject=_reject(item, str(error), "missing_photo"))
         except images.PhotoError as error:
-            return None, _reject(item, str(error), "photo")
+            return ReadPhoto(reject=_reject(item, str(error), "photo"))
 
     def normalised(self, item: Item, encoded: bytes) -> tuple[bytes, schema.Reject | None]:
         """(photo to store, None), or (b"", reject)."""
@@ -100,17 +155,16 @@ class BuildItems(beam.DoFn):
         except images.PhotoError as error:
             return b"", _reject(item, str(error), "photo")
 
-    def _encoded(self, item: Item) -> bytes | None:
-        """The photo's file; None where the row has none."""
+    def _read(self, item: Item, whole: bool) -> ReadPhoto:
         if item.photo is not None:
             self.inside.inc()
-            return item.photo
+            return ReadPhoto(item.photo)
         if not item.image:
             self.none_named.inc()
-            return None
-        photo = self.places.read(item.image)
+            return ReadPhoto()
+        photo = self.places.read(item.image, whole)
         self.by_name.inc(photo.by_name)
-        return photo.content
+        return ReadPhoto(photo.content, photo.state)
 
 
 def available_from(item: Item, days: Iterable[tuple[int, DayStatistics]]) -> int:

@@ -40,10 +40,17 @@ class MissingPhotoError(PhotoError):
 
 
 class Found(NamedTuple):
-    """A photo. `by_name` tells whether its name had to be matched to that of a file."""
+    """A photo.
+
+    Attributes:
+        content: the bytes of the file; empty where only its state was asked for.
+        state: size and time of the last change, as a text.
+        by_name: whether its name had to be matched to that of a file.
+    """
 
     content: bytes
-    by_name: bool
+    state: str
+    by_name: bool = False
 
 
 class PhotoPlaces:
@@ -62,8 +69,12 @@ class PhotoPlaces:
         self._inside: dict[str, bool] = {}  # Folder -> whether it lies in the raw folder, behind all links.
         self._refusals: dict[str, str] = {}  # Bucket -> why it cannot be read; empty if it can.
 
-    def read(self, image: str) -> Found:
+    def read(self, image: str, whole: bool = True) -> Found:
         """The photo that a row names.
+
+        Args:
+            image: what the catalogue has.
+            whole: read the content; otherwise the state alone is looked up.
 
         Raises:
             MissingPhotoError: there is no such file. The message names files that look alike.
@@ -77,30 +88,30 @@ class PhotoPlaces:
                 "bytes in a Parquet file"
             )
         if is_web_address(image):
-            downloaded = self._read_inside(file_of(image))
+            downloaded = self._read_inside(file_of(image), whole)
             if downloaded is None:
                 raise MissingPhotoError(f"it is not downloaded yet: run `courier download {self.raw}`")
-            return Found(downloaded, False)
+            return downloaded
         if _ADDRESS.match(image):
-            return Found(self._read_uri(image), False)
+            return self._read_uri(image, whole)
         failure: PhotoError | None = None
         for number, spelled in enumerate(spellings(image)):
             try:
-                content = self._read_inside(spelled)
+                photo = self._read_inside(spelled, whole)
             except PhotoError as error:  # A folder may have the name of a photo without extension.
                 failure = failure or error
             else:
-                if content is not None:
-                    return Found(content, number > 0)
-        return self._read_by_name(image, failure)
+                if photo is not None:
+                    return photo._replace(by_name=number > 0)
+        return self._read_by_name(image, failure, whole)
 
-    def _read_inside(self, image: str) -> bytes | None:
-        """The content of a file of the raw folder; None where there is none."""
+    def _read_inside(self, image: str, whole: bool) -> Found | None:
+        """A file of the raw folder; None where there is none."""
         if isinstance(self.place, StorePlace):
             if ".." in image.split("/") or image.startswith("/"):
                 raise PhotoError("the path leaves the raw folder")
             try:
-                return _read_stored(self.place / posixpath.normpath(image))
+                return _read_stored(self.place / posixpath.normpath(image), whole)
             except MissingPhotoError:
                 return None
         path = os.path.normpath(os.path.join(self.root, image))
@@ -110,7 +121,7 @@ class PhotoPlaces:
                 raise PhotoError("the path leaves the raw folder")
             if not self.follow_links and not self._lies_inside(path, status):
                 raise PhotoError("the path leaves the raw folder by a symbolic link (--follow-links takes them)")
-            return _read_regular(path)
+            return _read_regular(path, whole)
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
@@ -126,8 +137,8 @@ class PhotoPlaces:
             self._inside[folder] = os.path.commonpath([self.root, os.path.realpath(folder)]) == self.root
         return self._inside[folder]
 
-    def _read_uri(self, address: str) -> bytes:
-        """The content of a file on a store. One that does not answer is asked once, and not for each photo."""
+    def _read_uri(self, address: str, whole: bool) -> Found:
+        """A file on a store. One that does not answer is asked once, and not for each photo."""
         try:
             place = place_of(address)
         except StoreError as error:
@@ -138,9 +149,9 @@ class PhotoPlaces:
             self._refusals[place.root] = _refusal(place.root)
         if refusal := self._refusals[place.root]:
             raise PhotoError(f"it cannot be read: {refusal}")
-        return _read_stored(place)
+        return _read_stored(place, whole)
 
-    def _read_by_name(self, image: str, failure: PhotoError | None) -> Found:
+    def _read_by_name(self, image: str, failure: PhotoError | None, whole: bool) -> Found:
         similar: list[str] = []
         for spelled in reversed(spellings(image)):  # The last is the plainest.
             same_stem = self._indexed().get(_stem(spelled), [])
@@ -148,9 +159,9 @@ class PhotoPlaces:
             if len(fitting) > 1:
                 raise PhotoError(f"several files fit: {_listed(fitting)}")
             if fitting:
-                content = self._read_inside(fitting[0])
-                if content is not None:
-                    return Found(content, True)
+                photo = self._read_inside(fitting[0], whole)
+                if photo is not None:
+                    return photo._replace(by_name=True)
             similar = similar or same_stem
         if failure:
             raise failure
@@ -254,13 +265,17 @@ def _listed(files: list[str]) -> str:
     return ", ".join(printable(file) for file in files[:2]) + more
 
 
-def _read_regular(path: str) -> bytes:
-    """The content of a regular file. A FIFO or a device would wait for ever, or never end."""
-    kind = stat.S_IFMT(os.stat(path).st_mode)
+def _read_regular(path: str, whole: bool) -> Found:
+    """A regular file. A FIFO or a device would wait for ever, or never end."""
+    status = os.stat(path)
+    kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
         raise PhotoError(f"it cannot be read: it is {_KINDS.get(kind, 'a device')}, and no regular file")
+    state = f"{status.st_size} {status.st_mtime_ns}"
+    if not whole:
+        return Found(b"", state)
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-        return _at_most(stream.read(MAX_PHOTO_BYTES + 1))
+        return Found(_at_most(stream.read(MAX_PHOTO_BYTES + 1)), state)
 
 
 def _at_most(content: bytes) -> bytes:
@@ -278,9 +293,12 @@ def _refusal(root: str) -> str:
     return ""
 
 
-def _read_stored(place: StorePlace) -> bytes:
+def _read_stored(place: StorePlace, whole: bool) -> Found:
     try:
-        return _at_most(transfer.read_bytes(place, MAX_PHOTO_BYTES + 1))  # Never unpacked, whatever the extension.
+        entry = transfer.entry_of(place)  # Before the content: who changes it meanwhile leaves another time.
+        state = f"{entry.size} {entry.mtime_ns}"
+        # Never unpacked, whatever the extension.
+        return Found(_at_most(transfer.read_bytes(place, MAX_PHOTO_BYTES + 1)) if whole else b"", state)
     except MissingFileError as error:
         raise MissingPhotoError("there is no such file") from error
     except StoreError as error:

@@ -171,6 +171,11 @@ def _require_one_format(raw: str, table: str, files: list[str]) -> None:
         stems[stem] = file
 
 
+def name_in(raw: str, path: str) -> str:
+    """The path of a file of `find_files` below the raw folder."""
+    return path[len(raw.rstrip("/")) + 1 :]
+
+
 def copies(files: tuple[str, ...]) -> list[list[str]]:
     """Groups of files with the same size and the same first bytes, which may be copies. Empty files are none."""
     sizes: dict[int, list[str]] = {}

@@ -43,6 +43,7 @@ NEVER = 2**62  # `available_from` of an item that nobody has seen yet: later tha
 ITEM_FEATURES: dict[str, FeatureKind] = {
     "item_id": "bytes",
     "image": "bytes",  # PNG, image_size x image_size x 3; empty where the shop has no usable photo.
+    "photo_digest": "bytes",  # sha256 of the shop's file, 32 bytes; empty where there is none that can be read.
     "title": "bytes",
     "available_from": "int",  # Seconds, UTC: the earlier of the declared date and the first event; else NEVER.
     "train_impressions": "int",  # Times that the log shows this item in the train span; sampled negatives do not count.

@@ -99,7 +99,13 @@ def _write_ingest(workdir: Path, rng: np.random.Generator) -> dict[str, bytes]:
             (partial / folder).mkdir()
         with tf.io.TFRecordWriter(str(partial / schema.ITEMS_FOLDER / "items-00000-of-00001.tfrecord")) as writer:
             for number, item in enumerate(IDS):
-                values = {"item_id": item, "image": photos[item], "title": "", "available_from": number}
+                values = {
+                    "item_id": item,
+                    "image": photos[item],
+                    "photo_digest": b"",
+                    "title": "",
+                    "available_from": number,
+                }
                 values |= {
                     "train_impressions": 1,
                     "train_events": 1,

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf import schema
-from courier_tf.chain.encoder_stages import features_of, fingerprint_of_features, train_encoder
+from courier_tf.chain.encoder_stages import features_of, fingerprint_of_features, tell_photos, train_encoder
 from courier_tf.chain.known_names import require_known_names
 from courier_tf.chain.workplace import Workplace
+from courier_tf.files.places import Place
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.atomic import exclusive, write_file
 from courier_tf.workdir.costs import measured
@@ -74,20 +75,31 @@ class Chain(Workplace):
         Raises:
             SettingsError: a later stage is to use a column that items do not have. It would find out hours later.
         """
-        from beam_jobs.ingest import fingerprint_of_raw, ingest
+        from beam_jobs.ingest import ingest
         from beam_jobs.ingest_report import report
+        from beam_jobs.raw_fingerprint import MEMORY_FILE, fingerprint_of_raw
 
-        fingerprint = fingerprint_of_raw(raw, self.settings.ingest.follow_links)
-        made_by = self.made_by(INGEST, self.settings.ingest, {"raw": fingerprint}, seeded=False)
+        settings = self.settings.ingest
+        fingerprint = fingerprint_of_raw(raw, settings.follow_links, self.workdir / MEMORY_FILE)
+        made_by = self.made_by(INGEST, settings, {"raw": fingerprint}, seeded=False)
         self.unless_current(
             self.directory(INGEST),
             made_by,
-            lambda target: ingest(raw, target, self.settings.ingest, made_by, self.beam_options),
+            lambda target: ingest(raw, target, settings, made_by, self.beam_options, self.known(INGEST)),
+            also_stale=lambda stage: self._changed_photos(raw, stage),
         )
         facts = artefacts.read(self.directory(INGEST), INGEST).facts
         for line in report(facts, self.settings.ingest):
             LOG.info("[ingest] %s", line)
         self.settings.require_columns(facts.all_columns)
+
+    def _changed_photos(self, raw: str, stage: Place) -> str | None:
+        """Why the ingest must be made again, although the tables are the same."""
+        from beam_jobs.photo_check import photos_differ
+
+        facts = artefacts.read(stage, INGEST).facts
+        differ = photos_differ(raw, stage, facts, self.settings.ingest, self.beam_options)
+        return "photos have changed" if differ else None
 
     def pretrain(self) -> None:
         """Trains the encoder; `encoder_stages.train_encoder` says how."""
@@ -116,8 +128,10 @@ class Chain(Workplace):
                 made_by,
                 self.beam_options,
                 features,
+                self.known(EMBED),
             ),
         )
+        tell_photos(EMBED, artefacts.read(self.directory(EMBED), EMBED).facts)
 
     def cluster(self) -> None:
         """Embeddings to cluster IDs."""

@@ -12,7 +12,7 @@ from courier_tf.files import transfer
 from courier_tf.files.places import Place
 from courier_tf.settings import SUPERVISED_SETTINGS, SettingsError
 from courier_tf.workdir import artefacts
-from courier_tf.workdir.facts import EncoderFacts, IngestFacts
+from courier_tf.workdir.facts import EmbedFacts, EncoderFacts, FeatureFacts, IngestFacts
 from courier_tf.workdir.matching import require_input
 from courier_tf.workdir.provenance import fingerprint_of
 from courier_tf.workdir.stages import FEATURES, INGEST, PRETRAIN, SUPERVISED
@@ -131,6 +131,7 @@ def _features(
     """
     from beam_jobs.features import features
     from courier_tf.features.extractor import VIEWS
+    from courier_tf.features.files import folder_of
     from courier_tf.features.sources import inputs_of
 
     number = VIEWS if views else 0
@@ -150,9 +151,17 @@ def _features(
             settings=chain.settings.embed,
             made_by=made_by,
             beam_options=chain.beam_options,
+            known=chain.known(FEATURES, folder_of(source)),
         )
         chain.unless_current(target, made_by, make, f"{FEATURES} {source}")
+        tell_photos(f"{FEATURES} {source}", artefacts.read(target, FEATURES).facts)
     return made_of
+
+
+def tell_photos(name: str, facts: FeatureFacts | EmbedFacts) -> None:
+    """Logs how many photos a model has run over, and how many were known."""
+    if facts.photos_computed is not None:
+        LOG.info("[%s] %d photos computed, %d taken over", name, facts.photos_computed, facts.photos_taken_over or 0)
 
 
 def _local_features(chain: Workplace, features: Mapping[str, Place]) -> dict[str, Path]:

@@ -62,6 +62,19 @@ class Workplace:
 
         return self.directory(FEATURES) / folder_of(source)
 
+    def known(self, stage: str, below: str = "") -> list[Place]:
+        """Results whose unchanged photos are taken over: those of this workdir and of the previous one.
+
+        A forced stage takes nothing over.
+
+        Args:
+            stage: name of the stage.
+            below: folder inside it.
+        """
+        previous = self.settings.previous.previous
+        stages = [self.directory(stage), *([place_of(previous) / stage] if previous else [])]
+        return [] if stage in self.force else [place / below if below else place for place in stages]
+
     def local(self, artefact: artefacts.Artefact[Any]) -> Path:
         """The files of a stage on this machine."""
         return stored.local_copy(artefact, self.workdir / self._below(artefact.place))
@@ -140,12 +153,27 @@ class Workplace:
             )
 
     def unless_current(
-        self, target: Place, made_by: MadeBy, make: Callable[[Place], object], name: str | None = None
+        self,
+        target: Place,
+        made_by: MadeBy,
+        make: Callable[[Place], object],
+        name: str | None = None,
+        also_stale: Callable[[Place], str | None] = lambda _: None,
     ) -> None:
+        """Makes a stage unless it is there already, made by the same.
+
+        Args:
+            target: its directory.
+            made_by: all that determines it.
+            make: writes it.
+            name: what messages call it.
+            also_stale: why the one in a directory must be made again for what `made_by` does not hold; None if nothing.
+        """
         name = name or made_by.stage
         waiting = f"[{name}] another process is making {target}: waiting for it"
         with exclusive(target.with_name(f".{target.name}.lock"), waiting):
             reason = "it is forced" if made_by.stage in self.force else artefacts.why_stale(target, made_by)
+            reason = reason or also_stale(target)
             if reason is None:
                 LOG.info("[%s] unchanged, skipped", name)
                 return

@@ -303,7 +303,7 @@ def _keys(rows: pd.DataFrame) -> list[Key]:
 
 def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
     """Fingerprints of what the figures of runs depend on: settings, what they start from, span, data and code."""
-    from beam_jobs.ingest import fingerprint_of_raw
+    from beam_jobs.raw_fingerprint import fingerprint_of_raw
 
     data, code = fingerprint_of_raw(raw), fingerprint_of_code(IN_ORDER)
     return {

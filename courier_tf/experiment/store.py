@@ -73,7 +73,12 @@ class SharingChain(Chain):
         return places
 
     def unless_current(
-        self, target: Place, made_by: MadeBy, make: Callable[[Place], object], name: str | None = None
+        self,
+        target: Place,
+        made_by: MadeBy,
+        make: Callable[[Place], object],
+        name: str | None = None,
+        also_stale: Callable[[Place], str | None] = lambda _: None,
     ) -> None:
         assert isinstance(target, Path), "the stages of an experiment lie on this machine"
         if target.exists() and not target.is_symlink():
@@ -91,7 +96,7 @@ class SharingChain(Chain):
                 took = before + time.monotonic() - started
                 write_file(file, json.dumps({"seconds": took, "commit": commit()}))
 
-        super().unless_current(shared, made_by, timed, name)
+        super().unless_current(shared, made_by, timed, name, also_stale)
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))

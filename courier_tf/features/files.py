@@ -17,6 +17,7 @@ from courier_tf.workdir.stages import FEATURES
 BLOCK = 8192  # Rows read at once.
 EXTRACTOR_FOLDER = "extractor"  # SavedModel, while the Beam job runs, and beside an encoder.
 VECTOR = "vector"  # The column of vectors.
+PHOTO = "photo"  # The column with the digest of the stored photo that a row was made of.
 
 
 def folder_of(source: str) -> str:
@@ -34,12 +35,13 @@ def vector_column(view: int) -> str:
 
 
 def features_schema(views: int) -> pa.Schema:
-    """The schema of the files. Vectors of an item without a photo are null."""
+    """The schema of the files. Digest and vectors of an item without a photo are null."""
     return pa.schema(
         [
             ("item_id", pa.string()),
             ("category", pa.string()),
             ("in_train_span", pa.bool_()),
+            (PHOTO, pa.string()),
             *((vector_column(view), pa.list_(pa.float32())) for view in range(views + 1)),
         ]
     )

@@ -94,19 +94,25 @@ def names_in(folder: Place) -> list[str]:
         return sorted(info.base_name + "/" * (info.type == _fs().FileType.Directory) for info in infos)
 
 
-def size_of(file: Place) -> int:
-    """The bytes of a file.
+def entry_of(file: Place) -> Entry:
+    """Name, size and time of a file.
 
     Raises:
         MissingFileError: there is none on the store.
     """
     if isinstance(file, Path):
-        return file.stat().st_size
+        status = file.stat()
+        return Entry(file.name, status.st_size, status.st_mtime_ns)
     with _told(file) as (system, path):
         info = system.get_file_info(path)
         if info.type != _fs().FileType.File:
             raise MissingFileError(f"{printable(file)}: there is no such file")
-        return int(info.size)
+        return Entry(info.base_name, int(info.size), info.mtime_ns or 0)
+
+
+def size_of(file: Place) -> int:
+    """The bytes of a file; errors as `entry_of`."""
+    return entry_of(file).size
 
 
 def open_file(file: Place) -> BinaryIO:

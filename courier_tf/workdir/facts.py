@@ -115,6 +115,14 @@ class IngestFacts(Facts):
     """The forms of timestamps that were recognised, with unit and time zone."""
     notes: tuple[str, ...] = ()
     """What may be wrong in the raw folder, one sentence each."""
+    photo_states: int = 0
+    """A sum over the sizes and times of all photos that items name: as long as it stays, none has changed."""
+    photo_contents: int = 0
+    """The same over their contents."""
+    photos_decoded: int | None = None
+    """Photos whose files were decoded; None in the results of earlier versions."""
+    photos_taken_over: int | None = None
+    """Photos that an earlier ingest had decoded, and whose files are unchanged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +139,10 @@ class FeatureFacts(Facts):
     """Number of further views of each photo, by fixed augmentations."""
     image_size: int
     """Side of the photos, in pixels."""
+    photos_computed: int | None = None
+    """Photos whose vectors were computed; None in the results of earlier versions."""
+    photos_taken_over: int | None = None
+    """Photos that are unchanged, with the vectors of an earlier result."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +181,10 @@ class EmbedFacts(Facts):
     """Side of the photos, in pixels."""
     valid_from_seconds: int
     """When the train span ends, seconds (UTC)."""
+    photos_computed: int | None = None
+    """Photos that were embedded; None in the results of earlier versions."""
+    photos_taken_over: int | None = None
+    """Photos that are unchanged, with the embeddings of an earlier result."""
 
 
 @dataclasses.dataclass(frozen=True)

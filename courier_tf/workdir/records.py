@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from courier_tf import schema
 from courier_tf.files import transfer
-from courier_tf.files.places import Place
+from courier_tf.files.places import Place, place_of
 from courier_tf.workdir import example_bytes
 
 _SPECS = {
@@ -61,6 +61,12 @@ def files(folder: Place, prefix: str) -> list[str]:
     if len(shards) != number:
         raise RecordError(f"{folder} holds {len(shards)} of the {number} files {prefix}-*.tfrecord")
     return shards
+
+
+def records_of(file: str) -> Iterator[bytes]:
+    """The serialised records of a TFRecord file, here or on a store."""
+    with transfer.local_copy(place_of(file)) as local:
+        yield from tf.data.TFRecordDataset(str(local)).as_numpy_iterator()
 
 
 def last_items(history: tf.RaggedTensor, length: int | None) -> tf.Tensor:

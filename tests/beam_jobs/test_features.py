@@ -39,6 +39,7 @@ def write_ingest(folder) -> None:
                         "image": stored(item),
                         "title": "",
                         "available_from": 2000 if item == "a3" else 10,
+                        "photo_digest": b"",
                         "train_impressions": 0,
                         "train_events": 0,
                         schema.column_feature("category"): f"c-{item}",

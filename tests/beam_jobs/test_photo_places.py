@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from beam_jobs import photo_places
-from beam_jobs.ingest import fingerprint_of_raw
 from beam_jobs.photo_places import MissingPhotoError, PhotoPlaces
 from courier_tf.images import PhotoError
 
@@ -180,19 +179,6 @@ def test_links_out_of_the_folder_are_followed_on_request(shop, tmp_path):
                 found(shop, name, follow)
     with pytest.raises(PhotoError, match="cannot be read"):
         found(shop, "images/loop.jpg", follow=True)
-
-
-def test_a_change_behind_a_link_is_seen_where_links_are_followed(shop, tmp_path):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "o.jpg").write_text("outside")
-    (outside / "circle").symlink_to(outside)
-    (shop / "images" / "folder").symlink_to(outside)
-    before = [fingerprint_of_raw(str(shop), follow) for follow in (False, True)]
-    (outside / "o.jpg").write_text("changed")
-    os.utime(outside / "o.jpg", (1, 1))
-    after = [fingerprint_of_raw(str(shop), follow) for follow in (False, True)]
-    assert after[0] == before[0] and after[1] != before[1]
 
 
 def test_more_files_than_the_index_holds(shop, monkeypatch, caplog):

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from beam_jobs.ingest import fingerprint_of_raw, ingest
+from beam_jobs.ingest import ingest
 from beam_jobs.photo_places import PhotoPlaces
 from beam_jobs.raw_files import find_files
+from beam_jobs.raw_fingerprint import fingerprint_of_raw
 from courier_tf.files import transfer
 from courier_tf.files.places import StoreError, place_of
 from courier_tf.images import PhotoError
@@ -86,9 +87,12 @@ def test_a_store_that_did_not_answer_one_job_is_read_by_the_next(bucket, monkeyp
 
 def test_the_fingerprint_follows_what_is_there(bucket):
     folder = place_of(f"{bucket}/changing")
-    transfer.write_bytes(folder / "items.csv", b"a")
+    for table in ("items", "events"):
+        transfer.write_bytes(folder / f"{table}.csv", b"a")
     before = fingerprint_of_raw(str(folder))
-    assert fingerprint_of_raw(f"{folder}/") == before
+    transfer.write_bytes(folder / "notes.txt", b"a")
+    transfer.write_bytes(folder / "images/a.jpg", b"a")
+    assert fingerprint_of_raw(f"{folder}/") == fingerprint_of_raw(str(folder)) == before
     transfer.write_bytes(folder / "items.csv", b"ab")
     assert fingerprint_of_raw(str(folder)) != before
 

@@ -34,7 +34,7 @@ def write_stages(folder, points, label, bare=2):
         for number, name in enumerate(names):
             category = f"c{label[number]}" if number < len(points) else "c0"
             image = photo_of(label[number]) if number < len(points) else b""
-            values = {"item_id": name, "image": image, "title": "", "available_from": 0}
+            values = {"item_id": name, "image": image, "photo_digest": b"", "title": "", "available_from": 0}
             values |= {"train_impressions": 0, "train_events": 0}
             features = records.item_features([schema.CATEGORY])
             out.write(records.serialise({**values, schema.column_feature(schema.CATEGORY): category}, features))

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from beam_jobs import ingest
+from beam_jobs import raw_fingerprint
 from courier_tf.experiment import differences, run_grid
 from courier_tf.experiment.grid import Grid
 from courier_tf.ranking.evaluation import Evaluation, slices_of
@@ -77,7 +77,7 @@ def stand_in(tmp_path, monkeypatch):
     program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {script} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(run_grid.sys, "executable", str(program))
-    monkeypatch.setattr(ingest, "fingerprint_of_raw", lambda raw: f"content of {raw}")
+    monkeypatch.setattr(raw_fingerprint, "fingerprint_of_raw", lambda raw: f"content of {raw}")
     number = np.arange(200)
     evaluation = Evaluation(
         number // 10,

@@ -1,0 +1,66 @@
+"""What tells whether the tables of a raw folder are still the same: the content of the files that are read.
+
+Photos are not listed here; `beam_jobs/photo_check.py` looks after those that items name.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from beam_jobs import raw_files
+from beam_jobs.raw_errors import RawDataError
+from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import place_of
+from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.checksums import FileState, checksum
+from courier_tf.workdir.provenance import fingerprint_of
+
+MEMORY_FILE = ".raw_files.json"  # In a workdir: what is remembered of the files that were read.
+_YOUNG = 2 * 10**9  # Nanoseconds in which a file may change again and keep its time.
+
+
+def fingerprint_of_raw(raw: str, follow_links: bool = False, memory: Path | None = None) -> str:
+    """16 hex digits over the names and contents of the files of both tables. No other file counts.
+
+    On a store, size and time stand for the content: nothing has a new time there that nobody has written.
+
+    Args:
+        raw: folder or URI.
+        follow_links: take files behind symbolic links that leave the folder.
+        memory: file that remembers checksums. A file of this machine with the size and time of before is not read.
+
+    Raises:
+        RawDataError: there is no such folder, or a table is missing.
+        StoreError: the store refuses it, or is not known.
+    """
+    if isinstance(folder := place_of(raw), Path) and not folder.is_dir():
+        raise RawDataError(f"{raw} is empty or does not exist")
+    tables = (schema.RAW_ITEMS, schema.RAW_EVENTS)
+    files = [path for table in tables for path in raw_files.find_files(raw, table, follow_links).files]
+    known, now = _remembered(memory), time.time_ns()
+    contents, settled = {}, {}
+    for path in files:
+        file = place_of(path)
+        entry = transfer.entry_of(file)
+        if not isinstance(file, Path):
+            content = f"{entry.size} {entry.mtime_ns}"
+        elif (state := known.get(path)) and state[:2] == (entry.size, entry.mtime_ns):
+            content = state.sha256
+        else:
+            content = checksum(file)
+        contents[raw_files.name_in(raw, path)] = content
+        if isinstance(file, Path) and entry.mtime_ns < now - _YOUNG:
+            settled[path] = FileState(entry.size, entry.mtime_ns, content)
+    if memory and settled != known:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_file(memory, json.dumps(settled))
+    return fingerprint_of(contents)
+
+
+def _remembered(memory: Path | None) -> dict[str, FileState]:
+    try:
+        content = json.loads(memory.read_text()) if memory else {}
+        return {path: FileState.from_json(state) for path, state in content.items()}
+    except (OSError, ValueError, AttributeError):  # There is none yet, or it is broken: all files are read.
+        return {}
