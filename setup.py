@@ -67,6 +67,7 @@ setup(
         "scann>=1.3.2,<1.5",
         "scikit-learn",
         "scipy",
+        "shtab",  # Completion of bash and zsh, from the options. It is pure Python and needs nothing.
         "typeguard>=4,<5",
         "urllib3>=2",
     ],

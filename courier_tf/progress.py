@@ -18,6 +18,9 @@ class Progress:
         unit: what the pieces are called.
         done: pieces that were done before, as by a run that was interrupted.
         clock: gives seconds.
+
+    Attributes:
+        done: pieces done, as `advance` counts them.
     """
 
     def __init__(
@@ -25,13 +28,13 @@ class Progress:
     ) -> None:
         self.name, self.total, self.unit, self._clock = name, total, unit, clock
         self._shown, self._time = done, clock()
-        self._done, self._lock = done, threading.Lock()
+        self.done, self._lock = done, threading.Lock()
 
     def advance(self, number: int = 1) -> None:
         """Says that so many more pieces are done. Threads may share it."""
         with self._lock:
-            self._done += number
-            self.reached(self._done)
+            self.done += number
+            self.reached(self.done)
 
     def reached(self, done: int) -> None:
         """Says that so many pieces are done. Logs a line where the last one was `SECONDS` ago."""

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,13 +151,10 @@ def for_batches(function: Callable[[tf.Tensor], tf.Tensor], example: np.ndarray)
     return tf.function(function, autograph=False).get_concrete_function(spec)
 
 
-def progress() -> int:
-    """The value of Keras's `verbose`: a progress bar on a terminal, and one line per epoch elsewhere."""
-    return 1 if sys.stdout.isatty() else 2
-
-
 class ProgressLines(keras.callbacks.Callback):
-    """Logs how many steps are done, see `courier_tf.progress.Progress`.
+    """Logs how many steps are done, see `courier_tf.progress.Progress`, and the loss at the end of each epoch.
+
+    The gauges, which are the other logs of an epoch, are for those who ask for details (level debug).
 
     Args:
         name: of the training.
@@ -168,10 +164,18 @@ class ProgressLines(keras.callbacks.Callback):
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         super().__init__()
+        self.name, self.total = name, total
         self.progress = Progress(name, total, "steps", done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.progress.advance()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        shown = {name: f"{value:.4g}" for name, value in (logs or {}).items()}
+        done = f"[{self.name}] {self.progress.done:,} of {self.total:,} steps"
+        LOG.info("%s: loss %s", done, shown.pop("loss", "unknown"))
+        if shown:
+            LOG.debug("%s: %s", done, ", ".join(f"{name} {value}" for name, value in shown.items()))
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -25,7 +25,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(str(file.relative_to(ROOT))
 #: Names in a workdir that the code puts together -> the parts.
 COMPOSED = {"ingest_rejects": "ingest/rejects", ".promoted.previous": "promoted"}
 #: Options that every command takes.
-PROGRAM_OPTIONS = {"--help", "--help-all", "--version", "--log-level", "--log-json"}
+PROGRAM_OPTIONS = {"--help", "--help-all", "--version", "--log-level", "--log-json", "--verbose"}
 #: Documents that name options of Beam, which knows them itself.
 WITH_BEAM = ("docs/beam.md", "README.md")
 #: Options of pytest, Docker and the job servers of Beam.

@@ -9,6 +9,7 @@ import pytest
 from tensorflow import keras
 
 from courier_tf import process, progress
+from courier_tf.commands.logs import LogOptions
 from courier_tf.process import also_log_to, shown_logs
 from courier_tf.progress import Progress
 from courier_tf.training import ProgressLines
@@ -58,15 +59,39 @@ def test_threads_share_it(lines, monkeypatch):
     assert numbers == list(range(1, 4001))
 
 
-def test_training_says_its_steps(lines, monkeypatch):
+def test_training_says_its_steps(lines, caplog, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     callback = ProgressLines("pretrain", 20, done=10)
-    model.fit(np.ones([10, 3]), np.ones([10, 1]), batch_size=2, epochs=2, verbose=0, callbacks=[callback])
+    history = model.fit(np.ones([10, 3]), np.ones([10, 1]), batch_size=2, epochs=2, verbose=0, callbacks=[callback])
     numbers = [int(re.match(r"\[pretrain\] (\d+) of 20 steps, ", line).group(1)) for line in lines()]
     assert numbers == list(range(11, 21))
     assert lines()[-1].endswith(" 0 s left")
+    told = [record.getMessage() for record in caplog.records if record.name == "courier_tf.training"]
+    losses = [f"{loss:.4g}" for loss in history.history["loss"]]
+    assert told == [f"[pretrain] {done} of 20 steps: loss {loss}" for done, loss in zip((15, 20), losses, strict=True)]
+
+
+def test_gauges_are_details(caplog, capsys):
+    """An epoch says its loss; what else is measured is shown by -v."""
+    callback = ProgressLines("pretrain", 20, done=10)
+    gauges = {"loss": 2.0, "uniformity": -1.23456, "photos/s": 1234.5}
+    for level, shown in (("info", []), ("debug", ["[pretrain] 10 of 20 steps: uniformity -1.235, photos/s 1234"])):
+        with shown_logs(level):
+            callback.on_epoch_end(0, gauges)
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == ["[pretrain] 10 of 20 steps: loss 2"]
+        assert [line.partition(": ")[2] for line in printed.err.splitlines()] == shown
+
+
+@pytest.mark.parametrize(
+    "words", [["-v"], ["--verbose"], ["--log-level", "debug"], ["--verbose", "--log-level", "error"]]
+)
+def test_details_are_asked_for_by_a_short_word(words):
+    logs, rest = LogOptions.taken_from(["run", *words, "--raw", "x"])
+    assert logs.level == "debug" and rest == ["run", "--raw", "x"]
+    assert LogOptions.taken_from(["run"])[0].level == "info"
 
 
 def test_the_log_file_has_what_is_shown(tmp_path, capsys):

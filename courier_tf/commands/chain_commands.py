@@ -10,11 +10,11 @@ from courier_tf.settings import PromotionSettings
 if TYPE_CHECKING:
     pass
 
-from courier_tf.commands.command import ForcedStage, Stage, StageOfRawData
+from courier_tf.commands.command import ForcedStage, Stage, StageOfRawData, TrackedStage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run(StageOfRawData, ForcedStage):
+class Run(StageOfRawData, TrackedStage):
     """Run the whole chain: raw logs and photos in, SavedModels and metrics out."""
 
     takes_beam_options = True
@@ -46,7 +46,7 @@ class Ingest(StageOfRawData, ForcedStage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrain(ForcedStage):
+class Pretrain(TrackedStage):
     """Train the image encoder: supervised pre-training, then the objective."""
 
     def run(self) -> None:
@@ -72,7 +72,7 @@ class Cluster(ForcedStage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rank(ForcedStage):
+class Rank(TrackedStage):
     """Train rankers with and without image features, and write metrics.json."""
 
     final: bool = False

@@ -38,6 +38,9 @@ class Command(abc.ABC):
     def run(self) -> None:
         """Does what the command is for."""
 
+    def end(self, failed: bool) -> None:  # noqa: B027  # Most commands have nothing to end.
+        """Is called after `run`, also where that has failed."""
+
     @classmethod
     def notes(cls, given: Mapping[str, object]) -> list[str]:
         """Paragraphs of its help beside the options.
@@ -100,6 +103,29 @@ class ForcedStage(Stage):
 
     def forced(self) -> frozenset[str]:
         return frozenset(self.force)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrackedStage(ForcedStage):
+    """What commands share whose figures a tracker may record."""
+
+    mlflow: str | None = None
+    """Address of an MLflow server, or a folder, that gets settings, figures and results, too. It needs the package
+    mlflow. Default: none."""
+
+    def chain(self) -> "Chain":
+        chain = super().chain()
+        if self.mlflow:
+            from courier_tf import tracking
+
+            tracking.start(self.mlflow, f"{self.workdir.name} {type(self).__name__.lower()}", self.settings.by_name())
+        return chain
+
+    def end(self, failed: bool) -> None:
+        if self.mlflow:
+            from courier_tf import tracking
+
+            tracking.end(failed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

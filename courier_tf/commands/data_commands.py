@@ -200,3 +200,21 @@ class Doctor(Command):
         from courier_tf.commands.doctor import doctor
 
         doctor(self.workdir)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Completion(Command):
+    """Print a script by which your shell completes commands, options, choices and paths.
+
+    bash: courier completion bash > ~/.local/share/bash-completion/completions/courier. zsh: courier completion zsh >
+    _courier, in a folder of its $fpath. A new shell reads it.
+    """
+
+    shell: Literal["bash", "zsh"] = dataclasses.field(metadata=POSITIONAL)
+    """Your shell."""
+
+    def run(self) -> None:
+        from courier_tf.commands.completion import script
+        from courier_tf.commands.registry import COMMANDS
+
+        print(script(self.shell, COMMANDS))

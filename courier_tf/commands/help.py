@@ -161,7 +161,7 @@ TITLES: dict[type, str] = {
     ShopSettings: "shop",
 }
 LOG_HELP = (
-    ("--log-level NAME", "Least severe messages to show: debug, info, warning, error. (info)"),
+    ("--log-level NAME", "Least severe messages to show: debug, info, warning, error. (info; -v is debug)"),
     ("--log-json", "Write messages to stderr as JSON, one object per line."),
 )
 
@@ -172,7 +172,7 @@ def overview() -> str:
     left = max(len(name) for name, _ in LOG_HELP)
     for heading, group in GROUPS.items():
         lines += ["", f"{heading}:"]
-        rows = [(word, _summary(command.__doc__ or "")) for word, command in group.items()]
+        rows = [(word, summary_of(command.__doc__ or "")) for word, command in group.items()]
         lines += _table(rows, left)
     lines += ["", "for every command:"]
     lines += _table(
@@ -216,7 +216,7 @@ def help_of(
     for note in notes:
         lines += _wrapped(note, _width())
     beam = " Options of Beam are passed on." if command.takes_beam_options else ""
-    lines.append(f"Messages: --log-level debug|info|warning|error, --log-json.{beam}")
+    lines.append(f"Messages: -v, --log-level debug|info|warning|error, --log-json.{beam}")
     if len(shown) < len(options):
         lines.append(f"More settings, those of the other stages too: 'courier {word} --help-all'.")
     return "\n".join(lines)
@@ -224,7 +224,7 @@ def help_of(
 
 def _is_own(command: type[Command], option: Option) -> bool:
     """Whether `--help` shows an option of a command, rather than `--help-all` alone."""
-    if option.name == "local_copies":  # Few workdirs are on a store.
+    if option.name in ("local_copies", "mlflow"):  # Few workdirs are on a store, and few use MLflow.
         return False
     if not issubclass(command, Stage) or option.name == "seed" or option.owner not in _STAGE_SETTINGS:
         return True
@@ -282,7 +282,7 @@ def _value(option: Option) -> str:
 
 
 def _right(option: Option, everything: bool) -> str:
-    parts = [option.text if everything else _summary(option.text)]
+    parts = [option.text if everything else summary_of(option.text)]
     if option.choices and _value(option) == option.metavar and not all(name in parts[0] for name in option.choices):
         parts.append(f"One of {', '.join(option.choices)}.")
     default = option.default
@@ -293,7 +293,7 @@ def _right(option: Option, everything: bool) -> str:
     return " ".join(parts)
 
 
-def _summary(text: str) -> str:
+def summary_of(text: str) -> str:
     """The first sentence, in one line."""
     words = " ".join(text.split())
     first, stop, rest = words.partition(". ")

@@ -49,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with shown_logs():
             _fail(error, 2)
     times = bool(words) and words[0] in COMMANDS and COMMANDS[words[0]].logs_times
-    with shown_logs(logs.log_level, logs.log_json, times):
+    with shown_logs(logs.level, logs.log_json, times):
         command: Command | None = None
         try:
             command = read(words)
             if command:
-                command.run()
+                _run(command)
             sys.stdout.flush()
         except UsageError as error:
             _fail(error, 2)
@@ -66,6 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if message is None:
                 raise
             _fail(message, 1)
+
+
+def _run(command: Command) -> None:
+    try:
+        command.run()
+    except BaseException:
+        command.end(failed=True)
+        raise
+    command.end(failed=False)
 
 
 def read(words: Sequence[str]) -> Command | None:

@@ -2,7 +2,7 @@
 
 from courier_tf.commands.chain_commands import Cluster, Embed, Export, Ingest, Pretrain, Rank, Run
 from courier_tf.commands.command import Command
-from courier_tf.commands.data_commands import Check, DataReport, Doctor, Download, Experiment, Import, Shop
+from courier_tf.commands.data_commands import Check, Completion, DataReport, Doctor, Download, Experiment, Import, Shop
 from courier_tf.commands.log_commands import Canary, EvaluatePolicy, Skew
 from courier_tf.commands.model_commands import Demo, LoadTest, Predict, Report, Serve, Similar
 
@@ -26,14 +26,15 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "load-test": LoadTest,
     },
     "what it did": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
-    "data and experiments": {
+    "data, experiments, this machine": {
         "check": Check,
         "data-report": DataReport,
         "download": Download,
         "import": Import,
         "shop": Shop,
         "experiment": Experiment,
+        "doctor": Doctor,
+        "completion": Completion,
     },
-    "this machine": {"doctor": Doctor},
 }
 COMMANDS = {word: command for group in GROUPS.values() for word, command in group.items()}

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from courier_tf import tracking
 from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.files import transfer
 from courier_tf.files.places import StorePlace
@@ -37,6 +38,7 @@ def report_at_the_end(workdir: Path, place: StorePlace | None = None) -> None:
         from courier_tf.report.page import PAGE_FILE  # An older installation may lack a package that it needs.
 
         report(workdir)
+        tracking.file(workdir / PAGE_FILE)
         if place:
             transfer.upload(workdir / PAGE_FILE, place / PAGE_FILE)
     except Exception as error:

@@ -7,13 +7,16 @@ from typing import Any
 
 from rich.console import Console
 
-from courier_tf import schema
+from courier_tf import schema, tracking
 from courier_tf.commands.report_file import write_report
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import StorePlace
+from courier_tf.ranking.metrics_file import METRICS_FILE
 from courier_tf.ranking.soundness import popularity_warning
 from courier_tf.ranking.verdict import WIDEST, verdict
+
+TRACKED = ("ranking", "gain_over_none", "held_out")  # Parts of `metrics.json` whose numbers are recorded.
 
 
 def report(metrics: Mapping[str, Any], workdir: Path, place: StorePlace | None = None) -> None:
@@ -28,11 +31,13 @@ def report(metrics: Mapping[str, Any], workdir: Path, place: StorePlace | None =
     file = write_report(metrics, workdir)
     if place:
         transfer.upload(file, place / file.name)
+    tracking.figures("result", tracking.numbers_in({name: metrics[name] for name in TRACKED}), step=0)
+    tracking.file(workdir / METRICS_FILE)
     for line in verdict_lines(metrics):
         console.print(line, soft_wrap=True)
     places = {
         "All slices": file,
-        "All figures": workdir / "metrics.json",
+        "All figures": workdir / METRICS_FILE,
         "Model card": workdir / schema.BUNDLE_FOLDER / schema.MODEL_CARD,
         "SavedModels for TF Serving": workdir / schema.MODELS_FOLDER,
     }

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from courier_tf import tracking
 from courier_tf.backbone.architectures import architecture, is_pretrained
 from courier_tf.backbone.swin import Padding
 from courier_tf.pretrain.encoder import Encoder
@@ -23,7 +24,6 @@ from courier_tf.training import (
     compile_with_adam,
     mirrored_strategy,
     precision_policy,
-    progress,
     rows_per_replica,
 )
 
@@ -104,11 +104,12 @@ def fit(
                 Spread(sample),
                 keras.callbacks.CSVLogger(str(logs / STEPS_FILE), append=True),
                 keras.callbacks.TensorBoard(str(logs), write_graph=False),
+                tracking.Figures("pretrain"),
                 StopAfter(steps),
                 ProgressLines("pretrain", steps, done),
                 checkpoints,
             ],
-            verbose=progress(),
+            verbose=0,  # `ProgressLines` says it, in the log file too.
         )
     return model
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from courier_tf import tracking
 from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation
@@ -27,7 +28,6 @@ from courier_tf.training import (
     compile_with_adam,
     mirrored_strategy,
     precision_policy,
-    progress,
     rows_per_replica,
 )
 from courier_tf.typed_json import JsonError, read_json, require_kind
@@ -223,8 +223,8 @@ def fit(
                     epochs=number + 1,
                     # Given so that no step begins at the end of the data: under a strategy it would be counted.
                     steps_per_epoch=pass_steps - made,
-                    callbacks=[logs, checkpoints, lines],
-                    verbose=progress(),
+                    callbacks=[logs, tracking.Figures(f"rank {target.name.lstrip('.')}"), checkpoints, lines],
+                    verbose=0,  # `ProgressLines` says it, in the log file too.
                 )
             count_pass()
         except DivergenceError as error:
