@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from beam_jobs import raw_files
+from beam_jobs.photo_places import PHOTO_FOLDER
 from beam_jobs.raw_errors import RawDataError
 from courier_tf import schema
 from courier_tf.files import transfer
@@ -56,6 +57,12 @@ def fingerprint_of_raw(raw: str, follow_links: bool = False, memory: Path | None
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_file(memory, json.dumps(settled))
     return fingerprint_of(contents)
+
+
+def fingerprint_with_photos(raw: str) -> str:
+    """16 hex digits over the tables, and over names and sizes of all files below `images/`, of a small raw folder."""
+    photos = [(name, size) for name, size, _ in transfer.files_below(place_of(raw) / PHOTO_FOLDER)]
+    return fingerprint_of([fingerprint_of_raw(raw), photos])
 
 
 def _remembered(memory: Path | None) -> dict[str, FileState]:

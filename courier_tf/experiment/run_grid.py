@@ -303,9 +303,9 @@ def _keys(rows: pd.DataFrame) -> list[Key]:
 
 def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
     """Fingerprints of what the figures of runs depend on: settings, what they start from, span, data and code."""
-    from beam_jobs.raw_fingerprint import fingerprint_of_raw
+    from beam_jobs.raw_fingerprint import fingerprint_with_photos
 
-    data, code = fingerprint_of_raw(raw), fingerprint_of_code(IN_ORDER)
+    data, code = fingerprint_with_photos(raw), fingerprint_of_code(IN_ORDER)
     return {
         key: fingerprint_of([run.settings.to_json(), _previous(run.settings), run.final, data, code])
         for key, run in runs.items()

@@ -8,7 +8,7 @@ import pytest
 
 from beam_jobs import raw_fingerprint
 from beam_jobs.raw_errors import RawDataError
-from beam_jobs.raw_fingerprint import fingerprint_of_raw
+from beam_jobs.raw_fingerprint import fingerprint_of_raw, fingerprint_with_photos
 
 
 @pytest.fixture
@@ -73,6 +73,16 @@ def test_a_change_behind_a_link_is_seen_where_links_are_followed(shop, tmp_path)
     assert len({before, linked, fingerprint_of_raw(str(shop), follow_links=True)}) == 3
     with pytest.raises(RawDataError, match="--follow-links follows it"):
         fingerprint_of_raw(str(shop))
+
+
+def test_an_experiment_notices_a_changed_photo(shop):
+    before = fingerprint_with_photos(str(shop))
+    os.utime(shop / "images/a.jpg", (1, 1))
+    assert fingerprint_with_photos(str(shop)) == before
+    (shop / "images/a.jpg").write_text("another photo")
+    changed = fingerprint_with_photos(str(shop))
+    (shop / "items.csv").write_text("item_id\nb\n")
+    assert len({before, changed, fingerprint_with_photos(str(shop))}) == 3
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
