@@ -7,7 +7,7 @@ PROTOS := serving/bundle/server_config.proto serving/client/messages.proto servi
 # A file of tests stays in one process, as its fixtures are costly.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-beam benchmark-serving benchmark-serving-pair benchmark-serving-faults benchmark-serving-client benchmark-serving-strangers format protos lock clean
+.PHONY: help install hooks demo picture results docs workflows test coverage test-slow test-newest evidence evidence-hm evidence-hm-daily evidence-hm-rolling evidence-negatives evidence-stability benchmark-pretrain benchmark-clusters benchmark-rank benchmark-coverage benchmark-beam benchmark-serving benchmark-serving-pair benchmark-serving-faults benchmark-serving-client benchmark-serving-strangers gpu-check format protos lock clean
 
 help:  ## This list.
 	@awk -F ': .*## |:  *## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +131,9 @@ benchmark-serving-client: install  ## A call of the client against the bare stub
 
 benchmark-serving-strangers: install  ## 12,000 malformed requests over all doors: codes, memory, what the log holds.
 	$(BIN)/python -m tests.benchmarks.serving_strangers $(WORK)/benchmark-serving-strangers
+
+gpu-check: install  ## Whether training on this machine's GPU is right, and how fast: under 8 minutes; in small without a GPU.
+	$(BIN)/python -m tests.benchmarks.gpu $(WORK)/gpu-check
 
 format: install
 	$(BIN)/ruff format .

@@ -195,8 +195,17 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, model: keras.Model, directory: Path, every: int | None = None) -> None:
         super().__init__()
         self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        # Made now, as several workers have to make it together: the first saving, or a restoring, would do it.
+        assert self.checkpoint.save_counter is not None
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
         self.trained, self.every = model, every
+
+    def variables(self) -> list[tf.Variable]:
+        """All variables of the model and its optimizer, in an order that does not depend on what was restored."""
+        parts = tf.train.TrackableView(self.trained).descendants()
+        optimizer = self.trained.optimizer.variables()  # Its moments are no parts of it.
+        variables = [*(part for part in parts if isinstance(part, tf.Variable)), *optimizer]
+        return list({variable.ref(): variable for variable in variables}.values())
 
     def restore(self) -> int:
         """Restores the newest readable checkpoint.

@@ -76,6 +76,21 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
         Checkpoints(Line(), tmp_path).restore()
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_workers_share_all_that_a_checkpoint_holds(tmp_path, scaled):
+    """In the same order before and after it was restored: one worker restores, and the others do not."""
+    model = Pair().compiled(RATES, scaled)
+    names = [variable.name for variable in Checkpoints(model, tmp_path).variables()]
+    assert sum("/m:" in name for name in names) == sum("/v:" in name for name in names) == 2
+    assert sum("fast" in name for name in names) == 3 and sum("slow" in name for name in names) == 3
+    assert any("iter" in name for name in names) and scaled == any("scale" in name for name in names)
+    path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(str(tmp_path / "kept"))
+    again = Pair().compiled(RATES, scaled)
+    checkpoints = Checkpoints(again, tmp_path)
+    checkpoints.checkpoint.restore(path)
+    assert [variable.name for variable in checkpoints.variables()] == names
+
+
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     trained(tmp_path, Line(width=3), 1)
     with pytest.raises(TrainingError, match="no checkpoint can be read"):

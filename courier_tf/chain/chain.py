@@ -30,12 +30,14 @@ class Chain(Workplace):
     """The stages of one workdir. Attributes and errors are those of `Workplace`."""
 
     def write_settings(self) -> None:
-        """Writes the resolved settings into the workdir.
+        """Writes the resolved settings into the workdir. Workers beside the chief only check them.
 
         Raises:
             SettingsError: a name in the settings stands for nothing. The stage would find out hours later.
         """
         require_known_names(self.settings)
+        if not self.workers.is_chief:
+            return
         self.workdir.mkdir(parents=True, exist_ok=True)
         write_file((self.place or self.workdir) / SETTINGS_FILE, self.settings.to_json())
 
@@ -188,8 +190,10 @@ class Chain(Workplace):
                     made_by,
                     self.trained(made_by),
                     self.local(previous) if previous else None,
+                    self.workers,
                 )
             ),
+            together=True,
         )
 
     def export(self, scann: bool = False, servers: Sequence[str] = (), warm_up_log: Path | None = None) -> None:

@@ -68,8 +68,10 @@ def train_encoder(chain: Workplace) -> None:
                 settings,
                 seed,
                 made_by,
+                chain.workers,
             )
         ),
+        together=True,
     )
 
 
@@ -116,8 +118,10 @@ def _pretrain_heads(
                 settings,
                 seed,
                 made_by,
+                chain.workers,
             )
         ),
+        together=True,
     )
 
 
@@ -212,8 +216,10 @@ def _supervised(chain: Workplace, ingested: artefacts.Artefact[IngestFacts]) -> 
                 settings,
                 chain.settings.seed,
                 made_by,
+                chain.workers,
             )
         ),
+        together=True,
     )
     return artefacts.read(directory, SUPERVISED)
 

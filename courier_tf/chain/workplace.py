@@ -1,6 +1,8 @@
 """Where the stages of a run lie, which of them is still valid, and how one is made."""
 
+import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ from courier_tf.workdir.facts import IngestFacts
 from courier_tf.workdir.matching import P, read_previous, require_input
 from courier_tf.workdir.provenance import MadeBy, fingerprint_of
 from courier_tf.workdir.stages import FEATURES, IN_ORDER, INGEST, SUPERVISED, F, Stage
+from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 PREVIOUS, FOREIGN = "previous", "init"  # Inputs of a stage: what it starts from.
@@ -36,6 +39,7 @@ class Workplace:
         force: names of stages that are made again, even if nothing has changed.
         place: the workdir on a store, where the results lie. `workdir` then holds copies of them, for the stages that
             need files of this machine; Beam jobs do not.
+        workers: those that train together. The chief alone writes into the workdir.
 
     Raises:
         SettingsError: `force` names something that is not a stage.
@@ -46,6 +50,7 @@ class Workplace:
     beam_options: Sequence[str] = ()
     force: frozenset[str] = frozenset()
     place: StorePlace | None = None
+    workers: Workers = ALONE
 
     def __post_init__(self) -> None:
         unknown = sorted(self.force - set(IN_ORDER))
@@ -89,12 +94,10 @@ class Workplace:
         """A stage that writes files of this machine, for any target: on a store the result is copied there."""
 
         def make_and_publish(target: Place) -> None:
-            if isinstance(target, Path):
-                make(target)
-                return
-            local = self.workdir / str(target).removeprefix(f"{self.place}/")
+            local = target if isinstance(target, Path) else self.workdir / str(target).removeprefix(f"{self.place}/")
             make(local)
-            stored.publish(local, target)
+            if isinstance(target, StorePlace) and self.workers.is_chief:
+                stored.publish(local, target)
 
         return make_and_publish
 
@@ -159,32 +162,52 @@ class Workplace:
         make: Callable[[Place], object],
         name: str | None = None,
         also_stale: Callable[[Place], str | None] = lambda _: None,
+        together: bool = False,
     ) -> None:
         """Makes a stage unless it is there already, made by the same.
 
         Args:
             target: its directory.
-            made_by: all that determines it.
+            made_by: all that determines it. Workers that train together must agree on it.
             make: writes it.
             name: what messages call it.
             also_stale: why the one in a directory must be made again for what `made_by` does not hold; None if nothing.
+            together: all workers make it, and the chief writes. Otherwise the chief makes it, and the others wait.
+
+        Raises:
+            TrainingError: a worker would make it in another way, as it has other settings, data or code.
         """
         name = name or made_by.stage
+        facts = {"stage": made_by.stage, "inputs": made_by.inputs, "code": fingerprint_of(made_by.code)}
+        self.workers.require_same({**made_by.settings, **facts})
         waiting = f"[{name}] another process is making {target}: waiting for it"
-        with exclusive(target.with_name(f".{target.name}.lock"), waiting):
-            reason = "it is forced" if made_by.stage in self.force else artefacts.why_stale(target, made_by)
-            reason = reason or also_stale(target)
+        lock = target.with_name(f".{target.name}.lock")
+        with exclusive(lock, waiting) if self.workers.is_chief else contextlib.nullcontext():
+            forced = made_by.stage in self.force
+            reason = self.workers.chief_says(
+                lambda: "it is forced" if forced else artefacts.why_stale(target, made_by) or also_stale(target)
+            )
             if reason is None:
                 LOG.info("[%s] unchanged, skipped", name)
                 return
-            if transfer.exists(target):
-                LOG.info("[%s] is made again: %s", name, reason)
-            started = time.monotonic()
-            LOG.info("[%s] ...", name)
-            with measured(self.workdir, name):
+            make_it = functools.partial(self._make, target, make, name, reason)
+            if not together:
+                self.workers.chief_says(make_it)
+            elif self.workers.is_chief:
+                make_it()
+            else:
                 make(target)
-            release_memory()
-            LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)
+            self.workers.wait()
+
+    def _make(self, target: Place, make: Callable[[Place], object], name: str, reason: str) -> None:
+        if transfer.exists(target):
+            LOG.info("[%s] is made again: %s", name, reason)
+        started = time.monotonic()
+        LOG.info("[%s] ...", name)
+        with measured(self.workdir, name):
+            make(target)
+        release_memory()
+        LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)
 
 
 def _resolved(place: Place) -> Place:

@@ -8,9 +8,10 @@ from courier_tf.commands.checks import require_local, require_usable
 from courier_tf.settings import PromotionSettings
 
 if TYPE_CHECKING:
-    pass
+    from courier_tf.chain.chain import Chain
 
 from courier_tf.commands.command import ForcedStage, Stage, StageOfRawData, TrackedStage
+from courier_tf.commands.together import TogetherStage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,11 @@ class Ingest(StageOfRawData, ForcedStage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrain(TrackedStage):
+class Pretrain(TogetherStage):
     """Train the image encoder: supervised pre-training, then the objective."""
 
-    def run(self) -> None:
-        self.chain().pretrain()
+    def train(self, chain: "Chain") -> None:
+        chain.pretrain()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,18 +73,18 @@ class Cluster(ForcedStage):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rank(TrackedStage):
+class Rank(TogetherStage):
     """Train rankers with and without image features, and write metrics.json."""
 
     final: bool = False
     """Read the test span too. Each reading is counted."""
 
-    def run(self) -> None:
+    def train(self, chain: "Chain") -> None:
         from courier_tf.commands import summary
 
-        chain = self.chain()
         chain.rank()
-        summary.report(chain.report(self.final), chain.workdir, chain.place)
+        if chain.workers.is_chief:
+            summary.report(chain.report(self.final), chain.workdir, chain.place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

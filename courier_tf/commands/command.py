@@ -21,6 +21,7 @@ from courier_tf.workdir.stages import IN_ORDER
 
 if TYPE_CHECKING:
     from courier_tf.chain.chain import Chain
+    from courier_tf.workers.workers import Workers
 
 LOG_FILE = "log.txt"  # In the workdir: what its commands have shown, with the times.
 
@@ -73,13 +74,15 @@ class Stage(Command):
         """The chain of the workdir; the settings are kept there."""
         from courier_tf.chain.chain import Chain
 
+        workers = self.joined_workers()
         place = self.workdir if isinstance(self.workdir, StorePlace) else None
         require_usable(self.local_workdir())
         if place:
             transfer.require_bucket(place)
-        chain = Chain(self.local_workdir(), self.settings, self.beam_options, self.forced(), place)
+        chain = Chain(self.local_workdir(), self.settings, self.beam_options, self.forced(), place, workers)
         chain.write_settings()
-        also_log_to(self.local_workdir() / LOG_FILE)
+        if workers.is_chief:
+            also_log_to(self.local_workdir() / LOG_FILE)
         return chain
 
     def local_workdir(self) -> Path:
@@ -92,6 +95,12 @@ class Stage(Command):
     def forced(self) -> frozenset[str]:
         """Names of the stages that are made again, even if nothing has changed."""
         return frozenset()
+
+    def joined_workers(self) -> "Workers":
+        """The workers that train together. A stage by itself has none but this process."""
+        from courier_tf.workers.workers import ALONE
+
+        return ALONE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +124,7 @@ class TrackedStage(ForcedStage):
 
     def chain(self) -> "Chain":
         chain = super().chain()
-        if self.mlflow:
+        if self.mlflow and chain.workers.is_chief:
             from courier_tf import tracking
 
             tracking.start(self.mlflow, f"{self.workdir.name} {type(self).__name__.lower()}", self.settings.by_name())

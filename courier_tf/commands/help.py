@@ -138,6 +138,8 @@ SELDOM = (
     "checkpoint_every",
     "recompute",
 )
+#: The same of options: few workdirs are on a store, few use MLflow, and few train on several workers.
+FOR_FEW = ("local_copies", "mlflow", "workers", "index", "worker_timeout_seconds")
 #: Command -> the settings that are its own.
 OWN_SETTINGS: dict[type[Command], type] = {
     Ingest: IngestSettings,
@@ -224,7 +226,7 @@ def help_of(
 
 def _is_own(command: type[Command], option: Option) -> bool:
     """Whether `--help` shows an option of a command, rather than `--help-all` alone."""
-    if option.name in ("local_copies", "mlflow"):  # Few workdirs are on a store, and few use MLflow.
+    if option.name in FOR_FEW:
         return False
     if not issubclass(command, Stage) or option.name == "seed" or option.owner not in _STAGE_SETTINGS:
         return True

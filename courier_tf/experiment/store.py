@@ -79,6 +79,7 @@ class SharingChain(Chain):
         make: Callable[[Place], object],
         name: str | None = None,
         also_stale: Callable[[Place], str | None] = lambda _: None,
+        together: bool = False,
     ) -> None:
         assert isinstance(target, Path), "the stages of an experiment lie on this machine"
         if target.exists() and not target.is_symlink():
@@ -96,7 +97,7 @@ class SharingChain(Chain):
                 took = before + time.monotonic() - started
                 write_file(file, json.dumps({"seconds": took, "commit": commit()}))
 
-        super().unless_current(shared, made_by, timed, name, also_stale)
+        super().unless_current(shared, made_by, timed, name, also_stale, together)
         if target.is_symlink():
             target.unlink()
         target.symlink_to(os.path.relpath(shared, target.parent))

@@ -138,8 +138,9 @@ def page_view_batches(
         inline: decode the photos that the rows hold, instead of keeping all photos of the store in memory.
         attributes: further arrays [N + 1, ...] by item number, whose rows go with the photos.
         teaching: [N + 1] bool by item number. Only clicks on these items count; rows without such a click are left out.
-        skip_batches: batches that a resumed run has already seen.
-        shard: (index, number) of this input pipeline among all workers.
+        skip_batches: batches that a resumed run has already seen, those of all workers together.
+        shard: (index, number) of this worker among all. Each takes its batches of the same stream, so that a step has
+            the same rows however many workers there are. Rows of others are read, but neither parsed nor decoded.
     """
     names = records.files(ingest / schema.PAGE_VIEWS_FOLDER, "train")
     inputs = None if inline else tf.constant(store.inputs)
@@ -170,8 +171,8 @@ def page_view_batches(
     dataset = dataset.interleave(tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=4, deterministic=True)
     if teaching is not None:
         dataset = dataset.filter(lambda serialised: teaches(serialised, table, teaching))
-    dataset = dataset.shard(shard[1], shard[0]).shuffle(SHUFFLE_ROWS, seed=seed).repeat()
-    dataset = dataset.batch(batch_rows, drop_remainder=True).skip(skip_batches)
+    dataset = dataset.shuffle(SHUFFLE_ROWS, seed=seed).repeat()
+    dataset = dataset.batch(batch_rows, drop_remainder=True).skip(skip_batches).shard(shard[1], shard[0])
     return dataset.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
@@ -215,6 +216,7 @@ def photo_batches(
     batch_size: int,
     seed: int,
     skip_batches: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """An endless, seeded stream of photos with their attributes, for supervised pre-training.
 
@@ -224,7 +226,7 @@ def photo_batches(
         attributes: arrays [N + 1, ...] by item number.
         batch_size: photos per batch.
         seed: decides the order.
-        skip_batches: batches that a resumed run has already seen.
+        skip_batches, shard: as in `page_view_batches`.
     """
     inputs = tf.constant(store.inputs)
     further = {name: tf.constant(values) for name, values in attributes.items()}
@@ -235,5 +237,5 @@ def photo_batches(
 
     dataset = tf.data.Dataset.from_tensor_slices(numbers.astype(np.int32))
     dataset = dataset.shuffle(len(numbers), seed=seed).repeat()
-    dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip_batches)
+    dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip_batches).shard(shard[1], shard[0])
     return dataset.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)

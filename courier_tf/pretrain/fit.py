@@ -22,10 +22,10 @@ from courier_tf.training import (
     SlowPart,
     StopAfter,
     compile_with_adam,
-    mirrored_strategy,
     precision_policy,
     rows_per_replica,
 )
+from courier_tf.workers.workers import ALONE, Workers
 
 STEPS_FILE = "steps.csv"  # In the folder of logs: a row per epoch.
 ENCODER_FOLDER = "encoder"  # In a stage's directory: weights and config, for a further training.
@@ -50,8 +50,9 @@ def fit(
     budget: Budget,
     sample: np.ndarray,
     slow: Callable[[AnyEncoder], SlowPart | None] | None = None,
+    workers: Workers = ALONE,
 ) -> CourierModel:
-    """Fits one model under MirroredStrategy, from its last checkpoint on; an epoch is `checkpoint_every` steps.
+    """Fits one model on all devices of all workers, from its last checkpoint on; an epoch is `checkpoint_every` steps.
 
     Args:
         partial: directory of the unfinished stage, for checkpoints and logs.
@@ -59,10 +60,11 @@ def fit(
         seed: decides the weights and every draw.
         new: () -> the encoder before training, called in the strategy's scope.
         build: encoder -> model, called in the strategy's scope.
-        batches: (rows of a replica's batch, batches to skip, input context) -> endless data set.
+        batches: (rows of a replica's batch, batches of all replicas to skip, input context) -> endless data set.
         budget: steps, learning rate and rows.
         sample: [M, ...], photos or their features, whose embeddings' spread is logged.
         slow: encoder -> its variables that learn later and slower, called in the strategy's scope.
+        workers: those that train together.
 
     Returns:
         The trained model.
@@ -72,7 +74,7 @@ def fit(
     """
     steps = budget.steps
     keras.utils.set_random_seed(seed)
-    strategy = mirrored_strategy(settings.replicas)
+    strategy = workers.strategy(settings.replicas)
     share = rows_per_replica(budget.rows, strategy, budget.rows_setting)
     epoch_steps = min(settings.checkpoint_every, steps)
     epochs = -(-steps // epoch_steps)
@@ -84,11 +86,12 @@ def fit(
         )
         compile_with_adam(model, schedule, slow(encoder) if slow else None)
         checkpoints = Checkpoints(model, partial / "checkpoints")
-    done = checkpoints.restore()
+    checkpoints.restore()
+    workers.share(checkpoints.variables())
+    done = int(model.steps.numpy())
 
     def replica_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        seen = done * strategy.num_replicas_in_sync // context.num_input_pipelines
-        return batches(share, seen, context)
+        return batches(share, done * strategy.num_replicas_in_sync, context)
 
     if done < steps:
         logs = partial / "logs"
@@ -101,7 +104,7 @@ def fit(
             steps_per_epoch=epoch_steps,
             callbacks=[
                 Throughput(),
-                Spread(sample),
+                Spread(sample, workers),
                 keras.callbacks.CSVLogger(str(logs / STEPS_FILE), append=True),
                 keras.callbacks.TensorBoard(str(logs), write_graph=False),
                 tracking.Figures("pretrain"),

@@ -26,12 +26,19 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.leakage import require_past_histories, require_past_page_views
 from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
+from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 
 
 def pretrain(
-    ingest: Path, start: Path | None, target: Path, settings: PretrainSettings, seed: int, made_by: MadeBy
+    ingest: Path,
+    start: Path | None,
+    target: Path,
+    settings: PretrainSettings,
+    seed: int,
+    made_by: MadeBy,
+    workers: Workers = ALONE,
 ) -> None:
     """Trains the encoder in `start` with the objective of the settings, on the train span's page views.
 
@@ -45,6 +52,7 @@ def pretrain(
         settings: those of pre-training.
         seed: decides the weights and the order.
         made_by: what determines the result.
+        workers: those that train together.
 
     Raises:
         TrainingError: fewer page views with a click (that fulfils `pretrain_where`) and a history than a batch, or
@@ -53,10 +61,11 @@ def pretrain(
     """
     known = training_data(ingest, settings)
     new = functools.partial(new_encoder, settings, start)
-    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+    with artefacts.write_aside(target, made_by, keep_partial=True, writes=workers.is_chief) as draft:
         slow = functools.partial(slow_backbone, settings, start)
-        encoder, objective = learn(known, new, draft.path, settings, seed, slow)
-        draft.facts = write_encoder(encoder, known, draft.path, objective)
+        encoder, objective = learn(known, new, draft.path, settings, seed, slow, workers)
+        if workers.is_chief:
+            draft.facts = write_encoder(encoder, known, draft.path, objective)
 
 
 def training_data(ingest: Path, settings: PretrainSettings) -> TrainingData:
@@ -77,6 +86,7 @@ def learn(
     settings: PretrainSettings,
     seed: int,
     slow: Callable[[AnyEncoder], SlowPart | None] | None = None,
+    workers: Workers = ALONE,
 ) -> tuple[AnyEncoder, Objective | None]:
     """Trains a new encoder with the objective of the settings. With the objective `base` it stays as it is."""
     if settings.objective == NO_TRAINING:
@@ -114,7 +124,7 @@ def learn(
     )
     if budget.steps < settings.pretrain_steps:
         LOG.info("[pretrain] %d steps: %s passes over %d rows", budget.steps, settings.pretrain_passes, rows)
-    model = fit(partial, settings, seed, new, build, batches, budget, known.sample(), slow)
+    model = fit(partial, settings, seed, new, build, batches, budget, known.sample(), slow, workers)
     return model.encoder, model.objective
 
 

@@ -22,6 +22,7 @@ from courier_tf.settings import PretrainSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EncoderFacts
 from courier_tf.workdir.provenance import MadeBy
+from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 CANDIDATES_FOLDER = "candidates"  # In the unfinished stage: a folder for each candidate.
@@ -36,6 +37,7 @@ def pretrain_heads(
     settings: PretrainSettings,
     seed: int,
     made_by: MadeBy,
+    workers: Workers = ALONE,
 ) -> None:
     """Trains a head on the features of each candidate, and keeps the one with the best held-out score on valid.
 
@@ -44,7 +46,7 @@ def pretrain_heads(
         features: source -> its directory in the features stage; `pixels` is among them.
         candidates: sources of each candidate.
         previous: directory of a previous pre-training to start from, whose sources are the only candidate.
-        target, settings, seed, made_by: as in `courier_tf.pretrain.train.pretrain`.
+        target, settings, seed, made_by, workers: as in `courier_tf.pretrain.train.pretrain`.
 
     Raises:
         TrainingError, LeakageError: as `pretrain`.
@@ -53,17 +55,20 @@ def pretrain_heads(
     files = {source: FeatureFiles(directory) for source, directory in features.items()}
     scores: dict[str, dict[str, float | None]] = {}
     best: tuple[float, Path, EncoderFacts] | None = None
-    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
-        for sources in candidates:
+    with artefacts.write_aside(target, made_by, keep_partial=True, writes=workers.is_chief) as draft:
+        for number, sources in enumerate(candidates):
             name = JOIN.join(sources)
             of_sources = [files[source] for source in sources]
             known = photos.with_features(of_sources, files[Pixels.source], augments(settings))
             head = new_head(settings, known, of_sources, previous)
-            folder = draft.path / CANDIDATES_FOLDER / str(len(scores))
+            workers.share(head.variables)  # Other processors round the principal axes in another way.
+            folder = draft.path / CANDIDATES_FOLDER / str(number)
             folder.mkdir(parents=True, exist_ok=True)
             standardised, new = known.standardised_by(head), functools.partial(_on_standardised, head)
             known = known.without_views()
-            trained, objective = learn(standardised, new, folder, settings, seed)
+            trained, objective = learn(standardised, new, folder, settings, seed, workers=workers)
+            if not workers.is_chief:
+                continue
             head.set_weights(trained.get_weights())
             facts = write_encoder(head, known, folder, objective)
             scores[name] = dict(facts.held_out)
@@ -71,6 +76,8 @@ def pretrain_heads(
             LOG.info("[pretrain] features %s: held-out score %.2f on valid", name, 100 * value)
             if best is None or value > best[0]:
                 best = value, folder, facts
+        if not workers.is_chief:
+            return
         assert best is not None, "there is at least one candidate"
         for part in best[1].iterdir():
             place = draft.path / part.name

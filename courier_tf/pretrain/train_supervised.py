@@ -27,6 +27,7 @@ from courier_tf.settings import PretrainSettings
 from courier_tf.training import TrainingError
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.provenance import MadeBy
+from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def pretrain_supervised(
     settings: PretrainSettings,
     seed: int,
     made_by: MadeBy,
+    workers: Workers = ALONE,
 ) -> None:
     """Trains a new encoder on the catalogue's columns (objective `supervised`), with train-span items only.
 
@@ -51,6 +53,7 @@ def pretrain_supervised(
         settings: those of pre-training.
         seed: decides the weights and the order.
         made_by: what determines the result.
+        workers: those that train together.
 
     Raises:
         TrainingError: the catalogue has no column with two values, fewer photos than a batch, or one photo for all.
@@ -69,12 +72,17 @@ def pretrain_supervised(
         return CourierModel(encoder, lesson.objective(), weight_decay=0.0, chunk=settings.encode_chunk, seed=seed)
 
     def batches(share: int, skip: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        share_of_worker = numbers[context.input_pipeline_id :: context.num_input_pipelines]
         return data.photo_batches(
-            known.store, share_of_worker, lesson.attributes, batch_size=share, seed=seed, skip_batches=skip
+            known.store,
+            numbers,
+            lesson.attributes,
+            batch_size=share,
+            seed=seed,
+            skip_batches=skip,
+            shard=(context.input_pipeline_id, context.num_input_pipelines),
         )
 
-    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+    with artefacts.write_aside(target, made_by, keep_partial=True, writes=workers.is_chief) as draft:
         budget = Budget(
             settings.supervised_steps,
             settings.supervised_learning_rate,
@@ -91,7 +99,10 @@ def pretrain_supervised(
             batches,
             budget,
             known.sample(),
+            workers=workers,
         )
+        if not workers.is_chief:
+            return
         draft.facts = facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), **lesson.facts)
     if facts.teacher_held_out:
         scores = 100 * choice(facts.held_out), 100 * choice(facts.teacher_held_out)

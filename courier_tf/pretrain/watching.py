@@ -11,6 +11,7 @@ from tensorflow import keras
 from courier_tf.spread import effective_rank, uniformity
 from courier_tf.training import UNIFORMITY, for_batches
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workers.workers import ALONE, Workers
 
 
 def keep_epochs(file: Path, epochs: int) -> None:
@@ -52,21 +53,25 @@ class Spread(keras.callbacks.Callback):
 
     Args:
         photos: [M, S, S, 3] uint8 or their features [M, W], M at least 2.
+        workers: those that train together. The chief measures, as a collapse ends all of them.
     """
 
     BATCH = 256
 
-    def __init__(self, photos: np.ndarray) -> None:
+    def __init__(self, photos: np.ndarray, workers: Workers = ALONE) -> None:
         super().__init__()
-        self.photos = photos
+        self.photos, self.workers = photos, workers
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         encoder = self.model.encoder
         self.embed = for_batches(lambda photos: encoder(photos, training=False), self.photos)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        logs[UNIFORMITY], logs["effective_rank"] = self.workers.chief_says(self._measured)
+
+    def _measured(self) -> tuple[float, float]:
         starts = range(0, len(self.photos), self.BATCH)
         embeddings = np.concatenate(
             [self.embed(tf.constant(self.photos[start : start + self.BATCH])).numpy() for start in starts]
         )
-        logs[UNIFORMITY], logs["effective_rank"] = uniformity(embeddings), effective_rank(embeddings)
+        return uniformity(embeddings), effective_rank(embeddings)

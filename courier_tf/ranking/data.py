@@ -34,6 +34,7 @@ def impression_batches(
     batch_size: int,
     seed: int | None = None,
     skip_batches: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """One pass over the impressions of a split, in batches of `Ranker` features.
 
@@ -41,16 +42,19 @@ def impression_batches(
         ingest: directory of the ingest stage.
         split: train, valid or test.
         history_length: number of most recent history items; None takes all that ingest kept.
-        batch_size: impressions per batch, over all replicas.
+        batch_size: impressions per batch.
         seed: shuffles the impressions, and drops the last, smaller batch. None reads the files in turns, always in the
             same order.
         skip_batches: batches to skip at the start, because an interrupted training has had them.
+        shard: (index, number) of this worker among all. Each takes its batches of the same stream, so that a step has
+            the same impressions however many workers there are.
     """
     files = tf.data.Dataset.from_tensor_slices(records.files(ingest / schema.IMPRESSIONS_FOLDER, split))
     dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=4, deterministic=True)
     if seed is not None:
         dataset = dataset.shuffle(SHUFFLE_ROWS, seed=seed)
-    dataset = dataset.batch(batch_size, drop_remainder=seed is not None).skip(skip_batches)
+    dataset = dataset.batch(batch_size, drop_remainder=seed is not None)
+    dataset = dataset.skip(skip_batches).shard(shard[1], shard[0])
     return dataset.map(
         lambda batch: _features(batch, history_length), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     ).prefetch(tf.data.AUTOTUNE)

@@ -1,5 +1,6 @@
 """Fits one ranker: passes over the train impressions, checkpoints within them, early stopping on the valid split."""
 
+import functools
 import json
 import logging
 import shutil
@@ -26,12 +27,12 @@ from courier_tf.training import (
     DivergenceError,
     ProgressLines,
     compile_with_adam,
-    mirrored_strategy,
     precision_policy,
     rows_per_replica,
 )
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +42,9 @@ RATES_FILE = "learning_rates.json"  # Beside a ranker: learning rate -> its lowe
 LOGS_FOLDER = "logs"
 
 
-def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float], None]) -> None:
+def fit_best(
+    target: Path, rates: Sequence[float], train: Callable[[Path, float], None], workers: Workers = ALONE
+) -> None:
     """Trains a ranker with each of several learning rates, and keeps the one with the lowest log loss on valid.
 
     If two are equal, the first is kept. A ranker that diverges in its first pass is logged and left out. An interrupted
@@ -51,12 +54,13 @@ def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float]
         target: directory to write. It appears when it is complete.
         rates: learning rates, each once.
         train: writes the ranker of a rate to a directory: `fit` with all other arguments given.
+        workers: those that train together.
 
     Raises:
         DivergenceError: the rankers of all rates diverge.
     """
     places = {rate: target.with_name(f".{target.name}.rate_{rate!r}") for rate in rates}
-    if not (target / CONFIG_FILE).exists():
+    if not workers.chief_says(lambda: (target / CONFIG_FILE).exists()):
         losses: dict[float, float] = {}
         for rate, place in places.items():
             LOG.info("learning rate %r", rate)
@@ -67,10 +71,11 @@ def fit_best(target: Path, rates: Sequence[float], train: Callable[[Path, float]
                     raise
                 LOG.warning("learning rate %r is left out: %s", rate, error)
             else:
-                losses[rate] = min(_losses(place / PASSES_FILE))
-        best = places[min(losses, key=losses.__getitem__)]
-        write_file(best / RATES_FILE, json.dumps({repr(rate): losses.get(rate) for rate in places}))
-        best.rename(target)
+                losses[rate] = workers.chief_says(functools.partial(_lowest_loss, place))
+        if workers.is_chief:
+            best = places[min(losses, key=losses.__getitem__)]
+            write_file(best / RATES_FILE, json.dumps({repr(rate): losses.get(rate) for rate in places}))
+            best.rename(target)
     for place in places.values():
         for left in (place, _aside(place)):  # The best one is gone.
             shutil.rmtree(left, ignore_errors=True)
@@ -80,6 +85,10 @@ def rates_of(directory: Path) -> dict[str, float | None]:
     """Learning rate -> its lowest log loss on valid, None where it diverged; of a finished ranker."""
     rates: dict[str, float | None] = _read(directory / RATES_FILE, dict[str, float | None])
     return rates
+
+
+def _lowest_loss(directory: Path) -> float:
+    return min(_losses(directory / PASSES_FILE))
 
 
 def _losses(file: Path) -> list[float]:
@@ -107,10 +116,11 @@ class SharedRanker:
     Args:
         plan: all that the ranker is made of.
         settings: those of the rank stage.
+        workers: those that train together.
     """
 
-    def __init__(self, plan: Plan, settings: RankSettings) -> None:
-        self._plan, self._settings = plan, settings
+    def __init__(self, plan: Plan, settings: RankSettings, workers: Workers = ALONE) -> None:
+        self._plan, self._settings, self.workers = plan, settings, workers
         self._ranker: Ranker | None = None
 
     def anew(self, seed: int, learning_rate: float) -> Ranker:
@@ -124,7 +134,7 @@ class SharedRanker:
             TrainingError: there are fewer GPUs than replicas.
         """
         keras.utils.set_random_seed(seed)
-        strategy = mirrored_strategy(self._settings.rank_replicas, "rank_replicas")
+        strategy = self.workers.strategy(self._settings.rank_replicas, "rank_replicas")
         rows_per_replica(self._settings.rank_batch_size, strategy, "rank_batch_size")
         with strategy.scope(), precision_policy(self._settings.rank_precision):
             fresh, ranker = new_ranker(self._plan, seed), self._ranker
@@ -153,6 +163,7 @@ def fit(
     pass_steps: int,
     seed: int,
     shared: SharedRanker | None = None,
+    workers: Workers = ALONE,
 ) -> None:
     """Trains one ranker and writes its best pass to `target`. An interrupted training goes on from its last checkpoint.
 
@@ -170,35 +181,48 @@ def fit(
         settings: those of the rank stage.
         pass_steps: batches of one pass.
         seed: of weights and order.
-        shared: of the same plan and settings; it saves time where several rankers are trained.
+        shared: of the same plan, settings and workers; it saves time where several rankers are trained.
+        workers: those that train together. The chief measures the passes.
 
     Raises:
         DivergenceError: loss, weights or predictions are not finite in the first pass.
         TrainingError: there are fewer GPUs than replicas, or no checkpoint can be read.
     """
     aside = _aside(target)
-    if (target / CONFIG_FILE).exists():
+    if workers.chief_says(lambda: (target / CONFIG_FILE).exists()):
         shutil.rmtree(aside, ignore_errors=True)
         return
-    ranker = (shared or SharedRanker(plan, settings)).anew(seed, learning_rate)
-    strategy = mirrored_strategy(settings.rank_replicas, "rank_replicas")
+    ranker = (shared or SharedRanker(plan, settings, workers)).anew(seed, learning_rate)
+    strategy = workers.strategy(settings.rank_replicas, "rank_replicas")
+    share = rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
         checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
-    steps = checkpoints.restore()
+    checkpoints.restore()
+    workers.share(checkpoints.variables())
+    steps = int(ranker.steps.numpy())
     file = aside / PASSES_FILE
-    losses = _losses(file) if file.exists() else []
+    losses = workers.chief_says(lambda: _losses(file) if file.exists() else [])
     before = 1 if start else 0  # Measurements before the first pass.
     # The newest checkpoint may be unreadable, and the one before it may be older than a pass that is counted.
     losses = losses[: before + steps // pass_steps]
 
     def count_pass() -> None:
-        losses.append(_measure(ranker, plan, ingest, evaluation, settings, len(losses) + 1 - before))
+        number = len(losses) + 1 - before
+        measure = functools.partial(_measure, ranker, plan, ingest, evaluation, settings, number)
+        loss, gates = workers.chief_says(lambda: _unless_diverged(measure))
+        if loss is None:
+            raise DivergenceError(f"the predictions after pass {number} are not finite")
+        losses.append(loss)
+        if ranker.image.gate and not workers.is_chief:
+            ranker.image.gate.opened.assign(gates)
+        # Saving adds up the metrics of all workers, so all save; those beside the chief into their temporary folder.
         if losses[-1] == min(losses):
             save_ranker(ranker, plan, aside / f"pass_{len(losses) - 1}")
         write_file(file, json.dumps(losses))  # Only now does the pass count: a kill before this measures it again.
 
     if start and not steps:
         start(ranker)
+        workers.share(checkpoints.variables())
         if not losses:
             count_pass()
     logs = keras.callbacks.TensorBoard(str(target.parent / LOGS_FOLDER / target.name.lstrip(".")), write_graph=False)
@@ -208,17 +232,12 @@ def fit(
         made = done - number * pass_steps  # Steps of this pass before an interruption.
         try:
             if made < pass_steps:  # Otherwise the interruption came between the last step and the measurement.
-                batches = data.impression_batches(
-                    ingest,
-                    "train",
-                    history_length=settings.rank_history_length,
-                    batch_size=settings.rank_batch_size,
-                    seed=seed + number,
-                    skip_batches=made,
+                batches = functools.partial(
+                    _batches, ingest, settings, share, seed + number, made * strategy.num_replicas_in_sync
                 )
                 lines = ProgressLines(f"rank {target.name}", pass_steps * settings.rank_epochs, done)
                 ranker.fit(
-                    batches,
+                    strategy.distribute_datasets_from_function(batches),
                     initial_epoch=number,
                     epochs=number + 1,
                     # Given so that no step begins at the end of the data: under a strategy it would be counted.
@@ -232,16 +251,44 @@ def fit(
                 raise
             LOG.warning("pass %d diverges, and ends the training: %s", number + 1, error)
             break
+    if not workers.is_chief:
+        return
     best = aside / f"pass_{int(np.argmin(losses))}"
     shutil.copy(file, best)
     best.rename(target)
     shutil.rmtree(aside)
 
 
+def _batches(
+    ingest: Path, settings: RankSettings, share: int, seed: int, skip: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """The rest of a pass over the train impressions, for the replicas of one worker."""
+    return data.impression_batches(
+        ingest,
+        "train",
+        history_length=settings.rank_history_length,
+        batch_size=share,
+        seed=seed,
+        skip_batches=skip,
+        shard=(context.input_pipeline_id, context.num_input_pipelines),
+    )
+
+
+def _unless_diverged(measure: Callable[[], tuple[float, list[float]]]) -> tuple[float | None, list[float]]:
+    """What is measured; None in place of the log loss where the ranker diverged, which all workers have to learn."""
+    try:
+        return measure()
+    except DivergenceError:
+        return None, []
+
+
 def _measure(
     ranker: Ranker, plan: Plan, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int
-) -> float:
-    """The log loss on valid after pass `number`; 0 stands for the start. Category gates are chosen there, too.
+) -> tuple[float, list[float]]:
+    """Measures a ranker on valid after pass `number`; 0 stands for the start. Category gates are chosen there, too.
+
+    Returns:
+        (log loss; the category gates, none where the ranker has none).
 
     Raises:
         DivergenceError: a prediction is not finite.
@@ -261,7 +308,7 @@ def _measure(
         probability = _with_chosen_gates(gate, category, evaluation, predicted)
     loss, area = evaluation.logloss(probability), auc(evaluation.clicked, probability)
     LOG.info("pass %d: valid log loss %.5f, AUC %.5f", number, loss, np.nan if area is None else area)
-    return loss
+    return loss, [] if gate is None else gate.values().tolist()
 
 
 def _with_chosen_gates(

@@ -24,6 +24,8 @@ from courier_tf.ranking.repeats import repeat_statistics, same_values
 from courier_tf.ranking.visual_features import VisualFeatures
 
 DENSE_WEIGHTS = 2**24  # Tables of up to so many weights (64 MiB) get a dense gradient.
+#: The same where devices or workers add their gradients up: a dense one goes over the network as a whole.
+DENSE_SHARED_WEIGHTS = 2**20
 
 
 class Ranker(tfrs.models.Model):
@@ -310,8 +312,11 @@ def _sum_of_squares(*tensors: tf.Tensor) -> tf.Tensor:
 def _dense(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
     """Makes the gradient of an embedding table dense, unless the table is very large.
 
-    Adam moves all rows anyway, as their moments fade. For a dense gradient it does so by one fused op.
+    Adam moves all rows anyway, as their moments fade. For a dense gradient it does so by one fused op. Of a sparse one
+    the devices exchange the rows that they looked up, and no others.
     """
-    if isinstance(gradient, tf.IndexedSlices) and math.prod(gradient.shape) <= DENSE_WEIGHTS:
+    shared = tf.distribute.get_replica_context().num_replicas_in_sync > 1
+    most = DENSE_SHARED_WEIGHTS if shared else DENSE_WEIGHTS
+    if isinstance(gradient, tf.IndexedSlices) and math.prod(gradient.shape) <= most:
         return tf.convert_to_tensor(gradient)
     return gradient

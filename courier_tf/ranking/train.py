@@ -28,6 +28,7 @@ from courier_tf.workdir.facts import IngestFacts, RankFacts
 from courier_tf.workdir.leakage import require_past_histories
 from courier_tf.workdir.provenance import MadeBy, fingerprint_of
 from courier_tf.workdir.stages import CLUSTER, INGEST, RANK
+from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def rank(
     made_by: MadeBy,
     trained: Mapping[str, Path] | None = None,
     previous: Path | None = None,
+    workers: Workers = ALONE,
 ) -> None:
     """Trains and measures every mode of `settings.rank_modes`.
 
@@ -80,6 +82,7 @@ def rank(
         trained: mode -> rank stage whose rankers are copied instead of trained. `same_rankers` must be true for them.
         previous: directory of the rank stage of an earlier run. The rankers start from its rankers, as in a daily
             retraining: they take the weights of the same users, items and values.
+        workers: those that train together. The chief measures and writes.
 
     Raises:
         RankingError: there are fewer train impressions than a batch holds, an item column does not exist, or the
@@ -91,23 +94,27 @@ def rank(
     _require_usable(facts, settings)
     require_past_histories(ingest, ("train", "valid"))
     shop = _Shop.read(ingest, cluster, embed, facts, settings)
-    with artefacts.write_aside(target, made_by, keep_partial=True) as draft:
+    with artefacts.write_aside(target, made_by, keep_partial=True, writes=workers.is_chief) as draft:
         for interrupted in draft.path.glob(f".*{COPY_SUFFIX}"):
             shutil.rmtree(interrupted)
         predictions, gates, taken_over = {}, {}, {}
         for mode in settings.rank_modes:
-            if trained and mode in trained:
+            if trained and mode in trained and workers.is_chief:
                 _copy_once(trained[mode] / mode, draft.path / mode)
-            plan = plan_of(mode, shop.catalogue, shop.users, shop.visual, settings, seed)
+            plan = plan_of(mode, shop.catalogue, shop.users, shop.user_buckets, shop.visual, settings, seed)
             source = _Previous.of(mode, cluster, settings, previous) if previous else None
             if source:
                 taken_over[mode] = rows_in_common(plan, load_plan(source.directories[0]))
             _log_begin(mode, plan, source, taken_over.get(mode))
-            _train(mode, plan, source, shop, draft.path, settings, seed)
+            _train(mode, plan, source, shop, draft.path, settings, seed, workers)
+            if not workers.is_chief:
+                continue
             predictions[mode] = predictions_of(ingest, draft.path, mode, settings, "valid")
             np.save(draft.path / mode / VALID_FILE, predictions[mode])
             if plan.architecture.gated and plan.architecture.image_features:
                 gates[mode] = _mean_gates(_directories(draft.path, mode, settings))
+        if not workers.is_chief:
+            return
         draft.facts = RankFacts(
             **compare(shop.evaluation, predictions),
             modes=settings.rank_modes,
@@ -145,7 +152,8 @@ class _Shop:
     Attributes:
         ingest: directory of the ingest stage.
         catalogue: codes of all items.
-        users: [U] bytes, users with an embedding of their own; none where ids are hashed.
+        users: [U] bytes, users with an embedding of their own; none where their ids are hashed.
+        user_buckets: rows that the ids of users are hashed into; 0 where they are not.
         visual: visual features of the same items.
         evaluation: the valid split.
         train_rows: number of train impressions.
@@ -154,6 +162,7 @@ class _Shop:
     ingest: Path
     catalogue: Catalogue
     users: np.ndarray
+    user_buckets: int
     visual: VisualFeatures
     evaluation: Evaluation
     train_rows: int
@@ -164,19 +173,32 @@ class _Shop:
     ) -> "_Shop":
         items = records.read_items(ingest, facts.all_columns)
         visual = VisualFeatures.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
+        own_items = int((items.train_impressions >= settings.rank_min_item_impressions).sum())
+        users = np.array([], object)
+        if settings.rank_hash_above or not settings.rank_hash_buckets:
+            users = train_users(ingest, settings.rank_min_user_page_views)
+        buckets = _buckets(settings, len(users))
         catalogue = Catalogue.of(
             items,
             settings.rank_columns or [name for name in facts.item_columns if name not in settings.rank_number_columns],
             facts.valid_from_seconds,
             facts.repeat_columns,
-            settings.rank_hash_buckets,
+            _buckets(settings, own_items),
             settings.rank_min_item_impressions,
             settings.rank_number_columns,
         )
-        hashes = settings.rank_hash_buckets > 0
-        users = np.array([], object) if hashes else train_users(ingest, settings.rank_min_user_page_views)
         evaluation = read_evaluation(ingest, "valid", items, facts.repeat_columns, settings.rank_slice_columns)
-        return cls(ingest, catalogue, users, visual, evaluation, facts.counts["impressions_train"])
+        users = users[:0] if buckets else users
+        return cls(ingest, catalogue, users, buckets, visual, evaluation, facts.counts["impressions_train"])
+
+
+def _buckets(settings: RankSettings, rows: int) -> int:
+    """The rows that ids are hashed into, where a table would have so many rows otherwise; 0 for a row of its own each.
+
+    >>> [_buckets(RankSettings(rank_hash_buckets=50, rank_hash_above=100), rows) for rows in (100, 101)]
+    [0, 50]
+    """
+    return settings.rank_hash_buckets if not settings.rank_hash_above or rows > settings.rank_hash_above else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +247,13 @@ class _Previous:
 
 
 def plan_of(
-    mode: str, catalogue: Catalogue, users: np.ndarray, visual: VisualFeatures, settings: RankSettings, seed: int
+    mode: str,
+    catalogue: Catalogue,
+    users: np.ndarray,
+    user_buckets: int,
+    visual: VisualFeatures,
+    settings: RankSettings,
+    seed: int,
 ) -> Plan:
     """What the rankers of a mode are made of. They get only the visual features that the mode reads."""
     if is_control(mode):
@@ -239,7 +267,7 @@ def plan_of(
         dim=settings.rank_dim,
         gated=settings.rank_category_gate,
         cross_layers=settings.rank_cross_layers,
-        user_buckets=settings.rank_hash_buckets,
+        user_buckets=user_buckets,
     )
     return Plan(catalogue, users, visual, architecture)
 
@@ -255,10 +283,17 @@ def _log_begin(mode: str, plan: Plan, source: _Previous | None, common: Mapping[
 
 
 def _train(
-    mode: str, plan: Plan, source: _Previous | None, shop: _Shop, target: Path, settings: RankSettings, seed: int
+    mode: str,
+    plan: Plan,
+    source: _Previous | None,
+    shop: _Shop,
+    target: Path,
+    settings: RankSettings,
+    seed: int,
+    workers: Workers,
 ) -> None:
     """Trains the rankers of all starts of a mode, those that are not finished."""
-    shared = SharedRanker(plan, settings)
+    shared = SharedRanker(plan, settings, workers)
     for number, directory in enumerate(_directories(target, mode, settings)):
         train = functools.partial(
             fit,
@@ -268,10 +303,11 @@ def _train(
             evaluation=shop.evaluation,
             settings=settings,
             shared=shared,
+            workers=workers,
             pass_steps=shop.train_rows // settings.rank_batch_size,
             seed=seed + number * START_STRIDE,
         )
-        fit_best(directory, settings.rank_learning_rates, train)
+        fit_best(directory, settings.rank_learning_rates, train, workers)
 
 
 def _directories(ranked: Path, mode: str, settings: RankSettings) -> list[Path]:

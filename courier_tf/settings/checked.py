@@ -113,6 +113,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_learning_rates": _POSITIVE,
     "rank_cross_layers": (0, 16),
     "rank_hash_buckets": (0, 1_000_000_000),
+    "rank_hash_above": (0, 1_000_000_000),
     "rank_min_item_impressions": _COUNT,
     "rank_min_user_page_views": _COUNT,
     "rank_checkpoint_every": _COUNT,

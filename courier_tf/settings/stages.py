@@ -255,6 +255,9 @@ class RankSettings(Checked):
     """Layers of DCN-v2 before the MLP."""
     rank_hash_buckets: int = 0
     """Rows to hash the ids of users, and of items, into; 0: no hashing."""
+    rank_hash_above: int = 0
+    """With `rank_hash_buckets`: the users are hashed where more than so many would have an embedding of their own, and
+    the items likewise. 0: always."""
     rank_min_item_impressions: int = 1
     """Impressions below which an item has no own embedding. Items that the train span shows less often are known by
     their columns and visual features (in a positives-only log: items with fewer positives). Raise it where negatives

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic
@@ -112,15 +113,20 @@ def fingerprint_of_tree(directory: Path) -> str:
 
 
 @contextlib.contextmanager
-def write_aside(target: Path, made_by: MadeBy, *, keep_partial: bool = False) -> Iterator[Draft]:
+def write_aside(target: Path, made_by: MadeBy, *, keep_partial: bool = False, writes: bool = True) -> Iterator[Draft]:
     """Yields a draft to fill. On success seals it and renames its folder to `target`.
 
     With `keep_partial`, an interrupted run with the same `made_by` goes on, as in `sealed`. After an exception `target`
-    is untouched.
+    is untouched. A process that does not write gets a temporary folder, and nothing is kept of it: it trains together
+    with one that writes.
 
     Raises:
         FactsError: the stage has set no facts, or facts that are not its own.
     """
+    if not writes:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Draft(Path(folder))
+        return
     with sealed(target, made_by, keep_partial=keep_partial) as draft:
         yield draft
     replace_directory(draft.path, target)

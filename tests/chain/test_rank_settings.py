@@ -77,6 +77,19 @@ def test_hashed_ids(finished, tmp_path):
     assert len(every) > 1 and {"item", *(f"column/{column}" for column in every)} == set(found.catalogue.names)
 
 
+def test_large_tables_alone_are_hashed(finished, tmp_path):
+    """The shop has more items than users; the limit lies between."""
+    _, chain = finished
+    whole = plans(chain, tmp_path / "whole")["none"]
+    users, items = len(whole.users), whole.catalogue.sizes[0] - 1
+    assert users + 1 < items
+    hashed = plans(chain, tmp_path / "hashed", rank_hash_buckets=16, rank_hash_above=users)["none"]
+    assert hashed.architecture.user_buckets == 0 and sorted(hashed.users) == sorted(whole.users)
+    assert hashed.catalogue.hash_buckets == 16 and hashed.catalogue.sizes[0] == 17
+    both = plans(chain, tmp_path / "both", rank_hash_buckets=16, rank_hash_above=users - 1)["none"]
+    assert both.architecture.user_buckets == both.catalogue.hash_buckets == 16 and len(both.users) == 0
+
+
 def test_more_replicas_than_gpus_are_refused(finished, tmp_path):
     with pytest.raises(RuntimeError, match="rank_replicas=3, but this machine has 0 GPUs"):
         plans(finished[1], tmp_path / "rank", rank_replicas=3)
