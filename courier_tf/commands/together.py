@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import json
 import logging
 import os
 import sys
@@ -72,7 +73,9 @@ class TogetherStage(TrackedStage):
         left = self.worker_timeout_seconds - (time.time() - waits_since)
         workers = Workers(places, max(left, 1.0))
         workers.join()
-        workers.require_same({"version": version, "TensorFlow": tf.__version__, "command": type(self).__name__})
+        settings = json.loads(json.dumps(self.settings.by_name(), default=str))  # Some are places.
+        facts = {"version": version, "TensorFlow": tf.__version__, "command": type(self).__name__}
+        workers.require_same({**facts, **settings})
         del os.environ[WAITS_SINCE]
         return workers
 

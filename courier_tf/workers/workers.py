@@ -5,17 +5,15 @@ import dataclasses
 import functools
 import json
 import logging
-import os
 import signal
 import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.process import program_line
 from courier_tf.training import TrainingError, mirrored_strategy
 from courier_tf.workers.places import Places
 
@@ -51,7 +49,8 @@ class Workers:
     def join(self) -> None:
         """Waits until all workers are there. It must come before any other use of TensorFlow.
 
-        A worker that never comes ends this process after the time-out, in one line that names it.
+        Raises:
+            TrainingError: a worker has not come in time.
         """
         if self.together:
             _ = self._joined
@@ -67,8 +66,8 @@ class Workers:
             num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
             rpc_layer="grpc",
         )
-        with _gives_up_after(self.timeout_seconds, places):
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        _meet(places, self.timeout_seconds)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
         _keep_empty_variables(strategy)
         # TensorFlow's service of the workers takes SIGTERM for itself.
         with contextlib.suppress(ValueError):  # Only the main thread may.
@@ -219,24 +218,26 @@ def is_lost(error: BaseException) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _gives_up_after(seconds: float, places: Places) -> Iterator[None]:
-    """Ends the process in one line after so many seconds inside. TensorFlow itself would wait for an hour."""
+def _meet(places: Places, seconds: float) -> None:
+    """Waits until every worker can be reached. TensorFlow waits for an hour, holds Python, and tells nobody for whom.
 
-    def give_up() -> None:
-        missing = [places.name(index) for index in range(places.number) if not _listens(places.addresses[index])]
-        who = ", ".join(missing) or "a worker"
-        line = program_line(f"{who} has not come within {seconds:.0f} s: start it, or allow --worker-timeout-seconds")
-        os.write(2, (line + "\n").encode())
-        os._exit(1)  # The main thread waits inside TensorFlow.
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
+    Raises:
+        TrainingError: names those that have not come in time, or the port that is in use.
+    """
+    deadline, missing = time.monotonic() + seconds, set(range(places.number)) - {places.index}
+    port = int(places.addresses[places.index].rpartition(":")[2])
     try:
-        yield
-    finally:
-        timer.cancel()
+        server = socket.create_server(("", port), backlog=places.number)
+    except OSError as error:
+        raise TrainingError(f"{places.name(places.index)} cannot listen on its port: {error.strerror}") from error
+    with server:
+        while missing := {index for index in missing if not _listens(places.addresses[index])}:
+            if time.monotonic() > deadline:
+                raise TrainingError(
+                    f"{', '.join(map(places.name, sorted(missing)))} has not come within {seconds:.0f} s: start it, or "
+                    "allow more --worker-timeout-seconds"
+                )
+            time.sleep(0.5)
 
 
 def _listens(address: str) -> bool:
