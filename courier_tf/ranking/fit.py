@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -209,9 +210,9 @@ def fit(
     def count_pass() -> None:
         number = len(losses) + 1 - before
         measure = functools.partial(_measure, ranker, plan, ingest, evaluation, settings, number)
-        loss, gates = workers.chief_says(lambda: _unless_diverged(measure))
-        if loss is None:
-            raise DivergenceError(f"the predictions after pass {number} are not finite")
+        loss, gates, fault = workers.chief_says(lambda: _measured(ranker, measure))
+        if fault:
+            raise DivergenceError(fault)
         losses.append(loss)
         if ranker.image.gate and not workers.is_chief:
             ranker.image.gate.opened.assign(gates)
@@ -274,21 +275,19 @@ def _batches(
     )
 
 
-def _unless_diverged(measure: Callable[[], tuple[float, list[float]]]) -> tuple[float | None, list[float]]:
-    """What is measured; None in place of the log loss where the ranker diverged, which all workers have to learn."""
+def _measured(ranker: Ranker, measure: Callable[[], float]) -> tuple[float, list[float], str]:
+    """What all workers have to learn of a measurement: the log loss, the category gates, and why it has diverged."""
     try:
-        return measure()
-    except DivergenceError:
-        return None, []
+        loss = measure()
+    except DivergenceError as error:
+        return math.nan, [], str(error)
+    return loss, ranker.image.gate.values().tolist() if ranker.image.gate else [], ""
 
 
 def _measure(
     ranker: Ranker, plan: Plan, ingest: Path, evaluation: Evaluation, settings: RankSettings, number: int
-) -> tuple[float, list[float]]:
-    """Measures a ranker on valid after pass `number`; 0 stands for the start. Category gates are chosen there, too.
-
-    Returns:
-        (log loss; the category gates, none where the ranker has none).
+) -> float:
+    """The log loss on valid after pass `number`; 0 stands for the start. Category gates are chosen there, too.
 
     Raises:
         DivergenceError: a prediction is not finite.
@@ -308,7 +307,7 @@ def _measure(
         probability = _with_chosen_gates(gate, category, evaluation, predicted)
     loss, area = evaluation.logloss(probability), auc(evaluation.clicked, probability)
     LOG.info("pass %d: valid log loss %.5f, AUC %.5f", number, loss, np.nan if area is None else area)
-    return loss, [] if gate is None else gate.values().tolist()
+    return loss
 
 
 def _with_chosen_gates(
