@@ -1,7 +1,8 @@
 """Turns events into page views with their histories, a day of a user at a time.
 
 A page view lies within a day, so the rows of a day are merged without those of other days. What crosses days is the
-last clicks of a user. No worker holds more rows of a user than those of a day, however long the log is.
+last clicks of a user. No worker holds more rows of a user than those of a day, packed, however long the log is. A large
+day is merged in pieces.
 """
 
 from bisect import bisect_left
@@ -14,6 +15,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_jobs.checks import Event
+from beam_jobs.day_pieces import pieces_of_day, rows_of
 from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import Merged, PageView, ViewKey, merge, view_id
 from beam_jobs.sources import NAMESPACE
@@ -31,40 +33,53 @@ UserDay = tuple[str, int]  # User id, and timestamp // DAY.
 PackedView = tuple[int, int, bytes]
 
 
-def page_views(user: str, merged: Merged, before: list[str], kept: int, ties: bool) -> Iterator[PageView]:
-    """The page views of a day of a user. The cost grows with the number of events alone.
+#: (timestamp, place, item) of a click.
+Click = tuple[int, tuple[str, int], str]
+
+
+def clicks_of(events: Iterable[Event]) -> Iterator[Click]:
+    """The clicks among events."""
+    return ((event.timestamp, event.place, event.item_id) for event in events if event.clicked)
+
+
+def page_views(user: str, merged: Merged, clicks: list[Click], kept: int, ties: bool) -> Iterator[PageView]:
+    """Page views of a day of a user, with the clicks of that day as their histories.
 
     Args:
         user: the user's id.
-        merged: the events of the day.
-        before: the last items that the user clicked on earlier days, oldest first.
+        merged: all events of these page views.
+        clicks: all clicks of the day, in order.
         kept: length of a history: the most recent clicked items.
         ties: fill in `tie_histories`.
     """
-    clicks = [event for event in merged.events if event.clicked]
-    clicked, times = [*before, *(event.item_id for event in clicks)], [event.timestamp for event in clicks]
     groups: dict[ViewKey, list[Event]] = {}
-    tied: dict[ViewKey, dict[str, list[str]]] = {}
-    number = len(before)  # Of the clicks before the event, by (timestamp, place).
     for event, key in zip(merged.events, merged.keys, strict=True):
         groups.setdefault(key, []).append(event)
-        if event.clicked:
-            if ties:
-                tied.setdefault(key, {})[event.item_id] = clicked[max(0, number - kept) : number]
-            number += 1
     for key, group in groups.items():
         start = merged.starts[key]
-        end = len(before) + bisect_left(times, start)
         yield PageView(
             user,
             view_id(user, key),
             start,
             [event.item_id for event in group],
             [event.clicked for event in group],
-            clicked[max(0, end - kept) : end],
+            _before(clicks, (start,), kept),
             {event.item_id: event.timestamp for event in group if event.clicked},
-            tied.get(key, {}),
+            {item: _before(clicks, (second, place), kept) for second, place, item in clicks_of(group)} if ties else {},
         )
+
+
+def _before(clicks: list[Click], place: tuple[Any, ...], kept: int) -> list[str]:
+    end = bisect_left(clicks, place)
+    return [item for _, _, item in clicks[max(0, end - kept) : end]]
+
+
+def with_days_before(view: PageView, before: list[str], kept: int) -> PageView:
+    """A page view whose histories go on with the last items clicked on the days before, oldest first."""
+    if not before:
+        return view
+    ties = {item: [*before, *history][-kept:] for item, history in view.tie_histories.items()}
+    return view._replace(history=[*before, *view.history][-kept:], tie_histories=ties)
 
 
 def histories(days: list[tuple[int, list[str]]], kept: int) -> Iterator[tuple[int, list[str]]]:
@@ -103,7 +118,9 @@ class BuildPageViews(beam.PTransform):
             rows
             | "Group days" >> beam.GroupByKey()
             | "Merge"
-            >> beam.ParDo(MergeDay(self.history_kept, self.pause)).with_outputs(_DAYS, STATISTICS, main="main")
+            >> beam.ParDo(MergeDay(self.history_kept, self.pause, self.ties)).with_outputs(
+                _DAYS, STATISTICS, main="main"
+            )
         )
         users = (
             days[_DAYS]
@@ -113,16 +130,16 @@ class BuildPageViews(beam.PTransform):
         views = (
             {"day": days.main, "before": users[_HISTORIES]}
             | "Join histories" >> beam.CoGroupByKey()
-            | "Views" >> beam.FlatMap(_views, self.history_kept, self.ties)
+            | "Views" >> beam.FlatMap(views_of, self.history_kept)
         )
         return {"views": views, STATISTICS: days[STATISTICS], USERS: users[USERS], CUT: users[CUT]}
 
 
 class MergeDay(beam.DoFn):
-    """Turns ((user, day), packed rows) into ((user, day), packed `Merged`)."""
+    """Turns ((user, day), packed rows) into ((user, day), packed page views), each with its history on that day."""
 
-    def __init__(self, history_kept: int, pause: int) -> None:
-        self.history_kept, self.pause = history_kept, pause
+    def __init__(self, history_kept: int, pause: int, ties: bool) -> None:
+        self.history_kept, self.pause, self.ties = history_kept, pause, ties
         self.views = Metrics.counter(NAMESPACE, "page_views")
         self.duplicates = Metrics.counter(NAMESPACE, "duplicate_events_merged")
         self.answered = Metrics.counter(NAMESPACE, "clicks_merged_into_their_impressions")
@@ -131,20 +148,35 @@ class MergeDay(beam.DoFn):
 
     def process(self, element: tuple[UserDay, Iterable[bytes]]) -> Iterator[Any]:
         (user, day), packed = element
-        merged = merge([Event(user, *row) for rows in packed for row in unpack(rows)], self.pause)
-        self.views.inc(len(merged.starts))
-        self.duplicates.inc(merged.duplicates)
-        self.answered.inc(merged.clicks_of_impressions)
-        self.conflicts.inc(merged.conflicts)
+        clicks: list[Click] = []
+        requests: list[np.ndarray] = []
+        number = 0
+        pieces = pieces_of_day(packed, self.pause)
+        for piece in pieces:
+            merged = self._merged(user, piece)
+            self.views.inc(len(merged.starts))
+            self.duplicates.inc(merged.duplicates)
+            self.answered.inc(merged.clicks_of_impressions)
+            self.conflicts.inc(merged.conflicts)
+            clicks.extend(clicks_of(merged.events))
+            number += len(merged.events)
+            # A hash stands for a request id: a user may have very many.
+            requests.append(np.array([stable_hash(request) for request, _ in merged.starts if request], np.int64))
+            for event in merged.events:
+                statistics = {day: (1, event.clicked, event.timestamp)}
+                yield beam.pvalue.TaggedOutput(STATISTICS, (event.item_id, statistics))
+        clicks.sort()
+        last = [item for _, _, item in clicks[-self.history_kept :]]
+        yield beam.pvalue.TaggedOutput(_DAYS, (user, pack((day, number, last, np.concatenate(requests).tobytes()))))
+        for piece in pieces:
+            if len(pieces) > 1:  # Merged again: all of them together would take ten times the memory.
+                merged = self._merged(user, piece)
+            views = page_views(user, merged, clicks, self.history_kept, self.ties)
+            yield (user, day), pack([tuple(view) for view in views])
         self.done.add()
-        clicked = [event.item_id for event in merged.events if event.clicked][-self.history_kept :]
-        # A hash stands for a request id: a user may have very many.
-        requests = np.array([stable_hash(request) for request, _ in merged.starts if request], np.int64)
-        yield beam.pvalue.TaggedOutput(_DAYS, (user, pack((day, len(merged.events), clicked, requests.tobytes()))))
-        for event in merged.events:
-            statistics = {day: (1, event.clicked, event.timestamp)}
-            yield beam.pvalue.TaggedOutput(STATISTICS, (event.item_id, statistics))
-        yield (user, day), pack(([tuple(event)[1:] for event in merged.events], merged.keys, merged.starts))
+
+    def _merged(self, user: str, piece: list[bytes]) -> Merged:
+        return merge((Event(user, *row) for row in rows_of(piece)), self.pause)
 
 
 class Histories(beam.DoFn):
@@ -164,14 +196,13 @@ class Histories(beam.DoFn):
         yield beam.pvalue.TaggedOutput(CUT, ("page_views_cut_at_midnight", int((times > 1).sum())))
 
 
-def _views(element: tuple[UserDay, dict[str, Iterable[bytes]]], kept: int, ties: bool) -> Iterator[PackedView]:
-    (user, _), joined = element
-    for packed in joined["day"]:  # There is one; none would be of a day without rows.
-        rows, keys, starts = unpack(packed)
-        before: list[str] = next((unpack(clicked) for clicked in joined["before"]), [])
-        merged = Merged([Event(user, *row) for row in rows], keys, starts)
-        for view in page_views(user, merged, before, kept, ties):
-            yield packed_view(view)
+def views_of(element: tuple[UserDay, dict[str, Iterable[bytes]]], kept: int) -> Iterator[PackedView]:
+    """The page views of a day of a user, from those with histories of the day alone and the clicks before it."""
+    joined = element[1]
+    before: list[str] = next((unpack(clicked) for clicked in joined["before"]), [])
+    for packed in joined["day"]:
+        for view in unpack(packed):
+            yield packed_view(with_days_before(PageView(*view), before, kept))
 
 
 def packed_view(view: PageView) -> PackedView:

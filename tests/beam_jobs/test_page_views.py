@@ -6,11 +6,14 @@ import random
 import time
 from collections import defaultdict
 
+import apache_beam as beam
 import pytest
 
+from beam_jobs import day_pieces
 from beam_jobs.checks import Event
+from beam_jobs.packing import pack
 from beam_jobs.page_views import PageView, merge, split_rows, view_id, view_keys
-from beam_jobs.user_days import histories, page_views
+from beam_jobs.user_days import Histories, MergeDay, unpacked, views_of
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, impression_log, view_of
@@ -128,15 +131,24 @@ def built(events: list[Event], kept: int, pause: int = 1) -> list[PageView]:
     """The page views of a user as the job builds them, a day at a time."""
     days = defaultdict(list)
     for event in events:
-        days[event.timestamp // DAY].append(event)
-    merged = {day: merge(rows, pause) for day, rows in days.items()}
-    clicked = [(day, [e.item_id for e in rows.events if e.clicked][-kept:]) for day, rows in merged.items()]
-    before = dict(histories(clicked, kept))
-    return [view for day, rows in merged.items() for view in page_views("u", rows, before.get(day, []), kept, True)]
+        days[event.timestamp // DAY].append(tuple(event)[1:])
+    joined, told = defaultdict(lambda: {"day": [], "before": []}), []
+    for day, rows in days.items():
+        for output in MergeDay(kept, pause, True).process((("u", day), [pack(rows[::2]), pack(rows[1::2])])):
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                told += [output.value[1]] if output.tag == "days" else []
+            else:
+                joined[output[0]]["day"].append(output[1])
+    for output in Histories(kept).process(("u", told)):
+        if not isinstance(output, beam.pvalue.TaggedOutput):
+            joined[output[0]]["before"].append(output[1])
+    return [unpacked(view) for element in joined.items() for view in views_of(element, kept)]
 
 
+@pytest.mark.parametrize("piece", [1 << 20, 150])
 @pytest.mark.parametrize("kind", ["requests", "pauses", "both", "positives"])
-def test_page_views_are_those_of_the_definition(kind):
+def test_page_views_are_those_of_the_definition(kind, piece, monkeypatch):
+    monkeypatch.setattr(day_pieces, "PIECE_BYTES", piece)
     rng = random.Random(kind)
     for _ in range(60):
         pause, kept = 1 if kind == "positives" else rng.randrange(1, 120), rng.randrange(1, 6)

@@ -66,7 +66,8 @@ def test_a_job_that_fails_leaves_the_stage_before(bucket, raw):
     raw.write("events", impression_log())
     ingest(str(raw.folder), target, SETTINGS, MADE_BY)
     before = transfer.files_below(target)
-    raw.write("events", [row | {"item_id": "unknown"} for row in impression_log()])
+    log = impression_log()  # If all were unknown, no job would start.
+    raw.write("events", [row | {"item_id": "unknown"} if n % 3 else row for n, row in enumerate(log)])
     with pytest.raises(RawDataError, match="not in the catalogue"):
         ingest(str(raw.folder), target, SETTINGS, MADE_BY)
     assert transfer.files_below(target) == before

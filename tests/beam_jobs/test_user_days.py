@@ -8,6 +8,7 @@ from collections import defaultdict
 import apache_beam as beam
 import pytest
 
+from beam_jobs import day_pieces
 from beam_jobs.catalogue import items_of, known_items_only, unknown_only
 from beam_jobs.checks import Event
 from beam_jobs.impressions import impressions
@@ -31,7 +32,7 @@ def days_of_a_user(number: int):
 
 def peak_of(days: int) -> tuple[int, int]:
     """(peak memory of merging the days and of the histories after it, page views)."""
-    merge, histories = MergeDay(20, 1), Histories(20)
+    merge, histories = MergeDay(20, 1, False), Histories(20)
     views = 0
     tracemalloc.start()
     told = []
@@ -54,8 +55,26 @@ def test_memory_grows_with_a_day_of_a_user_and_not_with_the_log():
     assert many < 2 * few
 
 
+@pytest.mark.parametrize("request_id", ["r{}", ""])
+def test_a_large_day_stands_in_memory_packed(request_id, monkeypatch):
+    """Merged as one list, a row takes some 700 bytes."""
+    monkeypatch.setattr(day_pieces, "PIECE_BYTES", 1 << 16)
+    number = 20_000
+    rows = [(f"i{n % 50}", FIRST + n * 4, request_id.format(n // 4), int(n % 7 == 0), ("f", n)) for n in range(number)]
+    packed = [pack(rows[n : n + 1000]) for n in range(0, number, 1000)]
+    del rows
+    views = 0
+    tracemalloc.start()
+    for output in MergeDay(5, 1, False).process((("u", FIRST // DAY), packed)):
+        views += 0 if isinstance(output, beam.pvalue.TaggedOutput) else len(unpack(output[1]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert views == (number // 4 if request_id else number)
+    assert peak < 300 * number
+
+
 def test_counts_of_a_user_over_all_days():
-    merge, told = MergeDay(20, 1), []
+    merge, told = MergeDay(20, 1, False), []
     # "again" is on three days, "once" on one, and the events of no request on another.
     for day, requests in enumerate([["again", "once"], ["again", "", "b"], ["again", "b"]]):
         rows = [("i", FIRST + day * DAY + n, request, 1, ("f", n)) for n, request in enumerate(requests)]
