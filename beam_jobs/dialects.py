@@ -30,7 +30,7 @@ from courier_tf.files.places import StoreError, place_of
 MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
 DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
 
-Format = Literal["csv", "jsonl", "json", "parquet", "avro", "empty"]
+Format = Literal["bigquery", "csv", "jsonl", "json", "parquet", "avro", "empty"]
 Compression = Literal["none", "gzip", "bzip2", "zstd", "xz", "lz4"]
 
 _COMPRESSIONS: dict[bytes, Compression] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from beam_jobs import csv_rows, json_rows, parquet_rows
+from beam_jobs import bigquery, csv_rows, json_rows, parquet_rows, table_rows
 from beam_jobs.dialects import Dialect, naming, opened, seekable
 from beam_jobs.file_windows import window
 from beam_jobs.raw_errors import RawDataError
@@ -24,7 +24,7 @@ def columns_of(file: str, dialect: Dialect, every_row: bool = False) -> list[str
     """
     if dialect.format == "empty":
         return []
-    if dialect.format in parquet_rows.TYPED:
+    if dialect.format in (*parquet_rows.TYPED, bigquery.FORMAT):
         columns = list(parquet_rows.types_of(file, dialect))
     elif dialect.format == "csv":
         columns = csv_rows.header_of(file, dialect)
@@ -41,7 +41,9 @@ def rows_of(file: RawFile) -> Iterator[RawRow | NoRow]:
         RawDataError: the file breaks off, or does not tell ids apart.
     """
     dialect = file.dialect
-    if dialect.format in parquet_rows.TYPED:
+    if dialect.format == bigquery.FORMAT:
+        yield from table_rows.rows_of(file)
+    elif dialect.format in parquet_rows.TYPED:
         with naming(file.path, parquet_rows.TYPED[dialect.format]), seekable(file.path, dialect.compression) as stream:
             yield from parquet_rows.rows_of(file, stream)
     elif dialect.format != "empty":

@@ -236,7 +236,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parsing.refuse(unknown, options, "courier ingest --help")
         job = parsing.build(_Job, given)
         made_by = MadeBy(
-            INGEST, dataclasses.asdict(job.settings), {"raw": fingerprint_of_raw(job.raw, job.settings.follow_links)}
+            INGEST,
+            dataclasses.asdict(job.settings),
+            {"raw": fingerprint_of_raw(job.raw, job.settings)},
         )
         ingest(job.raw, job.target, job.settings, made_by, beams)
     except (ValueError, RuntimeError) as error:

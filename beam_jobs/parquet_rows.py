@@ -5,14 +5,14 @@ import dataclasses
 import decimal
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs import avro_rows
+from beam_jobs import avro_rows, bigquery
 from beam_jobs.dialects import Dialect, naming, seekable
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import (
@@ -32,12 +32,15 @@ from beam_jobs.raw_rows import (
 TYPED = {"parquet": "Parquet file", "avro": "Avro file"}
 MAX_FOOTER = 1 << 26  # Bytes of the description at the end of a Parquet file.
 BATCH = 8_192  # Rows that are read at once.
+FIRST_ROWS = 1_000  # Rows that Google's client is asked for at once.
 BATCH_OF_PHOTOS = 64  # The same, where rows hold photos.
 _EXACT = {pa.float64(): 2**53, pa.float32(): 2**24, pa.float16(): 2**11}
 
 
 def types_of(file: str, dialect: Dialect) -> dict[str, pa.DataType]:
-    """The columns of a Parquet or Avro file with their types; of another file nothing."""
+    """The columns of a Parquet or Avro file, or of a table of BigQuery, with their types; of another file nothing."""
+    if dialect.format == bigquery.FORMAT:
+        return bigquery.types_of(file)
     if dialect.format not in TYPED:
         return {}
     with naming(file, TYPED[dialect.format]), seekable(file, dialect.compression) as stream:
@@ -71,10 +74,15 @@ def _require_footer(file: str, stream: IO[bytes]) -> None:
 
 def rows_of(file: RawFile, stream: IO[bytes]) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, or of a part of it, in order."""
+    return rows_of_batches(file, _batches(file, stream))
+
+
+def rows_of_batches(file: RawFile, batches: Iterable[pa.RecordBatch]) -> Iterator[RawRow | NoRow]:
+    """The rows of batches with the columns of a file, in order."""
     path, constants = file.path, dict(file.constants)
     names = [name for name, _ in file.columns]
     row = file.rows_before
-    for batch in _batches(file, stream):
+    for batch in batches:
         photos: list[bytes | None] = []
         columns, doubtful = [], False
         for name, source in file.columns:
@@ -123,16 +131,31 @@ def holds_photos(kind: pa.DataType) -> bool:
 
 def are_photos(file: RawFile, source: str) -> bool:
     """Whether a column of bytes holds photos, and not texts that were written as bytes."""
+    alone = dataclasses.replace(file, columns=(("image", source),))
+    if file.dialect.format == bigquery.FORMAT:
+        return _holds_photos(next(batches_of_table(alone), None), source)
     kind = TYPED[file.dialect.format]
     with naming(file.path, kind), seekable(file.path, file.dialect.compression) as stream:
-        for batch in _batches(dataclasses.replace(file, columns=(("image", source),)), stream):
-            column = batch.column(batch.schema.get_field_index(source))
-            if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
-                return True
-            values = [value for value in column.to_pylist() if value]
-            texts = [value.decode("utf-8", errors="surrogateescape") for value in values]
-            return not all(is_unicode(text) and text.isprintable() for text in texts)
-    return False
+        return _holds_photos(next(_batches(alone, stream), None), source)
+
+
+def _holds_photos(batch: pa.RecordBatch | None, source: str) -> bool:
+    if batch is None:
+        return False
+    column = batch.column(batch.schema.get_field_index(source))
+    if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
+        return True
+    values = [value for value in column.to_pylist() if value]
+    texts = [value.decode("utf-8", errors="surrogateescape") for value in values]
+    return not all(is_unicode(text) and text.isprintable() for text in texts)
+
+
+def batches_of_table(file: RawFile) -> Iterator[pa.RecordBatch]:
+    """The rows of a table of BigQuery by Google's client, for a look at it."""
+    types = bigquery.types_of(file.path)
+    size = BATCH_OF_PHOTOS if any(holds_photos(types[source]) for _, source in file.columns) else FIRST_ROWS
+    for rows in bigquery.first_rows(file.path, file.columns, size):
+        yield bigquery.batch_of(file.path, types, file.columns, rows)
 
 
 def is_time(kind: pa.DataType) -> bool:

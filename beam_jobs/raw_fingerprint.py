@@ -7,12 +7,13 @@ import json
 import time
 from pathlib import Path
 
-from beam_jobs import raw_files
+from beam_jobs import bigquery, raw_files
 from beam_jobs.photo_places import PHOTO_FOLDER
 from beam_jobs.raw_errors import RawDataError
 from courier_tf import schema
 from courier_tf.files import transfer
 from courier_tf.files.places import place_of
+from courier_tf.settings.raw import RawSettings
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.checksums import FileState, checksum
 from courier_tf.workdir.provenance import fingerprint_of
@@ -21,14 +22,15 @@ MEMORY_FILE = ".raw_files.json"  # In a workdir: what is remembered of the files
 _YOUNG = 2 * 10**9  # Nanoseconds in which a file may change again and keep its time.
 
 
-def fingerprint_of_raw(raw: str, follow_links: bool = False, memory: Path | None = None) -> str:
+def fingerprint_of_raw(raw: str, settings: RawSettings | None = None, memory: Path | None = None) -> str:
     """16 hex digits over the names and contents of the files of both tables. No other file counts.
 
     On a store, size and time stand for the content: nothing has a new time there that nobody has written.
 
     Args:
         raw: folder or URI.
-        follow_links: take files behind symbolic links that leave the folder.
+        settings: say which tables are no files, and whether links are followed. Of such a table its rows and the time
+            of its last change count.
         memory: file that remembers checksums. A file of this machine with the size and time of before is not read.
 
     Raises:
@@ -37,10 +39,12 @@ def fingerprint_of_raw(raw: str, follow_links: bool = False, memory: Path | None
     """
     if isinstance(folder := place_of(raw), Path) and not folder.is_dir():
         raise RawDataError(f"{raw} is empty or does not exist")
-    tables = (schema.RAW_ITEMS, schema.RAW_EVENTS)
-    files = [path for table in tables for path in raw_files.find_files(raw, table, follow_links).files]
+    settings = settings or RawSettings()
+    tables = [table for table in (schema.RAW_ITEMS, schema.RAW_EVENTS) if not settings.table(table)]
+    files = [path for table in tables for path in raw_files.find_files(raw, table, settings.follow_links).files]
     known, now = _remembered(memory), time.time_ns()
-    contents, settled = {}, {}
+    contents = {address: str(bigquery.state_of(address)) for address in settings.tables()}
+    settled = {}
     for path in files:
         file = place_of(path)
         entry = transfer.entry_of(file)

@@ -8,16 +8,12 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
 
-import apache_beam as beam
-
-from beam_jobs import columns, dialects, doubts, formats, parquet_rows, raw_files, times, values
+from beam_jobs import bigquery, columns, dialects, doubts, formats, parquet_rows, raw_files, times, values
 from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
 from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import TIMES, NoRow, RawFile, RawRow
-from beam_jobs.work_done import EVENT_ROWS, ITEM_ROWS, Pieces
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.settings.raw import RawSettings
@@ -28,7 +24,6 @@ NAMESPACE = "courier"  # The namespace of all counters.
 REJECTS = "rejects"  # These three are tags of further outputs.
 ROWS_READ = "rows_read"
 BROKEN_FILES = "broken_files"
-ROWS_AT_A_TIME = 1_000  # That are counted together as read.
 HEAD_ROWS = 1_000  # Rows of a file that its columns, times and ids are recognised by.
 MOST_SAMPLED = 200  # Files of a table whose first rows are read.
 
@@ -149,10 +144,15 @@ class _Table:
 
     @classmethod
     def inspect(cls, raw: str, name: str, settings: RawSettings) -> "_Table":
-        listing = raw_files.find_files(raw, name, settings.follow_links)
+        address = settings.table(name)
+        if address:
+            listing = raw_files.Found((address,), {address: ()}, ())
+        else:
+            listing = raw_files.find_files(raw, name, settings.follow_links)
         table = cls(name, [], {}, {}, [], list(listing.left_out))
         headers: dict[str, list[str]] = {}
-        for path, dialect in dialects.detect_all(listing.files).items():
+        by_path = {address: dialects.Dialect("bigquery")} if address else dialects.detect_all(listing.files)
+        for path, dialect in by_path.items():
             headers[path] = formats.columns_of(path, dialect, every_row=name == schema.RAW_ITEMS)
             if not headers[path]:  # As `[]` of JSON.
                 dialect = dataclasses.replace(dialect, format="empty")
@@ -245,7 +245,8 @@ class _Table:
                 self.warnings.append(
                     "items: there is no column 'image', so no item has a photo: --columns image=COLUMN"
                 )
-        for first, other, *more in raw_files.copies(listing.files):
+        of_files = [] if self.files[0].dialect.format == bigquery.FORMAT else raw_files.copies(listing.files)
+        for first, other, *more in of_files:
             further = f", and {len(more)} more," if more else ""
             self.warnings.append(f"{first} and {other}{further} may be copies: they begin alike and are of one size")
 
@@ -286,33 +287,3 @@ def _time_forms(events: _Table, settings: RawSettings) -> dict[str, times.TimeFo
     known = [form for form in forms.values() if form]
     common = known[0] if known else times.TimeForm("seconds", settings.timezone, times.EARLIEST)
     return {path: form or common for path, form in forms.items()}
-
-
-class ReadRows(beam.DoFn):
-    """Turns a RawFile into its rows.
-
-    What is no row goes to the output `REJECTS`, and (name, rows read) to `ROWS_READ`. The reason why a file
-    could not be read to its end goes to `BROKEN_FILES`. Beam would run a worker that raises again, and show the user
-    only its traceback.
-    """
-
-    def __init__(self, kind: Literal["item", "event"]) -> None:
-        self.kind = kind
-        self.done = Pieces(ITEM_ROWS if kind == "item" else EVENT_ROWS)
-
-    def process(self, file: RawFile) -> Iterator[Any]:
-        read = 0
-        try:
-            for row in rows_of(file):
-                read += 1
-                if read % ROWS_AT_A_TIME == 0:
-                    self.done.add(ROWS_AT_A_TIME)
-                if isinstance(row, RawRow):
-                    yield row
-                else:
-                    reject = schema.Reject(file.path, row.row, row.field, row.reason, self.kind)
-                    yield beam.pvalue.TaggedOutput(REJECTS, reject)
-        except RawDataError as error:
-            yield beam.pvalue.TaggedOutput(BROKEN_FILES, str(error))
-        self.done.add(read % ROWS_AT_A_TIME)
-        yield beam.pvalue.TaggedOutput(ROWS_READ, (f"{self.kind}_rows_read", read))

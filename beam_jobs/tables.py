@@ -5,11 +5,13 @@ from typing import Any, Literal, NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 
-from beam_jobs import catalogue, checks
+from beam_jobs import bigquery, catalogue, checks
 from beam_jobs.file_parts import SplitFiles
 from beam_jobs.packing import PackBlocks
 from beam_jobs.raw_rows import RawFile
-from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder, ReadRows
+from beam_jobs.read_rows import ReadDictionaries, ReadRows
+from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder
+from beam_jobs.table_rows import ReadTable
 from courier_tf.settings import IngestSettings
 
 
@@ -24,11 +26,16 @@ class Part(NamedTuple):
 
 
 def _rows(pipeline: beam.Pipeline, files: list[RawFile], kind: Literal["item", "event"]) -> beam.pvalue.DoOutputsTuple:
+    outputs = REJECTS, ROWS_READ, BROKEN_FILES
+    if files[0].dialect.format == bigquery.FORMAT:
+        (table,) = files
+        read = ReadDictionaries(kind, table, bigquery.types_of(table.path))
+        return pipeline | ReadTable(table) | f"Read {kind}s" >> beam.ParDo(read).with_outputs(*outputs, main="main")
     return (
         pipeline
         | f"{kind} files" >> beam.Create(files, reshuffle=True)
         | f"Parts of {kind} files" >> SplitFiles()
-        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(REJECTS, ROWS_READ, BROKEN_FILES, main="main")
+        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(*outputs, main="main")
     )
 
 

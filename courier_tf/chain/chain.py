@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from courier_tf import schema
 from courier_tf.chain.encoder_stages import features_of, fingerprint_of_features, tell_photos, train_encoder
 from courier_tf.chain.known_names import require_known_names
 from courier_tf.chain.workplace import Workplace
@@ -82,7 +81,7 @@ class Chain(Workplace):
         from beam_jobs.raw_fingerprint import MEMORY_FILE, fingerprint_of_raw
 
         settings = self.settings.ingest
-        fingerprint = fingerprint_of_raw(raw, settings.follow_links, self.workdir / MEMORY_FILE)
+        fingerprint = fingerprint_of_raw(raw, settings, self.workdir / MEMORY_FILE)
         made_by = self.made_by(INGEST, settings, {"raw": fingerprint}, seeded=False)
         self.unless_current(
             self.directory(INGEST),
@@ -204,6 +203,7 @@ class Chain(Workplace):
             servers: HOST:PORT of running servers. Labels move once all have loaded the versions that they name.
             warm_up_log: log of requests that new versions warm up with.
         """
+        from courier_tf.chain.exports import exports_here  # Here, as promotions import TensorFlow.
         from courier_tf.exporting.export import export
         from courier_tf.exporting.finished_stages import FinishedStages
 
@@ -213,8 +213,7 @@ class Chain(Workplace):
             return
         for stage in (INGEST, PRETRAIN, EMBED, CLUSTER, RANK):
             self.local(artefacts.read(self.directory(stage), stage))
-        folders = (schema.MODELS_FOLDER, schema.BUNDLE_FOLDER, schema.SCANN_MODELS_FOLDER)
-        with exclusive(self.place / ".export.lock", ""), stored.changed_here(self.place, self.workdir, folders):
+        with exports_here(self.workdir, self.place):
             export(FinishedStages.read(self.workdir), self.workdir, scann, servers, warm_up_log)
 
     def report(self, final: bool = False) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from courier_tf.commands.checks import require_local, require_usable
+from courier_tf.commands.checks import require_usable
 from courier_tf.settings import PromotionSettings
 
 if TYPE_CHECKING:
@@ -110,20 +110,21 @@ class Export(Stage):
     tolerances: PromotionSettings = PromotionSettings()
 
     def run(self) -> None:
+        from courier_tf.chain.exports import exports_here
         from courier_tf.exporting import promotion
         from serving.bundle.replicas import require_addresses
 
         require_addresses(self.server)
+        workdir, place = self.local_workdir(), self.place()
         if self.roll_back or self.withdraw:
-            workdir = require_local(self.workdir, "--roll-back and --withdraw")
             require_usable(workdir)
-            if self.roll_back:
-                promotion.roll_back(workdir, self.server)
-            if self.withdraw:
-                promotion.withdraw(workdir, self.server)
+            with exports_here(workdir, place):
+                if self.roll_back:
+                    promotion.roll_back(workdir, self.server)
+                if self.withdraw:
+                    promotion.withdraw(workdir, self.server)
             return
-        if self.promote:
-            require_local(self.workdir, "--promote")
         self.chain().export(self.scann, self.server, self.warm_up_log)
         if self.promote:
-            promotion.promote(self.local_workdir(), self.tolerances, self.server, self.promote_withdrawn)
+            with exports_here(workdir, place):
+                promotion.promote(workdir, self.tolerances, self.server, self.promote_withdrawn)

@@ -75,7 +75,7 @@ class Stage(Command):
         from courier_tf.chain.chain import Chain
 
         workers = self.joined_workers()
-        place = self.workdir if isinstance(self.workdir, StorePlace) else None
+        place = self.place()
         require_usable(self.local_workdir())
         if place:
             transfer.require_bucket(place)
@@ -84,6 +84,10 @@ class Stage(Command):
         if workers.is_chief:
             also_log_to(self.local_workdir() / LOG_FILE)
         return chain
+
+    def place(self) -> StorePlace | None:
+        """The workdir, if it is on a store."""
+        return self.workdir if isinstance(self.workdir, StorePlace) else None
 
     def local_workdir(self) -> Path:
         """The workdir, or the folder of its copies."""

@@ -34,6 +34,8 @@ MOST_CHOICES = 20  # Characters of choices that stand beside the name of an opti
 HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
     IngestSettings: {
         "your files, and what of them may be lost": (
+            "items_table",
+            "events_table",
             "columns",
             "positive_events",
             "other_events",
@@ -127,6 +129,10 @@ FIRST_SETTINGS = (
 )
 #: Settings that `--help` leaves to `--help-all`: ablations, and what few change.
 SELDOM = (
+    "items_table",
+    "events_table",
+    "shard_megabytes",
+    "max_inline_gigabytes",
     "copied_targets",
     "accidental_negatives",
     "projection_head",

@@ -2,15 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from courier_tf import schema
 from courier_tf.commands.checks import require_between
-
-if TYPE_CHECKING:
-    pass
-
 from courier_tf.commands.command import Command
+from courier_tf.files.places import Place
 
 MOST_SIMILAR, HIGHEST_PORT = 10_000, 65_535
 MOST_REQUESTS = 1_000_000  # Of a load test. They are planned and kept in memory.
@@ -73,8 +70,8 @@ class Serve(Command):
     """Serve the exported models. TensorFlow Serving does it where it is installed, else a local server with its API."""
 
     logs_times = True
-    workdir: Path
-    """Workdir of a finished run."""
+    workdir: Place
+    """Workdir of a finished run. Of one on a store, the models and the bundle are copied to this machine first."""
     port: int = 8500
     """Port of gRPC."""
     rest_port: int = 8501
@@ -89,9 +86,12 @@ class Serve(Command):
         require_between("--port", self.port, 1, HIGHEST_PORT)
         require_between("--rest-port", self.rest_port, 1, HIGHEST_PORT)
         from courier_tf.commands.serve import serve
+        from courier_tf.workdir import stored
 
-        folders = (self.workdir / schema.BUNDLE_FOLDER, self.workdir / schema.MODELS_FOLDER)
-        serve(*folders, self.port, self.rest_port, self.server, self.host)
+        names = schema.BUNDLE_FOLDER, schema.MODELS_FOLDER
+        with stored.here(self.workdir, names) as workdir:
+            bundle, models = (workdir / name for name in names)
+            serve(bundle, models, self.port, self.rest_port, self.server, self.host)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -198,6 +198,8 @@ def fetch(source: Place, target: Path) -> None:
         info = system.get_file_info(path)
         if info.type == _fs().FileType.NotFound:
             raise MissingFileError(f"{printable(source)}: there is no such file or folder")
+        if info.type == _fs().FileType.Directory:  # pyarrow makes the folders in it alone.
+            target.mkdir(exist_ok=True)
         _fs().copy_files(path, str(target), system, _fs().LocalFileSystem())
 
 

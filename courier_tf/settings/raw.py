@@ -1,12 +1,16 @@
 """How a shop's own files are read: columns, words, times, and how much may be lost."""
 
 import dataclasses
+import re
 import zoneinfo
 from typing import Literal
 
 from courier_tf import schema
+from courier_tf.escaping import printable
 from courier_tf.settings.checked import Checked, SettingsError
 
+#: Google's own rule for project, dataset and table.
+_TABLE = re.compile(r"bigquery://[a-z][a-z0-9:.-]{4,61}[a-z0-9]\.\w{1,1024}\.[\w -]{1,1024}")
 NO_COLUMN = "none"  # In `columns`: the log has no such column.
 TIMESTAMP_FORMATS = (
     "auto", "iso", "seconds", "milliseconds", "microseconds", "nanoseconds", "minutes", "hours", "days",
@@ -17,6 +21,11 @@ TIMESTAMP_FORMATS = (
 class RawSettings(Checked):
     """How the raw folder is read."""
 
+    items_table: str | None = None
+    """Table of the catalogue, bigquery://PROJECT.DATASET.TABLE, in place of files in the raw folder. Photos lie in the
+    folder, or in the table."""
+    events_table: str | None = None
+    """Table of the log, the same."""
     columns: tuple[str, ...] = ()
     """NAME=COLUMN for each column of another name, such as item_id=ProductID. Write items.item_id=... or
     events.item_id=... where the two tables differ, NAME=none where your files have no such column, and object.field for
@@ -70,6 +79,10 @@ class RawSettings(Checked):
                 )
         if len(set(names)) < len(names):
             raise SettingsError(f"columns names a column twice: {' '.join(self.columns)}")
+        for field in ("items_table", "events_table"):
+            address = getattr(self, field)
+            if address is not None and not _TABLE.fullmatch(address):
+                raise SettingsError(f"{field}={printable(address)} is not bigquery://PROJECT.DATASET.TABLE")
         words = [word.strip() for text in self.positive_events for word in text.split(",") if word.strip()]
         object.__setattr__(self, "positive_events", tuple(words))  # `purchase,add_to_cart` is two words, too.
         if self.timestamp_format not in TIMESTAMP_FORMATS and "%" not in self.timestamp_format:
@@ -81,6 +94,18 @@ class RawSettings(Checked):
             zoneinfo.ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError) as error:  # Unknown, no name, or a folder of the data base.
             raise SettingsError(f"timezone={self.timezone!r} is no time zone that this machine knows") from error
+
+    def table(self, table: str) -> str | None:
+        """The address of a raw table that is no file; None where it lies in files.
+
+        Args:
+            table: `schema.RAW_ITEMS` or `schema.RAW_EVENTS`.
+        """
+        return {schema.RAW_ITEMS: self.items_table, schema.RAW_EVENTS: self.events_table}[table]
+
+    def tables(self) -> tuple[str, ...]:
+        """The addresses of the raw tables that are no files."""
+        return tuple(address for address in (self.items_table, self.events_table) if address)
 
     def column(self, table: str, name: str) -> str | None:
         """The shop's name of a column as `columns` gives it; None where it gives none.

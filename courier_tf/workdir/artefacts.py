@@ -211,12 +211,11 @@ def read(directory: Place, stage: Stage[F]) -> Artefact[F]:
     if made_by.stage != stage:
         raise ArtefactError(f"{directory} was made by the stage '{made_by.stage}', but '{stage}' is needed here.")
     try:
-        place = directory if isinstance(directory, Path) else directory / str(content[FOLDER])
+        # A plain copy on a store, such as a snapshot, names no folder.
+        place = directory if isinstance(directory, Path) else directory / str(content.get(FOLDER, ""))
         artefact = Artefact(place, made_by, fingerprint, stage.facts.from_json(facts), files)
     except FactsError as error:
         raise ArtefactError(f"{file}: {error}. {again}") from error
-    except KeyError:
-        raise ArtefactError(f"{file} is no description on a store: it names no {FOLDER}. {again}") from None
     return verify(artefact)
 
 

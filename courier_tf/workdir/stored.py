@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from courier_tf.workdir.stages import F
 
 LOG = logging.getLogger(__name__)
 _ATTEMPT = "attempt-"
+_LAST = ("saved_model.pb", ARTEFACT_FILE)  # Files that say of a folder that it is whole.
 _NOTES = ".written"  # Folder of what workers note of each file, while a stage is filled.
 
 
@@ -206,19 +208,34 @@ def changed_here(place: StorePlace, local: Path, names: Sequence[str]) -> Iterat
         local: folder of its copies.
         names: of the files and folders. Here they are then as on the store.
     """
-    for name in names:
-        transfer.remove(local / name)
-        if transfer.exists(place / name):
-            transfer.fetch(place / name, local / name)
+    _bring_here(place, local, names)
     before = _states_of(local, names)
     yield
     after = _states_of(local, names)
     # What names others comes after them: a server looks for the SavedModel, and for versions that a list names.
-    for name in sorted(after, key=lambda name: (name.count("/") < 2, name.endswith("saved_model.pb"), name)):
+    for name in sorted(after, key=lambda name: (name.count("/") < 2, name.endswith(_LAST), name)):
         if before.get(name) != after[name]:
             transfer.upload(local / name, place / name)
     for name in before.keys() - after.keys():
         transfer.remove(place / name)
+
+
+def _bring_here(place: StorePlace, local: Path, names: Sequence[str]) -> None:
+    for name in names:
+        transfer.remove(local / name)
+        if transfer.exists(place / name):
+            transfer.fetch(place / name, local / name)
+
+
+@contextlib.contextmanager
+def here(place: Place, names: Sequence[str]) -> Iterator[Path]:
+    """Yields a workdir of this machine: itself, or a copy of some files and folders of one on a store, then removed."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="courier-") as folder:
+        _bring_here(place, Path(folder), names)
+        yield Path(folder)
 
 
 def _states_of(local: Path, names: Sequence[str]) -> dict[str, str]:
@@ -227,6 +244,10 @@ def _states_of(local: Path, names: Sequence[str]) -> dict[str, str]:
     Locks and unfinished files, whose names begin with a dot, are left out.
     """
     files = [name for name in names if (local / name).is_file()]
-    below = [f"{name}/{entry.name}" for name in names for entry in transfer.files_below(local / name)]
-    shown = [name for name in below if not any(part.startswith(".") for part in name.split("/"))]
-    return {name: checksums.checksum(local / name) for name in (*files, *shown)}
+    below = [
+        f"{name}/{entry.name}"
+        for name in names
+        for entry in transfer.files_below(local / name)
+        if not any(part.startswith(".") for part in entry.name.split("/"))
+    ]
+    return {name: checksums.checksum(local / name) for name in (*files, *below)}

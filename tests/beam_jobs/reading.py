@@ -7,7 +7,8 @@ from typing import NamedTuple
 import apache_beam as beam
 
 from beam_jobs.checks import CheckEvents, CheckItems, Event, Item
-from beam_jobs.sources import RawFolder, ReadRows
+from beam_jobs.read_rows import ReadRows
+from beam_jobs.sources import RawFolder
 from courier_tf.settings.raw import RawSettings
 
 
