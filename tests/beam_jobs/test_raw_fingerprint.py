@@ -9,6 +9,7 @@ import pytest
 from beam_jobs import raw_fingerprint
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_fingerprint import fingerprint_of_raw, fingerprint_with_photos
+from courier_tf.settings.raw import RawSettings
 
 
 @pytest.fixture
@@ -66,11 +67,11 @@ def test_a_change_behind_a_link_is_seen_where_links_are_followed(shop, tmp_path)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "b.csv").write_text("user_id\nu\n")
-    before = fingerprint_of_raw(str(shop), follow_links=True)
+    before = fingerprint_of_raw(str(shop), RawSettings(follow_links=True))
     (shop / "events" / "folder").symlink_to(outside)
-    linked = fingerprint_of_raw(str(shop), follow_links=True)
+    linked = fingerprint_of_raw(str(shop), RawSettings(follow_links=True))
     (outside / "b.csv").write_text("user_id\nw\n")
-    assert len({before, linked, fingerprint_of_raw(str(shop), follow_links=True)}) == 3
+    assert len({before, linked, fingerprint_of_raw(str(shop), RawSettings(follow_links=True))}) == 3
     with pytest.raises(RawDataError, match="--follow-links follows it"):
         fingerprint_of_raw(str(shop))
 
