@@ -218,6 +218,9 @@ def changed_here(place: StorePlace, local: Path, names: Sequence[str]) -> Iterat
             transfer.upload(local / name, place / name)
     for name in before.keys() - after.keys():
         transfer.remove(place / name)
+    for name in names:  # What is gone here: S3 goes on with an empty folder, which is no snapshot.
+        if not (local / name).exists() and transfer.exists(place / name):
+            transfer.remove(place / name)
 
 
 def _bring_here(place: StorePlace, local: Path, names: Sequence[str]) -> None:
