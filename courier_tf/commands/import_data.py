@@ -83,7 +83,7 @@ def split_options(days: Counter[int], span_days: int | None) -> list[str]:
         `--valid-from` and `--test-from` with their dates; nothing where the log is too short.
 
     >>> split_options(Counter(range(18_000, 18_100)), 7)
-    ['--valid-from', '2019-06-28', '--test-from', '2019-07-05']
+    ['--valid-from', '2019-07-09', '--test-from', '2019-07-16']
     >>> split_options(Counter(range(18_000, 18_010)), 7)
     ['--valid-from', '2019-04-22', '--test-from', '2019-04-23']
     """
