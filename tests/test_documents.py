@@ -18,9 +18,10 @@ from courier_tf.commands.registry import COMMANDS
 from courier_tf.settings.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
-SUBFOLDERS = [file for room in ("beam_jobs", "serving") for file in ROOT.glob(f"{room}/README.md")]
+SUBFOLDERS = [file for room in ("beam_jobs", "serving", "notebooks") for file in ROOT.glob(f"{room}/README.md")]
 PAGES = sorted(str(file.relative_to(ROOT)) for file in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/results/*.md")])
 LOG = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/log/*.md"))
+NOTEBOOKS = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("notebooks/*.ipynb"))
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(str(file.relative_to(ROOT)) for file in SUBFOLDERS), *PAGES]
 #: Names in a workdir that the code puts together -> the parts.
 COMPOSED = {"ingest_rejects": "ingest/rejects", ".promoted.previous": "promoted"}
@@ -164,7 +165,7 @@ def _python_in(document: str) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "notebooks/quickstart.ipynb"])
+@pytest.mark.parametrize("document", [*DOCUMENTS, *NOTEBOOKS])
 def test_python_in_documents_imports_what_is_there(document):
     for statement in ast.walk(ast.parse(_python_in(document))):
         if isinstance(statement, ast.ImportFrom) and statement.module:
