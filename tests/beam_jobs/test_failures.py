@@ -22,7 +22,8 @@ def test_a_log_that_cannot_be_split_fails_no_worker(raw, tmp_path, log):
     raw.write("items", raw.items())
     raw.write("events", log)
     with beam.Pipeline() as pipeline:  # Raises what a worker raises, in whatever way its runner has.
-        build(pipeline, RawFolder.inspect(str(raw.folder)), str(tmp_path / "out"), IngestSettings(image_size=16))
+        out, settings = str(tmp_path / "out"), IngestSettings(image_size=16)
+        build(pipeline, RawFolder.inspect(str(raw.folder)), out, settings, known=[])
     summary = json.loads((tmp_path / "out" / SUMMARY_FILE).read_text())
     assert summary["splits"] is None and "the log has 2 days with events" in summary["splits_error"]
     assert summary["counts"]["item_rows_read"] == 8 and summary["counts"]["event_rows_read"] == len(log)
