@@ -23,6 +23,7 @@ def test_a_click_is_of_the_kind_of_the_history():
     assert (kinds[history] == kinds[history[:, :1]]).all()
 
 
+@pytest.mark.slow
 def test_photos_of_the_host_and_of_the_device_teach_the_same():
     host = learning(SMALL)
     device = learning(dataclasses.replace(SMALL, photos="device", streams=2))

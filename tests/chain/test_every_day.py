@@ -21,6 +21,7 @@ def raw(tmp_path):
     return folder.folder
 
 
+@pytest.mark.slow
 def test_ingest_notices_what_has_changed_and_nothing_else(raw, tmp_path, caplog):
     caplog.set_level("INFO")
 

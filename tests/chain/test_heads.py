@@ -95,6 +95,7 @@ def test_features_and_photos_give_the_same_embeddings(heads):
     np.testing.assert_allclose(found, expected[usable][:3], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_are_computed_once(heads, finished, caplog):
     caplog.set_level("INFO")
     before = artefacts.read(heads.features_directory("pixels"), FEATURES)
@@ -142,6 +143,7 @@ def test_an_encoder_that_stays_the_same_keeps_its_fingerprint(heads, finished, t
     assert facts_of(again) == facts_of(heads)
 
 
+@pytest.mark.slow
 def test_heads_start_from_a_previous_one(heads, finished, tmp_path):
     previous = tmp_path / "previous"
     shutil.copytree(heads.directory(PRETRAIN), previous)

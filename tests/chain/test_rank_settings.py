@@ -77,6 +77,7 @@ def test_hashed_ids(finished, tmp_path):
     assert len(every) > 1 and {"item", *(f"column/{column}" for column in every)} == set(found.catalogue.names)
 
 
+@pytest.mark.slow
 def test_large_tables_alone_are_hashed(finished, tmp_path):
     """The shop has more items than users; the limit lies between."""
     _, chain = finished

@@ -126,6 +126,7 @@ def test_a_stage_refuses_what_comes_from_another_ingest(finished, tmp_path):
         similar(tmp_path, ["i1"], 3)
 
 
+@pytest.mark.slow
 def test_what_is_exported_is_what_was_trained(finished, tmp_path):
     """Mode and history length are the rank stage's own, whatever the settings say now; codebook and ranker agree."""
     _, chain = finished

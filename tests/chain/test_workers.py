@@ -145,6 +145,7 @@ def compare(tmp_path, workdirs, number, command, *more):
     return team, many
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_encoder_of_one_process(workdirs, tmp_path):
     team, many = compare(tmp_path, workdirs, 2, "pretrain")
     assert "[pretrain] done" in team.text(0) and "[pretrain] done" not in team.text(1)

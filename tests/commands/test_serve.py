@@ -213,6 +213,7 @@ def ranker_alone(shop, tmp_path_factory):
     return bundle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["", "http://"])
 def test_the_local_server_answers_what_it_has_begun(shop, ranker_alone, told, scheme, monkeypatch):
     from serving.bundle.graph_model import GraphModel

@@ -137,6 +137,7 @@ def test_rows_that_may_differ_in_shape_are_not_joined(with_popular_items, monkey
     assert not version_of(with_popular_items, 1).exists()
 
 
+@pytest.mark.slow
 def test_answers_that_are_tampered_with_and_files_that_are_damaged(with_popular_items, monkeypatch):
     workdir = with_popular_items
     export_again(workdir)

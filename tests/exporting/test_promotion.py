@@ -56,6 +56,7 @@ def test_promote_a_second_version_and_roll_back(workdir, caplog):
     assert "version 1 is stable (labels: stable 1, canary 1)" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_canary_is_withdrawn(workdir):
     """One that keeps a server from coming up, say: what is stable stands in for it."""
     with pytest.raises(ReleaseError, match="no canary beside"):

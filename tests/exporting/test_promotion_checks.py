@@ -117,6 +117,7 @@ def differences(exported, stages):
     ]
 
 
+@pytest.mark.slow
 def test_what_was_exported_is_what_was_trained(shop, exported):
     assert differences(exported, shop.stages) == []
 

@@ -52,6 +52,7 @@ def gradients_of(model):
     return float(terms.loss), [gradient.numpy() for gradient in gradients]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [pytest.param("all", marks=pytest.mark.slow), "last_1"])
 def test_chunks_give_the_gradients_of_the_whole_batch(part):
     """They would not, if batch normalisation used the photos of the batch."""

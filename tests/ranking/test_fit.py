@@ -195,6 +195,7 @@ def measured_as(monkeypatch, *losses):
     monkeypatch.setattr(fitting, "_measure", measure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "losses, best_of_rates, steps",
     [
@@ -293,6 +294,7 @@ def test_half_precision_scales_its_loss_and_survives_an_interruption(monkeypatch
     assert all(1 < float(model.optimizer.loss_scale) < 2.0**40 for model in made)
 
 
+@pytest.mark.slow
 def test_a_shared_ranker_leaves_no_trace_in_the_next_training(tmp_path, ingest, evaluation):
     """Another seed at another rate, then ours: weights, gates, moments and hidden ids are those of a training alone."""
     made = plan("cluster_id")

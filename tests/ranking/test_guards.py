@@ -102,6 +102,7 @@ def test_image_features_help_where_they_decide(aucs):
     assert aucs(1.0, "cluster_id") > aucs(1.0, "none") + 10
 
 
+@pytest.mark.slow
 def test_gates_tell_a_signal_from_noise(measured):
     """Open where visual features decide; shut where they belong to other items, and where looks decide nothing."""
     assert measured(1.0, "cluster_id")[1] > 0.6
@@ -118,6 +119,7 @@ def test_without_a_signal_image_features_gain_nothing_and_labels_of_chance_canno
     assert abs(aucs(0.0, "none") - 50) < NOTHING
 
 
+@pytest.mark.slow
 def test_a_category_gate_narrows_where_image_features_mislead(shop, tmp_path):
     """What the visual features of one category tell says nothing about the other."""
     items, visual = shop

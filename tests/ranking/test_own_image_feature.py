@@ -88,6 +88,7 @@ def inputs_of_mlp(chain: Chain, mode: str) -> np.ndarray:
     return np.asarray(ranker.mlp.layers[0].kernel.numpy())
 
 
+@pytest.mark.slow
 def test_it_is_trained_saved_and_measured_beside_a_control(first):
     facts = artefacts.read(first.directory(RANK), RANK).facts
     assert facts.modes == MODES and set(facts.gain_over_none) == set(MODES) - {"none"}
@@ -117,6 +118,7 @@ def test_the_next_day_starts_from_it_where_its_weights_keep_their_meaning(first,
     assert (inputs_of_mlp(anew, OWN) != inputs_of_mlp(first, OWN)).any()
 
 
+@pytest.mark.slow
 def test_it_is_exported_checked_and_served(first):
     first.export()
     promote(

@@ -95,6 +95,7 @@ class Unaugmented(Distillation):
         return batch["photos"]
 
 
+@pytest.mark.slow
 def test_trains_in_chunks_as_at_once():
     batch, results = batch_of(np.random.default_rng(4), width=16, padded=(5,)), []
     batch = {name: tf.constant(value) for name, value in batch.items()}

@@ -56,6 +56,7 @@ def answers(server):
         return PredictionServiceStub(channel).Predict(request, timeout=20).model_spec.version.value
 
 
+@pytest.mark.slow
 def test_a_version_takes_no_traffic_before_it_is_warm(bundle, monkeypatch):
     workdir, second = bundle
     replay, begun, go_on, replayed = loaded.warmup.replay, threading.Event(), threading.Event(), []
@@ -80,6 +81,7 @@ def test_a_version_takes_no_traffic_before_it_is_warm(bundle, monkeypatch):
     assert replayed == [("2", len(list(loaded.warmup.read(workdir / "models" / "ctr_ranker" / "1"))))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [
