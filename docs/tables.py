@@ -17,6 +17,16 @@ FROZEN = "objective=base,features=efficientnetlite_b0_imagenet"
 ALL_COLUMNS = "rank_columns=default"
 ALL, NEW, RARE = "all", "new_to_user", "new_to_user+train_events/0-4"
 
+LADDER = {
+    "raw pixels": "objective=base,trainable=head,features=pixels",
+    "catalogue-supervised Swin": "objective=base,trainable=all,backbone=nano@64",
+    "COURIER on catalogue-supervised Swin": "objective=courier,trainable=all,backbone=nano@64",
+    "ImageNet, frozen": "objective=base,trainable=head,features=efficientnetlite_b0_imagenet",
+    "ImageNet, all stages, frozen": "objective=base,trainable=head,features=efficientnetlite_b0_imagenet:stages",
+    "COURIER on frozen ImageNet": "objective=courier,trainable=head,features=efficientnetlite_b0_imagenet:stages",
+    "COURIER through all layers": "objective=courier,trainable=all,backbone=efficientnetlite_b0_imagenet",
+}
+
 
 class Compared(NamedTuple):
     """A row of a table: a ranker with a visual feature, less the same ranker without."""
@@ -120,11 +130,40 @@ def objectives_table() -> str:
     return _table(head, iter(lines))
 
 
+def ladder_table() -> str:
+    """The rungs of the ladder on valid, one seed, so without intervals; minutes of features and training."""
+    folder = DOCS / "results/hm_fashion/ladder/valid"
+    steps, runs = pd.read_csv(folder / "ladder.csv"), pd.read_csv(folder / "results.csv")
+    head = ["encoder", "held-out score", "less the rung below", "best visual feature", "gain over none"]
+    head += ["minutes"]
+    below, lines = "no visual feature", []
+    for rung, variant in LADDER.items():
+        of_rung = steps[steps["rung"] == rung].set_index(["figure", "less"])
+        score, gain = (of_rung.loc[(figure, "no visual feature")] for figure in ("held-out score", "ranker"))
+        step = of_rung.loc[("held-out score", below)]
+        of_variant = (runs["variant"] == variant) | runs["variant"].str.startswith(f"{variant},")
+        ran = runs[of_variant & (runs["mode"] == "none")]  # The one that was tuned best has rankers.
+        seconds = ran[["seconds_features", "seconds_supervised", "seconds_pretrain"]].fillna(0).sum(axis=1)
+        lines.append(
+            [
+                rung,
+                f"{50 + 100 * score['gain']:.2f}",
+                f"{100 * step['gain']:+.2f}",
+                str(gain["mode"]),
+                f"{100 * gain['gain']:+.2f}",
+                f"{seconds.iloc[0] / 60:.0f}",
+            ]
+        )
+        below = rung
+    return _table(head, iter(lines))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "short": short_table,
     "long": long_table,
     "over-control": over_control_table,
     "objectives": objectives_table,
+    "ladder": ladder_table,
 }
 
 
