@@ -152,7 +152,7 @@ class Experiment(StageOfRawData):
 
     grid: str = dataclasses.field(metadata=POSITIONAL)
     """Name of a grid, or a JSON file with one. Names: paper-methods, paper-modes, paper-ablations, open-questions,
-    clusters, negatives, previous-day, daily-retrain."""
+    clusters, ladder, negatives, previous-day, daily-retrain."""
     seeds: tuple[int, ...] = ()
     """Seeds of each variant. Default: those of the grid."""
     parallel: int = 1

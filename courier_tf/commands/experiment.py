@@ -6,7 +6,8 @@ from pathlib import Path
 
 from courier_tf.experiment.claims import ClaimsError, read_claims
 from courier_tf.experiment.grid import Grid, Until, grid_of
-from courier_tf.experiment.run_grid import TABLES_FILE, results_folder, run_grid
+from courier_tf.experiment.reports import TABLES_FILE
+from courier_tf.experiment.run_grid import results_folder, run_grid
 from courier_tf.settings import Settings, SettingsError
 
 

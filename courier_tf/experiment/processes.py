@@ -27,7 +27,7 @@ class Processes:
 
     What the processes have made by then stays, and the next experiment goes on from there. Every process is assumed to
     need as much memory as the largest so far, and waits until so much is free. Until one has ended, one runs alone.
-    Once one has failed, no other is started.
+    Where the first one fails, no other is started.
 
     Args:
         folder: folder of the experiment. It is locked until the end, or until a process that outlives a SIGKILL ends.
@@ -40,6 +40,7 @@ class Processes:
     def __init__(self, folder: Path, largest: float = 0.0) -> None:
         self.folder, self._running = folder, set[subprocess.Popen[bytes]]()
         self._changed, self._why_ended = threading.Condition(), ""
+        self._one_ended_well = False
         self._free, self._largest = available_memory() / 2**30, largest  # GiB.
 
     def __enter__(self) -> "Processes":
@@ -81,7 +82,7 @@ class Processes:
             Its exit code, negative for a signal, and its peak memory in GiB.
 
         Raises:
-            ExperimentError: the experiment has ended, or another process has failed.
+            ExperimentError: the experiment has ended, or the first process has failed.
         """
         with self._changed, log.open("a") as file:
             self._changed.wait_for(lambda: self._why_ended or not self._running or self._fits())
@@ -96,10 +97,16 @@ class Processes:
         with self._changed:
             self._running.remove(process)
             self._largest = max(self._largest, peak)
-            if process.returncode and not self._why_ended:
-                self._why_ended = f"another run has failed; its last words are in {log}"
+            self._one_ended_well |= process.returncode == 0
+            if not self._one_ended_well and not self._why_ended:
+                self._why_ended = f"the first run has failed; its last words are in {log}"
             self._changed.notify_all()
         return process.returncode, peak
+
+    @property
+    def ended(self) -> bool:
+        """Whether no other process is started."""
+        return bool(self._why_ended)
 
     def _fits(self) -> bool:
         return self._largest > 0 and (len(self._running) + 1) * self._largest <= self._free

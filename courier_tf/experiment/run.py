@@ -13,6 +13,7 @@ from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, r
 from courier_tf.workdir.atomic import write_file
 
 LOG = logging.getLogger(__name__)
+RUNS_FOLDER = "runs"
 RUN_FILE, STATUS_FILE, MEASURED_FILE, PREDICTIONS_FILE = "run.json", "status.json", "measured.json", "predictions.npz"
 
 

@@ -12,20 +12,17 @@ import numpy as np
 import pandas as pd
 
 from courier_tf.chain.known_names import require_known_names
-from courier_tf.escaping import markdown
-from courier_tf.experiment import claims as claiming
-from courier_tf.experiment import encoders, held_out, ladder, rankers
+from courier_tf.experiment import encoders
 from courier_tf.experiment.claims import Claim, ClaimsError
 from courier_tf.experiment.exchange_rate import RESULTS_FILE, write_exchange_rate
 from courier_tf.experiment.grid import Grid, Until, Variant
-from courier_tf.experiment.markdown import MOST_OF_A_CELL
 from courier_tf.experiment.processes import ExperimentError, Processes
+from courier_tf.experiment.reports import REPORTS, TABLES_FILE, write_reports
 from courier_tf.experiment.rows import rows_of
-from courier_tf.experiment.run import RUN_FILE, STATUS_FILE, Key, Measured, Run, Status
+from courier_tf.experiment.run import RUN_FILE, RUNS_FOLDER, STATUS_FILE, Key, Measured, Run, Status
 from courier_tf.experiment.store import STORE_FOLDER, commit
 from courier_tf.files import transfer
 from courier_tf.files.places import Place
-from courier_tf.ranking.metrics_file import READINGS_FILE, readings_of
 from courier_tf.settings import Settings, SettingsError
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of_start
 from courier_tf.workdir.atomic import write_file
@@ -33,10 +30,6 @@ from courier_tf.workdir.provenance import fingerprint_of
 from courier_tf.workdir.source import fingerprint_of_code
 from courier_tf.workdir.stages import IN_ORDER
 
-RUNS_FOLDER = "runs"
-TABLES_FILE, PLOT_FILE, LOSSES_FILE = "results.md", "gains.png", "losses.png"
-ENCODERS_FILE = "encoders.csv"  # Paired differences between the encoders' held-out scores.
-REPORTS = (TABLES_FILE, ENCODERS_FILE, PLOT_FILE, LOSSES_FILE, ladder.LADDER_FILE, ladder.PLOT_FILE)
 LOG_FILE = "log.txt"
 LOG = logging.getLogger(__name__)
 
@@ -64,6 +57,9 @@ def run_grid(
     and `results.md`, `gains.csv`, `encoders.csv` and the plots at the end, into `results_folder`;
     of a grid with a ladder also `ladder.csv` and `ladder.png`; beside the grids the exchange rate of all of them.
 
+    A run that fails leaves the others to run. Variants whose runs have all ended well stand in the tables; the error
+    comes at the end. Where the first run fails, no other is started, as what is wrong is likely to be common to all.
+
     Args:
         grid: the variants and seeds.
         raw: folder or URI in the raw format.
@@ -78,8 +74,7 @@ def run_grid(
         One row per run and rank mode, as in `results.csv`.
 
     Raises:
-        ExperimentError: a run failed; names it and its log. What is finished is kept. Or another experiment is running
-            in the same folder.
+        ExperimentError: runs failed; names them and their logs. Or another experiment is running in the same folder.
         SettingsError: the grid names a setting that does not exist, or an argument is not allowed.
         ClaimsError: a claim does not hold. All results are written.
     """
@@ -112,9 +107,14 @@ def run_grid(
         session = _Session(folder, runs, _fingerprints(runs, raw), parallel, processes)
         kept = session.keep(grid, variants)
         rows = session.finish(kept, grid.seeds)
+    unfinished = {key.variant for key in session.failures}
+    complete = [name for name in kept if name not in unfinished]
     directories = {key: run.workdir for key, run in runs.items()}
-    verdicts = _write_reports(folder, grid, rows, kept, directories, claims)
-    write_exchange_rate(workdir, folder.name)
+    verdicts = []
+    if complete:
+        verdicts = write_reports(folder, grid, rows, complete, directories, claims if not unfinished else ())
+        write_exchange_rate(workdir, folder.name)
+    session.require_no_failure()
     failed = sum(not verdict.holds for verdict in verdicts)
     if failed:
         raise ClaimsError(f"{failed} of {len(claims)} claims do not hold; all are listed in {folder / TABLES_FILE}")
@@ -152,6 +152,7 @@ class _Session:
     ) -> None:
         self._file, self._runs, self._fingerprints = folder / RESULTS_FILE, runs, fingerprints
         self._parallel, self._processes = parallel, processes
+        self.failures: dict[Key, ExperimentError] = {}
 
     def keep(self, grid: Grid, variants: Sequence[Variant]) -> list[str]:
         """The names of the variants that get all seeds and rankers: trains encoders to choose, where the grid asks."""
@@ -180,6 +181,7 @@ class _Session:
             key: run for key, run in self._runs.items() if key.seed == seed and key.variant in (*beside, *names)
         }
         self._run_all({key: dataclasses.replace(run, until="pretrain") for key, run in screened.items()})
+        self.require_no_failure()  # Nothing can be chosen.
         scores: dict[str, float] = {}
         for name in names:
             of_runs = [
@@ -207,10 +209,15 @@ class _Session:
         rows = self._renewed(counted)
         with ThreadPoolExecutor(self._parallel) as pool:
             try:
-                waiting = [pool.submit(self._run, key, run) for key, run in runs.items()]
-                for finished in as_completed(waiting):
-                    finished.result()
-                    rows = self._renewed(counted)
+                waiting = {pool.submit(self._run, key, run): key for key, run in runs.items()}
+                for ended in as_completed(waiting):
+                    error = ended.exception()
+                    if isinstance(error, ExperimentError) and not self._processes.ended:
+                        LOG.error("%s", error)
+                        self.failures[waiting[ended]] = error
+                    else:
+                        ended.result()
+                        rows = self._renewed(counted)
             except BaseException as error:
                 # First, as a worker whose run has ended takes the next one at once.
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -218,6 +225,11 @@ class _Session:
                     self._processes.kill()  # Otherwise the pool waits for what is running.
                 raise
         return rows
+
+    def require_no_failure(self) -> None:
+        """Raises ExperimentError where runs have failed, with the words of each."""
+        if self.failures:
+            raise ExperimentError("; ".join(map(str, self.failures.values())))
 
     def _renewed(self, counted: set[Key] | None) -> pd.DataFrame:
         """Writes the rows of the runs that are finished, also of those that end with their encoder, in their order."""
@@ -263,44 +275,6 @@ class _Session:
         LOG.info("[%s] done", name)
 
 
-def _write_reports(
-    folder: Path,
-    grid: Grid,
-    rows: pd.DataFrame,
-    kept: Sequence[str],
-    directories: Mapping[Key, Path],
-    claims: Sequence[Claim],
-) -> list[claiming.Verdict]:
-    """Writes `results.md`, `gains.csv`, `encoders.csv` and the plots; returns how the claims fare."""
-    text = f"{markdown(grid.about, MOST_OF_A_CELL)}\n\n{_readings(folder)}"
-    # In the order of the grid, as the others are compared with its first variant; those that were not kept come last.
-    order = {variant: number for number, variant in enumerate(kept)}
-    in_order = rows.sort_values("variant", key=lambda names: names.map(order), kind="stable")
-    # Also rankers that earlier calls have trained.
-    ranked = in_order[in_order["variant"].isin(kept) & in_order["mode"].notna()]
-    verdicts = claiming.judge(claims, grid, ranked)
-    of_encoders = {key: directories[key] for key in _keys(rows)}
-    if grid.ladder:
-        text += ladder.write_ladder(grid, rows, kept, of_encoders, folder)
-    if verdicts:
-        text += f"{claiming.table_of(verdicts)}\n"
-    if len(ranked):
-        of_ranked = {key: directories[key] for key in _keys(ranked)}
-        text += f"{rankers.popularity(ranked)}\n\n{rankers.write_tables(ranked, of_ranked, folder)}\n"
-        text += rankers.category_gates(ranked) + rankers.category_gates_by_column(ranked, of_ranked)
-        rankers.draw(ranked, folder / PLOT_FILE)
-    differences = held_out.differences_of(in_order, of_encoders)
-    write_file(folder / ENCODERS_FILE, differences.to_csv(index=False))
-    write_file(folder / TABLES_FILE, text + held_out.table_of(differences) + encoders.table_of(rows))
-    encoders.draw(of_encoders, folder / LOSSES_FILE)
-    return verdicts
-
-
-def _keys(rows: pd.DataFrame) -> list[Key]:
-    columns = (rows["variant"], rows["seed"], rows["origin"])
-    return [Key(str(variant), int(seed), str(origin)) for variant, seed, origin in zip(*columns, strict=True)]
-
-
 def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
     """Fingerprints of what the figures of runs depend on: settings, what they start from, span, data and code."""
     from beam_jobs.raw_fingerprint import fingerprint_with_photos
@@ -321,13 +295,6 @@ def _previous(settings: Settings) -> list[str]:
 
 def _is_file(place: Place) -> bool:
     return place.is_file() if isinstance(place, Path) else transfer.exists(place)
-
-
-def _readings(folder: Path) -> str:
-    """How often all runs that were ever made here have read the test span; empty where none has."""
-    files = list((folder / RUNS_FOLDER).glob(f"*/{READINGS_FILE}"))
-    times = sum(len(readings_of(file)) for file in files)
-    return f"The test span was read {times} times, by {len(files)} runs.\n\n" if times else ""
 
 
 def _largest(folder: Path) -> float:

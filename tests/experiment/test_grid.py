@@ -3,14 +3,17 @@
 import ast
 import dataclasses
 import fnmatch
+import inspect
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from courier_tf.commands.data_commands import Experiment
 from courier_tf.experiment.grid import SHIPPED_FOLDER, Grid, Variant, grid_of, shipped_grids
-from courier_tf.experiment.run_grid import RUNS_FOLDER, results_folder
+from courier_tf.experiment.run import RUNS_FOLDER
+from courier_tf.experiment.run_grid import results_folder
 from courier_tf.ranking.image_features.registry import IMAGE_FEATURES
 from courier_tf.settings import (
     IngestSettings,
@@ -274,6 +277,13 @@ def test_shipped_grids_are_installed():
     (patterns,) = re.findall(r"^PACKAGE_DATA = (\[.*\])$", text, re.MULTILINE)
     place = f"{SHIPPED_FOLDER.name}/paper-modes.json"
     assert len(GRIDS) > 5 and any(fnmatch.fnmatch(place, pattern) for pattern in ast.literal_eval(patterns))
+
+
+def test_help_and_document_name_every_shipped_grid():
+    document = (SHIPPED_FOLDER.parents[2] / "docs" / "evaluation.md").read_text()
+    (shipped,) = re.findall(r"Shipped are ([^.]*)\.", document)
+    (helped,) = re.findall(r"Names:\s([^.]*)\.", inspect.getsource(Experiment))
+    assert set(re.findall(r"`([\w-]+)`", shipped)) == set(re.split(r",\s+", helped)) == set(GRIDS)
 
 
 def test_a_grid_of_ones_own(tmp_path):

@@ -26,18 +26,24 @@ def test_a_run_waits_for_memory_that_the_others_leave(tmp_path):
     assert len(running) == 6 and running.max() == 2
 
 
-def test_what_waits_is_not_started_after_a_failure(tmp_path):
+@pytest.mark.parametrize("good_before", [False, True])
+def test_what_waits_is_started_after_a_failure_unless_it_is_the_first(tmp_path, good_before):
     begun = tmp_path / "begun"
     with Processes(tmp_path) as processes, ThreadPoolExecutor(2) as pool:
+        if good_before:
+            assert processes.run(["true"], tmp_path / "log.txt")[0] == 0
         processes._largest = processes._free  # Room for one.
-        fails = f"echo >> {begun}; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 3"
-        runs = [pool.submit(processes.run, ["sh", "-c", fails], tmp_path / "log.txt") for _ in range(2)]
+        fails = ["sh", "-c", f"echo >> {begun}; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 3"]
+        runs = [pool.submit(processes.run, fails, tmp_path / "log.txt") for _ in range(2)]
         while not begun.exists():
             time.sleep(0.05)
         (tmp_path / "go").touch()
         ends = [run.exception() or run.result()[0] for run in runs]
-    assert 3 in ends and any(isinstance(end, ExperimentError) and "log.txt" in str(end) for end in ends)
-    assert len(begun.read_text().splitlines()) == 1
+    if good_before:
+        assert ends == [3, 3] and len(begun.read_text().splitlines()) == 2
+    else:
+        assert 3 in ends and any(isinstance(end, ExperimentError) and "log.txt" in str(end) for end in ends)
+        assert len(begun.read_text().splitlines()) == 1
 
 
 EXPERIMENT = """

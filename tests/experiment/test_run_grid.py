@@ -9,6 +9,7 @@ import pytest
 
 from courier_tf.commands import program
 from courier_tf.experiment import run_grid as running
+from courier_tf.experiment.claims import Claim
 from courier_tf.experiment.processes import ExperimentError
 from courier_tf.experiment.run_grid import run_grid
 from courier_tf.shop import ShopSettings, make_shop
@@ -148,7 +149,9 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     with pytest.raises(ExperimentError, match=r"clusters=8,seed=0 failed.*log\.txt"):
         run_grid(GRID, "raw", tmp_path, TINY)
     assert "the disk is full" in (work / "runs" / "clusters=8,seed=0" / "log.txt").read_text()
-    assert len(pd.read_csv(work / "results.csv")) == 2 * 2, "what is finished stands in the results"
+    assert len(pd.read_csv(work / "results.csv")) == 3 * 2, "the others are run, and stand in the results"
+    table = (work / "results.md").read_text()
+    assert "| clusters=4 | cluster_id |" in table and "| clusters=8 | cluster_id |" not in table, "it lacks a seed"
     monkeypatch.delenv("BREAK")
     run_grid(GRID, "raw", tmp_path, TINY)
     assert len(run_grid(GRID, "raw", tmp_path, TINY)) == 8
@@ -161,8 +164,35 @@ def test_what_is_finished_is_not_run_again_and_a_failure_names_its_log(tmp_path,
     assert all(report.exists() for report in reports)
     monkeypatch.setenv("BREAK", "clusters=8,seed=0")
     with pytest.raises(ExperimentError):
-        run_grid(GRID, "raw", tmp_path, TINY)
+        run_grid(dataclasses.replace(GRID, blocks=[{"clusters": [8]}], seeds=[0]), "raw", tmp_path, TINY)
     assert not any(report.exists() for report in reports), "nor do reports of these stand beside rows of those"
+
+
+def test_the_first_run_that_fails_ends_a_grid_as_all_might(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setenv("BREAK", "clusters=4,seed=0")
+    with pytest.raises(ExperimentError, match="clusters=4,seed=0 failed"):
+        run_grid(GRID, "raw", tmp_path, TINY)
+    assert (tmp_path / "mine" / "valid" / "calls.txt").read_text().split() == ["clusters=4,seed=0"]
+
+
+def test_a_rung_with_a_run_that_failed_is_left_out_and_no_claim_is_judged(tmp_path, stand_in, monkeypatch):
+    rungs = {"few": "clusters=4", "some": "clusters=6", "many": "clusters=8"}
+    grid = dataclasses.replace(GRID, blocks=[{"clusters": [4, 6, 8]}], ladder=rungs)
+    claim = Claim("clusters=8", "cluster_id", "new_to_user", low=90.0)
+    monkeypatch.setenv("BREAK", "clusters=6,seed=1")
+    with pytest.raises(ExperimentError, match="clusters=6,seed=1 failed"):
+        run_grid(grid, "raw", tmp_path, TINY, claims=[claim])
+    ladder = pd.read_csv(tmp_path / "mine" / "valid" / "ladder.csv")
+    assert "some" not in ladder.to_csv() and {"few", "many"} <= set(ladder.iloc[:, 0])
+
+
+def test_nothing_is_chosen_where_a_run_to_choose_by_has_failed(tmp_path, stand_in, monkeypatch):
+    tuned = dataclasses.replace(GRID, blocks=[{"temperature": [0.05, 0.2, 0.3]}], tuned=["temperature"], seeds=[0])
+    monkeypatch.setenv("BREAK", "temperature=0.2,seed=0")
+    with pytest.raises(ExperimentError, match="temperature=0.2,seed=0 failed"):
+        run_grid(tuned, "raw", tmp_path, TINY)
+    rows = pd.read_csv(tmp_path / "mine" / "valid" / "results.csv")
+    assert set(rows["temperature"]) == {0.05, 0.3} and "mode" not in rows.dropna(axis=1)
 
 
 def test_what_is_finished_stays_in_the_results_of_a_call_that_fails_before_its_turn(tmp_path, stand_in, monkeypatch):
