@@ -57,8 +57,8 @@ def shown(value: Any) -> Any:
 class Grid:
     """Variants to compare.
 
-    In a text value, `{workdir}` stands for the workdir of the experiments, `{variant}` for the name of the variant. So
-    a grid can start from what another grid has trained in the same workdir.
+    In a text value, `{workdir}` stands for the workdir of the experiments, `{variant}` for the name of the variant,
+    `{seed}` for the seed. So a grid can start from what another grid has trained in the same workdir.
 
     Attributes:
         about: the purpose of the grid, for the head of its results.
@@ -176,7 +176,7 @@ class Grid:
             SettingsError: the grid names a setting that does not exist, or a value that is not allowed.
         """
         values = {**self.fixed, **variant.values, **dict(zip(SPAN_SETTINGS, origin, strict=False))}
-        places = {"{workdir}": str(workdir), "{variant}": variant.name}
+        places = {"{workdir}": str(workdir), "{variant}": variant.name, "{seed}": str(seed)}
         for name, value in values.items():
             if isinstance(value, str):
                 for placeholder, text in places.items():

@@ -109,6 +109,11 @@ def load_weights(encoder: AnyEncoder, directory: Path) -> None:
     encoder.load_weights(str(directory / WEIGHTS_FILE))
 
 
+def holds_head(directory: Path) -> bool:
+    """Whether an encoder is saved there that takes features."""
+    return (directory / CONFIG_FILE).exists() and _config(directory)[KIND] == "features"
+
+
 def padding_of(directory: Path) -> Padding:
     """How the Swin of a saved encoder sees padding, as in `SwinBackbone`."""
     padding: Padding = _config(directory).get("padding", "masked")

@@ -12,7 +12,8 @@ from courier_tf import tracking
 from courier_tf.backbone.architectures import architecture, is_pretrained
 from courier_tf.backbone.swin import Padding
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.encoder_files import AnyEncoder, load_weights, padding_of
+from courier_tf.pretrain.encoder_files import AnyEncoder, holds_head, load_weights, padding_of
+from courier_tf.pretrain.head_start import start_from_head
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
 from courier_tf.settings import PretrainSettings
@@ -120,6 +121,8 @@ def fit(
 def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
     """A new encoder. Its weights come from a stage's directory, those of its backbone from a file, or with its name.
 
+    A directory with a head on the features of the same backbone is a start, too.
+
     Args:
         settings: those of pre-training.
         start: the directory or the file. None: the weights that come with the backbone's name, or random ones.
@@ -130,13 +133,16 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
     """
     kind = architecture(settings.backbone)
     padding: Padding = "masked"
-    if start:
+    of_head = start is not None and holds_head(start / ENCODER_FOLDER)
+    if start and not of_head:
         padding = kind.padding_of_others() if start.is_file() else padding_of(start / ENCODER_FOLDER)
     encoder = Encoder(
         settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute, settings.trainable, padding
     )
     if start and start.is_file():
         encoder.architecture.load_file(encoder.backbone, start)
+    elif start and of_head:
+        start_from_head(encoder, start / ENCODER_FOLDER)
     elif start:
         load_weights(encoder, start / ENCODER_FOLDER)
     else:
@@ -154,10 +160,11 @@ def slow_backbone(settings: PretrainSettings, start: Path | None, encoder: AnyEn
     """
     if not isinstance(encoder, Encoder):
         return None
+    of_head = start is not None and holds_head(start / ENCODER_FOLDER)
     # Here the layer after the backbone is random, and the backbone is not.
     uneven = start.is_file() if start else is_pretrained(settings.backbone)
     factor, first_step = settings.backbone_learning_rate_factor, settings.head_first_steps
-    factor = (0.1 if uneven else 1.0) if factor is None else factor
+    factor = (0.1 if uneven or of_head else 1.0) if factor is None else factor
     first_step = (settings.pretrain_steps // 10 if uneven else 0) if first_step is None else first_step
     if factor == 1.0 and first_step == 0:
         return None

@@ -106,10 +106,12 @@ class PretrainSettings(Checked):
     """Layers of a head that learns on features. mlp: a hidden layer beside the linear one."""
     backbone_learning_rate_factor: float | None = None
     """Learning rate of the backbone, as a part of that of the linear layer after it. Default: 0.1 where the backbone
-    starts from weights of others, which new steps can undo fast; 1 after supervised pre-training."""
+    starts from weights of others, which new steps can undo fast, alone or under a trained head; 1 after supervised
+    pre-training."""
     head_first_steps: int | None = None
     """Steps of the objective in which the linear layer learns alone. Default: a tenth of them where the backbone starts
-    from weights of others, as a random layer would send them random gradients; 0 after supervised pre-training."""
+    from weights of others, as a random layer would send them random gradients; 0 after supervised pre-training, and
+    where a trained head comes with the previous encoder."""
     embedding_dim: int = 256
     """Width of the image embedding."""
     reconstruction: Literal["multi_head", "weighted_sum", "self_attention", "mean"] = "weighted_sum"

@@ -239,16 +239,17 @@ def test_claims_are_judged_at_the_end_and_one_that_does_not_hold_fails_the_comma
 
 
 def test_a_grid_starts_from_what_another_has_trained_in_the_same_workdir(tmp_path, stand_in):
-    """`{workdir}` and `{variant}` stand for themselves until the grid is run; equal settings need equal starts."""
-    first = dataclasses.replace(GRID, name="first", seeds=[0])
+    """`{workdir}`, `{variant}` and `{seed}` stay until the grid is run; equal settings need equal starts."""
+    first = dataclasses.replace(GRID, name="first")
     run_grid(first, "raw", tmp_path / "work", TINY)
-    start = "{workdir}/first/valid/runs/{variant},seed=0/rank"
+    start = "{workdir}/first/valid/runs/{variant},seed={seed}/rank"
     second = dataclasses.replace(GRID, fixed=GRID.fixed | {"previous_rankers": start})
     frame = run_grid(second, "raw", tmp_path / "work", TINY)
-    starts = dict(zip(frame["variant"], frame["previous_rankers"], strict=True))
+    starts = set(zip(frame["variant"], frame["seed"], frame["previous_rankers"], strict=True))
     runs = tmp_path / "work" / "first" / "valid" / "runs"
-    assert starts == {name: str(runs / f"{name},seed=0" / "rank") for name in ("clusters=4", "clusters=8")}
-    assert all((runs / f"{name},seed=0").is_dir() for name in starts)
+    expected = [(name, seed, runs / f"{name},seed={seed}") for name in ("clusters=4", "clusters=8") for seed in (0, 1)]
+    assert starts == {(name, seed, str(run / "rank")) for name, seed, run in expected}
+    assert all(run.is_dir() for *_, run in expected)
 
 
 @pytest.mark.slow

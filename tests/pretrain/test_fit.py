@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from courier_tf.backbone.architectures import is_installed
 from courier_tf.backbone.checkpoints import weights_of
+from courier_tf.features.sources import PretrainedBackbone
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.encoder_files import EncoderError, load_encoder, save_encoder
-from courier_tf.pretrain.fit import ENCODER_FOLDER, new_encoder
+from courier_tf.pretrain.fit import ENCODER_FOLDER, new_encoder, slow_backbone
+from courier_tf.pretrain.head_encoder import HeadEncoder
 from courier_tf.settings.presets import PRESETS
 
 SETTINGS = dataclasses.replace(PRESETS["tiny"].pretrain, backbone="micro", embedding_dim=16)
@@ -57,3 +60,47 @@ def test_published_weights_of_swin_keep_their_padding(tmp_path):
     for again in (new_encoder(SETTINGS, tmp_path), load_encoder(tmp_path / ENCODER_FOLDER)):
         np.testing.assert_array_equal(again(cut), published(cut))
     assert new_encoder(SETTINGS, None).backbone.padding == "masked"
+
+
+LITE = "efficientnetlite_b0_imagenet"
+needs_weights = pytest.mark.skipif(not is_installed(LITE), reason="needs the extra `pretrained`")
+
+
+@pytest.fixture
+def trained_head(tmp_path):
+    """A head on the features of `LITE` with random weights everywhere, its files, and photos with their embeddings."""
+    rng = np.random.default_rng(1)
+    photos = rng.integers(0, 255, [5, 64, 64, 3], dtype=np.uint8)
+    features = PretrainedBackbone(LITE).vectors(photos).numpy()
+    head = HeadEncoder([LITE], [features.shape[1]], 16)
+    head.fit_to(rng.normal(size=[40, features.shape[1]]).astype(np.float32))
+    head.set_weights([weight + rng.normal(size=weight.shape, scale=0.05) for weight in head.get_weights()])
+    save_encoder(head, tmp_path / ENCODER_FOLDER)
+    return tmp_path, photos, head(features).numpy()
+
+
+@needs_weights
+def test_an_encoder_of_photos_goes_on_from_a_head(trained_head):
+    place, photos, embeddings = trained_head
+    settings = dataclasses.replace(SETTINGS, backbone=LITE, embedding_dim=16, pretrain_steps=50)
+    encoder = new_encoder(settings, place)
+    np.testing.assert_allclose(encoder(photos).numpy(), embeddings, atol=2e-5)
+    slow = slow_backbone(settings, place, encoder)
+    assert (slow.factor, slow.first_step) == (0.1, 0), "the backbone is that of others, the layer after it is trained"
+    with pytest.raises(EncoderError, match="embedding_dim=16, but 8 is needed"):
+        new_encoder(dataclasses.replace(settings, embedding_dim=8), place)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "source", "kind", "message"),
+    [
+        ("micro", LITE, "linear", f"features={LITE}, but micro is needed"),
+        (LITE, f"{LITE}:stages", "linear", f"features={LITE}:stages, but {LITE} is needed"),
+        (LITE, LITE, "mlp", "head=mlp, but linear is needed"),
+    ],
+)
+@needs_weights
+def test_a_head_that_is_no_start_for_the_backbone_is_refused(tmp_path, backbone, source, kind, message):
+    save_encoder(HeadEncoder([source], [1280], 16, kind), tmp_path / ENCODER_FOLDER)
+    with pytest.raises(EncoderError, match=message):
+        new_encoder(dataclasses.replace(SETTINGS, backbone=backbone), tmp_path)
