@@ -57,8 +57,8 @@ def shown(value: Any) -> Any:
 class Grid:
     """Variants to compare.
 
-    In a text value, `{workdir}` stands for the workdir of the experiments, `{variant}` for the name of the variant,
-    `{seed}` for the seed. So a grid can start from what another grid has trained in the same workdir.
+    In a text value, `{workdir}` stands for the workdir of the experiments, `{variant}` for the name of the variant. So
+    a grid can start from what another grid has trained in the same workdir.
 
     Attributes:
         about: the purpose of the grid, for the head of its results.
@@ -77,6 +77,8 @@ class Grid:
             for the span of the settings.
         ladder: name of a rung -> name of its variant, without the settings in `tuned`; from the lowest rung to the
             highest. The results then tell how much each rung is worth over those below it (`experiment.ladder`).
+        starts: name of a variant -> name of another one, whose encoder with the same seed it goes on from. Both are
+            whole names; the other one must be the only one of its kind, or the one that tuning keeps.
         name: names the folder of the results.
 
     >>> grid = Grid("Few or many clusters.", [{}, {"clusters": [50, 1000]}])
@@ -92,6 +94,7 @@ class Grid:
     confirmed: int = 0
     origins: Sequence[Sequence[str]] = ()
     ladder: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    starts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     name: str = "grid"
 
     def __post_init__(self) -> None:
@@ -118,6 +121,10 @@ class Grid:
                 raise SettingsError(
                     f"`ladder` of a grid: the variant of {rung} is {name}, but there are {'; '.join(sorted(untuned))}"
                 )
+        for name in {*self.starts, *self.starts.values()} - set(names):
+            raise SettingsError(
+                f"`starts` of a grid names the variant {name}, but there are {'; '.join(sorted(names))}"
+            )
         unknown = set(self.tuned) - PRETRAIN_SETTINGS
         if unknown:
             raise SettingsError(f"`tuned` of a grid names settings of pre-training, but {sorted(unknown)} are none")
@@ -176,7 +183,7 @@ class Grid:
             SettingsError: the grid names a setting that does not exist, or a value that is not allowed.
         """
         values = {**self.fixed, **variant.values, **dict(zip(SPAN_SETTINGS, origin, strict=False))}
-        places = {"{workdir}": str(workdir), "{variant}": variant.name, "{seed}": str(seed)}
+        places = {"{workdir}": str(workdir), "{variant}": variant.name}
         for name, value in values.items():
             if isinstance(value, str):
                 for placeholder, text in places.items():

@@ -20,15 +20,11 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.reports import REPORTS, TABLES_FILE, write_reports
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, RUNS_FOLDER, STATUS_FILE, Key, Measured, Run, Status
+from courier_tf.experiment.starts import fingerprints_of, waves
 from courier_tf.experiment.store import STORE_FOLDER, commit
-from courier_tf.files import transfer
-from courier_tf.files.places import Place
-from courier_tf.settings import Settings, SettingsError
-from courier_tf.workdir.artefacts import ARTEFACT_FILE, fingerprint_of_start
+from courier_tf.settings import Settings, SettingsError, with_values
 from courier_tf.workdir.atomic import write_file
-from courier_tf.workdir.provenance import fingerprint_of
-from courier_tf.workdir.source import fingerprint_of_code
-from courier_tf.workdir.stages import IN_ORDER
+from courier_tf.workdir.stages import PRETRAIN
 
 LOG_FILE = "log.txt"
 LOG = logging.getLogger(__name__)
@@ -98,13 +94,16 @@ def run_grid(
         for seed, origin in itertools.product(grid.seeds, grid.origins or [()]):
             key = Key(variant.name, seed, *origin[:1])
             settings = grid.settings(base, variant, seed, workdir, origin)
+            if variant.name in grid.starts:
+                start = folder / RUNS_FOLDER / key._replace(variant=grid.starts[variant.name]).name / PRETRAIN
+                settings = with_values(settings, {"previous_encoder": str(start)})
             place = folder / RUNS_FOLDER / key.name
             run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until, key.origin)
             runs[key] = run
     with Processes(folder, _largest(folder)) as processes:
         for name in REPORTS:  # Of previous runs, they would stand beside new rows.
             (folder / name).unlink(missing_ok=True)
-        session = _Session(folder, runs, _fingerprints(runs, raw), parallel, processes)
+        session = _Session(folder, runs, fingerprints_of(runs, raw), parallel, processes)
         kept = session.keep(grid, variants)
         rows = session.finish(kept, grid.seeds)
     unfinished = {key.variant for key in session.failures}
@@ -127,7 +126,7 @@ def _different(grid: Grid, base: Settings, workdir: Path) -> list[Variant]:
     for variant in grid.variants():
         settings = grid.settings(base, variant, grid.seeds[0], workdir, *grid.origins[:1])
         require_known_names(settings)
-        different.setdefault(settings.to_json(), variant)
+        different.setdefault(settings.to_json() + grid.starts.get(variant.name, ""), variant)
     return list(different.values())
 
 
@@ -209,15 +208,16 @@ class _Session:
         rows = self._renewed(counted)
         with ThreadPoolExecutor(self._parallel) as pool:
             try:
-                waiting = {pool.submit(self._run, key, run): key for key, run in runs.items()}
-                for ended in as_completed(waiting):
-                    error = ended.exception()
-                    if isinstance(error, ExperimentError) and not self._processes.ended:
-                        LOG.error("%s", error)
-                        self.failures[waiting[ended]] = error
-                    else:
-                        ended.result()
-                        rows = self._renewed(counted)
+                for wave in waves(runs, self._runs):
+                    waiting = {pool.submit(self._run, key, run): key for key, run in wave.items()}
+                    for ended in as_completed(waiting):
+                        error = ended.exception()
+                        if isinstance(error, ExperimentError) and not self._processes.ended:
+                            LOG.error("%s", error)
+                            self.failures[waiting[ended]] = error
+                        else:
+                            ended.result()
+                            rows = self._renewed(counted)
             except BaseException as error:
                 # First, as a worker whose run has ended takes the next one at once.
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -273,28 +273,6 @@ class _Session:
         peak = max(memory, status.peak_memory_gib)
         dataclasses.replace(status, until=run.until, peak_memory_gib=peak).write(run.workdir)
         LOG.info("[%s] done", name)
-
-
-def _fingerprints(runs: Mapping[Key, Run], raw: str) -> dict[Key, str]:
-    """Fingerprints of what the figures of runs depend on: settings, what they start from, span, data and code."""
-    from beam_jobs.raw_fingerprint import fingerprint_with_photos
-
-    data, code = fingerprint_with_photos(raw), fingerprint_of_code(IN_ORDER)
-    return {
-        key: fingerprint_of([run.settings.to_json(), _previous(run.settings), run.final, data, code])
-        for key, run in runs.items()
-    }
-
-
-def _previous(settings: Settings) -> list[str]:
-    """Fingerprints of what the settings say to start from. Where there is none, the run says so."""
-    places = settings.starts().values()
-    there = [place for place in places if _is_file(place) or _is_file(place / ARTEFACT_FILE)]
-    return [fingerprint_of_start(place) for place in there]
-
-
-def _is_file(place: Place) -> bool:
-    return place.is_file() if isinstance(place, Path) else transfer.exists(place)
 
 
 def _largest(folder: Path) -> float:

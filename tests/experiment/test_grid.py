@@ -117,6 +117,10 @@ def test_blocks_hold_lists(tmp_path):
         ({"confirmed": "2"}, "`confirmed` of a grid: str"),
         ({"confirmed": -1}, "a number of variants, not -1"),
         ({"ladder": {"first": "clusters=4"}}, "the variant of first is clusters=4, but there are default"),
+        (
+            {"starts": {"clusters=4": "default"}},
+            "`starts` of a grid names the variant clusters=4, but there are default",
+        ),
         ({"origins": [["2026-01-01"]]}, r"pairs \[valid_from, test_from\].*not \['2026-01-01'\]"),
         ({"origins": [["2026-01-02", "2026-01-02"]]}, "the first before the second"),
         (

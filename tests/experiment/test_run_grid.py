@@ -12,6 +12,7 @@ from courier_tf.experiment import run_grid as running
 from courier_tf.experiment.claims import Claim
 from courier_tf.experiment.processes import ExperimentError
 from courier_tf.experiment.run_grid import run_grid
+from courier_tf.settings import SettingsError
 from courier_tf.shop import ShopSettings, make_shop
 from tests.experiment.conftest import GRID, TINY
 
@@ -239,17 +240,16 @@ def test_claims_are_judged_at_the_end_and_one_that_does_not_hold_fails_the_comma
 
 
 def test_a_grid_starts_from_what_another_has_trained_in_the_same_workdir(tmp_path, stand_in):
-    """`{workdir}`, `{variant}` and `{seed}` stay until the grid is run; equal settings need equal starts."""
-    first = dataclasses.replace(GRID, name="first")
+    """`{workdir}` and `{variant}` stand for themselves until the grid is run; equal settings need equal starts."""
+    first = dataclasses.replace(GRID, name="first", seeds=[0])
     run_grid(first, "raw", tmp_path / "work", TINY)
-    start = "{workdir}/first/valid/runs/{variant},seed={seed}/rank"
+    start = "{workdir}/first/valid/runs/{variant},seed=0/rank"
     second = dataclasses.replace(GRID, fixed=GRID.fixed | {"previous_rankers": start})
     frame = run_grid(second, "raw", tmp_path / "work", TINY)
-    starts = set(zip(frame["variant"], frame["seed"], frame["previous_rankers"], strict=True))
+    starts = dict(zip(frame["variant"], frame["previous_rankers"], strict=True))
     runs = tmp_path / "work" / "first" / "valid" / "runs"
-    expected = [(name, seed, runs / f"{name},seed={seed}") for name in ("clusters=4", "clusters=8") for seed in (0, 1)]
-    assert starts == {(name, seed, str(run / "rank")) for name, seed, run in expected}
-    assert all(run.is_dir() for *_, run in expected)
+    assert starts == {name: str(runs / f"{name},seed=0" / "rank") for name in ("clusters=4", "clusters=8")}
+    assert all((runs / f"{name},seed=0").is_dir() for name in starts)
 
 
 @pytest.mark.slow
@@ -284,3 +284,30 @@ def test_a_real_grid(tmp_path, capsys):
             ("ranker", *pairs[1]),
             ("ranker", *pairs[2]),
         ]
+
+
+def test_a_run_goes_on_from_the_encoder_of_another_one_of_its_grid(tmp_path, stand_in):
+    """Each waits for the one before, whatever their order in the grid, and is made anew where that one is."""
+    grid = dataclasses.replace(
+        GRID,
+        blocks=[{"clusters": [8, 6, 4]}, {"temperature": [0.9]}],
+        starts={"clusters=8": "clusters=6", "clusters=6": "clusters=4"},
+    )
+    work, calls = tmp_path / "mine" / "valid", []
+    for raw in ("raw", "raw", "other raw"):
+        frame = run_grid(grid, raw, tmp_path, TINY, parallel=4)
+        calls.append((work / "calls.txt").read_text().split())
+    assert calls[1] == calls[0] and len(calls[2]) == 2 * len(calls[0]) == 2 * 8
+    for part in (calls[0], calls[2][8:]):
+        for seed in (0, 1):
+            order = [part.index(f"clusters={clusters},seed={seed}") for clusters in (4, 6, 8)]
+            assert order == sorted(order)
+    starts = frame.set_index(["variant", "seed"])["previous_encoder"].to_dict()
+    assert starts["clusters=8", 1] == str(work / "runs" / "clusters=6,seed=1" / "pretrain")
+    assert all(pd.isna(starts[name, 0]) for name in ("clusters=4", "temperature=0.9"))
+
+
+def test_runs_that_start_from_each_other_are_refused(tmp_path, stand_in):
+    grid = dataclasses.replace(GRID, starts={"clusters=8": "clusters=4", "clusters=4": "clusters=8"})
+    with pytest.raises(SettingsError, match="start from each other: clusters=4,seed=0, clusters=4,seed=1, clusters=8"):
+        run_grid(grid, "raw", tmp_path, TINY)
