@@ -3,6 +3,7 @@
 A document has a table between two comments, `<!-- results: NAME -->` and `<!-- end of results -->`.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,33 +110,59 @@ def over_control_table() -> str:
     return _table(["visual feature", "less the control, valid", "less the control, test"], lines)
 
 
-def objectives_table() -> str:
-    """Heads of other objectives on the same features, less courier's: held-out scores on valid."""
-    head = ["objective", "seeds", "held-out score", "less courier"]
-    courier = "objective=courier,temperature=0.2"
+class Encoder(NamedTuple):
+    """A row of a table: an encoder, less the first of the table."""
+
+    words: str
+    grid: str
+    variant: str  # Whole, or the beginning of the names that differ in what is tuned; the one with most seeds counts.
+
+
+COURIER = "objective=courier,temperature=0.2"
+OBJECTIVES = (
+    Encoder("courier", "objectives-five-seeds", COURIER),
+    Encoder("mil_nce: the history as a bag", "objectives-five-seeds", "objective=mil_nce,temperature=0.2"),
+    Encoder("base: the features as they are", "objectives-five-seeds", "objective=base"),
+    Encoder("clip: photo and title", "objectives-three-seeds", "objective=clip,temperature=0.5"),
+)
+
+
+def _scores_of(row: Encoder) -> tuple[int, float]:
+    """The number of seeds of an encoder, and the mean of its held-out scores in points."""
+    runs = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / "valid/results.csv")
+    runs = runs[(runs["variant"] == row.variant) | runs["variant"].str.startswith(f"{row.variant},")]
+    runs = runs.drop_duplicates(["variant", "seed"])  # A run has a row for each ranker.
+    scores = runs.groupby("variant")["held_out_mean_new_to_user"]
+    kept = scores.count().idxmax()
+    return int(scores.count()[kept]), 100 * float(scores.mean()[kept])
+
+
+def encoders_table(rows: tuple[Encoder, ...], head: str, less: str) -> str:
+    """Held-out scores of encoders on valid, less that of the first one.
+
+    Args:
+        rows: the encoders.
+        head: of the first column.
+        less: what the last column calls the first encoder.
+    """
     lines = []
-    for name, grid, variant in (
-        ("courier", "five", courier),
-        ("mil_nce: the history as a bag", "five", "objective=mil_nce,temperature=0.2"),
-        ("base: the features as they are", "five", "objective=base"),
-        ("clip: photo and title", "three", "objective=clip,temperature=0.5"),
-    ):
-        folder = DOCS / f"results/hm_fashion/objectives-{grid}-seeds/valid"
-        runs, differences = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "encoders.csv")
-        scores = runs.loc[runs["variant"] == variant, "held_out_mean_new_to_user"]
-        less = differences[(differences["variant"] == variant) & (differences["less"] == courier)]
-        less = less.loc[less["figure"] == "mean_new_to_user", ["gain", "low", "high"]]
-        difference = "" if variant == courier else cell(*(100 * less.iloc[0].astype(float)))
-        lines.append([name, str(len(scores)), f"{100 * scores.mean():.2f}", difference])
-    return _table(head, iter(lines))
+    for row in rows:
+        seeds, score = _scores_of(row)
+        differences = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / "valid/encoders.csv")
+        named = (differences["variant"] == row.variant) | differences["variant"].str.startswith(f"{row.variant},")
+        of_row = differences[named & (differences["seeds"] == seeds)]
+        gain = of_row.loc[of_row["figure"] == "mean_new_to_user", ["gain", "low", "high"]]
+        difference = "" if row is rows[0] else cell(*(100 * gain.iloc[0].astype(float)))
+        lines.append([row.words, str(seeds), f"{score:.2f}", difference])
+    return _table([head, "seeds", "held-out score", f"less {less}"], iter(lines))
 
 
 def ladder_table() -> str:
-    """The rungs of the ladder on valid, one seed, so without intervals; minutes of features and training."""
+    """The rungs of the ladder on valid; minutes and memory of features and training."""
     folder = DOCS / "results/hm_fashion/ladder/valid"
     steps, runs = pd.read_csv(folder / "ladder.csv"), pd.read_csv(folder / "results.csv")
     head = ["encoder", "held-out score", "less the rung below", "best visual feature", "gain over none"]
-    head += ["minutes"]
+    head += ["minutes", "GiB"]
     below, lines = "no visual feature", []
     for rung, variant in LADDER.items():
         of_rung = steps[steps["rung"] == rung].set_index(["figure", "less"])
@@ -148,21 +175,28 @@ def ladder_table() -> str:
             [
                 rung,
                 f"{50 + 100 * score['gain']:.2f}",
-                f"{100 * step['gain']:+.2f}",
+                _with_interval(step),
                 str(gain["mode"]),
-                f"{100 * gain['gain']:+.2f}",
-                f"{seconds.iloc[0] / 60:.0f}",
+                _with_interval(gain),
+                f"{seconds.mean() / 60:.0f}",
+                f"{ran['peak_memory_gib'].max():.1f}",
             ]
         )
         below = rung
     return _table(head, iter(lines))
 
 
+def _with_interval(row: pd.Series) -> str:
+    """A gain in points, with its interval where there are several seeds."""
+    gain, low, high = (100 * float(row[name]) for name in ("gain", "low", "high"))
+    return f"{gain:+.2f}" if math.isnan(low) else cell(gain, low, high)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "short": short_table,
     "long": long_table,
     "over-control": over_control_table,
-    "objectives": objectives_table,
+    "objectives": lambda: encoders_table(OBJECTIVES, "objective", "courier"),
     "ladder": ladder_table,
 }
 
