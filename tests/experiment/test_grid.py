@@ -206,7 +206,7 @@ def test_every_variant_of_a_shipped_grid_has_the_same_budget_and_the_same_modes(
 def test_the_ladder_is_that_of_the_method():
     grid = GRIDS["ladder"]
     names = {variant.without(grid.tuned).name for variant in grid.variants()}
-    assert set(grid.ladder.values()) == names and len(names) == len(grid.ladder) == 7
+    assert set(grid.ladder.values()) == names and len(names) == len(grid.ladder) == 8
     kinds = {rung: grid_settings(grid, name).pretrain for rung, name in grid.ladder.items()}
     how = [
         (kind.objective, *(kind.features if kind.trainable == "head" else (kind.trainable, kind.backbone)))
@@ -219,6 +219,7 @@ def test_the_ladder_is_that_of_the_method():
         ("courier", "all", "nano@64"),
         ("base", lite),
         ("base", f"{lite}:stages"),
+        ("courier", lite),
         ("courier", f"{lite}:stages"),
         ("courier", "all", lite),
     ]
