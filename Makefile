@@ -26,11 +26,11 @@ $(VENV)/.installed: pip.lock requirements.lock setup.py
 hooks: install  ## The hooks of .pre-commit-config.yaml, in this clone.
 	$(BIN)/pre-commit install
 
-demo: install  ## The whole chain on the simulated shop: ten minutes on two cores.
+demo: install  ## All stages on the simulated shop: ten minutes on two cores.
 	$(BIN)/courier shop $(WORK)/shop
 	$(BIN)/courier run --raw $(WORK)/shop --preset demo --workdir $(WORK)/demo --final
 
-test: install  ## Style, floors, types and tests: what CI runs.
+test: install  ## Style, layers, types and tests: what CI runs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

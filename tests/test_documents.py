@@ -18,7 +18,7 @@ from courier_tf.commands.registry import COMMANDS
 from courier_tf.settings.parsing import options_of
 
 ROOT = Path(__file__).parent.parent
-SUBFOLDERS = [file for room in ("beam_jobs", "serving", "notebooks") for file in ROOT.glob(f"{room}/README.md")]
+SUBFOLDERS = [file for folder in ("beam_jobs", "serving", "notebooks") for file in ROOT.glob(f"{folder}/README.md")]
 PAGES = sorted(str(file.relative_to(ROOT)) for file in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/results/*.md")])
 LOG = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("docs/log/*.md"))
 NOTEBOOKS = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("notebooks/*.ipynb"))
@@ -149,13 +149,13 @@ def test_files_of_a_workdir_are_named_in_the_code(document):
     assert missing == []
 
 
-def test_floors_are_those_of_the_import_contract():
+def test_layers_are_those_of_the_import_contract():
     contract = configparser.ConfigParser()
     contract.read(ROOT / ".importlinter")
-    layers = contract["importlinter:contract:floors"]["layers"].split("\n")
+    layers = contract["importlinter:contract:layers"]["layers"].split("\n")
     rows = re.findall(r"^\| \d+ \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    rooms = [{room.replace("/", ".") for room in re.findall(r"`([\w/]+?)(?:\.py|/)`", row)} for row in rows]
-    assert rooms == [set(layer.split(" | ")) for layer in layers if layer]
+    packages = [{package.replace("/", ".") for package in re.findall(r"`([\w/]+?)(?:\.py|/)`", row)} for row in rows]
+    assert packages == [set(layer.split(" | ")) for layer in layers if layer]
 
 
 def _python_in(document: str) -> str:
