@@ -26,6 +26,8 @@ class Encoder(keras.Model):
         recompute: compute each block again in the backward pass, for less memory and more time; Swin alone.
         padding: how a Swin sees what a map lacks for whole windows, as in `SwinBackbone`.
         trainable_part: all, last_N (the last N stages of the backbone, and the linear layer) or head (that layer).
+        axes: number K of axes on which pooled features are standardised before the linear layer, as a head does; 0
+            for none. They do not learn.
 
     Call: photos [N, H, W, 3] uint8 -> embeddings [N, D] float32, each of length 1. N may be 0. In training, `survival`
     from `draw_survival` fixes which residuals stochastic depth drops.
@@ -39,19 +41,24 @@ class Encoder(keras.Model):
         recompute: bool = False,
         trainable_part: str = "all",
         padding: Padding = "masked",
+        axes: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.architecture = architecture(backbone)
         self.embedding_dim, self.drop_path, self.recompute = embedding_dim, drop_path, recompute
-        self.trainable_part, self.padding = trainable_part, padding
+        self.trainable_part, self.padding, self.axes = trainable_part, padding, axes
         self.backbone = self.architecture.build(drop_path, recompute, padding)
         frozen = self.architecture.stage_count - trainable_stages(self.architecture, trainable_part)
         if frozen:
             for layer in (name for stage in self.architecture.stages(self.backbone)[:frozen] for name in stage):
                 self.backbone.get_layer(layer).trainable = False
+        width = self.backbone.output_shape[-1]
+        if axes:
+            self.mean = self.add_weight("mean", [width], tf.float32, "zeros", trainable=False)
+            self.standard = self.add_weight("standard", [width, axes], tf.float32, "identity", trainable=False)
         self.head = keras.layers.Dense(embedding_dim, name="head", dtype="float32")
-        self.head.build([None, self.backbone.output_shape[-1]])
+        self.head.build([None, axes or width])
 
     def draw_survival(self, photos: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Factors of the residuals, [photos, blocks]. The same seed ([2] int) gives the same factors."""
@@ -61,6 +68,9 @@ class Encoder(keras.Model):
     def call(self, photos: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None) -> tf.Tensor:
         pixels = tf.cast(self.architecture.normalise(photos), self.compute_dtype)
         pooled = tf.reduce_mean(self.architecture.apply(self.backbone, pixels, training, survival), axis=[1, 2])
+        if self.axes:
+            mean, standard = (tf.cast(weight, tf.float32) for weight in (self.mean, self.standard))
+            pooled = tf.matmul(pooled - mean, standard)
         return tf.math.l2_normalize(self.head(pooled), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -71,6 +81,7 @@ class Encoder(keras.Model):
             "recompute": self.recompute,
             "trainable_part": self.trainable_part,
             "padding": self.padding,
+            "axes": self.axes,
         }
 
 

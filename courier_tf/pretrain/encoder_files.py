@@ -9,7 +9,7 @@ from courier_tf.backbone.swin import Padding
 from courier_tf.features.extractor import Extractor
 from courier_tf.features.files import EXTRACTOR_FOLDER
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.head_encoder import HeadEncoder
+from courier_tf.pretrain.head_encoder import MOST_AXES, HeadEncoder
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.artefacts import fingerprint_of_file
 from courier_tf.workdir.provenance import fingerprint_of
@@ -118,6 +118,14 @@ def padding_of(directory: Path) -> Padding:
     """How the Swin of a saved encoder sees padding, as in `SwinBackbone`."""
     padding: Padding = _config(directory).get("padding", "masked")
     return padding
+
+
+def axes_of(directory: Path) -> int:
+    """The axes of a saved encoder, of photos or of features."""
+    config = _config(directory)
+    if config[KIND] == "photos":
+        return int(config.get("axes", 0))
+    return sum(min(width, MOST_AXES) for width in config["widths"])
 
 
 def _config(directory: Path) -> dict[str, Any]:

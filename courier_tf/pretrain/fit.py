@@ -12,7 +12,7 @@ from courier_tf import tracking
 from courier_tf.backbone.architectures import architecture, is_pretrained
 from courier_tf.backbone.swin import Padding
 from courier_tf.pretrain.encoder import Encoder
-from courier_tf.pretrain.encoder_files import AnyEncoder, holds_head, load_weights, padding_of
+from courier_tf.pretrain.encoder_files import AnyEncoder, axes_of, holds_head, load_weights, padding_of
 from courier_tf.pretrain.head_start import start_from_head
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.watching import Spread, Throughput, keep_epochs
@@ -136,8 +136,15 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
     of_head = start is not None and holds_head(start / ENCODER_FOLDER)
     if start and not of_head:
         padding = kind.padding_of_others() if start.is_file() else padding_of(start / ENCODER_FOLDER)
+    axes = axes_of(start / ENCODER_FOLDER) if start and start.is_dir() else 0
     encoder = Encoder(
-        settings.backbone, settings.embedding_dim, settings.drop_path, settings.recompute, settings.trainable, padding
+        settings.backbone,
+        settings.embedding_dim,
+        settings.drop_path,
+        settings.recompute,
+        settings.trainable,
+        padding,
+        axes,
     )
     if start and start.is_file():
         encoder.architecture.load_file(encoder.backbone, start)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.encoder_files import EncoderError, load_encoder
 from courier_tf.pretrain.head_encoder import HeadEncoder
@@ -16,7 +14,8 @@ def start_from_head(encoder: Encoder, directory: Path) -> None:
     arXiv 2202.10054, section 3). On features that are computed once this costs minutes.
 
     Args:
-        encoder: its backbone must be the one that the features are of. It gets the published weights of that backbone.
+        encoder: its backbone must be the one that the features are of, and its axes those of the head. It gets the
+            published weights of that backbone.
         directory: files of a linear head on the features of this backbone alone.
 
     Raises:
@@ -39,17 +38,8 @@ def start_from_head(encoder: Encoder, directory: Path) -> None:
     if differs:
         raise EncoderError(f"backbone={backbone} cannot go on from the head in {directory}: {'; '.join(differs)}")
     encoder.architecture.load_pretrained(encoder.backbone)
-    kernel, bias = affine_of(head)
-    encoder.head.set_weights([kernel, bias])
-
-
-def affine_of(head: HeadEncoder) -> tuple[np.ndarray, np.ndarray]:
-    """A linear head on one part of features as one layer: standardisation and projection, multiplied out.
-
-    Returns:
-        ([W, D] float32 kernel, [D] float32 bias): `l2_normalize(features @ kernel + bias)` is the embedding.
-    """
-    mean, (standard,) = head.mean.numpy(), (axes.numpy().astype(np.float64) for axes in head.standard)
-    linear, bias = (weight.numpy() for weight in (head.linear.kernel, head.linear.bias))
-    kernel = standard @ linear
-    return kernel.astype(np.float32), (bias - mean @ kernel).astype(np.float32)
+    # The layer goes on in the standardised features. In those of the backbone, whose scales differ, Adam's first steps
+    # would undo what it has learned.
+    encoder.mean.assign(head.mean)
+    encoder.standard.assign(head.standard[0])
+    encoder.head.set_weights(head.linear.get_weights())

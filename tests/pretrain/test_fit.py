@@ -87,6 +87,11 @@ def test_an_encoder_of_photos_goes_on_from_a_head(trained_head):
     np.testing.assert_allclose(encoder(photos).numpy(), embeddings, atol=2e-5)
     slow = slow_backbone(settings, place, encoder)
     assert (slow.factor, slow.first_step) == (0.1, 0), "the backbone is that of others, the layer after it is trained"
+    save_encoder(encoder, place / "next" / ENCODER_FOLDER)
+    for again in (new_encoder(settings, place / "next"), load_encoder(place / "next" / ENCODER_FOLDER)):
+        np.testing.assert_array_equal(again(photos), encoder(photos))
+    learning = {variable.ref() for variable in encoder.trainable_variables}
+    assert not learning & {encoder.mean.ref(), encoder.standard.ref()}
     with pytest.raises(EncoderError, match="embedding_dim=16, but 8 is needed"):
         new_encoder(dataclasses.replace(settings, embedding_dim=8), place)
 
