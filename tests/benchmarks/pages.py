@@ -74,7 +74,11 @@ def measured(address: str, width: int, scheme: str, out: Path, axe: str | None) 
             "width": width,
             "scheme": scheme,
             "first paint ms": driver.execute_script(f"return {PAINT}"),
-            "answers": sum(message["method"] == "Network.responseReceived" for message in messages),
+            "answers": sum(
+                message["method"] == "Network.responseReceived"
+                and not message["params"]["response"]["url"].startswith("data:")  # A photo inside the page.
+                for message in messages
+            ),
             "kB": sum(
                 message["params"]["encodedDataLength"]
                 for message in messages
