@@ -124,7 +124,7 @@ class CheckEvents(beam.DoFn):
                 return None
         for name in self.unexpected:
             if name in fields:  # In a JSON row.
-                raise _FieldError(name, "is not in the first rows of the file, so this is a file of positives alone")
+                raise _FieldError(name, "is not in the first rows of the file, so this is a positives-only log")
         read = self.fields.identifier
         user, item = read(fields, "user_id"), read(fields, "item_id")
         try:

@@ -16,13 +16,13 @@ from courier_tf.commands.together import TogetherStage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(StageOfRawData, TrackedStage):
-    """Run the whole chain: raw logs and photos in, SavedModels and metrics out."""
+    """Run all stages: from raw logs and photos to SavedModels and metrics."""
 
     takes_beam_options = True
     final: bool = False
-    """Read the test span too. Each reading is counted."""
+    """Also measure on the test span. Each reading is counted."""
     server: tuple[str, ...] = ()
-    """HOST:PORT of the gRPC of each running server, as in `courier export`."""
+    """HOST:PORT of the gRPC port of each running server, as in `courier export`."""
 
     def run(self) -> None:
         from serving.bundle.replicas import require_addresses
@@ -56,7 +56,7 @@ class Pretrain(TogetherStage):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Embed(ForcedStage):
-    """Embed the photo of every item (Beam)."""
+    """Compute an embedding of the photo of every item (Beam)."""
 
     takes_beam_options = True
 
@@ -66,7 +66,7 @@ class Embed(ForcedStage):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cluster(ForcedStage):
-    """Give every item a cluster ID."""
+    """Cluster the embeddings, and give every item a cluster ID."""
 
     def run(self) -> None:
         self.chain().cluster()
@@ -74,10 +74,10 @@ class Cluster(ForcedStage):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rank(TogetherStage):
-    """Train rankers with and without image features, and write metrics.json."""
+    """Train rankers with and without visual features, and write metrics.json."""
 
     final: bool = False
-    """Read the test span too. Each reading is counted."""
+    """Also measure on the test span. Each reading is counted."""
 
     def train(self, chain: "Chain") -> None:
         from courier_tf.commands import summary
@@ -89,24 +89,26 @@ class Rank(TogetherStage):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export(Stage):
-    """Write the trained models as SavedModels, and the bundle of the server."""
+    """Export the trained models as SavedModels, with the configuration of a server (the bundle)."""
 
     promote: bool = False
     """Make the newest versions stable if they pass the checks."""
     roll_back: bool = False
-    """Make the versions before the stable ones stable again. Nothing is exported."""
+    """Make the previous stable versions stable again. Nothing is exported."""
     withdraw: bool = False
     """Take the label canary from the newest versions. Nothing is exported."""
     promote_withdrawn: bool = False
     """Let --promote take versions that were rolled back or withdrawn."""
     server: tuple[str, ...] = ()
-    """HOST:PORT of the gRPC of each running server that reads the bundle by itself (Docker Compose, Kubernetes). A name
-    stands for all of its addresses, as that of a headless service does. Labels move once all have loaded what they
-    name. A tensorflow_model_server that `courier serve` started does not need this."""
+    """HOST:PORT of the gRPC port of each running server that reads the bundle by itself (Docker Compose, Kubernetes). A
+    name stands for all of its addresses, such as those of a headless service. Labels move when all servers have loaded
+    the versions. A tensorflow_model_server started by `courier serve` does not need this option."""
     scann: bool = False
-    """Write similar_items by ScaNN too, into models_scann/. It needs a TensorFlow Serving that was built with ScaNN."""
+    """Also write similar_items with ScaNN, into models_scann/. It needs a TensorFlow Serving that was built with
+    ScaNN."""
     warm_up_log: Path | None = None
-    """Log of requests: new versions warm up with its newest. It is a file or folder that `serving.client` wrote."""
+    """Log of requests whose newest requests warm up new versions. It is a file or folder that `serving.client`
+    wrote."""
     tolerances: PromotionSettings = PromotionSettings()
 
     def run(self) -> None:

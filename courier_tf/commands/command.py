@@ -57,13 +57,14 @@ class Stage(Command):
     """What all stages of the chain share."""
 
     workdir: Place
-    """Folder of the results, or its address, such as s3://bucket/folder."""
+    """Folder for all results, or its address, such as s3://bucket/folder."""
     local_copies: Path | None = None
-    """For a workdir on a store: folder of copies of its stages. Default: one in ~/.cache/courier."""
+    """For a workdir on a store: local folder for copies of its stages. Default: a folder in ~/.cache/courier."""
     preset: str = dataclasses.field(default="demo", metadata=one_of(PRESETS))
-    """Settings to begin with: tiny, demo, swin, paper or authors. They replace those of the workdir. tiny takes
-    seconds, demo minutes; swin is demo with a small Swin that learns from photos; paper has the published sizes, for
-    GPUs; authors is paper with the losses of the authors' code. Default: the settings of the workdir, or demo."""
+    """Settings to start from: tiny, demo, swin, paper or authors. They replace those of the workdir. tiny is for tests;
+    demo trains a head on frozen features; swin trains a small Swin on the photos themselves; paper has the published
+    sizes, for GPUs; authors is paper with the losses of the authors' code. Default: the settings of the workdir, or
+    demo."""
     settings: Settings = dataclasses.field(default_factory=Settings)
     given: frozenset[str] = dataclasses.field(default=frozenset(), metadata=NO_OPTION)
     """Names of the fields that stand on the command line."""
@@ -112,7 +113,7 @@ class ForcedStage(Stage):
     """What commands share that can make stages again."""
 
     force: tuple[str, ...] = dataclasses.field(default=(), metadata=one_of(IN_ORDER))
-    """Stages to redo. Without it, a stage is made again only where its data, settings or code have changed."""
+    """Stages to redo. Without it, a stage runs again only if its data, settings or code have changed."""
 
     def forced(self) -> frozenset[str]:
         return frozenset(self.force)
@@ -123,7 +124,7 @@ class TrackedStage(ForcedStage):
     """What commands share whose figures a tracker may record."""
 
     mlflow: str | None = None
-    """Address of an MLflow server, or a folder, that gets settings, figures and results, too. It needs the package
+    """Address of an MLflow server, or a folder, that also records settings, figures and results. It needs the package
     mlflow. Default: none."""
 
     def chain(self) -> "Chain":

@@ -24,7 +24,7 @@ MOST_PARALLEL = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check(Command):
-    """Say what a raw folder holds and what is wrong with it, before anything is computed."""
+    """Check raw data before a run: report what is recognised, what is wrong, and which options help."""
 
     raw: str = dataclasses.field(metadata=POSITIONAL)
     """Folder or address of the raw data: items, events and images."""
@@ -40,7 +40,7 @@ class Check(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataReport(Command):
-    """Say what the data of a run hold, and whether they have drifted from those of the previous run.
+    """Describe the data of a run, and report whether they have drifted from the previous run.
 
     The exit code is 1 where the schema is broken, such as by a column that is gone, and 3 where something has drifted.
     """
@@ -61,10 +61,10 @@ class DataReport(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Download(Command):
-    """Download the photos that the items name by http:// or https:// into the raw folder, where ingest finds them.
+    """Download photos with http:// or https:// addresses into the raw folder, where ingest finds them.
 
-    What is there is left alone, so a command that was ended goes on. Addresses that fail stand, with the reason, in
-    download_failures.jsonl of the raw folder, and the exit code is 1.
+    Photos that are there are kept, so an interrupted command continues. Failed addresses are listed, with the reason,
+    in download_failures.jsonl of the raw folder, and the exit code is then 1.
     """
 
     raw: Path = dataclasses.field(metadata=POSITIONAL)
@@ -101,7 +101,7 @@ class Download(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Import(Command):
-    """Turn a public data set, in the files of its publisher, into raw data: items, events, and a link to the photos.
+    """Convert the files of a public data set into raw data: items, events, and a link to the photos.
 
     `courier import DATA_SET --help` says what to download, and under what terms it stands.
     """
@@ -134,7 +134,7 @@ class Import(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shop(Command):
-    """Draw the simulated shop: raw data with photos, clicks and known tastes."""
+    """Write the raw data of a simulated shop: photos, items, and clicks of users with known tastes."""
 
     out: Path = dataclasses.field(metadata=POSITIONAL)
     """Folder to write."""
@@ -148,7 +148,7 @@ class Shop(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(StageOfRawData):
-    """Run the variants of a grid with several seeds, and compare them with paired intervals."""
+    """Train the variants of a grid with several seeds, and compare them with paired intervals."""
 
     grid: str = dataclasses.field(metadata=POSITIONAL)
     """Name of a grid, or a JSON file with one. Names: paper-methods, paper-modes, paper-ablations, open-questions,
@@ -156,14 +156,15 @@ class Experiment(StageOfRawData):
     seeds: tuple[int, ...] = ()
     """Seeds of each variant. Default: those of the grid."""
     parallel: int = 1
-    """Runs at a time. Fewer run where memory is short: each is assumed to need as much as the largest so far."""
+    """Number of runs at a time. Fewer run where memory is short: each is assumed to need as much as the largest so
+    far."""
     final: bool = False
     """Measure on the test span. The reading of each run is counted."""
     until: Literal["pretrain", "rank"] = "rank"
-    """Last stage. pretrain trains no rankers: encoders are compared by their held-out score on valid alone."""
+    """Last stage to run. pretrain trains no rankers: encoders are compared by their held-out score on valid alone."""
     claims: Path | None = None
-    """JSON file with claims about the gains, by grid. They are judged in results.md; the command fails where one does
-    not hold."""
+    """JSON file with claims about the gains, by grid. results.md reports whether they hold; the command fails if one
+    does not."""
 
     def run(self) -> None:
         from courier_tf.commands.experiment import chosen_grid, run_and_print

@@ -33,7 +33,7 @@ MOST_CHOICES = 20  # Characters of choices that stand beside the name of an opti
 #: name of the stage.
 HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
     IngestSettings: {
-        "your files, and what of them may be lost": (
+        "raw data: formats, and limits of what may be lost": (
             "items_table",
             "events_table",
             "columns",
@@ -102,7 +102,7 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
         ),
     },
 }
-PREVIOUS = "starting from a previous run"
+PREVIOUS = "start from a previous run"
 #: Fields of any stage that say what it starts from.
 PREVIOUS_FIELDS = ("previous", "previous_encoder", "previous_clusters", "previous_rankers", "init", "stay")
 #: Command -> the fields of `PreviousSettings` that concern it.
@@ -155,7 +155,7 @@ OWN_SETTINGS: dict[type[Command], type] = {
     Rank: RankSettings,
 }
 TITLES: dict[type, str] = {
-    RawSettings: "your files, and what of them may be lost",
+    RawSettings: "raw data: formats, and limits of what may be lost",
     IngestSettings: "ingest",
     PretrainSettings: "pretrain",
     EmbedSettings: "embed",
@@ -169,14 +169,15 @@ TITLES: dict[type, str] = {
     ShopSettings: "shop",
 }
 LOG_HELP = (
-    ("--log-level NAME", "Least severe messages to show: debug, info, warning, error. (info; -v is debug)"),
+    ("--log-level NAME", "Show messages of this level and above: debug, info, warning, error. (info; -v is debug)"),
     ("--log-json", "Write messages to stderr as JSON, one object per line."),
 )
 
 
 def overview() -> str:
     """What `courier --help` prints: every command with one line."""
-    lines = ["usage: courier COMMAND [options]", "", f"COURIER {courier_tf.__version__}: visual recommendation."]
+    about = f"COURIER {courier_tf.__version__}: visual features for rankers, learned from click logs."
+    lines = ["usage: courier COMMAND [options]", "", about]
     left = max(len(name) for name, _ in LOG_HELP)
     for heading, group in GROUPS.items():
         lines += ["", f"{heading}:"]
@@ -186,7 +187,7 @@ def overview() -> str:
     lines += _table(
         [
             ("--help", "Show the options of the command."),
-            ("--help-all", "Show all options that the command takes, with their whole description."),
+            ("--help-all", "Show all options of the command, with their full descriptions."),
             ("--version", "Show the version."),
             *LOG_HELP,
         ],
@@ -223,10 +224,10 @@ def help_of(
         lines += [f"{heading}:", *_table(rows, left)]
     for note in notes:
         lines += _wrapped(note, _width())
-    beam = " Options of Beam are passed on." if command.takes_beam_options else ""
+    beam = " Options of Apache Beam are passed on to it." if command.takes_beam_options else ""
     lines.append(f"Messages: -v, --log-level debug|info|warning|error, --log-json.{beam}")
     if len(shown) < len(options):
-        lines.append(f"More settings, those of the other stages too: 'courier {word} --help-all'.")
+        lines.append(f"'courier {word} --help-all' shows more settings, including those of other stages.")
     return "\n".join(lines)
 
 
@@ -259,7 +260,7 @@ def _heading(command: type[Command], option: Option) -> str:
     if option.name in PREVIOUS_FIELDS:
         return PREVIOUS
     if command is Run and option.name in FIRST_SETTINGS:
-        return "settings to think of first on real data"
+        return "first settings to consider on real data"
     for heading, names in HEADINGS.get(option.owner, {}).items():
         if option.name in names:
             return heading if OWN_SETTINGS.get(command) is option.owner else f"{TITLES[option.owner]}: {heading}"

@@ -41,7 +41,7 @@ class Canary(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Skew(Command):
-    """Compare a log of requests with the training data and the trained ranker: served scores, and drift.
+    """Compare logged requests with the training data and the trained ranker, to find wrong scores and drift.
 
     The exit code is 1 where served scores differ from the trained ranker's, and 3 where something has drifted.
     """
@@ -65,7 +65,7 @@ class Skew(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluatePolicy(Command):
-    """Estimate from logged requests and clicks how many clicks another ranker or policy would have got."""
+    """Estimate from logged requests how many clicks another ranker or policy would have got."""
 
     workdir: Path
     """Workdir of the new ranker, which is exported there."""

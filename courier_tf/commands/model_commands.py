@@ -15,7 +15,7 @@ MOST_REQUESTS = 1_000_000  # Of a load test. They are planned and kept in memory
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict(Command):
-    """Ask an exported ranker, loaded as a server does, for click probabilities."""
+    """Compute click probabilities with an exported ranker, without a server."""
 
     workdir: Path
     """Workdir of a finished run."""
@@ -34,7 +34,7 @@ class Predict(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(Command):
-    """Write what a run has made and measured into one page, report.html in the workdir."""
+    """Write a report of a run, with its figures and examples, to report.html in the workdir."""
 
     workdir: Path
     """Workdir of a run. What has not run yet is said in its place."""
@@ -47,7 +47,7 @@ class Report(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Similar(Command):
-    """Show the items that look most like given ones, by the embeddings of a run."""
+    """Show the items whose photos are most similar to those of given items."""
 
     workdir: Path
     """Workdir whose embed stage is finished."""
@@ -96,7 +96,7 @@ class Serve(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """Show rankings and their reasons in a browser: histories to change, photos to upload, items that look alike."""
+    """Show rankings and their reasons in a browser. You can change histories and upload photos."""
 
     logs_times = True
     workdir: Path
@@ -118,7 +118,7 @@ class Demo(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadTest(Command):
-    """Send real requests to a server at a given rate, whether it keeps up or not."""
+    """Send real requests to a server at a fixed rate, and measure latency and errors."""
 
     workdir: Path
     """Workdir of the models that are served. Their warm-up requests are sent, unless `log` is given."""

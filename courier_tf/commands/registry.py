@@ -8,7 +8,7 @@ from courier_tf.commands.model_commands import Demo, LoadTest, Predict, Report, 
 
 #: Group -> word of the command line -> command. `courier --help` shows them in this order.
 GROUPS: dict[str, dict[str, type[Command]]] = {
-    "the chain": {
+    "stages": {
         "run": Run,
         "ingest": Ingest,
         "pretrain": Pretrain,
@@ -17,7 +17,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "rank": Rank,
         "export": Export,
     },
-    "what it made": {
+    "results and models": {
         "report": Report,
         "demo": Demo,
         "predict": Predict,
@@ -25,7 +25,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "serve": Serve,
         "load-test": LoadTest,
     },
-    "what it did": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
+    "requests that were served": {"canary": Canary, "skew": Skew, "evaluate-policy": EvaluatePolicy},
     "data, experiments, this machine": {
         "check": Check,
         "data-report": DataReport,

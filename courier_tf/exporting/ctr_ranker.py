@@ -113,7 +113,7 @@ class CtrRanker(ServedModel):
     ) -> list[str]:
         reasons = []
         if not math.isfinite(new["auc"]):
-            reasons.append("AUC on the valid span is not defined: clicks of one kind, or scores that are not finite")
+            reasons.append("AUC on the valid span is not defined: all labels are equal, or a score is NaN or infinite")
         if stable is None:
             return reasons
         if new["auc"] < stable["auc"] - tolerances.auc_tolerance:

@@ -57,7 +57,7 @@ def promote(
         stable = releases.stable.versions if releases.stable else None
         refused = {model: version for model, version in newest.items() if version in releases.refused(model)}
         if refused and not withdrawn:
-            raise ReleaseError(f"{refused} were rolled back or withdrawn; --promote-withdrawn takes them all the same")
+            raise ReleaseError(f"{refused} were rolled back or withdrawn; --promote-withdrawn promotes them anyway")
         stages = FinishedStages.read(workdir)
         stages.require_undamaged()
         measured = measure(stages, models, newest, stable, tolerances)

@@ -95,7 +95,7 @@ def measure(
     if reasons:
         raise PromotionError(reasons)
     for name, reason in accepted.items():
-        LOG.warning("[export] promoted in spite of %s: %s", name, reason)
+        LOG.warning("[export] promoted although this check failed, as --accept %s says: %s", name, reason)
     return Measured(figures, accepted)
 
 

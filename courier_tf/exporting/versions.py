@@ -164,7 +164,7 @@ def _require_logged(directory: Path, model: str) -> None:
     try:
         warmup.replay(directory, GraphModel(directory))
     except WarmUpError as error:
-        raise WarmUpError(f"{model} does not take what the request log holds: {error}") from error
+        raise WarmUpError(f"{model} cannot answer the requests of the log: {error}") from error
 
 
 def _require_scalars(directory: Path, model: str) -> None:
@@ -180,7 +180,7 @@ def _require_scalars(directory: Path, model: str) -> None:
             if given.tensor_shape.unknown_rank or len(given.tensor_shape.dim) != 1:
                 raise VersionError(
                     f"{model} is joined, but the input '{name}' of its signature '{signature}' has not one value for a "
-                    "row: a request with another shape would fail its neighbours. Set joined = False"
+                    "row: a request with another shape would fail the whole batch. Set joined = False"
                 )
 
 

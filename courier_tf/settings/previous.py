@@ -20,16 +20,16 @@ class PreviousSettings:
     """
 
     previous: str | None = None
-    """Start from an earlier run. Names its workdir, or the snapshot WORKDIR/promoted that `courier export --promote`
-    leaves. The encoder, the clusters and the rankers start from it. An earlier run must not know the future of this
-    one."""
+    """Workdir of a previous run to start from, or its snapshot. `courier export --promote` writes the snapshot,
+    WORKDIR/promoted. The encoder, the clusters and the rankers start from it. It is refused if it was trained on events
+    after the train span of this run, or its rankers on events after the valid span."""
     previous_encoder: str | None = None
-    """Start the encoder from the pretrain stage in this directory. `none` starts without an earlier encoder."""
+    """Start the encoder from the pretrain stage in this directory. `none` starts without a previous encoder."""
     previous_clusters: str | None = None
     """Keep the cluster IDs of the cluster stage in this directory, as far as items stay together. `none` starts
-    without earlier clusters."""
+    without previous clusters."""
     previous_rankers: str | None = None
-    """Start the rankers from the rank stage in this directory. `none` starts without earlier rankers."""
+    """Start the rankers from the rank stage in this directory. `none` starts without previous rankers."""
 
     def encoder(self) -> Place | None:
         """Directory of the pretrain stage to start from."""

@@ -34,23 +34,23 @@ class RawSettings(Checked):
     """Values of the column event_type that are positives, such as purchase. Such a log has one row per event of any
     type."""
     other_events: Literal["unclicked", "ignored"] = "unclicked"
-    """What events of other types are. unclicked: items that were shown and not taken, so the log is an impression log.
-    ignored: they are left out and counted, so the log is a positives-only log."""
+    """Meaning of events of other types. unclicked: items that were shown and not taken, so the log is an impression
+    log. ignored: they are left out and counted, so the log is a positives-only log."""
     timestamp_format: str = "auto"
-    """Form of timestamps: auto, iso, a unit, or a pattern such as %Y%m%d. Patterns are those of strptime. The units are
-    seconds, milliseconds, microseconds, nanoseconds, minutes, hours and days. auto takes what is unambiguous and
+    """Format of timestamps: auto, iso, a unit, or a pattern such as %Y%m%d. Patterns are those of strptime. The units
+    are seconds, milliseconds, microseconds, nanoseconds, minutes, hours and days. auto takes what is unambiguous and
     refuses the rest."""
     timezone: str = "UTC"
-    """Time zone of timestamps that name none, such as Europe/Berlin."""
+    """Time zone of timestamps without one, such as Europe/Berlin."""
     null_words: tuple[str, ...] = (
         "null", "(null)", "nil", "none", "nan", "na", "n/a", "#n/a", "<na>", "nat", "\\N", "undefined",
     )  # fmt: skip
-    """Words for no value, in any case. An empty field always means so."""
+    """Words that mean a missing value, in upper or lower case. An empty field always does."""
     page_view_gap: int = 60
-    """Seconds that end a page view, in an impression log without request_id. They pass between two of its events."""
+    """Pause in seconds that ends a page view, in an impression log without request_id."""
     duplicate_items: Literal["reject", "first", "last"] = "reject"
-    """Which row of an item counts. reject: the first; the others are rejected. first, last: that one; the others are
-    counted."""
+    """Which row counts if an item has several. reject: the first; the others are rejected. first, last: that one; the
+    others are counted."""
     follow_links: bool = False
     """Follow symbolic links that leave the raw folder."""
     max_reject_fraction: float = 0.01
@@ -60,7 +60,7 @@ class RawSettings(Checked):
     max_anonymous_fraction: float = 0.2
     """Fail above this fraction of events without a user."""
     max_missing_photo_fraction: float = 0.1
-    """Fail above this fraction of items whose photo is named and not there."""
+    """Fail above this fraction of items whose photo is missing."""
     max_merged_fraction: float = 0.2
     """Fail above this fraction of events merged though time or label differ. Such an event is a further one of its item
     in the same page view. A click that follows its impression does not count."""

@@ -25,19 +25,19 @@ class IngestSettings(RawSettings):
     """First day of the test span, YYYY-MM-DD (UTC). Default: the day that leaves closest to 90 % of the events before
     it."""
     history_ties: Literal["strict", "log_order"] = "strict"
-    """Clicks that a history holds where timestamps are equal. strict: those before the page view. log_order: in
+    """Which clicks with equal timestamps a history holds. strict: those before the page view. log_order: in
     pre-training rows also those that stand before the click in the log, with the same timestamp; impressions are always
     strict."""
     negatives: Literal["popularity", "uniform"] = "popularity"
-    """Where negatives come from in a positives-only log. popularity: from the events of the same day, and of the days
+    """How negatives are drawn in a positives-only log. popularity: from the events of the same day, and of the days
     before where these are fewer than `negatives_pool_events`. uniform: from all items that exist by then."""
     negatives_per_positive: int = 4
     """Negatives drawn for each positive of a positives-only log."""
     negatives_pool_events: int = 1000
-    """Events that the pool of popularity negatives holds at least. A smaller pool reaches less far back in a thin
+    """Least number of events in the pool of popularity negatives. A smaller pool reaches less far back in a thin
     log."""
     negatives_seed: int = 17
-    """Seed of that draw. It is apart from the seed of the run, so that every run sees the same negatives."""
+    """Seed of the negatives. It is apart from the seed of the run, so that every run sees the same negatives."""
     image_size: int = 64
     """Side of the stored photos, in pixels."""
     inline_photos: bool = False
@@ -51,7 +51,7 @@ class IngestSettings(RawSettings):
     history_kept: int = 20
     """Most recent clicked items kept in a history."""
     shards: int = 4
-    """Least TFRecord files per split."""
+    """Least number of TFRecord files per split."""
     shard_megabytes: int = 256
     """Most megabytes of such a file, about: a larger split gets more files. A worker sorts a file in memory."""
     item_columns: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ class PretrainSettings(Checked):
     the official one, .pth or .safetensors. EfficientNet-lite: that of EfficientNet-PyTorch. Any other than Swin: a
     .weights.h5 that Keras saved of KerasCV's network. Nothing in a file is run."""
     backbone: str = "nano"
-    """The network that sees the photos. nano, tiny, small, base: our Swin. Others are networks of KerasCV by the names
+    """Network that processes the photos. nano, tiny, small, base: our Swin. Others are networks of KerasCV by the names
     of their presets, for instance efficientnetlite_b0, efficientnetv2_b0, resnet50_v2. A name that ends in _imagenet
     comes with weights, and supervised pre-training is left out. efficientnetlite_b0_imagenet needs the extra
     `pretrained`, others the network. @SIDE after a name (efficientnetlite_b0@128) resizes photos to that side."""
     trainable: str = "all"
-    """How much of the encoder learns from the objective. all: every layer. last_N: the last N stages of the backbone,
+    """Part of the encoder that the objective trains. all: every layer. last_N: the last N stages of the backbone,
     and what comes after it. head: what comes after the backbone, on features that are computed once."""
     features: tuple[str, ...] = ("auto",)
     """Candidates of features for a head; the one with the best held-out score on valid is kept. Sources, joined by +:
@@ -123,7 +123,7 @@ class PretrainSettings(Checked):
     contrast_with: Literal["all_page_views", "clicked_only", "popularity_corrected", "other_users", "other_times"] = (
         "all_page_views"
     )
-    """Page-view slots that a clicked item is contrasted with."""
+    """Page-view slots that are negatives of a click."""
     copied_targets: bool = False
     """Keep clicked items that are in their own history. Copying solves the task for them."""
     accidental_negatives: bool = False
@@ -134,8 +134,8 @@ class PretrainSettings(Checked):
     projection_head: bool = False
     """Put an MLP between the embeddings and the losses (ablation). It is thrown away after training."""
     pretrain_where: str | None = None
-    """COLUMN=VALUE: learn from clicks on such items alone. Page views without such a click are left out. Supervised
-    pre-training sees all items."""
+    """COLUMN=VALUE: learn only from clicks on items with this value. Page views without such a click are left out.
+    Supervised pre-training sees all items."""
     history_length: int = 5
     """Most recent history items used (H of the paper)."""
     temperature: float | None = None
@@ -239,7 +239,7 @@ class RankSettings(Checked):
     """Impressions and cluster IDs to a click probability."""
 
     rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id", f"cluster_id{PERMUTED}")
-    """Image features to compare, each in a ranker of its own. none; cluster_id (codes of all levels, with what their
+    """Visual features to compare, each in its own ranker. none; cluster_id (codes of all levels, with what their
     centroids say); plain_cluster_id (the bare ID, as in the paper); prefix_id (an embedding per prefix of the codes);
     vector (the embedding); simscore (its largest and mean cosine with the history); simtier (these cosines counted into
     tiers); simattention (they weigh the history); interest (the cluster of the history); or several joined by +. With
@@ -251,7 +251,7 @@ class RankSettings(Checked):
     """Catalogue columns that hold numbers, such as price or rating. A ranker sees the rank of a number among those of
     the train span, whether there is one, and its distance from the history."""
     rank_category_gate: bool = True
-    """Let a category gate switch image features off. It is open in the categories in which they lower the log loss on
+    """Let a category gate switch visual features off. It is open in the categories in which they lower the log loss on
     valid by more than chance. Training hides them on some rows, so that the ranker knows how to do without them."""
     rank_cross_layers: int = 0
     """Layers of DCN-v2 before the MLP."""
@@ -261,13 +261,14 @@ class RankSettings(Checked):
     """With `rank_hash_buckets`: the users are hashed where more than so many would have an embedding of their own, and
     the items likewise. 0: always."""
     rank_min_item_impressions: int = 1
-    """Impressions below which an item has no own embedding. Items that the train span shows less often are known by
-    their columns and visual features (in a positives-only log: items with fewer positives). Raise it where negatives
-    are drawn by popularity: an item's own clicks then tell little beyond chance. Sampled negatives do not count: with
-    `negatives=uniform` all training rows of an item that nobody has taken are negative, and new items seem so too."""
+    """Least number of impressions with which an item has an embedding of its own. Items that the train span shows less
+    often are known by their columns and visual features (in a positives-only log: items with fewer positives). Raise it
+    where negatives are drawn by popularity: an item's own clicks then tell little beyond chance. Sampled negatives do
+    not count: with `negatives=uniform` all training rows of an item that nobody has taken are negative, and new items
+    seem so too."""
     rank_min_user_page_views: int = 2
-    """Page views below which a user has no own embedding. Such users share that of the unknown user: one page view
-    helps to predict itself and no other. Users whose ids are hashed are not counted."""
+    """Least number of page views with which a user has an embedding of their own. Other users share that of the unknown
+    user: one page view helps to predict itself and no other. Users whose ids are hashed are not counted."""
     rank_slice_columns: tuple[str, ...] = (schema.CATEGORY,)
     """Catalogue columns by whose frequent values metrics are sliced."""
     rank_history_length: int = 20
@@ -279,10 +280,10 @@ class RankSettings(Checked):
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
     rank_learning_rates: tuple[float, ...] = (1e-3,)
-    """Learning rates of Adam to try. Each ranker is trained with each, and the best on valid is kept, so that all image
-    features are tuned alike."""
+    """Learning rates of Adam to try. Each ranker is trained with each, and the best on valid is kept, so that all
+    visual features are tuned alike."""
     rank_starts: int = 3
-    """Rankers per image feature, from different random weights. Metrics are their means, and the best on valid is
+    """Rankers per visual feature, from different random weights. Metrics are their means, and the best on valid is
     exported. One alone has no intervals: it tells nothing of what another would have given. In an experiment with
     several seeds one is enough, as seeds stand in for starts."""
     rank_checkpoint_every: int = 1000
