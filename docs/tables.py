@@ -40,13 +40,13 @@ class Compared(NamedTuple):
 
 
 ROWS = (
-    Compared("category", "similarity, ImageNet as it is", "heads", FROZEN, "simscore"),
+    Compared("category", "similarity, ImageNet, frozen", "heads", FROZEN, "simscore"),
     Compared("category", "similarity, COURIER", "heads", HEADS, "simscore"),
     Compared("category", "cluster ID, COURIER", "heads", HEADS, "cluster_id"),
     Compared("all columns", "similarity, COURIER", "heads-all-columns", ALL_COLUMNS, "simscore"),
     Compared("all columns", "cluster ID, COURIER", "heads-all-columns", ALL_COLUMNS, "cluster_id"),
     Compared("all columns", "both, COURIER", "heads-all-columns", ALL_COLUMNS, "cluster_id+simscore"),
-    Compared("all columns", "control: IDs at random", "heads-all-columns", ALL_COLUMNS, "cluster_id_permuted"),
+    Compared("all columns", "control: permuted cluster IDs", "heads-all-columns", ALL_COLUMNS, "cluster_id_permuted"),
 )
 
 

@@ -32,7 +32,7 @@ _PAPER = Settings(
     rank=RankSettings(rank_history_length=20, rank_dim=32, rank_batch_size=8192),
 )
 
-#: tiny: seconds, for tests and the notebook. demo: minutes on two cores. swin: as demo, with a small Swin that learns
+#: tiny: a minute, for tests and notebooks. demo: minutes on two cores. swin: as demo, with a small Swin that learns
 #: from the photos themselves. paper: the published sizes, for GPUs. authors: as paper, with the three losses of the
 #: authors' code.
 PRESETS: dict[str, Settings] = {
