@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 
-from beam_jobs.checks import DAY, Item
+from beam_jobs.checks import DAY, Event, Item
 from beam_jobs.packing import pack, unpack
 from beam_jobs.sources import REJECTS
 from courier_tf import schema
@@ -69,7 +69,7 @@ def known_items_only(block: bytes, unknown: Container[str]) -> Iterator[Any]:
     for user, item, timestamp, *others in unpack(block):
         if item in unknown:
             reason = f"item '{printable(item)}' is not in the catalogue"
-            file, row = others[-1]
+            file, row = Event(user, item, timestamp, *others).place
             yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(file, row, "item_id", reason, "unknown_item"))
         else:
             days.setdefault((user, timestamp // DAY), []).append((item, timestamp, *others))

@@ -28,6 +28,7 @@ class Event(NamedTuple):
     request_id: str  # "" in a positives-only log, and in an impression log without request ids.
     clicked: int  # 1 in all rows of a positives-only log.
     place: tuple[str, int]
+    context: tuple[str, ...] = ()  # Of each context column in their order; "" where there is none.
 
 
 class Item(NamedTuple):
@@ -92,6 +93,7 @@ class CheckEvents(beam.DoFn):
         self.nulls, self.positives = null_words(folder.settings.null_words), positive_words(folder.settings)
         # That a row has what its file has not is an error, unless the settings say that the log has no such column.
         self.unexpected = () if self.log.label or folder.settings.columns else schema.IMPRESSION_LOG_COLUMNS
+        self.context = folder.settings.context_columns
         self.ignored = Metrics.counter(NAMESPACE, "events_of_other_types_ignored")
 
     def setup(self) -> None:
@@ -134,7 +136,8 @@ class CheckEvents(beam.DoFn):
         except TimeError as error:
             raise _FieldError("timestamp", str(error)) from None
         request = read(fields, "request_id") if self.log.by_request else ""
-        return Event(user, item, timestamp, request, clicked, (row.file, row.row))
+        context = tuple([self.fields.text(fields, name) for name in self.context])
+        return Event(user, item, timestamp, request, clicked, (row.file, row.row), context)
 
     def _label(self, fields: dict[str, str]) -> int:
         name = self.log.label

@@ -122,6 +122,27 @@ def require_named(settings: RawSettings, headers: Sequence[Sequence[str]]) -> No
             )
 
 
+def require_context(names: Sequence[str], headers: Sequence[Sequence[str]]) -> None:
+    """Refuses context columns that no file of events has.
+
+    Args:
+        names: `context_columns`.
+        headers: the names of the further columns of every file of events.
+
+    Raises:
+        RawDataError: names the first that is missing.
+    """
+    known = list(dict.fromkeys(name for header in headers for name in header))
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise RawDataError(
+                f"context_columns names '{name}', but the further columns of events are "
+                + (", ".join(map(printable, known[:_MOST_SHOWN])) or "none")
+                + (f" (did you mean '{printable(near[0])}'?)" if near else "")
+            )
+
+
 def _not_there(file: str, ours: str, given: str, header: Sequence[str]) -> RawDataError:
     near = difflib.get_close_matches(given, header, 1)
     return RawDataError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.sources import RawFolder
+from courier_tf import schema
 from courier_tf.files.places import place_of
 from courier_tf.settings import IngestSettings
 
@@ -28,4 +29,9 @@ def readable(raw: str, settings: IngestSettings) -> RawFolder:
                     f"{name} names {column!r}, but the item columns are {', '.join(folder.columns)}"
                     + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
                 )
+    if schema.POSITION in settings.context_columns and folder.log_kind == "positives":
+        raise RawDataError(
+            f"context_columns names {schema.POSITION!r}, but the log holds positives alone, and negatives that are "
+            "drawn have no position: leave it out, or ingest an impression log"
+        )
     return folder

@@ -16,6 +16,7 @@ from courier_tf import schema
 from courier_tf.settings import IngestSettings
 
 _RECORD = 200  # Bytes of a record beside its ids and photos: names, lengths, numbers.
+_CONTEXT = 30  # Bytes of a context column beside its value, about.
 _TEXTS = 400  # Bytes of the texts of an item, about.
 
 
@@ -67,7 +68,8 @@ def files_of_splits(
 def impression_bytes(view: PageView) -> int:
     """The bytes of the impressions of a page view, about."""
     shared = sum(map(len, view.history), 2 * len(view.history) + len(view.user_id) + len(view.page_view_id))
-    return len(view.items) * (_RECORD + shared) + sum(map(len, view.items))
+    told = sum(_CONTEXT + len(value) for context in view.contexts for value in context)
+    return len(view.items) * (_RECORD + shared) + sum(map(len, view.items)) + told
 
 
 def _of_splits(days: Mapping[int, int], settings: IngestSettings, splits: Splits | None) -> dict[str, int]:

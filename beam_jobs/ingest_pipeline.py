@@ -8,6 +8,7 @@ events -> check -> known items -> by user -+    |
                 page views (+ negatives) --+-> impressions/, page_views/
 """
 
+import functools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -195,6 +196,7 @@ def _write_page_views(
     files_of_split = {name: files | f"Files of {name}" >> beam.Map(lambda files, name: files[name], name)
                       for name in schema.SPLITS}  # fmt: skip
     written = []
+    as_impressions = functools.partial(_impressions, context_columns=settings.context_columns)
     for name in schema.SPLITS:
         part = parts[name]
         written.append(
@@ -205,7 +207,7 @@ def _write_page_views(
         written.append(
             part
             | f"Key {name} page views" >> beam.Map(lambda view: (view[0], view))
-            | WriteShuffled(target, schema.IMPRESSIONS_FOLDER, name, files_of_split[name], _impressions)
+            | WriteShuffled(target, schema.IMPRESSIONS_FOLDER, name, files_of_split[name], as_impressions)
         )
     # Pre-training learns from train and is watched on valid.
     make_rows = PretrainingRows(settings.page_view_size, settings.history_ties == "log_order", settings.negatives_seed)
@@ -243,8 +245,8 @@ def _renamed(count: tuple[str, int], name: str) -> tuple[str, int]:
     return name, count[1]
 
 
-def _impressions(view: PackedView) -> list[tuple[int, bytes]]:
-    return list(impressions(unpacked(view), ORDER_SEED))
+def _impressions(view: PackedView, context_columns: tuple[str, ...]) -> list[tuple[int, bytes]]:
+    return list(impressions(unpacked(view), ORDER_SEED, context_columns))
 
 
 def _as_it_is(row: tuple[int, bytes]) -> list[tuple[int, bytes]]:

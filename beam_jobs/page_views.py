@@ -5,6 +5,7 @@ id again, such as a counter per session: a later click must not become the label
 request id are one page view until the user pauses, or the day ends. In a positives-only log each second is a pause.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
@@ -34,6 +35,7 @@ class PageView(NamedTuple):
         click_times: clicked item -> timestamp of the click.
         tie_histories: clicked item -> items clicked before it by (timestamp, place), oldest first. Empty where no row
             is made of them.
+        contexts: the context of each item, as in `Event`; empty where there are no context columns.
     """
 
     user_id: str
@@ -44,10 +46,19 @@ class PageView(NamedTuple):
     history: list[str]
     click_times: dict[str, int]
     tie_histories: dict[str, list[str]]
+    contexts: list[tuple[str, ...]]
 
     def with_negatives(self, negatives: list[str]) -> "PageView":
-        """The page view with further items that were not clicked."""
-        return self._replace(items=self.items + negatives, clicked=self.clicked + [0] * len(negatives))
+        """The page view with further items that were not clicked. They take the contexts of the others, in turns.
+
+        So a context tells nothing of whether an item was drawn.
+        """
+        contexts = list(itertools.islice(itertools.cycle(self.contexts), len(negatives)))
+        return self._replace(
+            items=self.items + negatives,
+            clicked=self.clicked + [0] * len(negatives),
+            contexts=self.contexts + contexts,
+        )
 
 
 def view_keys(events: Iterable[Event], pause: int) -> list[ViewKey]:
@@ -82,6 +93,9 @@ def view_id(user: str, key: ViewKey) -> str:
 class Merged(NamedTuple):
     """A user's events, of each item in a page view one. A click wins, then the earliest row.
 
+    Its context is that of the earliest row: how the item was shown, and not how it was clicked. What is empty there is
+    taken from the next row that has it.
+
     Attributes:
         events: in the order of (timestamp, place).
         keys: the page view of each.
@@ -115,6 +129,7 @@ def merge(rows: Iterable[Event], pause: int) -> Merged:
     # Where there are several rows, the (timestamp, clicked) of each; and where one of them is an impression.
     forms: dict[tuple[ViewKey, str], set[tuple[int, int]]] = {}
     impressions: set[tuple[ViewKey, str]] = set()
+    contexts: dict[tuple[ViewKey, str], tuple[str, ...]] = {}  # Of those with several rows.
     duplicates = answered = conflicts = 0
     for place, (event, key) in enumerate(zip(events, keys, strict=True)):
         starts.setdefault(key, event.timestamp)
@@ -123,6 +138,9 @@ def merge(rows: Iterable[Event], pause: int) -> Merged:
         if first == place:
             continue
         earlier = events[first]
+        if event.context:
+            known = contexts.get(shown, earlier.context)
+            contexts[shown] = tuple([value or later for value, later in zip(known, event.context, strict=True)])
         seen = forms.setdefault(shown, {(earlier.timestamp, earlier.clicked)})
         impressions.update(shown for label in (earlier.clicked, event.clicked) if not label)
         form, other_label = (event.timestamp, event.clicked), (event.timestamp, 1 - event.clicked)
@@ -137,6 +155,8 @@ def merge(rows: Iterable[Event], pause: int) -> Merged:
         seen.add(form)
         if event.clicked > earlier.clicked:
             kept[shown] = place
+    for shown, context in contexts.items():
+        events[kept[shown]] = events[kept[shown]]._replace(context=context)
     places = sorted(kept.values())
     return Merged(
         [events[place] for place in places],

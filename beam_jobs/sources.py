@@ -70,6 +70,9 @@ class RawFolder:
         items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
         events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
         columns.require_named(settings, [file.header for file in (*items.files, *events.files)])
+        columns.require_context(
+            settings.context_columns, [[name for name, _ in matched.further] for matched in events.matched.values()]
+        )
         log = log_of(
             {file.path: events.matched[file.path].names for file in events.files if file.dialect.format != "empty"},
             events.samples,
@@ -77,7 +80,10 @@ class RawFolder:
         )
         forms = _time_forms(events, settings)
         ignored = dict.fromkeys(
-            name for matched in events.matched.values() for name, _ in matched.further if name
+            name
+            for matched in events.matched.values()
+            for name, _ in matched.further
+            if name and name not in settings.context_columns
         ) | dict.fromkeys(
             name
             for matched in events.matched.values()
@@ -165,7 +171,7 @@ class _Table:
         step = max(1, len(table.files) // MOST_SAMPLED)
         for file in table.files[::step]:
             table.samples[file.path] = _sample(file)
-        table.files = [table._only_ours(file) for file in table.files]
+        table.files = [table._only_ours(file, settings.context_columns) for file in table.files]
         table._tell(listing)
         return table
 
@@ -196,16 +202,17 @@ class _Table:
                     f"{file.path}, column '{printable(source)}' has 32 bits, which hold times to two minutes"
                 )
 
-    def _only_ours(self, file: RawFile) -> RawFile:
+    def _only_ours(self, file: RawFile, context: Sequence[str]) -> RawFile:
         """A file of events without the columns that no event needs, and an item file without columns of bytes."""
         if file.dialect.format == "empty":
             return file
         matched = self.matched[file.path]
         if self.name == schema.RAW_EVENTS:
-            pairs = matched.columns
+            pairs = (*matched.columns, *(pair for pair in matched.further if pair[0] in context))
             if file.dialect.format in ("jsonl", "json"):  # Later rows may have what the first do not.
                 given = dict(pairs)
-                pairs += tuple((n, n) for n in schema.IMPRESSION_LOG_COLUMNS if n not in given and n not in file.header)
+                expected = (*schema.IMPRESSION_LOG_COLUMNS, *context)
+                pairs += tuple((n, n) for n in expected if n not in given and n not in file.header)
             return dataclasses.replace(file, columns=pairs)
         types = parquet_rows.types_of(file.path, file.dialect)
         left = [n for n, source in matched.further if source in types and parquet_rows.holds_photos(types[source])

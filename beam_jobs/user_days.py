@@ -66,6 +66,7 @@ def page_views(user: str, merged: Merged, clicks: list[Click], kept: int, ties: 
             _before(clicks, (start,), kept),
             {event.item_id: event.timestamp for event in group if event.clicked},
             {item: _before(clicks, (second, place), kept) for second, place, item in clicks_of(group)} if ties else {},
+            [event.context for event in group] if group[0].context else [],
         )
 
 

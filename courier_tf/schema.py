@@ -5,6 +5,7 @@ the served models share is in serving/client/contract.py.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
 # --- The raw format: what a shop hands over -------------------------------------------------------------------------
@@ -20,6 +21,7 @@ EVENT_REQUIRED_COLUMNS = ("user_id", "item_id", "timestamp")
 IMPRESSION_LOG_COLUMNS = ("request_id", "clicked")  # Present in an impression log, absent from a positives-only log.
 EVENT_TYPE = "event_type"  # In place of `clicked`, where a log has one row per event of any type.
 EVENT_COLUMNS = (*EVENT_REQUIRED_COLUMNS, *IMPRESSION_LOG_COLUMNS, EVENT_TYPE)
+POSITION = "position"  # The context column that tells the place of an item on its page.
 
 LogKind = Literal["impressions", "positives"]
 
@@ -73,6 +75,9 @@ IMPRESSION_FEATURES: dict[str, FeatureKind] = {
     "clicked": "int",
 }
 
+#: Names that no context column can have: it is an input of the served ranker beside the others.
+NO_CONTEXT_COLUMNS = frozenset({*EVENT_COLUMNS, *IMPRESSION_FEATURES, "inputs"})
+
 CATEGORY = "category"
 
 # Attention heads of the reconstruction `multi_head`. The settings check the embedding width against it; it stands here
@@ -83,6 +88,16 @@ ATTENTION_HEADS = 4
 def column_feature(column: str) -> str:
     """Name of the TFRecord feature that holds an item column."""
     return f"column/{column}"
+
+
+def context_feature(column: str) -> str:
+    """Name of the TFRecord feature that holds a context column."""
+    return f"context/{column}"
+
+
+def impression_features(context_columns: Iterable[str]) -> dict[str, FeatureKind]:
+    """Features of an impression of a shop with these context columns."""
+    return {**IMPRESSION_FEATURES, **{context_feature(column): "bytes" for column in context_columns}}
 
 
 # --- Places in a workdir, beside one folder per stage ---------------------------------------------------------------

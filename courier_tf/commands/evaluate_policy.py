@@ -11,6 +11,7 @@ from courier_tf.exporting.versions import newest_versions, version_directory
 from courier_tf.monitoring.logged_lists import read_lists
 from courier_tf.monitoring.off_policy import Estimate, PolicyReport, evaluate_policy
 from courier_tf.monitoring.policies import Policy, PolicyError
+from courier_tf.monitoring.ranked import with_context
 from courier_tf.monitoring.report_files import markdown_table, write_report
 from courier_tf.monitoring.shown import read_shown
 from serving.bundle.graph_model import GraphModel
@@ -55,7 +56,9 @@ def show_policy(
     ranker = GraphModel(directory)
 
     def scores(request: Request) -> np.ndarray:
-        return ranker.run(request.signature, request.inputs)["probability"]
+        names = ranker.signatures[request.signature].inputs  # The logged ranker may have had other context columns.
+        inputs = with_context({name: request.inputs.get(name) for name in names}, len(request.inputs["user_id"]))
+        return ranker.run(request.signature, inputs)["probability"]
 
     lists = read_lists(log, read_shown(shown), scores, positions, logged_policy)
     report = evaluate_policy(lists.lists, policy, lists.scores)

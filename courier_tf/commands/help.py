@@ -37,6 +37,7 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
             "items_table",
             "events_table",
             "columns",
+            "context_columns",
             "positive_events",
             "other_events",
             "timestamp_format",

@@ -25,11 +25,13 @@ class Predict(Command):
     """Item ids to score."""
     history: tuple[str, ...] = ()
     """Item ids clicked before, oldest first."""
+    context: tuple[str, ...] = ()
+    """COLUMN=VALUE of the context columns that the ranker takes. The others are empty."""
 
     def run(self) -> None:
         from courier_tf.commands.predict import predict
 
-        predict(self.workdir, self.user, self.candidates, self.history)
+        predict(self.workdir, self.user, self.candidates, self.history, self.context)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

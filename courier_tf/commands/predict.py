@@ -14,6 +14,7 @@ from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.versions import newest_version
 from courier_tf.ranking.catalogue import ITEM
 from courier_tf.ranking.ranker_files import Plan, load_plan
+from courier_tf.schema import EXAMPLE_FEATURES
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ArtefactError
 from courier_tf.workdir.facts import VersionFacts
@@ -60,7 +61,13 @@ class KnownIds:
         return self.users is None or user.encode() in self.users
 
 
-def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequence[str]) -> np.ndarray:
+class ContextError(ValueError):
+    """A context was given that the ranker does not take."""
+
+
+def predict(
+    workdir: Path, user: str, candidates: Sequence[str], history: Sequence[str], context: Sequence[str] = ()
+) -> np.ndarray:
     """Prints and returns the click probability of each candidate.
 
     Items and users that training did not know are marked. Their probabilities say little.
@@ -70,19 +77,24 @@ def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequen
         user: user id; an unknown one is fine.
         candidates: N item ids to score.
         history: item ids clicked before, oldest first.
+        context: COLUMN=VALUE of context columns; the others are empty.
 
     Returns:
         [N] float32.
 
     Raises:
         ArtefactError: the workdir holds no exported ranker, or a damaged one.
+        ContextError: the ranker has no such context column.
     """
     version = newest_version(workdir / "models" / CTR_RANKER)
     if version is None:
         raise ArtefactError(f"{workdir} holds no exported {CTR_RANKER}. Run 'courier export' first.")
     exported = artefacts.read(version, EXPORT)
     rows = len(candidates)
-    probability = GraphModel(exported.path)(
+    served = GraphModel(exported.path)
+    inputs = served.signatures[served.signature].inputs
+    probability = served(
+        **_context_of(context, [name for name in inputs if name not in EXAMPLE_FEATURES], rows),
         user_id=np.array([user.encode()] * rows, object),
         history_item_ids=np.array([[item.encode() for item in history] or [b""]] * rows, object),
         item_id=np.array([item.encode() for item in candidates], object),
@@ -102,6 +114,20 @@ def predict(workdir: Path, user: str, candidates: Sequence[str], history: Sequen
         names = ", ".join(map(printable, strange[:3])) + (", ..." if len(strange) > 3 else "")
         console.print(f"{len(strange)} of {len(history)} history items are not in the catalogue: {names}")
     return probability
+
+
+def _context_of(given: Sequence[str], names: Sequence[str], rows: int) -> dict[str, np.ndarray]:
+    """Context column -> [rows] values."""
+    values = dict.fromkeys(names, "")
+    for assignment in given:
+        name, equals, value = assignment.partition("=")
+        if not equals or name not in values:
+            raise ContextError(
+                f"--context {printable(assignment)} is not COLUMN=VALUE with a context column of the ranker, which are "
+                + (", ".join(names) or "none")
+            )
+        values[name] = value
+    return {name: np.full(rows, value.encode(), object) for name, value in values.items()}
 
 
 def _known(workdir: Path, exported: artefacts.Artefact[VersionFacts]) -> KnownIds | None:

@@ -72,7 +72,7 @@ def create_app(shop: Shop, client: CourierClient, name: str, compare: bool) -> f
         history, candidates = _ids(asked, "history"), _ids(asked, "candidates")
         if not candidates:
             raise BadRequest("'candidates' is empty")
-        places = ranked(client, user, history[-shop.history_length :], candidates, compare)
+        places = ranked(client, user, history[-shop.history_length :], candidates, compare, shop.context_names)
         ignored = max(0, len(history) - shop.history_length)
         # What is too old for the ranker has no effect.
         return {

@@ -30,7 +30,12 @@ class Ranked:
 
 
 def ranked(
-    client: CourierClient, user: str, history: Sequence[str], candidates: Sequence[str], compare: bool
+    client: CourierClient,
+    user: str,
+    history: Sequence[str],
+    candidates: Sequence[str],
+    compare: bool,
+    context_names: Sequence[str] = (),
 ) -> list[Ranked]:
     """The N candidates in the order of the served ranker; where two are equal, that of `candidates` counts.
 
@@ -40,6 +45,7 @@ def ranked(
         history: ids of H items, oldest first.
         candidates: ids, at least one.
         compare: whether the server has `WITHOUT_PHOTOS`.
+        context_names: context columns of the rankers, which are left empty.
 
     Raises:
         CallError: the server does not answer.
@@ -47,11 +53,12 @@ def ranked(
     histories = [list(history), *(_left_out(history, place) for place in range(len(history)))]
     rows = len(histories) * len(candidates)
     pairs = [(past, item) for past in histories for item in candidates]
-    scores = client.score([user] * rows, [past for past, _ in pairs], [item for _, item in pairs])
+    users, context = [user] * rows, {name: [""] * rows for name in context_names}
+    scores = client.score(users, [past for past, _ in pairs], [item for _, item in pairs], context=context)
     odds = log_odds(scores.probability).reshape(len(histories), len(candidates))
     effects = odds[0] - odds[1:]
     probability = scores.probability[: len(candidates)]
-    places = _places(_probability_without(client, user, history, candidates)) if compare else None
+    places = _places(_probability_without(client, user, history, candidates, context_names)) if compare else None
     return [
         Ranked(
             candidates[row],
@@ -78,9 +85,14 @@ def _left_out(history: Sequence[str], place: int) -> list[str]:
 
 
 def _probability_without(
-    client: CourierClient, user: str, history: Sequence[str], candidates: Sequence[str]
+    client: CourierClient,
+    user: str,
+    history: Sequence[str],
+    candidates: Sequence[str],
+    context_names: Sequence[str],
 ) -> np.ndarray:
     inputs = {
+        **{name: np.array([b""], object) for name in context_names},
         "user_id": np.array([user.encode()], object),
         "history_item_ids": np.array([[b"", *(item.encode() for item in history)]], object),
         "item_id": np.array([[item.encode() for item in candidates]], object),

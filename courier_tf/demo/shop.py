@@ -7,6 +7,7 @@ import numpy as np
 
 from courier_tf.clusters.files import NO_CLUSTER
 from courier_tf.demo.photo_index import PhotoIndex
+from courier_tf.ranking.ranker_files import load_context_names
 from courier_tf.report.clusters import cluster_of
 from courier_tf.report.views import Shown, shown_page_views
 from courier_tf.report.workdir import Workdir
@@ -41,6 +42,7 @@ class Shop:
     def __init__(self, work: Workdir, seed: int = 0) -> None:
         self.items, self.photos = work.items, PhotoIndex(work.ingest.path)
         self.history_length, self.mode = work.stages.history_length, work.stages.mode
+        self.context_names = load_context_names(work.stages.ranker)
         self.cluster = cluster_of(work.read(CLUSTER).path, self.items)
         usable = [view for view in shown_page_views(work) if self._is_usable(view)]
         drawn = np.random.default_rng(seed).permutation(len(usable))[:VIEWS]

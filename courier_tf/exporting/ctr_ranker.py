@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from courier_tf.exporting.served_model import LARGEST_DIFFERENCE, ServedModel, l
 from courier_tf.exporting.served_ranker import ServedRanker
 from courier_tf.ranking.data import impression_batches
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.ranking.ranker_files import load_context_names, load_ranker
 from courier_tf.ranking.soundness import MOST_MISCALIBRATION, auc_with_error, is_miscalibrated
 from courier_tf.settings import PromotionSettings
 from serving.bundle.graph_model import GraphModel, Method
@@ -56,13 +56,14 @@ class CtrRanker(ServedModel):
         return ServedRanker(stages.ranker, stages.history_length, version)
 
     def requests(self, stages: FinishedStages) -> list[Request]:
-        return ranker_requests(stages.ingest.path, stages.history_length)
+        return ranker_requests(stages.ingest.path, stages.history_length, load_context_names(stages.ranker))
 
     def differences(self, served: GraphModel, stages: FinishedStages) -> list[str]:
         ranker = load_ranker(stages.ranker)
         worst = dict.fromkeys(("pairs", *self.signatures), 0.0)
         worst.pop(contract.DEFAULT_SIGNATURE)
-        for batch in itertools.islice(valid_batches(stages, stages.history_length), COMPARED_BATCHES):
+        batches = valid_batches(stages, stages.history_length, ranker.context_names)
+        for batch in itertools.islice(batches, COMPARED_BATCHES):
             for kind, difference in _differences(served, ranker, batch).items():
                 worst[kind] = float(np.maximum(worst[kind], largest(difference)))  # Unlike max() it keeps NaN.
         return [
@@ -76,7 +77,10 @@ class CtrRanker(ServedModel):
         clicked: list[np.ndarray] = []
         probability: list[np.ndarray] = []
         users: list[np.ndarray] = []
-        for batch in itertools.islice(valid_batches(stages, None, clicked.append), MEASURED_BATCHES):
+        # Those of the version that is measured: an earlier one may have had others than the ranker of the stages.
+        context = [name for name in served.signatures[served.signature].inputs if name not in schema.EXAMPLE_FEATURES]
+        batches = valid_batches(stages, None, context, clicked.append)
+        for batch in itertools.islice(batches, MEASURED_BATCHES):
             probability.append(served(**batch)["probability"])
             users.append(batch["user_id"])
         labels, scores = np.concatenate(clicked), np.concatenate(probability)
@@ -125,7 +129,13 @@ class CtrRanker(ServedModel):
         return reasons
 
     def limits(self, stages: FinishedStages) -> list[str]:
+        context = load_context_names(stages.ranker)
         return [
+            *(
+                [f"Each request names its {', '.join(context)}: an empty text where it is not known."]
+                if context
+                else []
+            ),
             f"`{self.name}` looks at the {stages.history_length} most recent items of a history. Users, items and "
             "columns that the train span did not know share one embedding each: such a probability says little.",
             f"A row of `{contract.RANK}` takes up to {contract.MAX_CANDIDATES:,} candidates, a request up to "
@@ -134,39 +144,54 @@ class CtrRanker(ServedModel):
         ]
 
 
-def ranker_requests(ingest: Path, history_length: int) -> list[Request]:
-    """Requests to every signature of `ctr_ranker`, from the first impressions of the valid span."""
+def ranker_requests(ingest: Path, history_length: int, context_names: Sequence[str] = ()) -> list[Request]:
+    """Requests to every signature of `ctr_ranker`, from the first impressions of the valid span.
+
+    Args:
+        ingest: directory of the ingest stage.
+        history_length: most recent history items.
+        context_names: context columns that the ranker is asked with.
+    """
     first = max(ROWS) + max(CANDIDATES)
-    batch = next(iter(impression_batches(ingest, "valid", history_length=history_length, batch_size=first)))
+    batch = next(
+        iter(
+            impression_batches(
+                ingest, "valid", history_length=history_length, batch_size=first, context_columns=context_names
+            )
+        )
+    )
     user, history, item = (batch[name].numpy() for name in schema.EXAMPLE_FEATURES)
     many = np.resize(np.unique(item), max(CANDIDATES))
     chosen = np.resize(np.arange(len(user)), max(ROWS))  # A short log is gone through again.
     user, item = user[chosen], item[chosen]
+    context = {name: batch[name].numpy()[chosen] for name in context_names}
     # As in the client's requests the empty id comes first: a server that joins requests pads with the first id.
     history = np.concatenate([np.full([len(user), 1], b"", object), history[chosen]], axis=1)
     requests = []
     for rows in ROWS:
-        pairs = dict(zip(schema.EXAMPLE_FEATURES, (user[:rows], history[:rows], item[:rows]), strict=True))
+        pairs = {name: values[:rows] for name, values in context.items()}
+        pairs |= dict(zip(schema.EXAMPLE_FEATURES, (user[:rows], history[:rows], item[:rows]), strict=True))
         requests.append(Request(contract.DEFAULT_SIGNATURE, pairs))
         examples = {"inputs": serialised_examples(pairs)}
         requests += [Request(name, examples) for name in (contract.EXAMPLES, contract.CLASSIFY, contract.REGRESS)]
     for rows, candidates in [(1, number) for number in CANDIDATES] + [(rows, CANDIDATES[0]) for rows in ROWS[1:]]:
         row = {"user_id": user[:rows], "history_item_ids": history[:rows]}
+        row |= {name: values[:rows] for name, values in context.items()}
         requests.append(Request(contract.RANK, {**row, "item_id": np.tile(many[:candidates], [rows, 1])}))
     return requests
 
 
 def serialised_examples(features: Mapping[str, np.ndarray]) -> np.ndarray:
     """[B] serialised tf.Example of the features of B pairs; "" in a history is padding."""
-    rows = zip(*(features[name] for name in schema.EXAMPLE_FEATURES), strict=True)
-    return np.array([_serialised_example(*row) for row in rows], object)
+    rows = zip(*features.values(), strict=True)
+    return np.array([_serialised_example(dict(zip(features, row, strict=True))) for row in rows], object)
 
 
-def _serialised_example(user: bytes, history: np.ndarray, item: bytes) -> bytes:
+def _serialised_example(row: Mapping[str, Any]) -> bytes:
     example = tf.train.Example()
-    example.features.feature["user_id"].bytes_list.value.append(user)
-    example.features.feature["history_item_ids"].bytes_list.value.extend(i for i in history if i)
-    example.features.feature["item_id"].bytes_list.value.append(item)
+    for name, value in row.items():
+        values = [item for item in value if item] if name == "history_item_ids" else [value]
+        example.features.feature[name].bytes_list.value.extend(values)
     return example.SerializeToString()
 
 

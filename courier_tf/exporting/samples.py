@@ -1,6 +1,6 @@
 """Items, photos and impressions from the logs: what versions are warmed up with and checked with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +58,25 @@ def embedded_photos(stages: FinishedStages) -> tuple[np.ndarray, np.ndarray]:
 
 
 def valid_batches(
-    stages: FinishedStages, history_length: int | None, take_clicked: Callable[[np.ndarray], object] = lambda _: None
+    stages: FinishedStages,
+    history_length: int | None,
+    context_names: Sequence[str],
+    take_clicked: Callable[[np.ndarray], object] = lambda _: None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of impressions of the valid span, as a ranker takes them.
 
     Args:
         stages: with the impressions.
         history_length: most recent history items; None for all. A served ranker looks at as many as it was trained on.
+        context_names: context columns that it takes. Those that impressions lack are empty.
         take_clicked: called with the clicks [B] of each batch.
     """
-    for batch in impression_batches(stages.ingest.path, "valid", history_length=history_length, batch_size=BATCH):
+    names = [name for name in context_names if name in stages.ingest.facts.context_columns]
+    for batch in impression_batches(
+        stages.ingest.path, "valid", history_length=history_length, batch_size=BATCH, context_columns=names
+    ):
         take_clicked(batch["clicked"].numpy())
-        yield {name: batch[name].numpy() for name in schema.EXAMPLE_FEATURES}
+        empty = np.full(len(batch["item_id"]), b"", object)
+        yield {
+            name: batch[name].numpy() if name in batch else empty for name in (*schema.EXAMPLE_FEATURES, *context_names)
+        }

@@ -1,5 +1,6 @@
 """The graph of `ctr_ranker`: its signatures, and the bounds of what they take."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -17,12 +18,15 @@ _CANDIDATE = tf.TensorSpec([None], tf.string, name="item_id")
 _CANDIDATES = tf.TensorSpec([None, None], tf.string, name="item_id")
 _EXAMPLES = [tf.TensorSpec([None], tf.string, name="inputs")]
 
+Answer = dict[str, tf.Tensor]
+
 
 class ServedRanker(tf.Module):
     """A ranker as a server calls it. The first axis of every input and output is the rows of the request.
 
     Users, items and history items that training did not know share one embedding each; "" is padding. The most recent
-    items of a history count.
+    items of a history count. Each context column of the ranker is one more input of `score` and `rank`: [B] texts,
+    "" where it is not known. All texts that training did not know count as one unknown value.
 
     Args:
         directory: a ranker saved by the rank stage.
@@ -37,6 +41,10 @@ class ServedRanker(tf.Module):
         self.weights, self.tables = ranker.variables, ranker.tables
         self._pairs, self._rank = lambda features: ranker(features, training=False), ranker.rank
         self.history_length, self.version = history_length, version
+        self.context_names = ranker.context_names
+        context = [tf.TensorSpec([None], tf.string, name=name) for name in ranker.context_names]
+        self.score = tf.function(self._score, input_signature=[*_USER, _CANDIDATE, *context], autograph=False)
+        self.rank = tf.function(self._ranked, input_signature=[*_USER, _CANDIDATES, *context], autograph=False)
 
     @property
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
@@ -49,9 +57,10 @@ class ServedRanker(tf.Module):
             contract.REGRESS: self.regress,
         }
 
-    @tf.function(input_signature=[*_USER, _CANDIDATE], autograph=False)
-    def score(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scores pairs: [B] users, [B, H] histories (oldest first, "" as padding, any H), [B] candidates.
+    def _score(
+        self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor, *context: tf.Tensor
+    ) -> Answer:
+        """Scores pairs: [B] users, [B, H] histories (oldest first, "" as padding, any H), [B] candidates, [B] contexts.
 
         B is at most `contract.MAX_PAIRS`.
 
@@ -59,11 +68,12 @@ class ServedRanker(tf.Module):
             {"probability": [B] float32, "model_version": [B] int64}.
         """
         item_id = bounded(shaped(item_id), contract.MAX_PAIRS, "pairs")
-        return self._answer(self._pairs(self._features(user_id, history_item_ids, item_id)))
+        return self._answer(self._pairs(self._features(user_id, history_item_ids, item_id, context)))
 
-    @tf.function(input_signature=[*_USER, _CANDIDATES], autograph=False)
-    def rank(self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scores [B, N] candidates, "" as padding, with the users and histories of `score`.
+    def _ranked(
+        self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_id: tf.Tensor, *context: tf.Tensor
+    ) -> Answer:
+        """Scores [B, N] candidates, "" as padding, with the users, histories and contexts of `score`.
 
         N is at most `contract.MAX_CANDIDATES`, B and B * N at most `contract.MAX_PAIRS`.
 
@@ -85,12 +95,14 @@ class ServedRanker(tf.Module):
         ]
         with tf.control_dependencies(refusals):  # Nothing is computed of what is too large.
             item_id = tf.identity(item_id)
-        probability = self._rank(self._features(user_id, history_item_ids, item_id))
+        probability = self._rank(self._features(user_id, history_item_ids, item_id, context))
         return self._answer(tf.where(item_id == "", 0.0, probability))
 
     @tf.function(input_signature=_EXAMPLES, autograph=False)
-    def examples(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def examples(self, inputs: tf.Tensor) -> Answer:
         """Scores [B] serialised tf.Example with the features of `score`; without user_id the user is unknown.
+
+        A context column that an example lacks is the empty text.
 
         B is at most `contract.MAX_PAIRS`, here, in `classify` and in `regress`.
 
@@ -100,14 +112,14 @@ class ServedRanker(tf.Module):
         return self._answer(self._score_examples(inputs))
 
     @tf.function(input_signature=_EXAMPLES, autograph=False)
-    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def classify(self, inputs: tf.Tensor) -> Answer:
         """Answers TF Serving's Classify: {"classes": [B, 2], "scores": [B, 2]} for "0" (no click) and "1"."""
         probability = self._score_examples(inputs)
         classes = tf.repeat(tf.constant([["0", "1"]]), tf.size(inputs), axis=0)
         return {"classes": classes, "scores": tf.stack([1.0 - probability, probability], axis=1)}
 
     @tf.function(input_signature=_EXAMPLES, autograph=False)
-    def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def regress(self, inputs: tf.Tensor) -> Answer:
         """Answers TF Serving's Regress: {"outputs": [B] probability}."""
         return {"outputs": self._score_examples(inputs)}
 
@@ -118,19 +130,24 @@ class ServedRanker(tf.Module):
                 "user_id": tf.io.FixedLenFeature([], tf.string, default_value=""),
                 "history_item_ids": tf.io.RaggedFeature(tf.string),
                 "item_id": tf.io.FixedLenFeature([], tf.string),
+                **{name: tf.io.FixedLenFeature([], tf.string, default_value="") for name in self.context_names},
             },
         )
         history = row["history_item_ids"].to_tensor(default_value="")
-        return self._pairs(self._features(row["user_id"], history, row["item_id"]))
+        context = [row[name] for name in self.context_names]
+        return self._pairs(self._features(row["user_id"], history, row["item_id"], context))
 
-    def _features(self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _features(
+        self, user_id: tf.Tensor, history: tf.Tensor, item_id: tf.Tensor, context: Sequence[tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
         return {
+            **{name: shaped(values) for name, values in zip(self.context_names, context, strict=True)},
             "user_id": shaped(user_id),
             "history_item_ids": recent_items(shaped(history), self.history_length),
             "item_id": item_id,
         }
 
-    def _answer(self, probability: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _answer(self, probability: tf.Tensor) -> Answer:
         version = tf.fill(tf.shape(probability)[:1], tf.constant(self.version, tf.int64))
         return {"probability": probability, "model_version": version}
 

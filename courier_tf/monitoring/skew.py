@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def compare_log(workdir: Path, log: Path, shown: Mapping[str, ShownList] | None 
         else:
             of_other_versions += len(served)
         counted, clicked = _counted(pairs, logged, shown)
-        features.add(Pairs(*(values[counted] for values in pairs)), score[counted], clicked)
+        features.add(pairs.where(counted), score[counted], clicked)
     if not features.pairs:
         what = "of what was shown" if shown is not None else "with its features"
         raise SkewError(f"{log} holds no request to {CTR_RANKER} {what}")
@@ -170,7 +170,7 @@ def _cut(pairs: Pairs, history_length: int) -> Pairs:
 
 
 def _probability(ranker: Ranker, pairs: Pairs) -> np.ndarray:
-    features = {name: tf.constant(value) for name, value in pairs._asdict().items()}
+    features = {name: tf.constant(value) for name, value in pairs.features(ranker.context_names).items()}
     return ranker(features, training=False).numpy()
 
 
@@ -188,17 +188,27 @@ def _known_users(stages: FinishedStages) -> set[bytes] | None:
 def _train_features(stages: FinishedStages, category: Mapping[bytes, bytes]) -> PairFeatures:
     features = PairFeatures(category)
     is_real = stages.ingest.facts.negatives is None  # The share of clicks among sampled negatives is chosen.
-    for pairs, clicked in _pairs_of_split(stages, "train", TRAIN_BATCHES):
+    for pairs, clicked in _pairs_of_split(stages, "train", TRAIN_BATCHES, ()):
         features.add(pairs, np.zeros(0, np.float32), clicked if is_real else None)
     return features
 
 
 def _valid_scores(stages: FinishedStages, ranker: Ranker) -> np.ndarray:
-    batches = _pairs_of_split(stages, "valid", SCORED_BATCHES)
+    batches = _pairs_of_split(stages, "valid", SCORED_BATCHES, ranker.context_names)
     return np.concatenate([_probability(ranker, pairs) for pairs, _ in batches])
 
 
-def _pairs_of_split(stages: FinishedStages, split: str, number: int) -> Iterator[tuple[Pairs, np.ndarray]]:
-    batches = impression_batches(stages.ingest.path, split, history_length=stages.history_length, batch_size=BATCH)
+def _pairs_of_split(
+    stages: FinishedStages, split: str, number: int, context_names: Sequence[str]
+) -> Iterator[tuple[Pairs, np.ndarray]]:
+    batches = impression_batches(
+        stages.ingest.path,
+        split,
+        history_length=stages.history_length,
+        batch_size=BATCH,
+        context_columns=context_names,
+    )
     for batch in itertools.islice(batches, number):
-        yield Pairs(*(batch[name].numpy() for name in schema.EXAMPLE_FEATURES)), batch["clicked"].numpy()
+        context = {name: batch[name].numpy() for name in context_names}
+        user, history, item = (batch[name].numpy() for name in schema.EXAMPLE_FEATURES)
+        yield Pairs(user, history, item, context), batch["clicked"].numpy()

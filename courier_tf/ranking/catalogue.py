@@ -150,23 +150,23 @@ class CatalogueLookup(keras.layers.Layer):
         return self.rows.lookup(ids)
 
 
-class UserCodes(keras.layers.Layer):
-    """User ids to codes: [B] strings to [B] int32.
+class ValueCodes(keras.layers.Layer):
+    """Values, such as user ids, to codes: [B] strings to [B] int32.
 
     Args:
-        users: [U] bytes, users of the train span; all others get code 0. Not used where ids are hashed.
-        hash_buckets: number of codes to hash ids to, without a vocabulary: an unknown user shares a code with others.
-            0 gives each user a code.
+        values: [V] bytes, those of the train span; all others get code 0. Not used where values are hashed.
+        hash_buckets: number of codes to hash values to, without a vocabulary: an unknown value shares a code with
+            others. 0 gives each value a code.
     """
 
-    def __init__(self, users: np.ndarray, hash_buckets: int = 0, **kwargs: Any) -> None:
+    def __init__(self, values: np.ndarray, hash_buckets: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hash_buckets, self.size = hash_buckets, 1 + (hash_buckets or len(users))
+        self.hash_buckets, self.size = hash_buckets, 1 + (hash_buckets or len(values))
         self.table = None
         if not hash_buckets:
-            codes = np.arange(1, len(users) + 1, dtype=np.int32)
+            codes = np.arange(1, len(values) + 1, dtype=np.int32)
             with tf.init_scope():
-                self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(users, codes), 0)
+                self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(values, codes), 0)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         if self.table is None:

@@ -21,7 +21,9 @@ from courier_tf.ranking.gate_choice import benefits, chosen_gates
 from courier_tf.ranking.gated_image_features import CategoryGate
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.position import served_log_odds
 from courier_tf.ranking.ranker_files import CONFIG_FILE, Plan, new_ranker, save_ranker
+from courier_tf.schema import POSITION
 from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
@@ -38,6 +40,7 @@ from courier_tf.workers.workers import ALONE, Workers
 LOG = logging.getLogger(__name__)
 
 PREDICT_BATCH = 8192
+CALIBRATION_BATCHES = 16  # Of so many train impressions.
 PASSES_FILE = "passes.json"  # The log loss on valid at each measurement of a training, finished or not.
 RATES_FILE = "learning_rates.json"  # Beside a ranker: learning rate -> its lowest log loss on valid, or null.
 LOGS_FOLDER = "logs"
@@ -234,7 +237,13 @@ def fit(
         try:
             if made < pass_steps:  # Otherwise the interruption came between the last step and the measurement.
                 batches = functools.partial(
-                    _batches, ingest, settings, share, seed + number, made * strategy.num_replicas_in_sync
+                    _batches,
+                    ingest,
+                    plan.context.names,
+                    settings,
+                    share,
+                    seed + number,
+                    made * strategy.num_replicas_in_sync,
                 )
                 lines = ProgressLines(f"rank {target.name}", pass_steps * settings.rank_epochs, done)
                 ranker.fit(
@@ -261,7 +270,13 @@ def fit(
 
 
 def _batches(
-    ingest: Path, settings: RankSettings, share: int, seed: int, skip: int, context: tf.distribute.InputContext
+    ingest: Path,
+    context_columns: Sequence[str],
+    settings: RankSettings,
+    share: int,
+    seed: int,
+    skip: int,
+    context: tf.distribute.InputContext,
 ) -> tf.data.Dataset:
     """The rest of a pass over the train impressions, for the replicas of one worker."""
     return data.impression_batches(
@@ -272,6 +287,7 @@ def _batches(
         seed=seed,
         skip_batches=skip,
         shard=(context.input_pipeline_id, context.num_input_pipelines),
+        context_columns=context_columns,
     )
 
 
@@ -299,6 +315,7 @@ def _measure(
             raise DivergenceError(f"the predictions after pass {number} are not finite")
         return probability
 
+    calibrate_position(ranker, ingest, settings.rank_history_length)
     gate = ranker.image.gate
     if gate is None:
         probability = predicted()
@@ -339,6 +356,28 @@ def _with_chosen_gates(
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
     """[N] float32: the probabilities of the impressions of a split, in the order of `impression_batches`."""
-    batches = data.impression_batches(ingest, split, history_length=history_length, batch_size=PREDICT_BATCH)
-    names = ("user_id", "history_item_ids", "item_id")
+    batches = data.impression_batches(
+        ingest, split, history_length=history_length, batch_size=PREDICT_BATCH, context_columns=ranker.context_names
+    )
+    names = ranker.call_features
     return np.concatenate([ranker.answer({name: batch[name] for name in names}).numpy() for batch in batches])
+
+
+def calibrate_position(ranker: Ranker, ingest: Path, history_length: int) -> None:
+    """Chooses what a ranker with a tower of positions adds when served, on train impressions in the order of files.
+
+    That order is random, so the first ones are a fair sample.
+    """
+    if ranker.position is None:
+        return
+    columns = (*ranker.context_names, POSITION)
+    batches = data.impression_batches(
+        ingest, "train", history_length=history_length, batch_size=PREDICT_BATCH, context_columns=columns
+    )
+    parts = [
+        (ranker.answer({name: batch[name] for name in ranker.call_features}).numpy(), ranker.position(batch).numpy())
+        for batch in batches.take(CALIBRATION_BATCHES)
+    ]
+    probability, added = (np.concatenate(part) for part in zip(*parts, strict=True))
+    position = ranker.position.served
+    position.assign(served_log_odds(probability, float(position.numpy()), added))

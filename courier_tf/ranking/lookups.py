@@ -1,16 +1,16 @@
 """The first steps of the ranker: ids become rows and codes of the catalogue, and training hides some of the ids."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from courier_tf.ranking.catalogue import CatalogueLookup, UserCodes
+from courier_tf.ranking.catalogue import CatalogueLookup, ValueCodes
 
 REPLICA_SEEDS = 65_536  # Replicas that draw numbers of their own.
 
 Features = Mapping[str, tf.Tensor]
-"""user_id [B], history_item_ids [B, H], item_id [B, N]: strings; "" is padding of a history."""
+"""user_id [B], history_item_ids [B, H], item_id [B, N]: strings; "" is padding of a history. Context columns: [B]."""
 
 
 class Lookups(NamedTuple):
@@ -30,7 +30,7 @@ class Lookups(NamedTuple):
     """[B, H] bool: False for padding."""
 
 
-def look_up(features: Features, catalogue: CatalogueLookup, user_codes: UserCodes) -> Lookups:
+def look_up(features: Features, catalogue: CatalogueLookup, user_codes: ValueCodes) -> Lookups:
     """Looks up the ids of users, candidates and histories."""
     candidates, history = catalogue(features["item_id"]), catalogue(features["history_item_ids"])
     return Lookups(
@@ -63,6 +63,16 @@ def shown_parts(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf
     return tf.cast(tf.concat([ids, images], axis=0), tf.int32)
 
 
+def shown_contexts(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    """[B] int32: 1 where training shows the context of a pair, so that a ranker learns to do without. Arguments: above.
+
+    The draws are of seeds of their own, so that a ranker with context hides the same ids as one without.
+    """
+    replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+    seeds = tf.stack([tf.cast(seed, tf.int64) * REPLICA_SEEDS + replica, -1 - step])
+    return tf.cast(tf.random.stateless_uniform([pairs], seeds) >= unknown_rate, tf.int32)
+
+
 def hide_ids(lookups: Lookups, shown: tf.Tensor, item_column: int) -> Lookups:
     """Turns hidden users and items into unknown ones, so that training learns the embedding of the unknown.
 
@@ -78,20 +88,21 @@ def hide_ids(lookups: Lookups, shown: tf.Tensor, item_column: int) -> Lookups:
     )
 
 
-def split_by_history(features: Features) -> list[tuple[tf.Tensor, Features]]:
+def split_by_history(features: Features, others: Sequence[str] = ()) -> list[tuple[tf.Tensor, Features]]:
     """Splits pairs into those with a history, whose padding is cut off, and those without one.
 
     In a log most histories are shorter than the longest, and many users have none: computing them apart saves time.
 
     Args:
         features: of B pairs; item_id is [B].
+        others: names of further features [B] to keep.
 
     Returns:
         For each of the two groups ([n] int32 rows of its pairs, their features with item_id [n, 1]).
     """
-    rows = [tf.shape(features[name])[0] for name in ("user_id", "item_id", "history_item_ids")]
+    rows = [tf.shape(features[name])[0] for name in ("user_id", "item_id", "history_item_ids", *others)]
     # The history says which rows are gathered: further rows of the others would go unnoticed.
-    tf.debugging.assert_equal(rows, rows[0], "users, items and histories differ in their number of rows")
+    tf.debugging.assert_equal(rows, rows[0], "users, items, histories and contexts differ in their number of rows")
     length = tf.shape(features["history_item_ids"])[1]
     filled = tf.reduce_max(tf.range(1, length + 1) * tf.cast(features["history_item_ids"] != "", tf.int32), axis=1)
     groups: list[tuple[tf.Tensor, Features]] = []
@@ -99,6 +110,7 @@ def split_by_history(features: Features) -> list[tuple[tf.Tensor, Features]]:
         place = tf.cast(tf.where(group)[:, 0], tf.int32)
         longest = tf.maximum(0, tf.reduce_max(tf.gather(filled, place)))
         part = {
+            **{name: tf.gather(features[name], place) for name in others},
             "user_id": tf.gather(features["user_id"], place),
             "history_item_ids": tf.gather(features["history_item_ids"], place)[:, :longest],
             "item_id": tf.gather(features["item_id"], place)[:, None],

@@ -4,6 +4,7 @@ The steps in `Ranker._scores` are in files of their own: `lookups` (ids to codes
 the history), `gated_image_features` and the package `image_features`, `attention`. What follows them is in this file.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -14,14 +15,25 @@ from tensorflow import keras
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.attention import TargetAttention
-from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, UserCodes
+from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, ValueCodes
+from courier_tf.ranking.columns import Columns, TextInputs
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.image_features.image_feature import ImageSignals
 from courier_tf.ranking.keras_metrics import RankingMetrics
-from courier_tf.ranking.lookups import Features, Lookups, hide_ids, look_up, shown_parts, split_by_history
+from courier_tf.ranking.lookups import (
+    Features,
+    Lookups,
+    hide_ids,
+    look_up,
+    shown_contexts,
+    shown_parts,
+    split_by_history,
+)
 from courier_tf.ranking.numbers import number_statistics
+from courier_tf.ranking.position import PositionTower
 from courier_tf.ranking.repeats import repeat_statistics, same_values
 from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.schema import EXAMPLE_FEATURES, POSITION
 
 DENSE_WEIGHTS = 2**24  # Tables of up to so many weights (64 MiB) get a dense gradient.
 #: The same where devices or workers add their gradients up: a dense one goes over the network as a whole.
@@ -36,23 +48,31 @@ class Ranker(tfrs.models.Model):
         users: [U] bytes, users of the train span; all others share one embedding.
         visual: visual features of the same items.
         architecture: the hyperparameters.
+        context: what the train span knows of the context columns. POSITION is one for training alone.
         seed: decides which ids training hides. The same seed hides the same ids in the same step.
 
-    Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history
-    -> [B] float32 probability. Training also needs "clicked": [B]. `evaluate` gives all metrics of `metrics.evaluate`
-    and also needs "page_view_id": [B].
+    Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history, and [B]
+    strings of each context column but POSITION -> [B] float32 probability. Training also needs "clicked": [B], and
+    POSITION where it is a context column. `evaluate` gives all metrics of `metrics.evaluate` and also needs
+    "page_view_id": [B].
 
     An item that the train span does not show has no embedding of its own, but its columns and its visual features. The
     ranker sees of an item that the catalogue does not know only whether it stands in the history.
     """
 
     def __init__(
-        self, catalogue: Catalogue, users: np.ndarray, visual: VisualFeatures, architecture: Architecture, seed: int = 0
+        self,
+        catalogue: Catalogue,
+        users: np.ndarray,
+        visual: VisualFeatures,
+        architecture: Architecture,
+        context: Columns | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.lookup = CatalogueLookup(catalogue, name="catalogue")
-        self.user_codes = UserCodes(users, architecture.user_buckets, name="user_codes")
+        self.user_codes = ValueCodes(users, architecture.user_buckets, name="user_codes")
         self.item_column, self.category_column = catalogue.names.index(ITEM), catalogue.names.index(CATEGORY_CODE)
         dim = architecture.dim
         self.user_embedding = keras.layers.Embedding(self.user_codes.size, dim, name="user")
@@ -66,6 +86,10 @@ class Ranker(tfrs.models.Model):
         self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{n}") for n in range(architecture.cross_layers)]
         self.mlp = keras.Sequential([keras.layers.Dense(width, activation="relu") for width in (64, 32)], name="mlp")
         self.logit = keras.layers.Dense(1, dtype="float32", name="logit")
+        context = context or Columns()
+        told, place = context.where(lambda name: name != POSITION), context.where(lambda name: name == POSITION)
+        self.context = TextInputs(told, dim, name="context") if told.names else None
+        self.position = PositionTower(place, dim, name="position") if place.names else None
         # From logits: a probability that was clipped at 0 or 1 has no gradient.
         loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
         self.task = tfrs.tasks.Ranking(loss=loss)
@@ -84,7 +108,18 @@ class Ranker(tfrs.models.Model):
     @property
     def tables(self) -> list[tf.lookup.StaticHashTable]:
         """The tables that a SavedModel must hold beside the weights."""
-        return [table for table in (self.lookup.rows, self.user_codes.table) if table is not None]
+        tables = [self.lookup.rows, self.user_codes.table, *(self.context.tables if self.context else ())]
+        return [table for table in tables if table is not None]
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The context columns that every call needs."""
+        return self.context.columns.names if self.context else ()
+
+    @property
+    def call_features(self) -> tuple[str, ...]:
+        """The features that every call needs."""
+        return (*EXAMPLE_FEATURES, *self.context_names)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -112,30 +147,26 @@ class Ranker(tfrs.models.Model):
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
         return tf.sigmoid(self._pair_scores(features, training)[0])
 
-    @tf.function(
-        input_signature=[
-            {
-                "user_id": tf.TensorSpec([None], tf.string),
-                "history_item_ids": tf.TensorSpec([None, None], tf.string),
-                "item_id": tf.TensorSpec([None], tf.string),
-            }
-        ],
-        autograph=False,
-    )
+    @functools.cached_property
+    def _answer(self) -> tf.types.experimental.GenericFunction:
+        specs = {name: tf.TensorSpec([None], tf.string) for name in self.call_features}
+        specs["history_item_ids"] = tf.TensorSpec([None, None], tf.string)
+        return tf.function(lambda given: self(given, training=False), input_signature=[specs], autograph=False)
+
     def answer(self, features: Features) -> tf.Tensor:
-        """The call outside of training, as a graph that is traced once."""
-        return self(features, training=False)
+        """The call outside of training, as a graph that is traced once; it takes no further features."""
+        return self._answer(features)
 
     def rank(self, features: Features) -> tf.Tensor:
         """Scores many candidates per user, for serving: what belongs to the user is computed once per row.
 
         Args:
-            features: those of the call, but "item_id" is [B, N].
+            features: those of the call, but "item_id" is [B, N]. The context of a row is that of all its candidates.
 
         Returns:
             [B, N] float32 probability, the same as the call on each pair.
         """
-        return tf.sigmoid(self._scores(features, share_history=True)[0])
+        return tf.sigmoid(self._scores(features, share_history=True)[0] + self._served_position())
 
     def attention_weights(self, features: Features) -> tf.Tensor:
         """What the attention of each pair takes from each history item, to explain a score.
@@ -159,14 +190,24 @@ class Ranker(tfrs.models.Model):
         shown = None
         if training:
             pairs = tf.size(features["item_id"])
-            shown = shown_parts(pairs, self.architecture.unknown_rate, self.seed.read_value(), self.steps.read_value())
+            draw = pairs, self.architecture.unknown_rate, self.seed.read_value(), self.steps.read_value()
+            shown = shown_parts(*draw)
+            if self.context:
+                shown = tf.concat([shown, shown_contexts(*draw)[None]], axis=0)
         places, logits, norms = [], [], []
-        for place, group in split_by_history(features):
+        for place, group in split_by_history(features, self.context_names):
             logit, norm = self._scores(group, None if shown is None else tf.gather(shown, place, axis=1))
             places.append(place)
             logits.append(logit[:, 0])
             norms.append(norm)
-        return tf.dynamic_stitch(places, logits), tf.add_n(norms)
+        relevance = tf.dynamic_stitch(places, logits)
+        if self.position and training:
+            return relevance + self.position(features), tf.add_n(norms)
+        return relevance + self._served_position(), tf.add_n(norms)
+
+    def _served_position(self) -> tf.Tensor | float:
+        """What takes the place of the tower of positions outside of training; 0 without one."""
+        return self.position.served if self.position else 0.0
 
     def _scores(
         self, features: Features, shown: tf.Tensor | None = None, share_history: bool = False
@@ -175,7 +216,8 @@ class Ranker(tfrs.models.Model):
 
         Args:
             features: of B users; "item_id" is [B, N].
-            shown: [3, B] int32 as of `shown_parts`; None shows all ids, and image features where gates are open.
+            shown: [3, B] int32 as of `shown_parts`, and a fourth row of `shown_contexts` where there is context; None
+                shows all ids and contexts, and image features where gates are open.
             share_history: N may be above 1.
 
         Returns:
@@ -193,8 +235,14 @@ class Ranker(tfrs.models.Model):
         else:
             interest = self.attention(*_attended(candidate, history, image, gate, lookups))[:, None]
         user = self.user_embedding(lookups.users)
-        inputs = _joined(user, candidate, interest, statistics, image.statistics)
+        inputs = _joined(self._with_context(user, features, shown), candidate, interest, statistics, image.statistics)
         return self._logits(inputs), _sum_of_squares(user, candidate)
+
+    def _with_context(self, user: tf.Tensor, features: Features, shown: tf.Tensor | None) -> tf.Tensor:
+        """[B, dim] user embeddings, with what the context of each row tells beside them."""
+        if self.context is None:
+            return user
+        return tf.concat([user, self.context(features, None if shown is None else shown[3])], axis=1)
 
     def _represented(
         self, lookups: Lookups, visible: tf.Tensor | None
@@ -291,14 +339,14 @@ def _joined(
     """The inputs of the cross layers and the MLP, in the order of `warm_start._joined_labels`.
 
     Args:
-        user: [B, dim].
+        user: [B, U], the embedding and the context.
         candidate: [B, N, D].
         interest: [B, N, D], what the attention took from the history.
         statistics: [B, N, R], statistics of repeats and numbers.
         image: [B, N, M], statistics of image features.
 
     Returns:
-        [B, N, dim + 3 D + R + M].
+        [B, N, U + 3 D + R + M].
     """
     user = tf.repeat(user[:, None], tf.shape(candidate)[1], axis=1)
     parts = [user, candidate, interest, candidate * interest, tf.cast(statistics, user.dtype), image]

@@ -11,15 +11,19 @@ import tensorflow as tf
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.schema import POSITION
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
 
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
 FORMAT = 5  # Number of the file format. Increase it when a change makes existing files unreadable.
 VOCABULARY = "vocabulary"  # The array `vocabulary_i` belongs to code column i.
+#: The same of context columns: of categories, and of numbers.
+CONTEXT, QUANTILES = "context_vocabulary", "context_quantiles"
 
 
 class Plan(NamedTuple):
@@ -29,13 +33,16 @@ class Plan(NamedTuple):
     users: np.ndarray
     visual: VisualFeatures
     architecture: Architecture
+    context: Columns = Columns()
 
 
 def new_ranker(plan: Plan, seed: int = 0) -> Ranker:
     """A ranker whose variables exist, with random weights."""
     ranker = Ranker(*plan, seed=seed)
-    empty = {"user_id": tf.constant([""]), "history_item_ids": tf.constant([[""]]), "item_id": tf.constant([""])}
-    ranker(empty, training=False)
+    empty = {name: tf.constant([""]) for name in ("user_id", "item_id", *plan.context.names)}
+    ranker({**empty, "history_item_ids": tf.constant([[""]])}, training=False)
+    if ranker.position:
+        ranker.position(empty)
     return ranker
 
 
@@ -45,11 +52,13 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
     catalogue, visual = plan.catalogue, plan.visual
     texts = {"ids": catalogue.ids, "users": plan.users}
     texts |= {f"{VOCABULARY}_{place}": values for place, values in enumerate(catalogue.vocabularies.values())}
+    texts |= {f"{CONTEXT}_{place}": values for place, values in enumerate(plan.context.vocabularies.values())}
     np.savez(
         directory / TABLES_FILE,
         codes=catalogue.codes,
         repeats=catalogue.repeats,
         numbers=catalogue.numbers,
+        **{f"{QUANTILES}_{place}": known for place, known in enumerate(plan.context.quantiles.values())},
         **{name: array for text, values in texts.items() for name, array in packed(text, values).items()},
         **{f"visual_{name}": getattr(visual, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
@@ -61,6 +70,8 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
         "number_columns": catalogue.number_columns,
+        "context_columns": list(plan.context.vocabularies),
+        "context_number_columns": list(plan.context.quantiles),
         "architecture": dataclasses.asdict(plan.architecture),
     }
     write_file(directory / CONFIG_FILE, json.dumps(config, indent=2))
@@ -127,9 +138,28 @@ def load_plan(directory: Path) -> Plan:
             tables["visual_in_train_span"],
         )
         users = unpacked("users", tables)
+        context = Columns(  # Rankers of versions before 0.15 have none.
+            {
+                name: unpacked(f"{CONTEXT}_{place}", tables)
+                for place, name in enumerate(config.get("context_columns", ()))
+            },
+            {
+                name: tables[f"{QUANTILES}_{place}"]
+                for place, name in enumerate(config.get("context_number_columns", ()))
+            },
+        )
     architecture = config["architecture"]
     architecture["image_features"] = tuple(architecture["image_features"])
-    return Plan(catalogue, users, visual, Architecture(**architecture))
+    return Plan(catalogue, users, visual, Architecture(**architecture), context)
+
+
+def load_context_names(directory: Path) -> tuple[str, ...]:
+    """The context columns that the ranker saved in `directory` is asked with.
+
+    Raises:
+        RankingError: as in `load_plan`.
+    """
+    return tuple(name for name in load_plan(directory).context.names if name != POSITION)
 
 
 def load_ranker(directory: Path) -> Ranker:

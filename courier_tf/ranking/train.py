@@ -4,14 +4,18 @@ import dataclasses
 import functools
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
+from courier_tf import schema
 from courier_tf.ranking import data
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
+from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.comparison import VALID_FILE, best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation, read_evaluation
@@ -101,7 +105,9 @@ def rank(
         for mode in settings.rank_modes:
             if trained and mode in trained and workers.is_chief:
                 _copy_once(trained[mode] / mode, draft.path / mode)
-            plan = plan_of(mode, shop.catalogue, shop.users, shop.user_buckets, shop.visual, settings, seed)
+            plan = plan_of(
+                mode, shop.catalogue, shop.users, shop.user_buckets, shop.visual, settings, seed, shop.context
+            )
             source = _Previous.of(mode, cluster, settings, previous) if previous else None
             if source:
                 taken_over[mode] = rows_in_common(plan, load_plan(source.directories[0]))
@@ -143,6 +149,9 @@ def _require_usable(facts: IngestFacts, settings: RankSettings) -> None:
         missing = set(getattr(settings, name)) - set(facts.all_columns)
         if missing:
             raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts.all_columns}")
+    for name in ("rank_context_columns", "rank_context_number_columns"):
+        if missing := set(getattr(settings, name)) - set(facts.context_columns):
+            raise RankingError(f"{name}: impressions have no columns {sorted(missing)}, but {facts.context_columns}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +166,7 @@ class _Shop:
         visual: visual features of the same items.
         evaluation: the valid split.
         train_rows: number of train impressions.
+        context: what the train span knows of the context columns.
     """
 
     ingest: Path
@@ -166,6 +176,7 @@ class _Shop:
     visual: VisualFeatures
     evaluation: Evaluation
     train_rows: int
+    context: Columns
 
     @classmethod
     def read(
@@ -189,7 +200,9 @@ class _Shop:
         )
         evaluation = read_evaluation(ingest, "valid", items, facts.repeat_columns, settings.rank_slice_columns)
         users = users[:0] if buckets else users
-        return cls(ingest, catalogue, users, buckets, visual, evaluation, facts.counts["impressions_train"])
+        context = context_of(ingest, facts.context_columns, settings)
+        rows = facts.counts["impressions_train"]
+        return cls(ingest, catalogue, users, buckets, visual, evaluation, rows, context)
 
 
 def _buckets(settings: RankSettings, rows: int) -> int:
@@ -254,6 +267,7 @@ def plan_of(
     visual: VisualFeatures,
     settings: RankSettings,
     seed: int,
+    context: Columns | None = None,
 ) -> Plan:
     """What the rankers of a mode are made of. They get only the visual features that the mode reads."""
     if is_control(mode):
@@ -269,7 +283,7 @@ def plan_of(
         cross_layers=settings.rank_cross_layers,
         user_buckets=user_buckets,
     )
-    return Plan(catalogue, users, visual, architecture)
+    return Plan(catalogue, users, visual, architecture, context or Columns())
 
 
 def _log_begin(mode: str, plan: Plan, source: _Previous | None, common: Mapping[str, int] | None) -> None:
@@ -329,6 +343,30 @@ def _mean_gates(directories: Sequence[Path]) -> dict[str, float]:
     categories = load_plan(directories[0]).catalogue.vocabularies[CATEGORY_CODE]
     mean = np.mean(gates, axis=0)
     return {value.decode(): float(gate) for value, gate in zip([b"(unknown)", *categories], mean, strict=True)}
+
+
+def context_of(ingest: Path, columns: Sequence[str], settings: RankSettings) -> Columns:
+    """What the train impressions tell of the context columns that rankers are to use.
+
+    Args:
+        ingest: directory of the ingest stage.
+        columns: those that impressions have.
+        settings: those of the rank stage.
+
+    Raises:
+        RankingError: a value of `rank_context_number_columns` is no number.
+    """
+    numbers = settings.rank_context_number_columns
+    chosen = settings.rank_context_columns or [name for name in columns if name not in numbers]
+    counts: dict[str, Counter[bytes]] = {name: Counter() for name in dict.fromkeys([*chosen, *numbers])}
+    if counts:
+        features: dict[str, schema.FeatureKind] = {schema.context_feature(name): "bytes" for name in counts}
+        files = records.files(ingest / schema.IMPRESSIONS_FOLDER, "train")
+        for batch in tf.data.TFRecordDataset(files).batch(PREDICT_BATCH):
+            row = records.parse(batch, features)
+            for name, of_column in counts.items():
+                of_column.update(row[schema.context_feature(name)].numpy().tolist())
+    return Columns.of(counts, numbers, "rank_context_number_columns")
 
 
 def train_users(ingest: Path, min_page_views: int = 1) -> np.ndarray:

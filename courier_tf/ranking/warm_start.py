@@ -5,13 +5,14 @@ inputs of the dense layers by what they hold. If the new ranker has an image fea
 the weights of its inputs start at 0. So the new ranker begins with exactly the predictions of the previous one.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM
+from courier_tf.ranking.columns import TextInputs
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.numbers import statistic_names
@@ -42,6 +43,7 @@ def warm_start(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
         if name in tables:
             _take_rows(table, tables[name], (_values(plan, name), _values(previous_plan, name)))
+    _take_context(ranker, previous)
     if transferable:
         _take_image_features(ranker, plan, previous, previous_plan)
     _take_dense_layers(ranker, plan, previous, previous_plan, transferable)
@@ -104,6 +106,32 @@ def _mapped(start: np.ndarray, source: np.ndarray, axes: Sequence[Axis]) -> np.n
     return mapped
 
 
+def _take_context(ranker: Ranker, previous: Ranker) -> None:
+    """The values of context columns by what they are, and the whole tower of positions."""
+    for inputs, source in _inputs_of_texts(ranker, previous):
+        tables = dict(zip(source.columns.vocabularies, source.inputs.embeddings, strict=True))
+        for (name, values), table in zip(inputs.columns.vocabularies.items(), inputs.inputs.embeddings, strict=True):
+            if name in tables:
+                axis = [UNKNOWN, *values], [UNKNOWN, *source.columns.vocabularies[name]]
+                _take_rows(table, tables[name], axis)
+    tower, source_tower = ranker.position, previous.position
+    if (
+        tower
+        and source_tower
+        and list(tower.inputs.columns.vocabularies) == list(source_tower.inputs.columns.vocabularies)
+    ):
+        for layer, source_layer in ((tower.hidden, source_tower.hidden), (tower.logit, source_tower.logit)):
+            layer.set_weights(source_layer.get_weights())
+        tower.served.assign(source_tower.served)
+
+
+def _inputs_of_texts(ranker: Ranker, previous: Ranker) -> Iterator[tuple[TextInputs, TextInputs]]:
+    if ranker.context and previous.context:
+        yield ranker.context, previous.context
+    if ranker.position and previous.position:
+        yield ranker.position.inputs, previous.position.inputs
+
+
 def _take_image_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
     """The weights of the image features themselves, and their category gates."""
     for layer, source_layer in zip(ranker.image.features, previous.image.features, strict=True):
@@ -153,11 +181,15 @@ def _item_labels(ranker: Ranker, plan: Plan, transferable: bool) -> list[Hashabl
 def _joined_labels(ranker: Ranker, plan: Plan, item: Sequence[Hashable], transferable: bool) -> list[Hashable]:
     """The label of each input of the MLP, in the order of `model._joined`."""
     repeats = ["item itself", *(f"repeat {name}" for name in plan.catalogue.repeat_columns)]
-    columns = [f"share {name}" for name in plan.catalogue.names if name != ITEM]
+    shares = [f"share {name}" for name in plan.catalogue.names if name != ITEM]
     labels: list[Hashable] = [("user", place) for place in range(plan.architecture.dim)]
+    if ranker.context:
+        columns = ranker.context.columns
+        labels += [("context", name, place) for name in columns.vocabularies for place in range(plan.architecture.dim)]
+        labels += [("context", name, kind) for kind in ("number", "is there") for name in columns.quantiles]
     labels += [(part, label) for part in ("candidate", "interest", "product") for label in item]
     labels += [("is repeat", name) for name in repeats]
-    labels += [(kind, name) for kind in ("share", "root") for name in (*repeats, *columns)]
+    labels += [(kind, name) for kind in ("share", "root") for name in (*repeats, *shares)]
     labels += ["length", "has history", *statistic_names(plan.catalogue.number_columns)]
     width = ranker.mlp.layers[0].kernel.shape[0] - len(labels)
     return [*labels, *(("image number" if transferable else "new number", place) for place in range(width))]

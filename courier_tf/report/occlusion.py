@@ -50,7 +50,7 @@ class PatchedScores:
             variants: [V, S, S, 3] uint8.
         """
         embeddings, codes = self._embedded(variants)
-        image, features = self.ranker.image, features_of(user, history, [item])
+        image, features = self.ranker.image, features_of(user, history, [item], self.ranker.context_names)
         row = int(self.ranker.lookup(features["item_id"])[0])
         before = [None if table is None else table[row].numpy() for table in (image.embeddings, image.codes)]
         probability = []

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -49,10 +50,13 @@ class PageView:
     place_without: np.ndarray | None
 
 
-def features_of(user: bytes, history: list[bytes], items: list[bytes]) -> dict[str, tf.Tensor]:
-    """Features of a ranker for the N candidates of a user, as pairs."""
+def features_of(
+    user: bytes, history: list[bytes], items: list[bytes], context_names: Sequence[str] = ()
+) -> dict[str, tf.Tensor]:
+    """Features of a ranker for the N candidates of a user, as pairs. Context columns are empty."""
     rows = len(items)
     return {
+        **{name: tf.constant([b""] * rows) for name in context_names},
         "user_id": tf.constant([user] * rows),
         "history_item_ids": tf.constant([history] * rows),
         "item_id": tf.constant(items),
@@ -106,7 +110,7 @@ def _is_usable(view: Shown, known: dict[bytes, np.ndarray]) -> bool:
 
 def _scored(view: Shown, ranker: Ranker, without: Ranker | None, known: dict[bytes, np.ndarray]) -> PageView:
     user, history, items, clicked = view
-    features = features_of(user, history, items)
+    features = features_of(user, history, items, ranker.context_names)
     probability, attention = ranker.answer(features).numpy(), ranker.attention_weights(features).numpy()
     order = np.argsort(-probability, kind="stable")
     place = None

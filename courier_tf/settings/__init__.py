@@ -99,11 +99,12 @@ class Settings:
         if init and not Path(init).is_file():
             raise SettingsError(f"init={init} is no regular file")
 
-    def require_columns(self, columns: Sequence[str]) -> None:
-        """Refuses item columns that the catalogue does not have, before any stage finds out.
+    def require_columns(self, columns: Sequence[str], context_columns: Sequence[str]) -> None:
+        """Refuses item columns and context columns that the data do not have, before any stage finds out.
 
         Args:
-            columns: those that it has.
+            columns: those that items have.
+            context_columns: those that impressions have.
 
         Raises:
             SettingsError: names the option and those that are missing.
@@ -119,6 +120,12 @@ class Settings:
             missing = set(named) - set(columns)
             if missing:
                 raise SettingsError(f"{name}: items have no columns {sorted(missing)}, but {list(columns)}")
+        for name in ("rank_context_columns", "rank_context_number_columns"):
+            if missing := set(getattr(self.rank, name)) - set(context_columns):
+                raise SettingsError(
+                    f"{name}: ingest has not kept the columns {sorted(missing)}: add them to context_columns, which "
+                    f"are {list(context_columns)}"
+                )
 
     def to_json(self) -> str:
         """The settings as a JSON text that `from_json` reads back."""

@@ -11,10 +11,27 @@ from courier_tf.settings.checked import Checked, SettingsError
 
 #: Google's own rule for project, dataset and table.
 _TABLE = re.compile(r"bigquery://[a-z][a-z0-9:.-]{4,61}[a-z0-9]\.\w{1,1024}\.[\w -]{1,1024}")
+_INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")  # Of a SavedModel: TensorFlow changes other names.
 NO_COLUMN = "none"  # In `columns`: the log has no such column.
 TIMESTAMP_FORMATS = (
     "auto", "iso", "seconds", "milliseconds", "microseconds", "nanoseconds", "minutes", "hours", "days",
 )  # fmt: skip
+
+
+def _require_context_columns(names: tuple[str, ...]) -> None:
+    """Refuses names that cannot be inputs of a served ranker.
+
+    Raises:
+        SettingsError: it is such a name, or one is given twice.
+    """
+    for name in names:
+        if not _INPUT.fullmatch(name) or name in schema.NO_CONTEXT_COLUMNS:
+            raise SettingsError(
+                f"context_columns={printable(name)} cannot be an input of the served ranker: rename the column to "
+                "letters, digits and underscores, and to none of " + ", ".join(sorted(schema.NO_CONTEXT_COLUMNS))
+            )
+    if len(set(names)) < len(names):
+        raise SettingsError(f"context_columns names a column twice: {' '.join(names)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +53,9 @@ class RawSettings(Checked):
     other_events: Literal["unclicked", "ignored"] = "unclicked"
     """Meaning of events of other types. unclicked: items that were shown and not taken, so the log is an impression
     log. ignored: they are left out and counted, so the log is a positives-only log."""
+    context_columns: tuple[str, ...] = ()
+    """Columns of the events that tell how an item was shown, such as position,device,hour. Rankers learn from them and
+    ask for them when served. position is the exception: it is corrected for in training, and not asked for."""
     timestamp_format: str = "auto"
     """Format of timestamps: auto, iso, a unit, or a pattern such as %Y%m%d. Patterns are those of strptime. The units
     are seconds, milliseconds, microseconds, nanoseconds, minutes, hours and days. auto takes what is unambiguous and
@@ -83,8 +103,10 @@ class RawSettings(Checked):
             address = getattr(self, field)
             if address is not None and not _TABLE.fullmatch(address):
                 raise SettingsError(f"{field}={printable(address)} is not bigquery://PROJECT.DATASET.TABLE")
-        words = [word.strip() for text in self.positive_events for word in text.split(",") if word.strip()]
-        object.__setattr__(self, "positive_events", tuple(words))  # `purchase,add_to_cart` is two words, too.
+        for field in ("positive_events", "context_columns"):  # `purchase,add_to_cart` is two words, too.
+            words = [word.strip() for text in getattr(self, field) for word in text.split(",") if word.strip()]
+            object.__setattr__(self, field, tuple(words))
+        _require_context_columns(self.context_columns)
         if self.timestamp_format not in TIMESTAMP_FORMATS and "%" not in self.timestamp_format:
             raise SettingsError(
                 f"timestamp_format={self.timestamp_format!r} is neither a pattern such as %Y%m%d nor one of "

@@ -250,6 +250,11 @@ class RankSettings(Checked):
     rank_number_columns: tuple[str, ...] = ()
     """Catalogue columns that hold numbers, such as price or rating. A ranker sees the rank of a number among those of
     the train span, whether there is one, and its distance from the history."""
+    rank_context_columns: tuple[str, ...] = ()
+    """Context columns that rankers use as categories. Default: those of ingest, without the next ones."""
+    rank_context_number_columns: tuple[str, ...] = ()
+    """Context columns that hold numbers. A ranker sees the rank of a number among those of the train span, and whether
+    there is one."""
     rank_category_gate: bool = True
     """Let a category gate switch visual features off. It is open in the categories in which they lower the log loss on
     valid by more than chance. Training hides them on some rows, so that the ranker knows how to do without them."""

@@ -103,6 +103,8 @@ class IngestFacts(Facts):
     """How negatives were sampled; None for a log of impressions."""
     counts: Mapping[str, int]
     """Numbers of records read, written and rejected, by name."""
+    context_columns: tuple[str, ...] = ()
+    """The columns of the events that impressions hold."""
     first_days: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Span -> its first day with events, YYYY-MM-DD (UTC)."""
     last_days: Mapping[str, str] = dataclasses.field(default_factory=dict)

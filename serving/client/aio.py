@@ -45,10 +45,15 @@ class AsyncCourierClient(ClientBase[AioTransport]):
         self._pool.shutdown(wait=False)
 
     async def rank(
-        self, user: str, history: Sequence[str], candidates: Sequence[str], request_id: str | None = None
+        self,
+        user: str,
+        history: Sequence[str],
+        candidates: Sequence[str],
+        request_id: str | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> Scores:
         """See `CourierClient.rank`."""
-        return await self._answer(calls.rank(self._label_of, user, history, candidates), request_id)
+        return await self._answer(calls.rank(self._label_of, user, history, candidates, context), request_id)
 
     async def score(
         self,
@@ -56,9 +61,10 @@ class AsyncCourierClient(ClientBase[AioTransport]):
         histories: Sequence[Sequence[str]],
         items: Sequence[str],
         request_id: str | None = None,
+        context: Mapping[str, Sequence[str]] | None = None,
     ) -> Scores:
         """See `CourierClient.score`."""
-        return await self._answer(calls.score(self._label_of, users, histories, items), request_id)
+        return await self._answer(calls.score(self._label_of, users, histories, items, context), request_id)
 
     async def embed(self, photos: Sequence[bytes], request_id: str | None = None, user: str | None = None) -> Photos:
         """See `CourierClient.embed`."""

@@ -91,14 +91,21 @@ class Call(Generic[_ANSWER]):
         return versions
 
 
-def rank(label_of: LabelOf, user: str, history: Sequence[str], candidates: Sequence[str]) -> Call[Scores]:
+def rank(
+    label_of: LabelOf,
+    user: str,
+    history: Sequence[str],
+    candidates: Sequence[str],
+    context: Mapping[str, str] | None = None,
+) -> Call[Scores]:
     """The candidates of one user, in parts where there are many."""
     if not candidates:
         raise ValueError("there are no candidates to rank")
     most = contract.MAX_CANDIDATES
     parts = [candidates[start : start + most] for start in range(0, len(candidates), most)]
-    context = {"user_id": _ids([user]), "history_item_ids": _histories([history])}
-    requests = [Part(label_of(user), {**context, "item_id": _ids(part)[None]}) for part in parts]
+    row = {"user_id": _ids([user]), "history_item_ids": _histories([history])}
+    row |= {name: _ids([value]) for name, value in (context or {}).items()}
+    requests = [Part(label_of(user), {**row, "item_id": _ids(part)[None]}) for part in parts]
 
     def read(answers: Sequence[Arrays]) -> Scores:
         # A server that joins requests may have padded the candidates.
@@ -110,12 +117,20 @@ def rank(label_of: LabelOf, user: str, history: Sequence[str], candidates: Seque
 
 
 def score(
-    label_of: LabelOf, users: Sequence[str], histories: Sequence[Sequence[str]], items: Sequence[str]
+    label_of: LabelOf,
+    users: Sequence[str],
+    histories: Sequence[Sequence[str]],
+    items: Sequence[str],
+    context: Mapping[str, Sequence[str]] | None = None,
 ) -> Call[Scores]:
     """Pairs of a user (with a history) and an item."""
     if not len(users) == len(histories) == len(items) > 0:
         raise ValueError(f"{len(users)} users, {len(histories)} histories and {len(items)} items: not one of each")
     inputs = {"user_id": _ids(users), "history_item_ids": _histories(histories), "item_id": _ids(items)}
+    for name, values in (context or {}).items():
+        if len(values) != len(users):
+            raise ValueError(f"context {name!r} has {len(values)} values for {len(users)} pairs: give one for each")
+        inputs[name] = _ids(values)
 
     def read(outputs: Arrays) -> Scores:
         versions = outputs["model_version"]

@@ -47,10 +47,18 @@ class CourierClient(ClientBase[Transport]):
             transport.close()
 
     def rank(
-        self, user: str, history: Sequence[str], candidates: Sequence[str], request_id: str | None = None
+        self,
+        user: str,
+        history: Sequence[str],
+        candidates: Sequence[str],
+        request_id: str | None = None,
+        context: Mapping[str, str] | None = None,
     ) -> Scores:
-        """Scores the candidates of one user, in parts where there are many. The oldest item of the history is first."""
-        return self._answer(calls.rank(self._label_of, user, history, candidates), request_id)
+        """Scores the candidates of one user, in parts where there are many. The oldest item of the history is first.
+
+        A ranker with context columns needs `context`: column -> its value as the log has it, "" where it is not known.
+        """
+        return self._answer(calls.rank(self._label_of, user, history, candidates, context), request_id)
 
     def score(
         self,
@@ -58,9 +66,13 @@ class CourierClient(ClientBase[Transport]):
         histories: Sequence[Sequence[str]],
         items: Sequence[str],
         request_id: str | None = None,
+        context: Mapping[str, Sequence[str]] | None = None,
     ) -> Scores:
-        """Scores [B] pairs of a user (with a history) and an item, in parts where there are many."""
-        return self._answer(calls.score(self._label_of, users, histories, items), request_id)
+        """Scores [B] pairs of a user (with a history) and an item, in parts where there are many.
+
+        On `context` see `rank`; it has B values of each column.
+        """
+        return self._answer(calls.score(self._label_of, users, histories, items, context), request_id)
 
     def embed(self, photos: Sequence[bytes], request_id: str | None = None, user: str | None = None) -> Photos:
         """Embeds photos: JPEG or PNG files, and with Pillow those that `serving.client.photos` turns into PNG.

@@ -88,7 +88,8 @@ class Ingested:
         self.facts = artefacts.read(target, INGEST).facts
 
     def rows(self, folder: str, prefix: str) -> list[dict]:
-        features = schema.IMPRESSION_FEATURES if folder == "impressions" else schema.PAGE_VIEW_FEATURES
+        of_impressions = schema.impression_features(self.facts.context_columns)
+        features = of_impressions if folder == "impressions" else schema.PAGE_VIEW_FEATURES
         rows = []
         for file in records.files(self.target / folder, prefix):
             for serialised in tf.data.TFRecordDataset(file):

@@ -48,7 +48,7 @@ def test_uniform_negatives_are_those_of_a_list_of_all_items(buckets, monkeypatch
         chosen = rng.sample(items[:30], rng.choice([1, 2, 3]))
         for item in chosen:
             days.setdefault(item, {})[day] = (1, 1, day * DAY)
-        views.append(PageView("u", f"u@{number}", day * DAY + 7, chosen, [1] * len(chosen), [], {}, {}))
+        views.append(PageView("u", f"u@{number}", day * DAY + 7, chosen, [1] * len(chosen), [], {}, {}, []))
     with beam.Pipeline(options=pipeline_options([])) as pipeline:
         parts = {
             "views": pipeline | "Views" >> beam.Create([packed_view(view) for view in views]),

@@ -122,6 +122,7 @@ def slow_page_views(events: list[Event], kept: int, pause: int) -> list[PageView
                 for event in rows
                 if event.clicked
             },
+            [],
         )
         for view, start, rows in shown
     ]

@@ -111,7 +111,7 @@ def test_events_of_unknown_items_are_found_without_the_catalogue():
 
 @pytest.mark.parametrize("number", ["", "é@1"])
 def test_the_key_of_an_impression_is_the_hash_of_its_place(number):
-    view = PageView("u", number, 7, [f"i{n}" for n in range(130)], [n % 2 for n in range(130)], ["a"], {}, {})
+    view = PageView("u", number, 7, [f"i{n}" for n in range(130)], [n % 2 for n in range(130)], ["a"], {}, {}, [])
     assert [key for key, _ in impressions(view, 3)] == [stable_hash(3, number, place) for place in range(130)]
 
 

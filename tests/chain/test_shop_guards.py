@@ -69,7 +69,7 @@ def measured(request, tmp_path_factory):
     steps, scores = facts.counts["impressions_train"] // SETTINGS.rank_batch_size, {}
     modes = ["none", "cluster_id", *(["cluster_id_permuted"] if request.param == "signal" else [])]
     for mode in modes:
-        made = plan_of(mode, catalogue, users, true_styles(shop, items), SETTINGS, seed=0)
+        made = plan_of(mode, catalogue, users, 0, true_styles(shop, items), SETTINGS, seed=0)
         own = folder / mode / "start_0"
         options = {"start": None, "evaluation": evaluation, "settings": SETTINGS, "pass_steps": steps, "seed": 0}
         fit(own, 0.005, ingest=target, plan=made, **options)

@@ -65,7 +65,7 @@ def features(rng, rows=16):
     }
 
 
-def write_impressions(ingest: Path, split: str, batch: dict[str, tf.Tensor]) -> None:
+def write_impressions(ingest: Path, split: str, batch: dict[str, tf.Tensor], context_columns=()) -> None:
     """Writes `features` as one file of a split of an ingest directory; a page view is four rows."""
     file = ingest / schema.IMPRESSIONS_FOLDER / f"{split}-00000-of-00001.tfrecord"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,4 +75,5 @@ def write_impressions(ingest: Path, split: str, batch: dict[str, tf.Tensor]) -> 
             record = {name: value[row] for name, value in values.items()}
             record["history_item_ids"] = [item for item in record["history_item_ids"] if item]
             record |= {"page_view_id": f"{split}{row // 4}", "timestamp": row, "clicked": int(record["clicked"])}
-            writer.write(records.serialise(record, schema.IMPRESSION_FEATURES))
+            record |= {schema.context_feature(column): record.pop(column) for column in context_columns}
+            writer.write(records.serialise(record, schema.impression_features(context_columns)))

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.ranking.catalogue import ITEM, Catalogue, CatalogueLookup, UserCodes
+from courier_tf.ranking.catalogue import ITEM, Catalogue, CatalogueLookup, ValueCodes
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import new_ranker
 from courier_tf.ranking.train import train_users
@@ -48,11 +48,11 @@ def test_hashed_items_keep_cold_ones_apart_and_need_no_vocabulary():
     assert made.sizes[0] == 6 and not len(made.vocabularies[ITEM])
     codes = made.codes[:, 0]
     assert (codes[:2] > 0).all() and (codes[:2] <= 5).all() and not codes[2:].any()
-    np.testing.assert_array_equal(codes[:2], UserCodes(np.array([], object), 5)(tf.constant([b"a", b"b"])))
+    np.testing.assert_array_equal(codes[:2], ValueCodes(np.array([], object), 5)(tf.constant([b"a", b"b"])))
 
 
 def test_hashed_users_have_a_row_of_few():
-    hashed = UserCodes(np.array([], object), 7)
+    hashed = ValueCodes(np.array([], object), 7)
     codes = hashed(tf.constant([f"u{n}" for n in range(1000)])).numpy()
     assert set(codes) == set(range(1, 8)) and hashed.size == 8
     ranker = Ranker(*plan(with_catalogue=catalogue(buckets=5), users=np.array([], object), user_buckets=7))
