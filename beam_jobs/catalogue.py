@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
 
-from beam_jobs.checks import DAY, Event, Item
+from beam_jobs.checks import DAY, Event, Item, User
 from beam_jobs.packing import pack, unpack
 from beam_jobs.sources import REJECTS
 from courier_tf import schema
@@ -39,6 +39,15 @@ def one_of_each(element: tuple[str, Iterable[Item]], keep: Literal["reject", "fi
     for item in rows:
         reason = f"item '{printable(item.item_id)}' {ALREADY_THERE} {kept.place[1]} of {kept.place[0]}"
         yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*item.place, "item_id", reason, "item"))
+
+
+def first_of_user(element: tuple[str, Iterable[User]]) -> Iterator[Any]:
+    """Keeps the first row of a user id, in the order of the files. The others are rejects."""
+    kept, *others = sorted(element[1], key=lambda user: user.place)
+    yield kept
+    for user in others:
+        reason = f"user '{printable(user.user_id)}' {ALREADY_THERE} {kept.place[1]} of {kept.place[0]}"
+        yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(*user.place, "user_id", reason, "user"))
 
 
 def items_of(block: bytes) -> list[tuple[str, int]]:

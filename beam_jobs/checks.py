@@ -16,7 +16,7 @@ from beam_jobs.times import CLOCK_SKEW, DAY, LATEST_SECONDS, TimeError, TimeForm
 from beam_jobs.values import NoValue, identifier, is_null, label, null_words, stripped
 from courier_tf import schema
 
-__all__ = ["CLOCK_SKEW", "DAY", "LATEST_SECONDS", "CheckEvents", "CheckItems", "Event", "Item"]
+__all__ = ["CLOCK_SKEW", "DAY", "LATEST_SECONDS", "CheckEvents", "CheckItems", "CheckUsers", "Event", "Item", "User"]
 
 
 class Event(NamedTuple):
@@ -41,6 +41,14 @@ class Item(NamedTuple):
     columns: dict[str, str]  # The category and all further columns.
     place: tuple[str, int]
     photo: bytes | None = None  # Where the file holds photos; `image` is its name then, or empty.
+
+
+class User(NamedTuple):
+    """One checked row of the table of users. `place` is (file, row)."""
+
+    user_id: str
+    columns: dict[str, str]
+    place: tuple[str, int]
 
 
 class _FieldError(Exception):
@@ -157,6 +165,27 @@ class CheckEvents(beam.DoFn):
             if len(self.types) < 10_000:
                 self.types[text] = known
         return known
+
+
+class CheckUsers(beam.DoFn):
+    """Turns a RawRow into a User.
+
+    Args:
+        folder: the raw folder. A column that a row lacks is empty.
+    """
+
+    def __init__(self, folder: RawFolder) -> None:
+        self.columns, self.nulls = folder.user_columns, null_words(folder.settings.null_words)
+
+    def setup(self) -> None:
+        self.fields = _Fields(self.nulls)
+
+    def process(self, row: RawRow) -> Iterator[Any]:
+        try:
+            columns = {column: self.fields.text(row.fields, column) for column in self.columns}
+            yield User(self.fields.identifier(row.fields, "user_id"), columns, (row.file, row.row))
+        except _FieldError as error:
+            yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(row.file, row.row, error.field, error.reason, "user"))
 
 
 class CheckItems(beam.DoFn):

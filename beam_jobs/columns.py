@@ -11,9 +11,17 @@ from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.settings.raw import NO_COLUMN, RawSettings
 
-OURS = {schema.RAW_ITEMS: schema.ITEM_COLUMNS, schema.RAW_EVENTS: schema.EVENT_COLUMNS}
+OURS = {
+    schema.RAW_ITEMS: schema.ITEM_COLUMNS,
+    schema.RAW_EVENTS: schema.EVENT_COLUMNS,
+    schema.RAW_USERS: schema.USER_COLUMNS,
+}
 _MOST_SHOWN = 50  # Columns in a message.
-REQUIRED = {schema.RAW_ITEMS: ("item_id",), schema.RAW_EVENTS: schema.EVENT_REQUIRED_COLUMNS}
+REQUIRED = {
+    schema.RAW_ITEMS: ("item_id",),
+    schema.RAW_EVENTS: schema.EVENT_REQUIRED_COLUMNS,
+    schema.RAW_USERS: schema.USER_COLUMNS,
+}
 
 #: What shops call our columns, for messages alone: what is not plain is never guessed.
 _COMMON = {
@@ -70,8 +78,10 @@ def match(file: str, table: str, header: Sequence[str], settings: RawSettings) -
             given is not None
             and column is None
             and not (
-                # Both tables have item_id, and one of them may call it otherwise.
-                ours == "item_id" and f"{table}.{ours}={given}" not in settings.columns and _find(file, ours, header)
+                # Two tables have item_id, and two have user_id: one of them may call it otherwise.
+                (ours == "item_id" or table == schema.RAW_USERS)
+                and f"{table}.{ours}={given}" not in settings.columns
+                and _find(file, ours, header)
             )
         ):
             raise _not_there(file, ours, given, header)
@@ -96,7 +106,7 @@ def match(file: str, table: str, header: Sequence[str], settings: RawSettings) -
         )
         if beside:
             told.append(f"column '{printable(name)}' beside '{beside}' is a column of its own")
-    if table == schema.RAW_ITEMS:
+    if table != schema.RAW_EVENTS:
         _require_apart(file, further)
     return Matched(tuple(sources_of.items()), tuple(further), tuple(told))
 

@@ -44,6 +44,21 @@ def files_of_items(ids: beam.PCollection, settings: IngestSettings) -> beam.PCol
     )
 
 
+def files_of_users(rows: beam.PCollection, settings: IngestSettings) -> beam.PCollection:
+    """The number of files of users, one int.
+
+    Args:
+        rows: (key, (key, record)) of each user.
+        settings: of the stage.
+    """
+    return (
+        rows
+        | "Bytes of users" >> beam.Map(lambda row: len(row[1][1]))
+        | "All bytes of users" >> beam.CombineGlobally(sum)
+        | "User files" >> beam.Map(lambda size: files_of(size, settings))
+    )
+
+
 def files_of_splits(
     views: beam.PCollection, splits: AsSingleton, negatives: int, settings: IngestSettings
 ) -> beam.PCollection:

@@ -174,6 +174,7 @@ def _facts(folder: RawFolder, settings: IngestSettings, cut: splits.Splits, summ
         item_columns=tuple(settings.item_columns or useful_columns(folder.columns, summary.columns)),
         repeat_columns=settings.repeat_columns,
         context_columns=settings.context_columns,
+        user_columns=folder.user_columns,
         valid_from=splits.date_of(cut.valid_from),
         test_from=splits.date_of(cut.test_from),
         valid_from_seconds=cut.valid_from,

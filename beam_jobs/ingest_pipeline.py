@@ -19,7 +19,7 @@ from apache_beam.pvalue import AsIter, AsSingleton, TaggedOutput
 from beam_jobs import catalogue, checks, losses, negatives, splits, tables
 from beam_jobs.data_figures import STATISTICS_FILE
 from beam_jobs.data_statistics import WriteStatistics
-from beam_jobs.file_numbers import files_of, files_of_items, files_of_splits
+from beam_jobs.file_numbers import files_of, files_of_items, files_of_splits, files_of_users
 from beam_jobs.impressions import impressions
 from beam_jobs.inline_photos import InlinePhotos, inline_bytes
 from beam_jobs.item_days import AddDays, DaysOfItem, with_starts
@@ -32,6 +32,7 @@ from beam_jobs.sources import BROKEN_FILES, REJECTS, RawFolder
 from beam_jobs.uniform_negatives import DrawUniformly
 from beam_jobs.useful_columns import Counted, CountValues, columns_of_train
 from beam_jobs.user_days import CUT, STATISTICS, USERS, BuildPageViews, PackedView, unpacked
+from beam_jobs.user_records import user_record
 from beam_jobs.write import WriteShuffled
 from courier_tf import schema
 from courier_tf.files import transfer
@@ -62,6 +63,8 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     items = tables.items(pipeline, folder, settings)
     ids = items.main | "Item ids" >> beam.Map(lambda item: (item.item_id, item.available_from))
     events = tables.events(pipeline, folder, ids)
+    parts_read = [items, events, *([tables.users(pipeline, folder)] if folder.user_files else [])]
+    rejected = [part for table in parts_read for part in table.rejects]
     pause = settings.page_view_gap if folder.log_kind == "impressions" else 1
     views = events.main | BuildPageViews(settings.history_kept, pause, settings.history_ties == "log_order")
     days = views[STATISTICS] | "Days of items" >> beam.CombinePerKey(AddDays())
@@ -71,9 +74,9 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Events a day" >> beam.CombineGlobally(AddDays())
         | "All days" >> beam.Map(lambda days: [(day, events, clicks) for day, (events, clicks, _) in days.items()])
     )
-    rejects = [pack_rejects(part, str(n)) for n, part in enumerate([*items.rejects, *events.rejects])]
+    rejects = [pack_rejects(part, str(n)) for n, part in enumerate(rejected)]
     lost = _all_kinds(rejects, "rows")
-    read = [*items.counts, *events.counts] | "All rows read" >> beam.Flatten()
+    read = [count for table in parts_read for count in table.counts] | "All rows read" >> beam.Flatten()
     attempt = totals | "Attempt splits" >> beam.Map(
         _attempt_splits, settings, lost=AsSingleton(lost), read=AsIter(read)
     )
@@ -99,13 +102,13 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
         | "Key item records" >> beam.Map(lambda row: (row[0], row))
         | WriteShuffled(target, schema.ITEMS_FOLDER, "items", files_of_items(ids, settings), _as_it_is)
     )
+    for users in parts_read[2:]:
+        counts.append(_write_users(users.main, target, settings))
     rejects.append(pack_rejects(built[REJECTS], "photos"))
     blocks = [part.main for part in rejects] | "All rejects" >> beam.Flatten()
     written = blocks | WriteRejects(target) | "Written rejects" >> beam.combiners.Count.Globally()
     parts_of_data = {"items": joined, "photos": built[PHOTOS], "page_views": shown}
-    parts_of_data |= {
-        f"{REJECTS} {n}": part for n, part in enumerate([*items.rejects, *events.rejects, built[REJECTS]])
-    }
+    parts_of_data |= {f"{REJECTS} {n}": part for n, part in enumerate([*rejected, built[REJECTS]])}
     _ = parts_of_data | WriteStatistics(f"{target}/{STATISTICS_FILE}", cut)
     columns = (
         joined
@@ -114,7 +117,7 @@ def build(pipeline: beam.Pipeline, folder: RawFolder, target: str, settings: Ing
     )
     counted = counts | "All counts of rows" >> beam.Flatten() | "Counts of rows" >> beam.combiners.ToList()
     broken = (
-        [items.rows[BROKEN_FILES], events.rows[BROKEN_FILES]]
+        [table.rows[BROKEN_FILES] for table in parts_read]
         | "All broken files" >> beam.Flatten()
         | "Broken files" >> beam.combiners.ToList()
     )
@@ -235,6 +238,14 @@ def _write_page_views(
             | f"Call {name} rows" >> beam.Map(_renamed, f"pretraining_rows_{name}")
         )
     return written
+
+
+def _write_users(users: beam.PCollection, target: str, settings: IngestSettings) -> beam.PCollection:
+    """Writes the users of the table; returns (name, number) of those written."""
+    records_of_users = users | "User records" >> beam.Map(user_record)
+    return records_of_users | WriteShuffled(
+        target, schema.USERS_FOLDER, "users", files_of_users(records_of_users, settings), _as_it_is
+    )
 
 
 def _one_for_each(_: PackedView, name: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from courier_tf.workdir.facts import IngestFacts
 
 _WIDTH = 12  # Of the first column.
 _OF_ITEMS = ("photos_missing", "rejected_photos", "rejected_items")
+_OF_USERS = ("rejected_users",)
 
 #: Counts of what is left out or changed without being a loss, and the words for them.
 _REMARKS = {
@@ -40,11 +41,14 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
         yield _row("timestamps", form)
     yield _row("events", f"{_n(counts, 'event_rows_read')} read, {_n(counts, 'events_used')} used")
     lost = list(losses(counts, settings))
-    yield from (_lost(*loss) for loss in lost if loss[0].name not in _OF_ITEMS)
+    yield from (_lost(*loss) for loss in lost if loss[0].name not in (*_OF_ITEMS, *_OF_USERS))
     yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")
     yield _row("photos", f"{photos_of(counts):,} stored{_known(facts)}")
     yield from (_lost(*loss) for loss in lost if loss[0].name in _OF_ITEMS)
     yield _row("users", f"{_n(counts, 'users')} with {_n(counts, 'page_views')} page views")
+    if facts.user_columns:
+        yield _row("", f"{_n(counts, 'user_rows_read')} rows read of the table of users")
+        yield from (_lost(*loss) for loss in lost if loss[0].name in _OF_USERS)
     positives = "clicks" if facts.log_kind == "impressions" else "positives"
     share = f" ({_percent(counts['clicks'] / counts['events_used'])} of the events)"
     yield _row(positives, _n(counts, "clicks") + (share if facts.log_kind == "impressions" else ""))

@@ -7,14 +7,14 @@ import abc
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import apache_beam as beam
 from PIL import Image
 
 from beam_jobs import catalogue, losses, splits
-from beam_jobs.checks import DAY, Event, Item
+from beam_jobs.checks import DAY, Event, Item, User
 from beam_jobs.formats import rows_of
 from beam_jobs.items import BuildItems
 from beam_jobs.page_views import merge
@@ -45,10 +45,10 @@ class Table(abc.ABC):
         self.rejects: dict[schema.RejectKind, list[schema.Reject]] = {}
         self.rejected: Counter[schema.RejectKind] = Counter()
 
-    def read(self, files: list[RawFile], check: beam.DoFn, most: int | None) -> None:
+    def read(self, files: Sequence[RawFile], check: beam.DoFn, most: int | None) -> None:
         """Reads the files, or at most about `most` rows, the same number of each file."""
         check.setup()
-        each = None if most is None else -(-most // len(files))
+        each = None if most is None else -(-most // max(1, len(files)))
         for file in files:
             rows = rows_of(file)
             for row in itertools.islice(rows, each):
@@ -179,6 +179,29 @@ class Events(Table):
         )
         if kind == "impressions":
             yield f"events: {self.clicks} are clicked ({self.clicks / self.used:.1%})"
+
+
+class Users(Table):
+    """The table of users."""
+
+    kind = "user"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: dict[str, tuple[str, int]] = {}
+
+    def add(self, row: User) -> None:
+        if row.user_id in self.ids:
+            file, number = self.ids[row.user_id]
+            reason = f"user '{printable(row.user_id)}' {catalogue.ALREADY_THERE} {number} of {file}"
+            self.reject(schema.Reject(*row.place, "user_id", reason, "user"))
+            return
+        self.ids[row.user_id] = row.place
+
+    def told(self) -> Iterator[str]:
+        """What the rows say, in lines."""
+        if self.rows:
+            yield f"users: {len(self.ids)} users ({self.read_words()} read)"
 
 
 class Photos:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from beam_jobs import losses, splits
-from beam_jobs.checks import CheckEvents, CheckItems
+from beam_jobs.checks import CheckEvents, CheckItems, CheckUsers
 from beam_jobs.formats import RawDataError
-from beam_jobs.inspected_tables import Events, Items, Photos
+from beam_jobs.inspected_tables import Events, Items, Photos, Users
 from beam_jobs.sources import RawFolder
 from courier_tf import schema
 from courier_tf.escaping import printable
@@ -95,15 +95,16 @@ def inspect_folder(folder: RawFolder, bounds: _Bounds) -> Report:
     Raises:
         RawDataError: a file breaks off.
     """
-    items, events = Items(folder.settings.duplicate_items), Events()
+    items, events, users = Items(folder.settings.duplicate_items), Events(), Users()
     items.read(folder.item_files, CheckItems(folder), bounds.items)
     events.known = items.ids if items.whole else None
     events.read(folder.event_files, CheckEvents(folder), bounds.events)
+    users.read(folder.user_files, CheckUsers(folder), bounds.items)
     photos = Photos(folder, items.with_photo, bounds.photos)
-    counts = {**items.counts(), **events.counts(), **events.merged(folder), **photos.counts()}
-    report = Report([*folder.told, *items.told(), *events.told(folder.log_kind), *photos.told()])
+    counts = {**items.counts(), **users.counts(), **events.counts(), **events.merged(folder), **photos.counts()}
+    report = Report([*folder.told, *items.told(), *events.told(folder.log_kind), *users.told(), *photos.told()])
     report.problems += [Problem(False, warning) for warning in folder.warnings]
-    rejects = {**items.rejects, **events.rejects, **photos.rejects}
+    rejects = {**items.rejects, **users.rejects, **events.rejects, **photos.rejects}
     for loss in losses.LOSSES:
         if not counts.get(loss.name):
             continue

@@ -19,6 +19,7 @@ COUNT_OF_KIND: dict[schema.RejectKind, str] = {
     "missing_photo": "photos_missing",
     "unknown_item": "events_of_unknown_items",
     "anonymous": "anonymous_events",
+    "user": "rejected_users",
 }
 
 _EXAMPLES = 3  # Files of photos shown in a message.
@@ -64,6 +65,7 @@ _EVENTS = ("event_rows_read", "-events_of_other_types_ignored")
 LOSSES = (
     Loss("rejected_items", "items were rejected", "rejected", "max_reject_fraction", ("item_rows_read",), "item"),
     Loss("rejected_events", "events were rejected", "rejected", "max_reject_fraction", ("event_rows_read",), "event"),
+    Loss("rejected_users", "users were rejected", "rejected", "max_reject_fraction", ("user_rows_read",), "user"),
     Loss("anonymous_events", "events name no user", "without a user", "max_anonymous_fraction", _EVENTS, "anonymous"),
     Loss(
         "events_of_unknown_items",

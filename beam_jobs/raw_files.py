@@ -43,11 +43,17 @@ class Found:
     left_out: tuple[str, ...]
 
 
-def find_files(raw: str, table: str, follow_links: bool = False) -> Found:
+def find_files(raw: str, table: str, follow_links: bool = False, optional: bool = False) -> Found:
     """The files of a raw table: `table.EXT`, `table-*.EXT`, and all below the folders `table` and `table.EXT`.
 
     EXT is an ending of `FORMATS`, with one of `PACKED` after it or none. Names that begin with a dot or an underscore
     are marks of other programs.
+
+    Args:
+        raw: folder or URI.
+        table: its name.
+        follow_links: whether links out of the folder are followed.
+        optional: whether there may be none.
 
     Raises:
         RawDataError: there are none, or files of several formats.
@@ -73,6 +79,8 @@ def find_files(raw: str, table: str, follow_links: bool = False) -> Found:
         else:
             files.append(path)
             partitions[path] = tuple(_partition(part) for part in parts[1:-1] if "=" in part)
+    if not files and optional:
+        return Found((), {}, ())
     if not files:
         kinds = ", ".join(f"{table}.{extension}" for extension in schema.RAW_EXTENSIONS)
         raise RawDataError("\n".join([f"{raw} holds none of {kinds}", *left_out]))

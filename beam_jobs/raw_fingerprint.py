@@ -23,7 +23,7 @@ _YOUNG = 2 * 10**9  # Nanoseconds in which a file may change again and keep its 
 
 
 def fingerprint_of_raw(raw: str, settings: RawSettings | None = None, memory: Path | None = None) -> str:
-    """16 hex digits over the names and contents of the files of both tables. No other file counts.
+    """16 hex digits over the names and contents of the files of all tables. No other file counts.
 
     On a store, size and time stand for the content: nothing has a new time there that nobody has written.
 
@@ -40,8 +40,9 @@ def fingerprint_of_raw(raw: str, settings: RawSettings | None = None, memory: Pa
     if isinstance(folder := place_of(raw), Path) and not folder.is_dir():
         raise RawDataError(f"{raw} is empty or does not exist")
     settings = settings or RawSettings()
-    tables = [table for table in (schema.RAW_ITEMS, schema.RAW_EVENTS) if not settings.table(table)]
-    files = [path for table in tables for path in raw_files.find_files(raw, table, settings.follow_links).files]
+    tables = [t for t in (schema.RAW_ITEMS, schema.RAW_EVENTS, schema.RAW_USERS) if not settings.table(t)]
+    listings = [raw_files.find_files(raw, t, settings.follow_links, t == schema.RAW_USERS) for t in tables]
+    files = [path for listing in listings for path in listing.files]
     known, now = _remembered(memory), time.time_ns()
     contents = {address: str(bigquery.state_of(address)) for address in settings.tables()}
     settled = {}

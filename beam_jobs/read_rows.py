@@ -10,9 +10,10 @@ from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.raw_rows import NoRow, RawFile, RawRow
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ
 from beam_jobs.table_rows import rows_of_dictionaries
-from beam_jobs.work_done import EVENT_ROWS, ITEM_ROWS, Pieces
+from beam_jobs.work_done import EVENT_ROWS, ITEM_ROWS, USER_ROWS, Pieces
 from courier_tf import schema
 
+TableKind = Literal["item", "event", "user"]
 ROWS_AT_A_TIME = 1_000  # Rows that are counted at once.
 
 
@@ -24,9 +25,9 @@ class ReadRows(beam.DoFn):
     only its traceback.
     """
 
-    def __init__(self, kind: Literal["item", "event"]) -> None:
-        self.kind = kind
-        self.done = Pieces(ITEM_ROWS if kind == "item" else EVENT_ROWS)
+    def __init__(self, kind: TableKind) -> None:
+        self.kind: TableKind = kind
+        self.done = Pieces({"item": ITEM_ROWS, "event": EVENT_ROWS, "user": USER_ROWS}[kind])
 
     def process(self, file: RawFile) -> Iterator[Any]:
         return self.sorted_out(file.path, rows_of(file))
@@ -59,7 +60,7 @@ class ReadDictionaries(ReadRows):
         types: its columns with their types.
     """
 
-    def __init__(self, kind: Literal["item", "event"], table: RawFile, types: dict[str, pa.DataType]) -> None:
+    def __init__(self, kind: TableKind, table: RawFile, types: dict[str, pa.DataType]) -> None:
         super().__init__(kind)
         self.table, self.types = table, types
 

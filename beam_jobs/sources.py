@@ -42,6 +42,8 @@ class RawFolder:
         settings: how raw files are read.
         told: what was recognised, each in a line.
         warnings: what may be wrong, each in a line.
+        user_files: the files of the users; none where there is no such table.
+        user_columns: their columns beside user_id.
     """
 
     path: str
@@ -53,6 +55,8 @@ class RawFolder:
     settings: RawSettings
     told: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    user_files: Sequence[RawFile] = ()
+    user_columns: tuple[str, ...] = ()
 
     @property
     def log_kind(self) -> schema.LogKind:
@@ -69,7 +73,8 @@ class RawFolder:
         settings = settings or RawSettings()
         items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
         events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
-        columns.require_named(settings, [file.header for file in (*items.files, *events.files)])
+        users = _Table.inspect(raw, schema.RAW_USERS, settings)
+        columns.require_named(settings, [file.header for file in (*items.files, *events.files, *users.files)])
         columns.require_context(
             settings.context_columns, [[name for name, _ in matched.further] for matched in events.matched.values()]
         )
@@ -93,6 +98,7 @@ class RawFolder:
         told = [
             *items.told,
             *events.told,
+            *users.told,
             f"events: {log}",
             *(["events: these columns are ignored: " + ", ".join(map(printable, ignored))] if ignored else []),
             *(f"events: timestamps are {form}" for form in dict.fromkeys(forms.values())),
@@ -118,10 +124,17 @@ class RawFolder:
             (
                 *items.warnings,
                 *events.warnings,
+                *users.warnings,
                 *doubts.of_ids(items.samples, events.samples),
                 *doubts.of_frequent_ids(events.samples, log),
                 *doubts.of_nobody(events.samples),
                 *doubts.of_types(events.samples, settings),
+            ),
+            users.files,
+            tuple(
+                dict.fromkeys(
+                    name for file in users.files for name, _ in file.columns if name not in schema.USER_COLUMNS
+                )
             ),
         )
 
@@ -154,12 +167,14 @@ class _Table:
         if address:
             listing = raw_files.Found((address,), {address: ()}, ())
         else:
-            listing = raw_files.find_files(raw, name, settings.follow_links)
+            listing = raw_files.find_files(raw, name, settings.follow_links, optional=name == schema.RAW_USERS)
         table = cls(name, [], {}, {}, [], list(listing.left_out))
+        if not listing.files:
+            return table
         headers: dict[str, list[str]] = {}
         by_path = {address: dialects.Dialect("bigquery")} if address else dialects.detect_all(listing.files)
         for path, dialect in by_path.items():
-            headers[path] = formats.columns_of(path, dialect, every_row=name == schema.RAW_ITEMS)
+            headers[path] = formats.columns_of(path, dialect, every_row=name != schema.RAW_EVENTS)
             if not headers[path]:  # As `[]` of JSON.
                 dialect = dataclasses.replace(dialect, format="empty")
             table.files.append(RawFile(path, dialect, tuple(headers[path]), zone=settings.timezone))
@@ -203,7 +218,7 @@ class _Table:
                 )
 
     def _only_ours(self, file: RawFile, context: Sequence[str]) -> RawFile:
-        """A file of events without the columns that no event needs, and an item file without columns of bytes."""
+        """A file of events without the columns that no event needs, and another one without columns of bytes."""
         if file.dialect.format == "empty":
             return file
         matched = self.matched[file.path]
@@ -219,8 +234,8 @@ class _Table:
                 and parquet_rows.are_photos(file, source)]  # fmt: skip
         told = {n for n in left if any(f"column '{printable(n)}' holds bytes" in line for line in self.warnings)}
         self.warnings += [
-            f"{file.path}, column '{printable(n)}' holds bytes and is left out: --columns image={printable(n)} reads "
-            "it as photos"
+            f"{file.path}, column '{printable(n)}' holds bytes and is left out"
+            + (f": --columns image={printable(n)} reads it as photos" if self.name == schema.RAW_ITEMS else "")
             for n in left
             if n not in told
         ]

@@ -1,6 +1,7 @@
 """The two tables of a raw folder in a pipeline: read, checked, and events joined to the catalogue."""
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
@@ -9,7 +10,7 @@ from beam_jobs import bigquery, catalogue, checks
 from beam_jobs.file_parts import SplitFiles
 from beam_jobs.packing import PackBlocks
 from beam_jobs.raw_rows import RawFile
-from beam_jobs.read_rows import ReadDictionaries, ReadRows
+from beam_jobs.read_rows import ReadDictionaries, ReadRows, TableKind
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder
 from beam_jobs.table_rows import ReadTable
 from courier_tf.settings import IngestSettings
@@ -25,7 +26,7 @@ class Part(NamedTuple):
     further: beam.PCollection | None = None  # Of events: (id that the catalogue does not have, events).
 
 
-def _rows(pipeline: beam.Pipeline, files: list[RawFile], kind: Literal["item", "event"]) -> beam.pvalue.DoOutputsTuple:
+def _rows(pipeline: beam.Pipeline, files: Sequence[RawFile], kind: TableKind) -> beam.pvalue.DoOutputsTuple:
     outputs = REJECTS, ROWS_READ, BROKEN_FILES
     if files[0].dialect.format == bigquery.FORMAT:
         (table,) = files
@@ -54,6 +55,19 @@ def items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings) 
     )
     rejects = [rows[REJECTS], checked[REJECTS], unique[REJECTS]]
     return Part(unique.main, rejects, rows, [rows[ROWS_READ], unique[catalogue.DUPLICATES]])
+
+
+def users(pipeline: beam.Pipeline, folder: RawFolder) -> Part:
+    """The users that a shop has a table of, one row of each."""
+    rows = _rows(pipeline, folder.user_files, "user")
+    checked = rows.main | "Check users" >> beam.ParDo(checks.CheckUsers(folder)).with_outputs(REJECTS, main="main")
+    unique = (
+        checked.main
+        | "Key users" >> beam.Map(lambda user: (user.user_id, user))
+        | "Group users of the table" >> beam.GroupByKey()
+        | "First of each" >> beam.FlatMap(catalogue.first_of_user).with_outputs(REJECTS, main="main")
+    )
+    return Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]], rows, [rows[ROWS_READ]])
 
 
 def events(pipeline: beam.Pipeline, folder: RawFolder, ids: beam.PCollection) -> Part:

@@ -21,8 +21,9 @@ LOG = logging.getLogger(__name__)
 NAMESPACE = "courier_progress"  # Apart from the counters that are results.
 POLL_SECONDS = 1.0  # Between two looks at the counts.
 
-EVENT_ROWS, ITEM_ROWS, ITEMS, USER_DAYS, RECORDS, EMBEDDED = (
-    "rows of events", "rows of items", "items with their photos", "days of users", "records written", "photos",
+EVENT_ROWS, ITEM_ROWS, USER_ROWS, ITEMS, USER_DAYS, RECORDS, EMBEDDED = (
+    "rows of events", "rows of items", "rows of users", "items with their photos", "days of users",
+    "records written", "photos",
 )  # fmt: skip
 #: Pieces -> those whose number they reach, once all of those are done.
 AS_MANY_AS = {ITEMS: ITEM_ROWS}

@@ -12,6 +12,7 @@ from typing import Literal
 
 RAW_ITEMS = "items"  # items.csv, items.jsonl, items.parquet or items.avro
 RAW_EVENTS = "events"
+RAW_USERS = "users"  # There need be none.
 RAW_EXTENSIONS = ("csv", "jsonl", "parquet", "avro")
 
 ITEM_REQUIRED_COLUMNS = ("item_id", "image", "category", "title")
@@ -21,6 +22,7 @@ EVENT_REQUIRED_COLUMNS = ("user_id", "item_id", "timestamp")
 IMPRESSION_LOG_COLUMNS = ("request_id", "clicked")  # Present in an impression log, absent from a positives-only log.
 EVENT_TYPE = "event_type"  # In place of `clicked`, where a log has one row per event of any type.
 EVENT_COLUMNS = (*EVENT_REQUIRED_COLUMNS, *IMPRESSION_LOG_COLUMNS, EVENT_TYPE)
+USER_COLUMNS = ("user_id",)  # Any further column is kept as a user column.
 POSITION = "position"  # The context column that tells the place of an item on its page.
 
 LogKind = Literal["impressions", "positives"]
@@ -86,13 +88,18 @@ ATTENTION_HEADS = 4
 
 
 def column_feature(column: str) -> str:
-    """Name of the TFRecord feature that holds an item column."""
+    """Name of the TFRecord feature that holds an item column, or a column of the users."""
     return f"column/{column}"
 
 
 def context_feature(column: str) -> str:
     """Name of the TFRecord feature that holds a context column."""
     return f"context/{column}"
+
+
+def user_features(columns: Iterable[str]) -> dict[str, FeatureKind]:
+    """Features of a user record of a shop with these user columns."""
+    return {"user_id": "bytes", **{column_feature(column): "bytes" for column in columns}}
 
 
 def impression_features(context_columns: Iterable[str]) -> dict[str, FeatureKind]:
@@ -116,16 +123,17 @@ EXAMPLE_FEATURES = ("user_id", "history_item_ids", "item_id")
 # --- Places in an ingest directory ----------------------------------------------------------------------------------
 
 ITEMS_FOLDER = "items"  # items/items-00000-of-00004.tfrecord
+USERS_FOLDER = "users"  # users/users-00000-of-00004.tfrecord, where the shop has such a table.
 PAGE_VIEWS_FOLDER = "page_views"  # page_views/train-00000-of-00004.tfrecord, valid-...
 IMPRESSIONS_FOLDER = "impressions"  # impressions/train-..., valid-..., test-...
 STATISTICS_FOLDER = "statistics"  # statistics/FeatureStats.pb and statistics/data.md of ingest
 REJECTS_FOLDER = "rejects"  # rejects/rejects-00000-of-00001.jsonl
 
 
-#: What was lost. item, event and photo: it is broken; the others are whole, and each has a limit of its own.
+#: What was lost. item, event, user and photo: it is broken; the others are whole, and each has a limit of its own.
 #: unknown_item: an event of an item that is not in the catalogue; anonymous: an event without a user; missing_photo: a
 #: photo that is named and not there.
-RejectKind = Literal["item", "event", "photo", "missing_photo", "unknown_item", "anonymous"]
+RejectKind = Literal["item", "event", "photo", "missing_photo", "unknown_item", "anonymous", "user"]
 
 
 @dataclasses.dataclass(frozen=True)

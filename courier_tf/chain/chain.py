@@ -92,7 +92,7 @@ class Chain(Workplace):
         facts = artefacts.read(self.directory(INGEST), INGEST).facts
         for line in report(facts, self.settings.ingest):
             LOG.info("[ingest] %s", line)
-        self.settings.require_columns(facts.all_columns, facts.context_columns)
+        self.settings.require_columns(facts.all_columns, facts.context_columns, facts.user_columns)
 
     def _changed_photos(self, raw: str, stage: Place) -> str | None:
         """Why the ingest must be made again, although the tables are the same."""

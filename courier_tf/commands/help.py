@@ -36,6 +36,7 @@ HEADINGS: dict[type, dict[str, tuple[str, ...]]] = {
         "raw data: formats, and limits of what may be lost": (
             "items_table",
             "events_table",
+            "users_table",
             "columns",
             "context_columns",
             "positive_events",
@@ -132,6 +133,7 @@ FIRST_SETTINGS = (
 SELDOM = (
     "items_table",
     "events_table",
+    "users_table",
     "shard_megabytes",
     "max_inline_gigabytes",
     "copied_targets",

@@ -25,7 +25,7 @@ from serving.client.contract import CTR_RANKER
 LOG = logging.getLogger(__name__)
 NOT_IN_CATALOGUE = "not in the catalogue: scored as any unknown item"
 NEW_ITEM = "unknown to training: scored by its columns and visual features alone"
-NEW_USER = "The user is unknown to training: scored by the history alone, as all such users are."
+NEW_USER = "The user is unknown to training: scored by the history, and by columns of users where the shop has them."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,14 +63,23 @@ def shown_parts(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf
     return tf.cast(tf.concat([ids, images], axis=0), tf.int32)
 
 
-def shown_contexts(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    """[B] int32: 1 where training shows the context of a pair, so that a ranker learns to do without. Arguments: above.
+def shown_columns(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    """Draws which pairs show their context and their user's columns, so that a ranker learns to do without.
 
-    The draws are of seeds of their own, so that a ranker with context hides the same ids as one without.
+    The draws are of seeds of their own, so that a ranker with such columns hides the same ids as one without.
+
+    Args:
+        pairs, unknown_rate, seed, step: those of `shown_parts`.
+
+    Returns:
+        [2, B] int32: 1 where the context, and where the columns of the user are shown; 0 where hidden.
     """
     replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
-    seeds = tf.stack([tf.cast(seed, tf.int64) * REPLICA_SEEDS + replica, -1 - step])
-    return tf.cast(tf.random.stateless_uniform([pairs], seeds) >= unknown_rate, tf.int32)
+    first = tf.cast(seed, tf.int64) * REPLICA_SEEDS + replica
+    draws = [
+        tf.random.stateless_uniform([pairs], tf.stack(seeds)) for seeds in ((first, -1 - step), (-1 - first, step))
+    ]
+    return tf.cast(tf.stack(draws) >= unknown_rate, tf.int32)
 
 
 def hide_ids(lookups: Lookups, shown: tf.Tensor, item_column: int) -> Lookups:

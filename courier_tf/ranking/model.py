@@ -25,13 +25,14 @@ from courier_tf.ranking.lookups import (
     Lookups,
     hide_ids,
     look_up,
-    shown_contexts,
+    shown_columns,
     shown_parts,
     split_by_history,
 )
 from courier_tf.ranking.numbers import number_statistics
 from courier_tf.ranking.position import PositionTower
 from courier_tf.ranking.repeats import repeat_statistics, same_values
+from courier_tf.ranking.user_columns import UserColumns, UserTable
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import EXAMPLE_FEATURES, POSITION
 
@@ -49,6 +50,7 @@ class Ranker(tfrs.models.Model):
         visual: visual features of the same items.
         architecture: the hyperparameters.
         context: what the train span knows of the context columns. POSITION is one for training alone.
+        user_table: columns of the users, of which a call needs no more than the user id.
         seed: decides which ids training hides. The same seed hides the same ids in the same step.
 
     Call: {"user_id": [B], "history_item_ids": [B, H], "item_id": [B]} strings, "" as padding of the history, and [B]
@@ -67,6 +69,7 @@ class Ranker(tfrs.models.Model):
         visual: VisualFeatures,
         architecture: Architecture,
         context: Columns | None = None,
+        user_table: UserTable | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -90,6 +93,8 @@ class Ranker(tfrs.models.Model):
         told, place = context.where(lambda name: name != POSITION), context.where(lambda name: name == POSITION)
         self.context = TextInputs(told, dim, name="context") if told.names else None
         self.position = PositionTower(place, dim, name="position") if place.names else None
+        user_table = user_table or UserTable()
+        self.user_columns = UserColumns(user_table, dim, name="user_columns") if user_table.columns.names else None
         # From logits: a probability that was clipped at 0 or 1 has no gradient.
         loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
         self.task = tfrs.tasks.Ranking(loss=loss)
@@ -109,6 +114,7 @@ class Ranker(tfrs.models.Model):
     def tables(self) -> list[tf.lookup.StaticHashTable]:
         """The tables that a SavedModel must hold beside the weights."""
         tables = [self.lookup.rows, self.user_codes.table, *(self.context.tables if self.context else ())]
+        tables += [self.user_columns.rows] if self.user_columns else []
         return [table for table in tables if table is not None]
 
     @property
@@ -192,8 +198,8 @@ class Ranker(tfrs.models.Model):
             pairs = tf.size(features["item_id"])
             draw = pairs, self.architecture.unknown_rate, self.seed.read_value(), self.steps.read_value()
             shown = shown_parts(*draw)
-            if self.context:
-                shown = tf.concat([shown, shown_contexts(*draw)[None]], axis=0)
+            if self.context or self.user_columns:
+                shown = tf.concat([shown, shown_columns(*draw)], axis=0)
         places, logits, norms = [], [], []
         for place, group in split_by_history(features, self.context_names):
             logit, norm = self._scores(group, None if shown is None else tf.gather(shown, place, axis=1))
@@ -216,8 +222,8 @@ class Ranker(tfrs.models.Model):
 
         Args:
             features: of B users; "item_id" is [B, N].
-            shown: [3, B] int32 as of `shown_parts`, and a fourth row of `shown_contexts` where there is context; None
-                shows all ids and contexts, and image features where gates are open.
+            shown: [3, B] int32 as of `shown_parts`, and below it [2, B] of `shown_columns` where there are such; None
+                shows all ids and columns, and image features where gates are open.
             share_history: N may be above 1.
 
         Returns:
@@ -235,14 +241,17 @@ class Ranker(tfrs.models.Model):
         else:
             interest = self.attention(*_attended(candidate, history, image, gate, lookups))[:, None]
         user = self.user_embedding(lookups.users)
-        inputs = _joined(self._with_context(user, features, shown), candidate, interest, statistics, image.statistics)
+        inputs = _joined(self._with_columns(user, features, shown), candidate, interest, statistics, image.statistics)
         return self._logits(inputs), _sum_of_squares(user, candidate)
 
-    def _with_context(self, user: tf.Tensor, features: Features, shown: tf.Tensor | None) -> tf.Tensor:
-        """[B, dim] user embeddings, with what the context of each row tells beside them."""
-        if self.context is None:
-            return user
-        return tf.concat([user, self.context(features, None if shown is None else shown[3])], axis=1)
+    def _with_columns(self, user: tf.Tensor, features: Features, shown: tf.Tensor | None) -> tf.Tensor:
+        """[B, dim] user embeddings; beside them what the context of each row and the columns of its user tell."""
+        parts = [user]
+        if self.context:
+            parts.append(self.context(features, None if shown is None else shown[3]))
+        if self.user_columns:
+            parts.append(self.user_columns(features["user_id"], None if shown is None else shown[4]))
+        return tf.concat(parts, axis=1) if len(parts) > 1 else user
 
     def _represented(
         self, lookups: Lookups, visible: tf.Tensor | None
@@ -339,7 +348,7 @@ def _joined(
     """The inputs of the cross layers and the MLP, in the order of `warm_start._joined_labels`.
 
     Args:
-        user: [B, U], the embedding and the context.
+        user: [B, U], the embedding, the context and the columns of the user.
         candidate: [B, N, D].
         interest: [B, N, D], what the attention took from the history.
         statistics: [B, N, R], statistics of repeats and numbers.

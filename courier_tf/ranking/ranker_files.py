@@ -14,6 +14,7 @@ from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.user_columns import UserTable
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import POSITION
 from courier_tf.typed_json import JsonError, read_json, require_kind
@@ -22,8 +23,7 @@ from courier_tf.workdir.atomic import write_file
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
 FORMAT = 5  # Number of the file format. Increase it when a change makes existing files unreadable.
 VOCABULARY = "vocabulary"  # The array `vocabulary_i` belongs to code column i.
-#: The same of context columns: of categories, and of numbers.
-CONTEXT, QUANTILES = "context_vocabulary", "context_quantiles"
+CONTEXT, USER = "context", "user"  # Kinds of columns: `context_vocabulary_i`, `context_quantiles_i`.
 
 
 class Plan(NamedTuple):
@@ -34,6 +34,7 @@ class Plan(NamedTuple):
     visual: VisualFeatures
     architecture: Architecture
     context: Columns = Columns()
+    user_table: UserTable = UserTable()
 
 
 def new_ranker(plan: Plan, seed: int = 0) -> Ranker:
@@ -52,13 +53,23 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
     catalogue, visual = plan.catalogue, plan.visual
     texts = {"ids": catalogue.ids, "users": plan.users}
     texts |= {f"{VOCABULARY}_{place}": values for place, values in enumerate(catalogue.vocabularies.values())}
-    texts |= {f"{CONTEXT}_{place}": values for place, values in enumerate(plan.context.vocabularies.values())}
+    columns = {CONTEXT: plan.context, USER: plan.user_table.columns}
+    for kind, known in columns.items():
+        texts |= {f"{kind}_vocabulary_{place}": values for place, values in enumerate(known.vocabularies.values())}
+    if plan.user_table.columns.names:
+        texts["user_table_ids"] = plan.user_table.ids
     np.savez(
         directory / TABLES_FILE,
         codes=catalogue.codes,
         repeats=catalogue.repeats,
         numbers=catalogue.numbers,
-        **{f"{QUANTILES}_{place}": known for place, known in enumerate(plan.context.quantiles.values())},
+        **{
+            f"{kind}_quantiles_{place}": quantiles
+            for kind, known in columns.items()
+            for place, quantiles in enumerate(known.quantiles.values())
+        },
+        user_table_codes=plan.user_table.codes,
+        user_table_ranks=plan.user_table.ranks,
         **{name: array for text, values in texts.items() for name, array in packed(text, values).items()},
         **{f"visual_{name}": getattr(visual, name) for name in ("codes", "centroids", "embeddings", "in_train_span")},
     )
@@ -70,8 +81,8 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
         "number_columns": catalogue.number_columns,
-        "context_columns": list(plan.context.vocabularies),
-        "context_number_columns": list(plan.context.quantiles),
+        **{f"{kind}_columns": list(known.vocabularies) for kind, known in columns.items()},
+        **{f"{kind}_number_columns": list(known.quantiles) for kind, known in columns.items()},
         "architecture": dataclasses.asdict(plan.architecture),
     }
     write_file(directory / CONFIG_FILE, json.dumps(config, indent=2))
@@ -138,19 +149,23 @@ def load_plan(directory: Path) -> Plan:
             tables["visual_in_train_span"],
         )
         users = unpacked("users", tables)
-        context = Columns(  # Rankers of versions before 0.15 have none.
-            {
-                name: unpacked(f"{CONTEXT}_{place}", tables)
-                for place, name in enumerate(config.get("context_columns", ()))
-            },
-            {
-                name: tables[f"{QUANTILES}_{place}"]
-                for place, name in enumerate(config.get("context_number_columns", ()))
-            },
-        )
+        context, of_users = (_columns(kind, config, tables) for kind in (CONTEXT, USER))
+        user_table = UserTable()
+        if of_users.names:
+            arrays = (tables[f"user_table_{name}"] for name in ("codes", "ranks"))
+            user_table = UserTable(unpacked("user_table_ids", tables), of_users, *arrays)
     architecture = config["architecture"]
     architecture["image_features"] = tuple(architecture["image_features"])
-    return Plan(catalogue, users, visual, Architecture(**architecture), context)
+    return Plan(catalogue, users, visual, Architecture(**architecture), context, user_table)
+
+
+def _columns(kind: str, config: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> Columns:
+    """What a ranker knows of columns of a kind; rankers of versions before 0.15 have none."""
+    names, numbers = (config.get(f"{kind}_{which}", ()) for which in ("columns", "number_columns"))
+    return Columns(
+        {name: unpacked(f"{kind}_vocabulary_{place}", tables) for place, name in enumerate(names)},
+        {name: tables[f"{kind}_quantiles_{place}"] for place, name in enumerate(numbers)},
+    )
 
 
 def load_context_names(directory: Path) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from courier_tf.ranking.fit import PREDICT_BATCH, SharedRanker, fit, fit_best, r
 from courier_tf.ranking.image_features.registry import features_of, needs_codes, needs_embeddings
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker, load_starts
+from courier_tf.ranking.user_columns import UserTable
 from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin
 from courier_tf.ranking.warm_start import rows_in_common, warm_start
 from courier_tf.settings import RankSettings
@@ -105,9 +106,8 @@ def rank(
         for mode in settings.rank_modes:
             if trained and mode in trained and workers.is_chief:
                 _copy_once(trained[mode] / mode, draft.path / mode)
-            plan = plan_of(
-                mode, shop.catalogue, shop.users, shop.user_buckets, shop.visual, settings, seed, shop.context
-            )
+            plan = plan_of(mode, shop.catalogue, shop.users, shop.user_buckets, shop.visual, settings, seed)
+            plan = plan._replace(context=shop.context, user_table=shop.user_table)
             source = _Previous.of(mode, cluster, settings, previous) if previous else None
             if source:
                 taken_over[mode] = rows_in_common(plan, load_plan(source.directories[0]))
@@ -152,6 +152,9 @@ def _require_usable(facts: IngestFacts, settings: RankSettings) -> None:
     for name in ("rank_context_columns", "rank_context_number_columns"):
         if missing := set(getattr(settings, name)) - set(facts.context_columns):
             raise RankingError(f"{name}: impressions have no columns {sorted(missing)}, but {facts.context_columns}")
+    for name in ("rank_user_columns", "rank_user_number_columns"):
+        if missing := set(getattr(settings, name)) - set(facts.user_columns):
+            raise RankingError(f"{name}: users have no columns {sorted(missing)}, but {facts.user_columns}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +170,7 @@ class _Shop:
         evaluation: the valid split.
         train_rows: number of train impressions.
         context: what the train span knows of the context columns.
+        user_table: columns of the users.
     """
 
     ingest: Path
@@ -177,6 +181,7 @@ class _Shop:
     evaluation: Evaluation
     train_rows: int
     context: Columns
+    user_table: UserTable
 
     @classmethod
     def read(
@@ -202,7 +207,8 @@ class _Shop:
         users = users[:0] if buckets else users
         context = context_of(ingest, facts.context_columns, settings)
         rows = facts.counts["impressions_train"]
-        return cls(ingest, catalogue, users, buckets, visual, evaluation, rows, context)
+        user_table = user_table_of(ingest, facts.user_columns, settings)
+        return cls(ingest, catalogue, users, buckets, visual, evaluation, rows, context, user_table)
 
 
 def _buckets(settings: RankSettings, rows: int) -> int:
@@ -267,7 +273,6 @@ def plan_of(
     visual: VisualFeatures,
     settings: RankSettings,
     seed: int,
-    context: Columns | None = None,
 ) -> Plan:
     """What the rankers of a mode are made of. They get only the visual features that the mode reads."""
     if is_control(mode):
@@ -283,7 +288,7 @@ def plan_of(
         cross_layers=settings.rank_cross_layers,
         user_buckets=user_buckets,
     )
-    return Plan(catalogue, users, visual, architecture, context or Columns())
+    return Plan(catalogue, users, visual, architecture)
 
 
 def _log_begin(mode: str, plan: Plan, source: _Previous | None, common: Mapping[str, int] | None) -> None:
@@ -367,6 +372,24 @@ def context_of(ingest: Path, columns: Sequence[str], settings: RankSettings) -> 
             for name, of_column in counts.items():
                 of_column.update(row[schema.context_feature(name)].numpy().tolist())
     return Columns.of(counts, numbers, "rank_context_number_columns")
+
+
+def user_table_of(ingest: Path, columns: Sequence[str], settings: RankSettings) -> UserTable:
+    """The columns of users that rankers are to use.
+
+    Args:
+        ingest: directory of the ingest stage.
+        columns: those that the shop's table of users has; none where there is no such table.
+        settings: those of the rank stage.
+
+    Raises:
+        RankingError: a value of `rank_user_number_columns` is no number.
+    """
+    if not columns:
+        return UserTable()
+    users = records.read_users(ingest, columns)
+    trained = np.isin(users.ids, train_users(ingest))
+    return UserTable.of(users, trained, settings.rank_user_columns, settings.rank_user_number_columns)
 
 
 def train_users(ingest: Path, min_page_views: int = 1) -> np.ndarray:

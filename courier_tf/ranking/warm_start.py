@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM
-from courier_tf.ranking.columns import TextInputs
+from courier_tf.ranking.columns import ColumnInputs, Columns
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.numbers import statistic_names
@@ -43,7 +43,7 @@ def warm_start(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
         if name in tables:
             _take_rows(table, tables[name], (_values(plan, name), _values(previous_plan, name)))
-    _take_context(ranker, previous)
+    _take_columns(ranker, plan, previous, previous_plan)
     if transferable:
         _take_image_features(ranker, plan, previous, previous_plan)
     _take_dense_layers(ranker, plan, previous, previous_plan, transferable)
@@ -106,13 +106,13 @@ def _mapped(start: np.ndarray, source: np.ndarray, axes: Sequence[Axis]) -> np.n
     return mapped
 
 
-def _take_context(ranker: Ranker, previous: Ranker) -> None:
-    """The values of context columns by what they are, and the whole tower of positions."""
-    for inputs, source in _inputs_of_texts(ranker, previous):
-        tables = dict(zip(source.columns.vocabularies, source.inputs.embeddings, strict=True))
-        for (name, values), table in zip(inputs.columns.vocabularies.items(), inputs.inputs.embeddings, strict=True):
+def _take_columns(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
+    """The values of columns of contexts and users by what they are, and the whole tower of positions."""
+    for (known, inputs), (source_known, source) in _inputs_of_columns(ranker, plan, previous, previous_plan):
+        tables = dict(zip(source_known.vocabularies, source.embeddings, strict=True))
+        for (name, values), table in zip(known.vocabularies.items(), inputs.embeddings, strict=True):
             if name in tables:
-                axis = [UNKNOWN, *values], [UNKNOWN, *source.columns.vocabularies[name]]
+                axis = [UNKNOWN, *values], [UNKNOWN, *source_known.vocabularies[name]]
                 _take_rows(table, tables[name], axis)
     tower, source_tower = ranker.position, previous.position
     if (
@@ -125,11 +125,23 @@ def _take_context(ranker: Ranker, previous: Ranker) -> None:
         tower.served.assign(source_tower.served)
 
 
-def _inputs_of_texts(ranker: Ranker, previous: Ranker) -> Iterator[tuple[TextInputs, TextInputs]]:
+_Known = tuple[Columns, ColumnInputs]
+
+
+def _inputs_of_columns(
+    ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan
+) -> Iterator[tuple[_Known, _Known]]:
+    """What both rankers know of columns of a kind, with the layers that embed them."""
     if ranker.context and previous.context:
-        yield ranker.context, previous.context
+        yield (ranker.context.columns, ranker.context.inputs), (previous.context.columns, previous.context.inputs)
     if ranker.position and previous.position:
-        yield ranker.position.inputs, previous.position.inputs
+        tower, source = ranker.position.inputs, previous.position.inputs
+        yield (tower.columns, tower.inputs), (source.columns, source.inputs)
+    if ranker.user_columns and previous.user_columns:
+        yield (
+            (plan.user_table.columns, ranker.user_columns.inputs),
+            (previous_plan.user_table.columns, previous.user_columns.inputs),
+        )
 
 
 def _take_image_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
@@ -183,10 +195,10 @@ def _joined_labels(ranker: Ranker, plan: Plan, item: Sequence[Hashable], transfe
     repeats = ["item itself", *(f"repeat {name}" for name in plan.catalogue.repeat_columns)]
     shares = [f"share {name}" for name in plan.catalogue.names if name != ITEM]
     labels: list[Hashable] = [("user", place) for place in range(plan.architecture.dim)]
-    if ranker.context:
-        columns = ranker.context.columns
-        labels += [("context", name, place) for name in columns.vocabularies for place in range(plan.architecture.dim)]
-        labels += [("context", name, kind) for kind in ("number", "is there") for name in columns.quantiles]
+    told = ranker.context.columns if ranker.context else Columns()
+    for kind, columns in (("context", told), ("user column", plan.user_table.columns)):
+        labels += [(kind, name, place) for name in columns.vocabularies for place in range(plan.architecture.dim)]
+        labels += [(kind, name, part) for part in ("number", "is there") for name in columns.quantiles]
     labels += [(part, label) for part in ("candidate", "interest", "product") for label in item]
     labels += [("is repeat", name) for name in repeats]
     labels += [(kind, name) for kind in ("share", "root") for name in (*repeats, *shares)]

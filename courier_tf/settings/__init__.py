@@ -99,12 +99,15 @@ class Settings:
         if init and not Path(init).is_file():
             raise SettingsError(f"init={init} is no regular file")
 
-    def require_columns(self, columns: Sequence[str], context_columns: Sequence[str]) -> None:
-        """Refuses item columns and context columns that the data do not have, before any stage finds out.
+    def require_columns(
+        self, columns: Sequence[str], context_columns: Sequence[str] = (), user_columns: Sequence[str] = ()
+    ) -> None:
+        """Refuses columns that the data do not have, before any stage finds out.
 
         Args:
             columns: those that items have.
             context_columns: those that impressions have.
+            user_columns: those that users have.
 
         Raises:
             SettingsError: names the option and those that are missing.
@@ -126,6 +129,9 @@ class Settings:
                     f"{name}: ingest has not kept the columns {sorted(missing)}: add them to context_columns, which "
                     f"are {list(context_columns)}"
                 )
+        for name in ("rank_user_columns", "rank_user_number_columns"):
+            if missing := set(getattr(self.rank, name)) - set(user_columns):
+                raise SettingsError(f"{name}: users have no columns {sorted(missing)}, but {list(user_columns)}")
 
     def to_json(self) -> str:
         """The settings as a JSON text that `from_json` reads back."""

@@ -43,6 +43,8 @@ class RawSettings(Checked):
     folder, or in the table."""
     events_table: str | None = None
     """Table of the log, the same."""
+    users_table: str | None = None
+    """Table of the users, the same. There need be none."""
     columns: tuple[str, ...] = ()
     """NAME=COLUMN for each column of another name, such as item_id=ProductID. Write items.item_id=... or
     events.item_id=... where the two tables differ, NAME=none where your files have no such column, and object.field for
@@ -93,13 +95,14 @@ class RawSettings(Checked):
             name, equals, column = assignment.partition("=")
             table, _, bare = name.rpartition(".")
             of_table = {"": known, schema.RAW_ITEMS: schema.ITEM_COLUMNS, schema.RAW_EVENTS: schema.EVENT_COLUMNS}
+            of_table[schema.RAW_USERS] = schema.USER_COLUMNS
             if not (equals and column.strip() and bare in of_table.get(table, ())):
                 raise SettingsError(
                     f"columns={assignment!r} is not NAME=COLUMN, where NAME is one of {', '.join(dict.fromkeys(known))}"
                 )
         if len(set(names)) < len(names):
             raise SettingsError(f"columns names a column twice: {' '.join(self.columns)}")
-        for field in ("items_table", "events_table"):
+        for field in ("items_table", "events_table", "users_table"):
             address = getattr(self, field)
             if address is not None and not _TABLE.fullmatch(address):
                 raise SettingsError(f"{field}={printable(address)} is not bigquery://PROJECT.DATASET.TABLE")
@@ -121,19 +124,20 @@ class RawSettings(Checked):
         """The address of a raw table that is no file; None where it lies in files.
 
         Args:
-            table: `schema.RAW_ITEMS` or `schema.RAW_EVENTS`.
+            table: `schema.RAW_ITEMS`, `schema.RAW_EVENTS` or `schema.RAW_USERS`.
         """
-        return {schema.RAW_ITEMS: self.items_table, schema.RAW_EVENTS: self.events_table}[table]
+        tables = (self.items_table, self.events_table, self.users_table)
+        return dict(zip((schema.RAW_ITEMS, schema.RAW_EVENTS, schema.RAW_USERS), tables, strict=True))[table]
 
     def tables(self) -> tuple[str, ...]:
         """The addresses of the raw tables that are no files."""
-        return tuple(address for address in (self.items_table, self.events_table) if address)
+        return tuple(address for address in (self.items_table, self.events_table, self.users_table) if address)
 
     def column(self, table: str, name: str) -> str | None:
         """The shop's name of a column as `columns` gives it; None where it gives none.
 
         Args:
-            table: `schema.RAW_ITEMS` or `schema.RAW_EVENTS`.
+            table: `schema.RAW_ITEMS`, `schema.RAW_EVENTS` or `schema.RAW_USERS`.
             name: our name of the column.
         """
         given = dict(assignment.split("=", 1) for assignment in self.columns)

@@ -255,6 +255,11 @@ class RankSettings(Checked):
     rank_context_number_columns: tuple[str, ...] = ()
     """Context columns that hold numbers. A ranker sees the rank of a number among those of the train span, and whether
     there is one."""
+    rank_user_columns: tuple[str, ...] = ()
+    """Columns of users that rankers use as categories. Default: each with 2 to 1000 values that users share, without
+    the next ones."""
+    rank_user_number_columns: tuple[str, ...] = ()
+    """Columns of users that hold numbers, such as an age. A ranker sees them as it sees context columns of numbers."""
     rank_category_gate: bool = True
     """Let a category gate switch visual features off. It is open in the categories in which they lower the log loss on
     valid by more than chance. Training hides them on some rows, so that the ranker knows how to do without them."""

@@ -105,6 +105,8 @@ class IngestFacts(Facts):
     """Numbers of records read, written and rejected, by name."""
     context_columns: tuple[str, ...] = ()
     """The columns of the events that impressions hold."""
+    user_columns: tuple[str, ...] = ()
+    """Every column of the table of users; none where there is no such table."""
     first_days: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Span -> its first day with events, YYYY-MM-DD (UTC)."""
     last_days: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -162,6 +162,34 @@ def read_items(ingest: Path, columns: Sequence[str]) -> Items:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """The users of the shop's own table, ordered by id.
+
+    Attributes:
+        ids: [M] bytes.
+        columns: column name -> [M] bytes.
+    """
+
+    ids: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def read_users(ingest: Path, columns: Sequence[str]) -> Users:
+    """Reads the user records of an ingest directory, with the columns named (those of its facts).
+
+    Raises:
+        RecordError: there are none.
+    """
+    features = schema.user_features(columns)
+    dataset = tf.data.TFRecordDataset(files(ingest / schema.USERS_FOLDER, "users")).batch(4096)
+    batches = [{name: value.numpy() for name, value in parse(batch, features).items()} for batch in dataset]
+    empty = np.array([], object)
+    joined = {name: np.concatenate([empty, *(batch[name] for batch in batches)]) for name in features}
+    order = np.argsort(joined["user_id"])
+    return Users(joined["user_id"][order], {name: joined[schema.column_feature(name)][order] for name in columns})
+
+
 def read_photos(ingest: Path, wanted: Set[bytes]) -> dict[bytes, bytes]:
     """Item id -> PNG of the items wanted; nothing else of the catalogue is kept in memory."""
     features = {name: schema.ITEM_FEATURES[name] for name in ("item_id", "image")}

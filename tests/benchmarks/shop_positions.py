@@ -84,7 +84,8 @@ def measured(ingested: Path, folder: Path, settings: RankSettings, with_position
         np.ones(len(items.ids) + 1, bool),
     )
     context = context_of(ingested, PLACES, settings) if with_positions else Columns()
-    plan = plan_of("none", catalogue, train_users(ingested, 2), 0, nothing, settings, seed, context)
+    plan = plan_of("none", catalogue, train_users(ingested, 2), 0, nothing, settings, seed)
+    plan = plan._replace(context=context)
     own = folder / f"{'with' if with_positions else 'without'}_{seed}"
     fit(
         own,
@@ -130,9 +131,11 @@ def _told(ranker: Ranker, ingested: Path, settings: RankSettings) -> tuple[np.nd
     return clicked, place, odds
 
 
-def rows(out: Path, shop: ShopSettings, settings: RankSettings, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
+def rows(
+    out: Path, shop: ShopSettings, settings: RankSettings, seeds: Sequence[int], control: bool
+) -> Iterator[dict[str, object]]:
     """A row of figures for each ranker."""
-    for kind, permuted in (("position", False), ("position, permuted", True)):
+    for kind, permuted in (("position", False), *([("position, permuted", True)] if control else [])):
         folder = out / kind.replace(", ", "_")
         ingested = make_data(folder, shop, permuted)
         for with_positions in (True,) if permuted else (False, True):
@@ -143,18 +146,19 @@ def rows(out: Path, shop: ShopSettings, settings: RankSettings, seeds: Sequence[
                 yield row
 
 
-def main(out: Path, /, seeds: int = 3, page_views: int = 30_000) -> None:
+def main(out: Path, /, seeds: int = 3, page_views: int = 30_000, control: bool = True) -> None:
     """Trains and measures the rankers, and prints the means.
 
     Args:
         out: folder to write.
         seeds: rankers of each kind.
         page_views: of the shop.
+        control: whether rankers are trained on positions that are dealt out anew, too.
     """
     prepare()
     out.mkdir(parents=True, exist_ok=True)
     shop = dataclasses.replace(ShopSettings(), photo_size=16, page_views=page_views)
-    table = pd.DataFrame(rows(out, shop, RankSettings(), range(seeds)))
+    table = pd.DataFrame(rows(out, shop, RankSettings(), range(seeds), control))
     table.to_csv(out / "positions.csv", index=False)
     print(table.groupby("context", sort=False).agg(["mean", "std"]).drop(columns="seed").round(3).to_string())
 

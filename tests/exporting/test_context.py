@@ -13,11 +13,14 @@ from courier_tf import schema
 from courier_tf.commands.evaluate_policy import with_context
 from courier_tf.commands.predict import ContextError, _context_of
 from courier_tf.exporting.ctr_ranker import CtrRanker
+from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.versions import NewVersion
 from courier_tf.monitoring.ranked import pairs_of
 from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.ranker_files import load_plan, load_ranker, new_ranker, save_ranker
+from courier_tf.ranking.user_columns import UserTable
 from courier_tf.workdir import records
+from courier_tf.workdir.records import Users
 from serving.bundle import warmup
 from serving.bundle.configuration import write_models_config
 from serving.bundle.graph_model import GraphModel
@@ -26,17 +29,20 @@ from serving.client import CallError, CourierClient, contract
 from serving.client.aio import AsyncCourierClient
 from serving.client.request_log import Logged
 from serving.local.local_server import LocalServer
-from tests.served_shop import IDS, VALID_FROM
+from tests.served_shop import IDS, VALID_FROM, make_workdir
 
 DEVICES, HOURS = [b"phone", b"web", b""], [b"7", b"19.5", b""]
 NAMES = ("device", "hour")
 
 
 @pytest.fixture(scope="module")
-def told(shop, tmp_path_factory):
-    """The stages of the shop, whose impressions tell device, hour and position, with a ranker that knows them."""
+def told(tmp_path_factory):
+    """Stages whose impressions tell device, hour and position, and versions of a ranker that knows them and of none."""
     folder, rng = tmp_path_factory.mktemp("told"), np.random.default_rng(0)
-    shutil.copytree(shop.stages.ingest.path, folder / "ingest")
+    make_workdir(folder / "work")
+    plain = FinishedStages.read(folder / "work")
+    NewVersion(CtrRanker(), plain).write(folder / "plain", 1)
+    shutil.copytree(plain.ingest.path, folder / "ingest")
     columns = (*NAMES, schema.POSITION)
     with tf.io.TFRecordWriter(str(folder / "ingest/impressions/valid-00000-of-00001.tfrecord")) as writer:
         for number in range(200):
@@ -45,22 +51,27 @@ def told(shop, tmp_path_factory):
             values |= {"clicked": int(number % 3 == 0), "context/position": f"{number % 3}"}
             values |= {"context/device": rng.choice([*DEVICES, b"new"]), "context/hour": rng.choice([*HOURS, b"?"])}
             writer.write(records.serialise(values, schema.impression_features(columns)))
-    facts = dataclasses.replace(shop.stages.ingest.facts, context_columns=columns)
+    facts = dataclasses.replace(plain.ingest.facts, context_columns=columns)
     counts = {"device": Counter(DEVICES), "hour": Counter(HOURS), "position": Counter([b"0", b"1", b"2"])}
-    plan = load_plan(shop.stages.ranker)._replace(context=Columns.of(counts, ["hour"], "x"))
+    plan = load_plan(plain.ranker)._replace(context=Columns.of(counts, ["hour"], "x"))
+    ids = np.array([b"u1", b"u11", b"u2"], object)
+    users = Users(
+        ids, {"country": np.array([b"de", b"fr", b"de"], object), "age": np.array([b"20", b"", b"31"], object)}
+    )
+    plan = plan._replace(user_table=UserTable.of(users, np.ones(3, bool), ["country"], ["age"]))
     tf.keras.utils.set_random_seed(0)
     ranker = new_ranker(plan)
     for weight in ranker.trainable_variables:
         weight.assign(rng.normal(size=weight.shape, scale=0.4))
     ranker.position.served.assign(-0.7)
     save_ranker(ranker, plan, folder / "rank/cluster_id/start_0")
-    stages = shop.stages._replace(
-        ingest=dataclasses.replace(shop.stages.ingest, place=folder / "ingest", facts=facts),
-        rank=dataclasses.replace(shop.stages.rank, place=folder / "rank"),
+    stages = plain._replace(
+        ingest=dataclasses.replace(plain.ingest, place=folder / "ingest", facts=facts),
+        rank=dataclasses.replace(plain.rank, place=folder / "rank"),
     )
     version = folder / "models" / contract.CTR_RANKER / "1"
     NewVersion(CtrRanker(), stages).write(version, 1)
-    return stages, version, GraphModel(version)
+    return stages, version, GraphModel(version), GraphModel(folder / "plain")
 
 
 def asked(rng, rows):
@@ -73,8 +84,9 @@ def asked(rng, rows):
     }
 
 
+@pytest.mark.slow
 def test_positions_are_no_inputs_and_the_other_columns_are(told):
-    _, _, served = told
+    _, _, served, _ = told
     for signature in (contract.DEFAULT_SIGNATURE, contract.RANK):
         shapes = {name: len(info.tensor_shape.dim) for name, info in served.signatures[signature].inputs.items()}
         assert set(shapes) == {*schema.EXAMPLE_FEATURES, *NAMES} and shapes["device"] == shapes["hour"] == 1
@@ -82,8 +94,9 @@ def test_positions_are_no_inputs_and_the_other_columns_are(told):
         assert set(served.signatures[signature].inputs) == {"inputs"}
 
 
+@pytest.mark.slow
 def test_every_signature_answers_as_the_trained_ranker(told):
-    stages, version, served = told
+    stages, version, served, _ = told
     assert CtrRanker().differences(served, stages) == []
     assert warmup.replay(version, served) > 10
     quality = CtrRanker().quality(served, stages)
@@ -96,17 +109,21 @@ def test_every_signature_answers_as_the_trained_ranker(told):
     # The position is left out, and one number stands for it.
     ranker.position.served.assign(0.0)
     odds = [np.log(p / (1 - p)) for p in (answers, ranker({n: tf.constant(v) for n, v in batch.items()}).numpy())]
-    np.testing.assert_allclose(odds[0] - odds[1], -0.7, atol=1e-3)
+    unsure = (answers > 0.05) & (answers < 0.9)  # Elsewhere the odds of float32 are too coarse.
+    assert unsure.sum() > 3
+    np.testing.assert_allclose((odds[0] - odds[1])[unsure], -0.7, atol=1e-3)
 
 
-def test_a_ranker_of_before_is_measured_on_the_same_impressions(told, shop):
-    stages, _, _ = told
-    before = GraphModel(shop.workdir / "models" / contract.CTR_RANKER / "1")
+@pytest.mark.slow
+def test_a_ranker_of_before_is_measured_on_the_same_impressions(told):
+    stages, _, _, before = told
+    assert set(before.signatures[contract.RANK].inputs) == set(schema.EXAMPLE_FEATURES)
     assert CtrRanker().quality(before, stages)["impressions"] == 200
 
 
+@pytest.mark.slow
 def test_an_example_without_a_column_has_an_empty_one(told):
-    _, _, served = told
+    _, _, served, _ = told
     example = tf.train.Example()
     for name, value in {"user_id": b"u1", "item_id": b"i001", "device": b"web"}.items():
         example.features.feature[name].bytes_list.value.append(value)
@@ -115,8 +132,9 @@ def test_an_example_without_a_column_has_an_empty_one(told):
     np.testing.assert_allclose(answer["probability"], pair["probability"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_clients_send_contexts(told):
-    _, version, served = told
+    _, version, served, _ = told
     batch = asked(np.random.default_rng(2), 70)  # More rows than a request has.
     texts = {name: [value.decode() for value in batch[name]] for name in ("user_id", "item_id", *NAMES)}
     histories = [[item.decode() for item in row if item] for row in batch["history_item_ids"]]

@@ -109,6 +109,7 @@ def test_many_candidates_share_the_context_of_their_row():
         assert np.abs(ranker.answer(other) - ranker.answer(batch)).max() > 1e-3, name
 
 
+@pytest.mark.slow
 def test_training_hides_contexts_and_learns_from_the_others():
     """Clicks follow the device alone; an unknown device gets the mean of all."""
     rng = np.random.default_rng(2)

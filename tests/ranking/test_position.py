@@ -89,6 +89,7 @@ def test_it_is_chosen_on_train_impressions(tmp_path):
         assert ranker.answer(asked(batch)).numpy().mean() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_items_of_good_positions_are_not_taken_for_good_ones():
     """Item a always stands at the top and item b at the bottom, and b is liked more."""
     rng = np.random.default_rng(2)
@@ -107,7 +108,7 @@ def test_items_of_good_positions_are_not_taken_for_good_ones():
         compile_with_adam(ranker, 1e-2)
         names = [*asked(batch), "clicked", *made.context.names]
         ranker.fit(
-            tf.data.Dataset.from_tensor_slices({name: batch[name] for name in names}).batch(512), epochs=2, verbose=0
+            tf.data.Dataset.from_tensor_slices({name: batch[name] for name in names}).batch(256), epochs=4, verbose=0
         )
         odds = log_odds(ranker.answer(asked(batch)).numpy().astype(float))
         difference[made.context.names] = odds[items == b"b"].mean() - odds[items == b"a"].mean()
