@@ -134,6 +134,7 @@ SELDOM = (
     "items_table",
     "events_table",
     "users_table",
+    "follow_links",
     "shard_megabytes",
     "max_inline_gigabytes",
     "copied_targets",

@@ -56,7 +56,7 @@ class RawSettings(Checked):
     """Meaning of events of other types. unclicked: items that were shown and not taken, so the log is an impression
     log. ignored: they are left out and counted, so the log is a positives-only log."""
     context_columns: tuple[str, ...] = ()
-    """Columns of the events that tell how an item was shown, such as position,device,hour. Rankers learn from them and
+    """Columns of events that tell how an item was shown. Example: position,device,hour. Rankers learn from them, and
     ask for them when served. position is the exception: it is corrected for in training, and not asked for."""
     timestamp_format: str = "auto"
     """Format of timestamps: auto, iso, a unit, or a pattern such as %Y%m%d. Patterns are those of strptime. The units
