@@ -108,10 +108,10 @@ def test_every_signature_answers_as_the_trained_ranker(told):
     np.testing.assert_allclose(answers, ranker({n: tf.constant(v) for n, v in batch.items()}), atol=1e-6)
     # The position is left out, and one number stands for it.
     ranker.position.served.assign(0.0)
-    odds = [np.log(p / (1 - p)) for p in (answers, ranker({n: tf.constant(v) for n, v in batch.items()}).numpy())]
-    unsure = (answers > 0.05) & (answers < 0.9)  # Elsewhere the odds of float32 are too coarse.
-    assert unsure.sum() > 3
-    np.testing.assert_allclose((odds[0] - odds[1])[unsure], -0.7, atol=1e-3)
+    without = ranker({n: tf.constant(v) for n, v in batch.items()}).numpy()
+    expected = without * np.exp(-0.7) / (without * np.exp(-0.7) + 1 - without)  # The odds times exp(-0.7).
+    assert np.abs(answers - without).max() > 0.05
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
 
 
 @pytest.mark.slow
