@@ -148,7 +148,7 @@ def test_clients_send_contexts(told):
     write_models_config(folder, {contract.CTR_RANKER: 1}, Releases())
     with LocalServer(folder, folder, warm_up=False) as server:
         for address in (f"localhost:{server.port}", f"http://localhost:{server.rest_port}"):
-            with CourierClient(address, timeout_seconds=60) as client:
+            with CourierClient(address, label=None, timeout_seconds=60) as client:
                 np.testing.assert_allclose(client.score(*pairs, context=context).probability, expected, atol=1e-6)
                 scores = client.rank(pairs[0][0], histories[0], ["i001", "i002"], context=row)
                 np.testing.assert_allclose(scores.probability, ranked, atol=1e-6)
@@ -158,7 +158,7 @@ def test_clients_send_contexts(told):
                     client.score(*pairs, context={**context, "hour": ["7"]})
 
         async def ask():
-            async with AsyncCourierClient(f"localhost:{server.port}", timeout_seconds=60) as client:
+            async with AsyncCourierClient(f"localhost:{server.port}", label=None, timeout_seconds=60) as client:
                 return await client.rank(pairs[0][0], histories[0], ["i001", "i002"], context=row)
 
         np.testing.assert_allclose(asyncio.run(ask()).probability, ranked, atol=1e-6)
