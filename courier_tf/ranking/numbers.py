@@ -157,13 +157,13 @@ def number_statistics(candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor
         [B, N, 4 C] float32, in the order of `STATISTICS`: the rank from -1 to 1; whether there is one; its distance
         from the mean of the history, from 0 to 1; whether there is a distance. What is not there is 0.
     """
-    own, there = number_inputs(candidates)
+    scaled, there = number_inputs(candidates)
     usable = tf.cast((history >= 0) & mask[..., None], tf.float32)
     number = tf.reduce_sum(usable, axis=1)[:, None]
     mean = tf.reduce_sum(history * usable, axis=1)[:, None] / tf.maximum(number, 1.0)
     comparable = there * tf.minimum(number, 1.0)
     distance = tf.abs(candidates - mean) * comparable
-    return tf.concat([own, there, distance, comparable], axis=2)
+    return tf.concat([scaled, there, distance, comparable], axis=2)
 
 
 def statistic_names(columns: Sequence[str]) -> list[tuple[str, str]]:
