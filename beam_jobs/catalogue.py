@@ -11,11 +11,13 @@ import apache_beam as beam
 
 from beam_jobs.checks import DAY, Event, Item, User
 from beam_jobs.packing import pack, unpack
+from beam_jobs.raw_files import name_in
 from beam_jobs.sources import REJECTS
 from courier_tf import schema
 from courier_tf.escaping import printable
 
-DUPLICATES = "duplicates"  # Tag of a further output.
+DUPLICATES = "duplicates"  # Tags of further outputs.
+UNKNOWN = "unknown"
 ALREADY_THERE = "is already in row"  # In the reason of a further row of an item.
 REJECTED = "duplicate_item_rows_rejected"  # Name of a count.
 MOST_COMPARED = 1000  # Unknown ids that are compared with those of the catalogue.
@@ -66,24 +68,35 @@ def unknown_only(element: tuple[str, dict[str, Iterable[int]]]) -> Iterator[tupl
         yield from ((item, number) for number in joined["events"])
 
 
-def known_items_only(block: bytes, unknown: Container[str]) -> Iterator[Any]:
-    """((user, day), packed rows) of the events of a block whose items are in the catalogue. The others are rejects.
+def known_items_only(block: bytes, unknown: Container[str], raw: str) -> Iterator[Any]:
+    """((user, day), packed rows) of the events of a block whose items are in the catalogue.
+
+    Of the others `UNKNOWN` has (day, [(name of the file, row, item)]).
 
     Args:
         block: packed events.
         unknown: ids of events that the catalogue does not have. They are few, or the job fails; the catalogue is not
             few.
+        raw: the raw folder.
     """
     days: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+    left_out: dict[int, list[tuple[str, int, str]]] = {}
     for user, item, timestamp, *others in unpack(block):
+        day = timestamp // DAY
         if item in unknown:
-            reason = f"item '{printable(item)}' is not in the catalogue"
             file, row = Event(user, item, timestamp, *others).place
-            yield beam.pvalue.TaggedOutput(REJECTS, schema.Reject(file, row, "item_id", reason, "unknown_item"))
+            left_out.setdefault(day, []).append((name_in(raw, file), row, item))
         else:
-            days.setdefault((user, timestamp // DAY), []).append((item, timestamp, *others))
+            days.setdefault((user, day), []).append((item, timestamp, *others))
     for key, rows in days.items():
         yield key, pack(rows)
+    for of_day in left_out.items():
+        yield beam.pvalue.TaggedOutput(UNKNOWN, of_day)
+
+
+def unknown_reject(path: str, row: int, item: str) -> schema.Reject:
+    """The reject of an event whose item is not in the catalogue."""
+    return schema.Reject(path, row, "item_id", f"item '{printable(item)}' is not in the catalogue", "unknown_item")
 
 
 class UnknownIds(NamedTuple):

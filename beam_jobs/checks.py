@@ -1,22 +1,28 @@
 """Checks that turn a raw row into an item or an event. Other rows are rejected with file, row, field and reason."""
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs.columns import plain
 from beam_jobs.log_kinds import positive_words
 from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import RawRow
 from beam_jobs.sources import NAMESPACE, REJECTS, RawFolder
-from beam_jobs.times import CLOCK_SKEW, DAY, LATEST_SECONDS, TimeError, TimeForm, TimeParser, any_time
+from beam_jobs.times import CLOCK_SKEW, DAY, LATEST_SECONDS, FutureError, TimeError, TimeForm, TimeParser, any_time
 from beam_jobs.values import NoValue, identifier, is_null, label, null_words, stripped
 from courier_tf import schema
 
 __all__ = ["CLOCK_SKEW", "DAY", "LATEST_SECONDS", "CheckEvents", "CheckItems", "CheckUsers", "Event", "Item", "User"]
+
+COUNTS = "counts"  # Tag of an output.
+CUT = "ids_with_blanks_cut"  # Names of counts.
+IN_FUTURE = "in_future"  # Rows that are no rejects any more some day.
 
 
 class Event(NamedTuple):
@@ -60,11 +66,15 @@ class _FieldError(Exception):
 
 
 class _Fields:
-    """Reads the fields of rows, and counts ids whose blanks were cut."""
+    """Reads the fields of rows.
 
-    def __init__(self, nulls: frozenset[str]) -> None:
-        self.nulls = nulls
-        self.cut = Metrics.counter(NAMESPACE, "ids_with_blanks_cut")
+    Args:
+        nulls: words for no value.
+        count_cut: is called for each id whose blanks were cut.
+    """
+
+    def __init__(self, nulls: frozenset[str], count_cut: Callable[[], None]) -> None:
+        self.nulls, self.count_cut = nulls, count_cut
 
     def identifier(self, fields: dict[str, str], name: str) -> str:
         try:
@@ -76,7 +86,7 @@ class _Fields:
             nobody = name == "user_id" and is_null(stripped(text), self.nulls)
             raise _FieldError(name, str(error), "anonymous" if nobody else None) from None
         if len(checked) != len(text):
-            self.cut.inc()
+            self.count_cut()
         return checked
 
     def text(self, fields: dict[str, str], name: str) -> str:
@@ -92,6 +102,8 @@ class _Fields:
 class CheckEvents(beam.DoFn):
     """Turns a RawRow into an Event. A row that is no positive, where only these count, is left out and counted.
 
+    The output `COUNTS` has ((file, name), number), such as ids whose blanks were cut, and rows that lie in the future.
+
     Args:
         folder: the raw folder, which tells how its log is read.
     """
@@ -102,13 +114,23 @@ class CheckEvents(beam.DoFn):
         # That a row has what its file has not is an error, unless the settings say that the log has no such column.
         self.unexpected = () if self.log.label or folder.settings.columns else schema.IMPRESSION_LOG_COLUMNS
         self.context = folder.settings.context_columns
-        self.ignored = Metrics.counter(NAMESPACE, "events_of_other_types_ignored")
 
     def setup(self) -> None:
-        self.fields = _Fields(self.nulls)
+        self.fields = _Fields(self.nulls, self._count_cut)
         self.latest = time.time() + CLOCK_SKEW
         self.file = ""
         self.types: dict[str, int] = {}
+        self.start_bundle()
+
+    def start_bundle(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        for counted in self.counts.items():
+            yield beam.pvalue.TaggedOutput(COUNTS, GlobalWindows.windowed_value(counted))
+
+    def _count_cut(self) -> None:
+        self.counts[self.file, CUT] += 1
 
     def process(self, row: RawRow) -> Iterator[Any]:
         try:
@@ -118,7 +140,7 @@ class CheckEvents(beam.DoFn):
             yield beam.pvalue.TaggedOutput(REJECTS, reject)
         else:
             if event is None:
-                self.ignored.inc()
+                self.counts[row.file, "events_of_other_types_ignored"] += 1
             else:
                 yield event
 
@@ -142,6 +164,8 @@ class CheckEvents(beam.DoFn):
         except KeyError:
             raise _FieldError("timestamp", "is missing") from None
         except TimeError as error:
+            if isinstance(error, FutureError):
+                self.counts[row.file, IN_FUTURE] += 1
             raise _FieldError("timestamp", str(error)) from None
         request = read(fields, "request_id") if self.log.by_request else ""
         context = tuple([self.fields.text(fields, name) for name in self.context])
@@ -176,9 +200,10 @@ class CheckUsers(beam.DoFn):
 
     def __init__(self, folder: RawFolder) -> None:
         self.columns, self.nulls = folder.user_columns, null_words(folder.settings.null_words)
+        self.cut = Metrics.counter(NAMESPACE, CUT)
 
     def setup(self) -> None:
-        self.fields = _Fields(self.nulls)
+        self.fields = _Fields(self.nulls, self.cut.inc)
 
     def process(self, row: RawRow) -> Iterator[Any]:
         try:
@@ -201,10 +226,11 @@ class CheckItems(beam.DoFn):
         self.form = None if given == "auto" else TimeForm(given, folder.settings.timezone)
         self.typed = frozenset(file.path for file in folder.item_files if "available_from" in file.typed_times)
         self.zone = folder.settings.timezone
+        self.cut = Metrics.counter(NAMESPACE, CUT)
         self.no_date = Metrics.counter(NAMESPACE, "items_available_from_not_read")
 
     def setup(self) -> None:
-        self.fields = _Fields(self.nulls)
+        self.fields = _Fields(self.nulls, self.cut.inc)
         self.parsers = [TimeParser(self.form)] if self.form else []
 
     def process(self, row: RawRow) -> Iterator[Any]:

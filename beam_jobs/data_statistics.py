@@ -16,8 +16,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.checks import DAY, Item
+from beam_jobs.day_files import DayFacts, DayPart
 from beam_jobs.feature_statistics import EXAMPLES, SummariseFeature, statistics_of
-from beam_jobs.page_views import PageView
 from beam_jobs.splits import Splits
 from courier_tf import schema
 from courier_tf.files import transfer
@@ -102,16 +102,18 @@ class CountPhotos(_Count):
             self.counts[(ITEMS, name), value] += 1
 
 
-class CountPageViews(_Count):
-    """Counts PageViews: the user, and the lengths of history and page view, of each of their events."""
+class CountDays(_Count):
+    """Counts `DayPart`s: the user, and the lengths of history and page view, of each of their events."""
 
-    def add(self, element: PageView, splits: Splits | None) -> None:
+    def add(self, element: DayPart, splits: Splits | None) -> None:
         if splits is None:
             return
-        span, number = splits.of(element.timestamp), len(element.items)
-        self.counts[(span, "user_id"), element.user_id] += number
-        self.counts[(span, "history_length"), len(element.history)] += number
-        self.counts[(span, "page_view_size"), number] += number
+        span, facts = splits.of(element.day * DAY), DayFacts.of(element)
+        for user, number, _ in facts.users:
+            self.counts[(span, "user_id"), user] += number
+        for name, counts in (("history_length", facts.lengths), ("page_view_size", facts.sizes)):
+            for value, number in counts:
+                self.counts[(span, name), value] += number
 
 
 class CountRejects(_Count):
@@ -132,7 +134,7 @@ class CountRejects(_Count):
 class WriteStatistics(beam.PTransform):
     """Writes the statistics of the data to a file that `tfdv.load_stats_binary` and Facets read.
 
-    Takes a dictionary: items as `CountItems` takes them, photos, page views without negatives. What comes
+    Takes a dictionary: items as `CountItems` takes them, photos, `DayPart`s of all days. What comes
     from several places is rejects where its name begins so.
 
     Args:
@@ -148,7 +150,7 @@ class WriteStatistics(beam.PTransform):
         counted = [
             parts["items"] | "Count items" >> beam.ParDo(CountItems(), splits=self.splits),
             parts["photos"] | "Count photos" >> beam.ParDo(CountPhotos()),
-            parts["page_views"] | "Count page views" >> beam.ParDo(CountPageViews(), splits=self.splits),
+            parts["days"] | "Count days" >> beam.ParDo(CountDays(), splits=self.splits),
             *(
                 part | f"Count {name}" >> beam.ParDo(CountRejects())
                 for name, part in parts.items()

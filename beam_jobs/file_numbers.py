@@ -59,22 +59,17 @@ def files_of_users(rows: beam.PCollection, settings: IngestSettings) -> beam.PCo
     )
 
 
-def files_of_splits(
-    views: beam.PCollection, splits: AsSingleton, negatives: int, settings: IngestSettings
-) -> beam.PCollection:
+def files_of_splits(sizes: beam.PCollection, splits: AsSingleton, settings: IngestSettings) -> beam.PCollection:
     """{split: number of files of its impressions}, one element.
 
     Args:
-        views: page views, without sampled negatives.
+        sizes: (day, bytes of impressions), any number of times for a day.
         splits: the splits, a side input.
-        negatives: that will be sampled for each item of a page view.
         settings: of the stage.
     """
     return (
-        views
-        | "Bytes of page views"
-        >> beam.Map(lambda view: (view.timestamp // DAY, (1 + negatives) * impression_bytes(view)))
-        | "Bytes of days" >> beam.CombinePerKey(sum)
+        sizes
+        | "Bytes of all days" >> beam.CombinePerKey(sum)
         | "All bytes" >> beam.combiners.ToDict()
         | "Files" >> beam.Map(_of_splits, settings, splits=splits)
     )

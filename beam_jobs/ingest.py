@@ -7,25 +7,30 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from beam_jobs import losses, sources, splits
 from beam_jobs.catalogue import UnknownIds
-from beam_jobs.checks import DAY
+from beam_jobs.checks import DAY, IN_FUTURE
 from beam_jobs.data_figures import DataFacts, read_statistics
 from beam_jobs.data_page import PAGE_FILE, page
 from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
-from beam_jobs.ingest_pipeline import INLINE_BYTES, SUMMARY_FILE, build
+from beam_jobs.ingest_pipeline import build
+from beam_jobs.ingest_summary import SUMMARY_FILE
 from beam_jobs.inspection import require_sound
 from beam_jobs.items import PHOTOS_DECODED, PHOTOS_TAKEN_OVER, Trace
+from beam_jobs.known_log import KnownLog, basis_of, known_log, remember_files, require_none_late
 from beam_jobs.known_photos import files_of_known
 from beam_jobs.negatives import median_reach
 from beam_jobs.options import split_beam_options
 from beam_jobs.photo_places import PhotoPlaces
-from beam_jobs.raw_fingerprint import fingerprint_of_raw
+from beam_jobs.raw_files import name_in
+from beam_jobs.raw_fingerprint import contents_of_raw, fingerprint_of_raw
 from beam_jobs.running import run
 from beam_jobs.sources import RawFolder
+from beam_jobs.split_files import INLINE_BYTES
 from beam_jobs.useful_columns import Counted, useful_columns
 from courier_tf import schema
 from courier_tf.escaping import printable
@@ -47,6 +52,7 @@ def ingest(
     made_by: MadeBy,
     beam_options: Sequence[str] = (),
     known: Sequence[Place] = (),
+    memory: Path | None = None,
 ) -> None:
     """Runs the ingest job.
 
@@ -56,27 +62,36 @@ def ingest(
         settings: settings of this stage.
         made_by: everything that determines the result.
         beam_options: Beam's own command-line options; by default the local runner.
-        known: directories of earlier ingests. Photos of the first that fits are taken over, where they are unchanged.
+        known: directories of earlier ingests. Photos of the first that fits are taken over, where they are unchanged,
+            and days of the log of the first that fits.
+        memory: as for `raw_fingerprint.contents_of_raw`.
 
     Raises:
-        RawDataError: the input cannot be used, or there are more rejects than allowed. In that case the reject file is
-            kept beside the target.
+        RawDataError: the input cannot be used, rows are late and `late_days` refuses them, or there are more rejects
+            than allowed. In that case the reject file is kept beside the target.
     """
     folder = readable(raw, settings)
     folder.tell()
     require_sound(folder)
     kept_rejects = target.with_name(f"{target.name}_rejects")
     transfer.remove(kept_rejects)
-    files = files_of_known(known, settings, made_by)
+    files, contents = files_of_known(known, settings, made_by), contents_of_raw(raw, settings, memory)
+    log = known_log(known, folder, contents, basis_of(folder, settings, made_by), settings)
     with stored.write_stage(target, made_by) as draft:
-        summary = _run_pipeline(folder, draft.place, settings, files, beam_options)
+        summary = _run_pipeline(folder, draft.place, settings, files, log, beam_options)
         rejects = draft.place / schema.REJECTS_FOLDER
         try:
             cut = _require_usable(folder, settings, summary, str(kept_rejects))
         except RawDataError:
             transfer.copy(rejects, kept_rejects)
             raise
-        facts = _facts(folder, settings, cut, summary)
+        remember_files(draft.place, folder, log, summary.log_files)
+        of_log = {name_in(raw, file.path) for file in folder.event_files}
+        facts = dataclasses.replace(
+            _facts(folder, settings, cut, summary),
+            log_basis=basis_of(folder, settings, made_by),
+            log_contents={name: content for name, content in contents.items() if name in of_log},
+        )
         DataFacts(facts.log_kind, facts.all_columns, facts.counts).write(draft.place)
         lines = page(read_statistics(draft.place), facts, settings)
         transfer.write_bytes(draft.place / PAGE_FILE, ("\n".join(lines) + "\n").encode())
@@ -97,13 +112,20 @@ class _Summary(NamedTuple):
     first_rejects: dict[str, list[str]]
     traces: Trace
     photos: tuple[int, int]  # Decoded, taken over.
+    first: tuple[int, list[tuple[str, int]]]  # See `KnownLog.first_and_late`.
+    log_files: dict[str, Any]  # `rows`, `counts` and `traces` of the files of the log that were read.
 
 
 def _run_pipeline(
-    folder: RawFolder, target: Place, settings: IngestSettings, known: list[str], beam_options: Sequence[str]
+    folder: RawFolder,
+    target: Place,
+    settings: IngestSettings,
+    known: list[str],
+    log: KnownLog,
+    beam_options: Sequence[str],
 ) -> _Summary:
     counted = run(
-        lambda pipeline: build(pipeline, folder, str(target), settings, known),
+        lambda pipeline: build(pipeline, folder, str(target), settings, known, log),
         beam_options,
         target,
         f"Reading {folder.path}",
@@ -112,7 +134,12 @@ def _run_pipeline(
     summary = json.loads(transfer.read_bytes(target / SUMMARY_FILE))
     transfer.remove(target / SUMMARY_FILE)
     photos = counted.pop(PHOTOS_DECODED, 0), counted.pop(PHOTOS_TAKEN_OVER, 0)
-    counts = {**counted, **summary["counts"]}
+    of_files = [(name, number) for (_, name), number in summary["log_counts"]]
+    of_files += [count for file in log.files.values() for count in file.counts.items()]
+    for name, number in (*summary["counts"].items(), *of_files):
+        counted[name] += number
+    counts = dict(counted)
+    counts.pop(IN_FUTURE, None)
     counts |= losses.counts_of_kinds(summary["rejects"])
     cut = splits.Splits(*summary["splits"]) if summary["splits"] else None
     days = [(day, events, clicks) for day, events, clicks in summary["days"]]
@@ -129,6 +156,8 @@ def _run_pipeline(
         {kind: first for kind, (_, first) in summary["rejects"].items()},
         tuple(summary["traces"]),
         photos,
+        (summary["first"][0], [(file, day) for file, day in summary["first"][1]]),
+        {name: summary[f"log_{name}"] for name in ("rows", "counts", "traces")},
     )
 
 
@@ -148,6 +177,8 @@ def _require_usable(folder: RawFolder, settings: IngestSettings, summary: _Summa
     counts = summary.counts
     if summary.broken_files:
         raise RawDataError("\n".join(summary.broken_files))
+    if settings.late_days == "refuse":
+        require_none_late(summary.first[1])
     places = PhotoPlaces(folder.path, settings.follow_links)
     losses.require_few(counts, settings, summary.first_rejects, listed_in, summary.unknown, places)
     losses.require_both_labels(folder.log_kind, counts["events_used"], counts["clicks"], settings)
@@ -197,6 +228,9 @@ def _facts(folder: RawFolder, settings: IngestSettings, cut: splits.Splits, summ
         photo_contents=summary.traces[1],
         photos_decoded=summary.photos[0],
         photos_taken_over=summary.photos[1],
+        days_made=sum(day[0] >= summary.first[0] for day in summary.days),
+        days_taken_over=sum(day[0] < summary.first[0] for day in summary.days),
+        raw=folder.path,
     )
 
 

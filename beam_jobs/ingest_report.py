@@ -40,6 +40,8 @@ def report(facts: IngestFacts, settings: IngestSettings) -> Iterator[str]:
     for form in facts.time_forms:
         yield _row("timestamps", form)
     yield _row("events", f"{_n(counts, 'event_rows_read')} read, {_n(counts, 'events_used')} used")
+    if facts.days_taken_over:
+        yield _row("days", f"{facts.days_made:,} made, {facts.days_taken_over:,} taken over")
     lost = list(losses(counts, settings))
     yield from (_lost(*loss) for loss in lost if loss[0].name not in (*_OF_ITEMS, *_OF_USERS))
     yield _row("items", f"{_n(counts, 'item_rows_read')} read, {_n(counts, 'items_items')} used")

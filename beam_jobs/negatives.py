@@ -5,10 +5,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.metrics import Metrics
 
 from beam_jobs.page_views import PageView
-from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_rng
 from beam_jobs.user_days import PackedView, packed_view, unpacked
 
@@ -113,12 +111,11 @@ class DrawNegatives(beam.DoFn):
 
     def __init__(self, per_positive: int, seed: int) -> None:
         self.per_positive, self.seed = per_positive, seed
-        self.missing = Metrics.counter(NAMESPACE, "negatives_not_drawn")
 
     def drawn(
         self, view: PageView, total: int, shown: Container[T], of_tickets: Callable[[np.ndarray], list[T]]
     ) -> list[T]:
-        """The negatives of a page view.
+        """The negatives of a page view. There are fewer than wanted where no draw succeeds.
 
         Args:
             view: the page view.
@@ -134,7 +131,6 @@ class DrawNegatives(beam.DoFn):
                 break
             tickets = rng.integers(total, size=wanted - len(drawn))
             drawn += [negative for negative in of_tickets(tickets) if negative not in shown]
-        self.missing.inc(wanted - len(drawn))
         return drawn
 
 

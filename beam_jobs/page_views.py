@@ -7,15 +7,12 @@ request id are one page view until the user pauses, or the day ends. In a positi
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
-import apache_beam as beam
-from apache_beam.metrics import Metrics
-
 from beam_jobs.checks import DAY, Event
-from beam_jobs.sources import NAMESPACE
 from beam_jobs.splits import date_of
 from beam_jobs.stable import stable_hash, stable_rng
 from courier_tf import schema
@@ -195,26 +192,30 @@ def split_rows(clicked: list[str], others: list[str], size: int) -> tuple[list[t
     return dealt, len(others) - given
 
 
-class PretrainingRows(beam.DoFn):
-    """Turns a PageView into (sort key, serialised row) pairs. Without a click or without a history there is none.
+class PretrainingRows(NamedTuple):
+    """Turns a PageView into pre-training rows.
 
-    Args:
+    Attributes:
         size: P, items of a row.
         log_order: one row per click. Its history may hold clicks of the same timestamp that precede it in the log.
         seed: seed of the order in which items without a click are dealt out.
     """
 
-    def __init__(self, size: int, log_order: bool, seed: int) -> None:
-        self.size, self.log_order, self.seed = size, log_order, seed
-        self.without_click = Metrics.counter(NAMESPACE, "page_views_without_click_not_pretrained")
-        self.without_history = Metrics.counter(NAMESPACE, "rows_without_history_not_pretrained")
-        self.dropped = Metrics.counter(NAMESPACE, "unclicked_items_dropped_from_pretraining_rows")
+    size: int
+    log_order: bool
+    seed: int
 
-    def process(self, view: PageView) -> Iterator[tuple[int, bytes]]:
+    def rows(self, view: PageView, counts: Counter[str]) -> Iterator[tuple[int, bytes]]:
+        """(sort key, serialised row) of each row. Without a click or without a history there is none.
+
+        Args:
+            view: the page view.
+            counts: counts what there is no row of, by name.
+        """
         clicked = [item for item, label in zip(view.items, view.clicked, strict=True) if label]
         others = [item for item, label in zip(view.items, view.clicked, strict=True) if not label]
         if not clicked:
-            self.without_click.inc()
+            counts["page_views_without_click_not_pretrained"] += 1
             return
         if len(others) > 1 and (view.history or self.log_order):  # A generator costs as much as all else of a row.
             stable_rng(self.seed, "rows", view.page_view_id).shuffle(others)
@@ -224,13 +225,13 @@ class PretrainingRows(beam.DoFn):
             dropped = len(others) - sum(len(row[1]) for row in rows)
         else:
             rows, dropped = split_rows(clicked, others, self.size)
-        self.dropped.inc(dropped)
+        counts["unclicked_items_dropped_from_pretraining_rows"] += dropped
         for number, (positive, negative) in enumerate(rows):
             history, timestamp = view.history, view.timestamp
             if self.log_order:
                 history, timestamp = view.tie_histories[positive[0]], view.click_times[positive[0]]
             if not history:
-                self.without_history.inc()
+                counts["rows_without_history_not_pretrained"] += 1
                 continue
             values = {
                 "user_id": view.user_id,

@@ -180,8 +180,8 @@ def _require_one_format(raw: str, table: str, files: list[str]) -> None:
 
 
 def name_in(raw: str, path: str) -> str:
-    """The path of a file of `find_files` below the raw folder."""
-    return path[len(raw.rstrip("/")) + 1 :]
+    """The path of a file of `find_files` below the raw folder; the address of a table as it is."""
+    return path.removeprefix(f"{raw.rstrip('/')}/")
 
 
 def copies(files: tuple[str, ...]) -> list[list[str]]:

@@ -25,6 +25,14 @@ _YOUNG = 2 * 10**9  # Nanoseconds in which a file may change again and keep its 
 def fingerprint_of_raw(raw: str, settings: RawSettings | None = None, memory: Path | None = None) -> str:
     """16 hex digits over the names and contents of the files of all tables. No other file counts.
 
+    Args, Raises: as for `contents_of_raw`.
+    """
+    return fingerprint_of(contents_of_raw(raw, settings, memory))
+
+
+def contents_of_raw(raw: str, settings: RawSettings | None = None, memory: Path | None = None) -> dict[str, str]:
+    """Path below the raw folder, or address of a table -> what tells its content, of all files of all tables.
+
     On a store, size and time stand for the content: nothing has a new time there that nobody has written.
 
     Args:
@@ -61,7 +69,7 @@ def fingerprint_of_raw(raw: str, settings: RawSettings | None = None, memory: Pa
     if memory and settled != known:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_file(memory, json.dumps(settled))
-    return fingerprint_of(contents)
+    return contents
 
 
 def fingerprint_with_photos(raw: str) -> str:

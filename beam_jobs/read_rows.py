@@ -20,7 +20,7 @@ ROWS_AT_A_TIME = 1_000  # Rows that are counted at once.
 class ReadRows(beam.DoFn):
     """Turns a RawFile into its rows.
 
-    What is no row goes to the output `REJECTS`, and (name, rows read) to `ROWS_READ`. The reason why a file
+    What is no row goes to the output `REJECTS`, and (file, rows read) to `ROWS_READ`. The reason why a file
     could not be read to its end goes to `BROKEN_FILES`. Beam would run a worker that raises again, and show the user
     only its traceback.
     """
@@ -48,7 +48,7 @@ class ReadRows(beam.DoFn):
         except RawDataError as error:
             yield beam.pvalue.TaggedOutput(BROKEN_FILES, str(error))
         self.done.add(read % ROWS_AT_A_TIME)
-        yield beam.pvalue.TaggedOutput(ROWS_READ, (f"{self.kind}_rows_read", read))
+        yield beam.pvalue.TaggedOutput(ROWS_READ, (path, read))
 
 
 class ReadDictionaries(ReadRows):

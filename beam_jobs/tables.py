@@ -1,14 +1,13 @@
-"""The two tables of a raw folder in a pipeline: read, checked, and events joined to the catalogue."""
+"""The tables of a raw folder in a pipeline: rows of all, the catalogue, and the users. `log_table` has the log."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+from apache_beam.pvalue import AsIter, AsSingleton
 
 from beam_jobs import bigquery, catalogue, checks
 from beam_jobs.file_parts import SplitFiles
-from beam_jobs.packing import PackBlocks
 from beam_jobs.raw_rows import RawFile
 from beam_jobs.read_rows import ReadDictionaries, ReadRows, TableKind
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder
@@ -23,26 +22,47 @@ class Part(NamedTuple):
     rejects: list[beam.PCollection]
     rows: beam.pvalue.DoOutputsTuple  # The outputs of ReadRows.
     counts: list[beam.PCollection]  # Of (name, number).
-    further: beam.PCollection | None = None  # Of events: (id that the catalogue does not have, events).
 
 
-def _rows(pipeline: beam.Pipeline, files: Sequence[RawFile], kind: TableKind) -> beam.pvalue.DoOutputsTuple:
+def read_rows(
+    pipeline: beam.Pipeline,
+    files: Sequence[RawFile] | Sequence[tuple[RawFile, int]],
+    kind: TableKind,
+    what: str,
+    first: AsSingleton | None = None,
+) -> beam.pvalue.DoOutputsTuple:
+    """The rows of files, with the outputs of `ReadRows`.
+
+    Args:
+        pipeline: to add the steps to.
+        files: the files; with `first`, (file, its last day).
+        kind: of their rows.
+        what: for the labels of the steps.
+        first: the files that end before this day are left out.
+    """
     outputs = REJECTS, ROWS_READ, BROKEN_FILES
-    if files[0].dialect.format == bigquery.FORMAT:
-        (table,) = files
+    table = files[0] if files else None
+    if isinstance(table, RawFile) and table.dialect.format == bigquery.FORMAT:
         read = ReadDictionaries(kind, table, bigquery.types_of(table.path))
-        return pipeline | ReadTable(table) | f"Read {kind}s" >> beam.ParDo(read).with_outputs(*outputs, main="main")
+        return pipeline | ReadTable(table) | f"Read {what}" >> beam.ParDo(read).with_outputs(*outputs, main="main")
+    chosen = pipeline | f"Files of {what}" >> beam.Create(files, reshuffle=True)
+    if first:
+        chosen |= f"Choose files of {what}" >> beam.FlatMap(_unless_before, first)
     return (
-        pipeline
-        | f"{kind} files" >> beam.Create(files, reshuffle=True)
-        | f"Parts of {kind} files" >> SplitFiles()
-        | f"Read {kind}s" >> beam.ParDo(ReadRows(kind)).with_outputs(*outputs, main="main")
+        chosen
+        | f"Parts of files of {what}" >> SplitFiles()
+        | f"Read {what}" >> beam.ParDo(ReadRows(kind)).with_outputs(*outputs, main="main")
     )
+
+
+def _unless_before(file_and_last: tuple[RawFile, int], first: int) -> list[RawFile]:
+    file, last = file_and_last
+    return [file] if last >= first else []
 
 
 def items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings) -> Part:
     """The catalogue, one row of each item."""
-    rows = _rows(pipeline, folder.item_files, "item")
+    rows = read_rows(pipeline, folder.item_files, "item", "items")
     checked = rows.main | "Check items" >> beam.ParDo(checks.CheckItems(folder)).with_outputs(REJECTS, main="main")
     unique = (
         checked.main
@@ -54,12 +74,13 @@ def items(pipeline: beam.Pipeline, folder: RawFolder, settings: IngestSettings) 
         )
     )
     rejects = [rows[REJECTS], checked[REJECTS], unique[REJECTS]]
-    return Part(unique.main, rejects, rows, [rows[ROWS_READ], unique[catalogue.DUPLICATES]])
+    read = rows[ROWS_READ] | "Item rows" >> beam.MapTuple(lambda _, number: ("item_rows_read", number))
+    return Part(unique.main, rejects, rows, [read, unique[catalogue.DUPLICATES]])
 
 
 def users(pipeline: beam.Pipeline, folder: RawFolder) -> Part:
     """The users that a shop has a table of, one row of each."""
-    rows = _rows(pipeline, folder.user_files, "user")
+    rows = read_rows(pipeline, folder.user_files, "user", "users")
     checked = rows.main | "Check users" >> beam.ParDo(checks.CheckUsers(folder)).with_outputs(REJECTS, main="main")
     unique = (
         checked.main
@@ -67,33 +88,8 @@ def users(pipeline: beam.Pipeline, folder: RawFolder) -> Part:
         | "Group users of the table" >> beam.GroupByKey()
         | "First of each" >> beam.FlatMap(catalogue.first_of_user).with_outputs(REJECTS, main="main")
     )
-    return Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]], rows, [rows[ROWS_READ]])
-
-
-def events(pipeline: beam.Pipeline, folder: RawFolder, ids: beam.PCollection) -> Part:
-    """The events of known items, as ((user, day), packed rows).
-
-    Args:
-        pipeline: to add the steps to.
-        folder: the raw folder.
-        ids: (item id, anything) of the catalogue.
-    """
-    rows = _rows(pipeline, folder.event_files, "event")
-    checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder)).with_outputs(REJECTS, main="main")
-    blocks = checked.main | "Pack events" >> beam.ParDo(PackBlocks())
-    of_items = (
-        blocks | "Items of events" >> beam.FlatMap(catalogue.items_of) | "Events of items" >> beam.CombinePerKey(sum)
-    )
-    unknown = (
-        {"events": of_items, "catalogue": ids}
-        | "Join ids" >> beam.CoGroupByKey()
-        | "Unknown ids" >> beam.FlatMap(catalogue.unknown_only)
-    )
-    known = blocks | "Known items" >> beam.FlatMap(catalogue.known_items_only, unknown=AsDict(unknown)).with_outputs(
-        REJECTS, main="main"
-    )
-    rejects = [rows[REJECTS], checked[REJECTS], known[REJECTS]]
-    return Part(known.main, rejects, rows, [rows[ROWS_READ]], unknown)
+    read = rows[ROWS_READ] | "User rows" >> beam.MapTuple(lambda _, number: ("user_rows_read", number))
+    return Part(unique.main, [rows[REJECTS], checked[REJECTS], unique[REJECTS]], rows, [read])
 
 
 def compared(unknown: beam.PCollection, ids: beam.PCollection) -> beam.PCollection:

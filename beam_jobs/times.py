@@ -51,6 +51,10 @@ class TimeError(ValueError):
     """A text is no timestamp of its form. The message is the reason."""
 
 
+class FutureError(TimeError):
+    """A timestamp lies in the future. Some day it does not."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TimeForm:
     """In what form timestamps are written.
@@ -116,7 +120,7 @@ class TimeParser:
         if value >= LATEST_SECONDS:
             raise TimeError(f"{printable(text)} looks like milliseconds; {self.form.form} are needed")
         if value > self.latest:
-            raise TimeError(f"{printable(text)} lies in the future")
+            raise FutureError(f"{printable(text)} lies in the future")
         return int(value)
 
     def _seconds(self, text: str) -> float:

@@ -7,30 +7,48 @@ day is merged in pieces.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.metrics import Metrics
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_jobs.checks import Event
 from beam_jobs.day_pieces import pieces_of_day, rows_of
 from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import Merged, PageView, ViewKey, merge, view_id
-from beam_jobs.sources import NAMESPACE
 from beam_jobs.stable import stable_hash
 from beam_jobs.work_done import USER_DAYS, Pieces
 
-STATISTICS = "statistics"  # These three are tags of outputs. (item, {day: (1, clicked, second)}) of each event.
-USERS = "users"  # (number of events, user id).
-CUT = "cut"  # ("page_views_cut_at_midnight", number) of a user.
-_DAYS = "days"
-_HISTORIES = "histories"
+DAYS = "days"  # Tag of an output: (user, packed `UserDay`).
 
-UserDay = tuple[str, int]  # User id, and timestamp // DAY.
+DayOfUser = tuple[str, int]  # User id, and timestamp // DAY.
+#: Names of counts: those of `Merged`, after the number of page views.
+_COUNTS = (
+    "page_views", "duplicate_events_merged", "clicks_merged_into_their_impressions", "conflicting_events_merged",
+)  # fmt: skip
 #: A page view on its way to its file: the key that places it, its timestamp, and its packed `PageView`.
 PackedView = tuple[int, int, bytes]
+
+
+class UserDay(NamedTuple):
+    """What a day of a user passes on, without its page views.
+
+    Attributes:
+        day: timestamp // DAY.
+        number: of events.
+        last: the last items clicked, oldest first.
+        requests: hashes of user and request id, each once, as bytes of little-endian int64.
+        items: (item, events, positives, first second) of each item.
+        counts: name -> number.
+    """
+
+    day: int
+    number: int
+    last: list[str]
+    requests: bytes
+    items: list[tuple[str, int, int, int]]
+    counts: dict[str, int]
 
 
 #: (timestamp, place, item) of a click.
@@ -101,7 +119,7 @@ def histories(days: list[tuple[int, list[str]]], kept: int) -> Iterator[tuple[in
 
 
 class BuildPageViews(beam.PTransform):
-    """Turns ((user, day), packed rows) into `PackedView`s, and the further outputs `STATISTICS`, `USERS` and `CUT`.
+    """Turns {"rows": ((user, day), packed rows), "before": `last_clicks`} into `PackedView`s and the output `DAYS`.
 
     Args:
         history_kept: length of a history: the most recent clicked items.
@@ -114,26 +132,30 @@ class BuildPageViews(beam.PTransform):
         self.history_kept, self.pause, self.ties = history_kept, pause, ties
 
     @no_annotations  # Beam takes annotations for type hints, and knows none for a dict of PCollections.
-    def expand(self, rows: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, parts: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
         days = (
-            rows
+            parts["rows"]
             | "Group days" >> beam.GroupByKey()
-            | "Merge"
-            >> beam.ParDo(MergeDay(self.history_kept, self.pause, self.ties)).with_outputs(
-                _DAYS, STATISTICS, main="main"
-            )
+            | "Merge" >> beam.ParDo(MergeDay(self.history_kept, self.pause, self.ties)).with_outputs(DAYS, main="main")
         )
         users = (
-            days[_DAYS]
+            [days[DAYS] | "Last clicks" >> beam.MapTuple(_clicks_of_new_day), parts["before"]]
+            | "All clicks" >> beam.Flatten()
             | "Group users" >> beam.GroupByKey()
-            | "Histories" >> beam.ParDo(Histories(self.history_kept)).with_outputs(USERS, CUT, main=_HISTORIES)
+            | "Histories" >> beam.FlatMap(histories_of, self.history_kept)
         )
         views = (
-            {"day": days.main, "before": users[_HISTORIES]}
+            {"day": days.main, "before": users}
             | "Join histories" >> beam.CoGroupByKey()
             | "Views" >> beam.FlatMap(views_of, self.history_kept)
         )
-        return {"views": views, STATISTICS: days[STATISTICS], USERS: users[USERS], CUT: users[CUT]}
+        return {"views": views, DAYS: days[DAYS]}
+
+
+def statistics_of(user_day: tuple[str, bytes]) -> Iterator[tuple[str, dict[int, tuple[int, int, int]]]]:
+    """(item, {day: statistics}) of each item of a packed `UserDay`."""
+    of_user = UserDay(*unpack(user_day[1]))
+    return ((item, {of_user.day: (number, positives, first)}) for item, number, positives, first in of_user.items)
 
 
 class MergeDay(beam.DoFn):
@@ -141,34 +163,33 @@ class MergeDay(beam.DoFn):
 
     def __init__(self, history_kept: int, pause: int, ties: bool) -> None:
         self.history_kept, self.pause, self.ties = history_kept, pause, ties
-        self.views = Metrics.counter(NAMESPACE, "page_views")
-        self.duplicates = Metrics.counter(NAMESPACE, "duplicate_events_merged")
-        self.answered = Metrics.counter(NAMESPACE, "clicks_merged_into_their_impressions")
-        self.conflicts = Metrics.counter(NAMESPACE, "conflicting_events_merged")
         self.done = Pieces(USER_DAYS)
 
-    def process(self, element: tuple[UserDay, Iterable[bytes]]) -> Iterator[Any]:
+    def process(self, element: tuple[DayOfUser, Iterable[bytes]]) -> Iterator[Any]:
         (user, day), packed = element
         clicks: list[Click] = []
         requests: list[np.ndarray] = []
+        items: dict[str, tuple[int, int, int]] = {}
+        counts = dict.fromkeys(_COUNTS, 0)
         number = 0
         pieces = pieces_of_day(packed, self.pause)
         for piece in pieces:
             merged = self._merged(user, piece)
-            self.views.inc(len(merged.starts))
-            self.duplicates.inc(merged.duplicates)
-            self.answered.inc(merged.clicks_of_impressions)
-            self.conflicts.inc(merged.conflicts)
+            numbers = len(merged.starts), merged.duplicates, merged.clicks_of_impressions, merged.conflicts
+            counts = {name: counts[name] + more for name, more in zip(_COUNTS, numbers, strict=True)}
             clicks.extend(clicks_of(merged.events))
             number += len(merged.events)
             # A hash stands for a request id: a user may have very many.
-            requests.append(np.array([stable_hash(request) for request, _ in merged.starts if request], np.int64))
+            hashes = [stable_hash(user, request) for request, _ in merged.starts if request]
+            requests.append(np.array(hashes, "<i8"))
             for event in merged.events:
-                statistics = {day: (1, event.clicked, event.timestamp)}
-                yield beam.pvalue.TaggedOutput(STATISTICS, (event.item_id, statistics))
+                events, positives, first = items.get(event.item_id, (0, 0, event.timestamp))
+                items[event.item_id] = events + 1, positives + event.clicked, min(first, event.timestamp)
         clicks.sort()
         last = [item for _, _, item in clicks[-self.history_kept :]]
-        yield beam.pvalue.TaggedOutput(_DAYS, (user, pack((day, number, last, np.concatenate(requests).tobytes()))))
+        of_items = [(item, *statistics) for item, statistics in items.items()]
+        of_day = UserDay(day, number, last, np.concatenate(requests).tobytes(), of_items, counts)
+        yield beam.pvalue.TaggedOutput(DAYS, (user, pack(tuple(of_day))))
         for piece in pieces:
             if len(pieces) > 1:  # Merged again: all of them together would take ten times the memory.
                 merged = self._merged(user, piece)
@@ -180,24 +201,33 @@ class MergeDay(beam.DoFn):
         return merge((Event(user, *row) for row in rows_of(piece)), self.pause)
 
 
-class Histories(beam.DoFn):
-    """Turns (user, packed days) into ((user, day), packed items clicked before that day)."""
-
-    def __init__(self, history_kept: int) -> None:
-        self.history_kept = history_kept
-        self.users = Metrics.counter(NAMESPACE, "users")
-
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[Any]:
-        user, days = element[0], [unpack(day) for day in element[1]]
-        self.users.inc()
-        yield beam.pvalue.TaggedOutput(USERS, (sum(number for _, number, _, _ in days), user))
-        for day, before in histories([(day, clicked) for day, _, clicked, _ in days], self.history_kept):
-            yield (user, day), pack(before)
-        _, times = np.unique(np.frombuffer(b"".join(day[3] for day in days), np.int64), return_counts=True)
-        yield beam.pvalue.TaggedOutput(CUT, ("page_views_cut_at_midnight", int((times > 1).sum())))
+def _clicks_of_new_day(user: str, user_day: bytes) -> tuple[str, bytes]:
+    day, _, last, *_ = unpack(user_day)
+    return user, last_clicks([(day, last)], is_new=True)
 
 
-def views_of(element: tuple[UserDay, dict[str, Iterable[bytes]]], kept: int) -> Iterator[PackedView]:
+def last_clicks(days: list[tuple[int, list[str]]], is_new: bool) -> bytes:
+    """(day, last items clicked on it, oldest first) of a user, packed for `histories_of`.
+
+    Args:
+        days: in any order.
+        is_new: whether the histories of these days are wanted. Other days are there for those of later ones.
+    """
+    return pack((is_new, days))
+
+
+def histories_of(element: tuple[str, Iterable[bytes]], kept: int) -> Iterator[tuple[DayOfUser, bytes]]:
+    """((user, day), packed items clicked before that day), from (user, `last_clicks`)."""
+    user, days = element[0], []
+    new: set[int] = set()
+    for is_new, some in map(unpack, element[1]):
+        days += some
+        new.update(day for day, _ in some if is_new)
+    if new:
+        yield from (((user, day), pack(before)) for day, before in histories(days, kept) if day in new)
+
+
+def views_of(element: tuple[DayOfUser, dict[str, Iterable[bytes]]], kept: int) -> Iterator[PackedView]:
     """The page views of a day of a user, from those with histories of the day alone and the clicks before it."""
     joined = element[1]
     before: list[str] = next((unpack(clicked) for clicked in joined["before"]), [])

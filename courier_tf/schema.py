@@ -128,6 +128,7 @@ PAGE_VIEWS_FOLDER = "page_views"  # page_views/train-00000-of-00004.tfrecord, va
 IMPRESSIONS_FOLDER = "impressions"  # impressions/train-..., valid-..., test-...
 STATISTICS_FOLDER = "statistics"  # statistics/FeatureStats.pb and statistics/data.md of ingest
 REJECTS_FOLDER = "rejects"  # rejects/rejects-00000-of-00001.jsonl
+DAYS_FOLDER = "days"  # days/2020-09-13-00000-of-00001.json and .tfrecord: what the next ingest takes over.
 
 
 #: What was lost. item, event, user and photo: it is broken; the others are whole, and each has a limit of its own.

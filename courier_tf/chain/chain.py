@@ -81,12 +81,13 @@ class Chain(Workplace):
         from beam_jobs.raw_fingerprint import MEMORY_FILE, fingerprint_of_raw
 
         settings = self.settings.ingest
-        fingerprint = fingerprint_of_raw(raw, settings, self.workdir / MEMORY_FILE)
+        memory = self.workdir / MEMORY_FILE
+        fingerprint = fingerprint_of_raw(raw, settings, memory)
         made_by = self.made_by(INGEST, settings, {"raw": fingerprint}, seeded=False)
         self.unless_current(
             self.directory(INGEST),
             made_by,
-            lambda target: ingest(raw, target, settings, made_by, self.beam_options, self.known(INGEST)),
+            lambda target: ingest(raw, target, settings, made_by, self.beam_options, self.known(INGEST), memory),
             also_stale=lambda stage: self._changed_photos(raw, stage),
         )
         facts = artefacts.read(self.directory(INGEST), INGEST).facts

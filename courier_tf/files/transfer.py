@@ -227,6 +227,19 @@ def copy(source: Place, target: Place) -> None:
             _fs().copy_files(path, copied, system, other)
 
 
+def link(source: Place, target: Place) -> None:
+    """Puts a file that nobody changes in a second place: a hard link where the file system has them, else a copy."""
+    if isinstance(source, Path) and isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # A runner may try a job again.
+        try:
+            os.link(source, target)
+        except OSError:  # There are none, or within one device only.
+            shutil.copy2(source, target)
+        return
+    copy(source, target)
+
+
 def remove(place: Place) -> None:
     """Removes a file, or a folder with all that is in it. There may be none."""
     if isinstance(place, Path):

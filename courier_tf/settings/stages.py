@@ -28,6 +28,9 @@ class IngestSettings(RawSettings):
     """Which clicks with equal timestamps a history holds. strict: those before the page view. log_order: in
     pre-training rows also those that stand before the click in the log, with the same timestamp; impressions are always
     strict."""
+    late_days: Literal["replay", "refuse"] = "replay"
+    """What happens where rows of a known day are new, changed or gone, as those of the last known day may be. replay:
+    that day and all after it are made anew. refuse: the run ends with a message."""
     negatives: Literal["popularity", "uniform"] = "popularity"
     """How negatives are drawn in a positives-only log. popularity: from the events of the same day, and of the days
     before where these are fewer than `negatives_pool_events`. uniform: from all items that exist by then."""

@@ -127,6 +127,16 @@ class IngestFacts(Facts):
     """Photos whose files were decoded; None in the results of earlier versions."""
     photos_taken_over: int | None = None
     """Photos that an earlier ingest had decoded, and whose files are unchanged."""
+    days_made: int | None = None
+    """Days of the log that were made; None in the results of earlier versions."""
+    days_taken_over: int | None = None
+    """Days of the log that an earlier ingest had made."""
+    raw: str = dataclasses.field(default="", compare=False)
+    """The raw folder."""
+    log_basis: str = ""
+    """Fingerprint of all that decides what rows of the log become, beside settings that change no day."""
+    log_contents: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    """File of the log, below the raw folder -> what tells its content."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,8 +81,12 @@ def note(folder: Place, name: str, file: Path) -> None:
         name: its path in there.
         file: the file, while it is on this machine.
     """
-    size, _, sha256 = FileState.of(file)
-    noted = {"name": name, "size": size, "sha256": sha256}
+    note_state(folder, name, FileState.of(file))
+
+
+def note_state(folder: Place, name: str, state: FileState) -> None:
+    """Notes size and checksum of a file that is taken over as it is; `folder` and `name` as for `note`."""
+    noted = {"name": name, "size": state.size, "sha256": state.sha256}
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
     transfer.write_bytes(folder / _NOTES / f"{key}.json", json.dumps(noted).encode())
 

@@ -36,7 +36,8 @@ def test_large_tables_have_more_files_with_the_same_records(shop, tmp_path, monk
         ordered = [sorted(made.rows("impressions", split), key=str) for made in (few, many)]
         assert ordered[0] == ordered[1] and rows
     assert number(many, "page_views", "train") == number(many, "impressions", "train") > 10
-    assert dataclasses.replace(many.facts, counts={}) == dataclasses.replace(few.facts, counts={})
+    ours, theirs = (dataclasses.replace(made.facts, counts={}, log_basis="") for made in (many, few))
+    assert ours == theirs
     assert many.facts.counts == few.facts.counts and "inline_photo_bytes" not in few.facts.counts
 
 

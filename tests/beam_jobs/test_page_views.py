@@ -11,9 +11,9 @@ import pytest
 
 from beam_jobs import day_pieces
 from beam_jobs.checks import Event
-from beam_jobs.packing import pack
+from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import PageView, merge, split_rows, view_id, view_keys
-from beam_jobs.user_days import Histories, MergeDay, unpacked, views_of
+from beam_jobs.user_days import MergeDay, UserDay, histories_of, last_clicks, unpacked, views_of
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, impression_log, view_of
@@ -137,12 +137,12 @@ def built(events: list[Event], kept: int, pause: int = 1) -> list[PageView]:
     for day, rows in days.items():
         for output in MergeDay(kept, pause, True).process((("u", day), [pack(rows[::2]), pack(rows[1::2])])):
             if isinstance(output, beam.pvalue.TaggedOutput):
-                told += [output.value[1]] if output.tag == "days" else []
+                of_day = UserDay(*unpack(output.value[1]))
+                told.append(last_clicks([(day, of_day.last)], is_new=True))
             else:
                 joined[output[0]]["day"].append(output[1])
-    for output in Histories(kept).process(("u", told)):
-        if not isinstance(output, beam.pvalue.TaggedOutput):
-            joined[output[0]]["before"].append(output[1])
+    for key, before in histories_of(("u", told), kept):
+        joined[key]["before"].append(before)
     return [unpacked(view) for element in joined.items() for view in views_of(element, kept)]
 
 

@@ -1,21 +1,26 @@
 """A user's events in memory: those of a day, however long the log is. The keys of impressions."""
 
+import base64
 import itertools
+import json
 import random
 import tracemalloc
 from collections import defaultdict
 
 import apache_beam as beam
+import numpy as np
 import pytest
 
 from beam_jobs import day_pieces
 from beam_jobs.catalogue import items_of, known_items_only, unknown_only
 from beam_jobs.checks import Event
+from beam_jobs.day_files import DayFacts, DayPart
 from beam_jobs.impressions import impressions
+from beam_jobs.made_days import SumUp, on_several_days
 from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import PageView
 from beam_jobs.stable import stable_hash
-from beam_jobs.user_days import CUT, USERS, Histories, MergeDay, histories
+from beam_jobs.user_days import DAYS, MergeDay, UserDay, histories, histories_of, last_clicks, statistics_of
 
 from .conftest import DAY, FIRST
 
@@ -30,18 +35,22 @@ def days_of_a_user(number: int):
         yield ("u", start // DAY), [pack(rows[:300]), pack(rows[300:])]
 
 
+def clicks_of_day(user_day: bytes, is_new: bool = True) -> bytes:
+    """The clicks of a packed `UserDay`."""
+    day = UserDay(*unpack(user_day))
+    return last_clicks([(day.day, day.last)], is_new)
+
+
 def peak_of(days: int) -> tuple[int, int]:
     """(peak memory of merging the days and of the histories after it, page views)."""
-    merge, histories = MergeDay(20, 1, False), Histories(20)
-    views = 0
+    merge = MergeDay(20, 1, False)
     tracemalloc.start()
     told = []
     for element in days_of_a_user(days):
         for output in merge.process(element):
-            if isinstance(output, beam.pvalue.TaggedOutput) and output.tag == "days":
-                told.append(output.value[1])
-    before = [output for output in histories.process(("u", told)) if not isinstance(output, beam.pvalue.TaggedOutput)]
-    views = len(before)
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                told.append(clicks_of_day(output.value[1]))
+    views = len(list(histories_of(("u", told), 20)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak, views
@@ -73,19 +82,55 @@ def test_a_large_day_stands_in_memory_packed(request_id, monkeypatch):
     assert peak < 300 * number
 
 
-def test_counts_of_a_user_over_all_days():
-    merge, told = MergeDay(20, 1, False), []
-    # "again" is on three days, "once" on one, and the events of no request on another.
-    for day, requests in enumerate([["again", "once"], ["again", "", "b"], ["again", "b"]]):
-        rows = [("i", FIRST + day * DAY + n, request, 1, ("f", n)) for n, request in enumerate(requests)]
-        told += [
-            output.value[1]
-            for output in merge.process((("u", FIRST // DAY + day), [pack(rows)]))
-            if isinstance(output, beam.pvalue.TaggedOutput) and output.tag == "days"
-        ]
-    for order in itertools.permutations(told):
-        outputs = [o for o in Histories(20).process(("u", order)) if isinstance(o, beam.pvalue.TaggedOutput)]
-        assert {o.tag: o.value for o in outputs} == {USERS: (7, "u"), CUT: ("page_views_cut_at_midnight", 2)}
+def test_what_a_day_of_a_user_passes_on():
+    rows = [
+        (f"i{n % 4}", FIRST + n, request, int(n % 2), ("f", n))
+        for n, request in enumerate(["again", "once", "again", "", "b", "b", "b", "again", "b"])
+    ]
+    (days,) = (
+        output.value
+        for output in MergeDay(2, 1, False).process((("u", FIRST // DAY), [pack(rows[:4]), pack(rows[4:])]))
+        if isinstance(output, beam.pvalue.TaggedOutput) and output.tag == DAYS
+    )
+    day = UserDay(*unpack(days[1]))
+    hashes = {stable_hash("u", request) for request in ("again", "once", "b")}
+    assert set(np.frombuffer(day.requests, "<i8").tolist()) == hashes and len(day.requests) == 8 * len(hashes)
+    # i0 is twice in "b", at one second and another: the earlier one stays.
+    assert (day.day, day.number, day.last) == (FIRST // DAY, 8, ["i1", "i3"])
+    expected = {"i0": (2, 0, FIRST), "i1": (2, 2, FIRST + 1), "i2": (2, 0, FIRST + 2), "i3": (2, 2, FIRST + 3)}
+    assert dict(statistics_of(days)) == {item: {FIRST // DAY: told} for item, told in expected.items()}
+    assert day.counts == {
+        "page_views": 4,
+        "duplicate_events_merged": 0,
+        "clicks_merged_into_their_impressions": 0,
+        "conflicting_events_merged": 1,
+    }
+
+
+def test_days_that_are_taken_over_give_histories_and_get_none():
+    day, before = FIRST // DAY, [last_clicks([(FIRST // DAY - 1, ["a"]), (FIRST // DAY - 3, ["b"])], is_new=False)]
+    new = [last_clicks([(day + n, [f"n{n}"])], is_new=True) for n in (0, 2)]
+    made = {key: unpack(items) for key, items in histories_of(("u", [new[1], *before, new[0]]), 3)}
+    assert made == {("u", day): ["b", "a"], ("u", day + 2): ["b", "a", "n0"]}
+    assert not list(histories_of(("u", before), 3))
+
+
+def test_requests_that_go_on_at_midnight_are_counted_once():
+    """Days are in any number of parts; a request of a user counts once, on however many days it is."""
+    rng = np.random.default_rng(0)
+    days = [np.unique(rng.integers(2**63, size=3000)) for _ in range(4)]
+    days[2] = np.unique(np.concatenate([days[2], days[0][::3], days[1][::5]]))
+    days[3] = np.unique(np.concatenate([days[3], days[0][::6]]))
+    part = [DayFacts({}, {}, 0, [], [], [], [], base64.b64encode(h.astype("<i8").tobytes()).decode(), []) for h in days]
+    summing = SumUp({})
+    summing.start_bundle()
+    ranges = defaultdict(list)
+    for number, facts in enumerate(part):
+        for output in summing.process(DayPart(number, "", json.dumps(facts).encode())):
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                ranges[output.value[0]].append(output.value[1])
+    assert len(ranges) > 1
+    assert sum(on_several_days(n, hashes) for n, hashes in ranges.items()) == 1000 + 600
 
 
 def test_events_of_unknown_items_are_found_without_the_catalogue():
@@ -98,15 +143,16 @@ def test_events_of_unknown_items_are_found_without_the_catalogue():
     unknown = dict(itertools.chain(*map(unknown_only, [*joined, ("i9", {"events": [], "catalogue": [None]})])))
     assert unknown == {"i3": 4}
     kept, rejects = [], []
-    for output in itertools.chain(*(known_items_only(block, unknown) for block in blocks)):
+    for output in itertools.chain(*(known_items_only(block, unknown, "raw") for block in blocks)):
         if isinstance(output, beam.pvalue.TaggedOutput):
-            rejects.append((output.value.file, output.value.row, output.value.kind))
+            day, left_out = output.value
+            rejects += [(day, *row) for row in left_out]
         else:
             (user, day), rows = output
             kept += [Event(user, *row) for row in unpack(rows)]
             assert all(row[1] // DAY == day for row in unpack(rows))
     assert sorted(kept) == sorted(event for event in events if event.item_id != "i3")
-    assert rejects == [("f", n, "unknown_item") for n in range(20) if n % 5 == 3]
+    assert rejects == [((FIRST + n * DAY // 2) // DAY, "f", n, "i3") for n in range(20) if n % 5 == 3]
 
 
 @pytest.mark.parametrize("number", ["", "é@1"])
