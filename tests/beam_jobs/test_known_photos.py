@@ -61,6 +61,7 @@ def test_only_new_and_changed_photos_are_decoded(shop, tmp_path, monkeypatch):
     changed = ("item2", "item6", "item7", "item8", "item9")  # A broken one tells again why.
     assert sorted(decoded) == sorted((images / f"{name}.jpg").read_bytes() for name in changed)
     assert numbers(second) == (5, 5)
+    assert (second.facts.days_taken_over, second.facts.days_made) == (10, 0)
     full = made(shop, tmp_path / "full")
     assert numbers(full) == (10, 0)
     assert second.fingerprint == full.fingerprint and second.facts.counts == full.facts.counts
