@@ -47,6 +47,7 @@ def test_every_kind_is_counted_and_limited_on_its_own(raw, tmp_path):
     lost = {loss.name: (counts[loss.name], loss.number(counts)) for loss in LOSSES}
     assert lost == {
         "rejected_items": (0, 8),
+        "rejected_users": (0, 0),  # There is no table of users.
         "rejected_events": (7, 400),
         "anonymous_events": (9, 400),
         "events_of_unknown_items": (12, 400),

@@ -286,7 +286,7 @@ def test_shipped_grids_are_installed():
 
 def test_help_and_document_name_every_shipped_grid():
     document = (SHIPPED_FOLDER.parents[2] / "docs" / "evaluation.md").read_text()
-    (shipped,) = re.findall(r"Shipped are ([^.]*)\.", document)
+    (shipped,) = re.findall(r"The shipped grids are ([^.]*)\.", document)
     (helped,) = re.findall(r"Names:\s([^.]*)\.", inspect.getsource(Experiment))
     assert set(re.findall(r"`([\w-]+)`", shipped)) == set(re.split(r",\s+", helped)) == set(GRIDS)
 

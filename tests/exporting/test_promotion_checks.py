@@ -31,14 +31,15 @@ class Tampered:
     """A served model of which one signature answers otherwise."""
 
     def __init__(self, model, signature, change):
-        self.model, self.signature, self.change = model, signature, change
+        self.model, self.tampered, self.change = model, signature, change
+        self.signature, self.signatures = model.signature, model.signatures
 
     def __call__(self, **values):
-        return self.run(contract.DEFAULT_SIGNATURE, values)
+        return self.run(self.signature, values)
 
     def run(self, signature, values):
         answers = self.model.run(signature, values)
-        return {**answers, **self.change(answers)} if signature == self.signature else answers
+        return {**answers, **self.change(answers)} if signature == self.tampered else answers
 
 
 def shifted(name, by=3e-5):
