@@ -137,7 +137,7 @@ def _added(traces: Iterable[int]) -> int:
 
 
 def _from_day(block: bytes, first: int) -> Iterator[bytes]:
-    if first <= 0:
+    if first == -schema.NEVER:
         yield block
         return
     rows = [row for row in unpack(block) if row[2] // DAY >= first]

@@ -137,6 +137,7 @@ SELDOM = (
     "follow_links",
     "shard_megabytes",
     "max_inline_gigabytes",
+    "negatives_pool_events",
     "copied_targets",
     "accidental_negatives",
     "projection_head",

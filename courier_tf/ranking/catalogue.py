@@ -163,12 +163,12 @@ class ValueCodes(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hash_buckets, self.size = hash_buckets, 1 + (hash_buckets or len(values))
         self.table = None
-        if not hash_buckets:
+        if not hash_buckets and len(values):  # A table cannot be made of no values.
             codes = np.arange(1, len(values) + 1, dtype=np.int32)
             with tf.init_scope():
                 self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(values, codes), 0)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        if self.table is None:
+        if self.hash_buckets:
             return tf.cast(tf.strings.to_hash_bucket_fast(ids, self.hash_buckets), tf.int32) + 1
-        return self.table.lookup(ids)
+        return self.table.lookup(ids) if self.table else tf.zeros_like(ids, tf.int32)

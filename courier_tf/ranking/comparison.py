@@ -6,9 +6,9 @@ from typing import Any, TypedDict
 import numpy as np
 
 from courier_tf.ranking.evaluation import NEW_TO_USER, Evaluation, read_evaluation
-from courier_tf.ranking.fit import predict
 from courier_tf.ranking.intervals import Gain, auc_intervals, paired_gain
 from courier_tf.ranking.metrics import mean_of
+from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_starts
 from courier_tf.schema import SPLITS
 from courier_tf.settings import RankSettings

@@ -21,9 +21,8 @@ from courier_tf.ranking.gate_choice import benefits, chosen_gates
 from courier_tf.ranking.gated_image_features import CategoryGate
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.position import served_log_odds
+from courier_tf.ranking.predicting import calibrate_position, predict
 from courier_tf.ranking.ranker_files import CONFIG_FILE, Plan, new_ranker, save_ranker
-from courier_tf.schema import POSITION
 from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
@@ -39,8 +38,6 @@ from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 
-PREDICT_BATCH = 8192
-CALIBRATION_BATCHES = 16  # Of so many train impressions.
 PASSES_FILE = "passes.json"  # The log loss on valid at each measurement of a training, finished or not.
 RATES_FILE = "learning_rates.json"  # Beside a ranker: learning rate -> its lowest log loss on valid, or null.
 LOGS_FOLDER = "logs"
@@ -352,32 +349,3 @@ def _with_chosen_gates(
         len(gates),
     )
     return np.where(gates[category] > 0, with_image, without_image)
-
-
-def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
-    """[N] float32: the probabilities of the impressions of a split, in the order of `impression_batches`."""
-    batches = data.impression_batches(
-        ingest, split, history_length=history_length, batch_size=PREDICT_BATCH, context_columns=ranker.context_names
-    )
-    names = ranker.call_features
-    return np.concatenate([ranker.answer({name: batch[name] for name in names}).numpy() for batch in batches])
-
-
-def calibrate_position(ranker: Ranker, ingest: Path, history_length: int) -> None:
-    """Chooses what a ranker with a tower of positions adds when served, on train impressions in the order of files.
-
-    That order is random, so the first ones are a fair sample.
-    """
-    if ranker.position is None:
-        return
-    columns = (*ranker.context_names, POSITION)
-    batches = data.impression_batches(
-        ingest, "train", history_length=history_length, batch_size=PREDICT_BATCH, context_columns=columns
-    )
-    parts = [
-        (ranker.answer({name: batch[name] for name in ranker.call_features}).numpy(), ranker.position(batch).numpy())
-        for batch in batches.take(CALIBRATION_BATCHES)
-    ]
-    probability, added = (np.concatenate(part) for part in zip(*parts, strict=True))
-    position = ranker.position.served
-    position.assign(served_log_odds(probability, float(position.numpy()), added))

@@ -6,7 +6,7 @@ import numpy as np
 
 from courier_tf.ranking.comparison import VALID_FILE
 from courier_tf.ranking.data import impression_batches
-from courier_tf.ranking.fit import PREDICT_BATCH
+from courier_tf.ranking.predicting import PREDICT_BATCH
 from courier_tf.report import charts
 from courier_tf.report.blocks import Block, Paragraph, Table
 from courier_tf.report.figures import figure

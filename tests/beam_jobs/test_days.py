@@ -208,3 +208,9 @@ def test_a_row_in_the_future_is_looked_at_again(raw, tmp_path, monkeypatch):
     second = shop.made(tmp_path / "second", [tmp_path / "first"])
     assert second.facts.counts["rejected_events"] == 0
     assert (second.facts.days_taken_over, second.facts.days_made) == (3, 1)
+    # Its day is the last known one, and goes on.
+    shop.files["events-2"] = [["u1", "item1", FIRST + 3 * DAY + 7, "more", 1, ""]]
+    shop.write()
+    third = shop.made(tmp_path / "third", [tmp_path / "second"])
+    assert (third.facts.days_taken_over, third.facts.days_made) == (3, 1)
+    assert bytes_of(third) == bytes_of(shop.made(tmp_path / "full"))

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest import ingest
+from courier_tf import schema
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir.provenance import MadeBy
 
@@ -17,13 +18,14 @@ QUICK, ALL = 4, 200
 
 
 def records(raw, target, settings) -> dict[str, list[bytes]]:
-    """The records of every TFRecord file that ingest writes, by its name.
+    """The records of every TFRecord file for training that ingest writes, by its name.
 
     The digest of a photo's file is left out: the same photo has another one in each format.
     """
     chosen = dataclasses.replace(IngestSettings(image_size=16, shards=2), **settings)
     ingest(str(raw), target, chosen, MadeBy("ingest", {}, {}))
-    return {str(file.relative_to(target)): without_digests(file) for file in target.rglob("*.tfrecord")}
+    files = (file for file in target.rglob("*.tfrecord") if schema.DAYS_FOLDER not in file.parts)
+    return {str(file.relative_to(target)): without_digests(file) for file in files}
 
 
 def without_digests(file):

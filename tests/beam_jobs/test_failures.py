@@ -9,6 +9,7 @@ import pytest
 from beam_jobs.formats import RawDataError
 from beam_jobs.ingest import main
 from beam_jobs.ingest_pipeline import SUMMARY_FILE, build
+from beam_jobs.known_log import KnownLog
 from beam_jobs.sources import RawFolder
 from courier_tf import schema
 from courier_tf.settings import IngestSettings
@@ -23,7 +24,8 @@ def test_a_log_that_cannot_be_split_fails_no_worker(raw, tmp_path, log):
     raw.write("events", log)
     with beam.Pipeline() as pipeline:  # Raises what a worker raises, in whatever way its runner has.
         out, settings = str(tmp_path / "out"), IngestSettings(image_size=16)
-        build(pipeline, RawFolder.inspect(str(raw.folder)), out, settings, known=[])
+        folder = RawFolder.inspect(str(raw.folder))
+        build(pipeline, folder, out, settings, known_photos=[], known=KnownLog(folder.event_files))
     summary = json.loads((tmp_path / "out" / SUMMARY_FILE).read_text())
     assert summary["splits"] is None and "the log has 2 days with events" in summary["splits_error"]
     assert summary["counts"]["item_rows_read"] == 8 and summary["counts"]["event_rows_read"] == len(log)

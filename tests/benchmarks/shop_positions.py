@@ -29,11 +29,13 @@ from courier_tf.ranking import data
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import PREDICT_BATCH, fit, predict
+from courier_tf.ranking.fit import fit
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.predicting import PREDICT_BATCH, predict
 from courier_tf.ranking.ranker_files import load_ranker
-from courier_tf.ranking.train import context_of, plan_of, train_users
+from courier_tf.ranking.train import plan_of
+from courier_tf.ranking.train_span import context_of, train_users
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import IngestSettings, RankSettings
 from courier_tf.shop import ShopSettings, make_shop

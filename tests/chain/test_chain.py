@@ -15,7 +15,7 @@ from courier_tf.commands.similar import similar
 from courier_tf.exporting.versions import newest_version
 from courier_tf.ranking import data
 from courier_tf.ranking.evaluation import MAIN_SLICES, read_evaluation
-from courier_tf.ranking.fit import predict as predict_split
+from courier_tf.ranking.predicting import predict as predict_split
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import Settings
 from courier_tf.workdir.records import read_items

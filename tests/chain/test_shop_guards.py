@@ -13,9 +13,11 @@ from sklearn.metrics import roc_auc_score
 from beam_jobs.ingest import ingest
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit, predict
+from courier_tf.ranking.fit import fit
+from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_ranker
-from courier_tf.ranking.train import plan_of, train_users
+from courier_tf.ranking.train import plan_of
+from courier_tf.ranking.train_span import train_users
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import RankSettings
 from courier_tf.shop import TRUTH_FILE, ShopSettings, make_shop

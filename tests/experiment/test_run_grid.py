@@ -12,7 +12,7 @@ from courier_tf.experiment import run_grid as running
 from courier_tf.experiment.claims import Claim
 from courier_tf.experiment.processes import ExperimentError
 from courier_tf.experiment.run_grid import run_grid
-from courier_tf.settings import SettingsError
+from courier_tf.settings import SettingsError, with_values
 from courier_tf.shop import ShopSettings, make_shop
 from tests.experiment.conftest import GRID, TINY
 
@@ -305,6 +305,19 @@ def test_a_run_goes_on_from_the_encoder_of_another_one_of_its_grid(tmp_path, sta
     starts = frame.set_index(["variant", "seed"])["previous_encoder"].to_dict()
     assert starts["clusters=8", 1] == str(work / "runs" / "clusters=6,seed=1" / "pretrain")
     assert all(pd.isna(starts[name, 0]) for name in ("clusters=4", "temperature=0.9"))
+
+
+def test_a_run_is_made_anew_where_what_it_starts_from_is_another_one(tmp_path, stand_in):
+    """Though its own settings stay as they are."""
+    grid = dataclasses.replace(
+        GRID, blocks=[{}, {"temperature": [0.9]}], seeds=[0], starts={"temperature=0.9": "default"}
+    )
+    calls = tmp_path / "mine" / "valid" / "calls.txt"
+    run_grid(grid, "raw", tmp_path, TINY)
+    both = ["default,seed=0", "temperature=0.9,seed=0"]
+    assert calls.read_text().split() == both
+    run_grid(grid, "raw", tmp_path, with_values(TINY, {"temperature": 0.4}))
+    assert calls.read_text().split() == [*both, *both]
 
 
 def test_runs_that_start_from_each_other_are_refused(tmp_path, stand_in):

@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from courier_tf.ranking.catalogue import ITEM, Catalogue, CatalogueLookup, ValueCodes
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.ranker_files import new_ranker
-from courier_tf.ranking.train import train_users
+from courier_tf.ranking.ranker_files import load_ranker, new_ranker, save_ranker
+from courier_tf.ranking.train_span import train_users
 from tests.ranking.shop import NOW, catalogue, features, items, plan, write_impressions
 
 
@@ -57,6 +57,18 @@ def test_hashed_users_have_a_row_of_few():
     assert set(codes) == set(range(1, 8)) and hashed.size == 8
     ranker = Ranker(*plan(with_catalogue=catalogue(buckets=5), users=np.array([], object), user_buckets=7))
     assert len(ranker.tables) == 1, "no table of users is kept"
+
+
+def test_a_log_may_leave_no_user_with_an_embedding_of_its_own(tmp_path):
+    """As where nobody has `rank_min_user_page_views` page views."""
+    nobody = np.array([], object)
+    np.testing.assert_array_equal(ValueCodes(nobody)(tf.constant([b"a", b"b"])), [0, 0])
+    made = plan(users=nobody)
+    ranker = new_ranker(made)
+    save_ranker(ranker, made, tmp_path)
+    batch = features(np.random.default_rng(0))
+    rows = {name: batch[name] for name in ranker.call_features}
+    np.testing.assert_array_equal(load_ranker(tmp_path).answer(rows), ranker.answer(rows))
 
 
 def test_an_item_that_was_shown_and_never_clicked_is_no_unknown_one():

@@ -10,7 +10,8 @@ from sklearn.metrics import log_loss
 
 from courier_tf.ranking import fit as fitting
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit_best, predict, rates_of
+from courier_tf.ranking.fit import fit_best, rates_of
+from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_ranker, load_starts
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints, DivergenceError, TrainingError

@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 from courier_tf import schema
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.evaluation import read_evaluation
-from courier_tf.ranking.fit import fit, predict
+from courier_tf.ranking.fit import fit
+from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import RankSettings

@@ -12,9 +12,9 @@ import tensorflow as tf
 from courier_tf.chain.chain import Chain
 from courier_tf.exporting.promotion import promote
 from courier_tf.ranking.comparison import start_directory
-from courier_tf.ranking.fit import predict
 from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
 from courier_tf.ranking.image_features.registry import IMAGE_FEATURES, register
+from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import PromotionSettings

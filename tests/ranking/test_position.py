@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.columns import Columns
-from courier_tf.ranking.fit import calibrate_position
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.position import served_log_odds
+from courier_tf.ranking.predicting import calibrate_position
 from courier_tf.ranking.ranker_files import load_context_names, load_ranker, new_ranker, save_ranker
 from courier_tf.ranking.warm_start import warm_start
 from courier_tf.training import compile_with_adam

@@ -7,7 +7,7 @@ import tensorflow as tf
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.train import train_users
+from courier_tf.ranking.train_span import train_users
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import INGEST
