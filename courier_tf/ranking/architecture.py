@@ -12,6 +12,8 @@ class Architecture:
         dim: width of each ID embedding.
         gated: put the image features behind a gate for each category, chosen on the valid span.
         cross_layers: number of DCN-v2 layers (arXiv 2008.13535) before the MLP.
+        nearest_items: of each history, use so many items: those most similar to the candidate where the ranker has
+            embeddings, else the most recent ones; 0 uses all.
         user_buckets: number of codes that user ids are hashed to; 0 gives each user a code.
         unknown_rate: share of user and item ids that training hides, so that it learns the embedding of the unknown. It
             hides the image features of as many rows where there are gates, so that it learns to do without them.
@@ -23,6 +25,7 @@ class Architecture:
     dim: int = 16
     gated: bool = True
     cross_layers: int = 0
+    nearest_items: int = 0
     user_buckets: int = 0
     unknown_rate: float = 0.15
     decay: float = 1e-4

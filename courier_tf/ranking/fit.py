@@ -23,6 +23,7 @@ from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.predicting import calibrate_position, predict
 from courier_tf.ranking.ranker_files import CONFIG_FILE, Plan, new_ranker, save_ranker
+from courier_tf.ranking.redrawn_ids import redraw_ids
 from courier_tf.settings import RankSettings
 from courier_tf.training import (
     Checkpoints,
@@ -231,6 +232,8 @@ def fit(
         number = len(losses) - before
         done = int(ranker.steps.numpy())
         made = done - number * pass_steps  # Steps of this pass before an interruption.
+        if settings.rank_redraw_ids and number and not made:
+            redraw_ids(ranker, seed + number)
         try:
             if made < pass_steps:  # Otherwise the interruption came between the last step and the measurement.
                 batches = functools.partial(

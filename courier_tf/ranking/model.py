@@ -29,6 +29,7 @@ from courier_tf.ranking.lookups import (
     shown_parts,
     split_by_history,
 )
+from courier_tf.ranking.nearest_items import nearest_items, with_items
 from courier_tf.ranking.numbers import number_statistics
 from courier_tf.ranking.position import PositionTower
 from courier_tf.ranking.repeats import repeat_statistics, same_values
@@ -172,7 +173,17 @@ class Ranker(tfrs.models.Model):
         Returns:
             [B, N] float32 probability, the same as the call on each pair.
         """
-        return tf.sigmoid(self._scores(features, share_history=True)[0] + self._served_position())
+        return tf.sigmoid(self._shared_scores(features) + self._served_position())
+
+    def _shared_scores(self, features: Features) -> tf.Tensor:
+        """[B, N] float32 log odds. Candidates share a history unless each has items of its own (`nearest_items`)."""
+        if not self.architecture.nearest_items:
+            return self._scores(features, share_history=True)[0]
+        return tf.cond(
+            tf.shape(features["history_item_ids"])[1] > self.architecture.nearest_items,
+            lambda: self._scores(features)[0],
+            lambda: self._scores(features, share_history=True)[0],
+        )
 
     def attention_weights(self, features: Features) -> tf.Tensor:
         """What the attention of each pair takes from each history item, to explain a score.
@@ -185,7 +196,12 @@ class Ranker(tfrs.models.Model):
         """
         pairs = {**features, "item_id": features["item_id"][:, None]}
         lookups = look_up(pairs, self.lookup, self.user_codes)
-        return self.attention.weights_of(*_attended(*self._represented(lookups, None), lookups))
+        places, size = None, tf.shape(lookups.mask)
+        if self.architecture.nearest_items:
+            places = self._nearest(lookups)[:, 0]
+            _, lookups = with_items(pairs, lookups, places[:, None])
+        weights = self.attention.weights_of(*_attended(*self._represented(lookups, None), lookups))
+        return weights if places is None else tf.reduce_sum(weights[..., None] * tf.one_hot(places, size[1]), axis=1)
 
     def _pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores pairs of a user and a candidate.
@@ -224,12 +240,14 @@ class Ranker(tfrs.models.Model):
             features: of B users; "item_id" is [B, N].
             shown: [3, B] int32 as of `shown_parts`, and below it [2, B] of `shown_columns` where there are such; None
                 shows all ids and columns, and image features where gates are open.
-            share_history: N may be above 1.
+            share_history: N may be above 1, and all items of a history are used.
 
         Returns:
             ([B, N] float32 log odds of a click, the sum of squares that `decay` multiplies).
         """
-        lookups = look_up(features, self.lookup, self.user_codes)
+        lookups, shape = look_up(features, self.lookup, self.user_codes), tf.shape(features["item_id"])
+        if self.architecture.nearest_items and not share_history:
+            features, lookups = with_items(features, lookups, self._nearest(lookups))
         statistics = self._statistics(features, lookups)
         if shown is not None:
             lookups = hide_ids(lookups, shown, self.item_column)
@@ -242,7 +260,15 @@ class Ranker(tfrs.models.Model):
             interest = self.attention(*_attended(candidate, history, image, gate, lookups))[:, None]
         user = self.user_embedding(lookups.users)
         inputs = _joined(self._with_columns(user, features, shown), candidate, interest, statistics, image.statistics)
-        return self._logits(inputs), _sum_of_squares(user, candidate)
+        return tf.reshape(self._logits(inputs), shape), _sum_of_squares(user, candidate)
+
+    def _nearest(self, lookups: Lookups) -> tf.Tensor:
+        """[B, N, K] int32: places of the history items that the ranker uses for each candidate."""
+        visual = self.image.embeddings
+        embeddings = tf.zeros([tf.shape(self.lookup.codes)[0], 0]) if visual is None else visual
+        return nearest_items(
+            lookups.candidates, lookups.history, lookups.mask, embeddings, self.architecture.nearest_items
+        )
 
     def _with_columns(self, user: tf.Tensor, features: Features, shown: tf.Tensor | None) -> tf.Tensor:
         """[B, dim] user embeddings; beside them what the context of each row and the columns of its user tell."""

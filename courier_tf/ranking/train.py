@@ -283,6 +283,7 @@ def plan_of(
         dim=settings.rank_dim,
         gated=settings.rank_category_gate,
         cross_layers=settings.rank_cross_layers,
+        nearest_items=settings.rank_nearest_items,
         user_buckets=user_buckets,
     )
     return Plan(catalogue, users, visual, architecture)

@@ -106,6 +106,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "max_photo_size_factor": _FACTOR,
     "max_days_back": (0, 36_500),
     "rank_history_length": (1, 10_000),
+    "rank_nearest_items": (0, 10_000),
     "rank_dim": (1, 16_384),
     "rank_epochs": _COUNT,
     "rank_batch_size": _BATCH,

@@ -286,10 +286,16 @@ class RankSettings(Checked):
     """Catalogue columns by whose frequent values metrics are sliced."""
     rank_history_length: int = 20
     """Most recent history items that rankers use."""
+    rank_nearest_items: int = 0
+    """Of these history items, use so many for each candidate: those most similar to it in modes with embeddings, the
+    most recent ones in others. 0: all. It bounds the cost of a long history."""
     rank_dim: int = 16
     """Width of each ID embedding."""
     rank_epochs: int = 3
     """Most passes over the train impressions. The best on valid is kept."""
+    rank_redraw_ids: bool = False
+    """Draw the embeddings of users and items anew before each pass but the first (MEDA), so that more passes fit the
+    rest of the ranker without fitting it to single ids."""
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
     rank_learning_rates: tuple[float, ...] = (1e-3,)
@@ -315,6 +321,11 @@ class RankSettings(Checked):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):
             raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
+        if self.rank_nearest_items >= self.rank_history_length:
+            raise SettingsError(
+                f"rank_nearest_items={self.rank_nearest_items} chooses nothing: rankers use no more than "
+                f"rank_history_length={self.rank_history_length} items of a history"
+            )
         if not self.rank_learning_rates or len(set(self.rank_learning_rates)) < len(self.rank_learning_rates):
             raise SettingsError(f"rank_learning_rates must name each rate once, but is {self.rank_learning_rates}")
 

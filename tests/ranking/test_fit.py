@@ -13,6 +13,7 @@ from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit_best, rates_of
 from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_ranker, load_starts
+from courier_tf.ranking.redrawn_ids import redraw_ids
 from courier_tf.settings import RankSettings
 from courier_tf.training import Checkpoints, DivergenceError, TrainingError
 from tests.ranking.shop import features, items, plan, write_impressions
@@ -144,6 +145,50 @@ def test_an_interrupted_training_ends_at_the_same_ranker(
         np.testing.assert_array_equal(weight, expected)
     assert int(again.steps) in (STEPS, 2 * STEPS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "start_0"]
+
+
+REDRAWN = dataclasses.replace(SETTINGS, rank_redraw_ids=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_ids_are_drawn_anew_before_each_pass_but_the_first(monkeypatch, tmp_path, ingest, evaluation, precision):
+    """What comes after them stays, and learns on."""
+    before, after = [], []
+
+    def watched(ranker, seed):
+        before.append([np.array(weight) for weight in (*ranker.trainable_weights, *ranker.optimizer.variables())])
+        redraw_ids(ranker, seed)
+        after.append([np.array(weight) for weight in (*ranker.trainable_weights, *ranker.optimizer.variables())])
+
+    losses = iter([0.5, 0.4, 0.3])
+    monkeypatch.setattr(fitting, "_measure", lambda *_: next(losses))
+    monkeypatch.setattr(fitting, "redraw_ids", watched)
+    settings = dataclasses.replace(REDRAWN, rank_epochs=3, rank_precision=precision)
+    ranker = train(ingest, tmp_path / "start_0", evaluation, settings)
+    assert len(before) == 2, "not before the first pass"
+    names = [weight.name for weight in ranker.trainable_weights]
+    ids = [place for place, name in enumerate(names) if "user/" in name or "codes_0/" in name]
+    assert len(ids) == 2
+    for old, new in zip(before, after, strict=True):
+        changed = {place for place in range(len(old)) if not np.array_equal(old[place], new[place])}
+        weights, moments = {p for p in changed if p < len(names)}, {p for p in changed if p >= len(names)}
+        assert weights == set(ids) and len(moments) == 4 and not any(new[place].any() for place in moments)
+        assert all(new[place].std() > 0 and np.abs(new[place]).max() <= 0.05 for place in ids)
+    assert not np.array_equal(after[0][ids[0]], after[1][ids[0]])
+
+
+@pytest.mark.parametrize(
+    "place, name, times", [(Checkpoints, "on_train_batch_end", 5), (Checkpoints, "on_epoch_end", 1)]
+)
+def test_an_interrupted_training_draws_the_same_ids(monkeypatch, tmp_path, ingest, evaluation, name, times):
+    calm = train(ingest, tmp_path / "calm", evaluation, REDRAWN)
+    with monkeypatch.context() as context:
+        killed_after(context, Checkpoints, name, times)
+        with pytest.raises(Killed):
+            train(ingest, tmp_path / "start_0", evaluation, REDRAWN)
+    again = train(ingest, tmp_path / "start_0", evaluation, REDRAWN)
+    for weight, expected in zip(again.weights, calm.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
 
 
 def test_the_first_rise_ends_the_training_and_the_best_pass_is_kept(monkeypatch, tmp_path, ingest, evaluation):

@@ -1,0 +1,80 @@
+"""Long histories: of each history, the items that are most similar to the candidate."""
+
+import tensorflow as tf
+
+from courier_tf.ranking.lookups import Features, Lookups
+
+UNSEEN = -2.0  # In place of a cosine where one of the items has no photo.
+PADDING = -3.0
+
+
+def nearest_items(
+    candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, embeddings: tf.Tensor, most: int
+) -> tf.Tensor:
+    """Finds the history items of the largest cosine with each candidate (MUSE, arXiv 2512.07216, section 3.2).
+
+    Where cosines are equal, and for an item without a photo, the later history items are taken. Embeddings are gathered
+    for one history at a time, so that memory does not grow with their number.
+
+    Args:
+        candidate: [B, N] int32, rows of `embeddings`.
+        history: [B, H] int32, rows of `embeddings`.
+        mask: [B, H] bool, False for padding, which stands at the end.
+        embeddings: [items, D] float32 of length 1, or 0 for an item without a photo; D may be 0.
+        most: K, the most items to take.
+
+    Returns:
+        [B, N, min(K, H)] int32: places in the history, in the order of the history. Those of padding come last.
+    """
+    length = tf.shape(history)[1]
+    number = tf.minimum(most, length)
+
+    def of_row(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        candidates, clicked, real = row
+        wanted, offered = tf.gather(embeddings, candidates), tf.gather(embeddings, clicked)
+        cosine = tf.matmul(wanted, offered, transpose_b=True)
+        # Exactly 0 is the cosine with an item without a photo. To look for zeros in embeddings takes longer.
+        cosine = tf.where(real, tf.where(cosine == 0, UNSEEN, cosine), PADDING)
+        # Of equal values the first is taken: the latest item has to come first.
+        _, places = tf.math.top_k(tf.reverse(cosine, [1]), number, sorted=False)
+        return tf.sort(length - 1 - places, axis=1)
+
+    # One row more, as `map_fn` fails in a graph where there are none.
+    rows = tuple(tf.pad(part, [[0, 1], [0, 0]]) for part in (candidate, history, mask))
+    return tf.map_fn(of_row, rows, fn_output_signature=tf.int32)[:-1]
+
+
+def with_items(features: Features, lookups: Lookups, places: tf.Tensor) -> tuple[Features, Lookups]:
+    """Gives each pair of a user and a candidate a history of its own.
+
+    Args:
+        features: of B users with N candidates each. Further features are [B].
+        lookups: of the same.
+        places: [B, N, K] int32, as of `nearest_items`.
+
+    Returns:
+        Features and lookups of B N users with one candidate each, and K history items.
+    """
+    number, most = tf.shape(places)[1], tf.shape(places)[2]
+    rows = tf.repeat(tf.range(tf.shape(places)[0]), number)
+    # Places in the histories of all users, one after the other.
+    flat = tf.reshape(places, [-1, most]) + rows[:, None] * tf.shape(lookups.history)[1]
+
+    def one_each(values: tf.Tensor) -> tf.Tensor:
+        """[B, N, ...] to [B N, 1, ...]."""
+        return tf.reshape(values, [-1, 1, *values.shape[2:]])
+
+    def taken(values: tf.Tensor) -> tf.Tensor:
+        """[B, H, ...] to [B N, K, ...]."""
+        return tf.gather(tf.reshape(values, [-1, *values.shape[2:]]), flat)
+
+    pairs = {name: tf.gather(values, rows) for name, values in features.items() if values.shape.rank == 1}
+    pairs |= {"item_id": one_each(features["item_id"]), "history_item_ids": taken(features["history_item_ids"])}
+    return pairs, Lookups(
+        users=tf.gather(lookups.users, rows),
+        candidates=one_each(lookups.candidates),
+        candidate_codes=one_each(lookups.candidate_codes),
+        history=taken(lookups.history),
+        history_codes=taken(lookups.history_codes),
+        mask=taken(lookups.mask),
+    )
