@@ -29,7 +29,10 @@ class Checked:
             value = getattr(self, name, None)
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and not low <= number <= high:
-                    raise SettingsError(f"{name} must lie between {low} and {high}, but is {number}")
+                    option = name.replace("_", "-")
+                    raise SettingsError(
+                        f"{name} must lie between {low} and {high}, but is {number} (option --{option})"
+                    )
 
 
 # A number beyond these is a slip of the hand, which would fill memory or disk before it fails; NaN is beyond all.

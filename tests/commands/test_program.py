@@ -50,7 +50,11 @@ from courier_tf.settings.presets import PRESETS
         (["cluster\x1b[2J"], 2, "there is no command 'cluster\\x1b[2J'"),
         (["cluster", "--workdir", "y", "--log-level", "warn"], 2, "--log-level: there is no 'warn'. Did you mean"),
         (["cluster", "--workdir", "{}", "--clusters", "9" * 20], 1, "clusters must lie between 1 and 1000000"),
-        (["cluster", "--workdir", "{}", "--stay", "nan"], 1, "stay must lie between 0.0 and 1.0, but is nan"),
+        (
+            ["cluster", "--workdir", "{}", "--stay", "nan"],
+            1,
+            "stay must lie between 0.0 and 1.0, but is nan (option --stay)",
+        ),
         (["pretrain", "--workdir", "{}", "--temperature", "inf"], 1, "temperature must lie between"),
         (["rank", "--workdir", "{}", "--seed", "-1"], 1, "seed must lie between 0 and"),
         (["rank", "--workdir", "{}\x1b[2J*"], 1, "in a path for a pattern"),
