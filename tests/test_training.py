@@ -52,6 +52,7 @@ def data_files(directory, number):
     return list(directory.glob(f"ckpt-{number}.data*"))
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoint_is_taken_up(tmp_path):
     first, again = Line(), Line()
     trained(tmp_path, first, 2)

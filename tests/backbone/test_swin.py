@@ -138,6 +138,7 @@ def test_training_step_in_every_precision(precision):
     assert block(tokens).dtype == model.output.dtype == tf.float32
 
 
+@pytest.mark.slow
 def test_known_and_unknown_sizes_agree():
     """Sizes that are known when the graph is built take shortcuts; the result is the same."""
     model = SwinBackbone(**SMALL)

@@ -53,6 +53,7 @@ def test_a_log_of_which_one_file_has_no_impressions(raw, tmp_path, ending):
         raw.ingest(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_json_lines_of_which_the_first_has_no_impression(raw, tmp_path):
     log = impression_log()
     first = {k: log[0][k] for k in ("user_id", "item_id", "timestamp")}
@@ -65,6 +66,7 @@ def test_json_lines_of_which_the_first_has_no_impression(raw, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.slow
 def test_item_columns_that_only_some_rows_have(raw, tmp_path, ending):
     further = ["brand", "colour", "season", "fabric", "cut", "price"]  # Kept in their order, the same in every process.
     items = raw.items(**{name: [f"{name}{number}" for number in range(8)] for name in further})

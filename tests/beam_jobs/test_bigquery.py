@@ -97,6 +97,7 @@ def shown(ingested, prefix=""):
     )
 
 
+@pytest.mark.slow
 def test_tables_are_read_as_files_are(raw, tmp_path, cloud):
     log = impression_log()
     fill(cloud, log)

@@ -114,6 +114,7 @@ def test_the_page(shop):
     assert all(f"| {category} |" in page for category in shop.items.category)
 
 
+@pytest.mark.slow
 def test_a_log_of_positives(raw):
     log = positives_log()
     raw.write("items", raw.items())

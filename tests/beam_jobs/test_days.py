@@ -197,6 +197,7 @@ def test_what_is_remembered_of_a_file():
     assert LogFile.from_json(file.to_json()) == file
 
 
+@pytest.mark.slow
 def test_a_row_in_the_future_is_looked_at_again(raw, tmp_path, monkeypatch):
     """It is no reject any more some day, though its file stays as it is."""
     shop = plain_shop(raw, days=4)

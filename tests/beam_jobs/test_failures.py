@@ -19,6 +19,7 @@ from .conftest import impression_log, positives_log
 
 
 @pytest.mark.parametrize("log", [impression_log(days=2), positives_log(days=2)], ids=["impressions", "positives"])
+@pytest.mark.slow
 def test_a_log_that_cannot_be_split_fails_no_worker(raw, tmp_path, log):
     raw.write("items", raw.items())
     raw.write("events", log)

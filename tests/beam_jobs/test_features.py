@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import tensorflow as tf
 
 from beam_jobs import features as job
@@ -48,6 +49,7 @@ def write_ingest(folder) -> None:
         draft.facts = example(IngestFacts)
 
 
+@pytest.mark.slow
 def test_a_file_of_vectors_for_each_file_of_items(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "ROW_GROUP", 4)
     write_ingest(tmp_path / "ingest")

@@ -23,6 +23,7 @@ def shop(raw):
     return raw
 
 
+@pytest.mark.slow
 def test_large_tables_have_more_files_with_the_same_records(shop, tmp_path, monkeypatch):
     few = shop.ingest(tmp_path / "few")
     # A record counts as a megabyte at least, in place of some hundred bytes.
@@ -57,6 +58,7 @@ def test_sizes_are_about_those_of_the_files(raw, tmp_path, monkeypatch):
         assert any(0.5 * size < worked_out < 2.5 * size for worked_out in sizes), (name, size, sizes)
 
 
+@pytest.mark.slow
 def test_photos_inside_rows_are_weighed_before_they_are_put_there(shop, tmp_path):
     whole = shop.ingest(tmp_path / "whole", inline_photos=True)
     told = whole.facts.counts["inline_photo_bytes"]

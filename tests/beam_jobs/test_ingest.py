@@ -72,6 +72,7 @@ def test_pretraining_rows_cut_long_page_views(raw, tmp_path):
     assert counts["unclicked_items_dropped_from_pretraining_rows"] == 3 * numbers.count(1) > dropped
 
 
+@pytest.mark.slow
 def test_sampled_negatives(raw, tmp_path):
     log = positives_log()
     raw.write("items", raw.items())
@@ -97,6 +98,7 @@ def test_sampled_negatives(raw, tmp_path):
     assert items.train_impressions.tolist() == items.train_events.tolist() == [bought[i.decode()] for i in items.ids]
 
 
+@pytest.mark.slow
 def test_negatives_do_not_depend_on_the_run_or_its_shards(raw, tmp_path):
     raw.write("items", raw.items())
     raw.write("events", positives_log())
@@ -111,6 +113,7 @@ def test_negatives_do_not_depend_on_the_run_or_its_shards(raw, tmp_path):
     assert drawn[0] != Counter((r["page_view_id"], r["item_id"]) for r in other.rows("impressions", "train"))
 
 
+@pytest.mark.slow
 def test_log_order_breaks_ties_in_pretraining_rows_alone(raw, tmp_path):
     log = positives_log()
     raw.write("items", raw.items())
@@ -232,6 +235,7 @@ def test_user_with_a_hundred_thousand_events(raw, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.slow
 def test_other_formats_read_the_same(raw, tmp_path, ending):
     items, log = raw.items(), impression_log(users=3)
     raw.write("items", items)

@@ -34,6 +34,7 @@ def test_a_sound_folder_has_no_problem_and_says_what_it_holds(raw):
 
 
 @pytest.mark.parametrize("full", [False, True])
+@pytest.mark.slow
 def test_each_kind_of_loss_is_counted_as_ingest_counts_it(full, raw, tmp_path):
     log = impression_log()
     items = raw.items()

@@ -68,6 +68,7 @@ def test_only_new_and_changed_photos_are_decoded(shop, tmp_path, monkeypatch):
     assert second.facts.photo_contents == full.facts.photo_contents != first.facts.photo_contents
 
 
+@pytest.mark.slow
 def test_photos_of_another_size_or_decoder_are_not_taken_over(shop, tmp_path):
     made(shop, tmp_path / "first")
 
@@ -80,6 +81,7 @@ def test_photos_of_another_size_or_decoder_are_not_taken_over(shop, tmp_path):
     assert known(**{"beam_jobs/photos.py": "0"}) == known(dataclasses.replace(SETTINGS, image_size=8)) == 0
 
 
+@pytest.mark.slow
 def test_a_changed_photo_is_noticed_and_a_touched_one_is_not(shop, tmp_path):
     stage, images = tmp_path / "w" / "ingest", shop.folder / "images"
     facts = made(shop, stage).facts

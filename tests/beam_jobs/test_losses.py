@@ -145,6 +145,7 @@ def test_labels_of_a_log_of_event_types():
 
 
 @pytest.mark.parametrize("which, category", [("first", b"c2"), ("last", b"other")])
+@pytest.mark.slow
 def test_duplicate_items_by_setting(raw, tmp_path, which, category):
     items = raw.items()
     raw.write("items", [*items, {**items[2], "category": "middle"}, {**items[2], "category": "other"}])

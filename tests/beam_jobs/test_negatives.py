@@ -119,6 +119,7 @@ def test_popularity_pools_reach_back_until_they_hold_enough():
         assert median_reach(totals, least) == sorted(reach)[(len(reach) - 1) // 2]
 
 
+@pytest.mark.slow
 def test_the_pool_is_as_small_as_the_setting_says(raw, tmp_path):
     log = positives_log()
     raw.write("items", raw.items())

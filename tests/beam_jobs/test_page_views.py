@@ -19,6 +19,7 @@ from courier_tf import schema
 from .conftest import DAY, FIRST, impression_log, view_of
 
 
+@pytest.mark.slow
 def test_a_request_id_used_again_makes_page_views_of_its_own(raw, tmp_path):
     """Users and days share two request ids; a later day's click must leave no trace in an earlier page view."""
     # Every item is shown again every day. One id for all users alone would be refused.

@@ -20,6 +20,7 @@ FORMATS = ["csv", *(pytest.param(other, marks=pytest.mark.slow) for other in ("j
 
 
 @pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.slow
 def test_users_stand_in_records(raw, tmp_path, ending):
     raw.write("items", raw.items())
     raw.write("events", impression_log(days=4))

@@ -45,6 +45,7 @@ def test_metrics_file(finished):
     assert not (chain.workdir / "test_readings.json").exists()
 
 
+@pytest.mark.slow
 def test_each_reading_of_the_test_span_is_counted(finished):
     _, chain = finished
     for reading in (1, 2):

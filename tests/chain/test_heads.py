@@ -55,6 +55,7 @@ def facts_of(chain):
     return artefacts.read(chain.directory(PRETRAIN), PRETRAIN).facts
 
 
+@pytest.mark.slow
 def test_the_best_candidate_on_valid_is_kept(heads, finished, tmp_path):
     facts = facts_of(heads)
     assert list(facts.candidates) == list(CANDIDATES)
@@ -160,9 +161,10 @@ def test_heads_start_from_a_previous_one(heads, finished, tmp_path):
     "objective",
     [
         "simclr",
-        "simcse",
-        "base",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("simsiam", "mil_nce", "clip", "supervised")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("simcse", "base", "simsiam", "mil_nce", "clip", "supervised")
+        ),
     ],
 )
 def test_every_objective_learns_a_head(objective, finished, tmp_path):

@@ -69,6 +69,7 @@ def test_a_column_that_does_not_exist_is_told_before_anything_is_trained(finishe
         Chain(tmp_path, dataclasses.replace(chain.settings, **{stage: own})).run(str(shop))
 
 
+@pytest.mark.slow
 def test_hashed_ids(finished, tmp_path):
     _, chain = finished
     found = plans(chain, tmp_path / "rank", rank_hash_buckets=16)["cluster_id"]

@@ -30,6 +30,7 @@ def test_base_leaves_the_encoder_as_supervised_pre_training_made_it(finished, tm
     assert weights(chain.workdir / "pretrain/encoder/encoder.weights.h5") != warmed
 
 
+@pytest.mark.slow
 def test_without_training_the_encoder_fits_the_previous_codebook(finished, tmp_path):
     """A day on which nothing is learned: the previous encoder, its codebook, the items there are by now."""
     _, chain = finished

@@ -246,6 +246,7 @@ def test_the_local_server_answers_what_it_has_begun(shop, ranker_alone, told, sc
     assert frozen[0] > 100_000 and gc.get_freeze_count() == 0, "collections hold up requests"
 
 
+@pytest.mark.slow
 def test_the_local_server_says_what_it_serves_from_when_on(shop, ranker_alone, tmp_path):
     """As a program of its own, in whose log the moved label stands."""
     bundle, log = shutil.copytree(ranker_alone, tmp_path / "serving"), tmp_path / "log"

@@ -84,6 +84,7 @@ def test_a_request_that_the_page_does_not_make_is_refused(browser, asked, reason
     assert (answer.status_code, answer.json) == (400, {"error": reason})
 
 
+@pytest.mark.slow
 def test_a_photo_is_nearest_to_its_own_item(browser, shop, client):
     item = next(item for item in shop.items.ids.tolist() if shop.photos.read(item))
     answer = browser.post("/similar", data={"photo": (io.BytesIO(shop.photos.read(item)), "a.png")}).json

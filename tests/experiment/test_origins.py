@@ -74,6 +74,7 @@ def test_gains_are_means_over_the_spans_and_a_user_of_both_counts_once(tmp_path,
     assert cell == f"{100 * gain['gain']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
 
 
+@pytest.mark.slow
 def test_encoders_are_compared_over_all_spans(tmp_path, two_spans):
     run_grid(ROLLING, "raw", tmp_path, TINY, until="pretrain")
     pooled = pd.read_csv(tmp_path / "mine" / "valid" / "encoders.csv").set_index("figure")

@@ -110,6 +110,7 @@ def test_what_was_kept_by_an_earlier_call_and_is_not_any_more_has_no_rows_but_th
     assert rows == [(0.05, s, m) for s in (0, 1) for m in ("none", "cluster_id")] + [(0.2, 0, "")]
 
 
+@pytest.mark.slow
 def test_the_best_encoders_are_confirmed_with_all_seeds(tmp_path, stand_in):
     grid = dataclasses.replace(
         GRID, blocks=[{"temperature": [0.9]}, {"temperature": [0.05, 0.1, 0.2, 0.5]}], confirmed=2, seeds=[0, 1, 2]

@@ -66,6 +66,7 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"
 
 
+@pytest.mark.slow
 def test_seconds_are_those_of_all_attempts_and_of_no_previous_result(tmp_path, monkeypatch):
     clock = itertools.count(0, 5)  # Each attempt takes five seconds.
     monkeypatch.setattr(store, "time", SimpleNamespace(monotonic=lambda: next(clock)))

@@ -50,7 +50,9 @@ def refused(workdir, monkeypatch, check):
     return message
 
 
-@pytest.mark.parametrize("check", CASES)
+@pytest.mark.parametrize(
+    "check", [pytest.param(name, marks=pytest.mark.slow) if name == "auc" else name for name in CASES]
+)
 def test_a_fault_is_refused_until_it_is_accepted_by_name(workdir, monkeypatch, check):
     message = refused(workdir, monkeypatch, check)
     release = promoted(workdir, accepting(check))

@@ -90,6 +90,7 @@ def version_of(workdir, number):
     return workdir / "models" / "popular_items" / str(number)
 
 
+@pytest.mark.slow
 def test_one_descriptor_is_enough(with_popular_items):
     workdir = with_popular_items
     assert export_again(workdir) == [version_of(workdir, 1)], "the other models have not changed"

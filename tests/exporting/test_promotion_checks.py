@@ -124,6 +124,7 @@ def test_what_was_exported_is_what_was_trained(shop, exported):
 
 
 @pytest.mark.parametrize(("model", "signature", "change", "reason"), CASES)
+@pytest.mark.slow
 def test_one_signature_that_answers_otherwise(shop, exported, model, signature, change, reason):
     (given_reason,) = differences({model: Tampered(exported[model], signature, change)}, shop.stages)
     assert reason in given_reason

@@ -70,6 +70,7 @@ def test_a_stock_server_is_told_before_it_meets_it(saved):
         require_stock_ops([saved[0]])
 
 
+@pytest.mark.slow
 def test_export_keeps_it_apart(shop, tmp_path, monkeypatch):
     shutil.copytree(shop.workdir, tmp_path / "w", symlinks=True)
     workdir = tmp_path / "w"

@@ -186,6 +186,7 @@ print("all" if versions.newest_versions(models, MODELS) == {model: 1 for model i
 """
 
 
+@pytest.mark.slow
 def test_wherever_the_writing_of_files_ends_all_models_are_there_or_none(tmp_path):
     """A process that the system lets write ever longer files: it fails at one after the other, as on a full disk."""
     run = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
@@ -220,6 +221,7 @@ def whole_versions(models, model):
     return numbers
 
 
+@pytest.mark.slow
 def test_two_processes_export_at_once(tmp_path):
     running = [exporting(tmp_path, 3) for _ in range(2)]
     assert [process.wait(300) for process in running] == [0, 0]

@@ -95,6 +95,7 @@ def test_a_version_is_not_loaded_after_more_than_it_can_take(tmp_path, monkeypat
         (contract.REGRESS, {"inputs": np.array([b"\xff\xff"], object)}, "signature 'regress'"),
     ],
 )
+@pytest.mark.slow
 def test_a_request_that_the_model_does_not_take(workdir, tmp_path, signature, inputs, text):
     log = log_of(tmp_path / "log", (contract.RANK, ranked(b"u1")), (signature, inputs))
     with pytest.raises(WarmUpError, match=f"(?s){text}"):

@@ -21,6 +21,7 @@ def unchecked(model, signature):
 
 
 @pytest.mark.parametrize("served", registry.SERVED_MODELS, ids=lambda served: served.name)
+@pytest.mark.slow
 def test_each_input_of_another_rank_or_width_is_refused(shop, served):
     model = GraphModel(shop.workdir / "models" / served.name / "1")
     first = {request.signature: request for request in reversed(served.requests(shop.stages))}

@@ -80,6 +80,7 @@ def trained_head(tmp_path):
 
 
 @needs_weights
+@pytest.mark.slow
 def test_an_encoder_of_photos_goes_on_from_a_head(trained_head):
     place, photos, embeddings = trained_head
     settings = dataclasses.replace(SETTINGS, backbone=LITE, embedding_dim=16, pretrain_steps=50)

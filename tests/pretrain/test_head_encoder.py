@@ -107,6 +107,7 @@ def batch_of(rows):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.slow
 def test_chunks_give_the_same_gradients(head):
     encoder = HeadEncoder(["a"], [9], embedding_dim=8, head=head, drop=0.2)
     encoder.fit_to(FEATURES)

@@ -63,6 +63,7 @@ def test_chunks_give_the_gradients_of_the_whole_batch(part):
         np.testing.assert_allclose(first, second, atol=1e-5 * max(1, np.abs(second).max()))
 
 
+@pytest.mark.slow
 def test_training_in_every_precision(precision):
     model = model_of(part="last_2")
     compile_with_adam(model, 1e-3)
@@ -105,6 +106,7 @@ def test_two_replicas_train_like_one(two_replicas):
         np.testing.assert_allclose(first, second, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_waits_stays_as_it_is_in_every_replica(two_replicas):
     with two_replicas.scope(), precision_policy("mixed_bfloat16"):
         model = model_of()

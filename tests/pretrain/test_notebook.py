@@ -75,6 +75,7 @@ def test_what_fit_trained_goes_through_the_chain(chain, caplog):
     assert len(similar(chain.workdir, (row["item_id"],), 3)[row["item_id"]]) == 3
 
 
+@pytest.mark.slow
 def test_another_ingest_does_not_fit(chain):
     save_to_workdir(model_with_embeddings(8), chain.workdir)
     file = chain.directory("pretrain") / ARTEFACT_FILE

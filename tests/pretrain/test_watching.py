@@ -59,6 +59,7 @@ def test_logs_of_an_epoch(tmp_path, monkeypatch):
     assert 1 <= float(rows[-1]["effective_rank"]) <= 8
 
 
+@pytest.mark.slow
 def test_rows_that_no_checkpoint_holds_are_dropped(tmp_path):
     """A run killed between the log and the checkpoint, in the middle of a row: the epoch is run and logged again."""
     file = tmp_path / "steps.csv"

@@ -111,6 +111,7 @@ def test_an_interrupted_training_from_a_previous_ranker_ends_at_the_same_one(
         np.testing.assert_array_equal(weight, expected)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_costs_its_pass(monkeypatch, tmp_path, ingest, evaluation, calm):
     """The newest is cut after its pass has been counted: the pass is made again, from the one before."""
     with monkeypatch.context() as context:
@@ -177,9 +178,8 @@ def test_ids_are_drawn_anew_before_each_pass_but_the_first(monkeypatch, tmp_path
     assert not np.array_equal(after[0][ids[0]], after[1][ids[0]])
 
 
-@pytest.mark.parametrize(
-    "place, name, times", [(Checkpoints, "on_train_batch_end", 5), (Checkpoints, "on_epoch_end", 1)]
-)
+@pytest.mark.parametrize("name, times", [("on_train_batch_end", 5), ("on_epoch_end", 1)])
+@pytest.mark.slow
 def test_an_interrupted_training_draws_the_same_ids(monkeypatch, tmp_path, ingest, evaluation, name, times):
     calm = train(ingest, tmp_path / "calm", evaluation, REDRAWN)
     with monkeypatch.context() as context:
@@ -212,6 +212,7 @@ def calmly_tuned(ingest, evaluation, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_learning_rate_that_is_best_on_valid_is_kept(tmp_path, ingest, evaluation, calmly_tuned):
     alone = {}
     for rate in RATES:

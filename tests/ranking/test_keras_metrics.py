@@ -64,6 +64,7 @@ def test_another_loss_or_metric_is_refused_and_not_left_out_silently(argument):
         new_ranker(plan()).compile(tf.keras.optimizers.Adam(), **{argument: ["mse"]})
 
 
+@pytest.mark.slow
 def test_fit_reports_them_for_its_validation_data():
     ranker = new_ranker(plan())
     ranker.compile(tf.keras.optimizers.Adam(0.01))

@@ -11,7 +11,7 @@ from courier_tf.ranking.visual_features import VisualFeatures
 from tests.ranking.shop import NOW, items, plan
 
 IDS = [f"item{n:02}".encode() for n in range(40)]
-MODES = [(), ("cluster_id",), ("simscore",), ("simscore", "simtier", "simattention", "cluster_id")]
+MODES = [("cluster_id",), ("simscore", "simtier", "simattention", "cluster_id")]
 
 
 def many_items():

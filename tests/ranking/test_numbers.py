@@ -98,6 +98,7 @@ def test_statistics_equal_numpy():
     assert found.shape[2] == 2 * len(STATISTICS)
 
 
+@pytest.mark.slow
 def test_a_ranker_learns_whose_prices_are_near():
     """Clicks follow the distance of prices alone; without the column there is nothing to know."""
     rng = np.random.default_rng(1)

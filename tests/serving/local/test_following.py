@@ -110,6 +110,7 @@ def test_a_broken_configuration_is_not_followed_and_the_next_one_is(bundle, capl
 
 
 @pytest.mark.parametrize("error", [RuntimeError, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), MemoryError])
+@pytest.mark.slow
 def test_whatever_a_look_at_the_bundle_fails_with_it_is_looked_at_again(bundle, caplog, monkeypatch, error):
     workdir, second = bundle
     with serving(workdir, warm_up=False) as server:
