@@ -1,5 +1,7 @@
 """Embeddings of ids that are drawn anew between the passes of a training."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from courier_tf.ranking.model import Ranker
@@ -15,7 +17,8 @@ def redraw_ids(ranker: Ranker, seed: int) -> None:
         ranker: compiled.
         seed: the same seed draws the same.
     """
-    optimizer = getattr(ranker.optimizer, "inner_optimizer", ranker.optimizer)  # Of an optimizer with a loss scale.
+    given: Any = ranker.optimizer
+    optimizer = getattr(given, "inner_optimizer", given)  # Of an optimizer with a loss scale.
     for place, layer in enumerate((ranker.user_embedding, ranker.embeddings[ranker.item_column])):
         table = layer.embeddings
         table.assign(tf.random.stateless_uniform(table.shape, [seed, place], -0.05, 0.05))  # As Keras begins.
