@@ -56,14 +56,14 @@ picture: install  ## The picture of README.md, from the workdir of `make demo`.
 results: install  ## The tables and the plot in the documents, from docs/results.
 	$(BIN)/python -m docs.tables
 
-# All Markdown of the repository is one site, so that links between the documents are checked, too. The generator reads
+# All Markdown of the repository is one site, with the files it links to, so that links are checked, too. The generator reads
 # docstrings without importing anything, so it has an environment of its own, outside the lock.
 SITE := $(WORK)/docs
 docs:  ## The documents and the API as a site, work/docs/site; fails on warnings.
 	$(PYTHON) -m venv $(SITE)/env
 	$(SITE)/env/bin/python -m pip install --quiet --requirement docs/requirements.txt
 	rm -rf $(SITE)/source && mkdir -p $(SITE)/source
-	git ls-files --cached --others --exclude-standard '*.md' LICENSE docs/images \
+	git ls-files --cached --others --exclude-standard '*.md' LICENSE docs/images training notebooks \
 		| tar --create --files-from - | tar --extract --directory $(SITE)/source
 	$(SITE)/env/bin/python -m mkdocs build --strict --config-file docs/mkdocs.yml
 
