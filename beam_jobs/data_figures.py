@@ -84,11 +84,14 @@ class DataFacts:
         log_kind: `impressions` or `positives`.
         all_columns: every item column.
         counts: rows read and lost, by name.
+        user_columns, context_columns: those of users and of events.
     """
 
     log_kind: str
     all_columns: tuple[str, ...]
     counts: Mapping[str, int]
+    user_columns: tuple[str, ...] = ()
+    context_columns: tuple[str, ...] = ()
 
     def write(self, folder: Place) -> None:
         """Writes them beside the statistics of an ingest."""
@@ -104,7 +107,9 @@ class DataFacts:
         file = folder / FACTS_FILE
         try:
             values = json.loads(_content(file))
-            return cls(values["log_kind"], tuple(values["all_columns"]), values["counts"])
+            # Those of versions before 0.15 name no columns of users and events.
+            others = (tuple(values.get(name, ())) for name in ("user_columns", "context_columns"))
+            return cls(values["log_kind"], tuple(values["all_columns"]), values["counts"], *others)
         except (ValueError, KeyError, TypeError) as error:
             raise StatisticsError(f"{file} is broken: {error}") from error
 

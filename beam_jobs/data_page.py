@@ -43,7 +43,14 @@ def page(statistics: Mapping[str, Dataset], facts: IngestFacts, settings: Ingest
         ("category", "items", *(f"events of {name}" for name in schema.SPLITS)), category_rows(items, spans)
     )
     yield from ("", "## Item columns", "")
-    yield from _table(("column", "values", "missing", "most frequent"), column_rows(items, facts.all_columns))
+    head = ("column", "values", "missing", "most frequent")
+    yield from _table(head, column_rows(items, map(schema.column_feature, facts.all_columns)))
+    if facts.user_columns:
+        yield from ("", "## Columns of users", "")
+        yield from _table(head, column_rows(statistics["users"], map(schema.column_feature, facts.user_columns)))
+    if facts.context_columns:
+        yield from ("", "## Context of the events of train", "")
+        yield from _table(head, column_rows(statistics["train"], map(schema.context_feature, facts.context_columns)))
     yield from (
         "",
         "## Photos",
@@ -87,13 +94,12 @@ def category_rows(items: Dataset, spans: Sequence[Dataset]) -> Iterator[tuple[st
         yield (_shown(category), _percent(share), *(_percent(of_span.get(category, 0.0)) for of_span in of_spans))
 
 
-def column_rows(items: Dataset, columns: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """Rows (item column, different values, share of items without one, the most frequent value)."""
-    for column in columns:
-        name = schema.column_feature(column)
-        top = next(iter(shares(items.top(name), items.examples).items()), None)
+def column_rows(rows: Dataset, features: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Rows (column, different values, share of the examples without one, the most frequent value)."""
+    for name in features:
+        top = next(iter(shares(rows.top(name), rows.examples).items()), None)
         most = f"{_shown(top[0])} ({_percent(top[1])})" if top else ""
-        yield (_shown(column), f"{items.unique(name):,}", _percent(items.missing(name)), most)
+        yield (_shown(name.partition("/")[2]), f"{rows.unique(name):,}", _percent(rows.missing(name)), most)
 
 
 def photo_rows(items: Dataset) -> Iterator[tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """Statistics of the data, in the format of TensorFlow Data Validation, computed by the ingest job as it runs.
 
-The data sets are `items`, `rejects` and the three spans. An example of a span is an event that is used: negatives that
-ingest draws do not count. All is counted by value and summed by key, so that every engine writes the same bytes.
+The data sets are `items`, `rejects`, the three spans and, where the shop has a table of them, `users`. An example of a
+span is an event that is used: negatives that ingest draws do not count. All is counted by value and summed by key, so
+that every engine writes the same bytes.
 """
 
 import abc
@@ -15,7 +16,7 @@ from apache_beam.pvalue import AsSingleton
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_jobs.checks import DAY, Item
+from beam_jobs.checks import DAY, Item, User
 from beam_jobs.day_files import DayFacts, DayPart
 from beam_jobs.feature_statistics import EXAMPLES, SummariseFeature, statistics_of
 from beam_jobs.splits import Splits
@@ -23,7 +24,7 @@ from courier_tf import schema
 from courier_tf.files import transfer
 from courier_tf.files.places import place_of
 
-ITEMS, REJECTS = "items", "rejects"  # Names of data sets.
+ITEMS, REJECTS, USERS = "items", "rejects", "users"  # Names of data sets.
 MOST_HELD = 200_000  # Counts that a worker holds before it hands them on.
 #: What belongs to one row in a reason: a value that it begins with, quoted texts, and numbers.
 _OF_ONE_ROW = re.compile(
@@ -89,6 +90,15 @@ class CountItems(_Count):
             self.counts[(ITEMS, "available_from"), item.available_from // DAY * DAY] += 1
 
 
+class CountUsers(_Count):
+    """Counts `User`s of the shop's own table."""
+
+    def add(self, element: User, splits: Splits | None) -> None:
+        self.counts[(USERS, EXAMPLES), 0] += 1
+        for name, value in element.columns.items():
+            self.counts[(USERS, schema.column_feature(name)), value] += 1
+
+
 class CountPhotos(_Count):
     """Counts (width, height, bytes) of photos that can be used. Bytes are rounded to two digits."""
 
@@ -103,7 +113,7 @@ class CountPhotos(_Count):
 
 
 class CountDays(_Count):
-    """Counts `DayPart`s: the user, and the lengths of history and page view, of each of their events."""
+    """Counts `DayPart`s: the user, the context, and the lengths of history and page view, of each of their events."""
 
     def add(self, element: DayPart, splits: Splits | None) -> None:
         if splits is None:
@@ -114,6 +124,8 @@ class CountDays(_Count):
         for name, counts in (("history_length", facts.lengths), ("page_view_size", facts.sizes)):
             for value, number in counts:
                 self.counts[(span, name), value] += number
+        for column, text, number in facts.contexts:
+            self.counts[(span, schema.context_feature(column)), text] += number
 
 
 class CountRejects(_Count):
@@ -134,8 +146,8 @@ class CountRejects(_Count):
 class WriteStatistics(beam.PTransform):
     """Writes the statistics of the data to a file that `tfdv.load_stats_binary` and Facets read.
 
-    Takes a dictionary: items as `CountItems` takes them, photos, `DayPart`s of all days. What comes
-    from several places is rejects where its name begins so.
+    Takes a dictionary: items as `CountItems` takes them, photos, `DayPart`s of all days, and users where there is a
+    table of them. What comes from several places is rejects where its name begins so.
 
     Args:
         file: to write.
@@ -151,6 +163,7 @@ class WriteStatistics(beam.PTransform):
             parts["items"] | "Count items" >> beam.ParDo(CountItems(), splits=self.splits),
             parts["photos"] | "Count photos" >> beam.ParDo(CountPhotos()),
             parts["days"] | "Count days" >> beam.ParDo(CountDays(), splits=self.splits),
+            *([parts[USERS] | "Count users" >> beam.ParDo(CountUsers())] if USERS in parts else []),
             *(
                 part | f"Count {name}" >> beam.ParDo(CountRejects())
                 for name, part in parts.items()
@@ -164,7 +177,7 @@ class WriteStatistics(beam.PTransform):
             | "Key by feature" >> beam.MapTuple(lambda key, number: (key[0], (key[1], number)))
             | "Each feature" >> beam.CombinePerKey(SummariseFeature())
             | "All features" >> beam.combiners.ToList()
-            | "Write" >> beam.Map(_write, self.file, (ITEMS, *schema.SPLITS, REJECTS))
+            | "Write" >> beam.Map(_write, self.file, (ITEMS, *sorted({USERS} & set(parts)), *schema.SPLITS, REJECTS))
         )
 
 

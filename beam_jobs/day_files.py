@@ -64,6 +64,7 @@ class DayFacts(NamedTuple):
         users: (user, events, last items clicked on the day, oldest first).
         requests: hashes of user and request id, int64 in base64.
         unknown: (file, row, item) of events whose items are not in the catalogue.
+        contexts: (context column, value, events).
     """
 
     counts: dict[str, int]
@@ -75,6 +76,7 @@ class DayFacts(NamedTuple):
     users: list[tuple[str, int, list[str]]]
     requests: str
     unknown: list[tuple[str, int, str]]
+    contexts: list[tuple[str, str, int]]
 
     def hashes(self) -> np.ndarray:
         """[n] int64, sorted."""
@@ -172,6 +174,7 @@ class WriteDays(beam.DoFn):
         shown: list[Record] = []
         rows: list[Record] = []
         lengths, sizes, of_rows, counts = Counter[int](), Counter[int](), Counter[str](), Counter[str]()
+        contexts = Counter[tuple[str, str]]()
         size = 0
         for key, view in views:
             shown.extend((key, *pair) for pair in impressions(view, ORDER_SEED, self.context_columns))
@@ -183,6 +186,10 @@ class WriteDays(beam.DoFn):
                 counts["negatives_not_drawn"] += self.negatives * events - (len(view.items) - events)
             lengths[len(view.history)] += events
             sizes[events] += events
+            if self.context_columns:
+                for clicked, context in zip(view.clicked, view.contexts, strict=True):
+                    if clicked or self.negatives is None:
+                        contexts.update(zip(self.context_columns, context, strict=True))
         items: dict[str, tuple[int, int, int]] = {}
         for _, user_day in users:
             counts.update(user_day.counts)
@@ -200,6 +207,7 @@ class WriteDays(beam.DoFn):
             sorted((user, user_day.number, user_day.last) for user, user_day in users),
             base64.b64encode(requests.tobytes()).decode(),
             unknown,
+            sorted((column, value, number) for (column, value), number in contexts.items()),
         )
         return facts, [*_blocks(IMPRESSION, shown), *_blocks(ROW, rows)]
 

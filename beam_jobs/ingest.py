@@ -92,7 +92,9 @@ def ingest(
             log_basis=basis_of(folder, settings, made_by),
             log_contents={name: content for name, content in contents.items() if name in of_log},
         )
-        DataFacts(facts.log_kind, facts.all_columns, facts.counts).write(draft.place)
+        DataFacts(facts.log_kind, facts.all_columns, facts.counts, facts.user_columns, facts.context_columns).write(
+            draft.place
+        )
         lines = page(read_statistics(draft.place), facts, settings)
         transfer.write_bytes(draft.place / PAGE_FILE, ("\n".join(lines) + "\n").encode())
         draft.facts = facts

@@ -146,6 +146,8 @@ def build(
     blocks = [part.main for part in rejects] | "All rejects" >> beam.Flatten()
     written = blocks | WriteRejects(target) | "Written rejects" >> beam.combiners.Count.Globally()
     parts_of_data = {"items": joined, "photos": built[PHOTOS], "days": parts}
+    if folder.user_files:
+        parts_of_data["users"] = tables_read[1].main
     parts_of_data |= {f"{REJECTS} {n}": part for n, part in enumerate([*of_rows, built[REJECTS]])}
     _ = parts_of_data | WriteStatistics(f"{target}/{STATISTICS_FILE}", cut)
     columns = (

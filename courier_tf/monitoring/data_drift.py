@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,14 @@ _CATEGORY = schema.column_feature(schema.CATEGORY)
 
 class DataSchemaError(ValueError):
     """The data have another schema than those of the previous run. The message is a line for each difference."""
+
+
+class _Column(NamedTuple):
+    """A column of the shop: what messages call it, the data set that counts its values, and the feature there."""
+
+    words: str
+    dataset: Dataset
+    feature: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +87,20 @@ class Data:
                 counts[name] = counts.get(name, 0) + number
         counts[""] = self.events - sum(counts.values())
         return counts
+
+    def columns(self) -> dict[str, _Column]:
+        """The columns of items, of users and of the context, by what checks call them. Contexts are those of train."""
+        facts, train = self.facts, self.statistics["train"]
+        of_items, of_users, of_events = facts.all_columns, facts.user_columns, facts.context_columns
+        columns = {f"'{name}'": _Column("item column", self.items, schema.column_feature(name)) for name in of_items}
+        if "users" in self.statistics:
+            users = self.statistics["users"]
+            columns |= {
+                f"'{name}' of users": _Column("user column", users, schema.column_feature(name)) for name in of_users
+            }
+        return columns | {
+            f"'{name}' of events": _Column("context column", train, schema.context_feature(name)) for name in of_events
+        }
 
     def popularity(self) -> float:
         """The share of the events that the most popular tenth of the items has, as a mean over the spans."""
@@ -147,12 +170,14 @@ def schema_differences(data: Data, previous: Data) -> Iterator[str]:
     kind, before = data.facts.log_kind, previous.facts.log_kind
     if kind != before:
         yield f"the log is one of {kind}, and that of the previous run one of {before}"
-    for column in previous.facts.all_columns:
-        feature = schema.column_feature(column)
-        if column not in data.facts.all_columns:
-            yield f"the item column '{column}' is gone: name it by --columns, or begin a chain without it"
-        elif previous.items.unique(feature) and not data.items.unique(feature):
-            yield f"the item column '{column}' is empty, and had {previous.items.unique(feature):,} values"
+    now = data.columns()
+    for name, column in previous.columns().items():
+        words = f"the {column.words} {name.partition(' of ')[0]}"
+        number = column.dataset.unique(column.feature)
+        if name not in now:
+            yield f"{words} is gone: name it by --columns, or begin a chain without it"
+        elif number and not now[name].dataset.unique(column.feature):
+            yield f"{words} is empty, and had {number:,} values"
     if previous.items.missing("photo_width") < 1 == data.items.missing("photo_width"):
         yield "no item has a photo, and items of the previous run had"
 
@@ -179,14 +204,19 @@ def checks_of(data: Data, previous: Data, limits: DataDriftSettings) -> Iterator
     yield DriftCheck(missing, now[missing] - before[missing], limits.max_missing_increase)
     for loss in LOSSES:
         yield DriftCheck(loss.name, now[loss.name] - before[loss.name], limits.max_reject_increase)
-    for column in previous.facts.all_columns:
-        feature = schema.column_feature(column)
-        if column in data.facts.all_columns:
-            increase = data.items.missing(feature) - previous.items.missing(feature)
-            yield DriftCheck(f"missing values of '{column}'", increase, limits.max_missing_increase)
-            values, values_before = data.items.top(feature), previous.items.top(feature)
-            if max(data.items.unique(feature), previous.items.unique(feature)) == max(len(values), len(values_before)):
-                yield DriftCheck(f"values of '{column}'", _index(values, values_before), limits.max_column_drift)
+    columns = data.columns()
+    for name, column in previous.columns().items():
+        if name in columns:
+            yield from _checks_of_column(name, columns[name], column, limits)
+
+
+def _checks_of_column(name: str, now: _Column, before: _Column, limits: DataDriftSettings) -> Iterator[DriftCheck]:
+    increase = now.dataset.missing(now.feature) - before.dataset.missing(before.feature)
+    yield DriftCheck(f"missing values of {name}", increase, limits.max_missing_increase)
+    values, values_before = (column.dataset.top(column.feature) for column in (now, before))
+    unique = max(column.dataset.unique(column.feature) for column in (now, before))
+    if unique == max(len(values), len(values_before)):  # Otherwise rare values are not listed.
+        yield DriftCheck(f"values of {name}", _index(values, values_before), limits.max_column_drift)
 
 
 def _index(now: Mapping[str, int], before: Mapping[str, int]) -> float:

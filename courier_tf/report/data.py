@@ -40,6 +40,6 @@ def blocks(work: Workdir) -> Iterator[Block]:
     yield Table(
         "Columns of the items",
         ("column", "values", "missing", "most frequent"),
-        list(data_page.column_rows(items, facts.all_columns)),
+        list(data_page.column_rows(items, map(schema.column_feature, facts.all_columns))),
     )
     yield Table("Photos", ("", "smallest", "median", "largest"), list(data_page.photo_rows(items)))

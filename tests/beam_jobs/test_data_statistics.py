@@ -36,12 +36,15 @@ class Shop:
             with Image.open(raw.folder / item["image"]) as photo:
                 self.sizes.append(photo.size)
         log = impression_log(users=9, days=10, items=20, seed=3)
+        log = [{**row, "device": str(rng.choice(["phone", "desk", ""]))} for row in log]
+        users = [{"user_id": f"u{n}", "country": ["de", "fr", ""][n % 3]} for n in range(7)]
         bad = [{**log[0], "timestamp": "soon"}, {**log[1], "timestamp": "later"}, {**log[2], "item_id": "unknown"}]
         raw.write("items", items)
         raw.write("events", [*log, *bad])
         self.target = folder / "out"
-        self.ingested = raw.ingest(self.target, max_unknown_item_fraction=0.5)
-        self.items, self.events = pd.DataFrame(items), pd.DataFrame(log)
+        raw.write("users", users)
+        self.ingested = raw.ingest(self.target, max_unknown_item_fraction=0.5, context_columns=("device",))
+        self.items, self.events, self.users = map(pd.DataFrame, (items, log, users))
         facts = self.ingested.facts
         spans = pd.cut(self.events.timestamp, [0, facts.valid_from_seconds - 1, facts.test_from_seconds - 1, 2**60])
         self.events["span"] = spans.cat.rename_categories(["train", "valid", "test"]).astype(str)
@@ -100,6 +103,19 @@ def test_items_and_photos(shop):
     assert found.edge("photo_height", "max") == max(heights)
 
 
+@pytest.mark.parametrize("span", ["train", "valid", "test"])
+def test_context(shop, span):
+    device = shop.events[shop.events.span == span].device
+    assert shop.found[span].top("context/device") == device[device != ""].value_counts().to_dict()
+    assert shop.found[span].missing("context/device") == pytest.approx((device == "").mean())
+
+
+def test_users_of_the_table(shop):
+    assert shop.found["users"].examples == 7
+    assert shop.found["users"].top("column/country") == {"de": 3, "fr": 2}
+    assert shop.found["users"].missing("column/country") == pytest.approx(2 / 7)
+
+
 def test_rejects(shop):
     reasons = shop.found["rejects"].top("reason")
     assert shop.found["rejects"].examples == 7 and sum(reasons.values()) == 7
@@ -112,6 +128,8 @@ def test_the_page(shop):
     train = shop.events[shop.events.span == "train"]
     assert f"| events | {len(train):,} |" in page and "| width | " in page and "item 'unknown'" not in page
     assert all(f"| {category} |" in page for category in shop.items.category)
+    users, context = page.partition("## Columns of users")[2].split("## Context of the events of train")
+    assert "| country | 2 | 28.6 % | de (42.9 %) |" in users and "| device | 2 |" in context.partition("##")[0]
 
 
 @pytest.mark.slow
@@ -191,7 +209,7 @@ def test_statistics_that_are_not_there_or_broken(tmp_path, shop):
 
 def test_the_format_is_that_of_tensorflow_data_validation(shop):
     found = statistics_pb2.DatasetFeatureStatisticsList.FromString((shop.target / STATISTICS_FILE).read_bytes())
-    assert [dataset.name for dataset in found.datasets] == ["items", "train", "valid", "test", "rejects"]
+    assert [dataset.name for dataset in found.datasets] == ["items", "users", "train", "valid", "test", "rejects"]
     for dataset in found.datasets:
         for feature in dataset.features:
             common = (feature.string_stats if feature.type == feature.STRING else feature.num_stats).common_stats

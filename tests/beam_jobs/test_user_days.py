@@ -121,7 +121,9 @@ def test_requests_that_go_on_at_midnight_are_counted_once():
     days = [np.unique(rng.integers(2**63, size=3000)) for _ in range(4)]
     days[2] = np.unique(np.concatenate([days[2], days[0][::3], days[1][::5]]))
     days[3] = np.unique(np.concatenate([days[3], days[0][::6]]))
-    part = [DayFacts({}, {}, 0, [], [], [], [], base64.b64encode(h.astype("<i8").tobytes()).decode(), []) for h in days]
+    part = [
+        DayFacts({}, {}, 0, [], [], [], [], base64.b64encode(h.astype("<i8").tobytes()).decode(), [], []) for h in days
+    ]
     summing = SumUp({})
     summing.start_bundle()
     ranges = defaultdict(list)

@@ -19,7 +19,7 @@ DAY = 86_400
 def shop(
     seed, *, events=6000, days=10, start=100, items=300, clicks=0.1, history=(0, 9), views=(4, 9), popular=1.0,
     mix=(4, 3, 2), columns=("category", "colour"), colours=("red", "blue", ""), photos=(40, 80), without=0.1, lost=0.01,
-    kind="impressions",
+    kind="impressions", devices=("phone", "desk", ""), countries=("de", "fr", "at"),
 ):  # fmt: skip
     """(data, events, items): the data of a run as ingest tells them, and the rows that they tell of."""
     rng, of_shop = np.random.default_rng(seed), np.random.default_rng(7)  # The catalogue stays, and events are others.
@@ -37,14 +37,19 @@ def shop(
             "timestamp": (start + rng.integers(days, size=events)) * DAY,
         }
     )
+    if devices:
+        log["context/device"] = np.random.default_rng([seed, 1]).choice(devices, events)
     log["span"] = np.where(log.timestamp < (start + 8) * DAY, "train", "valid")
     described = {f"column/{name}": catalogue[name] for name in columns}
     whole = pd.Series(rng.integers(*photos, items) if photos else [], dtype=int)[
         rng.random(items if photos else 0) >= without
     ]
+    users = pd.Series(of_shop.choice(countries, 400) if countries else [], dtype=object)
     features = {("items", EXAMPLES): pd.Series([0] * items)}
     features |= {("items", name): values for name, values in described.items()}
     features |= {("items", name): whole for name in ("photo_width", "photo_height") if len(whole)}
+    if len(users):
+        features |= {("users", EXAMPLES): pd.Series([0] * len(users)), ("users", "column/country"): users}
     for span, part in log.groupby("span"):
         features[span, EXAMPLES] = pd.Series([0] * len(part))
         features |= {(span, name): part[name] for name in part if name != "span"}
@@ -55,9 +60,10 @@ def shop(
         for pair in Counter(values.tolist()).items():
             summary = combine.add_input(summary, pair)
         summaries.append((key, combine.extract_output(summary)))
-    found = statistics_of(summaries, ("items", *schema.SPLITS, "rejects"))
+    found = statistics_of(summaries, ("items", *(["users"] if countries else []), *schema.SPLITS, "rejects"))
     counts = {"event_rows_read": events, "rejected_events": round(lost * events), "items_items": items}
-    data = Data({each.name: Dataset(each) for each in found.datasets}, DataFacts(kind, columns, counts))
+    others = ("country",) if countries else (), ("device",) if devices else ()
+    data = Data({each.name: Dataset(each) for each in found.datasets}, DataFacts(kind, columns, counts, *others))
     return data, log, catalogue
 
 
@@ -82,6 +88,9 @@ def test_nothing_drifts_where_the_same_shop_goes_on():
         ("categories", {"mix": (4, 3, 2, 6)}),
         ("values of 'colour'", {"colours": ("red", "red", "red", "")}),
         ("missing values of 'colour'", {"colours": ("red", "blue", "", "")}),
+        ("values of 'device' of events", {"devices": ("phone", "desk", "tv", "")}),
+        ("missing values of 'device' of events", {"devices": ("phone", "desk", "", "")}),
+        ("values of 'country' of users", {"countries": ("de", "de", "de", "de", "fr", "at")}),
         ("events_of_the_most_popular_tenth", {"popular": 0.2}),
         ("items_without_a_photo", {"without": 0.3}),
         ("mean_photo_width", {"photos": (200, 300)}),
@@ -100,6 +109,9 @@ def test_what_changes_is_named(name, change, seed):
     [
         ("the item column 'colour' is gone", {"columns": ("category",)}),
         ("the item column 'colour' is empty, and had 2 values", {"colours": ("",)}),
+        ("the user column 'country' is gone", {"countries": ()}),
+        ("the context column 'device' is gone", {"devices": ()}),
+        ("the context column 'device' is empty, and had 2 values", {"devices": ("",)}),
         ("the log is one of positives", {"kind": "positives"}),
         ("no item has a photo", {"photos": None}),
     ],
@@ -111,7 +123,7 @@ def test_a_broken_schema_is_refused(told, change):
 
 
 def test_a_further_column_is_no_fault():
-    report = report_of(PREVIOUS, shop(1, columns=("category",))[0], DataDriftSettings())
+    report = report_of(PREVIOUS, shop(1, columns=("category",), devices=(), countries=())[0], DataDriftSettings())
     report.require_one_schema()
     assert not report.drifted
 
