@@ -2,11 +2,10 @@
 
 The steps in `Ranker._scores` are in files of their own: `lookups` (ids to codes, hidden ids), `repeats` (statistics of
 the history), `gated_image_features` and the package `image_features`, `attention`. What follows them is in this file.
+The loss, the steps and the metrics are in `trained_model`.
 """
 
 import functools
-import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +18,6 @@ from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, Catalog
 from courier_tf.ranking.columns import Columns, TextInputs
 from courier_tf.ranking.gated_image_features import GatedImageFeatures
 from courier_tf.ranking.image_features.image_feature import ImageSignals
-from courier_tf.ranking.keras_metrics import RankingMetrics
 from courier_tf.ranking.lookups import (
     Features,
     Lookups,
@@ -33,16 +31,13 @@ from courier_tf.ranking.nearest_items import nearest_items, with_items
 from courier_tf.ranking.numbers import number_statistics
 from courier_tf.ranking.position import PositionTower
 from courier_tf.ranking.repeats import repeat_statistics, same_values
+from courier_tf.ranking.trained_model import TrainedModel
 from courier_tf.ranking.user_columns import UserColumns, UserTable
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import EXAMPLE_FEATURES, POSITION
 
-DENSE_WEIGHTS = 2**24  # Tables of up to so many weights (64 MiB) get a dense gradient.
-#: The same where devices or workers add their gradients up: a dense one goes over the network as a whole.
-DENSE_SHARED_WEIGHTS = 2**20
 
-
-class Ranker(tfrs.models.Model):
+class Ranker(TrainedModel):
     """Click probability of a candidate for a user with a history.
 
     Args:
@@ -96,20 +91,7 @@ class Ranker(tfrs.models.Model):
         self.position = PositionTower(place, dim, name="position") if place.names else None
         user_table = user_table or UserTable()
         self.user_columns = UserColumns(user_table, dim, name="user_columns") if user_table.columns.names else None
-        # From logits: a probability that was clipped at 0 or 1 has no gradient.
-        loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction=keras.losses.Reduction.SUM)
-        self.task = tfrs.tasks.Ranking(loss=loss)
-        self.loss_tracker, self.ranking_metrics = keras.metrics.Mean("loss"), RankingMetrics()
-        # A counter of its own: that of the optimizer leaves out steps that a loss scale skips.
-        self.steps = self.add_weight(
-            "steps", [], "int64", "zeros", trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-
-        # A variable, so that rankers from several seeds can be trained by one graph.
-        self.seed = self.add_weight(
-            "seed", [], "int64", keras.initializers.Constant(seed), trainable=False,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )  # fmt: skip
+        self.add_training_state(seed)
 
     @property
     def tables(self) -> list[tf.lookup.StaticHashTable]:
@@ -128,31 +110,9 @@ class Ranker(tfrs.models.Model):
         """The features that every call needs."""
         return (*EXAMPLE_FEATURES, *self.context_names)
 
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        return [self.loss_tracker]
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns, in its order."""
-        return ["loss", *RankingMetrics().result()]
-
-    def compile(self, optimizer: Any = "rmsprop", **arguments: Any) -> None:
-        """As in Keras, without a loss or metrics: the ranker has its own.
-
-        Raises:
-            ValueError: a loss or metrics are given.
-        """
-        refused = {name for name in ("loss", "metrics", "weighted_metrics", "loss_weights") if arguments.get(name)}
-        if refused:
-            raise ValueError(
-                f"the ranker has its own loss and metrics: compile it without {', '.join(sorted(refused))}"
-            )
-        super().compile(optimizer, **arguments)
-
     @tf.autograph.experimental.do_not_convert
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
-        return tf.sigmoid(self._pair_scores(features, training)[0])
+        return tf.sigmoid(self.pair_scores(features, training)[0])
 
     @functools.cached_property
     def _answer(self) -> tf.types.experimental.GenericFunction:
@@ -203,7 +163,7 @@ class Ranker(tfrs.models.Model):
         weights = self.attention.weights_of(*_attended(*self._represented(lookups, None), lookups))
         return weights if places is None else tf.reduce_sum(weights[..., None] * tf.one_hot(places, size[1]), axis=1)
 
-    def _pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+    def pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores pairs of a user and a candidate.
 
         Returns:
@@ -317,48 +277,6 @@ class Ranker(tfrs.models.Model):
             crossed = cross(joined, crossed)
         return tf.reshape(self.logit(self.mlp(crossed)), shape[:2])
 
-    def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
-        """This replica's share of the mean loss over the global batch."""
-        context = tf.distribute.get_replica_context()
-        rows = context.all_reduce("sum", tf.cast(tf.size(features["clicked"]), tf.float32))
-        logit, norm = self._pair_scores(features, training)
-        labels = tf.cast(features["clicked"], tf.float32)
-        loss = self.task(labels=labels[:, None], predictions=logit[:, None], compute_metrics=False)
-        return (loss + self.architecture.decay * norm) / rows
-
-    @tf.autograph.experimental.do_not_convert  # No Python control flow on tensors below: saves tracing time.
-    def train_step(self, features: Features) -> dict[str, tf.Tensor]:
-        # Unlike the step of TFRS, this one scales the loss where the policy is float16.
-        scales = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
-        with tf.GradientTape() as tape:
-            loss = self.compute_loss(features, training=True)
-            scaled = self.optimizer.get_scaled_loss(loss) if scales else loss
-        gradients = [_dense(gradient) for gradient in tape.gradient(scaled, self.trainable_variables)]
-        if scales:
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        self.steps.assign_add(1)
-        self.loss_tracker.update_state(loss * tf.distribute.get_replica_context().num_replicas_in_sync)
-        return {"loss": self.loss_tracker.result()}
-
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, features: Features) -> dict[str, tf.Tensor]:
-        logit, _ = self._pair_scores(features, False)
-        labels = tf.cast(features["clicked"], tf.float32)
-        self.loss_tracker.update_state(keras.losses.binary_crossentropy(labels[:, None], logit[:, None], True))
-        users, page_views = features["user_id"], features["page_view_id"]
-        self.ranking_metrics.update_state(users, page_views, features["clicked"], tf.sigmoid(logit))
-        return {"loss": self.loss_tracker.result()}
-
-    def evaluate(self, *args: Any, return_dict: bool = False, **kwargs: Any) -> dict[str, float] | list[float]:
-        """As in Keras: the loss without decay, and every ranking metric over all impressions together."""
-        # These metrics need all rows. They are not part of `metrics`, because Keras asks those for results again and
-        # again.
-        self.ranking_metrics.reset_state()
-        results: dict[str, float] = super().evaluate(*args, return_dict=True, **kwargs)
-        results |= {name: float(value) for name, value in self.ranking_metrics.result().items()}
-        return results if return_dict else list(results.values())
-
 
 def _attended(
     candidate: tf.Tensor, history: tf.Tensor, image: ImageSignals, gate: tf.Tensor, lookups: Lookups
@@ -390,16 +308,3 @@ def _joined(
 
 def _sum_of_squares(*tensors: tf.Tensor) -> tf.Tensor:
     return tf.add_n([tf.reduce_sum(tf.square(tf.cast(tensor, tf.float32))) for tensor in tensors])
-
-
-def _dense(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
-    """Makes the gradient of an embedding table dense, unless the table is very large.
-
-    Adam moves all rows anyway, as their moments fade. For a dense gradient it does so by one fused op. Of a sparse one
-    the devices exchange the rows that they looked up, and no others.
-    """
-    shared = tf.distribute.get_replica_context().num_replicas_in_sync > 1
-    most = DENSE_SHARED_WEIGHTS if shared else DENSE_WEIGHTS
-    if isinstance(gradient, tf.IndexedSlices) and math.prod(gradient.shape) <= most:
-        return tf.convert_to_tensor(gradient)
-    return gradient

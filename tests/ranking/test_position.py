@@ -60,9 +60,9 @@ def test_training_adds_the_tower_and_serving_one_number(numbers):
     added = (hidden @ ranker.position.logit.kernel.numpy())[:, 0]
     assert added.std() > 0.05
     relevance = log_odds(ranker.answer(asked(batch)).numpy().astype(float))  # Nothing is added before `served` is set.
-    np.testing.assert_allclose(ranker._pair_scores(batch, True)[0], relevance + added, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(ranker.pair_scores(batch, True)[0], relevance + added, rtol=1e-3, atol=1e-4)
     ranker.position.served.assign(-1.25)
-    np.testing.assert_allclose(ranker._pair_scores(batch, False)[0], relevance - 1.25, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(ranker.pair_scores(batch, False)[0], relevance - 1.25, rtol=1e-3, atol=1e-4)
     ranked = ranker.rank({**asked(batch), "item_id": batch["item_id"][:, None]}).numpy()[:, 0]
     np.testing.assert_allclose(log_odds(ranked), relevance - 1.25, rtol=1e-3, atol=1e-3)
     assert ranker.call_features == ("user_id", "history_item_ids", "item_id")
@@ -125,7 +125,7 @@ def test_the_tower_is_saved_and_passed_on(tmp_path):
     save_ranker(ranker, made, tmp_path / "ranker")
     loaded = load_ranker(tmp_path / "ranker")
     assert load_context_names(tmp_path / "ranker") == () and loaded.position.served.numpy() == np.float32(-0.9)
-    np.testing.assert_array_equal(loaded._pair_scores(batch, True)[0], ranker._pair_scores(batch, True)[0])
+    np.testing.assert_array_equal(loaded.pair_scores(batch, True)[0], ranker.pair_scores(batch, True)[0])
     later = with_positions("cluster_id", places=[b"", *PLACES, b"9"], unknown_rate=0.0)
     following = new_ranker(later)
     warm_start(following, later, ranker, made, transferable=True)

@@ -29,7 +29,7 @@ def worker(rows: int, addresses: str, index: int, gradient: str, buckets: int) -
     prepare()
     import tensorflow as tf
 
-    from courier_tf.ranking import model
+    from courier_tf.ranking import model, trained_model
     from courier_tf.training import compile_with_adam
     from courier_tf.workers.places import places_of
     from courier_tf.workers.workers import Workers
@@ -37,7 +37,7 @@ def worker(rows: int, addresses: str, index: int, gradient: str, buckets: int) -
 
     workers = Workers(places_of([addresses], index, None))
     workers.join()
-    model.DENSE_WEIGHTS = model.DENSE_SHARED_WEIGHTS = 0 if gradient == "sparse" else 2**40
+    trained_model.DENSE_WEIGHTS = trained_model.DENSE_SHARED_WEIGHTS = 0 if gradient == "sparse" else 2**40
     ids = np.array([b"%08d" % number for number in range(rows)], object)
     ones = np.ones(rows, np.int64)
     columns = {"category": np.array([b"%d" % (number % 50) for number in range(rows)], object)}
