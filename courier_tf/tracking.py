@@ -30,7 +30,7 @@ class Tracker:
     """One run of MLflow.
 
     Args:
-        address: of the server, or of a folder.
+        address: of the server, or of its database.
         name: of the run.
 
     Raises:
@@ -88,7 +88,7 @@ def start(address: str, name: str, settings: Mapping[str, object]) -> None:
     """Starts to record, until `end`.
 
     Args:
-        address: of a server of MLflow, or of a folder.
+        address: of a server of MLflow, or of its database.
         name: of the run.
         settings: by name.
 
