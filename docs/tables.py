@@ -3,6 +3,7 @@
 A document has a table between two comments, `<!-- results: NAME -->` and `<!-- end of results -->`.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -12,21 +13,14 @@ from typing import NamedTuple
 import pandas as pd
 
 DOCS = Path(__file__).parent
+GRIDS = DOCS.parent / "courier_tf/experiment/grids"
 PLOT = DOCS / "images/gains.svg"
 HEADS = "objective=courier,features=efficientnetlite_b0_imagenet:stages+pixels+colour"
 FROZEN = "objective=base,features=efficientnetlite_b0_imagenet"
 ALL_COLUMNS = "rank_columns=default"
 ALL, NEW, RARE = "all", "new_to_user", "new_to_user+train_events/0-4"
 
-LADDER = {
-    "raw pixels": "objective=base,trainable=head,features=pixels",
-    "catalogue-supervised Swin": "objective=base,trainable=all,backbone=nano@64",
-    "COURIER on catalogue-supervised Swin": "objective=courier,trainable=all,backbone=nano@64",
-    "ImageNet, frozen": "objective=base,trainable=head,features=efficientnetlite_b0_imagenet",
-    "ImageNet, all stages, frozen": "objective=base,trainable=head,features=efficientnetlite_b0_imagenet:stages",
-    "COURIER on frozen ImageNet": "objective=courier,trainable=head,features=efficientnetlite_b0_imagenet:stages",
-    "COURIER through all layers": "objective=courier,trainable=all,backbone=efficientnetlite_b0_imagenet",
-}
+LADDER: dict[str, str] = json.loads((GRIDS / "ladder.json").read_text())["ladder"]  # Rung -> variant.
 
 
 class Compared(NamedTuple):
@@ -165,6 +159,8 @@ def ladder_table() -> str:
     head += ["minutes", "GiB"]
     below, lines = "no visual feature", []
     for rung, variant in LADDER.items():
+        if rung not in set(steps["rung"]):  # A run of it has failed, or is left out.
+            continue
         of_rung = steps[steps["rung"] == rung].set_index(["figure", "less"])
         score, gain = (of_rung.loc[(figure, "no visual feature")] for figure in ("held-out score", "ranker"))
         step = of_rung.loc[("held-out score", below)]

@@ -124,8 +124,8 @@ class TrackedStage(ForcedStage):
     """What commands share whose figures a tracker may record."""
 
     mlflow: str | None = None
-    """Address of an MLflow server, or of its database, that also records settings, figures and results. It needs the package
-    mlflow. Default: none."""
+    """Address of an MLflow server, or of its database, that also records settings, figures and results. It needs the
+    package mlflow. Default: none."""
 
     def chain(self) -> "Chain":
         chain = super().chain()
