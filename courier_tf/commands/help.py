@@ -138,6 +138,8 @@ SELDOM = (
     "shard_megabytes",
     "max_inline_gigabytes",
     "negatives_pool_events",
+    "rank_nearest_items",
+    "rank_redraw_ids",
     "copied_targets",
     "accidental_negatives",
     "projection_head",

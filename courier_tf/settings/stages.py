@@ -294,8 +294,8 @@ class RankSettings(Checked):
     rank_epochs: int = 3
     """Most passes over the train impressions. The best on valid is kept."""
     rank_redraw_ids: bool = False
-    """Draw the embeddings of users and items anew before each pass but the first (MEDA), so that more passes fit the
-    rest of the ranker without fitting it to single ids."""
+    """Draw the embeddings of users and items anew before each pass but the first (MEDA). Further passes then train what
+    comes after them, and do not fit single ids."""
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
     rank_learning_rates: tuple[float, ...] = (1e-3,)
