@@ -22,7 +22,7 @@ SHOWN = (
     "tensorflow-serving-api", "numpy", "pyarrow",
 )  # fmt: skip
 LEAST_MEMORY, LEAST_DISK = 4.0, 5.0  # GiB, below which `make demo` may fail.
-FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX"}
+FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
 SECONDS = 0.5  # That each speed is measured for.
 
 #: Medians of three on the two cores (Intel Xeon with AMX, nothing else running) that the times in the documents were
@@ -124,8 +124,9 @@ def processors(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Finding]:
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     sets = [name for flag, name in FLAGS.items() if flag in flags]
     yield Finding("ok", "processors", f"{cores} cores" + (f" with {', '.join(sets)}" if sets else ""))
-    if "amx_bf16" not in flags:
-        yield Finding("note", "processors", "without AMX, --precision mixed_bfloat16 is no faster than float32 here")
+    if not {"avx512_bf16", "amx_bf16"} & flags:
+        text = "without AMX or AVX-512 BF16, --precision mixed_bfloat16 is no faster than float32 here"
+        yield Finding("note", "processors", text)
     load = os.getloadavg()[0]
     if load > cores / 2:
         yield Finding("note", "processors", f"other programs are running (load {load:.1f}): all takes longer")

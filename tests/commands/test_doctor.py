@@ -56,6 +56,10 @@ def test_processors_without_amx(tmp_path):
     first, second, *_ = doctor.processors(tmp_path / "cpuinfo")
     assert "AVX2, AVX-512" in first.text and "AMX" not in first.text
     assert second.kind == "note" and "mixed_bfloat16" in second.text
+    for flag, name in (("avx512_bf16", "AVX-512 BF16"), ("amx_bf16", "AMX")):
+        (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu avx2 avx512f {flag}\n")
+        first, *notes = doctor.processors(tmp_path / "cpuinfo")
+        assert name in first.text and not any("mixed_bfloat16" in note.text for note in notes)
 
 
 def test_little_memory_and_disk(monkeypatch, tmp_path):
