@@ -159,11 +159,12 @@ class WriteStatistics(beam.PTransform):
         self.file, self.splits = file, splits
 
     def expand(self, parts: Any) -> Any:
+        users = [USERS] if USERS in parts else []
         counted = [
             parts["items"] | "Count items" >> beam.ParDo(CountItems(), splits=self.splits),
             parts["photos"] | "Count photos" >> beam.ParDo(CountPhotos()),
             parts["days"] | "Count days" >> beam.ParDo(CountDays(), splits=self.splits),
-            *([parts[USERS] | "Count users" >> beam.ParDo(CountUsers())] if USERS in parts else []),
+            *(parts[name] | "Count users" >> beam.ParDo(CountUsers()) for name in users),
             *(
                 part | f"Count {name}" >> beam.ParDo(CountRejects())
                 for name, part in parts.items()
@@ -177,7 +178,7 @@ class WriteStatistics(beam.PTransform):
             | "Key by feature" >> beam.MapTuple(lambda key, number: (key[0], (key[1], number)))
             | "Each feature" >> beam.CombinePerKey(SummariseFeature())
             | "All features" >> beam.combiners.ToList()
-            | "Write" >> beam.Map(_write, self.file, (ITEMS, *sorted({USERS} & set(parts)), *schema.SPLITS, REJECTS))
+            | "Write" >> beam.Map(_write, self.file, (ITEMS, *users, *schema.SPLITS, REJECTS))
         )
 
 

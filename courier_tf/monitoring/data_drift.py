@@ -25,7 +25,7 @@ class DataSchemaError(ValueError):
 
 
 class _Column(NamedTuple):
-    """A column of the shop: what messages call it, the data set that counts its values, and the feature there."""
+    """A column of the shop: how messages name it, the data set that counts its values, and the feature there."""
 
     words: str
     dataset: Dataset
@@ -92,14 +92,19 @@ class Data:
         """The columns of items, of users and of the context, by what checks call them. Contexts are those of train."""
         facts, train = self.facts, self.statistics["train"]
         of_items, of_users, of_events = facts.all_columns, facts.user_columns, facts.context_columns
-        columns = {f"'{name}'": _Column("item column", self.items, schema.column_feature(name)) for name in of_items}
+        columns = {
+            f"'{name}'": _Column(f"the item column '{name}'", self.items, schema.column_feature(name))
+            for name in of_items
+        }
         if "users" in self.statistics:
             users = self.statistics["users"]
             columns |= {
-                f"'{name}' of users": _Column("user column", users, schema.column_feature(name)) for name in of_users
+                f"'{name}' of users": _Column(f"the user column '{name}'", users, schema.column_feature(name))
+                for name in of_users
             }
         return columns | {
-            f"'{name}' of events": _Column("context column", train, schema.context_feature(name)) for name in of_events
+            f"'{name}' of events": _Column(f"the context column '{name}'", train, schema.context_feature(name))
+            for name in of_events
         }
 
     def popularity(self) -> float:
@@ -172,12 +177,11 @@ def schema_differences(data: Data, previous: Data) -> Iterator[str]:
         yield f"the log is one of {kind}, and that of the previous run one of {before}"
     now = data.columns()
     for name, column in previous.columns().items():
-        words = f"the {column.words} {name.partition(' of ')[0]}"
         number = column.dataset.unique(column.feature)
         if name not in now:
-            yield f"{words} is gone: name it by --columns, or begin a chain without it"
+            yield f"{column.words} is gone: name it by --columns, or begin a chain without it"
         elif number and not now[name].dataset.unique(column.feature):
-            yield f"{words} is empty, and had {number:,} values"
+            yield f"{column.words} is empty, and had {number:,} values"
     if previous.items.missing("photo_width") < 1 == data.items.missing("photo_width"):
         yield "no item has a photo, and items of the previous run had"
 

@@ -11,7 +11,7 @@ PADDING = -3.0
 def nearest_items(
     candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, embeddings: tf.Tensor, most: int
 ) -> tf.Tensor:
-    """Finds the history items of the largest cosine with each candidate (MUSE, arXiv 2512.07216, section 3.2).
+    """Finds the history items of the largest cosine with each candidate (as MUSE does, arXiv 2512.07216).
 
     Where cosines are equal, and for an item without a photo, the later history items are taken. Embeddings are gathered
     for one history at a time, so that memory does not grow with their number.

@@ -16,7 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.child import repeated
+
 STEPS = 5
+WHOLE = ("Run", "__inference")  # Names of what holds other operations.
 #: Kind -> what the names of its operations hold, in lower case. The first kind that fits counts.
 KINDS = {
     "matrix products and convolutions": r"matmul|einsum|conv|addmm|::bmm|::mm",
@@ -42,20 +45,13 @@ def kind_of(name: str) -> str:
 
 def profile_ours(size: int, batch: int) -> tuple[Counter[str], float]:
     """Milliseconds of a step by operation, and of the whole step."""
-    import time
-
     from tests.benchmarks.pretrain.swin_speed import tensorflow_step
 
     step = tensorflow_step("ours", "tiny", size, "float32", "train", _photos(size, batch))
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    for _ in range(3):
-        step()
-    begin = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    whole = (time.perf_counter() - begin) / STEPS
+    whole = repeated(step)
     with tempfile.TemporaryDirectory() as folder:
         tf.profiler.experimental.start(folder)
         for _ in range(STEPS):
@@ -67,28 +63,21 @@ def profile_ours(size: int, batch: int) -> tuple[Counter[str], float]:
     for plane in space.planes:
         for line in plane.lines:
             for event in line.events:
-                name = plane.event_metadata[event.metadata_id].name
-                if ":" in name and not name.startswith(("$", "EagerExecute", "ExecutorState")):  # NODE:OPERATION.
-                    spent[name.rpartition(":")[2]] += event.duration_ps / 1e9 / STEPS
+                _, colon, name = plane.event_metadata[event.metadata_id].name.rpartition(":")  # NODE:OPERATION.
+                if colon and not name.strip().startswith(WHOLE):
+                    spent[name] += event.duration_ps / 1e9 / STEPS
     return spent, 1000 * whole
 
 
 def profile_torchvision(size: int, batch: int) -> tuple[Counter[str], float]:
     """The same of torchvision's."""
-    import time
-
     import torch
 
     from tests.benchmarks.pretrain.swin_speed import torch_step
 
     torch.set_num_threads(1)
     step = torch_step("tiny", "float32", "train", _photos(size, batch))
-    for _ in range(3):
-        step()
-    begin = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    whole = (time.perf_counter() - begin) / STEPS
+    whole = repeated(step)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         for _ in range(STEPS):
             step()
