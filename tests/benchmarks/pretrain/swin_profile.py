@@ -19,7 +19,7 @@ import numpy as np
 from tests.benchmarks.child import repeated
 
 STEPS = 5
-WHOLE = ("Run", "__inference")  # Names of what holds other operations.
+WHOLE = ("Run", "Process", "__inference")  # Names of what holds other operations.
 #: Kind -> what the names of its operations hold, in lower case. The first kind that fits counts.
 KINDS = {
     "matrix products and convolutions": r"matmul|einsum|conv|addmm|::bmm|::mm",
