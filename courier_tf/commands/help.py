@@ -140,6 +140,7 @@ SELDOM = (
     "negatives_pool_events",
     "rank_nearest_items",
     "rank_redraw_ids",
+    "rank_listwise_weight",
     "copied_targets",
     "accidental_negatives",
     "projection_head",

@@ -17,6 +17,8 @@ class Architecture:
         user_buckets: number of codes that user ids are hashed to; 0 gives each user a code.
         unknown_rate: share of user and item ids that training hides, so that it learns the embedding of the unknown. It
             hides the image features of as many rows where there are gates, so that it learns to do without them.
+        listwise_weight: share of the loss that compares the rows of a page view (`listwise`); 0 trains by cross entropy
+            alone.
         decay: factor of the L2 loss on the users and candidates of a batch: on their embeddings, and on the signals of
             image features behind the gate.
     """
@@ -28,4 +30,5 @@ class Architecture:
     nearest_items: int = 0
     user_buckets: int = 0
     unknown_rate: float = 0.15
+    listwise_weight: float = 0.0
     decay: float = 1e-4

@@ -288,6 +288,7 @@ def _batches(
         skip_batches=skip,
         shard=(context.input_pipeline_id, context.num_input_pipelines),
         context_columns=context_columns,
+        by_page_view=settings.rank_listwise_weight > 0,
     )
 
 

@@ -31,7 +31,7 @@ from courier_tf.ranking.nearest_items import nearest_items, with_items
 from courier_tf.ranking.numbers import number_statistics
 from courier_tf.ranking.position import PositionTower
 from courier_tf.ranking.repeats import repeat_statistics, same_values
-from courier_tf.ranking.trained_model import TrainedModel
+from courier_tf.ranking.trained_model import Scores, TrainedModel
 from courier_tf.ranking.user_columns import UserColumns, UserTable
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import EXAMPLE_FEATURES, POSITION
@@ -85,6 +85,7 @@ class Ranker(TrainedModel):
         self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{n}") for n in range(architecture.cross_layers)]
         self.mlp = keras.Sequential([keras.layers.Dense(width, activation="relu") for width in (64, 32)], name="mlp")
         self.logit = keras.layers.Dense(1, dtype="float32", name="logit")
+        self.level = keras.layers.Dense(1, dtype="float32", name="level") if architecture.listwise_weight else None
         context = context or Columns()
         told, place = context.where(lambda name: name != POSITION), context.where(lambda name: name == POSITION)
         self.context = TextInputs(told, dim, name="context") if told.names else None
@@ -112,7 +113,7 @@ class Ranker(TrainedModel):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, features: Features, training: bool | None = None) -> tf.Tensor:
-        return tf.sigmoid(self.pair_scores(features, training)[0])
+        return tf.sigmoid(self.pair_scores(features, training).log_odds)
 
     @functools.cached_property
     def _answer(self) -> tf.types.experimental.GenericFunction:
@@ -138,11 +139,11 @@ class Ranker(TrainedModel):
     def _shared_scores(self, features: Features) -> tf.Tensor:
         """[B, N] float32 log odds. Candidates share a history unless each has items of its own (`nearest_items`)."""
         if not self.architecture.nearest_items:
-            return self._scores(features, share_history=True)[0]
+            return self._scores(features, share_history=True).log_odds
         return tf.cond(
             tf.shape(features["history_item_ids"])[1] > self.architecture.nearest_items,
-            lambda: self._scores(features)[0],
-            lambda: self._scores(features, share_history=True)[0],
+            lambda: self._scores(features).log_odds,
+            lambda: self._scores(features, share_history=True).log_odds,
         )
 
     def attention_weights(self, features: Features) -> tf.Tensor:
@@ -163,12 +164,8 @@ class Ranker(TrainedModel):
         weights = self.attention.weights_of(*_attended(*self._represented(lookups, None), lookups))
         return weights if places is None else tf.reduce_sum(weights[..., None] * tf.one_hot(places, size[1]), axis=1)
 
-    def pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores pairs of a user and a candidate.
-
-        Returns:
-            ([B] float32 log odds of a click, the sum of squares that `decay` multiplies).
-        """
+    def pair_scores(self, features: Features, training: bool | None) -> Scores:
+        """Scores pairs of a user and a candidate: [B] log odds of a click."""
         shown = None
         if training:
             pairs = tf.size(features["item_id"])
@@ -176,24 +173,21 @@ class Ranker(TrainedModel):
             shown = shown_parts(*draw)
             if self.context or self.user_columns:
                 shown = tf.concat([shown, shown_columns(*draw)], axis=0)
-        places, logits, norms = [], [], []
+        places, parts = [], []
         for place, group in split_by_history(features, self.context_names):
-            logit, norm = self._scores(group, None if shown is None else tf.gather(shown, place, axis=1))
+            parts.append(self._scores(group, None if shown is None else tf.gather(shown, place, axis=1)))
             places.append(place)
-            logits.append(logit[:, 0])
-            norms.append(norm)
-        relevance = tf.dynamic_stitch(places, logits)
-        if self.position and training:
-            return relevance + self.position(features), tf.add_n(norms)
-        return relevance + self._served_position(), tf.add_n(norms)
+        relevance = tf.dynamic_stitch(places, [part.log_odds[:, 0] for part in parts])
+        levels = [part.level[:, 0] for part in parts if part.level is not None]
+        level = tf.dynamic_stitch(places, levels) if levels else None
+        of_position = self.position(features) if self.position and training else self._served_position()
+        return Scores(relevance + of_position, tf.add_n([part.norm for part in parts]), level)
 
     def _served_position(self) -> tf.Tensor | float:
         """What takes the place of the tower of positions outside of training; 0 without one."""
         return self.position.served if self.position else 0.0
 
-    def _scores(
-        self, features: Features, shown: tf.Tensor | None = None, share_history: bool = False
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _scores(self, features: Features, shown: tf.Tensor | None = None, share_history: bool = False) -> Scores:
         """Scores N candidates per user: the whole network, step by step.
 
         Args:
@@ -203,7 +197,7 @@ class Ranker(TrainedModel):
             share_history: N may be above 1, and all items of a history are used.
 
         Returns:
-            ([B, N] float32 log odds of a click, the sum of squares that `decay` multiplies).
+            [B, N] log odds of a click.
         """
         lookups, shape = look_up(features, self.lookup, self.user_codes), tf.shape(features["item_id"])
         if self.architecture.nearest_items and not share_history:
@@ -220,7 +214,9 @@ class Ranker(TrainedModel):
             interest = self.attention(*_attended(candidate, history, image, gate, lookups))[:, None]
         user = self.user_embedding(lookups.users)
         inputs = _joined(self._with_columns(user, features, shown), candidate, interest, statistics, image.statistics)
-        return tf.reshape(self._logits(inputs), shape), _sum_of_squares(user, candidate)
+        hidden = self._hidden(inputs)
+        level = tf.reshape(self.level(hidden), shape) if self.level else None
+        return Scores(tf.reshape(self.logit(hidden), shape), _sum_of_squares(user, candidate), level)
 
     def _nearest(self, lookups: Lookups) -> tf.Tensor:
         """[B, N, K] int32: places of the history items that the ranker uses for each candidate."""
@@ -268,14 +264,14 @@ class Ranker(TrainedModel):
         parts = [embedding(codes[..., column]) for column, embedding in enumerate(self.embeddings)]
         return tf.concat(parts, axis=-1)
 
-    def _logits(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Cross layers, then the MLP: [B, N, inputs] to [B, N] float32 log odds."""
+    def _hidden(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Cross layers, then the MLP: [B, N, inputs] to [B N, width]."""
         shape = tf.shape(inputs)
         joined = tf.reshape(inputs, [shape[0] * shape[1], inputs.shape[-1]])
         crossed = joined
         for cross in self.crosses:
             crossed = cross(joined, crossed)
-        return tf.reshape(self.logit(self.mlp(crossed)), shape[:2])
+        return self.mlp(crossed)
 
 
 def _attended(

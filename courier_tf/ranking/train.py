@@ -284,6 +284,7 @@ def plan_of(
         gated=settings.rank_category_gate,
         cross_layers=settings.rank_cross_layers,
         nearest_items=settings.rank_nearest_items,
+        listwise_weight=settings.rank_listwise_weight,
         user_buckets=user_buckets,
     )
     return Plan(catalogue, users, visual, architecture)

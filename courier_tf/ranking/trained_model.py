@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -10,11 +10,27 @@ from tensorflow import keras
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.keras_metrics import RankingMetrics
+from courier_tf.ranking.listwise import listwise_loss
 from courier_tf.ranking.lookups import Features
 
 DENSE_WEIGHTS = 2**24  # Tables of up to so many weights (64 MiB) get a dense gradient.
 #: The same where devices or workers add their gradients up: a dense one goes over the network as a whole.
 DENSE_SHARED_WEIGHTS = 2**20
+
+
+class Scores(NamedTuple):
+    """What a network says of pairs.
+
+    Attributes:
+        log_odds: float32, of a click.
+        norm: the sum of squares that `decay` multiplies.
+        level: float32 in the shape of `log_odds`, mean of the logits of a click and of no click; None without a
+            listwise loss.
+    """
+
+    log_odds: tf.Tensor
+    norm: tf.Tensor
+    level: tf.Tensor | None
 
 
 class TrainedModel(tfrs.models.Model):
@@ -29,12 +45,8 @@ class TrainedModel(tfrs.models.Model):
     architecture: Architecture
 
     @abc.abstractmethod
-    def pair_scores(self, features: Features, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores pairs of a user and a candidate.
-
-        Returns:
-            ([B] float32 log odds of a click, the sum of squares that `decay` multiplies).
-        """
+    def pair_scores(self, features: Features, training: bool | None) -> Scores:
+        """Scores pairs of a user and a candidate: [B] log odds of a click."""
 
     def add_training_state(self, seed: int) -> None:
         """Adds what training needs beside the layers. It comes last in a constructor."""
@@ -79,10 +91,14 @@ class TrainedModel(tfrs.models.Model):
         """This replica's share of the mean loss over the global batch."""
         context = tf.distribute.get_replica_context()
         rows = context.all_reduce("sum", tf.cast(tf.size(features["clicked"]), tf.float32))
-        logit, norm = self.pair_scores(features, training)
+        scores = self.pair_scores(features, training)
         labels = tf.cast(features["clicked"], tf.float32)
-        loss = self.task(labels=labels[:, None], predictions=logit[:, None], compute_metrics=False)
-        return (loss + self.architecture.decay * norm) / rows
+        loss = self.task(labels=labels[:, None], predictions=scores.log_odds[:, None], compute_metrics=False)
+        if scores.level is not None:
+            weight = self.architecture.listwise_weight
+            listwise = listwise_loss(scores.log_odds, scores.level, labels, features["page_view_id"])
+            loss = (1 - weight) * loss + weight * listwise
+        return (loss + self.architecture.decay * scores.norm) / rows
 
     @tf.autograph.experimental.do_not_convert  # No Python control flow on tensors below: saves tracing time.
     def train_step(self, features: Features) -> dict[str, tf.Tensor]:
@@ -101,7 +117,7 @@ class TrainedModel(tfrs.models.Model):
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, features: Features) -> dict[str, tf.Tensor]:
-        logit, _ = self.pair_scores(features, False)
+        logit = self.pair_scores(features, False).log_odds
         labels = tf.cast(features["clicked"], tf.float32)
         self.loss_tracker.update_state(keras.losses.binary_crossentropy(labels[:, None], logit[:, None], True))
         users, page_views = features["user_id"], features["page_view_id"]

@@ -171,7 +171,11 @@ def _take_dense_layers(ranker: Ranker, plan: Plan, previous: Ranker, previous_pl
         _take(cross.weights[0], source_cross.weights[0], of_joined, of_joined)
         _take(cross.weights[1], source_cross.weights[1], of_joined)
     _take(ranker.mlp.layers[0].kernel, previous.mlp.layers[0].kernel, of_joined)
-    rest, source_rest = ([*model.mlp.weights[1:], *model.logit.weights] for model in (ranker, previous))
+    heads = ["logit", *(["level"] if ranker.level and previous.level else [])]
+    rest, source_rest = (
+        [*model.mlp.weights[1:], *(weight for head in heads for weight in getattr(model, head).weights)]
+        for model in (ranker, previous)
+    )
     for weight, source in zip(rest, source_rest, strict=True):
         weight.assign(source)
 

@@ -114,6 +114,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "rank_epochs": _COUNT,
     "rank_batch_size": _BATCH,
     "rank_starts": (1, 1000),
+    "rank_listwise_weight": (0.0, 0.99),
     "rank_learning_rates": _POSITIVE,
     "rank_cross_layers": (0, 16),
     "rank_hash_buckets": (0, 1_000_000_000),

@@ -296,6 +296,9 @@ class RankSettings(Checked):
     rank_redraw_ids: bool = False
     """Draw the embeddings of users and items anew before each pass but the first (MEDA). Further passes then train what
     comes after them, and do not fit single ids."""
+    rank_listwise_weight: float = 0.0
+    """Share of the loss that compares the impressions of a page view with each other (JRC). The rest is cross entropy,
+    which keeps probabilities calibrated. Batches then hold whole page views."""
     rank_batch_size: int = 1024
     """Impressions per step, over all replicas."""
     rank_learning_rates: tuple[float, ...] = (1e-3,)

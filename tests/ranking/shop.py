@@ -65,15 +65,18 @@ def features(rng, rows=16):
     }
 
 
-def write_impressions(ingest: Path, split: str, batch: dict[str, tf.Tensor], context_columns=()) -> None:
-    """Writes `features` as one file of a split of an ingest directory; a page view is four rows."""
-    file = ingest / schema.IMPRESSIONS_FOLDER / f"{split}-00000-of-00001.tfrecord"
+def write_impressions(
+    ingest: Path, split: str, batch: dict[str, tf.Tensor], context_columns=(), file_number=0, files=1
+) -> None:
+    """Writes `features` as one file of a split of an ingest directory; a page view is four rows, if they name none."""
+    file = ingest / schema.IMPRESSIONS_FOLDER / f"{split}-{file_number:05}-of-{files:05}.tfrecord"
     file.parent.mkdir(parents=True, exist_ok=True)
     values = {name: value.numpy() for name, value in batch.items()}
     with tf.io.TFRecordWriter(str(file)) as writer:
         for row in range(len(values["clicked"])):
             record = {name: value[row] for name, value in values.items()}
             record["history_item_ids"] = [item for item in record["history_item_ids"] if item]
-            record |= {"page_view_id": f"{split}{row // 4}", "timestamp": row, "clicked": int(record["clicked"])}
+            view = record.get("page_view_id", f"{split}{row // 4}")
+            record |= {"page_view_id": view, "timestamp": row, "clicked": int(record["clicked"])}
             record |= {schema.context_feature(column): record.pop(column) for column in context_columns}
             writer.write(records.serialise(record, schema.impression_features(context_columns)))
