@@ -82,7 +82,7 @@ class Chain(Workplace):
 
         settings = self.settings.ingest
         memory = self.workdir / MEMORY_FILE
-        fingerprint = fingerprint_of_raw(raw, settings, memory)
+        fingerprint = self.workers.chief_says(lambda: fingerprint_of_raw(raw, settings, memory))
         made_by = self.made_by(INGEST, settings, {"raw": fingerprint}, seeded=False)
         self.unless_current(
             self.directory(INGEST),

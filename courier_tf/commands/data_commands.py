@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     pass
 
 from courier_tf.commands.command import Command, StageOfRawData
+from courier_tf.commands.together import TogetherCommand
 
 MOST_PARALLEL = 1000
 
@@ -147,7 +148,7 @@ class Shop(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment(StageOfRawData):
+class Experiment(StageOfRawData, TogetherCommand):
     """Train the variants of a grid with several seeds, and compare them with paired intervals."""
 
     grid: str = dataclasses.field(metadata=POSITIONAL)
@@ -168,13 +169,16 @@ class Experiment(StageOfRawData):
 
     def run(self) -> None:
         from courier_tf.commands.experiment import chosen_grid, run_and_print
+        from courier_tf.experiment.team import Team
 
+        team = Team(self.places(), self.worker_timeout_seconds)
         require_between("--parallel", self.parallel, 1, MOST_PARALLEL)
         for seed in self.seeds:
             require_between("--seeds", seed, 0, HIGHEST_SEED)
         grid = chosen_grid(self.grid, self.seeds, self.given & self.settings.by_name().keys())
         workdir = require_local(self.workdir, "an experiment")
-        self.chain()  # Keeps the settings in the workdir.
+        if not team.places.index:
+            self.chain()  # Keeps the settings in the workdir.
         run_and_print(
             grid,
             self.raw,
@@ -184,6 +188,7 @@ class Experiment(StageOfRawData):
             parallel=self.parallel,
             until=self.until,
             claims_file=self.claims,
+            team=team,
         )
 
 

@@ -8,6 +8,7 @@ from courier_tf.experiment.claims import ClaimsError, read_claims
 from courier_tf.experiment.grid import Grid, Until, grid_of
 from courier_tf.experiment.reports import TABLES_FILE
 from courier_tf.experiment.run_grid import results_folder, run_grid
+from courier_tf.experiment.team import Team
 from courier_tf.settings import Settings, SettingsError
 
 
@@ -39,17 +40,20 @@ def run_and_print(
     parallel: int,
     until: Until,
     claims_file: Path | None,
+    team: Team,
 ) -> None:
-    """Runs a grid as `run_grid` does, and prints its tables.
+    """Runs a grid as `run_grid` does, and prints its tables. A worker beside the chief trains with it, and prints none.
 
     Raises:
         ExperimentError: a run failed.
         ClaimsError: a claim does not hold; the tables are printed before.
     """
+    if team.places.index:
+        team.follow()
     claims = read_claims(claims_file, grid) if claims_file else []
     tables = results_folder(workdir, grid, final) / TABLES_FILE
     try:
-        run_grid(grid, raw, workdir, settings, final=final, parallel=parallel, until=until, claims=claims)
+        run_grid(grid, raw, workdir, settings, final=final, parallel=parallel, until=until, claims=claims, team=team)
     except ClaimsError:
         print(tables.read_text())
         raise

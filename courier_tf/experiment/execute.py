@@ -8,18 +8,28 @@ from courier_tf.experiment.store import SharingChain
 from courier_tf.ranking.evaluation import NEW_TO_USER
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.stages import IN_ORDER, INGEST, PRETRAIN, RANK
+from courier_tf.workers.workers import ALONE, Workers
 
 
-def execute(run: Run) -> None:
-    """Runs the chain. Writes what was measured, and the rankers' predictions for paired comparisons."""
-    chain = SharingChain(run.workdir, run.settings, store=run.store)
-    for stage in IN_ORDER:  # Links that earlier settings of this run have left.
-        for link in chain.links(stage):
-            link.unlink()
+def execute(run: Run, workers: Workers = ALONE) -> None:
+    """Runs the chain. Writes what was measured, and the rankers' predictions for paired comparisons.
+
+    Args:
+        run: what to run.
+        workers: those that train it together. The chief alone writes.
+    """
+    chain = SharingChain(run.workdir, run.settings, workers=workers, store=run.store)
+    if workers.is_chief:
+        for stage in IN_ORDER:  # Links that earlier settings of this run have left.
+            for link in chain.links(stage):
+                link.unlink()
+    workers.wait()
     chain.write_settings()
     chain.ingest(run.raw)
     chain.pretrain()
     rankers = _rank(chain, run.final) if run.until == "rank" else None
+    if not workers.is_chief:
+        return
     trained = artefacts.read(chain.directory(PRETRAIN), PRETRAIN)
     log = chain.workdir / PRETRAIN / "logs" / "steps.csv"
     Measured(
@@ -33,12 +43,15 @@ def execute(run: Run) -> None:
     ).write(run.workdir)
 
 
-def _rank(chain: SharingChain, final: bool) -> RankersMeasured:
+def _rank(chain: SharingChain, final: bool) -> RankersMeasured | None:
+    """Trains and measures the rankers. The figures are the chief's."""
     from courier_tf.ranking.comparison import VALID_FILE, predictions_of
 
     chain.embed()
     chain.cluster()
     chain.rank()
+    if not chain.workers.is_chief:
+        return None
     metrics = chain.report(final)
     split, rank = "test" if final else "valid", chain.settings.rank
     directories = chain.workdir / INGEST, chain.workdir / RANK

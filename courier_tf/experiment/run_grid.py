@@ -22,10 +22,12 @@ from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, RUNS_FOLDER, STATUS_FILE, Key, Measured, Run, Status
 from courier_tf.experiment.starts import fingerprints_of, waves
 from courier_tf.experiment.store import STORE_FOLDER, commit
+from courier_tf.experiment.team import Team
 from courier_tf.settings import Settings, SettingsError, with_values
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.stages import PRETRAIN
 
+ALONE = Team()
 LOG_FILE = "log.txt"
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ def run_grid(
     parallel: int = 1,
     until: Until = "rank",
     claims: Sequence[Claim] = (),
+    team: Team = ALONE,
 ) -> pd.DataFrame:
     """Runs each variant of a grid with each seed, each run in a process of its own.
 
@@ -65,6 +68,7 @@ def run_grid(
         parallel: runs at a time, as far as memory allows.
         until: `pretrain` leaves the rankers out. Encoders are compared by their held-out score alone.
         claims: claims about the results, judged in `results.md`.
+        team: the workers that train each run together. This process is the chief's.
 
     Returns:
         One row per run and rank mode, as in `results.csv`.
@@ -76,6 +80,8 @@ def run_grid(
     """
     if parallel < 1:
         raise SettingsError(f"parallel={parallel}: at least one run is made at a time")
+    if parallel > 1 and team.places.number > 1:
+        raise SettingsError(f"parallel={parallel}: several workers make one run at a time, together")
     if claims and until != "rank":
         raise SettingsError(f"claims are about rankers, and until={until} trains none")
     if final and grid.origins:
@@ -100,10 +106,10 @@ def run_grid(
             place = folder / RUNS_FOLDER / key.name
             run = Run(variant.name, seed, place, workdir / STORE_FOLDER, raw, final, settings, until, key.origin)
             runs[key] = run
-    with Processes(folder, _largest(folder)) as processes:
+    with Processes(folder, _largest(folder)) as processes, team.dismissed():
         for name in REPORTS:  # Of previous runs, they would stand beside new rows.
             (folder / name).unlink(missing_ok=True)
-        session = _Session(folder, runs, fingerprints_of(runs, raw), parallel, processes)
+        session = _Session(folder, runs, fingerprints_of(runs, raw), parallel, processes, team)
         kept = session.keep(grid, variants)
         rows = session.finish(kept, grid.seeds)
     unfinished = {key.variant for key in session.failures}
@@ -139,6 +145,7 @@ class _Session:
         fingerprints: fingerprint of what the figures of each run depend on.
         parallel: runs at a time.
         processes: starts the processes.
+        team: the workers that train each run.
     """
 
     def __init__(
@@ -148,9 +155,10 @@ class _Session:
         fingerprints: Mapping[Key, str],
         parallel: int,
         processes: Processes,
+        team: Team,
     ) -> None:
         self._file, self._runs, self._fingerprints = folder / RESULTS_FILE, runs, fingerprints
-        self._parallel, self._processes = parallel, processes
+        self._parallel, self._processes, self._team = parallel, processes, team
         self.failures: dict[Key, ExperimentError] = {}
 
     def keep(self, grid: Grid, variants: Sequence[Variant]) -> list[str]:
@@ -266,7 +274,7 @@ class _Session:
             write_file(run.workdir / RUN_FILE, run.to_json())
             LOG.info("[%s] ...", name)
 
-        command = [sys.executable, "-m", "courier_tf.experiment", str(run.workdir / RUN_FILE)]
+        command = [sys.executable, *self._team.words(run.workdir / RUN_FILE)]
         code, memory = self._processes.run(command, run.workdir / LOG_FILE, begin)
         if code:
             raise ExperimentError(f"the run {name} failed; its last words are in {run.workdir / LOG_FILE}")

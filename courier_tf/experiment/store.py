@@ -60,16 +60,20 @@ class SharingChain(Chain):
 
     def trained(self, made_by: MadeBy) -> dict[str, Path]:
         """Mode -> a finished rank stage with the same ranker. For instance, all objectives share one ranker `none`."""
+        places = self.workers.chief_says(lambda: self._trained(made_by))
+        return {mode: Path(place) for mode, place in places.items()}
+
+    def _trained(self, made_by: MadeBy) -> dict[str, str]:
         from courier_tf.ranking.train import same_rankers
 
-        places: dict[str, Path] = {}
+        places: dict[str, str] = {}
         for path in sorted(self.store.glob(f"{made_by.stage}-*/")):
             try:
                 other = artefacts.read(path, RANK)
             except ArtefactError:  # It is broken; the run that needs it makes it again.
                 continue
             modes = set(self.settings.rank.rank_modes) & set(other.facts.modes)
-            places |= {mode: path for mode in modes if same_rankers(mode, made_by, other.made_by)}
+            places |= {mode: str(path) for mode in modes if same_rankers(mode, made_by, other.made_by)}
         return places
 
     def unless_current(
@@ -97,10 +101,13 @@ class SharingChain(Chain):
                 took = before + time.monotonic() - started
                 write_file(file, json.dumps({"seconds": took, "commit": commit()}))
 
-        super().unless_current(shared, made_by, timed, name, also_stale, together)
-        if target.is_symlink():
-            target.unlink()
-        target.symlink_to(os.path.relpath(shared, target.parent))
+        is_chief = self.workers.is_chief
+        super().unless_current(shared, made_by, timed if is_chief else make, name, also_stale, together)
+        if is_chief:
+            if target.is_symlink():
+                target.unlink()
+            target.symlink_to(os.path.relpath(shared, target.parent))
+        self.workers.wait()
 
 
 def _made(link: Path) -> dict[str, Any]:

@@ -18,6 +18,12 @@ from courier_tf.training import TrainingError, mirrored_strategy
 from courier_tf.workers.places import Places
 
 LOG = logging.getLogger(__name__)
+
+
+class ChiefError(TrainingError):
+    """The chief could not do what the other workers wait for."""
+
+
 #: What TensorFlow raises where another worker has gone.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
@@ -126,14 +132,14 @@ class Workers:
         """What a function gives on the chief, told to all. It must fit into JSON. The others do not call it.
 
         Raises:
-            TrainingError: on the others, where the function has raised an error on the chief.
+            ChiefError: on the others, where the function has raised an error on the chief.
         """
         if not self.together:
             return function()
         if not self.is_chief:
             said = self.exchanged(None)[0]
             if "error" in said:
-                raise TrainingError(f"the chief has ended: {said['error']}")
+                raise ChiefError(f"the chief has ended: {said['error']}")
             return said["value"]
         try:
             value = function()

@@ -1,5 +1,6 @@
 """Several processes train as one process with as many devices does: the same weights, whoever is killed meanwhile."""
 
+import json
 import random
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from courier_tf.pretrain.encoder_files import WEIGHTS_FILE
@@ -179,6 +181,31 @@ def test_every_objective(workdirs, tmp_path, trainable):
 @pytest.mark.slow
 def test_three_workers(workdirs, tmp_path):
     compare(tmp_path, workdirs, 3, "pretrain", *SUPERVISED)
+
+
+@pytest.mark.slow
+def test_an_experiment(finished, tmp_path):
+    """Two runs: their figures and weights are those of one process, and the second worker ends with the chief."""
+    fixed = {"rank_modes": ["none", "cluster_id"], "rank_starts": 1, "pretrain_steps": 3}
+    grid = {"about": "Two temperatures.", "blocks": [{"temperature": [0.1, 0.2]}], "seeds": [0], "fixed": fixed}
+    (tmp_path / "two.json").write_text(json.dumps(grid))
+    (tmp_path / "many").mkdir()
+    words = [tmp_path / "two.json", "--raw", finished[0], "--preset", "tiny", *RATES, *SUPERVISED, *BATCHES]
+    many = ["experiment", *words, "--workdir", tmp_path / "many" / "work"]
+    team = Team(tmp_path / "many", 2, *many).begin_all()
+    team.succeeds(900)
+    alone(tmp_path, 2, ["experiment", *words, "--workdir", tmp_path / "one" / "work"], 900)
+    assert "trains what the chief says" in team.text(1) and "[pretrain] done" not in team.text(1)
+    assert "gives up" not in team.text(0)
+    folders = [tmp_path / name / "work" / "two" / "valid" for name in ("many", "one")]
+    for temperature in ("0.1", "0.2"):
+        runs = [folder / "runs" / f"temperature={temperature},seed=0" for folder in folders]
+        for stage in (PRETRAIN, RANK):
+            same(*(weights(run, stage) for run in runs))
+    results = [pd.read_csv(folder / "results.csv").set_index(["variant", "mode"]) for folder in folders]
+    assert len(results[0]) == len(results[1]) == 4
+    np.testing.assert_allclose(results[0]["auc"], results[1]["auc"], atol=1e-5)
+    assert results[0]["auc"].nunique() > 1
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 With SGD and one order of sums, trainings can be compared number by number. Adam divides by the size of a gradient, and
 makes the rounding of a gradient that is nearly 0 as large as any other. DEVICES logical CPUs stand in for GPUs. Words
-after `--then` are a further command: those of the first, and these.
+after `--then` are a further command: those of the first, and these. `--run` in place of COMMAND is the process of a run
+of an experiment.
 """
 
 from courier_tf.process import prepare
@@ -19,6 +20,8 @@ import tensorflow as tf
 from courier_tf.backbone.swin import SIZES
 from courier_tf.commands.program import main
 from courier_tf.commands.together import TogetherStage
+from courier_tf.experiment import __main__ as run_of_an_experiment
+from courier_tf.experiment.team import Team
 from courier_tf.pretrain import fit as pretrain_fit
 from courier_tf.ranking import fit as rank_fit
 
@@ -54,6 +57,11 @@ if __name__ == "__main__":
     for module in (pretrain_fit, rank_fit):
         module.compile_with_adam = compile_with_sgd
         module.ProgressLines = Pause
+    words_of = Team.words
+    Team.words = lambda *given: ["-m", "tests.chain.worker_program", str(devices), "--run", *words_of(*given)[2:]]
+    if words[0] == "--run":
+        sys.argv = words
+        sys.exit(run_of_an_experiment.main())
     join, workers = TogetherStage.joined_workers, []
 
     def join_once(command):  # A process can join once.
