@@ -10,6 +10,7 @@ from courier_tf.escaping import printable
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir.facts import IngestFacts
 
+COLUMN_HEADERS = ("column", "values", "missing", "most frequent")
 PAGE_FILE = f"{schema.STATISTICS_FOLDER}/data.md"
 MOST_ROWS = 20  # Of a table whose rows are values.
 POPULAR = (0.001, 0.01, 0.1, 0.5)  # Shares of the items.
@@ -42,15 +43,9 @@ def page(statistics: Mapping[str, Dataset], facts: IngestFacts, settings: Ingest
     yield from _table(
         ("category", "items", *(f"events of {name}" for name in schema.SPLITS)), category_rows(items, spans)
     )
-    yield from ("", "## Item columns", "")
-    head = ("column", "values", "missing", "most frequent")
-    yield from _table(head, column_rows(items, map(schema.column_feature, facts.all_columns)))
-    if facts.user_columns:
-        yield from ("", "## Columns of users", "")
-        yield from _table(head, column_rows(statistics["users"], map(schema.column_feature, facts.user_columns)))
-    if facts.context_columns:
-        yield from ("", "## Context of the events of train", "")
-        yield from _table(head, column_rows(statistics["train"], map(schema.context_feature, facts.context_columns)))
+    for title, rows in column_tables(statistics, facts):
+        yield from ("", f"## {title}", "")
+        yield from _table(COLUMN_HEADERS, rows)
     yield from (
         "",
         "## Photos",
@@ -94,7 +89,19 @@ def category_rows(items: Dataset, spans: Sequence[Dataset]) -> Iterator[tuple[st
         yield (_shown(category), _percent(share), *(_percent(of_span.get(category, 0.0)) for of_span in of_spans))
 
 
-def column_rows(rows: Dataset, features: Iterable[str]) -> Iterator[tuple[str, ...]]:
+def column_tables(statistics: Mapping[str, Dataset], facts: IngestFacts) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """(title, rows of `COLUMN_HEADERS`) for the columns of items, of users and of events, as far as there are any."""
+    kinds = {
+        "Columns of the items": ("items", facts.all_columns, schema.column_feature),
+        "Columns of the users": ("users", facts.user_columns, schema.column_feature),
+        "Context columns of the events of train": ("train", facts.context_columns, schema.context_feature),
+    }
+    for title, (name, columns, feature_of) in kinds.items():
+        if columns:
+            yield title, list(_column_rows(statistics[name], map(feature_of, columns)))
+
+
+def _column_rows(rows: Dataset, features: Iterable[str]) -> Iterator[tuple[str, ...]]:
     """Rows (column, different values, share of the examples without one, the most frequent value)."""
     for name in features:
         top = next(iter(shares(rows.top(name), rows.examples).items()), None)

@@ -37,9 +37,6 @@ def blocks(work: Workdir) -> Iterator[Block]:
         ("category", "items", *schema.SPLITS),
         list(data_page.category_rows(items, spans)),
     )
-    yield Table(
-        "Columns of the items",
-        ("column", "values", "missing", "most frequent"),
-        list(data_page.column_rows(items, map(schema.column_feature, facts.all_columns))),
-    )
+    for title, rows in data_page.column_tables(statistics, facts):
+        yield Table(title, data_page.COLUMN_HEADERS, rows)
     yield Table("Photos", ("", "smallest", "median", "largest"), list(data_page.photo_rows(items)))

@@ -128,7 +128,7 @@ def test_the_page(shop):
     train = shop.events[shop.events.span == "train"]
     assert f"| events | {len(train):,} |" in page and "| width | " in page and "item 'unknown'" not in page
     assert all(f"| {category} |" in page for category in shop.items.category)
-    users, context = page.partition("## Columns of users")[2].split("## Context of the events of train")
+    users, context = page.partition("## Columns of the users")[2].split("## Context columns of the events of train")
     assert "| country | 2 | 28.6 % | de (42.9 %) |" in users and "| device | 2 |" in context.partition("##")[0]
 
 

@@ -54,6 +54,10 @@ def test_settings_of_a_run():
     for rates in ([], [0.1, 0.1]):
         with pytest.raises(SettingsError, match="rank_learning_rates must name each rate once"):
             with_values(Settings(), {"rank_learning_rates": rates})
+    with pytest.raises(SettingsError, match="rank_nearest_items=20 chooses nothing: .* rank_history_length=20"):
+        with_values(Settings(), {"rank_nearest_items": 20})
+    with pytest.raises(SettingsError, match="rank_listwise_weight must lie between 0.0 and 0.99, but is 1.0"):
+        with_values(Settings(), {"rank_listwise_weight": 1.0})
     with pytest.raises(SettingsError, match="clusters must lie between"):
         with_values(Settings(), {"clusters": 0})
     with pytest.raises(SettingsError, match="history_length=21, but histories are cut at ingest: history_kept=20"):
