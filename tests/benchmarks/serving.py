@@ -38,7 +38,7 @@ from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.process import prepare
 from courier_tf.ranking.image_features.cluster_ids import ClusterId
-from courier_tf.ranking.image_features.similarity import SimScore
+from courier_tf.ranking.image_features.similarity import Similarity
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.settings import Settings
@@ -72,11 +72,10 @@ def flops_of_rank(ranker: Ranker, history: int, candidates: int) -> int:
     hidden = ranker.attention.of_candidate.units
     dense = sum(int(np.prod(layer.kernel.shape)) for layer in (*ranker.mlp.layers, ranker.logit))
     attention = width * history * hidden + history * hidden + history * width
-    widths = {
-        ClusterId: lambda feature: feature.codebook.shape[1],
-        SimScore: lambda _: ranker.image.embeddings.shape[1],
-    }
-    compared = history * sum(widths[type(f)](f) for f in ranker.image.features if type(f) in widths)
+    # Features that compare the same embeddings share the product.
+    coded = {feature.codebook.shape[1] for feature in ranker.image.features if isinstance(feature, ClusterId)}
+    seen = {ranker.image.embeddings.shape[1] for feature in ranker.image.features if isinstance(feature, Similarity)}
+    compared = history * (sum(coded) + sum(seen))
     return 2 * (candidates * (attention + compared + dense) + history * width * hidden)
 
 
@@ -100,12 +99,19 @@ def rank_part(chain: Chain, ranker_directory: Path, history_length: int) -> dict
     pairs["item_id"] = inputs["item_id"][0]
     single = {name: value[:1] for name, value in pairs.items()}
     rank = milliseconds(lambda: served.run(contract.RANK, inputs), RANK_REPEATS)
+    by_history = {}
+    for items in (0, history_length // 4, history_length // 2):
+        history = np.where(np.arange(history_length) < items, inputs["history_item_ids"], b"")
+        shorter = {**inputs, "history_item_ids": history}
+        times = milliseconds(lambda shorter=shorter: served.run(contract.RANK, shorter), RANK_REPEATS)
+        by_history[f"rank_with_{items}_of_{history_length}_items_p50_ms"] = float(np.percentile(times, 50))
     rows = milliseconds(lambda: served(**pairs))
     one_by_one = CANDIDATES * milliseconds(lambda: served(**single))
     bound = 1000 * flops_of_rank(load_ranker(ranker_directory), history_length, CANDIDATES) / flops_per_second()
     return {
         "rank_p50_ms": float(np.percentile(rank, 50)),
         "rank_p99_ms": float(np.percentile(rank, 99)),
+        **by_history,
         "rows_in_one_call_over_rank": float(np.median(rows) / np.median(rank)),
         "rows_one_by_one_over_rank": float(np.median(one_by_one) / np.median(rank)),
         "matrix_products_at_peak_ms": bound,

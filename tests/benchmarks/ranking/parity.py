@@ -1,6 +1,6 @@
 """The largest difference between our log odds and those of the PyTorch version with our weights.
 
-python -m tests.benchmarks.ranking.parity RUN
+python -m tests.benchmarks.ranking.parity RUN MODE
 """
 
 import sys
@@ -11,7 +11,7 @@ from courier_tf.process import prepare
 from tests.benchmarks.child import answer
 
 
-def main(run: str) -> None:
+def main(run: str, mode: str) -> None:
     prepare()
     import numpy as np
     import tensorflow as tf
@@ -21,7 +21,7 @@ def main(run: str) -> None:
     from tests.benchmarks.ranking.ours import HISTORY, INPUTS, build
     from tests.benchmarks.ranking.torch_ranker import TorchRanker, arrays_of
 
-    ranker = build(Path(run))
+    ranker = build(Path(run), mode)
     for weight in ranker.trainable_weights:  # So that no part is near zero.
         weight.assign_add(tf.random.stateless_normal(weight.shape, [0, 1], stddev=0.1))
     model = TorchRanker(ranker).eval()

@@ -1,6 +1,6 @@
 """Rows per second of the ranker.
 
-python -m tests.benchmarks.ranking.speed SIDE PART RUN ROWS
+python -m tests.benchmarks.ranking.speed SIDE PART RUN ROWS MODE
 
 SIDE: ours, torch. PART: step, training on batches in memory; input, batches alone; whole, training from the input.
 """
@@ -16,7 +16,7 @@ from tests.benchmarks.child import answer, repeated
 IN_MEMORY, READ = 16, 40  # Batches of ours that are trained on in turn; of 8192 rows that torch keeps.
 
 
-def ours(part: str, run: Path, rows: int):
+def ours(part: str, run: Path, rows: int, mode: str):
     import tensorflow as tf
 
     from courier_tf.ranking.data import impression_batches
@@ -26,7 +26,7 @@ def ours(part: str, run: Path, rows: int):
     if part == "input":
         endless = iter(data.repeat())
         return lambda: next(endless)
-    ranker = build(run)
+    ranker = build(run, mode)
     step = tf.function(ranker.train_step, input_signature=[data.element_spec], autograph=False)
     if part == "step":
         data = data.take(IN_MEMORY).cache()
@@ -35,14 +35,14 @@ def ours(part: str, run: Path, rows: int):
     return lambda: step(next(endless))
 
 
-def torch(part: str, run: Path, rows: int):
+def torch(part: str, run: Path, rows: int, mode: str):
     import torch as t
 
     from tests.benchmarks.ranking.ours import RATE, build
     from tests.benchmarks.ranking.torch_ranker import TorchRanker, arrays_of, train_step
 
     t.manual_seed(0)
-    ranker = build(run)
+    ranker = build(run, mode)
     model = TorchRanker(ranker)
     optimizer = t.optim.Adam(model.parameters(), RATE)
     data = t.utils.data.TensorDataset(*arrays_of(ranker, run / "ingest", READ))
@@ -60,9 +60,9 @@ def torch(part: str, run: Path, rows: int):
     return lambda: train_step(model, optimizer, next(endless))
 
 
-def main(side: str, part: str, run: str, rows: str) -> None:
+def main(side: str, part: str, run: str, rows: str, mode: str) -> None:
     prepare()
-    step = {"ours": ours, "torch": torch}[side](part, Path(run), int(rows))
+    step = {"ours": ours, "torch": torch}[side](part, Path(run), int(rows), mode)
     answer(rate=int(rows) / repeated(step))
 
 

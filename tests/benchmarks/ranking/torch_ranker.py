@@ -1,13 +1,15 @@
-"""The ranker of `courier_tf.ranking.model` with the image feature `cluster_id`, in plain PyTorch, fed with codes.
+"""The ranker of `courier_tf.ranking.model` with image features, in plain PyTorch, fed with codes.
 
 Histories are padded, gradients are dense, and the optimiser is `torch.optim.Adam`. Its input is arrays in memory, with
 all ids looked up beforehand. Ours reads TFRecords and strings.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from tensorflow import keras
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -16,6 +18,117 @@ from courier_tf.ranking.model import Ranker
 from tests.benchmarks.ranking.ours import HISTORY
 
 NAMES = ("user", "row", "history", "clicked")
+
+
+class Seen(NamedTuple):
+    """What image features see: clusters [B] and [B, H], embeddings [B, D] and [B, H, D], mask [B, H]."""
+
+    cluster: torch.Tensor
+    clusters: torch.Tensor
+    embedding: torch.Tensor
+    embeddings: torch.Tensor
+    mask: torch.Tensor
+
+
+class Signals(NamedTuple):
+    """What an image feature gives: [B, M], and representations [B, P], [B, H, P], and attention logits [B, H]."""
+
+    statistics: torch.Tensor
+    candidate: torch.Tensor
+    history: torch.Tensor
+    attention: torch.Tensor | float
+
+
+def _largest_and_mean(cosine: torch.Tensor, comparable: torch.Tensor, usual: list[float]) -> list[torch.Tensor]:
+    cosine = (cosine - usual[0]) / usual[1]
+    largest = cosine.masked_fill(~comparable, -torch.inf).amax(1, keepdim=True)
+    largest = torch.where(comparable.any(1, keepdim=True), largest, 0.0)
+    mean = (cosine * comparable).sum(1, keepdim=True) / comparable.sum(1, keepdim=True).clamp(min=1)
+    return [largest, mean]
+
+
+def _statistics(seen: Seen, statistics: torch.Tensor, attention: torch.Tensor | float = 0.0) -> Signals:
+    return Signals(statistics, seen.embedding[:, :0], seen.embeddings[..., :0], attention)
+
+
+def _compare(seen: Seen) -> tuple[torch.Tensor, torch.Tensor]:
+    comparable = seen.mask & (seen.embeddings != 0).any(2) & (seen.embedding != 0).any(1)[:, None]
+    return torch.bmm(seen.embeddings, seen.embedding[..., None])[..., 0], comparable
+
+
+class ClusterId(nn.Module):
+    def __init__(self, feature: keras.layers.Layer, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(feature.tables[0].input_dim, dim)
+        # There is one level, so its rows can be made unit vectors once.
+        self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()), dim=-1))
+        self.usual = feature.usual.numpy().tolist()
+
+    def forward(self, seen: Seen) -> Signals:
+        same = (seen.clusters == seen.cluster[:, None]) & (seen.clusters > 0) & seen.mask
+        share = same.sum(1, keepdim=True) / seen.mask.sum(1, keepdim=True).clamp(min=1)
+        comparable = seen.mask & (seen.clusters > 0) & (seen.cluster > 0)[:, None]
+        cosine = (self.codebook[seen.cluster][:, None] * self.codebook[seen.clusters]).sum(2)
+        statistics = torch.cat([share, share.sqrt(), *_largest_and_mean(cosine, comparable, self.usual)], 1)
+        return Signals(statistics, self.table(seen.cluster), self.table(seen.clusters), 0.0)
+
+
+class SimScore(nn.Module):
+    def __init__(self, feature: keras.layers.Layer, dim: int) -> None:
+        super().__init__()
+        self.usual = feature.usual.numpy().tolist()
+
+    def forward(self, seen: Seen) -> Signals:
+        cosine, comparable = _compare(seen)
+        alike = _largest_and_mean(cosine, comparable, self.usual)
+        return _statistics(seen, torch.cat([*alike, comparable.any(1, keepdim=True).float()], 1))
+
+
+class SimTier(nn.Module):
+    def __init__(self, feature: keras.layers.Layer, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("borders", torch.from_numpy(feature.borders.numpy()))
+
+    def forward(self, seen: Seen) -> Signals:
+        cosine, comparable = _compare(seen)
+        tier = torch.bucketize(cosine, self.borders, right=True)
+        counts = torch.zeros(len(tier), len(self.borders) + 1)
+        return _statistics(seen, counts.scatter_add(1, tier, comparable.float()).log1p())
+
+
+class SimilarityAttention(nn.Module):
+    def __init__(self, feature: keras.layers.Layer, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("borders", torch.from_numpy(feature.borders.numpy()))
+        self.steps = nn.Parameter(torch.zeros(len(self.borders)))
+
+    def forward(self, seen: Seen) -> Signals:
+        cosine, comparable = _compare(seen)
+        of_tier = torch.cat([torch.zeros(1), self.steps.cumsum(0)])
+        added = of_tier[torch.bucketize(cosine, self.borders, right=True)]
+        return _statistics(seen, seen.embedding[:, :0], torch.where(comparable, added, 0.0))
+
+
+class Interest(nn.Module):
+    def __init__(self, feature: keras.layers.Layer, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(feature.table.input_dim, dim)
+        self.register_buffer("centroids", torch.from_numpy(feature.centroids.numpy()))
+
+    def forward(self, seen: Seen) -> Signals:
+        known = seen.mask & (seen.clusters > 0)
+        total = (self.centroids[(seen.clusters - 1).clamp(min=0)] * known[..., None]).sum(1)
+        code = torch.where(known.any(1), (total @ self.centroids.T).argmax(1) + 1, 0)
+        return _statistics(seen, self.table(code))
+
+
+MADE = {
+    "cluster_id": ClusterId,
+    "simscore": SimScore,
+    "simtier": SimTier,
+    "simattention": SimilarityAttention,
+    "interest": Interest,
+}
 
 
 class TorchRanker(nn.Module):
@@ -30,11 +143,8 @@ class TorchRanker(nn.Module):
             self.register_buffer(name, torch.from_numpy(table.numpy()).long())
         self.users = nn.Embedding(ranker.user_codes.size, dim)
         self.tables = nn.ModuleList(nn.Embedding(table.input_dim, dim) for table in ranker.embeddings)
-        feature = ranker.image.features[0]
-        self.of_cluster = nn.Embedding(feature.tables[0].input_dim, dim)
-        # There is one level, so its rows can be made unit vectors once.
-        self.register_buffer("codebook", normalize(torch.from_numpy(feature.codebook.numpy()), dim=-1))
-        self.usual = feature.usual.numpy().tolist()
+        self.register_buffer("embeddings", torch.from_numpy(ranker.image.embeddings.numpy()))
+        self.features = nn.ModuleList(MADE[feature.name](feature, dim) for feature in ranker.image.features)
         self.register_buffer("gate", torch.tensor(ranker.image.gate.values()))
         width, hidden = dim * (len(self.tables) + 1), ranker.attention.of_candidate.units
         self.of_candidate = nn.Linear(width, hidden)
@@ -62,7 +172,6 @@ class TorchRanker(nn.Module):
         both = torch.cat([repeated, columns], 1)
         numbers = [(repeated > 0).float(), both, both.sqrt(), torch.log1p(length), length.clamp(max=1)]
         opened = self.gate[codes[:, self.category]][:, None]
-        in_cluster = share(same(self.clusters))
         if self.training:
             opened = (torch.rand(len(user), 1) >= self.unknown_rate).float()
             user = user * (torch.rand(len(user)) >= self.unknown_rate)
@@ -70,23 +179,20 @@ class TorchRanker(nn.Module):
             keep[:, self.item] = torch.rand(len(user)) >= self.unknown_rate
             codes = codes * keep
         candidate = torch.cat([table(codes[:, n]) for n, table in enumerate(self.tables)], 1)
-        cluster, clusters = self.clusters[row, 0], self.clusters[history][..., 0]
-        visual, past_visual = self.of_cluster(cluster), self.of_cluster(clusters)
-        comparable = mask & (clusters > 0) & (cluster > 0)[:, None]
-        cosine = (self.codebook[cluster][:, None] * self.codebook[clusters]).sum(2)
-        cosine = (cosine - self.usual[0]) / self.usual[1]
-        largest = cosine.masked_fill(~comparable, -torch.inf).amax(1, keepdim=True)
-        largest = torch.where(comparable.any(1, keepdim=True), largest, 0.0)
-        mean = (cosine * comparable).sum(1, keepdim=True) / comparable.sum(1, keepdim=True).clamp(min=1)
-        candidate = torch.cat([candidate, visual * opened], 1)
+        seen = Seen(
+            self.clusters[row, 0], self.clusters[history][..., 0], self.embeddings[row], self.embeddings[history], mask
+        )
+        signals = [feature(seen) for feature in self.features]
+        candidate = torch.cat([candidate, *(part.candidate * opened for part in signals)], 1)
         past = torch.cat([table(history_codes[..., n]) for n, table in enumerate(self.tables)], 2)
-        past = torch.cat([past, past_visual * opened[:, None]], 2)
+        past = torch.cat([past, *(part.history * opened[:, None] for part in signals)], 2)
         pairs = self.of_item(past) + self.of_product(candidate[:, None] * past) + self.of_candidate(candidate)[:, None]
-        logits = self.weigh(torch.relu(pairs))[..., 0].masked_fill(~mask, -1e9)
+        logits = self.weigh(torch.relu(pairs))[..., 0] + sum(part.attention for part in signals) * opened
+        logits = logits.masked_fill(~mask, -1e9)
         wanted = ((logits.softmax(1) * mask)[..., None] * past).sum(1)
         who = self.users(user)
-        seen = torch.cat([in_cluster, in_cluster.sqrt(), largest, mean], 1) * opened
-        joined = torch.cat([who, candidate, wanted, candidate * wanted, *numbers, seen], 1)
+        of_image = [part.statistics * opened for part in signals]
+        joined = torch.cat([who, candidate, wanted, candidate * wanted, *numbers, *of_image], 1)
         return self.mlp(joined)[:, 0], who.square().sum() + candidate.square().sum()
 
     def take(self, ranker: Ranker) -> None:
@@ -95,8 +201,13 @@ class TorchRanker(nn.Module):
         def copy(parameter, value, turn=False):
             parameter.data.copy_(torch.from_numpy(value.numpy().T if turn else value.numpy()))
 
-        tables = [self.users, *self.tables, self.of_cluster]
-        theirs = [ranker.user_embedding, *ranker.embeddings, ranker.image.features[0].tables[0]]
+        tables, theirs = [self.users, *self.tables], [ranker.user_embedding, *ranker.embeddings]
+        for mine, feature in zip(self.features, ranker.image.features, strict=True):
+            if feature.name == "simattention":
+                copy(mine.steps, feature.steps)
+            if feature.name in ("cluster_id", "interest"):
+                tables.append(mine.table)
+                theirs.append(feature.tables[0] if feature.name == "cluster_id" else feature.table)
         for mine, table in zip(tables, theirs, strict=True):
             copy(mine.weight, table.embeddings)
         self.gate.copy_(torch.from_numpy(ranker.image.gate.values()))
