@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 
@@ -84,9 +86,14 @@ def test_the_interest_code_is_the_cluster_nearest_to_the_mean_of_the_history():
     units = made.centroids[0] / np.linalg.norm(made.centroids[0], axis=1, keepdims=True)
     expected = []
     for codes, real in zip(history, mask, strict=True):
-        known = [units[code - 1] for code, counts in zip(codes, real, strict=True) if counts and code]
+        known = [(1 + 1e-3 * place**0.5) * units[code - 1] for place, code in enumerate(codes) if real[place] and code]
         expected.append(1 + int(np.argmax(units @ np.mean(known, axis=0))) if known else 0)
     np.testing.assert_array_equal(layer.codes(tf.constant(history), tf.constant(mask)), expected)
+    # Of two clusters that are equally near, that of the later items counts, however many items are asked at once.
+    pairs = itertools.combinations(range(8), 2)
+    a, b = next(pair for pair in pairs if set(np.argsort(units @ units[list(pair)].sum(axis=0))[-2:]) == set(pair))
+    ties = tf.constant([[a, b, -1, -1], [b, a, -1, -1], [a, b, b, a], [a, b, a, b]]) + 1
+    assert layer.codes(ties, tf.ones_like(ties) > 0).numpy().tolist() == [b + 1, a + 1, b + 1, b + 1]
     assert len(set(expected)) > 4 and expected[:2] == [0, 0]
     candidate = ItemVisuals(tf.zeros([50, 3, 1], tf.int32), tf.zeros([50, 3, 0]))
     seen = layer(candidate, ItemVisuals(tf.constant(history[..., None]), tf.zeros([50, 6, 0])), tf.constant(mask))

@@ -10,10 +10,13 @@ from courier_tf.ranking.image_features.cluster_ids import START_SIZE
 from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
 from courier_tf.ranking.visual_features import VisualFeatures
 
+RECENCY = 1e-3  # What the second item counts more than the first.
+
 
 class UserInterest(ImageFeature):
     """The interest code of the user: the cluster that the mean of the history's centroids is nearest to.
 
+    A later item counts a little more than an earlier one, which decides between clusters that are equally near.
     The code has an embedding, which starts from the projected centroid as in `cluster_id`. It is an input of the MLP,
     the same for all candidates. A history without photos has code 0. Quantised behaviour as a feature of the user is
     that of arXiv 2606.01396. Only the coarsest level of the codes counts.
@@ -39,13 +42,16 @@ class UserInterest(ImageFeature):
         """The interest codes of users.
 
         Args:
-            history: [B, H] int32 cluster codes of the coarsest level; 0 for an item without a photo.
+            history: [B, H] int32 cluster codes of the coarsest level, oldest item first; 0 for an item without a photo.
             mask: [B, H] bool, False for padding.
 
         Returns:
             [B] int32: cluster plus 1; 0 without a photo in the history.
         """
         known = tf.cast(mask & (history > 0), tf.float32)[..., None]
-        total = tf.reduce_sum(tf.gather(self.centroids, tf.maximum(history - 1, 0)) * known, axis=1)
+        # Two clusters with as many items each are equally near: without this, rounding would choose. Square roots, as
+        # other growth has equal sums, too: the first and the fourth item against the second and the third.
+        recency = 1 + RECENCY * tf.sqrt(tf.range(tf.shape(history)[1], dtype=tf.float32))[:, None]
+        total = tf.reduce_sum(tf.gather(self.centroids, tf.maximum(history - 1, 0)) * known * recency, axis=1)
         nearest = tf.argmax(tf.matmul(total, self.centroids, transpose_b=True), axis=1, output_type=tf.int32)
         return tf.where(tf.reduce_any(known[..., 0] > 0, axis=1), nearest + 1, 0)

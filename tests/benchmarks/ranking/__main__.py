@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.ranking RUN OUT
 
-RUN is a workdir with ingest, embed and cluster (of hm_fashion, for the published table). Writes OUT/ranking.md. It needs
-the extra `benchmark`.
+RUN is a workdir with ingest, embed and cluster (of hm_fashion, for the published table). Writes OUT/ranking.md. It
+needs the extra `benchmark`.
 """
 
 from pathlib import Path

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from courier_tf.ranking.data import impression_batches
+from courier_tf.ranking.image_features.interest import RECENCY
 from courier_tf.ranking.model import Ranker
 from tests.benchmarks.ranking.ours import HISTORY
 
@@ -117,7 +118,8 @@ class Interest(nn.Module):
 
     def forward(self, seen: Seen) -> Signals:
         known = seen.mask & (seen.clusters > 0)
-        total = (self.centroids[(seen.clusters - 1).clamp(min=0)] * known[..., None]).sum(1)
+        weight = known * (1 + RECENCY * torch.arange(known.shape[1]).sqrt())
+        total = (self.centroids[(seen.clusters - 1).clamp(min=0)] * weight[..., None]).sum(1)
         code = torch.where(known.any(1), (total @ self.centroids.T).argmax(1) + 1, 0)
         return _statistics(seen, self.table(code))
 
@@ -146,7 +148,7 @@ class TorchRanker(nn.Module):
         self.register_buffer("embeddings", torch.from_numpy(ranker.image.embeddings.numpy()))
         self.features = nn.ModuleList(MADE[feature.name](feature, dim) for feature in ranker.image.features)
         self.register_buffer("gate", torch.tensor(ranker.image.gate.values()))
-        width, hidden = dim * (len(self.tables) + 1), ranker.attention.of_candidate.units
+        width, hidden = ranker.attention.of_item.kernel.shape[0], ranker.attention.of_candidate.units
         self.of_candidate = nn.Linear(width, hidden)
         self.of_item, self.of_product = (nn.Linear(width, hidden, bias=False) for _ in range(2))
         self.weigh = nn.Linear(hidden, 1)
