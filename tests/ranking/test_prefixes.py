@@ -1,7 +1,6 @@
 """Embeddings of the prefixes of residual codes, and the interest codes of users."""
 
 import dataclasses
-
 import itertools
 
 import numpy as np
