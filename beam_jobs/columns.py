@@ -169,8 +169,8 @@ def _find(file: str, name: str, header: Sequence[str]) -> str | None:
     alike = [column for column in header if stripped(column) and plain(column) == plain(name)]
     if len(alike) > 1:
         raise RawDataError(
-            f"{file} has the columns {' and '.join(_quoted(column) for column in alike)}, of which each may be {name}: "
-            f"say which by --columns {name}=COLUMN"
+            f"{file} has the columns {' and '.join(_quoted(column) for column in alike)}, of which each may be {name}. "
+            f"Choose one by --columns {name}=COLUMN"
         )
     return alike[0] if alike else None
 
@@ -184,8 +184,8 @@ def _require_apart(file: str, further: list[tuple[str, str]]) -> None:
     for short, name in further:
         if short and short in seen:
             raise RawDataError(
-                f"{file} has the columns {_quoted(seen[short])} and {_quoted(name)}, which differ in blanks alone: "
-                "keep one of them"
+                f"{file} has the columns {_quoted(seen[short])} and {_quoted(name)}, which differ only in spaces. "
+                "Keep one of them"
             )
         seen[short] = name
 
@@ -209,12 +209,12 @@ def require(file: str, table: str, matched: Matched, header: Sequence[str], cons
         shown += f" and {len(header) - _MOST_SHOWN} more" if len(header) > _MOST_SHOWN else ""
         if len(header) == 1 and (split := re.search(r"\w(::|:|#|\$| +|\*)\w", header[0])):
             raise RawDataError(
-                f"{file} has one column, '{printable(header[0])}': if '{split.group(1)}' separates its fields, export "
+                f"{file} has one column, '{printable(header[0])}'. If '{split.group(1)}' separates its fields, export "
                 "it with commas, semicolons, tabs or bars"
             )
         headless = any(re.fullmatch(r"-?\d[\d.: TZ-]*", column) for column in header)
         raise RawDataError(
             f"{file} has no column '{name}'; its columns are {shown}"
-            + (": its first line looks like a row, and a header is needed" if headless else
-               f". --columns {name}={printable(column)} says which it is")
+            + (". Its first line looks like a row, and a header is needed" if headless else
+               f". If one of them is meant, give --columns {name}={printable(column)}")
         )  # fmt: skip

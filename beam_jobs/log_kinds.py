@@ -119,11 +119,14 @@ def log_of(names: Mapping[str, frozenset[str]], samples: Mapping[str, Mapping[st
         if log.label != first.label:
             (less, more) = (file, first_file) if first.label else (first_file, file)
             raise RawDataError(
-                f"{less} has no column '{logs[more].label}', but {more} has: its impressions that were not clicked "
-                "would count as clicks"
+                f"{less} has no column '{logs[more].label}', but {more} has one. All event files need the same label "
+                "column: without it, impressions that were not clicked would count as clicks"
             )
         if log != first:
-            raise RawDataError(f"{file} and {first_file} differ: only one of them has the column 'request_id'")
+            raise RawDataError(
+                f"{file} and {first_file} differ: only one of them has the column 'request_id'. Add it to the other "
+                "one, or give --columns request_id=none"
+            )
     return first
 
 
@@ -133,8 +136,8 @@ def _log_of_file(
     if settings.positive_events:
         if schema.EVENT_TYPE not in ours:
             raise RawDataError(
-                f"{file} has no column 'event_type', in which --positive-events {' '.join(settings.positive_events)} "
-                "are looked for: --columns event_type=COLUMN says which it is"
+                f"{file} has no column 'event_type', which --positive-events {' '.join(settings.positive_events)} "
+                "needs. Name the column of event types by --columns event_type=COLUMN"
             )
         _require_words(file, sample.get(schema.EVENT_TYPE, ()), settings)
         shown = settings.other_events == "unclicked"
@@ -150,8 +153,8 @@ def _log_of_file(
         _require_no_label(file, sample, settings)
         if "request_id" in ours:
             raise RawDataError(
-                f"{file} has 'request_id' and no 'clicked', which an impression log needs: --columns clicked=COLUMN "
-                "says which column tells clicks, and --columns clicked=none that each row is one"
+                f"{file} has the column 'request_id', but no column 'clicked', which an impression log needs. Name the "
+                "column of clicks by --columns clicked=COLUMN. If every row is a click, give --columns clicked=none"
             )
     return Log("positives", "", False)
 
@@ -165,12 +168,12 @@ def _by_request(file: str, ours: frozenset[str], sample: Mapping[str, Sequence[s
     if 2 * len(empty) > len(values):
         raise RawDataError(
             f"{file}, column 'request_id' has no value in {len(empty)} of the first {len(values)} rows (it holds "
-            f"'{printable(empty[0])}'): --columns request_id=none tells page views by user and time"
+            f"'{printable(empty[0])}'). Give --columns request_id=none to form page views by user and time instead"
         )
     if len(values) >= _ROWS_OF_CONSTANT and len(set(values)) == 1 and len(set(sample.get("user_id", ()))) > 1:
         raise RawDataError(
             f"{file}, column 'request_id' is '{printable(values[0])}' for all users of the first {len(values)} rows, "
-            "so it tells no page views: --columns request_id=none tells them by user and time"
+            "so it does not identify page views. Give --columns request_id=none to form them by user and time instead"
         )
     return True
 
@@ -187,16 +190,16 @@ def _require_labels(file: str, values: Sequence[str], settings: RawSettings) -> 
     counts = [value for value in odd if stripped(value).removesuffix(".0").isdecimal()]
     if 100 * len(counts) > len(values):
         raise RawDataError(
-            f"{file}, column 'clicked' holds '{printable(counts[0])}', which is neither 0 nor 1: of a count of clicks, "
-            "write 1 for each number above 0"
+            f"{file}, column 'clicked' holds '{printable(counts[0])}', which is neither 0 nor 1. If it counts "
+            "clicks, write 1 for each number above 0"
         )
     if 2 * len(odd) > len(values):
         empty = is_null(stripped(odd[0]), nulls)
         raise RawDataError(
             f"{file}, column 'clicked' holds '{printable(odd[0])}', which is neither 0 nor 1"
-            + (": write 0 in rows that were not clicked" if empty else
-               ": --columns clicked=COLUMN names another column, --columns event_type=COLUMN with --positive-events "
-               "one of words")
+            + (". Write 0 in rows that were not clicked" if empty else
+               ". Name another column by --columns clicked=COLUMN. For a column of event types, give --columns "
+               "event_type=COLUMN and --positive-events WORD")
         )  # fmt: skip
 
 
@@ -208,7 +211,7 @@ def _require_words(file: str, values: Sequence[str], settings: RawSettings) -> N
     near = next((match for word in wanted for match in difflib.get_close_matches(word, seen, 1)), None)
     if near:
         raise RawDataError(
-            f"{file}, column 'event_type' holds {_shown(values)}, and none of --positive-events "
+            f"{file}, column 'event_type' holds {_shown(values)}, but no value of --positive-events "
             f"{' '.join(settings.positive_events)} (did you mean '{printable(seen[near])}'?)"
         )
 
@@ -234,20 +237,20 @@ def _require_no_label(file: str, sample: Mapping[str, Sequence[str]], settings: 
         start = f"{file} has no column 'clicked', and its column '{shown}'"
         if not (by_name or labels or of_words):
             if reason := _no_plain_label(column, known, len(values)):
-                raise RawDataError(f"{start} {reason}; --columns clicked=none says that each row is a positive")
+                raise RawDataError(f"{start} {reason}. If every row is a positive, give --columns clicked=none")
             parts = set(_parts(column))
             if not (parts & _DEED_KINDS and parts & _KINDS and 1 < len(distinct) <= _MOST_WORDS):
                 continue
         if labels or (name in _LABELS and not of_words):
-            way = f"--columns clicked={shown} reads it as the label"
+            way = f"To use it as the label, give --columns clicked={shown}"
         else:
             word = next((v for v in words if plain(v) in ("click", "purchase", "buy", "transaction")), "WORD")
             mapped = "" if column == schema.EVENT_TYPE else f"--columns event_type={shown} "
-            way = f"{mapped}--positive-events {printable(word)} says which events are positives"
+            way = f"To name the positive events, give {mapped}--positive-events {printable(word)}"
         kind = "a label" if labels or (name in _LABELS and not of_words) else "an event type"
         raise RawDataError(
-            f"{start} looks like {kind} (it holds {_shown(distinct)}): {way}, and --columns clicked=none that each row "
-            "is a positive"
+            f"{start} looks like {kind} (it holds {_shown(distinct)}). {way}. If every row is a positive, give "
+            "--columns clicked=none"
         )
 
 
@@ -262,22 +265,25 @@ def _no_plain_label(column: str, known: Sequence[str], rows: int) -> str:
     distinct = list(dict.fromkeys(known))
     if plain(column) in _GRADES:
         return (
-            f"looks like a grade (it holds {_shown(distinct)}): leave out the rows that are no positives, or write 0 "
-            "and 1 into a column 'clicked'"
+            f"looks like a grade (it holds {_shown(distinct)}). Remove the rows that are not positives, or "
+            "write 0 and 1 into a column 'clicked'"
         )
     if {value.casefold() for value in distinct} in _YES_NO:
-        return f"looks like a label (it holds {_shown(distinct)}): write 0 and 1"
+        return f"looks like a label (it holds {_shown(distinct)}). To use it, write 0 and 1 instead"
     parts = set(_parts(column))
     if not parts & _DEEDS or not parts <= _DEEDS | _OF_DEEDS:
         return ""
     if 0 < len(known) < rows:
         return (
-            f"has no value in {rows - len(known)} of the first {rows} rows, as if these were not clicked: write 0 and "
-            "1 into a column 'clicked'"
+            f"has no value in {rows - len(known)} of the first {rows} rows, so these may be rows without a click. To "
+            "use it, write 0 and 1 into a column 'clicked'"
         )
     numbers = [value.removesuffix(".0") for value in known]
     if 10 * numbers.count("0") > rows and len(distinct) > 1 and all(map(str.isdecimal, numbers)):
-        return f"looks like a count of clicks (it holds {_shown(distinct)}): write 0 and 1 into a column 'clicked'"
+        return (
+            f"looks like a count of clicks (it holds {_shown(distinct)}). To use it, write 0 and 1 into a column "
+            "'clicked'"
+        )
     return ""
 
 

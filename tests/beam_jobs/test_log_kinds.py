@@ -25,12 +25,12 @@ def test_a_log_without_request_ids_is_refused_early(folder):
         ("ordered_it", ("false", "true"), "--columns clicked=ordered_it"),
         ("Action", ("view", "click"), "--columns event_type=Action --positive-events click"),
         ("what", ("pageview", "add_to_cart"), "--columns event_type=what --positive-events"),
-        ("event_type", ("view", "purchase"), "): --positive-events purchase"),
+        ("event_type", ("view", "purchase"), "give --positive-events purchase"),
         ("behavior", ("3", "7"), "event_type=behavior"),
         ("behavior_code", ("3", "7"), "event_type=behavior_code --positive-events WORD"),
         ("Aktion", ("Ansicht", "Kauf"), "event_type=Aktion"),
         ("was", ("vue", "achat"), "event_type=was"),
-        ("event_type", ("PDP_V2", "ATC_V2"), "): --positive-events WORD"),
+        ("event_type", ("PDP_V2", "ATC_V2"), "give --positive-events WORD"),
         ("clicks", ("0", "3"), "--columns clicked=clicks"),
         ("num_clicks", ("0", "3"), "looks like a count of clicks"),
         ("purchasedQty", ("0.0", "2.0"), "write 0 and 1"),
@@ -97,10 +97,10 @@ def test_a_positive_event_type_that_does_not_occur_is_warned_of(folder):
 
 def test_a_column_clicked_that_holds_no_labels_is_refused_with_the_way_out(folder):
     write(folder, "events.csv", csv_text([{**row, "clicked": 3 * row["clicked"]} for row in LOG]))
-    with pytest.raises(RawDataError, match="'3', which is neither 0 nor 1: of a count of clicks, write 1"):
+    with pytest.raises(RawDataError, match="'3', which is neither 0 nor 1. If it counts clicks, write 1"):
         read(folder)
     write(folder, "events.csv", csv_text([{**row, "clicked": row["clicked"] or ""} for row in LOG]))
-    with pytest.raises(RawDataError, match="write 0 in rows that were not clicked"):
+    with pytest.raises(RawDataError, match="Write 0 in rows that were not clicked"):
         read(folder)
 
 
@@ -112,7 +112,7 @@ def test_one_request_id_for_all_users_is_refused(folder):
 
 def test_request_ids_without_a_label(folder):
     write(folder, "events.csv", csv_text([{k: v for k, v in row.items() if k != "clicked"} for row in LOG]))
-    with pytest.raises(RawDataError, match="has 'request_id' and no 'clicked'.*--columns clicked=none"):
+    with pytest.raises(RawDataError, match="has the column 'request_id', but no column 'clicked'.*--columns clicked=none"):
         read(folder)
     assert {event[3:5] for event in read(folder, columns=("clicked=none",)).events} == {("", 1)}
 
