@@ -47,16 +47,17 @@ ROWS = (
 def gain_of(row: Compared, split: str, part: str, less: str = "none") -> tuple[float, float, float]:
     """The gain in points over the mode `less` of the same variant, and the ends of its 95 % interval."""
     gains = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / split / "gains.csv")
-    chosen = gains[
-        (gains[["variant", "mode"]] == (row.variant, row.mode)).all(axis=1)
-        & (gains[["less_variant", "less_mode"]] == (row.variant, less)).all(axis=1)
+    gains = gains[
+        (gains["variant"] == row.variant)
+        & (gains["less_variant"] == row.variant)
         & (gains["part"] == part)
         & (gains["figure"] == "auc")
-    ]
-    if len(chosen) != 1:
-        raise ValueError(f"{row.grid}/{split}/gains.csv: {len(chosen)} rows of {row.mode} less {less}, {part}")
-    gain, low, high = 100 * chosen[["gain", "low", "high"]].iloc[0].astype(float)
-    return gain, low, high
+    ].set_index(["mode", "less_mode"])[["gain", "low", "high"]]
+    for modes, sign in (((row.mode, less), 1), ((less, row.mode), -1)):  # A difference stands there once.
+        if modes in gains.index:
+            gain, *ends = 100 * sign * gains.loc[modes].astype(float)
+            return gain, min(ends), max(ends)
+    raise ValueError(f"{row.grid}/{split}/gains.csv has no row of {row.mode} less {less}, {part}")
 
 
 def cell(gain: float, low: float, high: float) -> str:
@@ -102,6 +103,25 @@ def over_control_table() -> str:
         [row.feature, *(cell(*gain_of(row, split, NEW, "cluster_id_permuted")) for split in spans)] for row in rows
     )
     return _table(["visual feature", "less the control, valid", "less the control, test"], lines)
+
+
+def visual_features_table() -> str:
+    """Every visual feature of a ranker: gains over none on both spans, and less the similarity on test."""
+    grid = "visual-features"
+    modes = pd.read_csv(DOCS / "results/hm_fashion" / grid / "test/gains.csv")["mode"].unique()
+    kinds = {"category": "rank_columns=category", "all columns": ALL_COLUMNS}
+    head = ["visual feature"]
+    for knows in kinds:
+        head += [f"{knows}: valid", "test", "test, less `simscore`"]
+    lines = []
+    for mode in modes:
+        cells = []
+        for knows, variant in kinds.items():
+            row = Compared(knows, mode, grid, variant, mode)
+            less = cell(*gain_of(row, "test", NEW, "simscore")) if mode != "simscore" else ""
+            cells += [*(cell(*gain_of(row, split, NEW)) for split in ("valid", "test")), less]
+        lines.append([f"`{mode}`", *cells])
+    return _table(head, iter(lines))
 
 
 class Encoder(NamedTuple):
@@ -192,6 +212,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "short": short_table,
     "long": long_table,
     "over-control": over_control_table,
+    "visual-features": visual_features_table,
     "objectives": lambda: encoders_table(OBJECTIVES, "objective", "courier"),
     "ladder": ladder_table,
 }
