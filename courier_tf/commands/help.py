@@ -138,6 +138,8 @@ SELDOM = (
     "shard_megabytes",
     "max_inline_gigabytes",
     "negatives_pool_events",
+    "rank_list_columns",
+    "rank_list_separator",
     "rank_nearest_items",
     "rank_redraw_ids",
     "rank_listwise_weight",

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.ranking.numbers import number_table
+from courier_tf.ranking.value_lists import ValueLists
 from courier_tf.schema import CATEGORY, column_feature
 from courier_tf.workdir.records import Items
 
@@ -32,6 +33,7 @@ class Catalogue:
         hash_buckets: number of codes that item ids are hashed to; 0 gives each item a code.
         number_columns: names of the C columns that hold numbers.
         numbers: [N + 1, C] float32, as from `numbers.number_table`.
+        lists: the columns that hold several values for an item.
     """
 
     ids: np.ndarray
@@ -42,6 +44,7 @@ class Catalogue:
     hash_buckets: int
     number_columns: tuple[str, ...]
     numbers: np.ndarray
+    lists: ValueLists
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +69,8 @@ class Catalogue:
         hash_buckets: int = 0,
         min_impressions: int = 1,
         number_columns: Sequence[str] = (),
+        list_columns: Sequence[str] = (),
+        separator: str = "|",
     ) -> "Catalogue":
         """Builds the codes. Vocabularies hold the values of the train span; a later item has codes for its columns.
 
@@ -79,9 +84,11 @@ class Catalogue:
                 is not on positives: all training rows of an item that nobody clicked are negative, and the embedding
                 that new items share would learn that these are never clicked.
             number_columns: item columns that hold numbers.
+            list_columns: item columns that hold several values.
+            separator: what stands between these.
 
         Raises:
-            RankingError: a value in one of `number_columns` is no number.
+            RankingError: a value in one of `number_columns` is no number, or a list cannot be read.
         """
         train = items.in_train_span(valid_from_seconds)
         trained = items.train_impressions >= min_impressions
@@ -106,6 +113,7 @@ class Catalogue:
             hash_buckets,
             tuple(number_columns),
             number_table(items, number_columns, train),
+            ValueLists.of(items, list_columns, train, separator),
         )
 
 
@@ -130,8 +138,8 @@ def _with_unknown(columns: list[np.ndarray], items: int) -> np.ndarray:
 class CatalogueLookup(keras.layers.Layer):
     """Item ids to rows of the catalogue: [...] strings to [...] int32. It uses stock ops, which every server has.
 
-    Gather `codes`, `repeats` and `numbers` by these rows. An unknown id, and "" for padding, get the last row, whose
-    codes are 0 and whose numbers are missing.
+    Gather `codes`, `repeats`, `numbers` and `lists` by these rows. An unknown id, and "" for padding, get the last row,
+    whose codes are 0 and whose numbers are missing.
     """
 
     def __init__(self, catalogue: Catalogue, **kwargs: Any) -> None:
@@ -145,6 +153,7 @@ class CatalogueLookup(keras.layers.Layer):
             self.codes = tf.Variable(catalogue.codes, trainable=False, dtype=tf.int32, name="codes")
             self.repeats = tf.Variable(catalogue.repeats, trainable=False, dtype=tf.int32, name="repeats")
             self.numbers = tf.Variable(catalogue.numbers, trainable=False, dtype=tf.float32, name="numbers")
+            self.lists = tf.Variable(catalogue.lists.codes, trainable=False, dtype=tf.int32, name="lists")
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         return self.rows.lookup(ids)

@@ -33,6 +33,7 @@ from courier_tf.ranking.position import PositionTower
 from courier_tf.ranking.repeats import repeat_statistics, same_values
 from courier_tf.ranking.trained_model import Scores, TrainedModel
 from courier_tf.ranking.user_columns import UserColumns, UserTable
+from courier_tf.ranking.value_lists import list_statistics, mean_embeddings
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import EXAMPLE_FEATURES, POSITION
 
@@ -78,6 +79,10 @@ class Ranker(TrainedModel):
         # Named by number: a column of a shop may have any name, and TensorFlow allows few characters.
         self.embeddings = [
             keras.layers.Embedding(size, dim, name=f"codes_{column}") for column, size in enumerate(catalogue.sizes)
+        ]
+        self.list_embeddings = [
+            keras.layers.Embedding(len(values) + 1, dim, name=f"list_{column}")
+            for column, values in enumerate(catalogue.lists.vocabularies.values())
         ]
         categories = catalogue.sizes[self.category_column] if architecture.gated else 0
         self.image = GatedImageFeatures(architecture.image_features, visual, dim, categories, name="image")
@@ -241,11 +246,12 @@ class Ranker(TrainedModel):
         """What the attention compares: candidates [B, N, D], history [B, H, P] without image features, these, gates."""
         category = lookups.candidate_codes[..., self.category_column]
         image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible)
-        candidate = tf.concat([self._embedded(lookups.candidate_codes), image.candidate], axis=-1)
-        return candidate, self._embedded(lookups.history_codes), image, gate
+        candidates = self._embedded(lookups.candidate_codes, lookups.candidates)
+        history = self._embedded(lookups.history_codes, lookups.history)
+        return tf.concat([candidates, image.candidate], axis=-1), history, image, gate
 
     def _statistics(self, features: Features, lookups: Lookups) -> tf.Tensor:
-        """[B, N, R] float32: how the candidates repeat the history, and how their numbers differ from it."""
+        """[B, N, R] float32: how candidates repeat the history, how their numbers differ from it, what lists share."""
         # Compared by id, so that it also works for an item that the catalogue does not know.
         same_item = features["item_id"][:, :, None, None] == features["history_item_ids"][:, None, :, None]
         repeated, shared = (
@@ -257,11 +263,18 @@ class Ranker(TrainedModel):
         of_candidates, of_history = (
             tf.gather(self.lookup.numbers, rows) for rows in (lookups.candidates, lookups.history)
         )
-        return tf.concat([repeats, number_statistics(of_candidates, of_history, lookups.mask)], axis=2)
+        numbers = number_statistics(of_candidates, of_history, lookups.mask)
+        if not self.list_embeddings:
+            return tf.concat([repeats, numbers], axis=2)
+        ours, past = (tf.gather(self.lookup.lists, rows) for rows in (lookups.candidates, lookups.history))
+        return tf.concat([repeats, numbers, list_statistics(ours, past, lookups.mask)], axis=2)
 
-    def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
-        """[..., columns] codes to [..., columns * dim]."""
+    def _embedded(self, codes: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """[..., columns] codes and [...] rows of the catalogue to [..., (columns + columns of lists) * dim]."""
         parts = [embedding(codes[..., column]) for column, embedding in enumerate(self.embeddings)]
+        if self.list_embeddings:
+            lists = tf.gather(self.lookup.lists, rows)
+            parts += [mean_embeddings(table, lists[..., place, :]) for place, table in enumerate(self.list_embeddings)]
         return tf.concat(parts, axis=-1)
 
     def _hidden(self, inputs: tf.Tensor) -> tf.Tensor:

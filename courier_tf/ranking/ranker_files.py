@@ -15,6 +15,7 @@ from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.user_columns import UserTable
+from courier_tf.ranking.value_lists import ValueLists
 from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import POSITION
 from courier_tf.typed_json import JsonError, read_json, require_kind
@@ -23,6 +24,7 @@ from courier_tf.workdir.atomic import write_file
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "ranker.json", "tables.npz", "ranker.weights.h5"
 FORMAT = 5  # Number of the file format. Increase it when a change makes existing files unreadable.
 VOCABULARY = "vocabulary"  # The array `vocabulary_i` belongs to code column i.
+LISTS = "lists"  # `lists_vocabulary_i`, of the columns of lists.
 CONTEXT, USER = "context", "user"  # Kinds of columns: `context_vocabulary_i`, `context_quantiles_i`.
 
 
@@ -56,6 +58,8 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
     columns = {CONTEXT: plan.context, USER: plan.user_table.columns}
     for kind, known in columns.items():
         texts |= {f"{kind}_vocabulary_{place}": values for place, values in enumerate(known.vocabularies.values())}
+    for place, values in enumerate(catalogue.lists.vocabularies.values()):
+        texts[f"{LISTS}_{VOCABULARY}_{place}"] = values
     if plan.user_table.columns.names:
         texts["user_table_ids"] = plan.user_table.ids
     np.savez(
@@ -63,6 +67,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         codes=catalogue.codes,
         repeats=catalogue.repeats,
         numbers=catalogue.numbers,
+        lists=catalogue.lists.codes,
         **{
             f"{kind}_quantiles_{place}": quantiles
             for kind, known in columns.items()
@@ -81,6 +86,7 @@ def save_ranker(ranker: Ranker, plan: Plan, directory: Path) -> None:
         "repeat_columns": catalogue.repeat_columns,
         "hash_buckets": catalogue.hash_buckets,
         "number_columns": catalogue.number_columns,
+        "list_columns": list(catalogue.lists.vocabularies),
         **{f"{kind}_columns": list(known.vocabularies) for kind, known in columns.items()},
         **{f"{kind}_number_columns": list(known.quantiles) for kind, known in columns.items()},
         "architecture": dataclasses.asdict(plan.architecture),
@@ -141,6 +147,13 @@ def load_plan(directory: Path) -> Plan:
             # Rankers of versions before 0.15 have none.
             tuple(config.get("number_columns", ())),
             tables["numbers"] if "numbers" in tables else np.zeros([len(tables["codes"]), 0], np.float32),
+            ValueLists(
+                {
+                    name: unpacked(f"{LISTS}_{VOCABULARY}_{place}", tables)
+                    for place, name in enumerate(config.get("list_columns", ()))
+                },
+                tables["lists"] if "lists" in tables else np.zeros([len(tables["codes"]), 0, 0], np.int32),
+            ),
         )
         visual = VisualFeatures(
             tables["visual_codes"],

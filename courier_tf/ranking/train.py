@@ -142,7 +142,7 @@ def _require_usable(facts: IngestFacts, settings: RankSettings) -> None:
         raise RankingError(
             f"the train span has {rows} impressions, fewer than rank_batch_size={settings.rank_batch_size}"
         )
-    for name in ("rank_columns", "rank_number_columns", "rank_slice_columns"):
+    for name in ("rank_columns", "rank_number_columns", "rank_list_columns", "rank_slice_columns"):
         missing = set(getattr(settings, name)) - set(facts.all_columns)
         if missing:
             raise RankingError(f"{name}: items have no columns {sorted(missing)}, but {facts.all_columns}")
@@ -191,14 +191,17 @@ class _Shop:
         if settings.rank_hash_above or not settings.rank_hash_buckets:
             users = train_users(ingest, settings.rank_min_user_page_views)
         buckets = _buckets(settings, len(users))
+        others = {*settings.rank_number_columns, *settings.rank_list_columns}
         catalogue = Catalogue.of(
             items,
-            settings.rank_columns or [name for name in facts.item_columns if name not in settings.rank_number_columns],
+            settings.rank_columns or [name for name in facts.item_columns if name not in others],
             facts.valid_from_seconds,
             facts.repeat_columns,
             _buckets(settings, own_items),
             settings.rank_min_item_impressions,
             settings.rank_number_columns,
+            settings.rank_list_columns,
+            settings.rank_list_separator,
         )
         evaluation = read_evaluation(ingest, "valid", items, facts.repeat_columns, settings.rank_slice_columns)
         users = users[:0] if buckets else users

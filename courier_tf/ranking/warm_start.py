@@ -17,6 +17,7 @@ from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.numbers import statistic_names
 from courier_tf.ranking.ranker_files import Plan
+from courier_tf.ranking.value_lists import list_statistic_names
 
 UNKNOWN = ("unknown",)  # The label of row 0 of each embedding table.
 
@@ -43,6 +44,11 @@ def warm_start(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
         if name in tables:
             _take_rows(table, tables[name], (_values(plan, name), _values(previous_plan, name)))
+    lists, source_lists = plan.catalogue.lists.vocabularies, previous_plan.catalogue.lists.vocabularies
+    of_lists = dict(zip(source_lists, previous.list_embeddings, strict=True))
+    for (name, values), table in zip(lists.items(), ranker.list_embeddings, strict=True):
+        if name in of_lists:
+            _take_rows(table, of_lists[name], ([UNKNOWN, *values], [UNKNOWN, *source_lists[name]]))
     _take_columns(ranker, plan, previous, previous_plan)
     if transferable:
         _take_image_features(ranker, plan, previous, previous_plan)
@@ -190,6 +196,7 @@ def _item_labels(ranker: Ranker, plan: Plan, transferable: bool) -> list[Hashabl
     """The label of each number in the representation of an item."""
     dim = plan.architecture.dim
     known = [(name, place) for name in plan.catalogue.names for place in range(dim)]
+    known += [(f"list {name}", place) for name in plan.catalogue.lists.vocabularies for place in range(dim)]
     width = ranker.attention.of_item.kernel.shape[0] - len(known)
     return [*known, *(("image" if transferable else "new image", place) for place in range(width))]
 
@@ -207,5 +214,6 @@ def _joined_labels(ranker: Ranker, plan: Plan, item: Sequence[Hashable], transfe
     labels += [("is repeat", name) for name in repeats]
     labels += [(kind, name) for kind in ("share", "root") for name in (*repeats, *shares)]
     labels += ["length", "has history", *statistic_names(plan.catalogue.number_columns)]
+    labels += list_statistic_names(list(plan.catalogue.lists.vocabularies))
     width = ranker.mlp.layers[0].kernel.shape[0] - len(labels)
     return [*labels, *(("image number" if transferable else "new number", place) for place in range(width))]

@@ -117,6 +117,7 @@ class Settings:
             "pretrain_where": [where.partition("=")[0]] if where else [],
             "rank_columns": self.rank.rank_columns,
             "rank_number_columns": self.rank.rank_number_columns,
+            "rank_list_columns": self.rank.rank_list_columns,
             "rank_slice_columns": self.rank.rank_slice_columns,
         }
         for name, named in asked.items():

@@ -253,6 +253,11 @@ class RankSettings(Checked):
     rank_number_columns: tuple[str, ...] = ()
     """Catalogue columns that hold numbers, such as price or rating. A ranker sees the rank of a number among those of
     the train span, whether there is one, and its distance from the history."""
+    rank_list_columns: tuple[str, ...] = ()
+    """Catalogue columns that hold several values for an item, such as tags: a JSON array, or texts with the separator
+    below between them. A ranker sees the mean of the values' embeddings, and how many of the values the history has."""
+    rank_list_separator: str = "|"
+    """What stands between the values of such a column."""
     rank_context_columns: tuple[str, ...] = ()
     """Context columns that rankers use as categories. Default: those of ingest, without the next ones."""
     rank_context_number_columns: tuple[str, ...] = ()
@@ -324,6 +329,8 @@ class RankSettings(Checked):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):
             raise SettingsError(f"rank_modes names a mode twice: {self.rank_modes}")
+        if not self.rank_list_separator:
+            raise SettingsError("rank_list_separator is empty, and must be what stands between two values")
         if self.rank_nearest_items >= self.rank_history_length:
             raise SettingsError(
                 f"rank_nearest_items={self.rank_nearest_items} chooses nothing: rankers use no more than "

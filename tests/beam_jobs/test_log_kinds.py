@@ -112,7 +112,9 @@ def test_one_request_id_for_all_users_is_refused(folder):
 
 def test_request_ids_without_a_label(folder):
     write(folder, "events.csv", csv_text([{k: v for k, v in row.items() if k != "clicked"} for row in LOG]))
-    with pytest.raises(RawDataError, match="has the column 'request_id', but no column 'clicked'.*--columns clicked=none"):
+    with pytest.raises(
+        RawDataError, match="has the column 'request_id', but no column 'clicked'.*--columns clicked=none"
+    ):
         read(folder)
     assert {event[3:5] for event in read(folder, columns=("clicked=none",)).events} == {("", 1)}
 
