@@ -180,7 +180,7 @@ def _silence() -> None:
         "non-serializable",
         "Skipping full serial",
         # Each of several rankers is traced once.
-        "to <function Ranker.answer",
+        "to <function Ranker._answer",
         # SavedModels by graph and session, as a C++ server has them, are meant.
         "saved_model.loader_impl",
         # A checkpoint or a gauge takes longer than one step of a small model.

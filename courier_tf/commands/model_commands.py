@@ -9,7 +9,7 @@ from courier_tf.commands.checks import require_between
 from courier_tf.commands.command import Command
 from courier_tf.files.places import Place
 
-MOST_SIMILAR, HIGHEST_PORT = 10_000, 65_535
+MOST_SIMILAR, MOST_CLICKS, HIGHEST_PORT = 10_000, 10_000, 65_535
 MOST_REQUESTS = 1_000_000  # Of a load test. They are planned and kept in memory.
 
 
@@ -65,6 +65,27 @@ class Similar(Command):
         from courier_tf.commands.similar import similar
 
         similar(self.workdir, self.items, self.number, self.search)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interests(Command):
+    """Write the interest of every user as a table: the cluster that their clicks as a whole are nearest to."""
+
+    workdir: Path
+    """Workdir whose cluster stage is finished."""
+    out: Path | None = None
+    """Parquet file to write. Default: user_interests.parquet in the workdir."""
+    clicks: int = 20
+    """Most recent clicks that count, of those that ingest has kept."""
+
+    def run(self) -> None:
+        require_between("--clicks", self.clicks, 1, MOST_CLICKS)
+        from courier_tf.ranking.user_interests import write_user_interests
+        from courier_tf.workdir.stages import CLUSTER, INGEST
+
+        file = self.out or self.workdir / "user_interests.parquet"
+        users = write_user_interests(self.workdir / INGEST, self.workdir / CLUSTER, file, self.clicks)
+        print(f"{users:,} users: {file}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

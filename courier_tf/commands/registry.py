@@ -4,7 +4,7 @@ from courier_tf.commands.chain_commands import Cluster, Embed, Export, Ingest, P
 from courier_tf.commands.command import Command
 from courier_tf.commands.data_commands import Check, Completion, DataReport, Doctor, Download, Experiment, Import, Shop
 from courier_tf.commands.log_commands import Canary, EvaluatePolicy, Skew
-from courier_tf.commands.model_commands import Demo, LoadTest, Predict, Report, Serve, Similar
+from courier_tf.commands.model_commands import Demo, Interests, LoadTest, Predict, Report, Serve, Similar
 
 #: Group -> word of the command line -> command. `courier --help` shows them in this order.
 GROUPS: dict[str, dict[str, type[Command]]] = {
@@ -22,6 +22,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "demo": Demo,
         "predict": Predict,
         "similar": Similar,
+        "interests": Interests,
         "serve": Serve,
         "load-test": LoadTest,
     },

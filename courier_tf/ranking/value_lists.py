@@ -121,9 +121,9 @@ def list_statistics(candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) 
         past = tf.reshape(past, [tf.shape(past)[0], tf.shape(past)[1] * past.shape[2]])
         # A value stands in a list once, so that a pair is counted once for an item.
         same = (ours[..., None] == past[:, None, None]) & (ours > 0)[..., None]
-        found = tf.reduce_sum(tf.cast(same, tf.float32), axis=[2, 3])
+        matches = tf.reduce_sum(tf.cast(same, tf.float32), axis=[2, 3])
         values = tf.maximum(tf.reduce_sum(tf.cast(ours > 0, tf.float32), axis=2), 1.0)
-        shares.append(found / values / length)
+        shares.append(matches / values / length)
     share = tf.stack(shares, axis=2) if shares else tf.zeros([tf.shape(mask)[0], tf.shape(candidates)[1], 0])
     return tf.concat([share, tf.sqrt(share)], axis=2)
 

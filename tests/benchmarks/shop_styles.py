@@ -5,7 +5,7 @@ python -m tests.benchmarks.shop_styles SHOP OUT
 SHOP is what `courier shop` has written. OUT is a raw folder with the same log and photos.
 """
 
-import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +19,8 @@ def main(shop: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path]) -> N
     out.mkdir(parents=True)
     items, truth = pd.read_csv(shop / "items.csv"), pd.read_csv(shop / TRUTH_FILE)
     items.merge(truth[["item_id", "style"]], on="item_id", validate="1:1").to_csv(out / "items.csv", index=False)
-    for name in ("events.csv", "images"):
-        os.symlink((shop / name).resolve(), out / name)
+    shutil.copy(shop / "events.csv", out)
+    shutil.copytree(shop / "images", out / "images")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ class UserInterest(ImageFeature):
         super().__init__(visual, dim, **kwargs)
         start = np.pad(START_SIZE * visual.centroids_in(dim)[0], [(1, 0), (0, 0)])
         self.table = keras.layers.Embedding(len(start), dim, keras.initializers.Constant(start), name="interests")
-        length = np.linalg.norm(visual.centroids[0], axis=1, keepdims=True)
-        self.centroids = self.add_constant("centroids", visual.centroids[0] / np.maximum(length, 1e-6))
+        self.centroids = self.add_constant("centroids", unit_centroids(visual))
 
     def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
         interest = self.table(self.codes(history.codes[..., 0], mask))
@@ -39,19 +38,31 @@ class UserInterest(ImageFeature):
         return ImageSignals(nothing, no_history, tf.repeat(interest[:, None], number, axis=1))
 
     def codes(self, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """The interest codes of users.
+        """The interest codes of users, as `interest_codes`."""
+        return interest_codes(history, mask, self.centroids)
 
-        Args:
-            history: [B, H] int32 cluster codes of the coarsest level, oldest item first; 0 for an item without a photo.
-            mask: [B, H] bool, False for padding.
 
-        Returns:
-            [B] int32: cluster plus 1; 0 without a photo in the history.
-        """
-        known = tf.cast(mask & (history > 0), tf.float32)[..., None]
-        # Two clusters with as many items each are equally near: without this, rounding would choose. Square roots, as
-        # other growth has equal sums, too: the first and the fourth item against the second and the third.
-        recency = 1 + RECENCY * tf.sqrt(tf.range(tf.shape(history)[1], dtype=tf.float32))[:, None]
-        total = tf.reduce_sum(tf.gather(self.centroids, tf.maximum(history - 1, 0)) * known * recency, axis=1)
-        nearest = tf.argmax(tf.matmul(total, self.centroids, transpose_b=True), axis=1, output_type=tf.int32)
-        return tf.where(tf.reduce_any(known[..., 0] > 0, axis=1), nearest + 1, 0)
+def unit_centroids(visual: VisualFeatures) -> np.ndarray:
+    """[clusters, D] float32: the centroids of the coarsest level, of length 1."""
+    length = np.linalg.norm(visual.centroids[0], axis=1, keepdims=True)
+    return np.asarray(visual.centroids[0] / np.maximum(length, 1e-6), np.float32)
+
+
+def interest_codes(history: tf.Tensor, mask: tf.Tensor, centroids: tf.Tensor) -> tf.Tensor:
+    """The clusters that histories as a whole are nearest to.
+
+    Args:
+        history: [B, H] int32 cluster codes of the coarsest level, oldest item first; 0 for an item without a photo.
+        mask: [B, H] bool, False for padding.
+        centroids: [clusters, D] float32, as of `unit_centroids`.
+
+    Returns:
+        [B] int32: cluster plus 1; 0 without a photo in the history.
+    """
+    known = tf.cast(mask & (history > 0), tf.float32)[..., None]
+    # Two clusters with as many items each are equally near: without this, rounding would choose. Square roots, as
+    # other growth has equal sums, too: the first and the fourth item against the second and the third.
+    recency = 1 + RECENCY * tf.sqrt(tf.range(tf.shape(history)[1], dtype=tf.float32))[:, None]
+    total = tf.reduce_sum(tf.gather(centroids, tf.maximum(history - 1, 0)) * known * recency, axis=1)
+    nearest = tf.argmax(tf.matmul(total, centroids, transpose_b=True), axis=1, output_type=tf.int32)
+    return tf.where(tf.reduce_any(known[..., 0] > 0, axis=1), nearest + 1, 0)
