@@ -152,11 +152,16 @@ class CatalogueLookup(keras.layers.Layer):
             # Variables, so that the codes are saved once and not as a constant in each signature.
             self.codes = tf.Variable(catalogue.codes, trainable=False, dtype=tf.int32, name="codes")
             self.repeats = tf.Variable(catalogue.repeats, trainable=False, dtype=tf.int32, name="repeats")
-            self.numbers = tf.Variable(catalogue.numbers, trainable=False, dtype=tf.float32, name="numbers")
-            self.lists = tf.Variable(catalogue.lists.codes, trainable=False, dtype=tf.int32, name="lists")
+            self.numbers = _table("numbers", catalogue.numbers)
+            self.lists = _table("lists", catalogue.lists.codes)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         return self.rows.lookup(ids)
+
+
+def _table(name: str, values: np.ndarray) -> tf.Variable | tf.Tensor:
+    """[N + 1, C, ...] numbers of C columns. None are a constant, so that files of rankers of 0.14.0 can be read."""
+    return tf.Variable(values, trainable=False, name=name) if values.shape[1] else tf.constant(values)
 
 
 class ValueCodes(keras.layers.Layer):

@@ -198,7 +198,7 @@ def load_ranker(directory: Path) -> Ranker:
         SettingsError: the ranker has an image feature that does not exist here.
     """
     ranker = new_ranker(load_plan(directory))
-    ranker.load_weights(str(directory / WEIGHTS_FILE))
+    _load_weights(ranker, directory)
     return ranker
 
 
@@ -214,5 +214,14 @@ def load_starts(directories: Sequence[Path]) -> Iterator[Ranker]:
     ranker = load_ranker(directories[0])
     yield ranker
     for directory in directories[1:]:
-        ranker.load_weights(str(directory / WEIGHTS_FILE))
+        _load_weights(ranker, directory)
         yield ranker
+
+
+def _load_weights(ranker: Ranker, directory: Path) -> None:
+    try:
+        ranker.load_weights(str(directory / WEIGHTS_FILE))
+    except ValueError as error:
+        raise RankingError(
+            f"{directory / WEIGHTS_FILE} does not fit this version of the code: train the ranker again ({error})"
+        ) from error

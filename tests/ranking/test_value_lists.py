@@ -171,3 +171,15 @@ def test_lists_are_saved_served_and_passed_on(tmp_path):
     warm_start(following, later, ranker, made, transferable=False)
     # The attention's hidden layer has new inputs of weight 0; the lists themselves keep their embeddings.
     np.testing.assert_allclose(following.answer(batch), answers, rtol=1e-4)
+
+
+def test_a_ranker_without_lists_and_numbers_has_the_weights_of_version_0_14(tmp_path):
+    """So that a daily run goes on after an update. A file that does not fit is refused in a line."""
+    made = plan_of(tagged(np.random.default_rng(0)), ())
+    ranker = new_ranker(made)
+    assert [weight.name for weight in ranker.lookup.weights] == ["codes:0", "repeats:0"]
+    save_ranker(ranker, made, tmp_path / "ranker")
+    other = plan_of(tagged(np.random.default_rng(0)), ("tags",))
+    new_ranker(other).save_weights(str(tmp_path / "ranker" / "ranker.weights.h5"))
+    with pytest.raises(RankingError, match="does not fit this version of the code: train the ranker again"):
+        load_ranker(tmp_path / "ranker")
