@@ -36,8 +36,10 @@ class Compared(NamedTuple):
 ROWS = (
     Compared("category", "similarity, ImageNet, frozen", "heads", FROZEN, "simscore"),
     Compared("category", "similarity, COURIER", "heads", HEADS, "simscore"),
+    Compared("category", "similarity in tiers, COURIER", "visual-features", "rank_columns=category", "simtier"),
     Compared("category", "cluster ID, COURIER", "heads", HEADS, "cluster_id"),
     Compared("all columns", "similarity, COURIER", "heads-all-columns", ALL_COLUMNS, "simscore"),
+    Compared("all columns", "similarity in tiers, COURIER", "visual-features", ALL_COLUMNS, "simtier"),
     Compared("all columns", "cluster ID, COURIER", "heads-all-columns", ALL_COLUMNS, "cluster_id"),
     Compared("all columns", "both, COURIER", "heads-all-columns", ALL_COLUMNS, "cluster_id+simscore"),
     Compared("all columns", "control: permuted cluster IDs", "heads-all-columns", ALL_COLUMNS, "cluster_id_permuted"),
@@ -78,7 +80,8 @@ def _table(head: list[str], lines: Iterator[list[str]]) -> str:
 def short_table() -> str:
     """The gains on the test span, for README.md."""
     head = ["the ranker knows", "visual feature", "gain, new to user", "gain, all impressions"]
-    return _table(head, ([*row[:2], *(cell(*gain_of(row, "test", part)) for part in (NEW, ALL))] for row in ROWS))
+    rows = (row for row in ROWS if row.feature not in ("similarity, COURIER", "both, COURIER"))
+    return _table(head, ([*row[:2], *(cell(*gain_of(row, "test", part)) for part in (NEW, ALL))] for row in rows))
 
 
 def long_table() -> str:
@@ -108,7 +111,8 @@ def over_control_table() -> str:
 def visual_features_table() -> str:
     """Every visual feature of a ranker: gains over none on both spans, and less the similarity on test."""
     grid = "visual-features"
-    modes = pd.read_csv(DOCS / "results/hm_fashion" / grid / "test/gains.csv")["mode"].unique()
+    rows = pd.read_csv(DOCS / "results/hm_fashion" / grid / "test/results.csv")
+    modes = [mode for mode in rows["mode"].unique() if mode != "none"]
     kinds = {"category": "rank_columns=category", "all columns": ALL_COLUMNS}
     head = ["visual feature"]
     for knows in kinds:
