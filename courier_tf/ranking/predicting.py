@@ -9,14 +9,24 @@ from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.position import served_log_odds
 from courier_tf.schema import POSITION
 
-PREDICT_BATCH = 8192
-CALIBRATION_BATCHES = 16  # Of so many train impressions.
+PREDICT_BATCH, USUAL_HISTORY = 8192, 20
+CALIBRATION_ROWS = 16 * PREDICT_BATCH  # Train impressions.
+
+
+def rows_at_once(history_length: int) -> int:
+    """Impressions that are predicted at once; fewer where histories are long, as every history item has an embedding.
+
+    >>> rows_at_once(20), rows_at_once(1000)
+    (8192, 163)
+    """
+    return max(1, PREDICT_BATCH * USUAL_HISTORY // max(history_length, USUAL_HISTORY))
 
 
 def predict(ranker: Ranker, ingest: Path, split: str, history_length: int) -> np.ndarray:
     """[N] float32: the probabilities of the impressions of a split, in the order of `impression_batches`."""
+    rows = rows_at_once(history_length)
     batches = data.impression_batches(
-        ingest, split, history_length=history_length, batch_size=PREDICT_BATCH, context_columns=ranker.context_names
+        ingest, split, history_length=history_length, batch_size=rows, context_columns=ranker.context_names
     )
     names = ranker.call_features
     return np.concatenate([ranker.answer({name: batch[name] for name in names}).numpy() for batch in batches])
@@ -29,13 +39,13 @@ def calibrate_position(ranker: Ranker, ingest: Path, history_length: int) -> Non
     """
     if ranker.position is None:
         return
-    columns = (*ranker.context_names, POSITION)
+    columns, rows = (*ranker.context_names, POSITION), rows_at_once(history_length)
     batches = data.impression_batches(
-        ingest, "train", history_length=history_length, batch_size=PREDICT_BATCH, context_columns=columns
+        ingest, "train", history_length=history_length, batch_size=rows, context_columns=columns
     )
     parts = [
         (ranker.answer({name: batch[name] for name in ranker.call_features}).numpy(), ranker.position(batch).numpy())
-        for batch in batches.take(CALIBRATION_BATCHES)
+        for batch in batches.take(CALIBRATION_ROWS // rows)
     ]
     probability, added = (np.concatenate(part) for part in zip(*parts, strict=True))
     position = ranker.position.served

@@ -9,6 +9,7 @@ import tensorflow as tf
 from sklearn.metrics import log_loss
 
 from courier_tf.ranking import fit as fitting
+from courier_tf.ranking import predicting
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit_best, rates_of
 from courier_tf.ranking.predicting import predict
@@ -360,3 +361,11 @@ def test_a_shared_ranker_leaves_no_trace_in_the_next_training(tmp_path, ingest, 
     for ranker, expected in zip(rankers, (other, alone), strict=True):
         for weight, value in zip(ranker.weights, expected, strict=True):
             np.testing.assert_array_equal(weight, value)
+
+
+def test_predictions_do_not_depend_on_how_many_are_made_at_once(monkeypatch, ingest, calm):
+    """Fewer where histories are long, in the same order."""
+    assert [predicting.rows_at_once(length) for length in (1, 20, 40, 10**6)] == [8192, 8192, 4096, 1]
+    whole = predict(calm, ingest, "valid", 3)
+    monkeypatch.setattr(predicting, "PREDICT_BATCH", 7)
+    np.testing.assert_allclose(predict(calm, ingest, "valid", 3), whole, rtol=1e-5)
