@@ -56,7 +56,7 @@ run_grid.waves = lambda runs, known: [runs]  # None of them goes on from another
 run_grid._Session._run = lambda session, key, run: session._processes.run(command, folder / "log.txt")
 queue = {(name, 0): None for name in "abcdefgh"}
 with Processes(folder) as processes:
-    run_grid._Session(folder, {}, {}, 1, processes)._run_all(queue)
+    run_grid._Session(folder, {}, {}, 1, processes, run_grid.ALONE)._run_all(queue)
 """
 
 

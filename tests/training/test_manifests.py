@@ -56,7 +56,7 @@ def test_each_index_is_a_worker_with_the_name_of_its_pod():
         command = program.read([word.replace("$(INDEX)", str(index)) for word in container["args"]])
         assert isinstance(command, Pretrain)
         host = f"{made['metadata']['name']}-{index}.{pod['subdomain']}"  # As Kubernetes names the pods of such a job.
-        places = command._places()
+        places = command.places()
         assert places.addresses[index] == f"{host}:{container['ports'][0]['containerPort']}"
         assert places.index == index and places.number == spec["completions"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
@@ -104,7 +104,7 @@ def test_commands_that_take_tf_config(monkeypatch, tmp_path, kind, index):
     for words in commands_by_tf_config():
         command = program.read([re.sub(r"=gs://.*", f"={tmp_path}", word) for word in words])
         assert isinstance(command, Pretrain)
-        assert command._places() == Places(
+        assert command.places() == Places(
             ("courier-training-chief-0.courier.svc:2222", "courier-training-worker-0.courier.svc:2222"), index
         )
 
