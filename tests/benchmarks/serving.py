@@ -138,12 +138,15 @@ def embedder_part(chain: Chain, image_size: int) -> dict:
 
 def server_part(chain: Chain, history_length: int) -> dict:
     """The highest rate of `rank` with 500 candidates whose p99 stays below 20 ms; local server, a core of its own."""
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as other:
         probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+        other.bind(("localhost", 0))
+        port, rest_port = probe.getsockname()[1], other.getsockname()[1]
     command = [sys.executable, "-m", "courier_tf", "serve", "--workdir", str(chain.workdir), "--server", "local"]
     os.sched_setaffinity(0, {CORES[-1]})  # Inherited by the server.
-    server = subprocess.Popen([*command, "--port", str(port), "--rest-port", "0"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [*command, "--port", str(port), "--rest-port", str(rest_port)], stdout=subprocess.PIPE, text=True
+    )
     os.sched_setaffinity(0, {CORES[0]})
     try:
         for line in server.stdout:
