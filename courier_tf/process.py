@@ -190,7 +190,8 @@ def _silence() -> None:
     _drop("absl", "unsaved custom gradients")
     # Beam's RunInference asks for the memory in use by a module that it looks for in the wrong place.
     # Newer releases of Beam miss the client of BigQuery wherever they are installed without their extra `gcp`.
-    _drop("root", "Resource module is not available", "apitools not found")
+    # It says the same of each step with tagged outputs, whose elements need no types.
+    _drop("root", "Resource module is not available", "apitools not found", "TaggedOutput in return type")
 
 
 def _drop(logger: str, *texts: str) -> None:
