@@ -107,7 +107,7 @@ benchmark-clusters: install  ## Against faiss and scikit-learn (needs the extra 
 	$(BIN)/python -m tests.benchmarks.clusters $(EMBED) $(WORK)/benchmark-clusters
 	$(BIN)/python -m tests.benchmarks.clusters.scikit_learn $(EMBED)
 
-benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=workdir with ingest and cluster.
+benchmark-rank: install  ## Against PyTorch (needs the extra `benchmark`): RUN=workdir with ingest, embed and cluster.
 	$(BIN)/python -m pip install --quiet --editable ".[benchmark]"
 	$(BIN)/python -m tests.benchmarks.ranking $(RUN) $(WORK)/benchmark-rank
 

@@ -190,7 +190,7 @@ def _silence() -> None:
     _drop("absl", "unsaved custom gradients")
     # Beam's RunInference asks for the memory in use by a module that it looks for in the wrong place.
     # Newer releases of Beam miss the client of BigQuery wherever they are installed without their extra `gcp`.
-    # It says the same of each step with tagged outputs, whose elements need no types.
+    # It asks for type parameters of tagged outputs, which our steps do not declare.
     _drop("root", "Resource module is not available", "apitools not found", "TaggedOutput in return type")
 
 

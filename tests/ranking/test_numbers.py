@@ -13,46 +13,24 @@ from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.numbers import STATISTICS, number_statistics, quantile_ranks
 from courier_tf.ranking.ranker_files import load_ranker, new_ranker, save_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.ranking.warm_start import warm_start
 from courier_tf.training import compile_with_adam
 from courier_tf.workdir.records import Items
-from tests.ranking.shop import NOW, USERS, plan
+from tests.ranking.columns_shop import IDS, batch_of, known_by_columns, plan_without_photos
+from tests.ranking.shop import NOW
 
-NUMBER = 60
-IDS = np.array([b"i%02d" % number for number in range(NUMBER)], object)
+NUMBER = len(IDS)
 
 
 def priced(rng, **columns) -> Items:
     """Items whose price, at any scale, is all that tells them apart; some have none."""
     prices = np.exp(rng.normal(size=NUMBER) * 3)
     values = np.array([b"" if number % 9 == 8 else b"%.5g" % price for number, price in enumerate(prices)], object)
-    return Items(
-        ids=IDS,
-        columns={"category": np.full(NUMBER, b"x", object), "price": values, **columns},
-        titles=np.full(NUMBER, b"", object),
-        available_from=np.ones(NUMBER, int),
-        train_impressions=np.zeros(NUMBER, int),  # No item has an embedding of its own.
-        train_events=np.zeros(NUMBER, int),
-        photos=np.full(NUMBER, b"", object),
-    )
+    return known_by_columns(price=values, **columns)
 
 
 def plan_of(items, columns=("price",)):
-    catalogue = Catalogue.of(items, (), NOW, number_columns=columns)
-    nothing = VisualFeatures(
-        np.zeros([NUMBER + 1, 1], np.int32), np.zeros([1, 0, 0], np.float32), np.zeros([NUMBER + 1, 0], np.float32),
-        np.ones(NUMBER + 1, bool),
-    )  # fmt: skip
-    return plan(with_catalogue=catalogue, visual=nothing)
-
-
-def batch_of(rng, rows=512):
-    return {
-        "user_id": tf.constant(rng.choice([*USERS, b"new"], rows).astype(object)),
-        "history_item_ids": tf.constant(rng.choice([*IDS, b"unknown", b""], [rows, 4]).astype(object)),
-        "item_id": tf.constant(rng.choice(IDS, rows)),
-    }
+    return plan_without_photos(Catalogue.of(items, (), NOW, number_columns=columns))
 
 
 @pytest.mark.parametrize("seed", range(5))

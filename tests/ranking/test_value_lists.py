@@ -12,46 +12,24 @@ from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.ranker_files import load_ranker, new_ranker, save_ranker
 from courier_tf.ranking.value_lists import MOST_VALUES, ValueLists, list_statistics, mean_embeddings
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.ranking.warm_start import warm_start
 from courier_tf.training import compile_with_adam, precision_policy
 from courier_tf.workdir.records import Items
-from tests.ranking.shop import NOW, USERS, plan
+from tests.ranking.columns_shop import IDS, batch_of, known_by_columns, plan_without_photos
+from tests.ranking.shop import NOW
 
-NUMBER = 60
-IDS = np.array([b"i%02d" % number for number in range(NUMBER)], object)
+NUMBER = len(IDS)
 TAGS = [b"red", b"blue", b"wool", b"silk", b"long", b"short"]
 
 
 def tagged(rng, **columns) -> Items:
     """Items with up to four tags each, which are all that tells them apart; some have none."""
     lists = [b"|".join(rng.choice(TAGS, rng.integers(0, 5), replace=False)) for _ in range(NUMBER)]
-    return Items(
-        ids=IDS,
-        columns={"category": np.full(NUMBER, b"x", object), "tags": np.array(lists, object), **columns},
-        titles=np.full(NUMBER, b"", object),
-        available_from=np.ones(NUMBER, int),
-        train_impressions=np.zeros(NUMBER, int),  # No item has an embedding of its own.
-        train_events=np.zeros(NUMBER, int),
-        photos=np.full(NUMBER, b"", object),
-    )
+    return known_by_columns(**{"tags": np.array(lists, object), **columns})
 
 
 def plan_of(items, columns=("tags",)):
-    catalogue = Catalogue.of(items, (), NOW, list_columns=columns)
-    nothing = VisualFeatures(
-        np.zeros([NUMBER + 1, 1], np.int32), np.zeros([1, 0, 0], np.float32), np.zeros([NUMBER + 1, 0], np.float32),
-        np.ones(NUMBER + 1, bool),
-    )  # fmt: skip
-    return plan(with_catalogue=catalogue, visual=nothing)
-
-
-def batch_of(rng, rows=512):
-    return {
-        "user_id": tf.constant(rng.choice([*USERS, b"new"], rows).astype(object)),
-        "history_item_ids": tf.constant(rng.choice([*IDS, b"unknown", b""], [rows, 4]).astype(object)),
-        "item_id": tf.constant(rng.choice(IDS, rows)),
-    }
+    return plan_without_photos(Catalogue.of(items, (), NOW, list_columns=columns))
 
 
 def test_lists_are_read_as_exports_write_them():
