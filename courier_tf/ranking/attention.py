@@ -57,14 +57,14 @@ class TargetAttention(keras.layers.Layer):
         """The same for many candidates per history. Each candidate sees a part of the history through its gate.
 
         Before the activation, the MLP is linear in the candidate c: for a history item h it is U c + V h + W (c * h).
-        Because W (c * h) = (W * h) c, the history becomes one matrix per row, [D, H * hidden], which all candidates of
-        the row share.
+        Because U c + W (c * h) = (U + W * h) c, the history becomes one matrix per row, which all candidates of the row
+        share. V h is one more line of that matrix for the plain part, and one for the part that the gate multiplies.
 
         Args:
-            candidates: [B, N, D].
+            candidates: [B, N, D]; the last D - P numbers are multiplied by the gate.
             history: [B, H, P], the part of the history items that all candidates see alike.
             gated: [B, H, D - P], the part that the gate multiplies.
-            gate: [B, N, 1], the gate of each candidate.
+            gate: [B, N, 1], the gate of each candidate: 0 or 1.
             mask: [B, H] bool.
             added: [B, N, H], added to the logits; None adds nothing.
 
@@ -73,19 +73,22 @@ class TargetAttention(keras.layers.Layer):
         """
         rows, number, length = tf.shape(candidates)[0], tf.shape(candidates)[1], tf.shape(mask)[1]
         plain, hidden, dtype = history.shape[-1], self.of_candidate.units, history.dtype
-        of_item, of_product = (tf.cast(layer.kernel, dtype) for layer in (self.of_item, self.of_product))
-        both = tf.concat([history, gated], axis=2)
-        matrix = tf.transpose(both[..., None] * of_product, [0, 2, 1, 3])
-        matrix = tf.reshape(matrix, [rows, both.shape[-1], length * hidden])
-        gated_candidates = tf.concat([candidates[..., :plain], candidates[..., plain:] * gate], axis=2)
-        pairs = tf.matmul(gated_candidates, matrix)
-        pairs += tf.reshape(history @ of_item[:plain], [rows, 1, length * hidden])
-        pairs += gate * tf.reshape(gated @ of_item[plain:], [rows, 1, length * hidden])
-        pairs = tf.reshape(pairs, [rows, number, length, hidden]) + self.of_candidate(candidates)[:, :, None, :]
-        logits = self.logit(tf.reshape(tf.nn.relu(pairs), [rows * number * length, hidden]))
-        logits = _with(tf.reshape(logits, [rows, number, length]), added)
-        mask = mask[:, None, :]
-        weights = tf.cast(tf.nn.softmax(tf.where(mask, logits, -1e9)) * tf.cast(mask, tf.float32), dtype)
+        of_item, of_product, of_candidate, bias = (
+            tf.cast(weight, dtype)
+            for weight in (
+                self.of_item.kernel, self.of_product.kernel, self.of_candidate.kernel, self.of_candidate.bias
+            )
+        )  # fmt: skip
+        both = tf.transpose(tf.concat([history, gated], axis=2), [0, 2, 1])
+        of_known = both[..., None] * of_product[:, None] + of_candidate[:, None]
+        lines = [of_known, (history @ of_item[:plain] + bias)[:, None], (gated @ of_item[plain:])[:, None]]
+        matrix = tf.reshape(tf.concat(lines, axis=1), [rows, both.shape[1] + 2, length * hidden])
+        known = tf.concat([candidates, tf.ones_like(gate), gate], axis=2)
+        pairs = tf.nn.relu(tf.reshape(known @ matrix, [rows * number * length, hidden]))
+        logits = _with(tf.reshape(self.logit(pairs), [rows, number, length]), added)
+        real = tf.cast(mask, tf.float32)[:, None, :]
+        # A sum, as tf.where with one number for all takes longer.
+        weights = tf.cast(tf.nn.softmax(logits + (real - 1) * 1e9) * real, dtype)
         return tf.concat([weights @ history, (weights @ gated) * gate], axis=2)
 
 

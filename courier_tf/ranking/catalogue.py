@@ -145,9 +145,10 @@ class CatalogueLookup(keras.layers.Layer):
     def __init__(self, catalogue: Catalogue, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         rows = np.arange(len(catalogue.ids), dtype=np.int32)
+        self.unknown = len(rows)
         with tf.init_scope():
             self.rows = tf.lookup.StaticHashTable(
-                tf.lookup.KeyValueTensorInitializer(catalogue.ids, rows), default_value=len(rows)
+                tf.lookup.KeyValueTensorInitializer(catalogue.ids, rows), default_value=self.unknown
             )
             # Variables, so that the codes are saved once and not as a constant in each signature.
             self.codes = tf.Variable(catalogue.codes, trainable=False, dtype=tf.int32, name="codes")

@@ -48,7 +48,7 @@ class GatedImageFeatures(keras.layers.Layer):
     Call: rows of candidates [B, N] and history items [B, H] in `visual`, mask [B, H] bool, category codes [B, N] ->
     (`ImageSignals`, how far the gate of each candidate is open [B, N, 1]). Candidate, statistics and attention are
     multiplied by the gate. The history is not: all candidates of a row share it. In training `shown`, [B] int32, takes
-    the place of the gates: 1 shows the image features of a row, 0 hides them.
+    the place of the gates: 1 shows the image features of a row, 0 hides them. `cosines` as in `Lookups`.
     """
 
     def __init__(self, names: Sequence[str], visual: VisualFeatures, dim: int, categories: int, **kwargs: Any) -> None:
@@ -67,12 +67,13 @@ class GatedImageFeatures(keras.layers.Layer):
         mask: tf.Tensor,
         category: tf.Tensor,
         shown: tf.Tensor | None = None,
+        cosines: tf.Tensor | None = None,
     ) -> tuple[ImageSignals, tf.Tensor]:
         pairs, size = tf.shape(candidate), tf.shape(mask)
         nothing, no_history = tf.zeros([pairs[0], pairs[1], 0]), tf.zeros([size[0], size[1], 0])
         signals = [ImageSignals(nothing, no_history, nothing)]
         if self.features:
-            candidates, others = self._visuals_of(candidate), self._visuals_of(history)
+            candidates, others = self._visuals_of(candidate), self._visuals_of(history)._replace(cosines=cosines)
             signals += [feature(candidates, others, mask) for feature in self.features]
         joined = self._joined(signals)
         if self.gate is None:

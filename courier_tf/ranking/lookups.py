@@ -28,6 +28,8 @@ class Lookups(NamedTuple):
     """[B, H, columns] int32."""
     mask: tf.Tensor
     """[B, H] bool: False for padding."""
+    cosines: tf.Tensor | None = None
+    """[B, N, H] float32: cosines of the embeddings of candidates and history items, where they are known already."""
 
 
 def look_up(features: Features, catalogue: CatalogueLookup, user_codes: ValueCodes) -> Lookups:

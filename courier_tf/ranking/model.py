@@ -30,7 +30,7 @@ from courier_tf.ranking.lookups import (
 from courier_tf.ranking.nearest_items import nearest_items, with_items
 from courier_tf.ranking.numbers import number_statistics
 from courier_tf.ranking.position import PositionTower
-from courier_tf.ranking.repeats import repeat_statistics, same_values
+from courier_tf.ranking.repeats import item_keys, repeat_statistics
 from courier_tf.ranking.trained_model import Scores, TrainedModel
 from courier_tf.ranking.user_columns import UserColumns, UserTable
 from courier_tf.ranking.value_lists import list_statistics, mean_embeddings
@@ -164,10 +164,12 @@ class Ranker(TrainedModel):
         lookups = look_up(pairs, self.lookup, self.user_codes)
         places, size = None, tf.shape(lookups.mask)
         if self.architecture.nearest_items:
-            places = self._nearest(lookups)[:, 0]
-            _, lookups = with_items(pairs, lookups, places[:, None])
+            places, cosines = self._nearest(lookups)
+            _, lookups = with_items(pairs, lookups, places, cosines)
         weights = self.attention.weights_of(*_attended(*self._represented(lookups, None), lookups))
-        return weights if places is None else tf.reduce_sum(weights[..., None] * tf.one_hot(places, size[1]), axis=1)
+        if places is None:
+            return weights
+        return tf.reduce_sum(weights[..., None] * tf.one_hot(places[:, 0], size[1]), axis=1)
 
     def pair_scores(self, features: Features, training: bool | None) -> Scores:
         """Scores pairs of a user and a candidate: [B] log odds of a click."""
@@ -206,7 +208,7 @@ class Ranker(TrainedModel):
         """
         lookups, shape = look_up(features, self.lookup, self.user_codes), tf.shape(features["item_id"])
         if self.architecture.nearest_items and not share_history:
-            features, lookups = with_items(features, lookups, self._nearest(lookups))
+            features, lookups = with_items(features, lookups, *self._nearest(lookups))
         statistics = self._statistics(features, lookups)
         if shown is not None:
             lookups = hide_ids(lookups, shown, self.item_column)
@@ -223,8 +225,8 @@ class Ranker(TrainedModel):
         level = tf.reshape(self.level(hidden), shape) if self.level else None
         return Scores(tf.reshape(self.logit(hidden), shape), _sum_of_squares(user, candidate), level)
 
-    def _nearest(self, lookups: Lookups) -> tf.Tensor:
-        """[B, N, K] int32: places of the history items that the ranker uses for each candidate."""
+    def _nearest(self, lookups: Lookups) -> tuple[tf.Tensor, tf.Tensor]:
+        """The history items that the ranker uses for each candidate, as of `nearest_items`."""
         visual = self.image.embeddings
         embeddings = tf.zeros([tf.shape(self.lookup.codes)[0], 0]) if visual is None else visual
         return nearest_items(
@@ -245,21 +247,21 @@ class Ranker(TrainedModel):
     ) -> tuple[tf.Tensor, tf.Tensor, ImageSignals, tf.Tensor]:
         """What the attention compares: candidates [B, N, D], history [B, H, P] without image features, these, gates."""
         category = lookups.candidate_codes[..., self.category_column]
-        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible)
+        image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible, lookups.cosines)
         candidates = self._embedded(lookups.candidate_codes, lookups.candidates)
         history = self._embedded(lookups.history_codes, lookups.history)
         return tf.concat([candidates, image.candidate], axis=-1), history, image, gate
 
     def _statistics(self, features: Features, lookups: Lookups) -> tf.Tensor:
         """[B, N, R] float32: how candidates repeat the history, how their numbers differ from it, what lists share."""
-        # Compared by id, so that it also works for an item that the catalogue does not know.
-        same_item = features["item_id"][:, :, None, None] == features["history_item_ids"][:, None, :, None]
-        repeated, shared = (
-            same_values(tf.gather(table, lookups.candidates), tf.gather(table, lookups.history))
-            for table in (self.lookup.repeats, self.lookup.codes)
+        candidates, history = (
+            self._compared(ids, rows, codes)
+            for ids, rows, codes in (
+                (features["item_id"], lookups.candidates, lookups.candidate_codes),
+                (features["history_item_ids"], lookups.history, lookups.history_codes),
+            )
         )
-        columns = tf.concat([shared[..., : self.item_column], shared[..., self.item_column + 1 :]], axis=3)
-        repeats = repeat_statistics(tf.concat([same_item, repeated], axis=3), columns, lookups.mask)
+        repeats = repeat_statistics(candidates, history, lookups.mask, 1 + self.lookup.repeats.shape[1])
         of_candidates, of_history = (
             tf.gather(self.lookup.numbers, rows) for rows in (lookups.candidates, lookups.history)
         )
@@ -268,6 +270,16 @@ class Ranker(TrainedModel):
             return tf.concat([repeats, numbers], axis=2)
         ours, past = (tf.gather(self.lookup.lists, rows) for rows in (lookups.candidates, lookups.history))
         return tf.concat([repeats, numbers, list_statistics(ours, past, lookups.mask)], axis=2)
+
+    def _compared(self, ids: tf.Tensor, rows: tf.Tensor, codes: tf.Tensor) -> tf.Tensor:
+        """[B, R, values] int64: what `repeat_statistics` compares of items: themselves, repeat columns, columns."""
+        itself = item_keys(ids, rows, self.lookup.unknown)[..., None]
+        columns = [
+            tf.gather(self.lookup.repeats, rows),
+            codes[..., : self.item_column],
+            codes[..., self.item_column + 1 :],
+        ]
+        return tf.concat([itself, *(tf.cast(values, tf.int64) for values in columns)], axis=2)
 
     def _embedded(self, codes: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """[..., columns] codes and [...] rows of the catalogue to [..., (columns + columns of lists) * dim]."""

@@ -4,13 +4,13 @@ import tensorflow as tf
 
 from courier_tf.ranking.lookups import Features, Lookups
 
-UNSEEN = -2.0  # In place of a cosine where one of the items has no photo.
-PADDING = -3.0
+BELOW_ALL = -1.5  # Less than any cosine.
+UNSEEN, PADDING = -2.0, -4.0  # What is added to the cosine with an item without a photo, and with padding.
 
 
 def nearest_items(
     candidate: tf.Tensor, history: tf.Tensor, mask: tf.Tensor, embeddings: tf.Tensor, most: int
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Finds the history items of the largest cosine with each candidate (as MUSE does, arXiv 2512.07216).
 
     Where cosines are equal, and for an item without a photo, the later history items are taken. Embeddings are gathered
@@ -19,38 +19,49 @@ def nearest_items(
     Args:
         candidate: [B, N] int32, rows of `embeddings`.
         history: [B, H] int32, rows of `embeddings`.
-        mask: [B, H] bool, False for padding, which stands at the end.
+        mask: [B, H] bool, False for padding, which stands at the end and has a row without a photo.
         embeddings: [items, D] float32 of length 1, or 0 for an item without a photo; D may be 0.
         most: K, the most items to take.
 
     Returns:
-        [B, N, min(K, H)] int32: places in the history, in the order of the history. Those of padding come last.
+        ([B, N, min(K, H)] int32, places in the history, in the order of the history, those of padding last;
+        [B, N, min(K, H)] float32, the cosines with these items, 0 without a photo).
     """
     length = tf.shape(history)[1]
     number = tf.minimum(most, length)
 
-    def of_row(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def of_row(row: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         candidates, clicked, real = row
         wanted, offered = tf.gather(embeddings, candidates), tf.gather(embeddings, clicked)
-        cosine = tf.matmul(wanted, offered, transpose_b=True)
-        # Exactly 0 is the cosine with an item without a photo. To look for zeros in embeddings takes longer.
-        cosine = tf.where(real, tf.where(cosine == 0, UNSEEN, cosine), PADDING)
-        # Of equal values the first is taken: the latest item has to come first.
-        _, places = tf.math.top_k(tf.reverse(cosine, [1]), number, sorted=False)
-        return tf.sort(length - 1 - places, axis=1)
+        # What is taken from a cosine is a part of the product: to go through all pairs once more takes as long.
+        less = tf.stack([UNSEEN * (1 - _has_photo(offered)), PADDING * (1 - tf.cast(real, tf.float32))], axis=1)
+        wanted = tf.concat([wanted, _has_photo(wanted)[:, None], tf.ones([tf.size(candidates), 1])], axis=1)
+        order = tf.matmul(wanted, tf.concat([offered, less], axis=1), transpose_b=True)
+        _, places = tf.math.top_k(order, number, sorted=False)
+        places = tf.sort(places, axis=1)
+        cosine = tf.gather(order, places, batch_dims=1)
+        return length - 1 - tf.reverse(places, [1]), tf.reverse(tf.where(cosine < BELOW_ALL, 0.0, cosine), [1])
 
-    # One row more, as `map_fn` fails in a graph where there are none.
-    rows = tuple(tf.pad(part, [[0, 1], [0, 0]]) for part in (candidate, history, mask))
-    return tf.map_fn(of_row, rows, fn_output_signature=tf.int32)[:-1]
+    # Of equal values the first is taken: the latest item has to come first. One row more, as `map_fn` fails in a graph
+    # where there are none.
+    rows = (candidate, tf.reverse(history, [1]), tf.reverse(mask, [1]))
+    rows = tuple(tf.pad(part, [[0, 1], [0, 0]]) for part in rows)
+    places, cosines = tf.map_fn(of_row, rows, fn_output_signature=(tf.int32, tf.float32))
+    return places[:-1], cosines[:-1]
 
 
-def with_items(features: Features, lookups: Lookups, places: tf.Tensor) -> tuple[Features, Lookups]:
+def _has_photo(embeddings: tf.Tensor) -> tf.Tensor:
+    """[R, D] to [R] float32: 1 where an item has a photo, 0 where its embedding is 0."""
+    return tf.cast(tf.reduce_any(embeddings != 0, axis=1), tf.float32)
+
+
+def with_items(features: Features, lookups: Lookups, places: tf.Tensor, cosines: tf.Tensor) -> tuple[Features, Lookups]:
     """Gives each pair of a user and a candidate a history of its own.
 
     Args:
         features: of B users with N candidates each. Further features are [B].
         lookups: of the same.
-        places: [B, N, K] int32, as of `nearest_items`.
+        places, cosines: [B, N, K], as of `nearest_items`.
 
     Returns:
         Features and lookups of B N users with one candidate each, and K history items.
@@ -77,4 +88,5 @@ def with_items(features: Features, lookups: Lookups, places: tf.Tensor) -> tuple
         history=taken(lookups.history),
         history_codes=taken(lookups.history_codes),
         mask=taken(lookups.mask),
+        cosines=tf.reshape(cosines, [tf.size(rows), 1, most]),
     )

@@ -14,6 +14,7 @@ from courier_tf.workdir.stages import CLUSTER
 
 SAMPLE = 20_000  # Items, and pairs of them, on which the usual embedding and the usual cosine are measured.
 TIERS = 10  # Borders between tiers of cosines: 20 of the sampled pairs reach the last one.
+ROUNDING = 1e-5  # What two ways to compute a cosine may differ by.
 TINY = 1e-6  # A length or deviation below this is rounding.
 
 
@@ -187,7 +188,8 @@ def usual_cosine(sample: np.ndarray) -> tuple[float, float]:
 def cosine_tiers(sample: np.ndarray) -> np.ndarray:
     """The borders of tiers of cosines: each is reached by half as many pairs of random items as the one before.
 
-    So the tiers are fine where cosines are high, and mean the same for every encoder.
+    So the tiers are fine where cosines are high, and mean the same for every encoder. The borders are lowered by
+    `ROUNDING`: many pairs can have the cosine of a border, as equal photos do, and rounding must not part them.
 
     Args:
         sample: [n, D] of length 1.
@@ -198,7 +200,7 @@ def cosine_tiers(sample: np.ndarray) -> np.ndarray:
     cosine = _cosines_of_pairs(sample)
     if not len(cosine):
         return np.linspace(0.0, 1.0, TIERS, dtype=np.float32)
-    return np.quantile(cosine, 1 - 0.5 ** np.arange(1, TIERS + 1)).astype(np.float32)
+    return (np.quantile(cosine, 1 - 0.5 ** np.arange(1, TIERS + 1)) - ROUNDING).astype(np.float32)
 
 
 def _cosines_of_pairs(sample: np.ndarray) -> np.ndarray:

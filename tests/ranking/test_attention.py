@@ -53,7 +53,8 @@ def test_many_candidates_equal_one_at_a_time():
     layer, width, plain = TargetAttention(hidden=5), 6, 4
     candidates, history = rng.normal(size=[3, 7, width]), rng.normal(size=[3, 2, width])
     candidates, history = candidates.astype(np.float32), history.astype(np.float32)
-    opened = rng.random([3, 7, 1]).astype(np.float32)
+    opened = rng.integers(0, 2, [3, 7, 1]).astype(np.float32)
+    candidates[..., plain:] *= opened
     mask = tf.constant([[True, True], [True, False], [False, False]])
     layer(candidates[:, 0], history, mask)
     layer.of_candidate.bias.assign(rng.normal(size=5))

@@ -63,14 +63,18 @@ def test_the_nearest_items_equal_a_loop(most):
     visual = many_visuals(rng).embeddings
     candidate, history = rng.integers(0, 41, [5, 3]), rng.integers(0, 41, [5, 9])
     mask = np.arange(9) < np.array([9, 6, 1, 0, 9])[:, None]
-    places = nearest_items(*map(tf.constant, (candidate, history, mask, visual)), most)
+    history[~mask] = 40
+    places, cosines = nearest_items(*map(tf.constant, (candidate, history, mask, visual)), most)
     np.testing.assert_array_equal(places, slowly(candidate, history, mask, visual, most))
+    taken = np.take_along_axis(history[:, None], places.numpy(), 2)
+    np.testing.assert_allclose(cosines, np.einsum("bnd,bnkd->bnk", visual[candidate], visual[taken]), atol=1e-6)
+    assert not cosines.numpy()[~visual[taken].any(axis=3)].any()
 
 
 def test_without_embeddings_they_are_the_most_recent():
     mask = np.arange(6) < np.array([6, 4, 2])[:, None]
     rows = tf.zeros([3, 6], tf.int32)
-    places = nearest_items(tf.zeros([3, 1], tf.int32), rows, tf.constant(mask), tf.zeros([5, 0]), 3)
+    places, _ = nearest_items(tf.zeros([3, 1], tf.int32), rows, tf.constant(mask), tf.zeros([5, 0]), 3)
     np.testing.assert_array_equal(places[:, 0], [[3, 4, 5], [1, 2, 3], [0, 1, 5]])  # 5 is padding.
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from courier_tf.ranking.image_features import similarity
 from courier_tf.ranking.image_features.image_feature import ItemVisuals
 from courier_tf.ranking.image_features.similarity import SimilarityAttention, SimTier
 from courier_tf.ranking.model import Ranker
@@ -114,3 +115,15 @@ def test_a_ranker_learns_where_similarity_matters_and_serves_it(gated):
         shut = ranker.rank(pairs).numpy()
         layer.steps.assign(np.ones(TIERS))
         np.testing.assert_allclose(ranker.rank(pairs).numpy(), shut, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rounding", [0, -1e-6, 1e-6])
+def test_rounding_does_not_part_equal_photos(rounding):
+    """A border is the cosine of equal photos where many items share theirs."""
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=[1, 8])
+    sample = np.repeat(one / np.linalg.norm(one), 30, axis=0).astype(np.float32)
+    sample[:3] = np.eye(8)[:3]
+    borders = cosine_tiers(sample)
+    cosine = tf.constant([[[1.0 + rounding]]])
+    assert similarity.tiers_of(cosine, tf.ones([1, 1, 1], tf.bool), borders).numpy().item() == len(borders)

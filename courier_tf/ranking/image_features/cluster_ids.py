@@ -8,7 +8,7 @@ from tensorflow import keras
 
 from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
 from courier_tf.ranking.image_features.similarity import largest_and_mean
-from courier_tf.ranking.repeats import history_share, same_values
+from courier_tf.ranking.repeats import share_of_equals
 from courier_tf.ranking.visual_features import VisualFeatures, usual_cosine
 
 START_SIZE = 0.1  # Root mean square of the numbers that the embedding of a centroid starts with.
@@ -26,6 +26,7 @@ class PlainClusterId(ImageFeature):
 
     def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
+        self.clusters = visual.clusters
         self.tables = [
             keras.layers.Embedding(visual.clusters + 1, dim, initializer, name=f"level_{level}")
             for level, initializer in enumerate(self._initializers(visual, dim))
@@ -36,10 +37,20 @@ class PlainClusterId(ImageFeature):
         return ["uniform"] * len(visual.centroids)
 
     def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
-        agree = tf.math.cumprod(tf.cast(same_values(candidate.codes, history.codes), tf.int32), axis=3) > 0
-        share = history_share(agree, mask)
+        share = share_of_equals(self._prefixes(candidate.codes), self._prefixes(history.codes), mask)
         statistics = tf.concat([share, tf.sqrt(share)], axis=2)
         return ImageSignals(self._embedded(candidate.codes), self._embedded(history.codes), statistics)
+
+    def _prefixes(self, codes: tf.Tensor) -> tf.Tensor:
+        """[B, R, levels] codes to int64 numbers of the codes up to each level; 0 for an item without a photo.
+
+        They are unique up to 63 bits. An odd factor, so that further levels mix the coarser ones as a hash does.
+        """
+        factor = (self.clusters + 1) | 1
+        prefixes = [tf.cast(codes[..., 0], tf.int64)]
+        for level in range(1, codes.shape[-1]):
+            prefixes.append(prefixes[-1] * factor + tf.cast(codes[..., level], tf.int64))
+        return tf.stack(prefixes, axis=2)
 
     def _embedded(self, codes: tf.Tensor) -> tf.Tensor:
         """[B, R, levels] to [B, R, levels * dim]."""
@@ -97,7 +108,7 @@ class PrefixId(PlainClusterId):
 
     def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
         ImageFeature.__init__(self, visual, dim, **kwargs)
-        self.base = visual.clusters + 1
+        self.clusters, self.base = visual.clusters, visual.clusters + 1
         self.keys, self.tables = [], []
         parent = np.zeros(len(visual.codes), np.int64)
         for level, centroids in enumerate(START_SIZE * visual.centroids_in(dim)):

@@ -14,6 +14,7 @@ class ItemVisuals(NamedTuple):
 
     codes: tf.Tensor  # [..., levels] int32
     embeddings: tf.Tensor  # [..., D] float32
+    cosines: tf.Tensor | None = None  # [B, N, H] of candidates with these history items, where they are known already
 
 
 class ImageSignals(NamedTuple):
