@@ -46,7 +46,7 @@ def run(
         expected: pieces -> how many there will be, for the lines that say how far the job is; see `work_done`.
 
     Returns:
-        The counters by name. Those of several steps with one name are added.
+        The counters above 0, by name. Those of several steps with one name are added.
 
     Raises:
         EngineError: the engine cannot write the target, refused the job or failed.
@@ -82,7 +82,7 @@ def run(
     if namespace:
         for counter in result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]:
             counted[counter.key.metric.name] += counter.result or 0  # Portable engines give None for 0.
-    return counted
+    return +counted  # Without zeros, which some engines tell and others do not.
 
 
 def reason_of(error: BaseException) -> str:

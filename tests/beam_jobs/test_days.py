@@ -11,12 +11,16 @@ from beam_jobs.ingest import ingest
 from beam_jobs.known_log import KnownLog, LogFile
 from beam_jobs.raw_errors import RawDataError
 from courier_tf import schema
+from courier_tf.files import transfer
+from courier_tf.files.places import place_of
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import INGEST
 
+from ..object_stores import store
 from .conftest import DAY, FIRST
+from .test_running import PORTABLE
 
 DAYS, USERS, ITEMS = 30, 7, 12
 SETTINGS = IngestSettings(
@@ -93,9 +97,9 @@ class Shop:
                 self.raw.write(name, [dict(zip(columns, row, strict=False)) for row in rows])
         self.raw.write("items", [row for row in self.items if row["item_id"] not in self.hidden])
 
-    def made(self, target, known=(), **settings):
+    def made(self, target, known=(), beam_options=(), **settings):
         chosen = dataclasses.replace(SETTINGS, **settings)
-        ingest(str(self.raw.folder), target, chosen, MadeBy("ingest", {}, {}), known=known)
+        ingest(str(self.raw.folder), target, chosen, MadeBy("ingest", {}, {}), beam_options, known)
         return artefacts.read(target, INGEST)
 
 
@@ -144,6 +148,43 @@ def test_thirty_days_in_random_chops_give_what_a_full_run_gives(raw, tmp_path, k
         assert full.facts.days_taken_over == 0
     assert taken[0] == 0 < taken[1], taken
     assert full.facts.counts["events_of_unknown_items"] and full.facts.counts["rejected_events"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [PORTABLE, ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2")]
+)
+def test_another_engine_takes_over_what_this_one_has_made(options, raw, tmp_path):
+    shop = plain_shop(raw, days=8)
+    shop.made(tmp_path / "first")
+    shop.add_days([8, 9])
+    shop.write()
+    made = shop.made(tmp_path / "second", [tmp_path / "first"], beam_options=options)
+    assert bytes_of(made) == bytes_of(shop.made(tmp_path / "full"))
+    assert made.facts.days_taken_over >= 7
+
+
+@pytest.mark.slow
+def test_days_are_taken_over_on_a_store(raw, tmp_path):
+    shop = plain_shop(raw, days=8)
+    with store("s3") as root:
+        address, places = f"{root}/shop", [place_of(f"{root}/w{number}/ingest") for number in range(2)]
+        taken = []
+        for number, place in enumerate(places):
+            if number:
+                shop.add_days([8, 9])
+                shop.write()
+            transfer.upload(shop.raw.folder, place_of(address))
+            ingest(address, place, SETTINGS, MadeBy("ingest", {}, {}), known=places[:number])
+            made = artefacts.read(place, INGEST)
+            taken.append(made.facts.days_taken_over)
+    full = shop.made(tmp_path / "full")
+    assert taken[0] == 0 and taken[1] >= 7
+    assert made.facts.counts == full.facts.counts
+    # Rejects name the file, whose address is another one.
+    assert {name: state for name, state in bytes_of(made).items() if not name.startswith("rejects/")} == {
+        name: state for name, state in bytes_of(full).items() if not name.startswith("rejects/")
+    }
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_a_counter_that_stays_0(options, tmp_path):
         _ = pipeline | beam.Create([1, 2]) | beam.Map(counted)
 
     counters = run(build, options, tmp_path, "Counting", "tests")
-    assert counters["seen"] == 2 and counters["never"] == 0
+    assert counters == {"seen": 2}  # Some engines tell counters of 0, and others do not.
 
 
 def counted(number):
