@@ -1,7 +1,8 @@
 """How far a running job is: pieces that its workers count, and lines of them in the log of the driver.
 
 The local engine runs its workers in this process and shows Beam's counters at the end alone, so the pieces are counted
-in the process, too. Other engines show the counters while the job runs.
+in the process, too. Dataflow shows the counters while the job runs. Of a job on a job server, such as that of Flink,
+the lines say no more than that it is at work.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.runners.portability.portable_runner import PipelineResult
 
 from courier_tf import progress
 from courier_tf.progress import Progress, in_words
@@ -87,7 +89,8 @@ class Watch:
     def _counts(self) -> Counter[str]:
         with _lock:
             counts = Counter(_done)
-        if not counts and self.result is not None:
+        # The result of a job server keeps the first metrics that it is asked for, which would be those of the end, too.
+        if not counts and not isinstance(self.result, (PipelineResult, type(None))):
             # Whatever an engine cannot tell is no reason to lose the job.
             with contextlib.suppress(Exception):
                 for counter in self.result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:

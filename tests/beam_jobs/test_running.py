@@ -1,9 +1,12 @@
 """Engines: the same files by each, and one line where one cannot run a job or fails."""
 
+import time
+
 import apache_beam as beam
 import pytest
 from apache_beam.metrics import Metrics
 
+from beam_jobs import work_done
 from beam_jobs.ingest import ingest
 from beam_jobs.options import LOCAL_RUNNER, pipeline_options
 from beam_jobs.running import EngineError, run
@@ -57,6 +60,21 @@ def counted(number):
     Metrics.counter("tests", "seen").inc()
     Metrics.counter("tests", "never").inc(0)
     return number
+
+
+@pytest.mark.parametrize("options", [(), PORTABLE])
+def test_the_counters_are_those_of_the_end_and_not_of_a_look_before(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(work_done, "POLL_SECONDS", 0.01)
+
+    def build(pipeline):
+        _ = pipeline | beam.Create([1, 2]) | beam.Map(slowly_counted)
+
+    assert run(build, options, tmp_path, "Counting", "tests") == {"seen": 2}
+
+
+def slowly_counted(number):
+    time.sleep(0.3)
+    return counted(number)
 
 
 def test_a_job_that_fails_on_another_engine_ends_in_one_line(tmp_path):
