@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_jobs.packing import BLOCK, pack, unpack
+from beam_jobs.packing import BLOCK, pack, size_of, unpack
 
-PIECE_BYTES = 1 << 20  # Packed, about 15,000 rows; with what merging them takes it is some 20 MB.
+PIECE_BYTES = 1 << 20  # Before compression, about 15,000 rows; with what merging them takes it is some 20 MB.
 
 
 def pieces_of_day(packed: Iterable[bytes], pause: int) -> list[list[bytes]]:
@@ -20,7 +20,7 @@ def pieces_of_day(packed: Iterable[bytes], pause: int) -> list[list[bytes]]:
         pause: as for `page_views.view_keys`.
     """
     blocks = list(packed)
-    number = sum(map(len, blocks)) // PIECE_BYTES + 1
+    number = sum(map(size_of, blocks)) // PIECE_BYTES + 1
     if number == 1:
         return [blocks]
     starts = _starts(blocks, pause)

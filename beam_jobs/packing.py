@@ -4,6 +4,7 @@ The workers of a job share one version of Python, which Beam requires, too.
 """
 
 import marshal
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,9 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 BLOCK = 1_000  # Rows of a block.
+LARGE = 1_000  # Bytes from which on a value is compressed: the local engine holds all that goes between two steps.
+_LENGTH = 8  # Bytes of the length that follows it.
+COMPRESSED = b"\x00"  # First byte of such a value; marshal's own are letters and signs.
 
 
 def pack(value: Any) -> bytes:
@@ -19,12 +23,20 @@ def pack(value: Any) -> bytes:
     >>> unpack(pack([("a", 1)]))
     [('a', 1)]
     """
-    return marshal.dumps(value)
+    packed = marshal.dumps(value)
+    if len(packed) < LARGE:
+        return packed
+    return COMPRESSED + len(packed).to_bytes(_LENGTH, "little") + zlib.compress(packed, 1)
 
 
 def unpack(packed: bytes) -> Any:
     """The value that `pack` was given."""
-    return marshal.loads(packed)
+    return marshal.loads(zlib.decompress(packed[1 + _LENGTH :]) if packed[:1] == COMPRESSED else packed)
+
+
+def size_of(packed: bytes) -> int:
+    """Bytes of a packed value before it was compressed, which say more about the memory that the value takes."""
+    return int.from_bytes(packed[1 : 1 + _LENGTH], "little") if packed[:1] == COMPRESSED else len(packed)
 
 
 class PackBlocks(beam.DoFn):

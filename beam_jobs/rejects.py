@@ -64,12 +64,12 @@ class _Pack(beam.DoFn):
 
 def packed(rows: list[tuple[Any, ...]]) -> Block:
     """A block of rejects, as tuples of their fields."""
-    return len(rows), zlib.compress(pack(rows), 1)
+    return len(rows), pack(rows)
 
 
 def unpacked(block: Block) -> list[tuple[Any, ...]]:
     """The rejects that `packed` was given."""
-    rows: list[tuple[Any, ...]] = unpack(zlib.decompress(block[1]))
+    rows: list[tuple[Any, ...]] = unpack(block[1])
     return rows
 
 
