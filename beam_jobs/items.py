@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
 from PIL import Image
 
 from beam_jobs import photos
@@ -21,6 +22,8 @@ from courier_tf.escaping import printable
 from courier_tf.workdir import records
 
 MOST_SHOWN = 100  # Characters of the name of a photo in a reject. A name may be a photo as a text.
+
+TOGETHER, BYTES_TOGETHER = 32, 4_000_000  # Photos that are decoded in one call, and their bytes.
 
 PHOTOS = "photos"  # Tag of a further output: the `PhotoSize` of each photo that can be used.
 PHOTOS_DECODED, PHOTOS_TAKEN_OVER = "photos_decoded", "photos_taken_over"  # Counters.
@@ -64,6 +67,20 @@ class ReadPhoto(NamedTuple):
         """sha256 of the content; empty where there is none."""
         return b"" if self.encoded is None else hashlib.sha256(self.encoded).digest()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the content."""
+        return len(self.encoded or b"")
+
+
+class _Waiting(NamedTuple):
+    """An item whose photo is read and not yet decoded: what of its record is known, and the photo as it is known."""
+
+    item: Item
+    photo: ReadPhoto
+    known: bytes | None
+    values: dict[str, Any]
+
 
 def trace_of(item_id: str, state: str, digest: bytes) -> Trace:
     """What tells whether the photo of an item is still the same: sums of it stand for all photos."""
@@ -97,6 +114,9 @@ class BuildItems(beam.DoFn):
     def setup(self) -> None:
         self.places = PhotoPlaces(self.raw, self.follow_links)
 
+    def start_bundle(self) -> None:
+        self.waiting: list[_Waiting] = []
+
     def process(self, element: tuple[str, dict[str, Iterable[Any]]], splits: Splits | None) -> Iterator[Any]:
         if splits is None:  # The job has failed, and its driver reports why. No photo needs to be read.
             return
@@ -105,17 +125,13 @@ class BuildItems(beam.DoFn):
             days = list(joined["days"])
             photo = self.read(item)
             digest = photo.digest
-            image, reject = self._stored(item, photo, digest, list(joined["known"]))
-            if reject:
-                yield beam.pvalue.TaggedOutput(REJECTS, reject)
-            elif photo.encoded is not None and (size := size_of(photo.encoded)):
-                yield beam.pvalue.TaggedOutput(PHOTOS, size)
+            # There is one at most.
+            known = next((known.image for known in joined["known"] if known.image and known.digest == digest), None)
             if item.image and item.photo is None:
                 yield beam.pvalue.TaggedOutput(TRACES, trace_of(item_id, photo.state, digest))
             train = [statistics for start, statistics in days if start < splits.valid_from]
             values = {
                 "item_id": item_id,
-                "image": image,
                 "photo_digest": digest,
                 "title": item.title,
                 "available_from": available_from(item, days),
@@ -123,21 +139,37 @@ class BuildItems(beam.DoFn):
                 "train_events": sum(positives for _, positives, _ in train),
                 **{schema.column_feature(column): value for column, value in item.columns.items()},
             }
-            self.done.add()
-            yield stable_hash(self.seed, item_id), records.serialise(values, records.item_features(list(item.columns)))
+            self.waiting.append(_Waiting(item, photo, known, values))
+        if len(self.waiting) >= TOGETHER or sum(row.photo.size for row in self.waiting) >= BYTES_TOGETHER:
+            yield from self._finished()
 
-    def _stored(
-        self, item: Item, photo: ReadPhoto, digest: bytes, known: list[KnownPhoto]
-    ) -> tuple[bytes, schema.Reject | None]:
-        """(photo to store, None), or (b"", reject). Where no photo is named, (b"", None)."""
-        if photo.encoded is None:
-            return b"", photo.reject
-        for before in known:  # There is one at most.
-            if before.image and before.digest == digest:
+    def finish_bundle(self) -> Iterator[Any]:
+        for output in self._finished():
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                yield beam.pvalue.TaggedOutput(output.tag, GlobalWindows.windowed_value(output.value))
+            else:
+                yield GlobalWindows.windowed_value(output)
+
+    def _finished(self) -> Iterator[Any]:
+        """The records of the items that wait, and what goes to other outputs."""
+        waiting, self.waiting = self.waiting, []
+        new = [row.photo.encoded for row in waiting if row.photo.encoded is not None and row.known is None]
+        made = iter(photos.normalise_all(new, self.image_size) if new else [])
+        self.decoded.inc(len(new))
+        for item, photo, known, values in waiting:
+            image, reject = b"", photo.reject
+            if photo.encoded is not None and known is not None:
                 self.taken_over.inc()
-                return before.image, None
-        self.decoded.inc()
-        return self.normalised(item, photo.encoded)
+                image = known
+            elif photo.encoded is not None:
+                image, reject = _stored(item, next(made))
+            if reject:
+                yield beam.pvalue.TaggedOutput(REJECTS, reject)
+            elif photo.encoded is not None and (size := size_of(photo.encoded)):
+                yield beam.pvalue.TaggedOutput(PHOTOS, size)
+            features = records.item_features(list(item.columns))
+            self.done.add()
+            yield stable_hash(self.seed, values["item_id"]), records.serialise({**values, "image": image}, features)
 
     def read(self, item: Item, whole: bool = True) -> ReadPhoto:
         """The file of the photo of an item; without `whole` its state alone."""
@@ -150,10 +182,7 @@ class BuildItems(beam.DoFn):
 
     def normalised(self, item: Item, encoded: bytes) -> tuple[bytes, schema.Reject | None]:
         """(photo to store, None), or (b"", reject)."""
-        try:
-            return photos.normalise(encoded, self.image_size), None
-        except images.PhotoError as error:
-            return b"", _reject(item, str(error), "photo")
+        return _stored(item, *photos.normalise_all([encoded], self.image_size))
 
     def _read(self, item: Item, whole: bool) -> ReadPhoto:
         if item.photo is not None:
@@ -165,6 +194,13 @@ class BuildItems(beam.DoFn):
         photo = self.places.read(item.image, whole)
         self.by_name.inc(photo.by_name)
         return ReadPhoto(photo.content, photo.state)
+
+
+def _stored(item: Item, made: bytes | images.PhotoError) -> tuple[bytes, schema.Reject | None]:
+    """(photo to store, None), or (b"", reject)."""
+    if isinstance(made, images.PhotoError):
+        return b"", _reject(item, str(made), "photo")
+    return made, None
 
 
 def available_from(item: Item, days: Iterable[tuple[int, DayStatistics]]) -> int:

@@ -55,8 +55,8 @@ def test_only_new_and_changed_photos_are_decoded(shop, tmp_path, monkeypatch):
         with (shop.folder / "items.csv").open("a") as table:
             table.write(f"item{number},images/item{number}.jpg,c1,new\n")
     monkeypatch.setattr("beam_jobs.ingest.require_sound", lambda _: None)  # It decodes a sample of them.
-    true = photos.normalise
-    monkeypatch.setattr(photos, "normalise", lambda encoded, size: decoded.append(encoded) or true(encoded, size))
+    true = photos.normalise_all
+    monkeypatch.setattr(photos, "normalise_all", lambda files, size: decoded.extend(files) or true(files, size))
     second = made(shop, tmp_path / "second", [tmp_path / "none", tmp_path / "first"])
     changed = ("item2", "item6", "item7", "item8", "item9")  # A broken one tells again why.
     assert sorted(decoded) == sorted((images / f"{name}.jpg").read_bytes() for name in changed)

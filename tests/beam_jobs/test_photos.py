@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from beam_jobs.photo_formats import format_of
-from beam_jobs.photos import normalise
+from beam_jobs.photos import normalise, normalise_all
 from courier_tf import images
 from tests.photo_cases import encoded, exif_block, on_white, random_image, seen
 
@@ -106,6 +106,25 @@ def test_a_photo_of_too_many_pixels(kind, monkeypatch):
     photo = encoded(Image.new("RGB", (11, 10)), kind, exif_block(6) if kind == "WEBP" else None)
     with pytest.raises(images.PhotoError, match="11 x 10 pixels, more than 100"):
         normalise(photo, SIZE)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_photos_of_one_call_are_what_each_is_alone(seed):
+    """Whole, broken, empty and foreign ones side by side, none of which costs another."""
+    rng = np.random.default_rng(seed)
+    whole = [encoded(random_image(rng, "RGB"), kind) for kind in ("JPEG", "PNG", "WEBP", "BMP")]
+    broken = [file[: len(file) // 2] for file in whole]
+    files = [*whole, *broken, b"", b"no photo", *REFUSED.values()]
+    rng.shuffle(files)
+    for file, made in zip(files, normalise_all(files, SIZE), strict=True):
+        if isinstance(made, images.PhotoError):
+            with pytest.raises(images.PhotoError) as error:
+                normalise(file, SIZE)
+            assert str(error.value) == str(made)
+        else:
+            assert made == normalise(file, SIZE)
+    assert sum(isinstance(made, bytes) for made in normalise_all(files, SIZE)) == 4
+    assert normalise_all([], SIZE) == []
 
 
 def test_bombs_of_other_formats_are_not_unpacked():
