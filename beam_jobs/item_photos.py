@@ -59,11 +59,12 @@ def items_of(file: str, valid_from_seconds: int) -> Iterator[tuple[KEY, bytes | 
         file: path or address of the file.
         valid_from_seconds: when the train span ends.
     """
-    for serialised in records.records_of(file):
-        item = tf.io.parse_single_example(serialised, _SPECS)
-        category = item[schema.column_feature(schema.CATEGORY)].numpy().decode()
-        key = (item["item_id"].numpy().decode(), category, bool(item["available_from"] < valid_from_seconds))
-        yield key, item["image"].numpy() or None
+    for item in records.examples_of(file, _SPECS):
+        category = item[schema.column_feature(schema.CATEGORY)].decode()
+        yield (
+            (item["item_id"].decode(), category, bool(item["available_from"] < valid_from_seconds)),
+            item["image"] or None,
+        )
 
 
 def bare_or_main(row: tuple[KEY, Any]) -> Any:

@@ -56,16 +56,10 @@ class ReadKnown(beam.PTransform):
         self.files = files
 
     def expand(self, pipeline: Any) -> Any:
-        return (
-            pipeline
-            | beam.Create(self.files)
-            | beam.Reshuffle()
-            | beam.FlatMap(records.records_of)
-            | beam.FlatMap(_known)
-        )
+        return pipeline | beam.Create(self.files) | beam.Reshuffle() | beam.FlatMap(_known)
 
 
-def _known(serialised: bytes) -> Iterator[tuple[str, KnownPhoto]]:
-    item = {name: value.numpy() for name, value in tf.io.parse_single_example(serialised, _SPECS).items()}
-    if item["image"]:
-        yield item["item_id"].decode(), KnownPhoto(item["photo_digest"], item["image"])
+def _known(file: str) -> Iterator[tuple[str, KnownPhoto]]:
+    for item in records.examples_of(file, _SPECS):
+        if item["image"]:
+            yield item["item_id"].decode(), KnownPhoto(item["photo_digest"], item["image"])

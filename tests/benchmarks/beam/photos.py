@@ -31,13 +31,13 @@ from rich.table import Table
 
 from beam_jobs.embed import embed
 from beam_jobs.ingest import ingest
+from beam_jobs.item_photos import items_of
 from beam_jobs.photos import normalise
 from courier_tf.features.signatures import PHOTOS as PHOTOS_SIGNATURE
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.encoder_files import save_encoder
 from courier_tf.pretrain.frozen_encoder import export_embedder
 from courier_tf.settings import EmbedSettings, IngestSettings
-from courier_tf.workdir import records
 from courier_tf.workdir.provenance import MadeBy
 
 SIZE, ROUNDS = 64, 3
@@ -123,7 +123,7 @@ def _embed(out: Path, ingested: dict[str, Path], number: int, table: Table) -> N
     export_embedder(out / "encoder", SIZE, out / "embedder")
     call = tf.saved_model.load(str(out / "embedder")).signatures[PHOTOS_SIGNATURE]
     batch = EmbedSettings().embed_batch_size
-    stored = [item["image"] for item in _items(ingested["all"])]
+    stored = [photo for file in _files(ingested["all"]) for _, photo in items_of(file, 0)]
     batches = [tf.constant(stored[start : start + batch]) for start in range(0, number - number % batch, batch)]
     costs: dict[str, list[float]] = {"loop": [], "few": [], "all": []}
     call(photos=batches[0])
@@ -144,14 +144,8 @@ def _embed(out: Path, ingested: dict[str, Path], number: int, table: Table) -> N
     table.add_row("64 x 64, stored", "embed job, further photos", f"{rate:,.0f}", f"{rate / base:.2f}")
 
 
-def _items(ingested: Path) -> list[dict[str, bytes]]:
-    features = {"image": tf.io.FixedLenFeature([], tf.string)}
-    files = sorted(map(str, (ingested / "items").glob("*.tfrecord")))
-    return [
-        {"image": tf.io.parse_single_example(record, features)["image"].numpy()}
-        for file in files
-        for record in records.records_of(file)
-    ]
+def _files(ingested: Path) -> list[str]:
+    return sorted(map(str, (ingested / "items").glob("*.tfrecord")))
 
 
 if __name__ == "__main__":
