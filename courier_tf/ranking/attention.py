@@ -95,4 +95,5 @@ class TargetAttention(keras.layers.Layer):
 def _with(logits: tf.Tensor, added: tf.Tensor | None) -> tf.Tensor:
     """The sum of both in float32: a softmax of half precision rounds too much."""
     logits = tf.cast(logits, tf.float32)
-    return logits if added is None else logits + tf.cast(added, tf.float32)
+    # In the shape of the logits: otherwise TensorFlow warns in its graphs that it does not know the rank of the sum.
+    return logits if added is None else logits + tf.reshape(tf.cast(added, tf.float32), tf.shape(logits))
