@@ -52,8 +52,8 @@ def repeat_statistics(candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor
     """The statistics of each candidate.
 
     Args:
-        candidates: [B, N, R + C] int64, values that are the same for the same item or the same value of a repeat column
-            (R of them), and codes of C item columns; 0 for no value.
+        candidates: [B, N, R + C] int64; 0 for no value. The first R are the key of the item and the values of repeat
+            columns, the others codes of item columns.
         history: [B, H, R + C] int64, those of history items; 0 for padding.
         mask: [B, H] bool, False for padding.
         repeats: R.
