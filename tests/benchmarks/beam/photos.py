@@ -32,7 +32,8 @@ from rich.table import Table
 from beam_jobs.embed import embed
 from beam_jobs.ingest import ingest
 from beam_jobs.item_photos import items_of
-from beam_jobs.photos import normalise
+from beam_jobs.items import TOGETHER
+from beam_jobs.photos import normalise_all
 from courier_tf.features.signatures import PHOTOS as PHOTOS_SIGNATURE
 from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.encoder_files import save_encoder
@@ -79,6 +80,12 @@ def pillow(encoded: bytes) -> bytes:
     return stream.getvalue()
 
 
+def decoded(files: list[bytes]) -> list[bytes]:
+    """As the ingest job does it."""
+    together = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
+    return [png for some in together for png in normalise_all(some, SIZE)]
+
+
 def seconds(call: Callable[[], object]) -> float:
     """Of the processor."""
     started = time.process_time()
@@ -94,11 +101,11 @@ def main() -> None:
     for name, (width, height, number) in PHOTOS.items():
         files = photos(width, height, number)
         raws = {size: shop(out / f"{width}-{size}", files[:count]) for size, count in (("few", FEW), ("all", number))}
-        normalise(files[0], SIZE)
+        decoded(files[:1])
         costs: dict[str, list[float]] = {"pillow": [], "decoder": [], "few": [], "all": []}
         for turn in range(ROUNDS):
             costs["pillow"].append(seconds(lambda f=files: [pillow(file) for file in f]))
-            costs["decoder"].append(seconds(lambda f=files: [normalise(file, SIZE) for file in f]))
+            costs["decoder"].append(seconds(lambda f=files: decoded(f)))
             for size, raw in raws.items():
                 target = out / f"{width}-{size}-{turn}"
                 job = lambda r=raw, t=target: ingest(str(r), t, IngestSettings(), MadeBy("ingest", {}, {}))  # noqa: E731
