@@ -12,26 +12,16 @@ from serving.client.contract import RowStatus
 from serving.client.photos import PhotoFormatError, upright
 
 
-def normalise(encoded: bytes, size: int) -> bytes:
-    """Turns the file of a photo into a PNG of size x size x 3 pixels, upright and on white.
+def normalise_all(files: Sequence[bytes], size: int) -> list[bytes | images.PhotoError]:
+    """Turns the files of photos into PNGs of size x size x 3 pixels, upright and on white.
 
     JPEG, PNG and WebP files are decoded as a server decodes them. The other formats of `serving.client.photos` are
-    decoded as that turns them into PNG files for a server.
-
-    Raises:
-        PhotoError: it has another format, is broken or animated, or has more than `images.MAX_PIXELS` pixels.
-    """
-    (made,) = normalise_all([encoded], size)
-    if isinstance(made, images.PhotoError):
-        raise made
-    return made
-
-
-def normalise_all(files: Sequence[bytes], size: int) -> list[bytes | images.PhotoError]:
-    """Does so for several photos in one call of TensorFlow, as the call itself takes as long as a small photo.
+    decoded as that turns them into PNG files for a server. All are decoded in one call of TensorFlow, as the call
+    itself takes as long as a small photo.
 
     Returns:
-        For each photo its PNG, or the error that `normalise` raises.
+        For each photo its PNG, or an error: it has another format, is broken or animated, or has more than
+        `images.MAX_PIXELS` pixels.
     """
     try:
         decoded = _decoder(size, images.MAX_PIXELS)(tf.constant(files, tf.string))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.runners.portability.portable_runner import PipelineResult
+from apache_beam.runners.portability import portable_runner
 
 from courier_tf import progress
 from courier_tf.progress import Progress, in_words
@@ -90,7 +90,7 @@ class Watch:
         with _lock:
             counts = Counter(_done)
         # The result of a job server keeps the first metrics that it is asked for, which would be those of the end, too.
-        if not counts and not isinstance(self.result, (PipelineResult, type(None))):
+        if not counts and self.result is not None and not isinstance(self.result, portable_runner.PipelineResult):
             # Whatever an engine cannot tell is no reason to lose the job.
             with contextlib.suppress(Exception):
                 for counter in self.result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:

@@ -30,13 +30,14 @@ def share_of_equals(candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor) 
 
     Args:
         candidates: [B, N, C] int64.
-        history: [B, H, C] int64; 0 for padding.
+        history: [B, H, C] int64.
         mask: [B, H] bool, False for padding.
 
     Returns:
         [B, N, C] float32; 0 where the history is empty.
     """
     shape, length = tf.shape(candidates), tf.shape(history)[1]
+    history *= tf.cast(mask, history.dtype)[..., None]
     ordered = tf.sort(tf.reshape(tf.transpose(history, [0, 2, 1]), [shape[0] * shape[2], length]))
     wanted = tf.reshape(tf.transpose(candidates, [0, 2, 1]), [shape[0] * shape[2], shape[1]])
     # tf.searchsorted takes no rows of length 0.
@@ -54,7 +55,7 @@ def repeat_statistics(candidates: tf.Tensor, history: tf.Tensor, mask: tf.Tensor
     Args:
         candidates: [B, N, R + C] int64; 0 for no value. The first R are the key of the item and the values of repeat
             columns, the others codes of item columns.
-        history: [B, H, R + C] int64, those of history items; 0 for padding.
+        history: [B, H, R + C] int64, those of history items.
         mask: [B, H] bool, False for padding.
         repeats: R.
 

@@ -14,7 +14,9 @@ import tensorflow as tf
 from PIL import Image
 
 from beam_jobs.ingest import ingest
+from beam_jobs.photos import normalise_all
 from courier_tf import schema
+from courier_tf.images import PhotoError
 from courier_tf.settings import IngestSettings
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.provenance import MadeBy
@@ -22,6 +24,14 @@ from courier_tf.workdir.stages import INGEST
 
 DAY = 86_400
 FIRST = 1_600_000_000 // DAY * DAY  # Midnight of the first day.
+
+
+def normalise(encoded: bytes, size: int) -> bytes:
+    """A photo as the ingest job stores it; raises what is wrong with it."""
+    (made,) = normalise_all([encoded], size)
+    if isinstance(made, PhotoError):
+        raise made
+    return made
 
 
 def photo(kind: str = "JPEG", mode: str = "RGB", size: int = 20, seed: int = 0) -> bytes:

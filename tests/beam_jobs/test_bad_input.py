@@ -10,12 +10,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from beam_jobs.photos import normalise
 from beam_jobs.sources import RawDataError
 from courier_tf import images
 from courier_tf.workdir import records
 
-from .conftest import FIRST, impression_log, photo, reject_rows, view_of
+from .conftest import FIRST, impression_log, normalise, photo, reject_rows, view_of
 
 
 def reject_of(ingested, **wanted):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from beam_jobs import photos
+from beam_jobs import items, photos
 from beam_jobs.ingest import ingest
 from beam_jobs.known_photos import files_of_known
 from beam_jobs.photo_check import photos_differ
@@ -66,6 +66,21 @@ def test_only_new_and_changed_photos_are_decoded(shop, tmp_path, monkeypatch):
     assert numbers(full) == (10, 0)
     assert second.fingerprint == full.fingerprint and second.facts.counts == full.facts.counts
     assert second.facts.photo_contents == full.facts.photo_contents != first.facts.photo_contents
+
+
+@pytest.mark.parametrize("bound", [{"TOGETHER": 3}, {"BYTES_TOGETHER": 1}])
+def test_how_many_photos_are_decoded_at_once_changes_nothing(shop, tmp_path, monkeypatch, bound):
+    """Among eight are a broken one and a missing one, and some are taken over."""
+    full = made(shop, tmp_path / "full")
+    sizes, true = [], photos.normalise_all
+    monkeypatch.setattr(photos, "normalise_all", lambda files, size: sizes.append(len(files)) or true(files, size))
+    monkeypatch.setattr("beam_jobs.ingest.require_sound", lambda _: None)  # It decodes a sample of them.
+    for name, value in bound.items():
+        monkeypatch.setattr(items, name, value)
+    some = made(shop, tmp_path / "some")
+    assert max(sizes) <= 3 and len(sizes) > 2 and numbers(some) == (7, 0)
+    assert some.fingerprint == full.fingerprint and some.facts.counts == full.facts.counts
+    assert numbers(made(shop, tmp_path / "again", [tmp_path / "full"])) == (1, 6)
 
 
 @pytest.mark.slow

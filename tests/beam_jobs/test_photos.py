@@ -8,8 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from beam_jobs.photo_formats import format_of
-from beam_jobs.photos import normalise, normalise_all
+from beam_jobs.photos import normalise_all
 from courier_tf import images
+from tests.beam_jobs.conftest import normalise
 from tests.photo_cases import encoded, exif_block, on_white, random_image, seen
 
 SIZE = 16

@@ -15,8 +15,8 @@ def test_shares_equal_a_loop(candidates, length, columns):
     rng = np.random.default_rng(length)
     mask = np.arange(length) < rng.integers(0, length + 1, 6)[:, None]
     values = 2**40 * rng.integers(-2, 3, [6, candidates, columns])
-    history = 2**40 * rng.integers(-2, 3, [6, length, columns]) * mask[..., None]
-    same = (values[:, :, None] == history[:, None]) & (values[:, :, None] != 0)
+    history = 2**40 * rng.integers(-2, 3, [6, length, columns])  # Padding may hold anything.
+    same = (values[:, :, None] == history[:, None]) & (values[:, :, None] != 0) & mask[:, None, :, None]
     expected = same.sum(axis=2) / np.maximum(mask.sum(axis=1), 1)[:, None, None]
     shares = share_of_equals(*map(tf.constant, (values, history, mask)))
     np.testing.assert_allclose(shares, expected, rtol=1e-6)
