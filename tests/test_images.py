@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from beam_jobs.photos import normalise
 from courier_tf import images
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.stock_ops import require_stock_ops
 from serving.client.contract import RowStatus
 from serving.client.photos import as_png
+from tests.beam_jobs.conftest import normalise
 from tests.photo_cases import (
     PNG_MODES,
     encoded,
