@@ -13,6 +13,7 @@ from beam_jobs.checks import DAY, Event, Item, User
 from beam_jobs.packing import pack, unpack
 from beam_jobs.raw_files import name_in
 from beam_jobs.sources import REJECTS
+from beam_jobs.user_groups import group_of
 from courier_tf import schema
 from courier_tf.escaping import printable
 
@@ -68,8 +69,8 @@ def unknown_only(element: tuple[str, dict[str, Iterable[int]]]) -> Iterator[tupl
         yield from ((item, number) for number in joined["events"])
 
 
-def known_items_only(block: bytes, unknown: Container[str], raw: str) -> Iterator[Any]:
-    """((user, day), packed rows) of the events of a block whose items are in the catalogue.
+def known_items_only(block: bytes, unknown: Container[str], groups: int, raw: str) -> Iterator[Any]:
+    """(`DayOfGroup`, packed {user: rows}) of the events of a block whose items are in the catalogue.
 
     Of the others `UNKNOWN` has (day, [(name of the file, row, item)]).
 
@@ -77,9 +78,10 @@ def known_items_only(block: bytes, unknown: Container[str], raw: str) -> Iterato
         block: packed events.
         unknown: ids of events that the catalogue does not have. They are few, or the job fails; the catalogue is not
             few.
+        groups: number of groups of users.
         raw: the raw folder.
     """
-    days: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+    days: dict[int, dict[str, list[tuple[Any, ...]]]] = {}
     left_out: dict[int, list[tuple[str, int, str]]] = {}
     for user, item, timestamp, *others in unpack(block):
         day = timestamp // DAY
@@ -87,9 +89,13 @@ def known_items_only(block: bytes, unknown: Container[str], raw: str) -> Iterato
             file, row = Event(user, item, timestamp, *others).place
             left_out.setdefault(day, []).append((name_in(raw, file), row, item))
         else:
-            days.setdefault((user, day), []).append((item, timestamp, *others))
-    for key, rows in days.items():
-        yield key, pack(rows)
+            days.setdefault(day, {}).setdefault(user, []).append((item, timestamp, *others))
+    for day, users in days.items():
+        of_groups: dict[int, dict[str, list[tuple[Any, ...]]]] = {}
+        for user, rows in users.items():
+            of_groups.setdefault(group_of(user, groups), {})[user] = rows
+        for group, of_group in of_groups.items():
+            yield (group, day), pack(of_group)
     for of_day in left_out.items():
         yield beam.pvalue.TaggedOutput(UNKNOWN, of_day)
 

@@ -20,7 +20,7 @@ from beam_jobs.impressions import impressions
 from beam_jobs.packing import unpack
 from beam_jobs.page_views import PageView, PretrainingRows
 from beam_jobs.splits import date_of, seconds_of
-from beam_jobs.user_days import UserDay, unpacked
+from beam_jobs.user_days import UserDay, sum_of_items, user_days_in
 from beam_jobs.write import write_tfrecords
 from courier_tf import schema
 from courier_tf.files import transfer
@@ -127,7 +127,7 @@ def carry(part: DayPart, source: str, target: str, states: Mapping[str, FileStat
 class WriteDays(beam.DoFn):
     """Writes parts of days.
 
-    Takes ((day, part), {"views": packed page views with their negatives, "users": packed `UserDay`s with their users,
+    Takes ((day, part), {"views": packed [page view with its negatives], "users": packed [(user, *`UserDay`)],
     "unknown": lists of (file, row, item)}), and yields `DayPart`s.
 
     Args:
@@ -146,9 +146,10 @@ class WriteDays(beam.DoFn):
         self, element: tuple[tuple[int, int], dict[str, Iterable[Any]]], parts: dict[int, int]
     ) -> Iterator[DayPart]:
         (day, number), joined = element
-        users = [(user, UserDay(*unpack(packed))) for user, packed in joined["users"]]
+        users = [user_day for packed in joined["users"] for user_day in user_days_in(packed)]
         unknown = sorted(row for rows in joined["unknown"] for row in rows)
-        facts, blocks = self._contents(((view[0], unpacked(view)) for view in joined["views"]), users, unknown)
+        views = (PageView(*view) for packed in joined["views"] for view in unpack(packed))
+        facts, blocks = self._contents(views, users, unknown)
         part = DayPart(
             day,
             f"{date_of(day * DAY)}-{number:05d}-of-{parts.get(day, 1):05d}",
@@ -167,7 +168,7 @@ class WriteDays(beam.DoFn):
 
     def _contents(
         self,
-        views: Iterable[tuple[int, PageView]],
+        views: Iterable[PageView],
         users: list[tuple[str, UserDay]],
         unknown: list[tuple[str, int, str]],
     ) -> tuple[DayFacts, list[bytes]]:
@@ -176,7 +177,8 @@ class WriteDays(beam.DoFn):
         lengths, sizes, of_rows, counts = Counter[int](), Counter[int](), Counter[str](), Counter[str]()
         contexts = Counter[tuple[str, str]]()
         size = 0
-        for key, view in views:
+        for view in views:
+            key = view.key
             shown.extend((key, *pair) for pair in impressions(view, ORDER_SEED, self.context_columns))
             rows.extend((pair[0], *pair) for pair in self.rows.rows(view, of_rows))
             size += impression_bytes(view)
@@ -190,12 +192,9 @@ class WriteDays(beam.DoFn):
                 for clicked, context in zip(view.clicked, view.contexts, strict=True):
                     if clicked or self.negatives is None:
                         contexts.update(zip(self.context_columns, context, strict=True))
-        items: dict[str, tuple[int, int, int]] = {}
         for _, user_day in users:
             counts.update(user_day.counts)
-            for item, number, positives, first in user_day.items:
-                so_far = items.get(item, (0, 0, first))
-                items[item] = so_far[0] + number, so_far[1] + positives, min(so_far[2], first)
+        items = sum_of_items(user_day for _, user_day in users)
         requests = np.sort(np.frombuffer(b"".join(user_day.requests for _, user_day in users), "<i8"))
         facts = DayFacts(
             dict(sorted(counts.items())),

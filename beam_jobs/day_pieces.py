@@ -1,4 +1,4 @@
-"""A day of a user in pieces, where it is large. All rows of a page view are in one piece."""
+"""The rows of a day by user. The day of a user comes in pieces where it is large: a page view lies in one of them."""
 
 import zlib
 from array import array
@@ -10,24 +10,50 @@ import numpy as np
 from beam_jobs.packing import BLOCK, pack, size_of, unpack
 
 PIECE_BYTES = 1 << 20  # Before compression, about 15,000 rows; with what merging them takes it is some 20 MB.
+TOGETHER_BYTES = 2 << 20  # Of the rows of a group of users that are unpacked at once.
+
+#: Rows of a user, in lists of (item, timestamp, request id, ...), packed or not.
+Piece = list[Any]
 
 
-def pieces_of_day(packed: Iterable[bytes], pause: int) -> list[list[bytes]]:
-    """The packed rows of a day of a user, as one piece or several. Rows stay packed, so that little memory holds them.
+def users_of_day(packed: Iterable[bytes], pause: int) -> Iterator[tuple[str, list[Piece]]]:
+    """(user, the pieces of the user's day) of each user of a group. Where there are many rows, they stay packed.
 
     Args:
-        packed: lists of (item, timestamp, request id, ...), in any order.
+        packed: {user: rows}, packed, in any order.
         pause: as for `page_views.view_keys`.
     """
     blocks = list(packed)
-    number = sum(map(size_of, blocks)) // PIECE_BYTES + 1
-    if number == 1:
-        return [blocks]
-    starts = _starts(blocks, pause)
-    pieces: list[list[bytes]] = [[] for _ in range(number)]
-    waiting: list[list[tuple[Any, ...]]] = [[] for _ in range(number)]
+    users: dict[str, Piece] = {}
+    if sum(map(size_of, blocks)) <= TOGETHER_BYTES:
+        for block in blocks:
+            for user, rows in unpack(block).items():
+                users.setdefault(user, []).append(rows)
+        yield from ((user, [lists]) for user, lists in users.items())
+        return
     while blocks:
-        for row in unpack(blocks.pop()):
+        for user, rows in unpack(blocks.pop()).items():
+            users.setdefault(user, []).append(pack(rows))
+    while users:
+        user, lists = users.popitem()
+        yield user, pieces_of_day(lists, pause)
+
+
+def pieces_of_day(packed: list[bytes], pause: int) -> list[Piece]:
+    """The packed rows of a day of a user, as one piece or several. Rows stay packed, so that little memory holds them.
+
+    Args:
+        packed: lists of rows, in any order. The list is used up.
+        pause: as for `page_views.view_keys`.
+    """
+    number = sum(map(size_of, packed)) // PIECE_BYTES + 1
+    if number == 1:
+        return [packed]
+    starts = _starts(packed, pause)
+    pieces: list[Piece] = [[] for _ in range(number)]
+    waiting: list[list[tuple[Any, ...]]] = [[] for _ in range(number)]
+    while packed:
+        for row in unpack(packed.pop()):
             _, timestamp, request = row[:3]
             view = zlib.crc32(request.encode()) if request else int(np.searchsorted(starts, timestamp, side="right"))
             waiting[view % number].append(row)
@@ -39,9 +65,9 @@ def pieces_of_day(packed: Iterable[bytes], pause: int) -> list[list[bytes]]:
     return pieces
 
 
-def rows_of(piece: list[bytes]) -> Iterator[tuple[Any, ...]]:
+def rows_of(piece: Piece) -> Iterator[tuple[Any, ...]]:
     """The rows of a piece."""
-    return (row for block in piece for row in unpack(block))
+    return (row for rows in piece for row in (unpack(rows) if isinstance(rows, bytes) else rows))
 
 
 def _starts(blocks: list[bytes], pause: int) -> np.ndarray:

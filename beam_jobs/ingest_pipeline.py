@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 from apache_beam.pvalue import AsIter, AsSingleton
 
-from beam_jobs import catalogue, checks, log_table, losses, negatives, splits, tables
+from beam_jobs import catalogue, log_table, losses, negatives, splits, tables
 from beam_jobs.checks import COUNTS
 from beam_jobs.data_figures import STATISTICS_FILE
 from beam_jobs.data_statistics import WriteStatistics
@@ -76,7 +76,7 @@ def build(
     log = log_table.events(pipeline, folder, ids, known, known_parts, settings)
     first = AsSingleton(log.first | "First day that is made" >> beam.Map(lambda first: first[0]))
     taken = known_parts | "Take over days" >> beam.ParDo(
-        TakeOver(known, target, settings.history_kept), first
+        TakeOver(known, target, settings.history_kept), first, log.groups
     ).with_outputs(CLICKS, ITEMS, main="main")
     pause = settings.page_view_gap if folder.log_kind == "impressions" else 1
     views = {"rows": log.main, "before": taken[CLICKS]} | BuildPageViews(
@@ -215,7 +215,7 @@ def _with_negatives(
         return {"views": views, "days": days, "ids": ids} | DrawUniformly(*chosen)
     pools = totals | "Pools of days" >> beam.Map(_pools_of_days, settings.negatives_pool_events, first)
     counts = days | "Counts of pools" >> beam.FlatMap(_into_pools, pools=AsSingleton(pools))
-    keyed = views | "Page views by day" >> beam.Map(lambda view: (view[1] // checks.DAY, view))
+    keyed = views | "Page views by day" >> beam.Map(lambda block: (block[0], block))
     return (
         {"counts": counts, "views": keyed}
         | "Join pools" >> beam.CoGroupByKey()

@@ -12,6 +12,7 @@ from beam_jobs.item_days import AddDays
 from beam_jobs.items import DayStatistics
 from beam_jobs.known_log import KnownLog
 from beam_jobs.user_days import last_clicks
+from beam_jobs.user_groups import group_of
 
 CLICKS = "clicks"  # Tags of outputs.
 ITEMS = "items"
@@ -95,8 +96,8 @@ def _days_that_change(element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator
 class TakeOver(beam.DoFn):
     """Takes the files of the known days before the first day that is made over: `DayPart`s, as they were given.
 
-    The outputs are `CLICKS`, (user, `last_clicks`), and `ITEMS`, (item, {day: statistics}). Each comes once for a
-    bundle.
+    The outputs are `CLICKS`, (group of users, `last_clicks`), and `ITEMS`, (item, {day: statistics}). Each comes once
+    for a bundle.
 
     Args:
         known: the days.
@@ -111,7 +112,8 @@ class TakeOver(beam.DoFn):
         self.clicks: dict[str, list[tuple[int, list[str]]]] = {}
         self.items: dict[str, dict[int, DayStatistics]] = {}
 
-    def process(self, part: DayPart, first: int) -> Iterator[Any]:
+    def process(self, part: DayPart, first: int, groups: int) -> Iterator[Any]:
+        self.groups = groups
         if part.day >= first:
             return
         facts = DayFacts.of(part)
@@ -132,8 +134,11 @@ class TakeOver(beam.DoFn):
 
     def _held(self) -> Iterator[TaggedOutput]:
         """What is held of users and items, which is then let go."""
+        of_groups: dict[int, dict[str, list[tuple[int, list[str]]]]] = {}
         for user, days in self.clicks.items():
-            yield TaggedOutput(CLICKS, (user, last_clicks(sorted(days)[-self.kept :], is_new=False)))
+            of_groups.setdefault(group_of(user, self.groups), {})[user] = sorted(days)[-self.kept :]
+        for group, clicks in of_groups.items():
+            yield TaggedOutput(CLICKS, (group, last_clicks(clicks, is_new=False)))
         for of_item in self.items.items():
             yield TaggedOutput(ITEMS, of_item)
         self.start_bundle()

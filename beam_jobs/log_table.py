@@ -1,7 +1,9 @@
 """The log in a pipeline: what is new of it is read and checked, and known days stay as they are."""
 
 import dataclasses
+import hashlib
 import json
+import marshal
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,12 +15,12 @@ from beam_jobs import catalogue, checks
 from beam_jobs.checks import COUNTS, DAY
 from beam_jobs.known_days import FirstDay
 from beam_jobs.known_log import KnownLog
-from beam_jobs.packing import PackBlocks, pack, unpack
+from beam_jobs.packing import pack, size_of, unpack
 from beam_jobs.raw_files import name_in
 from beam_jobs.rejects import MOST_SHOWN
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder
-from beam_jobs.stable import stable_hash
 from beam_jobs.tables import read_rows
+from beam_jobs.user_groups import number_of_groups
 from courier_tf import schema
 from courier_tf.files import transfer
 from courier_tf.files.places import place_of
@@ -31,7 +33,8 @@ class Log(NamedTuple):
     """What of the log is to be made, and what there is to tell of it.
 
     Attributes:
-        main: ((user, day), packed rows) of the events of known items, from the first day on.
+        main: (`DayOfGroup`, packed {user: rows}) of the events of known items, from the first day on.
+        groups: the number of groups of users, a side input.
         unknown: (day, [(name of the file, row, item)]) of events whose items are not in the catalogue, likewise.
         rejects: of the files that are read, and those of the unchanged files as they were.
         first: (first day that is made anew, late rows).
@@ -42,6 +45,7 @@ class Log(NamedTuple):
     """
 
     main: beam.PCollection
+    groups: AsSingleton
     unknown: beam.PCollection
     rejects: list[beam.PCollection]
     first: beam.PCollection
@@ -69,22 +73,13 @@ def events(
         parts: `DayPart`s of the known days.
         settings: of the stage.
     """
-    rows = read_rows(pipeline, known.read, "event", "events")
-    checked = rows.main | "Check events" >> beam.ParDo(checks.CheckEvents(folder)).with_outputs(
-        REJECTS, COUNTS, main="main"
-    )
-    blocks = checked.main | "Pack events" >> beam.ParDo(PackBlocks())
-    traces = blocks | "Traces" >> beam.ParDo(_Traces(folder.path)) | "Traces of days" >> beam.CombinePerKey(_added)
+    rows = read_rows(pipeline, known.read, "event", "events", check=checks.CheckEvents(folder))
+    traces = rows.main | "Traces" >> beam.ParDo(_Traces(folder.path)) | "Traces of days" >> beam.CombinePerKey(_added)
     first = {"traces": traces, "parts": parts, "ids": ids} | FirstDay(known, settings.late_days == "refuse")
     day = AsSingleton(first | "Day" >> beam.Map(lambda first: first[0]))
-    again = read_rows(pipeline, known.again, "event", "events again", day)
-    checked_again = again.main | "Check events again" >> beam.ParDo(checks.CheckEvents(folder)).with_outputs(
-        REJECTS, COUNTS, main="main"
-    )
+    again = read_rows(pipeline, known.again, "event", "events again", day, checks.CheckEvents(folder))
     blocks = (
-        [blocks, checked_again.main | "Pack events again" >> beam.ParDo(PackBlocks())]
-        | "All events" >> beam.Flatten()
-        | "From the first day" >> beam.FlatMap(_from_day, day)
+        [rows.main, again.main] | "All events" >> beam.Flatten() | "From the first day" >> beam.FlatMap(_from_day, day)
     )
     of_items = (
         blocks | "Items of events" >> beam.FlatMap(catalogue.items_of) | "Events of items" >> beam.CombinePerKey(sum)
@@ -94,18 +89,25 @@ def events(
         | "Join ids" >> beam.CoGroupByKey()
         | "Unknown ids" >> beam.FlatMap(catalogue.unknown_only)
     )
+    sizes = [
+        blocks | "Bytes of events" >> beam.Map(size_of),
+        # Their users have clicked before, which takes memory, too.
+        parts | "Bytes of known days" >> beam.Map(lambda part: len(part.facts)),
+    ]
+    groups = number_of_groups(sizes | "Bytes of rows and days" >> beam.Flatten())
     of_known = blocks | "Known items" >> beam.FlatMap(
-        catalogue.known_items_only, unknown=AsDict(unknown), raw=folder.path
+        catalogue.known_items_only, unknown=AsDict(unknown), groups=groups, raw=folder.path
     ).with_outputs(catalogue.UNKNOWN, main="main")
     # They are cut where they come from, as the files of rejects hold no more, from which some are read again.
-    rejects = [part | f"Cut rejects {n}" >> beam.Map(_cut) for n, part in enumerate([rows[REJECTS], checked[REJECTS]])]
+    rejects = rows[REJECTS] | "Cut rejects" >> beam.Map(_cut)
     return Log(
         of_known.main,
+        groups,
         of_known[catalogue.UNKNOWN],
-        [*rejects, _known_rejects(pipeline, folder, known)],
+        [rejects, _known_rejects(pipeline, folder, known)],
         first,
         rows[ROWS_READ] | "Rows of files" >> beam.CombinePerKey(sum),
-        checked[COUNTS] | "Counts of files" >> beam.CombinePerKey(sum),
+        rows[COUNTS] | "Counts of files" >> beam.CombinePerKey(sum),
         traces,
         [rows[BROKEN_FILES], again[BROKEN_FILES]],
     )
@@ -121,11 +123,11 @@ class _Traces(beam.DoFn):
         self.sums: dict[tuple[str, int], int] = {}
 
     def process(self, block: bytes) -> None:
-        for event in map(checks.Event._make, unpack(block)):
-            file, row = event.place
-            key = file, event.timestamp // DAY
-            content = repr(event[:5] + event[6:])  # Without its place.
-            self.sums[key] = (self.sums.get(key, 0) + stable_hash(row, content)) % _MODULUS
+        for *event, (file, row), context in unpack(block):
+            key = file, event[2] // DAY
+            # Without the name of its file. Of this version of the format alone are the bytes the same for the same row.
+            content = hashlib.blake2b(marshal.dumps((row, *event, context), 2), digest_size=8)
+            self.sums[key] = (self.sums.get(key, 0) + int.from_bytes(content.digest(), "big")) % _MODULUS
 
     def finish_bundle(self) -> Iterator[Any]:
         for (file, day), trace in self.sums.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from beam_jobs.page_views import PageView
 from beam_jobs.stable import stable_rng
-from beam_jobs.user_days import PackedView, packed_view, unpacked
+from beam_jobs.user_days import ViewBlock, view_block, views_in
 
 T = TypeVar("T")
 TRIES = 100  # Draws per negative. Where a page view holds the whole pool, no draw can succeed.
@@ -135,10 +135,13 @@ class DrawNegatives(beam.DoFn):
 
 
 class DrawByPopularity(DrawNegatives):
-    """Takes (day, {"counts": those of `popularity_pool`, "views": page views of the day})."""
+    """Takes (day, {"counts": those of `popularity_pool`, "views": `ViewBlock`s of the day}), and gives such blocks."""
 
-    def process(self, element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[PackedView]:
-        pool = popularity_pool(element[1]["counts"])
-        for packed in element[1]["views"]:
-            view = unpacked(packed)
-            yield packed_view(view.with_negatives(self.drawn(view, pool.total, frozenset(view.items), pool.items_of)))
+    def process(self, element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[ViewBlock]:
+        day, joined = element
+        pool = popularity_pool(joined["counts"])
+        for block in joined["views"]:
+            yield view_block(day, [self._with_negatives(view, pool) for view in views_in(block)])
+
+    def _with_negatives(self, view: PageView, pool: Pool) -> PageView:
+        return view.with_negatives(self.drawn(view, pool.total, frozenset(view.items), pool.items_of))

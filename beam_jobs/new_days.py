@@ -1,24 +1,25 @@
 """New days on their way to their files: a large day is cut into parts."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 from apache_beam.typehints.decorators import no_annotations
 
-from beam_jobs.checks import DAY
 from beam_jobs.day_files import WriteDays
-from beam_jobs.file_numbers import impression_bytes
-from beam_jobs.packing import unpack
-from beam_jobs.page_views import PretrainingRows
+from beam_jobs.packing import pack, unpack
+from beam_jobs.page_views import PageView, PretrainingRows
 from beam_jobs.stable import stable_hash
-from beam_jobs.user_days import PackedView, unpacked
+from beam_jobs.user_days import ViewBlock
 from courier_tf.settings import IngestSettings
 
 
 class WriteNewDays(beam.PTransform):
     """Writes the files of new days, and gives their `DayPart`s.
 
-    Takes {"views": `PackedView`s with their negatives, "users": (user, packed `UserDay`), "unknown": (day, [(name of
-    the file, row, item)])}.
+    Takes {"views": `ViewBlock`s with their negatives, "users": (group of users, packed [(user, *`UserDay`)] of a day),
+    "unknown": (day, [(name of the file, row, item)])}.
 
     Args:
         target: folder of the ingest.
@@ -37,25 +38,41 @@ class WriteNewDays(beam.PTransform):
     def expand(self, inputs: dict[str, beam.PCollection]) -> beam.PCollection:
         parts = AsSingleton(
             inputs["views"]
-            | "Bytes of page views" >> beam.Map(lambda view: (view[1] // DAY, impression_bytes(unpacked(view))))
+            | "Bytes of page views" >> beam.Map(lambda block: (block[0], block[1]))
             | "Bytes of new days" >> beam.CombinePerKey(sum)
             | "All bytes of new days" >> beam.combiners.ToDict()
             | "Parts of days" >> beam.Map(parts_of_days, self.most)
         )
         contents = {
-            "views": inputs["views"] | "Key page views" >> beam.Map(_view_into_part, parts),
-            "users": inputs["users"] | "Key users" >> beam.Map(_user_into_part, parts),
+            "views": inputs["views"] | "Key page views" >> beam.FlatMap(_views_into_parts, parts),
+            "users": inputs["users"] | "Key users" >> beam.FlatMap(_users_into_parts, parts),
             "unknown": inputs["unknown"] | "Key unknown" >> beam.MapTuple(lambda day, rows: ((day, 0), rows)),
         }
         return contents | "Join days" >> beam.CoGroupByKey() | "Write days" >> beam.ParDo(self.write, parts)
 
 
-def _view_into_part(view: PackedView, parts: dict[int, int]) -> tuple[tuple[int, int], PackedView]:
-    return into_part(view[1] // DAY, view[0], parts), view
+def _views_into_parts(block: ViewBlock, parts: dict[int, int]) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """((day, part), packed [page view])."""
+    return _into_parts(block[0], block[2], lambda view: PageView(*view).key, parts)
 
 
-def _user_into_part(user_day: tuple[str, bytes], parts: dict[int, int]) -> tuple[tuple[int, int], tuple[str, bytes]]:
-    return into_part(unpack(user_day[1])[0], stable_hash(user_day[0]), parts), user_day
+def _users_into_parts(days: tuple[int, bytes], parts: dict[int, int]) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """((day, part), packed [(user, *`UserDay`)])."""
+    day = unpack(days[1])[0][1]
+    return _into_parts(day, days[1], lambda user_day: stable_hash(user_day[0]), parts)
+
+
+def _into_parts(
+    day: int, packed: bytes, key: Callable[[Any], int], parts: dict[int, int]
+) -> Iterator[tuple[tuple[int, int], bytes]]:
+    if day not in parts:
+        yield (day, 0), packed
+        return
+    of_parts: dict[int, list[Any]] = {}
+    for row in unpack(packed):
+        of_parts.setdefault(key(row) % parts[day], []).append(row)
+    for part, rows in of_parts.items():
+        yield (day, part), pack(rows)
 
 
 def parts_of_days(sizes: dict[int, int], most: int) -> dict[int, int]:
@@ -66,8 +83,3 @@ def parts_of_days(sizes: dict[int, int], most: int) -> dict[int, int]:
         most: bytes.
     """
     return {day: -(-size // most) for day, size in sizes.items() if size > most}
-
-
-def into_part(day: int, key: int, parts: dict[int, int]) -> tuple[int, int]:
-    """(day, number of the part) that something belongs to."""
-    return day, key % parts.get(day, 1)

@@ -4,15 +4,13 @@ The workers of a job share one version of Python, which Beam requires, too.
 """
 
 import marshal
-import zlib
-from collections.abc import Iterator
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.transforms.window import GlobalWindows
+import pyarrow as pa
 
 BLOCK = 1_000  # Rows of a block.
 LARGE = 1_000  # Bytes from which on a value is compressed: the local engine holds all that goes between two steps.
+_CODEC = pa.Codec("zstd")  # It takes half the time of zlib, and packs rows into three quarters of the bytes.
 _LENGTH = 8  # Bytes of the length that follows it.
 COMPRESSED = b"\x00"  # First byte of such a value; marshal's own are letters and signs.
 
@@ -26,32 +24,16 @@ def pack(value: Any) -> bytes:
     packed = marshal.dumps(value)
     if len(packed) < LARGE:
         return packed
-    return COMPRESSED + len(packed).to_bytes(_LENGTH, "little") + zlib.compress(packed, 1)
+    return COMPRESSED + len(packed).to_bytes(_LENGTH, "little") + _CODEC.compress(packed, asbytes=True)
 
 
 def unpack(packed: bytes) -> Any:
     """The value that `pack` was given."""
-    return marshal.loads(zlib.decompress(packed[1 + _LENGTH :]) if packed[:1] == COMPRESSED else packed)
+    if packed[:1] == COMPRESSED:
+        packed = _CODEC.decompress(memoryview(packed)[1 + _LENGTH :], size_of(packed), asbytes=True)
+    return marshal.loads(packed)
 
 
 def size_of(packed: bytes) -> int:
     """Bytes of a packed value before it was compressed, which say more about the memory that the value takes."""
     return int.from_bytes(packed[1 : 1 + _LENGTH], "little") if packed[:1] == COMPRESSED else len(packed)
-
-
-class PackBlocks(beam.DoFn):
-    """Packs named tuples into blocks: lists of plain tuples."""
-
-    def start_bundle(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
-
-    def process(self, row: tuple[Any, ...]) -> Iterator[bytes]:
-        self.rows.append(tuple(row))
-        if len(self.rows) == BLOCK:
-            yield pack(self.rows)
-            self.rows = []
-
-    def finish_bundle(self) -> Iterator[Any]:
-        if self.rows:
-            yield GlobalWindows.windowed_value(pack(self.rows))
-            self.rows = []

@@ -45,6 +45,11 @@ class PageView(NamedTuple):
     tie_histories: dict[str, list[str]]
     contexts: list[tuple[str, ...]]
 
+    @property
+    def key(self) -> int:
+        """Decides the part of its day that it is in, and the order in which it is written."""
+        return stable_hash(self.page_view_id, self.user_id)
+
     def with_negatives(self, negatives: list[str]) -> "PageView":
         """The page view with further items that were not clicked. They take the contexts of the others, in turns.
 

@@ -65,6 +65,7 @@ class PhotoPlaces:
         self.raw, self.follow_links = raw, follow_links
         self.place = place_of(raw)
         self.root = os.path.realpath(self.place) if isinstance(self.place, Path) else raw
+        self.start = os.path.join(self.root, "")  # Of the paths of all files in it.
         self._index: dict[str, list[str]] | None = None
         self._inside: dict[str, bool] = {}  # Folder -> whether it lies in the raw folder, behind all links.
         self._refusals: dict[str, str] = {}  # Bucket -> why it cannot be read; empty if it can.
@@ -80,7 +81,8 @@ class PhotoPlaces:
             MissingPhotoError: there is no such file. The message names files that look alike.
             PhotoError: the name fits several files, or the file cannot be read.
         """
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in image):
+        # Most names are printable, which is known at once.
+        if not image.isprintable() and any(unicodedata.category(sign) in ("Cc", "Cs") for sign in image):
             raise PhotoError("the name of the photo holds control characters, such as a NUL byte")
         if len(image.encode()) > MOST_NAME:
             raise PhotoError(
@@ -117,11 +119,11 @@ class PhotoPlaces:
         path = os.path.normpath(os.path.join(self.root, image))
         try:
             status = os.lstat(path)
-            if os.path.commonpath([self.root, path]) != self.root:
+            if not os.path.join(path, "").startswith(self.start):
                 raise PhotoError("the path leaves the raw folder")
             if not self.follow_links and not self._lies_inside(path, status):
                 raise PhotoError("the path leaves the raw folder by a symbolic link (--follow-links takes them)")
-            return _read_regular(path, whole)
+            return _read_regular(path, os.stat(path) if stat.S_ISLNK(status.st_mode) else status, whole)
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
@@ -153,7 +155,7 @@ class PhotoPlaces:
 
     def _read_by_name(self, image: str, failure: PhotoError | None, whole: bool) -> Found:
         similar: list[str] = []
-        for spelled in reversed(spellings(image)):  # The last is the plainest.
+        for spelled in reversed([*spellings(image)]):  # The last is the plainest.
             same_stem = self._indexed().get(_stem(spelled), [])
             fitting = [file for file in same_stem if _fits(spelled, file)]
             if len(fitting) > 1:
@@ -214,24 +216,32 @@ def files_below(folder: str, follow_links: bool) -> Iterator[str]:
         yield from (name if start == "." else f"{start}/{name}" for name in sorted(names) if not name.startswith("."))
 
 
-def spellings(image: str) -> list[str]:
+def spellings(image: str) -> Iterator[str]:
     r"""The paths that a name may mean: as it is, and as other systems write it. The last is the plainest.
 
-    >>> spellings("images\\a%20b.jpg")
+    >>> [*spellings("images\\a%20b.jpg")]
     ['images\\a%20b.jpg', 'images/a%20b.jpg', 'images/a b.jpg']
-    >>> spellings("/data/shop/images/a.jpg?w=9")[-1]
+    >>> [*spellings("/data/shop/images/a.jpg?w=9")][-1]
     'images/a.jpg'
     """
+    seen = {""}
+    for spelled in _all_spellings(image):
+        if spelled not in seen and "\0" not in spelled:
+            yield spelled
+        seen.add(spelled)
+
+
+def _all_spellings(image: str) -> Iterator[str]:
+    yield image  # Nearly always there is such a file.
     slashes = re.sub("/+", "/", image.replace("\\", "/"))
     absolute = bool(re.match("[A-Za-z]:/|/", slashes))
     plain = re.sub(r"^([A-Za-z]:)?(\.?/)+", "", slashes)
-    paths = [image, slashes, plain, urllib.parse.unquote(plain)]
     bare = plain.partition("?")[0].partition("#")[0]
-    paths += [bare, urllib.parse.unquote(bare)]
-    parts = paths[-1].split("/")
+    plainest = urllib.parse.unquote(bare)
+    yield from (slashes, plain, urllib.parse.unquote(plain), bare, plainest)
+    parts = plainest.split("/")
     if absolute and PHOTO_FOLDER in parts[1:-1]:  # The path on the machine that wrote the catalogue.
-        paths.append("/".join(parts[parts.index(PHOTO_FOLDER) :]))
-    return [spelled for spelled in dict.fromkeys(paths) if spelled and "\0" not in spelled]
+        yield "/".join(parts[parts.index(PHOTO_FOLDER) :])
 
 
 def _plain(text: str) -> str:
@@ -265,23 +275,23 @@ def _listed(files: list[str]) -> str:
     return ", ".join(printable(file) for file in files[:2]) + more
 
 
-def _read_regular(path: str, whole: bool) -> Found:
-    """A regular file. A FIFO or a device would wait for ever, or never end."""
-    status = os.stat(path)
+def _read_regular(path: str, status: os.stat_result, whole: bool) -> Found:
+    """A regular file, whose status is known. A FIFO or a device would wait for ever, or never end."""
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
         raise PhotoError(f"it cannot be read: it is {_KINDS.get(kind, 'a device')}, and no regular file")
     state = f"{status.st_size} {status.st_mtime_ns}"
     if not whole:
         return Found(b"", state)
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-        return Found(_at_most(stream.read(MAX_PHOTO_BYTES + 1)), state)
+    _require_at_most(status.st_size)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:
+        # Asked for the most bytes there may be, it would set aside as many.
+        return Found(stream.readall(), state)
 
 
-def _at_most(content: bytes) -> bytes:
-    if len(content) > MAX_PHOTO_BYTES:
+def _require_at_most(size: int) -> None:
+    if size > MAX_PHOTO_BYTES:
         raise PhotoError(f"the file has more than {MAX_PHOTO_BYTES // 2**20} MB")
-    return content
 
 
 def _refusal(root: str) -> str:
@@ -298,8 +308,10 @@ def _read_stored(place: StorePlace, whole: bool) -> Found:
         entry = transfer.entry_of(place)  # Before the content: who changes it meanwhile leaves another time.
         state = f"{entry.size} {entry.mtime_ns}"
         # Never unpacked, whatever the extension.
-        return Found(_at_most(transfer.read_bytes(place, MAX_PHOTO_BYTES + 1)) if whole else b"", state)
+        content = transfer.read_bytes(place, MAX_PHOTO_BYTES + 1) if whole else b""
     except MissingFileError as error:
         raise MissingPhotoError("there is no such file") from error
     except StoreError as error:
         raise PhotoError(f"it cannot be read: {error}") from error
+    _require_at_most(len(content))
+    return Found(content, state)

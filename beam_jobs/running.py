@@ -1,8 +1,10 @@
 """Runs a job on the engine that Beam's options name, and reports its failure in one line."""
 
+import contextlib
+import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -62,7 +64,7 @@ def run(
         raise EngineError(
             f"{shown}: --dry_run runs nothing, and the next stage reads what this one writes. Leave it out"
         )
-    with Console(stderr=True).status(shown), watched(shown, expected or {}) as watch:
+    with Console(stderr=True).status(shown), watched(shown, expected or {}) as watch, _young_objects_alone():
         try:
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
@@ -83,6 +85,19 @@ def run(
         for counter in result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]:
             counted[counter.key.metric.name] += counter.result or 0  # Portable engines give None for 0.
     return +counted  # Without zeros, which some engines tell and others do not.
+
+
+@contextlib.contextmanager
+def _young_objects_alone() -> Iterator[None]:
+    """Keeps the garbage collector from what was there before a job, such as all of TensorFlow.
+
+    Rows are so many objects that it would go through all of these again and again, a tenth of the time of a job.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def reason_of(error: BaseException) -> str:

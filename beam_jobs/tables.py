@@ -9,7 +9,7 @@ from apache_beam.pvalue import AsIter, AsSingleton
 from beam_jobs import bigquery, catalogue, checks
 from beam_jobs.file_parts import SplitFiles
 from beam_jobs.raw_rows import RawFile
-from beam_jobs.read_rows import ReadDictionaries, ReadRows, TableKind
+from beam_jobs.read_rows import ReadBlocks, ReadDictionaries, ReadRows, TableKind
 from beam_jobs.sources import BROKEN_FILES, REJECTS, ROWS_READ, RawFolder
 from beam_jobs.table_rows import ReadTable
 from courier_tf.settings import IngestSettings
@@ -30,8 +30,9 @@ def read_rows(
     kind: TableKind,
     what: str,
     first: AsSingleton | None = None,
+    check: beam.DoFn | None = None,
 ) -> beam.pvalue.DoOutputsTuple:
-    """The rows of files, with the outputs of `ReadRows`.
+    """The rows of files, with the outputs of `ReadRows`; with `check` packed ones, and its outputs.
 
     Args:
         pipeline: to add the steps to.
@@ -39,20 +40,21 @@ def read_rows(
         kind: of their rows.
         what: for the labels of the steps.
         first: the files that end before this day are left out.
+        check: checks each row.
     """
-    outputs = REJECTS, ROWS_READ, BROKEN_FILES
+
+    def step(read: ReadRows) -> beam.PTransform:
+        outputs = REJECTS, ROWS_READ, BROKEN_FILES, *([checks.COUNTS] if check else [])
+        reading = ReadBlocks(read, check) if check else read
+        return f"Read {what}" >> beam.ParDo(reading).with_outputs(*outputs, main="main")
+
     table = files[0] if files else None
     if isinstance(table, RawFile) and table.dialect.format == bigquery.FORMAT:
-        read = ReadDictionaries(kind, table, bigquery.types_of(table.path))
-        return pipeline | ReadTable(table) | f"Read {what}" >> beam.ParDo(read).with_outputs(*outputs, main="main")
+        return pipeline | ReadTable(table) | step(ReadDictionaries(kind, table, bigquery.types_of(table.path)))
     chosen = pipeline | f"Files of {what}" >> beam.Create(files, reshuffle=True)
     if first:
         chosen |= f"Choose files of {what}" >> beam.FlatMap(_unless_before, first)
-    return (
-        chosen
-        | f"Parts of files of {what}" >> SplitFiles()
-        | f"Read {what}" >> beam.ParDo(ReadRows(kind)).with_outputs(*outputs, main="main")
-    )
+    return chosen | f"Parts of files of {what}" >> SplitFiles() | step(ReadRows(kind))
 
 
 def _unless_before(file_and_last: tuple[RawFile, int], first: int) -> list[RawFile]:

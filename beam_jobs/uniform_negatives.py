@@ -17,7 +17,7 @@ from apache_beam.typehints.decorators import no_annotations
 from beam_jobs.checks import DAY
 from beam_jobs.negatives import DrawNegatives
 from beam_jobs.stable import stable_hash
-from beam_jobs.user_days import PackedView, packed_view, unpacked
+from beam_jobs.user_days import ViewBlock, view_block, views_in
 
 BUCKETS = 200  # Ranges of ids that the items of a day are sorted in, each by one worker.
 _TICKETS = "tickets"
@@ -45,8 +45,8 @@ class DrawUniformly(beam.PTransform):
     """Adds negatives to page views that hold positives only: items that are available by the end of the day.
 
     Do not report figures with these negatives alone: popularity tells clicks from them. Takes a dictionary: `views`
-    (PackedView), `days` ((item, {day: statistics})) and `ids` ((item, declared second or None)). An earlier event takes
-    precedence over what is declared. An item with neither is never drawn.
+    (`ViewBlock`), `days` ((item, {day: statistics})) and `ids` ((item, declared second or None)). An earlier event
+    takes precedence over what is declared. An item with neither is never drawn.
 
     Args:
         per_positive, seed: as for `DrawNegatives`.
@@ -73,7 +73,7 @@ class DrawUniformly(beam.PTransform):
             | "Numbering" >> beam.Map(numbering_of)
         )
         numbers = ranges | "Ids of a range" >> beam.GroupByKey() | "Number" >> beam.FlatMap(_number, numbering)
-        views = parts["views"] | "Key page views" >> beam.Map(lambda view: (unpacked(view).page_view_id, view))
+        views = parts["views"] | "Key page views" >> beam.FlatMap(_by_id)
         shown = (
             {"number": numbers, "views": views | "Items of page views" >> beam.FlatMap(_items_of_view)}
             | "Join own numbers" >> beam.CoGroupByKey()
@@ -132,9 +132,14 @@ def _with_pair(pair: tuple[str, int]) -> tuple[int, tuple[int, str]]:
     return pair[1], (pair[1], pair[0])
 
 
-def _items_of_view(keyed: tuple[str, PackedView]) -> Iterator[tuple[str, str]]:
+def _by_id(block: ViewBlock) -> Iterator[tuple[str, ViewBlock]]:
+    """(page view id, block of this page view alone)."""
+    return ((view.page_view_id, view_block(block[0], [view])) for view in views_in(block))
+
+
+def _items_of_view(keyed: tuple[str, ViewBlock]) -> Iterator[tuple[str, str]]:
     """(item, page view id) of each of its items."""
-    return ((item, keyed[0]) for item in dict.fromkeys(unpacked(keyed[1]).items))
+    return ((item, keyed[0]) for view in views_in(keyed[1]) for item in dict.fromkeys(view.items))
 
 
 def _handed_out(group: tuple[Any, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, Any]]:
@@ -149,13 +154,15 @@ class _Draw(DrawNegatives):
     def process(self, element: tuple[str, dict[str, Iterable[Any]]], numbering: Numbering) -> Iterator[Any]:
         name, joined = element
         shown = frozenset(joined["shown"])
-        for view in joined["view"]:  # There is one.
-            tickets = self.drawn(unpacked(view), numbering.total(view[1] // DAY), shown, np.ndarray.tolist)
-            yield name, (view, tickets)
+        for block in joined["view"]:  # There is one, of one page view.
+            (view,) = views_in(block)
+            tickets = self.drawn(view, numbering.total(block[0]), shown, np.ndarray.tolist)
+            yield name, (block, tickets)
             yield from (TaggedOutput(_TICKETS, (ticket, name)) for ticket in dict.fromkeys(tickets))
 
 
-def _filled(element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[PackedView]:
+def _filled(element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[ViewBlock]:
     names = dict(element[1]["names"])
-    for packed, tickets in element[1]["drawn"]:
-        yield packed_view(unpacked(packed).with_negatives([names[ticket] for ticket in tickets]))
+    for block, tickets in element[1]["drawn"]:
+        negatives = [names[ticket] for ticket in tickets]
+        yield view_block(block[0], [view.with_negatives(negatives) for view in views_in(block)])

@@ -2,7 +2,7 @@
 
 A page view lies within a day, so the rows of a day are merged without those of other days. What crosses days is the
 last clicks of a user. No worker holds more rows of a user than those of a day, packed, however long the log is. A large
-day is merged in pieces.
+day is merged in pieces. Elements are of a group of users.
 """
 
 from bisect import bisect_left
@@ -14,21 +14,23 @@ import numpy as np
 from apache_beam.typehints.decorators import no_annotations
 
 from beam_jobs.checks import Event
-from beam_jobs.day_pieces import pieces_of_day, rows_of
+from beam_jobs.day_pieces import Piece, rows_of, users_of_day
+from beam_jobs.file_numbers import impression_bytes
 from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import Merged, PageView, ViewKey, merge, view_id
 from beam_jobs.stable import stable_hash
+from beam_jobs.user_groups import DayOfGroup
 from beam_jobs.work_done import USER_DAYS, Pieces
 
-DAYS = "days"  # Tag of an output: (user, packed `UserDay`).
+DAYS = "days"  # Tag of an output: (group of users, packed [(user, *`UserDay`)] of one day).
+MOST_TOGETHER = 1_000  # Events of page views that are packed together, about.
 
-DayOfUser = tuple[str, int]  # User id, and timestamp // DAY.
 #: Names of counts: those of `Merged`, after the number of page views.
 _COUNTS = (
     "page_views", "duplicate_events_merged", "clicks_merged_into_their_impressions", "conflicting_events_merged",
 )  # fmt: skip
-#: A page view on its way to its file: the key that places it, its timestamp, and its packed `PageView`.
-PackedView = tuple[int, int, bytes]
+#: Page views of a day on their way to its file: the day, bytes of their impressions, and the packed `PageView`s.
+ViewBlock = tuple[int, int, bytes]
 
 
 class UserDay(NamedTuple):
@@ -119,7 +121,9 @@ def histories(days: list[tuple[int, list[str]]], kept: int) -> Iterator[tuple[in
 
 
 class BuildPageViews(beam.PTransform):
-    """Turns {"rows": ((user, day), packed rows), "before": `last_clicks`} into `PackedView`s and the output `DAYS`.
+    """Turns rows and the clicks before them into {"views": `ViewBlock`s, DAYS: that output}.
+
+    Takes {"rows": (`DayOfGroup`, packed {user: rows}), "before": (group of users, `last_clicks`)}.
 
     Args:
         history_kept: length of a history: the most recent clicked items.
@@ -141,7 +145,7 @@ class BuildPageViews(beam.PTransform):
         users = (
             [days[DAYS] | "Last clicks" >> beam.MapTuple(_clicks_of_new_day), parts["before"]]
             | "All clicks" >> beam.Flatten()
-            | "Group users" >> beam.GroupByKey()
+            | "Group clicks" >> beam.GroupByKey()
             | "Histories" >> beam.FlatMap(histories_of, self.history_kept)
         )
         views = (
@@ -152,33 +156,68 @@ class BuildPageViews(beam.PTransform):
         return {"views": views, DAYS: days[DAYS]}
 
 
-def statistics_of(user_day: tuple[str, bytes]) -> Iterator[tuple[str, dict[int, tuple[int, int, int]]]]:
-    """(item, {day: statistics}) of each item of a packed `UserDay`."""
-    of_user = UserDay(*unpack(user_day[1]))
-    return ((item, {of_user.day: (number, positives, first)}) for item, number, positives, first in of_user.items)
+def statistics_of(days: tuple[int, bytes]) -> Iterator[tuple[str, dict[int, tuple[int, int, int]]]]:
+    """(item, {day: statistics}) of each item of packed `UserDay`s of one day."""
+    users = user_days_in(days[1])
+    items = sum_of_items(of_user for _, of_user in users)
+    return ((item, {users[0][1].day: statistics}) for item, statistics in items.items())
+
+
+def user_days_in(packed: bytes) -> list[tuple[str, UserDay]]:
+    """(user, `UserDay`) of users of a group on a day, as `MergeDay` packs them."""
+    return [(user, UserDay(*of_user)) for user, *of_user in unpack(packed)]
+
+
+def sum_of_items(days: Iterable[UserDay]) -> dict[str, tuple[int, int, int]]:
+    """Item -> (events, positives, first second) over users."""
+    items: dict[str, tuple[int, int, int]] = {}
+    for of_user in days:
+        for item, number, positives, first in of_user.items:
+            before = items.get(item, (0, 0, first))
+            items[item] = before[0] + number, before[1] + positives, min(before[2], first)
+    return items
 
 
 class MergeDay(beam.DoFn):
-    """Turns ((user, day), packed rows) into ((user, day), packed page views), each with its history on that day."""
+    """Turns (`DayOfGroup`, packed {user: rows}) into (`DayOfGroup`, packed page views), with histories on that day."""
 
     def __init__(self, history_kept: int, pause: int, ties: bool) -> None:
         self.history_kept, self.pause, self.ties = history_kept, pause, ties
         self.done = Pieces(USER_DAYS)
 
-    def process(self, element: tuple[DayOfUser, Iterable[bytes]]) -> Iterator[Any]:
-        (user, day), packed = element
+    def process(self, element: tuple[DayOfGroup, Iterable[bytes]]) -> Iterator[Any]:
+        (group, day), packed = element
+        days: list[tuple[Any, ...]] = []
+        views: list[tuple[Any, ...]] = []
+        held = 0
+        for user, pieces in users_of_day(packed, self.pause):
+            # Several pieces are merged twice: all of them together would take ten times the memory.
+            once = [self._merged(user, piece) for piece in pieces] if len(pieces) == 1 else None
+            of_day, clicks = self._day(user, day, once or (self._merged(user, piece) for piece in pieces))
+            days.append((user, *of_day))
+            for merged in once or (self._merged(user, piece) for piece in pieces):
+                views.extend(map(tuple, page_views(user, merged, clicks, self.history_kept, self.ties)))
+                held += len(merged.events)
+                if held > MOST_TOGETHER:
+                    yield (group, day), pack(views)
+                    views, held = [], 0
+            self.done.add()
+        if views:
+            yield (group, day), pack(views)
+        yield beam.pvalue.TaggedOutput(DAYS, (group, pack(days)))
+
+    def _day(self, user: str, day: int, pieces: Iterable[Merged]) -> tuple[UserDay, list[Click]]:
+        """What a day of a user passes on, and all its clicks in order."""
         clicks: list[Click] = []
         requests: list[np.ndarray] = []
         items: dict[str, tuple[int, int, int]] = {}
         counts = dict.fromkeys(_COUNTS, 0)
-        number = 0
-        pieces = pieces_of_day(packed, self.pause)
-        for piece in pieces:
-            merged = self._merged(user, piece)
+        events_of_day = 0
+        for merged in pieces:
             numbers = len(merged.starts), merged.duplicates, merged.clicks_of_impressions, merged.conflicts
             counts = {name: counts[name] + more for name, more in zip(_COUNTS, numbers, strict=True)}
             clicks.extend(clicks_of(merged.events))
-            number += len(merged.events)
+            events_of_day += len(merged.events)
             # A hash stands for a request id: a user may have very many.
             hashes = [stable_hash(user, request) for request, _ in merged.starts if request]
             requests.append(np.array(hashes, "<i8"))
@@ -188,59 +227,58 @@ class MergeDay(beam.DoFn):
         clicks.sort()
         last = [item for _, _, item in clicks[-self.history_kept :]]
         of_items = [(item, *statistics) for item, statistics in items.items()]
-        of_day = UserDay(day, number, last, np.concatenate(requests).tobytes(), of_items, counts)
-        yield beam.pvalue.TaggedOutput(DAYS, (user, pack(tuple(of_day))))
-        for piece in pieces:
-            if len(pieces) > 1:  # Merged again: all of them together would take ten times the memory.
-                merged = self._merged(user, piece)
-            views = page_views(user, merged, clicks, self.history_kept, self.ties)
-            yield (user, day), pack([tuple(view) for view in views])
-        self.done.add()
+        return UserDay(day, events_of_day, last, np.concatenate(requests).tobytes(), of_items, counts), clicks
 
-    def _merged(self, user: str, piece: list[bytes]) -> Merged:
+    def _merged(self, user: str, piece: Piece) -> Merged:
         return merge((Event(user, *row) for row in rows_of(piece)), self.pause)
 
 
-def _clicks_of_new_day(user: str, user_day: bytes) -> tuple[str, bytes]:
-    day, _, last, *_ = unpack(user_day)
-    return user, last_clicks([(day, last)], is_new=True)
+def _clicks_of_new_day(group: int, days: bytes) -> tuple[int, bytes]:
+    return group, last_clicks({user: [(day, last)] for user, day, _, last, *_ in unpack(days)}, is_new=True)
 
 
-def last_clicks(days: list[tuple[int, list[str]]], is_new: bool) -> bytes:
-    """(day, last items clicked on it, oldest first) of a user, packed for `histories_of`.
+def last_clicks(users: dict[str, list[tuple[int, list[str]]]], is_new: bool) -> bytes:
+    """{user: (day, last items clicked on it, oldest first)} of users of a group, packed for `histories_of`.
 
     Args:
-        days: in any order.
+        users: the days of each in any order.
         is_new: whether the histories of these days are wanted. Other days are there for those of later ones.
     """
-    return pack((is_new, days))
+    return pack((is_new, users))
 
 
-def histories_of(element: tuple[str, Iterable[bytes]], kept: int) -> Iterator[tuple[DayOfUser, bytes]]:
-    """((user, day), packed items clicked before that day), from (user, `last_clicks`)."""
-    user, days = element[0], []
-    new: set[int] = set()
-    for is_new, some in map(unpack, element[1]):
-        days += some
-        new.update(day for day, _ in some if is_new)
-    if new:
-        yield from (((user, day), pack(before)) for day, before in histories(days, kept) if day in new)
+def histories_of(element: tuple[int, Iterable[bytes]], kept: int) -> Iterator[tuple[DayOfGroup, bytes]]:
+    """(`DayOfGroup`, packed {user: items clicked before that day}), from (group of users, `last_clicks`)."""
+    group, clicks = element
+    days: dict[str, list[tuple[int, list[str]]]] = {}
+    new: dict[str, set[int]] = {}
+    for is_new, users in map(unpack, clicks):
+        for user, some in users.items():
+            days.setdefault(user, []).extend(some)
+            if is_new:
+                new.setdefault(user, set()).update(day for day, _ in some)
+    before: dict[int, dict[str, list[str]]] = {}
+    for user, wanted in new.items():
+        for day, clicked in histories(days[user], kept):
+            if day in wanted:
+                before.setdefault(day, {})[user] = clicked
+    return (((group, day), pack(users)) for day, users in before.items())
 
 
-def views_of(element: tuple[DayOfUser, dict[str, Iterable[bytes]]], kept: int) -> Iterator[PackedView]:
-    """The page views of a day of a user, from those with histories of the day alone and the clicks before it."""
-    joined = element[1]
-    before: list[str] = next((unpack(clicked) for clicked in joined["before"]), [])
+def views_of(element: tuple[DayOfGroup, dict[str, Iterable[bytes]]], kept: int) -> Iterator[ViewBlock]:
+    """The page views of a day of a group, from those with histories of the day alone and the clicks before it."""
+    (_, day), joined = element
+    before: dict[str, list[str]] = next((unpack(clicked) for clicked in joined["before"]), {})
     for packed in joined["day"]:
-        for view in unpack(packed):
-            yield packed_view(with_days_before(PageView(*view), before, kept))
+        views = map(PageView._make, unpack(packed))
+        yield view_block(day, [with_days_before(view, before.get(view.user_id, []), kept) for view in views])
 
 
-def packed_view(view: PageView) -> PackedView:
-    """A page view for the steps that write it."""
-    return stable_hash(view.page_view_id, view.user_id), view.timestamp, pack(tuple(view))
+def view_block(day: int, views: list[PageView]) -> ViewBlock:
+    """Page views of a day for the steps that write them."""
+    return day, sum(map(impression_bytes, views)), pack([tuple(view) for view in views])
 
 
-def unpacked(view: PackedView) -> PageView:
-    """The page view that `packed_view` was given."""
-    return PageView(*unpack(view[2]))
+def views_in(block: ViewBlock) -> list[PageView]:
+    """The page views that `view_block` was given."""
+    return list(map(PageView._make, unpack(block[2])))

@@ -41,8 +41,7 @@ def serialise(values: Mapping[str, object], features: Mapping[str, schema.Featur
     """
     if values.keys() != features.keys():
         raise RecordError(f"a record holds {sorted(values)}, the schema has {sorted(features)}")
-    entries = {name: example_bytes.entry(name, kind, values[name]) for name, kind in features.items()}
-    return example_bytes.example(entries)
+    return example_bytes.example(example_bytes.entry(name, features[name], values[name]) for name in sorted(features))
 
 
 def parse(serialised: tf.Tensor, features: Mapping[str, schema.FeatureKind]) -> dict[str, tf.Tensor]:

@@ -13,7 +13,7 @@ from beam_jobs.negatives import TRIES, median_reach, pools_of_days, popularity_p
 from beam_jobs.options import pipeline_options
 from beam_jobs.page_views import PageView
 from beam_jobs.stable import stable_rng
-from beam_jobs.user_days import packed_view, unpacked
+from beam_jobs.user_days import view_block, views_in
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, positives_log
@@ -42,23 +42,24 @@ def test_uniform_negatives_are_those_of_a_list_of_all_items(buckets, monkeypatch
     rng = random.Random(buckets)
     items = [f"item{number}" for number in range(40)]
     declared = {item: rng.choice([None, rng.randrange(20 * DAY)]) for item in items}
-    days, views = {}, []
+    days, views, by_day = {}, [], defaultdict(list)
     for number in range(60):
         day = rng.randrange(20)
         chosen = rng.sample(items[:30], rng.choice([1, 2, 3]))
         for item in chosen:
             days.setdefault(item, {})[day] = (1, 1, day * DAY)
         views.append(PageView("u", f"u@{number}", day * DAY + 7, chosen, [1] * len(chosen), [], {}, {}, []))
+        by_day[day].append(views[-1])
     with beam.Pipeline(options=pipeline_options([])) as pipeline:
         parts = {
-            "views": pipeline | "Views" >> beam.Create([packed_view(view) for view in views]),
+            "views": pipeline | "Views" >> beam.Create([view_block(day, some) for day, some in by_day.items()]),
             "days": pipeline | "Days" >> beam.Create(days.items()),
             "ids": pipeline | "Items" >> beam.Create(declared.items()),
         }
         made = (
             parts
             | uniform_negatives.DrawUniformly(4, 3)
-            | beam.Map(unpacked)
+            | beam.FlatMap(views_in)
             | beam.Map(lambda view: (view.page_view_id, view.items, view.clicked))
         )
         expected = plain_uniform(views, days, declared, 4, 3)

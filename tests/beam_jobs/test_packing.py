@@ -4,7 +4,7 @@ import marshal
 
 import pytest
 
-from beam_jobs.packing import LARGE, PackBlocks, pack, size_of, unpack
+from beam_jobs.packing import LARGE, pack, size_of, unpack
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,3 @@ def test_a_value_comes_back_as_it_was(value):
 def test_alike_rows_take_a_fifth():
     rows = [(f"user{n}", f"item{n % 50}", 1_600_000_000 + n, f"r{n // 8}", n % 2) for n in range(1000)]
     assert len(pack(rows)) < len(b"".join(map(pack, rows))) / 5
-
-
-def test_blocks_hold_all_rows_in_order():
-    blocks = PackBlocks()
-    blocks.start_bundle()
-    packed = [block for n in range(2500) for block in blocks.process((n, "a"))]
-    packed += [windowed.value for windowed in blocks.finish_bundle()]
-    assert [row for block in packed for row in unpack(block)] == [(n, "a") for n in range(2500)]

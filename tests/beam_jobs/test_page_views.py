@@ -11,9 +11,9 @@ import pytest
 
 from beam_jobs import day_pieces
 from beam_jobs.checks import Event
-from beam_jobs.packing import pack, unpack
+from beam_jobs.packing import pack
 from beam_jobs.page_views import PageView, merge, split_rows, view_id, view_keys
-from beam_jobs.user_days import MergeDay, UserDay, histories_of, last_clicks, unpacked, views_of
+from beam_jobs.user_days import MergeDay, histories_of, last_clicks, user_days_in, views_in, views_of
 from courier_tf import schema
 
 from .conftest import DAY, FIRST, impression_log, view_of
@@ -130,27 +130,32 @@ def slow_page_views(events: list[Event], kept: int, pause: int) -> list[PageView
 
 
 def built(events: list[Event], kept: int, pause: int = 1) -> list[PageView]:
-    """The page views of a user as the job builds them, a day at a time."""
+    """The page views of a user as the job builds them, a day at a time, in a group with another user."""
     days = defaultdict(list)
     for event in events:
         days[event.timestamp // DAY].append(tuple(event)[1:])
     joined, told = defaultdict(lambda: {"day": [], "before": []}), []
     for day, rows in days.items():
-        for output in MergeDay(kept, pause, True).process((("u", day), [pack(rows[::2]), pack(rows[1::2])])):
+        others = [(f"of v {item}", *row) for item, *row in rows]
+        packed = [pack({"u": rows[::2], "v": others}), pack({"u": rows[1::2]})]
+        for output in MergeDay(kept, pause, True).process(((0, day), packed)):
             if isinstance(output, beam.pvalue.TaggedOutput):
-                of_day = UserDay(*unpack(output.value[1]))
-                told.append(last_clicks([(day, of_day.last)], is_new=True))
+                of_day = user_days_in(output.value[1])
+                told.append(last_clicks({user: [(day, of_user.last)] for user, of_user in of_day}, is_new=True))
             else:
                 joined[output[0]]["day"].append(output[1])
-    for key, before in histories_of(("u", told), kept):
+    for key, before in histories_of((0, told), kept):
         joined[key]["before"].append(before)
-    return [unpacked(view) for element in joined.items() for view in views_of(element, kept)]
+    views = [view for element in joined.items() for block in views_of(element, kept) for view in views_in(block)]
+    assert {view.user_id for view in views} == ({"u", "v"} if events else set())
+    return [view for view in views if view.user_id == "u"]
 
 
 @pytest.mark.parametrize("piece", [1 << 20, 150])
 @pytest.mark.parametrize("kind", ["requests", "pauses", "both", "positives"])
 def test_page_views_are_those_of_the_definition(kind, piece, monkeypatch):
     monkeypatch.setattr(day_pieces, "PIECE_BYTES", piece)
+    monkeypatch.setattr(day_pieces, "TOGETHER_BYTES", piece)
     rng = random.Random(kind)
     for _ in range(60):
         pause, kept = 1 if kind == "positives" else rng.randrange(1, 120), rng.randrange(1, 6)

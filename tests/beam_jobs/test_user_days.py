@@ -20,7 +20,8 @@ from beam_jobs.made_days import SumUp, on_several_days
 from beam_jobs.packing import pack, unpack
 from beam_jobs.page_views import PageView
 from beam_jobs.stable import stable_hash
-from beam_jobs.user_days import DAYS, MergeDay, UserDay, histories, histories_of, last_clicks, statistics_of
+from beam_jobs.user_days import DAYS, MergeDay, histories, histories_of, last_clicks, statistics_of, user_days_in
+from beam_jobs.user_groups import group_of
 
 from .conftest import DAY, FIRST
 
@@ -28,17 +29,16 @@ EVENTS_A_DAY = 1_000
 
 
 def days_of_a_user(number: int):
-    """((user, day), packed rows) of each day, made when it is asked for."""
+    """(`DayOfGroup`, packed {user: rows}) of each day, made when it is asked for."""
     for day in range(number):
         start = FIRST + day * DAY
         rows = [(f"i{n % 50}", start + n, f"r{n // 4}", n % 3 == 0 and 1 or 0, ("f", n)) for n in range(EVENTS_A_DAY)]
-        yield ("u", start // DAY), [pack(rows[:300]), pack(rows[300:])]
+        yield (0, start // DAY), [pack({"u": rows[:300]}), pack({"u": rows[300:]})]
 
 
-def clicks_of_day(user_day: bytes, is_new: bool = True) -> bytes:
-    """The clicks of a packed `UserDay`."""
-    day = UserDay(*unpack(user_day))
-    return last_clicks([(day.day, day.last)], is_new)
+def clicks_of_days(packed: bytes) -> bytes:
+    """The clicks of packed `UserDay`s."""
+    return last_clicks({user: [(day.day, day.last)] for user, day in user_days_in(packed)}, is_new=True)
 
 
 def peak_of(days: int) -> tuple[int, int]:
@@ -49,8 +49,8 @@ def peak_of(days: int) -> tuple[int, int]:
     for element in days_of_a_user(days):
         for output in merge.process(element):
             if isinstance(output, beam.pvalue.TaggedOutput):
-                told.append(clicks_of_day(output.value[1]))
-    views = len(list(histories_of(("u", told), 20)))
+                told.append(clicks_of_days(output.value[1]))
+    views = len(list(histories_of((0, told), 20)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak, views
@@ -70,11 +70,12 @@ def test_a_large_day_stands_in_memory_packed(request_id, monkeypatch):
     monkeypatch.setattr(day_pieces, "PIECE_BYTES", 1 << 16)
     number = 20_000
     rows = [(f"i{n % 50}", FIRST + n * 4, request_id.format(n // 4), int(n % 7 == 0), ("f", n)) for n in range(number)]
-    packed = [pack(rows[n : n + 1000]) for n in range(0, number, 1000)]
+    monkeypatch.setattr(day_pieces, "TOGETHER_BYTES", 1 << 17)
+    packed = [pack({"u": rows[n : n + 1000]}) for n in range(0, number, 1000)]
     del rows
     views = 0
     tracemalloc.start()
-    for output in MergeDay(5, 1, False).process((("u", FIRST // DAY), packed)):
+    for output in MergeDay(5, 1, False).process(((0, FIRST // DAY), packed)):
         views += 0 if isinstance(output, beam.pvalue.TaggedOutput) else len(unpack(output[1]))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -89,10 +90,10 @@ def test_what_a_day_of_a_user_passes_on():
     ]
     (days,) = (
         output.value
-        for output in MergeDay(2, 1, False).process((("u", FIRST // DAY), [pack(rows[:4]), pack(rows[4:])]))
+        for output in MergeDay(2, 1, False).process(((0, FIRST // DAY), [pack({"u": rows[:4]}), pack({"u": rows[4:]})]))
         if isinstance(output, beam.pvalue.TaggedOutput) and output.tag == DAYS
     )
-    day = UserDay(*unpack(days[1]))
+    ((_, day),) = user_days_in(days[1])
     hashes = {stable_hash("u", request) for request in ("again", "once", "b")}
     assert set(np.frombuffer(day.requests, "<i8").tolist()) == hashes and len(day.requests) == 8 * len(hashes)
     # i0 is twice in "b", at one second and another: the earlier one stays.
@@ -108,11 +109,14 @@ def test_what_a_day_of_a_user_passes_on():
 
 
 def test_days_that_are_taken_over_give_histories_and_get_none():
-    day, before = FIRST // DAY, [last_clicks([(FIRST // DAY - 1, ["a"]), (FIRST // DAY - 3, ["b"])], is_new=False)]
-    new = [last_clicks([(day + n, [f"n{n}"])], is_new=True) for n in (0, 2)]
-    made = {key: unpack(items) for key, items in histories_of(("u", [new[1], *before, new[0]]), 3)}
-    assert made == {("u", day): ["b", "a"], ("u", day + 2): ["b", "a", "n0"]}
-    assert not list(histories_of(("u", before), 3))
+    day = FIRST // DAY
+    before = [last_clicks({"u": [(day - 1, ["a"]), (day - 3, ["b"])], "v": [(day - 2, ["c"])]}, is_new=False)]
+    new = [
+        last_clicks({user: [(day + n, [f"n{n}"])] for user in users}, is_new=True) for n, users in ((0, "uw"), (2, "u"))
+    ]
+    made = {key: unpack(items) for key, items in histories_of((5, [new[1], *before, new[0]]), 3)}
+    assert made == {(5, day): {"u": ["b", "a"]}, (5, day + 2): {"u": ["b", "a", "n0"]}}
+    assert not list(histories_of((5, before), 3))
 
 
 def test_requests_that_go_on_at_midnight_are_counted_once():
@@ -145,14 +149,15 @@ def test_events_of_unknown_items_are_found_without_the_catalogue():
     unknown = dict(itertools.chain(*map(unknown_only, [*joined, ("i9", {"events": [], "catalogue": [None]})])))
     assert unknown == {"i3": 4}
     kept, rejects = [], []
-    for output in itertools.chain(*(known_items_only(block, unknown, "raw") for block in blocks)):
+    for output in itertools.chain(*(known_items_only(block, unknown, 3, "raw") for block in blocks)):
         if isinstance(output, beam.pvalue.TaggedOutput):
             day, left_out = output.value
             rejects += [(day, *row) for row in left_out]
         else:
-            (user, day), rows = output
-            kept += [Event(user, *row) for row in unpack(rows)]
-            assert all(row[1] // DAY == day for row in unpack(rows))
+            (group, day), users = output
+            kept += [Event(user, *row) for user, rows in unpack(users).items() for row in rows]
+            assert all(row[1] // DAY == day for rows in unpack(users).values() for row in rows)
+            assert all(group_of(user, 3) == group for user in unpack(users))
     assert sorted(kept) == sorted(event for event in events if event.item_id != "i3")
     assert rejects == [((FIRST + n * DAY // 2) // DAY, "f", n, "i3") for n in range(20) if n % 5 == 3]
 
