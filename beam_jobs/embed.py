@@ -129,7 +129,10 @@ def _bare_or_main(row: tuple[KEY, np.ndarray | None]) -> Iterator[Any]:
 
 
 def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, EMBEDDING_SCHEMA), file, row_group_size=ROW_GROUP)
+    read = [
+        {**row, OUTPUT: None if row[OUTPUT] is None else np.frombuffer(row[OUTPUT], np.float32)} for row in rows
+    ]
+    pq.write_table(pa.Table.from_pylist(read, EMBEDDING_SCHEMA), file, row_group_size=ROW_GROUP)
 
 
 def _row(element: Row, encoder: str) -> dict[str, Any]:
@@ -137,7 +140,8 @@ def _row(element: Row, encoder: str) -> dict[str, Any]:
     return {
         "item_id": item_id,
         "category": category,
-        "embedding": outputs[OUTPUT].tolist() if outputs else None,
+        # Beam packs bytes at once, and the numbers of a list one by one.
+        OUTPUT: outputs[OUTPUT].astype(np.float32).tobytes() if outputs else None,
         "in_train_span": in_train_span,
         "encoder": encoder,
         PHOTO: photo,
