@@ -129,9 +129,7 @@ def _bare_or_main(row: tuple[KEY, np.ndarray | None]) -> Iterator[Any]:
 
 
 def _write_parquet(file: str, rows: list[dict[str, Any]]) -> None:
-    read = [
-        {**row, OUTPUT: None if row[OUTPUT] is None else np.frombuffer(row[OUTPUT], np.float32)} for row in rows
-    ]
+    read = [{**row, OUTPUT: None if row[OUTPUT] is None else np.frombuffer(row[OUTPUT], np.float32)} for row in rows]
     pq.write_table(pa.Table.from_pylist(read, EMBEDDING_SCHEMA), file, row_group_size=ROW_GROUP)
 
 

@@ -41,5 +41,6 @@ def report_at_the_end(workdir: Path, place: StorePlace | None = None) -> None:
         tracking.file(workdir / PAGE_FILE)
         if place:
             transfer.upload(workdir / PAGE_FILE, place / PAGE_FILE)
+            print(f"The same report on the store: {printable(place / PAGE_FILE, LONGEST_PATH)}")
     except Exception as error:
         LOG.warning("the report was not written: %s", printable(f"{type(error).__name__}: {error}", LONGEST_PATH))

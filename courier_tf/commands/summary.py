@@ -35,15 +35,16 @@ def report(metrics: Mapping[str, Any], workdir: Path, place: StorePlace | None =
     tracking.file(workdir / METRICS_FILE)
     for line in verdict_lines(metrics):
         console.print(line, soft_wrap=True)
-    places = {
-        "All slices": file,
-        "All figures": workdir / METRICS_FILE,
-        "Model card": workdir / schema.BUNDLE_FOLDER / schema.MODEL_CARD,
-        "SavedModels for TF Serving": workdir / schema.MODELS_FOLDER,
+    names = {
+        "All slices": file.name,
+        "All figures": METRICS_FILE,
+        "Model card": f"{schema.BUNDLE_FOLDER}/{schema.MODEL_CARD}",
+        "SavedModels for TF Serving": schema.MODELS_FOLDER,
     }
-    for what, path in places.items():
-        if path.exists():  # `courier rank` exports nothing.
-            console.print(f"{what}: {printable(path, limit=4096)}", soft_wrap=True)  # A path is cut nowhere.
+    for what, name in names.items():
+        if (workdir / name).exists():  # `courier rank` exports nothing.
+            shown = printable((place or workdir) / name, limit=4096)  # A path is cut nowhere.
+            console.print(f"{what}: {shown}", soft_wrap=True)
 
 
 def verdict_lines(metrics: Mapping[str, Any]) -> Iterator[str]:

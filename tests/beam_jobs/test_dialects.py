@@ -14,7 +14,7 @@ from courier_tf.workdir.provenance import MadeBy
 
 from . import dialects
 
-QUICK, ALL = 4, 200
+QUICK, ALL = 2, 200
 
 
 def records(raw, target, settings) -> dict[str, list[bytes]]:

@@ -68,7 +68,7 @@ def test_only_new_and_changed_photos_are_decoded(shop, tmp_path, monkeypatch):
     assert second.facts.photo_contents == full.facts.photo_contents != first.facts.photo_contents
 
 
-@pytest.mark.parametrize("bound", [{"TOGETHER": 3}, {"BYTES_TOGETHER": 1}])
+@pytest.mark.parametrize("bound", [{"TOGETHER": 3}, pytest.param({"BYTES_TOGETHER": 1}, marks=pytest.mark.slow)])
 def test_how_many_photos_are_decoded_at_once_changes_nothing(shop, tmp_path, monkeypatch, bound):
     """Among eight are a broken one and a missing one, and some are taken over."""
     full = made(shop, tmp_path / "full")

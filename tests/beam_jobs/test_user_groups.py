@@ -29,7 +29,7 @@ def fingerprint_of(made):
     return artefacts.read(made.target, INGEST).fingerprint
 
 
-@pytest.mark.parametrize("settings", [{}, {"history_ties": "log_order"}])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.slow), {"history_ties": "log_order"}])
 def test_the_number_of_groups_changes_no_file(raw, tmp_path, monkeypatch, settings):
     raw.write("items", raw.items())
     raw.write("events", impression_log())

@@ -6,6 +6,7 @@ import pytest
 
 from courier_tf.commands.report_file import REPORT_FILE
 from courier_tf.commands.summary import report
+from courier_tf.files.places import place_of
 from courier_tf.ranking.evaluation import MAIN_SLICES
 from tests.ranking.run_metrics import gain_of, metrics_of
 
@@ -28,6 +29,18 @@ def finished(workdir, **changes):
     metrics["held_out"] = {"pretrain": HELD_OUT, "supervised": HELD_OUT, "teacher models/\x1b[2J": HELD_OUT}
     (workdir / "metrics.json").touch()
     return metrics
+
+
+def test_on_a_store_the_places_are_those_of_the_store(tmp_path, capsys, monkeypatch):
+    uploaded = []
+    monkeypatch.setattr(
+        "courier_tf.commands.summary.transfer.upload", lambda file, to: uploaded.append((file.name, to))
+    )
+    place = place_of("s3://bucket/w")
+    report(finished(tmp_path), tmp_path, place)
+    out = capsys.readouterr().out
+    assert "All slices: s3://bucket/w/report.txt\nAll figures: s3://bucket/w/metrics.json\n" in out
+    assert str(tmp_path) not in out and uploaded == [("report.txt", place / "report.txt")]
 
 
 def test_the_end_is_a_sentence_and_two_rows_of_80_columns(tmp_path, capsys, monkeypatch):

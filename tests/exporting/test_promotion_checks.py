@@ -156,6 +156,7 @@ def test_a_promotion_is_refused_with_all_of_them(shop, exported, monkeypatch):
     assert str(refused.value).count("\n- ") == 3
 
 
+@pytest.mark.slow
 def test_a_worse_version_is_refused(workdir, uncompared, monkeypatch):
     promoted(workdir)
     write_rank(workdir, seed=2)

@@ -131,7 +131,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_its_pass(monkeypatch, tmp_path, 
     [
         (Checkpoints, "on_train_batch_end", 3),  # In the middle of the first pass, a step after its checkpoint.
         pytest.param(Checkpoints, "on_epoch_end", 1, marks=pytest.mark.slow),  # After it, before it is measured.
-        (fitting, "save_ranker", 1),  # Measured and saved, but not noted down.
+        pytest.param(fitting, "save_ranker", 1, marks=pytest.mark.slow),  # Measured and saved, but not noted down.
         pytest.param(Checkpoints, "on_train_batch_end", 7, marks=pytest.mark.slow),  # In the middle of the second.
     ],
 )
@@ -152,7 +152,7 @@ def test_an_interrupted_training_ends_at_the_same_ranker(
 REDRAWN = dataclasses.replace(SETTINGS, rank_redraw_ids=True)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_ids_are_drawn_anew_before_each_pass_but_the_first(monkeypatch, tmp_path, ingest, evaluation, precision):
     """What comes after them stays, and learns on."""
     before, after = [], []

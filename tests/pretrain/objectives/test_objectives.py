@@ -54,7 +54,8 @@ def test_losses_are_float32_under_every_policy(name):
     np.testing.assert_allclose(losses, losses[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", some_slow(SHARED_OUT, quick=("clip",)))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHARED_OUT)
 def test_two_replicas_train_like_one(name, two_replicas):
     """The same rows in one batch, or half of them on each replica, with photos that stand in both halves."""
     rng = np.random.default_rng(7)

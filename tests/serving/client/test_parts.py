@@ -85,10 +85,10 @@ def test_not_more_parts_at_once_than_a_server_can_bear(replica, client_of):
 def test_parts_share_a_deadline(replica, client_of):
     server = replica()
     server.respond = server.hang
-    client, start = client_of(server, timeout_seconds=0.3), time.monotonic()
+    client, start = client_of(server, timeout_seconds=2), time.monotonic()
     with pytest.raises(CallError, match="DEADLINE_EXCEEDED"):
         client.score(["u"] * 1500, [[]] * 1500, ["i1"] * 1500)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 3.9, "one deadline after the other would take 4 seconds and more"
 
 
 def test_parts_share_a_version(replica, client_of):
