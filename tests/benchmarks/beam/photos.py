@@ -71,9 +71,9 @@ def shop(folder: Path, files: list[bytes]) -> Path:
     return folder
 
 
-def pillow(encoded: bytes) -> bytes:
-    """The same by Pillow: reduced while it is decoded, averaged by area, a PNG."""
-    image = Image.open(io.BytesIO(encoded))
+def pillow(file: Path) -> bytes:
+    """The same by Pillow, from the file on: reduced while it is decoded, averaged by area, a PNG."""
+    image = Image.open(file)
     image.draft("RGB", (SIZE, SIZE))
     stream = io.BytesIO()
     image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX).save(stream, "png")
@@ -101,10 +101,11 @@ def main() -> None:
     for name, (width, height, number) in PHOTOS.items():
         files = photos(width, height, number)
         raws = {size: shop(out / f"{width}-{size}", files[:count]) for size, count in (("few", FEW), ("all", number))}
+        stored = sorted((raws["all"] / "images").iterdir())
         decoded(files[:1])
         costs: dict[str, list[float]] = {"pillow": [], "decoder": [], "few": [], "all": []}
         for turn in range(ROUNDS):
-            costs["pillow"].append(seconds(lambda f=files: [pillow(file) for file in f]))
+            costs["pillow"].append(seconds(lambda f=stored: [pillow(file) for file in f]))
             costs["decoder"].append(seconds(lambda f=files: decoded(f)))
             for size, raw in raws.items():
                 target = out / f"{width}-{size}-{turn}"
