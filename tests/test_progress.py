@@ -59,6 +59,7 @@ def test_threads_share_it(lines, monkeypatch):
     assert numbers == list(range(1, 4001))
 
 
+@pytest.mark.slow
 def test_training_says_its_steps(lines, caplog, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     model = keras.Sequential([keras.layers.Dense(1)])

@@ -219,6 +219,7 @@ def test_bad_photos_leave_the_item_without_one(raw, tmp_path):
     assert sum(ingested.facts.counts[f"impressions_{s}"] for s in ("train", "valid", "test")) == 360
 
 
+@pytest.mark.slow
 def test_huge_photo(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     items = raw.items()

@@ -42,6 +42,7 @@ def test_large_tables_have_more_files_with_the_same_records(shop, tmp_path, monk
     assert many.facts.counts == few.facts.counts and "inline_photo_bytes" not in few.facts.counts
 
 
+@pytest.mark.slow
 def test_sizes_are_about_those_of_the_files(raw, tmp_path, monkeypatch):
     """The bytes that are worked out before anything is written, beside those that were."""
     raw.write("items", raw.items())

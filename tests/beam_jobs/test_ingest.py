@@ -201,6 +201,7 @@ def test_columns_whose_values_no_two_items_share_are_identifiers(raw, tmp_path):
     assert facts.item_columns == ("category", "colour")
 
 
+@pytest.mark.slow
 def test_folders_whose_names_would_be_patterns(tmp_path):
     raw = Raw(tmp_path / "shop [1]*")
     raw.write("items", raw.items())

@@ -81,6 +81,7 @@ def test_every_kind_is_counted_and_limited_on_its_own(raw, tmp_path):
                 _require(ingested, raw, settings)
 
 
+@pytest.mark.slow
 def test_a_word_that_is_many_users(raw, tmp_path):
     log = impression_log(users=60, page_size=2)
     raw.write("items", raw.items())

@@ -26,6 +26,7 @@ def plans(chain, target, **values):
     return {mode: load_plan(start_directory(target, mode, 0)) for mode in modes}
 
 
+@pytest.mark.slow
 def test_columns_widths_and_whom_the_ranker_knows(finished, tmp_path):
     shop, chain = finished
     found = plans(

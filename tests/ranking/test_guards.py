@@ -114,6 +114,7 @@ def test_permuted_visual_features_gain_nothing(aucs):
     assert abs(aucs(1.0, "permuted") - aucs(1.0, "none")) < NOTHING
 
 
+@pytest.mark.slow
 def test_without_a_signal_image_features_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
     """Labels that depend on nothing: whatever ranks them has seen them. (Shuffled ones: `test_shop_guards`.)"""
     assert abs(aucs(0.0, "cluster_id") - 50) < NOTHING

@@ -132,6 +132,7 @@ def test_training_in_every_precision(ingest, precision):
     assert losses[-1] < losses[0] and ranker.level.kernel.dtype == tf.float32
 
 
+@pytest.mark.slow
 def test_replicas_compare_their_own_page_views(ingest, two_replicas):
     """A step of two replicas is that of one whose batch holds the page views of both."""
     first, second = batches_of(ingest, seed=0)[:2]

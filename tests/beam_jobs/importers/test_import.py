@@ -103,6 +103,7 @@ def test_the_commands_that_are_proposed_are_understood_and_the_folder_is_sound(c
     assert settings.valid_from < settings.test_from
 
 
+@pytest.mark.slow
 def test_hm_kaggle_is_ingested(tmp_path, capsys):
     """What Kaggle publishes, through the job itself: with the link to the photos, and the weeks that are proposed."""
     expected = hm_kaggle(tmp_path / "source")
