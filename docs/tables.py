@@ -144,6 +144,29 @@ OBJECTIVES = (
     Encoder("clip: photo and title", "objectives-three-seeds", "objective=clip,temperature=0.5"),
 )
 
+ABLATIONS = tuple(
+    Encoder(words, "ablations", variant)
+    for words, variant in (
+        ("as it is: temperature 0.2, history 5, 512 rows", "default"),
+        ("reconstruction: plain mean of the history", "reconstruction=mean"),
+        ("reconstruction: self-attention", "reconstruction=self_attention"),
+        ("reconstruction: multi-head, as in the authors' code", "reconstruction=multi_head"),
+        ("attention: its scale starts at 10 in place of 1", "attention_scale=10.0"),
+        ("negatives: clicked items alone", "contrast_with=clicked_only"),
+        ("losses: the authors' three", "courier_losses=contrastive+click+history"),
+        ("losses: the click loss alone", "courier_losses=click"),
+        ("a projection head", "projection_head=True"),
+        ("temperature 0.05, the paper's", "temperature=0.05"),
+        ("temperature 0.1", "temperature=0.1"),
+        ("temperature 0.5", "temperature=0.5"),
+        ("history of 3", "history_length=3"),
+        ("history of 10", "history_length=10"),
+        ("history of 20", "history_length=20"),
+        ("batch of 64 rows", "pretrain_batch_rows=64,pretrain_steps=3200"),
+        ("batch of 3,072 rows, the paper's", "pretrain_batch_rows=3072,pretrain_steps=67"),
+    )
+)
+
 
 def _scores_of(row: Encoder) -> tuple[int, float]:
     """The number of seeds of an encoder, and the mean of its held-out scores in points."""
@@ -218,6 +241,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "over-control": over_control_table,
     "visual-features": visual_features_table,
     "objectives": lambda: encoders_table(OBJECTIVES, "objective", "courier"),
+    "ablations": lambda: encoders_table(ABLATIONS, "COURIER", "as it is"),
     "ladder": ladder_table,
 }
 
