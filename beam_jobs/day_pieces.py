@@ -9,8 +9,8 @@ import numpy as np
 
 from beam_jobs.packing import BLOCK, pack, size_of, unpack
 
-PIECE_BYTES = 1 << 20  # Before compression, about 15,000 rows; with what merging them takes it is some 20 MB.
-TOGETHER_BYTES = 2 << 20  # Of the rows of a group of users that are unpacked at once.
+PIECE_BYTES = 1 << 20  # Before compression, about 20,000 rows; with what merging them takes it is some 20 MB.
+TOGETHER_BYTES = 2 << 20  # Of the rows of a group of users that are unpacked at once, and merged user by user.
 
 #: Rows of a user, in lists of (item, timestamp, request id, ...), packed or not.
 Piece = list[Any]

@@ -10,7 +10,7 @@ from courier_tf.workdir import example_bytes
 
 _KINDS = schema.IMPRESSION_FEATURES
 _CLICKED = [example_bytes.entry("clicked", "int", label) for label in (0, 1)]
-_MOST_CACHED = 1 << 16  # Items whose bytes a worker keeps, about 10 MB.
+_MOST_CACHED = 1 << 14  # Items whose bytes a worker keeps, about 5 MB; with ids of 512 bytes 20.
 
 
 def impressions(view: PageView, seed: int, context_columns: Sequence[str] = ()) -> Iterator[tuple[int, bytes]]:

@@ -2,7 +2,7 @@
 
 items  -> check -> one per id -------------------------+-> join, photo -> items/
                        |                               |
-events -> check -> known items -> by user and day -> statistics per day and item -> splits, pools of negatives
+events -> check -> known items -> by group of users and day -> statistics per day and item -> splits, pools of negatives
                                        |                                              |
                               page views (+ negatives) -> days/ -> all days -> impressions/, page_views/
                                        |                    |

@@ -284,9 +284,11 @@ def _read_regular(path: str, status: os.stat_result, whole: bool) -> Found:
     if not whole:
         return Found(b"", state)
     _require_at_most(status.st_size)
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:
-        # Asked for the most bytes there may be, it would set aside as many.
-        return Found(stream.readall(), state)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        content = stream.read(status.st_size + 1)  # Asked for the most there may be, it would set aside as much.
+    if len(content) > status.st_size:
+        raise PhotoError("it cannot be read: it has grown meanwhile")
+    return Found(content, state)
 
 
 def _require_at_most(size: int) -> None:

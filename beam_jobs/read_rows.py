@@ -55,7 +55,8 @@ class ReadRows(beam.DoFn):
 class ReadBlocks(beam.DoFn):
     """Reads and checks rows in one step, and packs what is left of them into lists of plain tuples.
 
-    Beam takes as long for each row that goes from step to step as it takes to check one. The outputs are those of both.
+    Beam takes as long for each row that goes from step to step as it takes to check one. The outputs are those of
+    `read` and `check`.
 
     Args:
         read: reads rows.

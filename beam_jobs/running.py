@@ -1,10 +1,8 @@
 """Runs a job on the engine that Beam's options name, and reports its failure in one line."""
 
-import contextlib
-import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -17,7 +15,7 @@ from beam_jobs.options import LOCAL_RUNNER, pipeline_options
 from beam_jobs.work_done import watched
 from courier_tf.escaping import printable
 from courier_tf.files.places import Place
-from courier_tf.process import PACKAGES
+from courier_tf.process import PACKAGES, short_collections
 
 LOG = logging.getLogger(__name__)
 #: Engines whose workers never run on the machine of the driver, and so never see its disk.
@@ -64,7 +62,7 @@ def run(
         raise EngineError(
             f"{shown}: --dry_run runs nothing, and the next stage reads what this one writes. Leave it out"
         )
-    with Console(stderr=True).status(shown), watched(shown, expected or {}) as watch, _young_objects_alone():
+    with Console(stderr=True).status(shown), watched(shown, expected or {}) as watch, short_collections():
         try:
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
@@ -85,19 +83,6 @@ def run(
         for counter in result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]:
             counted[counter.key.metric.name] += counter.result or 0  # Portable engines give None for 0.
     return +counted  # Without zeros, which some engines tell and others do not.
-
-
-@contextlib.contextmanager
-def _young_objects_alone() -> Iterator[None]:
-    """Keeps the garbage collector from what was there before a job, such as all of TensorFlow.
-
-    Rows are so many objects that it would go through all of these again and again, a tenth of the time of a job.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,8 +1,9 @@
 """Turns events into page views with their histories, a day of a user at a time.
 
 A page view lies within a day, so the rows of a day are merged without those of other days. What crosses days is the
-last clicks of a user. No worker holds more rows of a user than those of a day, packed, however long the log is. A large
-day is merged in pieces. Elements are of a group of users.
+last clicks of a user. No worker holds more rows of a user than those of a day, however long the log is. What goes from
+step to step is of a group of users. Of a large group the rows stay packed, and a large day of a user is merged in
+pieces.
 """
 
 from bisect import bisect_left
@@ -23,7 +24,7 @@ from beam_jobs.user_groups import DayOfGroup
 from beam_jobs.work_done import USER_DAYS, Pieces
 
 DAYS = "days"  # Tag of an output: (group of users, packed [(user, *`UserDay`)] of one day).
-MOST_TOGETHER = 1_000  # Events of page views that are packed together, about.
+MOST_TOGETHER = 5_000  # Items of page views and of their histories that are packed together, about.
 
 #: Names of counts: those of `Merged`, after the number of page views.
 _COUNTS = (
@@ -196,11 +197,12 @@ class MergeDay(beam.DoFn):
             of_day, clicks = self._day(user, day, once or (self._merged(user, piece) for piece in pieces))
             days.append((user, *of_day))
             for merged in once or (self._merged(user, piece) for piece in pieces):
-                views.extend(map(tuple, page_views(user, merged, clicks, self.history_kept, self.ties)))
-                held += len(merged.events)
-                if held > MOST_TOGETHER:
-                    yield (group, day), pack(views)
-                    views, held = [], 0
+                for view in page_views(user, merged, clicks, self.history_kept, self.ties):
+                    views.append(tuple(view))
+                    held += len(view.items) + len(view.history)
+                    if held > MOST_TOGETHER:
+                        yield (group, day), pack(views)
+                        views, held = [], 0
             self.done.add()
         if views:
             yield (group, day), pack(views)

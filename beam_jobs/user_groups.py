@@ -1,4 +1,4 @@
-"""Users in groups: what goes from step to step is of many users, as Beam takes longer for an element than we for a row.
+"""Users in groups: what is joined is of many users, as Beam takes longer for an element than we for a row.
 
 All rows of a user are in one group. How many groups there are changes no file.
 """
@@ -8,7 +8,9 @@ import zlib
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-GROUP_BYTES = 1 << 20  # Of the packed events of a group and of what is known of its users, about 15,000 rows.
+GROUP_BYTES = (
+    1 << 20
+)  # Of the packed events of a group and of what is known of its users, about 20,000 rows of all days.
 
 #: (group of users, timestamp // DAY).
 DayOfGroup = tuple[int, int]

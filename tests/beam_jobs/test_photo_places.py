@@ -150,6 +150,12 @@ def test_a_file_that_is_too_large(shop, monkeypatch):
         found(shop, "large")
 
 
+def test_a_file_that_holds_more_than_it_says_is_read_no_further(shop):
+    (shop / "images" / "endless.jpg").symlink_to("/proc/self/status")  # A regular file of size 0.
+    with pytest.raises(PhotoError, match="cannot be read: it has grown meanwhile"):
+        found(shop, "endless", follow=True)
+
+
 def test_a_photo_written_as_text_is_no_name(shop):
     with pytest.raises(PhotoError, match="^5000 characters are no name of a file"):
         found(shop, "iVBORw0KGg" * 500)
