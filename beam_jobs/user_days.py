@@ -7,7 +7,7 @@ pieces.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -192,11 +192,10 @@ class MergeDay(beam.DoFn):
         views: list[tuple[Any, ...]] = []
         held = 0
         for user, pieces in users_of_day(packed, self.pause):
-            # Several pieces are merged twice: all of them together would take ten times the memory.
-            once = [self._merged(user, piece) for piece in pieces] if len(pieces) == 1 else None
-            of_day, clicks = self._day(user, day, once or (self._merged(user, piece) for piece in pieces))
+            merged_pieces = self._merged(user, pieces)
+            of_day, clicks = self._day(user, day, merged_pieces())
             days.append((user, *of_day))
-            for merged in once or (self._merged(user, piece) for piece in pieces):
+            for merged in merged_pieces():
                 for view in page_views(user, merged, clicks, self.history_kept, self.ties):
                     views.append(tuple(view))
                     held += len(view.items) + len(view.history)
@@ -231,8 +230,19 @@ class MergeDay(beam.DoFn):
         of_items = [(item, *statistics) for item, statistics in items.items()]
         return UserDay(day, events_of_day, last, np.concatenate(requests).tobytes(), of_items, counts), clicks
 
-    def _merged(self, user: str, piece: Piece) -> Merged:
-        return merge((Event(user, *row) for row in rows_of(piece)), self.pause)
+    def _merged(self, user: str, pieces: list[Piece]) -> Callable[[], Iterable[Merged]]:
+        """Gives the merged pieces as often as it is called.
+
+        Several are merged each time: all of them together would take ten times the memory.
+        """
+
+        def merged() -> Iterator[Merged]:
+            return (merge((Event(user, *row) for row in rows_of(piece)), self.pause) for piece in pieces)
+
+        if len(pieces) > 1:
+            return merged
+        once = list(merged())
+        return lambda: once
 
 
 def _clicks_of_new_day(group: int, days: bytes) -> tuple[int, bytes]:

@@ -8,9 +8,7 @@ import zlib
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-GROUP_BYTES = (
-    1 << 20
-)  # Of the packed events of a group and of what is known of its users, about 20,000 rows of all days.
+GROUP_BYTES = 1 << 20  # Of the packed events of a group on all days, and of what is known of its users.
 
 #: (group of users, timestamp // DAY).
 DayOfGroup = tuple[int, int]
