@@ -25,8 +25,8 @@ from courier_tf.pretrain.encoder_files import save_encoder
 from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.ranker_files import Plan, new_ranker, save_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import fingerprint_of_file, fingerprint_of_tree
 from courier_tf.workdir.facts import ClusterFacts, EmbedFacts, EncoderFacts, IngestFacts, RankFacts
@@ -70,7 +70,7 @@ def write_rank(workdir: Path, seed: int) -> None:
     """The rank stage: a ranker with random weights of that seed."""
     items = records.read_items(workdir / "ingest", [schema.CATEGORY])
     catalogue = Catalogue.of(items, [schema.CATEGORY], VALID_FROM)
-    visual = VisualFeatures.read(workdir / "cluster", None, items.ids, items.in_train_span(VALID_FROM))
+    visual = CatalogueVisuals.read(workdir / "cluster", None, items.ids, items.in_train_span(VALID_FROM))
     plan = Plan(catalogue, USERS, visual, Architecture(("cluster_id",), 4))
     made_from = {stage: artefacts.read(workdir / stage, stage).fingerprint for stage in (INGEST, CLUSTER)}
     tf.keras.utils.set_random_seed(seed)

@@ -161,9 +161,9 @@ class Chain(Workplace):
         )
 
     def rank(self) -> None:
-        """Impressions, cluster IDs and embeddings to rankers, one per image-feature mode."""
-        from courier_tf.ranking.image_features.registry import needs_embeddings
+        """Impressions, cluster IDs and embeddings to rankers, one per rank mode."""
         from courier_tf.ranking.train import rank
+        from courier_tf.ranking.visual_features.registry import needs_embeddings
 
         self.require_starts()
         settings = self.settings.rank

@@ -16,7 +16,7 @@ def require_known_names(settings: Settings) -> None:
     from courier_tf.pretrain.encoder import require_backbone
     from courier_tf.pretrain.objectives.distillation import Distillation
     from courier_tf.pretrain.objectives.registry import require_objective
-    from courier_tf.ranking.image_features.registry import require_known
+    from courier_tf.ranking.visual_features.registry import require_known
 
     require_objective(settings.pretrain)
     require_backbone(settings.pretrain)

@@ -17,7 +17,7 @@ from courier_tf.report.figures import gain, interval, percent
 from courier_tf.workdir.atomic import write_file
 
 REPORT_FILE = "report.txt"
-COLUMNS = ("image feature", "slice", "clicks", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)")
+COLUMNS = ("visual feature", "slice", "clicks", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)")
 WIDTH = 160  # Characters of a line of the table.
 EXTREMES = 2  # Categories shown at each end of the category gates.
 #: Prefix of a score -> what is compared with the history. All but the first are baselines.

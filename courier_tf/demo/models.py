@@ -13,7 +13,7 @@ from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.exporting.served_ranker import ServedRanker
 from courier_tf.exporting.versions import NewVersion, newest_version, newest_versions, write_versions
 from courier_tf.ranking.comparison import start_directory
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 from serving.bundle.configuration import BundleError, write_models_config
 from serving.bundle.releases import Releases
 from serving.local.local_server import LocalServer
@@ -25,16 +25,16 @@ class RankerWithoutPhotos(CtrRanker):
     name = WITHOUT_PHOTOS
 
     def settings(self, stages: FinishedStages) -> dict[str, Any]:
-        return {"mode": NO_IMAGE_FEATURE}
+        return {"mode": NO_VISUAL_FEATURE}
 
     def build(self, stages: FinishedStages, version: int) -> ServedRanker:
-        start = stages.rank.facts.best_start[NO_IMAGE_FEATURE]
-        return ServedRanker(start_directory(stages.rank.path, NO_IMAGE_FEATURE, start), stages.history_length, version)
+        start = stages.rank.facts.best_start[NO_VISUAL_FEATURE]
+        return ServedRanker(start_directory(stages.rank.path, NO_VISUAL_FEATURE, start), stages.history_length, version)
 
 
 def can_compare(stages: FinishedStages) -> bool:
     """Whether a ranker without photos was trained beside the one that is served."""
-    return NO_IMAGE_FEATURE in stages.rank.facts.modes and stages.mode != NO_IMAGE_FEATURE
+    return NO_VISUAL_FEATURE in stages.rank.facts.modes and stages.mode != NO_VISUAL_FEATURE
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from courier_tf.experiment.markdown import line, rule
 from courier_tf.experiment.rows import SLICES
 from courier_tf.settings import SettingsError
 from courier_tf.settings.checked import require_type
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 from courier_tf.typed_json import read_json
 
 LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Claim:
             raise SettingsError(f"`slice` of a claim is one of all, {', '.join(SLICES)}, not {self.slice!r}")
         if self.low is None and self.high is None:
             raise SettingsError(f"the claim about {self.variant}, {self.mode} has neither `low` nor `high`")
-        if self.mode == NO_IMAGE_FEATURE and self.less is None:
+        if self.mode == NO_VISUAL_FEATURE and self.less is None:
             raise SettingsError(f"the mode {self.mode} has no gain over itself: a claim about it names `less`")
 
 

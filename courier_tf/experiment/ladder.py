@@ -21,7 +21,7 @@ from courier_tf.experiment.markdown import interval, line, rule
 from courier_tf.experiment.run import Key
 from courier_tf.ranking.evaluation import NEW_TO_USER
 from courier_tf.ranking.intervals import NO_INTERVAL, Gain
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, is_control
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE, is_control
 from courier_tf.workdir.atomic import write_file
 
 LADDER_FILE, PLOT_FILE = "ladder.csv", "ladder.png"
@@ -60,7 +60,7 @@ def rungs_of(grid: Grid, rows: pd.DataFrame, kept: Sequence[str]) -> list[Rung]:
     for name, untuned in grid.ladder.items():
         part = rows[rows["variant"] == kept_of[untuned]]
         features = [
-            mode for mode in part["mode"].dropna().unique() if mode != NO_IMAGE_FEATURE and not is_control(mode)
+            mode for mode in part["mode"].dropna().unique() if mode != NO_VISUAL_FEATURE and not is_control(mode)
         ]
         ranked = part[part["mode"].isin(features)]
         gains = ranked.groupby("mode", sort=False)[f"valid_gain {NEW_TO_USER}"].mean() if features else pd.Series()
@@ -122,7 +122,7 @@ def differences_of(rungs: Sequence[Rung], directories: Mapping[Key, Path], split
         if rankers is None or rung.mode is None:
             continue
         best = Rankers(rung.variant, rung.mode)
-        ground = Rankers(rung.variant, NO_IMAGE_FEATURE)
+        ground = Rankers(rung.variant, NO_VISUAL_FEATURE)
         add(rung, GROUND, RANKER, rankers.gain(NEW_TO_USER, best, ground, rung.seeds))
         for below in rungs[:place]:
             if below.mode is not None:

@@ -15,7 +15,7 @@ from courier_tf.experiment.markdown import groups_of, line, mean_over_origins, r
 from courier_tf.experiment.run import Key
 from courier_tf.ranking.evaluation import NEW_TO_USER, NEW_TO_USER_RARE
 from courier_tf.schema import CATEGORY
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 from courier_tf.workdir.atomic import write_file
 
 CATEGORIES_SHOWN = 3
@@ -64,7 +64,7 @@ def _gained(rows: pd.DataFrame, differences: Differences) -> list[str]:
     first = str(rows["variant"].iloc[0])
     for (variant, mode), part in groups_of(rows, "variant", "mode"):
         rankers, seeds = Rankers(variant, mode), part["seed"].unique().tolist()
-        none = None if mode == NO_IMAGE_FEATURE else Rankers(variant, NO_IMAGE_FEATURE)
+        none = None if mode == NO_VISUAL_FEATURE else Rankers(variant, NO_VISUAL_FEATURE)
         of_first = None if variant == first else Rankers(first, mode)
         cells = [differences.shown(name, rankers, none, seeds) for name in differences.parts]
         cells.append(differences.shown("all", rankers, none, seeds, "gauc"))
@@ -75,11 +75,11 @@ def _gained(rows: pd.DataFrame, differences: Differences) -> list[str]:
 
 
 def _between_modes(rows: pd.DataFrame, differences: Differences) -> list[str]:
-    """A line for each two modes with an image feature of a variant; no table where no variant has two."""
+    """A line for each two modes with a visual feature of a variant; no table where no variant has two."""
     parts = [NEW_TO_USER, NEW_TO_USER_RARE]
     head = ["variant", "mode", "less", *(f"{PARTS[part]} (95 %)" for part in parts)]
     lines = ["", line(head), rule(len(head))]
-    for (variant,), of_variant in groups_of(rows[rows["mode"] != NO_IMAGE_FEATURE], "variant"):
+    for (variant,), of_variant in groups_of(rows[rows["mode"] != NO_VISUAL_FEATURE], "variant"):
         for mode, other in itertools.combinations(of_variant["mode"].unique(), 2):
             seeds = of_variant.loc[of_variant["mode"] == mode, "seed"].unique().tolist()
             sides = Rankers(variant, mode), Rankers(variant, other)
@@ -96,7 +96,7 @@ def popularity(rows: pd.DataFrame) -> str:
 def category_gates(rows: pd.DataFrame) -> str:
     """A table of the categories whose gates are most and least open, per variant and mode, means over the seeds.
 
-    A gate of 0 switches the image feature off; a gate of 1 lets it through. Empty where there are no gates.
+    A gate of 0 switches the visual feature off; a gate of 1 lets it through. Empty where there are no gates.
     """
     if "category_gates" not in rows or rows["category_gates"].isna().all():
         return ""
@@ -151,7 +151,7 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    gained = list(groups_of(rows[rows["mode"] != NO_IMAGE_FEATURE], "variant", "mode"))
+    gained = list(groups_of(rows[rows["mode"] != NO_VISUAL_FEATURE], "variant", "mode"))
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 1 + 0.35 * len(gained)), sharey=True, layout="constrained")
     for axis, part in zip(axes, (NEW_TO_USER, NEW_TO_USER_RARE), strict=True):
         for height, (_, of_mode) in enumerate(gained):

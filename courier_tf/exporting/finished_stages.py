@@ -42,7 +42,7 @@ class FinishedStages(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """Image-feature mode of the ranker that is served: the last one that is no control."""
+        """Rank mode of the ranker that is served: the last one that is no control."""
         return next(mode for mode in reversed(self.rank.facts.modes) if not is_control(mode))
 
     @property

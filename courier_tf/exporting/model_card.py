@@ -11,7 +11,7 @@ from courier_tf.exporting.finished_stages import FinishedStages
 from courier_tf.ranking.evaluation import NEW_TO_USER
 from courier_tf.ranking.soundness import popularity_warning, spread_of
 from courier_tf.ranking.verdict import verdict
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.facts import EncoderFacts, IngestFacts
 from serving.bundle.releases import Releases
@@ -41,7 +41,8 @@ def model_card(stages: FinishedStages, newest: Mapping[str, int]) -> str:
         "",
         f"- Data: {stages.ingest.fingerprint}, {data.log_kind} log. {_dates(data)}",
         f"- {_encoder(stages.pretrain.facts)}",
-        f"- The image feature of the ranker is `{stages.mode}`. " + _meaning(data, stages.rank.facts.popularity["auc"]),
+        f"- The visual feature of the ranker is `{stages.mode}`. "
+        + _meaning(data, stages.rank.facts.popularity["auc"]),
         f"- Calibration on valid, predicted clicks by clicks: {_figure(measured['calibration'])}.",
         f"- Spread of the embeddings: {spread_of(stages.cluster.facts.quality) or 'not measured'}.",
         f"- Code version {stages.rank.made_by.code_version}.",
@@ -118,7 +119,7 @@ def _gains(stages: FinishedStages) -> Iterator[str]:
         "made_by": {"settings": stages.rank.made_by.settings},
     }
     yield f"**Verdict on valid:** {markdown(verdict(content).sentence, 2000)}"
-    if stages.mode == NO_IMAGE_FEATURE:
+    if stages.mode == NO_VISUAL_FEATURE:
         return
     yield from ("", f"| gain of `{stages.mode}` in AUC, points | slice | gain | 95 % |", "|---|---|---|---|")
     for what, gains in (("none", facts.gain_over_none), ("the permuted control", facts.gain_over_control or {})):

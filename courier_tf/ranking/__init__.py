@@ -1,1 +1,1 @@
-"""The CTR model: from IDs, history and image features to a click probability."""
+"""The CTR model: from IDs, history and visual features to a click probability."""

@@ -12,7 +12,7 @@ from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_starts
 from courier_tf.schema import SPLITS
 from courier_tf.settings import RankSettings
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE, PERMUTED
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.leakage import require_past_histories
 from courier_tf.workdir.stages import INGEST
@@ -70,7 +70,7 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
     """
     everywhere = {"all": np.ones(len(evaluation.clicked), bool), **evaluation.slices}
     main = {name: everywhere[name] for name in ("all", NEW_TO_USER)}
-    others = [mode for mode in predictions if mode != NO_IMAGE_FEATURE] if NO_IMAGE_FEATURE in predictions else []
+    others = [mode for mode in predictions if mode != NO_VISUAL_FEATURE] if NO_VISUAL_FEATURE in predictions else []
 
     controls = {mode: f"{mode}{PERMUTED}" for mode in predictions if f"{mode}{PERMUTED}" in predictions}
 
@@ -93,8 +93,8 @@ def compare(evaluation: Evaluation, predictions: dict[str, np.ndarray]) -> Compa
             part |= auc_intervals(evaluation.users[rows], evaluation.clicked[rows], starts[:, rows])
     return {
         "metrics": metrics,
-        "gain_over_none": {mode: gains(mode, NO_IMAGE_FEATURE, everywhere, "auc") for mode in others},
-        "gauc_gain_over_none": {mode: gains(mode, NO_IMAGE_FEATURE, main, "gauc") for mode in others},
+        "gain_over_none": {mode: gains(mode, NO_VISUAL_FEATURE, everywhere, "auc") for mode in others},
+        "gauc_gain_over_none": {mode: gains(mode, NO_VISUAL_FEATURE, main, "gauc") for mode in others},
         "gain_over_control": {mode: gains(mode, control, main, "auc") for mode, control in controls.items()},
         "popularity": evaluation.popularity_guard(),
     }

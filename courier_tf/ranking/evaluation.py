@@ -1,6 +1,6 @@
 """A split in arrays, with the slices that are reported, and the metrics of predictions on it.
 
-The slice that tells most about image features is `new_to_user`: impressions of a user who has a history, whose
+The slice that tells most about visual features is `new_to_user`: impressions of a user who has a history, whose
 candidate is new to that user. Neither the candidate nor an item that shares a repeat column with it stands in the
 history. Elsewhere, repeats are easy to predict without photos, and without a history there is nothing to compare with.
 """
@@ -18,7 +18,7 @@ from courier_tf.workdir import records
 #: The candidate is new to a user who has a history: neither it nor an item that shares a repeat column stands there.
 NEW_TO_USER = "new_to_user"
 COLD, RARE = "train_events/0", "train_events/0-4"
-NEW_TO_USER_RARE = f"{NEW_TO_USER}+{RARE}"  # What image features can tell of rare items: they need a history.
+NEW_TO_USER_RARE = f"{NEW_TO_USER}+{RARE}"  # What visual features can tell of rare items: they need a history.
 #: The slices that a run shows at its end.
 MAIN_SLICES = (NEW_TO_USER, NEW_TO_USER_RARE, "with_history", "without_history", COLD, RARE, "train_events/5+")
 #: The shortest and the longest history of each slice by history length.

@@ -18,7 +18,7 @@ from courier_tf.ranking import data
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation
 from courier_tf.ranking.gate_choice import benefits, chosen_gates
-from courier_tf.ranking.gated_image_features import CategoryGate
+from courier_tf.ranking.gated_visual_features import CategoryGate
 from courier_tf.ranking.metrics import auc
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.predicting import calibrate_position, predict
@@ -347,7 +347,7 @@ def _with_chosen_gates(
     gates = chosen_gates(benefit, category, [evaluation.users, evaluation.items], len(gate.values()))
     gate.opened.assign(gates)
     LOG.info(
-        "image features change the valid log loss by %+.5f: open gates: %d of %d",
+        "visual features change the valid log loss by %+.5f: open gates: %d of %d",
         -benefit.mean(),
         gates.sum(),
         len(gates),

@@ -1,17 +1,17 @@
-"""Chooses in which categories the image features of a ranker are used, on impressions that it was not trained on.
+"""Chooses in which categories the visual features of a ranker are used, on impressions that it was not trained on.
 
-A ranker is trained with its image features on most rows and without them on the others, so it knows how to do with
+A ranker is trained with its visual features on most rows and without them on the others, so it knows how to do with
 either. On the valid span each impression is predicted both ways. The gate of a category is open where the log loss
-without the image features is higher, by more than chance.
+without the visual features is higher, by more than chance.
 """
 
 import numpy as np
 
-SURE = 1.645  # Standard errors by which image features must help: 5 % of those that tell nothing pass.
+SURE = 1.645  # Standard errors by which visual features must help: 5 % of those that tell nothing pass.
 
 
 def benefits(clicked: np.ndarray, with_image: np.ndarray, without_image: np.ndarray) -> np.ndarray:
-    """How much the image features lower the log loss of each impression: [N], negative where they harm.
+    """How much the visual features lower the log loss of each impression: [N], negative where they harm.
 
     Args:
         clicked: [N] 0 or 1.
@@ -26,7 +26,7 @@ def benefits(clicked: np.ndarray, with_image: np.ndarray, without_image: np.ndar
 
 
 def chosen_gates(benefit: np.ndarray, category: np.ndarray, groups: list[np.ndarray], categories: int) -> np.ndarray:
-    """Opens the gates of the categories in which image features help by more than chance.
+    """Opens the gates of the categories in which visual features help by more than chance.
 
     The mean benefit of a category is drawn towards that of all categories, the more so the fewer impressions the
     category has, and the less the categories differ (empirical Bayes; DerSimonian and Laird, 1986). A gate is open

@@ -50,17 +50,17 @@ def shown_parts(pairs: tf.Tensor, unknown_rate: float, seed: tf.Tensor, step: tf
 
     Args:
         pairs: int32, the number B of pairs.
-        unknown_rate: share of users, of items and of image features to hide.
+        unknown_rate: share of users, of items and of visual features to hide.
         seed: int64, of the training.
         step: int64, number of the training step.
 
     Returns:
-        [3, B] int32: 1 where the user's id, the candidate's id, and the image features are shown; 0 where hidden.
+        [3, B] int32: 1 where the user's id, the candidate's id, and the visual features are shown; 0 where hidden.
     """
     replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
     seeds = tf.stack([tf.cast(seed, tf.int64) * REPLICA_SEEDS + replica, step])
     ids = tf.random.stateless_uniform([2, pairs], seeds) >= unknown_rate
-    # Of seeds of their own, so that the ids are those that a ranker without image features hides.
+    # Of seeds of their own, so that the ids are those that a ranker without visual features hides.
     images = tf.random.stateless_uniform([1, pairs], -1 - seeds) >= unknown_rate
     return tf.cast(tf.concat([ids, images], axis=0), tf.int32)
 

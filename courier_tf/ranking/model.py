@@ -1,7 +1,7 @@
-"""The ranking model: ID embeddings, repeats, image features, target attention, an MLP; built on TFRS.
+"""The ranking model: ID embeddings, repeats, visual features, target attention, an MLP; built on TFRS.
 
 The steps in `Ranker._scores` are in files of their own: `lookups` (ids to codes, hidden ids), `repeats` (statistics of
-the history), `gated_image_features` and the package `image_features`, `attention`. What follows them is in this file.
+the history), `gated_visual_features` and the package `visual_features`, `attention`. What follows them is in this file.
 The loss, the steps and the metrics are in `trained_model`.
 """
 
@@ -15,9 +15,9 @@ from tensorflow import keras
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.attention import TargetAttention
 from courier_tf.ranking.catalogue import CATEGORY_CODE, ITEM, Catalogue, CatalogueLookup, ValueCodes
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.columns import Columns, TextInputs
-from courier_tf.ranking.gated_image_features import GatedImageFeatures
-from courier_tf.ranking.image_features.image_feature import ImageSignals
+from courier_tf.ranking.gated_visual_features import GatedVisualFeatures
 from courier_tf.ranking.lookups import (
     Features,
     Lookups,
@@ -34,7 +34,7 @@ from courier_tf.ranking.repeats import item_keys, repeat_statistics
 from courier_tf.ranking.trained_model import Scores, TrainedModel
 from courier_tf.ranking.user_columns import UserColumns, UserTable
 from courier_tf.ranking.value_lists import list_statistics, mean_embeddings
-from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.ranking.visual_features.visual_feature import VisualSignals
 from courier_tf.schema import EXAMPLE_FEATURES, POSITION
 
 
@@ -44,7 +44,7 @@ class Ranker(TrainedModel):
     Args:
         catalogue: codes of all items.
         users: [U] bytes, users of the train span; all others share one embedding.
-        visual: visual features of the same items.
+        visual: visuals of the same items.
         architecture: the hyperparameters.
         context: what the train span knows of the context columns. POSITION is one for training alone.
         user_table: columns of the users, of which a call needs no more than the user id.
@@ -63,7 +63,7 @@ class Ranker(TrainedModel):
         self,
         catalogue: Catalogue,
         users: np.ndarray,
-        visual: VisualFeatures,
+        visual: CatalogueVisuals,
         architecture: Architecture,
         context: Columns | None = None,
         user_table: UserTable | None = None,
@@ -85,7 +85,7 @@ class Ranker(TrainedModel):
             for column, values in enumerate(catalogue.lists.vocabularies.values())
         ]
         categories = catalogue.sizes[self.category_column] if architecture.gated else 0
-        self.image = GatedImageFeatures(architecture.image_features, visual, dim, categories, name="image")
+        self.image = GatedVisualFeatures(architecture.visual_features, visual, dim, categories, name="image")
         self.attention = TargetAttention(name="attention")
         self.crosses = [tfrs.layers.dcn.Cross(name=f"cross_{n}") for n in range(architecture.cross_layers)]
         self.mlp = keras.Sequential([keras.layers.Dense(width, activation="relu") for width in (64, 32)], name="mlp")
@@ -200,7 +200,7 @@ class Ranker(TrainedModel):
         Args:
             features: of B users; "item_id" is [B, N].
             shown: [3, B] int32 as of `shown_parts`, and below it [2, B] of `shown_columns` where there are such; None
-                shows all ids and columns, and image features where gates are open.
+                shows all ids and columns, and visual features where gates are open.
             share_history: N may be above 1, and all items of a history are used.
 
         Returns:
@@ -244,8 +244,8 @@ class Ranker(TrainedModel):
 
     def _represented(
         self, lookups: Lookups, visible: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, ImageSignals, tf.Tensor]:
-        """What the attention compares: candidates [B, N, D], history [B, H, P] without image features, these, gates."""
+    ) -> tuple[tf.Tensor, tf.Tensor, VisualSignals, tf.Tensor]:
+        """What the attention compares: candidates [B, N, D], history [B, H, P]; the photos' signals; the gates."""
         category = lookups.candidate_codes[..., self.category_column]
         image, gate = self.image(lookups.candidates, lookups.history, lookups.mask, category, visible, lookups.cosines)
         candidates = self._embedded(lookups.candidate_codes, lookups.candidates)
@@ -300,7 +300,7 @@ class Ranker(TrainedModel):
 
 
 def _attended(
-    candidate: tf.Tensor, history: tf.Tensor, image: ImageSignals, gate: tf.Tensor, lookups: Lookups
+    candidate: tf.Tensor, history: tf.Tensor, image: VisualSignals, gate: tf.Tensor, lookups: Lookups
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
     """The arguments of the attention of pairs: candidate [B, D], history [B, H, D], mask, what is added to logits."""
     added = None if image.attention is None else image.attention[:, 0]
@@ -317,7 +317,7 @@ def _joined(
         candidate: [B, N, D].
         interest: [B, N, D], what the attention took from the history.
         statistics: [B, N, R], statistics of repeats and numbers.
-        image: [B, N, M], statistics of image features.
+        image: [B, N, M], statistics of visual features.
 
     Returns:
         [B, N, U + 3 D + R + M].

@@ -1,22 +1,26 @@
-"""Saves and loads a ranker with all that it consists of: codes, vocabularies, visual features, weights."""
+"""Saves and loads a ranker with all that it consists of: codes, vocabularies, visuals, weights."""
 
+import contextlib
 import dataclasses
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import tensorflow as tf
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.user_columns import UserTable
 from courier_tf.ranking.value_lists import ValueLists
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.schema import POSITION
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
@@ -33,7 +37,7 @@ class Plan(NamedTuple):
 
     catalogue: Catalogue
     users: np.ndarray
-    visual: VisualFeatures
+    visual: CatalogueVisuals
     architecture: Architecture
     context: Columns = Columns()
     user_table: UserTable = UserTable()
@@ -155,7 +159,7 @@ def load_plan(directory: Path) -> Plan:
                 tables["lists"] if "lists" in tables else np.zeros([len(tables["codes"]), 0, 0], np.int32),
             ),
         )
-        visual = VisualFeatures(
+        visual = CatalogueVisuals(
             tables["visual_codes"],
             tables["visual_centroids"],
             tables["visual_embeddings"],
@@ -168,7 +172,9 @@ def load_plan(directory: Path) -> Plan:
             arrays = (tables[f"user_table_{name}"] for name in ("codes", "ranks"))
             user_table = UserTable(unpacked("user_table_ids", tables), of_users, *arrays)
     architecture = config["architecture"]
-    architecture["image_features"] = tuple(architecture["image_features"])
+    if "image_features" in architecture:  # Their name in rankers of versions before 0.15.
+        architecture["visual_features"] = architecture.pop("image_features")
+    architecture["visual_features"] = tuple(architecture["visual_features"])
     return Plan(catalogue, users, visual, Architecture(**architecture), context, user_table)
 
 
@@ -195,7 +201,7 @@ def load_ranker(directory: Path) -> Ranker:
 
     Raises:
         RankingError: as in `load_plan`.
-        SettingsError: the ranker has an image feature that does not exist here.
+        SettingsError: the ranker has a visual feature that does not exist here.
     """
     ranker = new_ranker(load_plan(directory))
     _load_weights(ranker, directory)
@@ -220,8 +226,26 @@ def load_starts(directories: Sequence[Path]) -> Iterator[Ranker]:
 
 def _load_weights(ranker: Ranker, directory: Path) -> None:
     try:
-        ranker.load_weights(str(directory / WEIGHTS_FILE))
+        with _weights_of_today(directory / WEIGHTS_FILE) as file:
+            ranker.load_weights(str(file))
     except ValueError as error:
         raise RankingError(
             f"{directory / WEIGHTS_FILE} does not fit this version of the code: train the ranker again ({error})"
         ) from error
+
+
+@contextlib.contextmanager
+def _weights_of_today(file: Path) -> Iterator[Path]:
+    """A file of weights; for a ranker of a version before 0.15, a copy with the name that its layer has today."""
+    before, today = "layers/gated_image_features", "layers/gated_visual_features"
+    with h5py.File(file) as weights:
+        is_of_today = before not in weights
+    if is_of_today:
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="courier-") as folder:
+        copy = Path(folder, file.name)
+        shutil.copyfile(file, copy)
+        with h5py.File(copy, "r+") as weights:
+            weights.move(before, today)
+        yield copy

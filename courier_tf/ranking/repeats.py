@@ -1,4 +1,4 @@
-"""Statistics of how a candidate repeats the history, so that image features get no credit for repeats."""
+"""Statistics of how a candidate repeats the history, so that visual features get no credit for repeats."""
 
 import tensorflow as tf
 

@@ -11,20 +11,20 @@ import numpy as np
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import CATEGORY_CODE, Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals, VisualOrigin
 from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.comparison import VALID_FILE, best_start, compare, predictions_of, start_directory
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.evaluation import Evaluation, read_evaluation
 from courier_tf.ranking.fit import SharedRanker, fit, fit_best, rates_of
-from courier_tf.ranking.image_features.registry import features_of, needs_codes, needs_embeddings
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, load_plan, load_ranker, load_starts
 from courier_tf.ranking.train_span import context_of, train_users, user_table_of
 from courier_tf.ranking.user_columns import UserTable
-from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin
+from courier_tf.ranking.visual_features.registry import features_of, needs_codes, needs_embeddings
 from courier_tf.ranking.warm_start import rows_in_common, warm_start
 from courier_tf.settings import RankSettings
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, image_feature_names, is_control
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE, is_control, visual_feature_names
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import IngestFacts, RankFacts
 from courier_tf.workdir.leakage import require_past_histories
@@ -44,7 +44,7 @@ def same_rankers(mode: str, made_by: MadeBy, other: MadeBy) -> bool:
     They do if their settings and their inputs are the same. Other modes do not count, nor do inputs that the mode does
     not read.
     """
-    # A control shuffles visual features over the items that have a code.
+    # A control shuffles visuals over the items that have a code.
     unread = set() if needs_codes(mode) or is_control(mode) else {"cluster"}
     unread |= set() if needs_embeddings([mode]) else {"embed"}
     fingerprints = {
@@ -114,7 +114,7 @@ def rank(
                 continue
             predictions[mode] = predictions_of(ingest, draft.path, mode, settings, "valid")
             np.save(draft.path / mode / VALID_FILE, predictions[mode])
-            if plan.architecture.gated and plan.architecture.image_features:
+            if plan.architecture.gated and plan.architecture.visual_features:
                 gates[mode] = _mean_gates(_directories(draft.path, mode, settings))
         if not workers.is_chief:
             return
@@ -163,7 +163,7 @@ class _Shop:
         catalogue: codes of all items.
         users: [U] bytes, users with an embedding of their own; none where their ids are hashed.
         user_buckets: rows that the ids of users are hashed into; 0 where they are not.
-        visual: visual features of the same items.
+        visual: visuals of the same items.
         evaluation: the valid split.
         train_rows: number of train impressions.
         context: what the train span knows of the context columns.
@@ -174,7 +174,7 @@ class _Shop:
     catalogue: Catalogue
     users: np.ndarray
     user_buckets: int
-    visual: VisualFeatures
+    visual: CatalogueVisuals
     evaluation: Evaluation
     train_rows: int
     context: Columns
@@ -185,7 +185,7 @@ class _Shop:
         cls, ingest: Path, cluster: Path, embed: Path | None, facts: IngestFacts, settings: RankSettings
     ) -> "_Shop":
         items = records.read_items(ingest, facts.all_columns)
-        visual = VisualFeatures.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
+        visual = CatalogueVisuals.read(cluster, embed, items.ids, items.in_train_span(facts.valid_from_seconds))
         own_items = int((items.train_impressions >= settings.rank_min_item_impressions).sum())
         users = np.array([], object)
         if settings.rank_hash_above or not settings.rank_hash_buckets:
@@ -226,7 +226,7 @@ class _Previous:
 
     Attributes:
         directories: one per start.
-        transferable: whether the weights of their image features keep their meaning here.
+        transferable: whether the weights of their visual features keep their meaning here.
     """
 
     directories: list[Path]
@@ -247,15 +247,15 @@ class _Previous:
         """
         previous = artefacts.read(directory, RANK)
         best = previous.facts.best_start
-        source = mode if mode in best else NO_IMAGE_FEATURE
+        source = mode if mode in best else NO_VISUAL_FEATURE
         if source not in best:
-            raise RankingError(f"{directory} has neither a ranker '{mode}' nor '{NO_IMAGE_FEATURE}' to start from")
+            raise RankingError(f"{directory} has neither a ranker '{mode}' nor '{NO_VISUAL_FEATURE}' to start from")
         # Each start begins from the start with its number, if there is one: starts that differ stay different.
         numbers = [start if start < previous.facts.starts else best[source] for start in range(settings.rank_starts)]
         clustered = artefacts.read(cluster, CLUSTER)
         then = VisualOrigin(previous.facts.encoder, previous.made_by.inputs["cluster"])
         now = VisualOrigin(clustered.facts.encoder, clustered.fingerprint, clustered.made_by.inputs.get("previous"))
-        # What a control has learned of an item's visual features belongs to another item today.
+        # What a control has learned of an item's visuals belongs to another item today.
         transferable = not is_control(mode) and all(feature.is_transferable(then, now) for feature in features_of(mode))
         return cls([start_directory(previous.path, source, number) for number in numbers], transferable)
 
@@ -270,11 +270,11 @@ def plan_of(
     catalogue: Catalogue,
     users: np.ndarray,
     user_buckets: int,
-    visual: VisualFeatures,
+    visual: CatalogueVisuals,
     settings: RankSettings,
     seed: int,
 ) -> Plan:
-    """What the rankers of a mode are made of. They get only the visual features that the mode reads."""
+    """What the rankers of a mode are made of. They get only the visuals that the mode reads."""
     if is_control(mode):
         visual = visual.permuted(seed)
     if not needs_embeddings([mode]):
@@ -282,7 +282,7 @@ def plan_of(
     if not needs_codes(mode):
         visual = visual.without_codes()
     architecture = Architecture(
-        image_features=image_feature_names(mode),
+        visual_features=visual_feature_names(mode),
         dim=settings.rank_dim,
         gated=settings.rank_category_gate,
         cross_layers=settings.rank_cross_layers,
@@ -299,8 +299,8 @@ def _log_begin(mode: str, plan: Plan, source: _Previous | None, common: Mapping[
     LOG.info("ranker '%s': %d users, codes %s", mode, users, sizes)
     if source:
         LOG.info("starts from %s, rows in common: %s", source.directories[0].parent, common)
-        if image_feature_names(mode) and not source.transferable:
-            LOG.info("its visual features have another meaning here: the image features start anew")
+        if visual_feature_names(mode) and not source.transferable:
+            LOG.info("its photos were encoded in another way: the visual features start anew")
 
 
 def _train(

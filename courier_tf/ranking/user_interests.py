@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from courier_tf import schema
-from courier_tf.ranking.image_features.interest import interest_codes, unit_centroids
-from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
+from courier_tf.ranking.visual_features.interest import interest_codes, unit_centroids
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.matching import require_input
 from courier_tf.workdir.stages import CLUSTER, INGEST
@@ -40,7 +40,7 @@ def write_user_interests(ingest: Path, cluster: Path, file: Path, length: int) -
     require_input(clustered, INGEST, ingested.fingerprint)
     facts = ingested.facts
     items = records.read_items(ingest, facts.all_columns)
-    visual = VisualFeatures.read(cluster, None, items.ids, items.in_train_span(facts.valid_from_seconds))
+    visual = CatalogueVisuals.read(cluster, None, items.ids, items.in_train_span(facts.valid_from_seconds))
     row_of = {item: row for row, item in enumerate(items.ids.tolist())}
     unknown = len(items.ids)
     clicks = {user: clicked[-length:] for user, clicked in sorted(last_clicks(ingest).items())}

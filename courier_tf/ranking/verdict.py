@@ -12,7 +12,7 @@ from typing import Any
 
 from courier_tf.ranking.evaluation import NEW_TO_USER
 from courier_tf.ranking.soundness import chance_error, factor_of, is_collapsed, is_miscalibrated, spread_of
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED, is_control
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE, PERMUTED, is_control
 
 FEWEST_CLICKS = 100  # With fewer, a bootstrap over their users says little.
 USUAL_CLICKS = 1000  # About so many tell a gain of one point, where nothing better is known.
@@ -54,7 +54,7 @@ class _Compared:
     """What the verdict is about.
 
     Attributes:
-        mode: the image features, the last ones that are no control.
+        mode: the visual features, the last ones that are no control.
         split: valid or test.
         name: the slice, `NEW_TO_USER` or all.
         clicks: positives of the slice.
@@ -83,13 +83,13 @@ def verdict(metrics: Mapping[str, Any]) -> Verdict:
         metrics: content of `metrics.json`.
 
     Returns:
-        The verdict on the last image features that are no control: those that are served. It is about candidates new
+        The verdict on the last visual features that are no control: those that are served. It is about candidates new
         to the user, or about all impressions where the gain is not defined there.
     """
     split = "test" if "test" in metrics["gain_over_none"] else "valid"
-    modes = [mode for mode in metrics["ranking"] if mode != NO_IMAGE_FEATURE and not is_control(mode)]
-    if not modes or NO_IMAGE_FEATURE not in metrics["ranking"]:
-        missing = "an image feature beside none" if not modes else "none, the ranker without photos"
+    modes = [mode for mode in metrics["ranking"] if mode != NO_VISUAL_FEATURE and not is_control(mode)]
+    if not modes or NO_VISUAL_FEATURE not in metrics["ranking"]:
+        missing = "a visual feature beside none" if not modes else "none, the ranker without photos"
         sentence = f"Nothing is compared: --rank-modes must name {missing}."
         return Verdict(Kind.NOT_COMPARED, sentence, (_row("none", None, ""), _row("the control", None, "")))
     compared = _compared(metrics, modes[-1], split)
@@ -112,14 +112,14 @@ def _compared(metrics: Mapping[str, Any], mode: str, split: str) -> _Compared:
 
 def _unbelievable(metrics: Mapping[str, Any], compared: _Compared) -> tuple[Kind, str] | None:
     """Why no gain of this run can be believed; None where it can."""
-    for mode, what in ((compared.mode, "The ranker"), (NO_IMAGE_FEATURE, "The ranker without photos")):
+    for mode, what in ((compared.mode, "The ranker"), (NO_VISUAL_FEATURE, "The ranker without photos")):
         part = metrics["ranking"][mode][compared.split]
         auc, clicks = part["auc"], part["positives"]
         if auc is None or auc > 0.5:
             continue
         clearly = auc < 0.5 - 2 * chance_error(clicks, part["impressions"] - clicks)
         # Without photos there may be nothing to go by: no better than chance is no fault there.
-        if clearly or (mode != NO_IMAGE_FEATURE and clicks >= FEWEST_CLICKS):
+        if clearly or (mode != NO_VISUAL_FEATURE and clicks >= FEWEST_CLICKS):
             return Kind.WORSE_THAN_CHANCE, (
                 f"{what} is {'worse' if clearly else 'no better'} than chance (AUC {100 * auc:.2f}, {clicks:,} clicks, "
                 f"{compared.split} span): believe no gain; look at labels, times and negatives of the log."

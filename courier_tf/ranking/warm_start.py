@@ -1,7 +1,7 @@
 """A ranker that starts from the weights of a previous one, as in a daily retraining (paper, appendix 6).
 
 Weights are matched by what they belong to, never by their position: users and items by id, columns by value, and the
-inputs of the dense layers by what they hold. If the new ranker has an image feature that the previous one did not have,
+inputs of the dense layers by what they hold. If the new ranker has a visual feature that the previous one did not have,
 the weights of its inputs start at 0. So the new ranker begins with exactly the predictions of the previous one.
 """
 
@@ -30,15 +30,15 @@ def warm_start(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan
 
     Args:
         ranker, plan: the new ranker, with its variables made.
-        previous, previous_plan: the previous one. It must have the same image features, or none.
-        transferable: whether the weights of the image features keep their meaning; if not, they start anew.
+        previous, previous_plan: the previous one. It must have the same visual features, or none.
+        transferable: whether the weights of the visual features keep their meaning; if not, they start anew.
 
     Raises:
-        RankingError: the two differ in widths or depths, or the previous ranker has other image features, or only one
+        RankingError: the two differ in widths or depths, or the previous ranker has other visual features, or only one
             of them has category gates.
     """
     _require_same_architecture(plan, previous_plan)
-    transferable = transferable and bool(previous_plan.architecture.image_features)
+    transferable = transferable and bool(previous_plan.architecture.visual_features)
     _take_rows(ranker.user_embedding, previous.user_embedding, (_users(plan), _users(previous_plan)))
     tables = dict(zip(previous_plan.catalogue.names, previous.embeddings, strict=True))
     for name, table in zip(plan.catalogue.names, ranker.embeddings, strict=True):
@@ -51,7 +51,7 @@ def warm_start(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan
             _take_rows(table, of_lists[name], ([UNKNOWN, *values], [UNKNOWN, *source_lists[name]]))
     _take_columns(ranker, plan, previous, previous_plan)
     if transferable:
-        _take_image_features(ranker, plan, previous, previous_plan)
+        _take_visual_features(ranker, plan, previous, previous_plan)
     _take_dense_layers(ranker, plan, previous, previous_plan, transferable)
 
 
@@ -66,14 +66,14 @@ def rows_in_common(plan: Plan, previous: Plan) -> dict[str, int]:
 
 def _require_same_architecture(plan: Plan, previous_plan: Plan) -> None:
     new, old = plan.architecture, previous_plan.architecture
-    if old.image_features not in ((), new.image_features):
-        raise RankingError(f"a ranker with {new.image_features} cannot start from one with {old.image_features}")
+    if old.visual_features not in ((), new.visual_features):
+        raise RankingError(f"a ranker with {new.visual_features} cannot start from one with {old.visual_features}")
     if (new.dim, new.cross_layers) != (old.dim, old.cross_layers):
         raise RankingError(
             f"a ranker with rank_dim={new.dim}, rank_cross_layers={new.cross_layers} cannot start from one with "
             f"rank_dim={old.dim}, rank_cross_layers={old.cross_layers}"
         )
-    if old.image_features and new.gated != old.gated:
+    if old.visual_features and new.gated != old.gated:
         raise RankingError(
             f"a ranker with rank_category_gate={new.gated} cannot start from one with rank_category_gate={old.gated}"
         )
@@ -150,8 +150,8 @@ def _inputs_of_columns(
         )
 
 
-def _take_image_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
-    """The weights of the image features themselves, and their category gates."""
+def _take_visual_features(ranker: Ranker, plan: Plan, previous: Ranker, previous_plan: Plan) -> None:
+    """The weights of the visual features themselves, and their category gates."""
     for layer, source_layer in zip(ranker.image.features, previous.image.features, strict=True):
         layer.take_weights(source_layer)
     gate, source_gate = ranker.image.gate, previous.image.gate

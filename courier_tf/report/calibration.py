@@ -11,7 +11,7 @@ from courier_tf.report import charts
 from courier_tf.report.blocks import Block, Paragraph, Table
 from courier_tf.report.figures import figure
 from courier_tf.report.workdir import Missing, Workdir
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 
 BINS = 10
 
@@ -34,7 +34,7 @@ def blocks(work: Workdir) -> Iterator[Block]:
         "impressions. An entropy of 1 is that of a constant prediction; less is better."
     )
     series, clicked = {}, None
-    for mode in dict.fromkeys([NO_IMAGE_FEATURE, work.mode]):
+    for mode in dict.fromkeys([NO_VISUAL_FEATURE, work.mode]):
         file = work.rank.path / mode / VALID_FILE
         if not file.exists():
             continue

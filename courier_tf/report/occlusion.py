@@ -16,7 +16,7 @@ from courier_tf.report.blocks import Block, Paragraph, Photo, PhotoRow, Photos
 from courier_tf.report.figures import share
 from courier_tf.report.views import PageView, features_of, page_views
 from courier_tf.report.workdir import Missing, Workdir
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 from courier_tf.workdir import records
 
 PLACES = 7  # Of the patch, along each side.
@@ -71,7 +71,7 @@ class PatchedScores:
         return tuple(np.concatenate([answer[name].numpy() for answer in answers]) for name in ("embedding", "codes"))
 
     def _show(self, row: int, embedding: np.ndarray | None, codes: np.ndarray | None) -> None:
-        """Gives an item other visual features, those that the ranker reads."""
+        """Gives an item other visuals, those that the ranker reads."""
         for table, values in ((self.ranker.image.embeddings, embedding), (self.ranker.image.codes, codes)):
             if table is not None and values is not None and 0 < len(values) == table.shape[1]:
                 table.scatter_nd_update([[row]], values[None].astype(table.dtype.as_numpy_dtype))
@@ -79,7 +79,7 @@ class PatchedScores:
 
 def blocks(work: Workdir) -> Iterator[Block]:
     """Photos of some candidates of the page views of the section before, with what raises and lowers their scores."""
-    if work.stages.mode == NO_IMAGE_FEATURE:
+    if work.stages.mode == NO_VISUAL_FEATURE:
         raise Missing("The ranker that is served sees no photos.")
     views = page_views(work)
     yield Paragraph(

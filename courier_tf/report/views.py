@@ -14,7 +14,7 @@ from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.report.neighbours import embedded_items
 from courier_tf.report.workdir import Missing, Workdir
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE
 
 VIEWS = 3  # That are shown.
 FEWEST_CANDIDATES, FEWEST_HISTORY = 3, 2  # With a photo.
@@ -81,9 +81,9 @@ def page_views(work: Workdir) -> list[PageView]:
         )
     drawn = np.random.default_rng(0).permutation(len(usable))[:VIEWS]
     without = None
-    if NO_IMAGE_FEATURE in work.rank.facts.modes and work.stages.mode != NO_IMAGE_FEATURE:
-        start = work.rank.facts.best_start[NO_IMAGE_FEATURE]
-        without = load_ranker(start_directory(work.rank.path, NO_IMAGE_FEATURE, start))
+    if NO_VISUAL_FEATURE in work.rank.facts.modes and work.stages.mode != NO_VISUAL_FEATURE:
+        start = work.rank.facts.best_start[NO_VISUAL_FEATURE]
+        without = load_ranker(start_directory(work.rank.path, NO_VISUAL_FEATURE, start))
     return [_scored(usable[number], work.ranker, without, known) for number in drawn]
 
 

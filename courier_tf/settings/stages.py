@@ -8,7 +8,7 @@ from typing import Literal
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.settings.checked import Checked, SettingsError
-from courier_tf.settings.rank_modes import NO_IMAGE_FEATURE, PERMUTED, image_feature_names, is_control
+from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE, PERMUTED, is_control, visual_feature_names
 from courier_tf.settings.raw import RawSettings
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -241,7 +241,7 @@ class ClusterSettings(Checked):
 class RankSettings(Checked):
     """Impressions and cluster IDs to a click probability."""
 
-    rank_modes: tuple[str, ...] = (NO_IMAGE_FEATURE, "cluster_id", f"cluster_id{PERMUTED}")
+    rank_modes: tuple[str, ...] = (NO_VISUAL_FEATURE, "cluster_id", f"cluster_id{PERMUTED}")
     """Visual features to compare, each in its own ranker. none; cluster_id (codes of all levels, with what their
     centroids say); plain_cluster_id (the bare ID, as in the paper); prefix_id (an embedding per prefix of the codes);
     vector (the embedding); simscore (its largest and mean cosine with the history); simtier (these cosines counted into
@@ -324,7 +324,7 @@ class RankSettings(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for mode in self.rank_modes:
-            image_feature_names(mode)
+            visual_feature_names(mode)
         if all(is_control(mode) for mode in self.rank_modes):
             raise SettingsError(f"rank_modes must name a mode that can be served, but is {self.rank_modes}")
         if len(set(self.rank_modes)) < len(self.rank_modes):

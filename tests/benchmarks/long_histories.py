@@ -15,9 +15,9 @@ import tyro
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, new_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.training import compile_with_adam
 from courier_tf.workdir.atomic import write_file
 from courier_tf.workdir.records import Items
@@ -64,7 +64,7 @@ def _plan(ids: np.ndarray, nearest: int, rng: np.random.Generator) -> Plan:
     embeddings = rng.normal(size=[ITEMS + 1, WIDTH]).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     embeddings[-1] = 0
-    visual = VisualFeatures(
+    visual = CatalogueVisuals(
         np.ones([ITEMS + 1, 1], np.int32),
         np.zeros([1, 1, WIDTH], np.float32),
         embeddings,

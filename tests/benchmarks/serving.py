@@ -37,10 +37,10 @@ from courier_tf.exporting.versions import newest_version
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
 from courier_tf.process import prepare
-from courier_tf.ranking.image_features.cluster_ids import ClusterId
-from courier_tf.ranking.image_features.similarity import Similarity
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import load_ranker
+from courier_tf.ranking.visual_features.cluster_ids import ClusterId
+from courier_tf.ranking.visual_features.similarity import Similarity
 from courier_tf.settings import Settings
 from serving.bundle.graph_model import GraphModel
 from serving.bundle.messages import model_spec, predict_request

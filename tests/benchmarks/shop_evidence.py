@@ -3,7 +3,7 @@
 python -m tests.benchmarks.shop_evidence OUT
 
 Each visual signal and seed has a shop of its own. There it runs the preset `demo` from one ingest and one supervised
-pre-training, with the courier objective and, where a claim names it, without an objective (`base`). Each image feature
+pre-training, with the courier objective and, where a claim names it, without an objective (`base`). Each visual feature
 that a claim names has several rankers. Interrupted, it goes on where it stopped. Writes OUT/evidence.md, and fails
 where one of `CLAIMS` does not hold.
 """
@@ -33,7 +33,7 @@ class Claim(NamedTuple):
     """Bounds of the mean difference of test AUC over the shops of one visual signal, in points."""
 
     signal: float
-    better: tuple[str, str]  # (objective, image feature)
+    better: tuple[str, str]  # (objective, visual feature)
     than: tuple[str, str]
     low: float
     high: float
@@ -49,7 +49,7 @@ CLAIMS = (
 
 
 def settings_of(seed: int, objective: str, features: Collection[str], starts: int) -> Settings:
-    """The preset `demo` with these image features."""
+    """The preset `demo` with these visual features."""
     demo = PRESETS["demo"]
     modes = tuple(mode for mode in ("none", "cluster_id", CONTROL) if mode in features)
     return dataclasses.replace(
@@ -61,7 +61,7 @@ def settings_of(seed: int, objective: str, features: Collection[str], starts: in
 
 
 def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[dict]:
-    """One row per objective and image feature: test AUC, and the gain over `none` with its 95 % interval, in points."""
+    """One row per objective and visual feature: test AUC, gain over `none` with its 95 % interval, in points."""
     shop = out / "shop"
     if not (shop / SHOP_FILE).exists():
         make_shop(shop, ShopSettings(visual_signal=visual_signal, shop_seed=seed))
@@ -84,7 +84,7 @@ def run_shop(out: Path, visual_signal: float, seed: int, starts: int) -> list[di
 def table_of(rows: pd.DataFrame) -> str:
     """Mean and deviation of the test AUC over the shops, and the mean gain over none in the same run."""
     lines = [
-        "| visual signal | encoder | image feature | test AUC, mean (deviation) | gain over none, mean (deviation) |",
+        "| visual signal | encoder | visual feature | test AUC, mean (deviation) | gain over none, mean (deviation) |",
         "|---|---|---|---|---|",
     ]
     for (signal, objective, feature), part in rows.groupby(["signal", "objective", "feature"], sort=False):
@@ -152,7 +152,7 @@ def main(
         out: folder of shops and workdirs.
         seeds: of shop and run.
         signals: how much taste drives clicks, 0 to 1.
-        starts: rankers per image feature; one alone differs from the next by up to half a point.
+        starts: rankers per visual feature; one alone differs from the next by up to half a point.
     """
     rows: list[dict] = []
     for signal in signals:

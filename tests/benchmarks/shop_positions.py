@@ -27,6 +27,7 @@ from courier_tf import schema
 from courier_tf.process import prepare
 from courier_tf.ranking import data
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.columns import Columns
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit
@@ -36,7 +37,6 @@ from courier_tf.ranking.predicting import PREDICT_BATCH, predict
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.ranking.train import plan_of
 from courier_tf.ranking.train_span import context_of, train_users
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import IngestSettings, RankSettings
 from courier_tf.shop import ShopSettings, make_shop
 from courier_tf.workdir import artefacts, records
@@ -79,7 +79,7 @@ def measured(ingested: Path, folder: Path, settings: RankSettings, with_position
     facts = artefacts.read(ingested, INGEST).facts
     items = records.read_items(ingested, facts.all_columns)
     catalogue = Catalogue.of(items, facts.item_columns, facts.valid_from_seconds)
-    nothing = VisualFeatures(
+    nothing = CatalogueVisuals(
         np.zeros([len(items.ids) + 1, 1], np.int32),
         np.zeros([1, 0, 0], np.float32),
         np.zeros([len(items.ids) + 1, 0], np.float32),

@@ -31,7 +31,7 @@ def test_metrics_file(finished):
     assert set(MAIN_SLICES) | {"history_length/1", "category/dress"} <= set(found["valid"]["slices"])
     assert {"auc", "gauc", "ndcg@10", "logloss", "gauc_skipped_share"} <= set(found["valid"])
     assert set(content["category_gates"]) == {"cluster_id", "cluster_id_permuted"}, (
-        "none has no image feature to switch off"
+        "none has no visual feature to switch off"
     )
     for mode, found in content["ranking"].items():
         tried = content["learning_rates"][mode]

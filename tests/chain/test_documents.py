@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.commands import program
-from courier_tf.ranking.image_features.similarity import largest_and_mean
+from courier_tf.ranking.visual_features.similarity import largest_and_mean
 from tests.test_documents import ROOT, commands_in
 
 #: Pages whose commands run here.

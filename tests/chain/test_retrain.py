@@ -99,7 +99,7 @@ def test_embeddings_of_another_encoder_are_not_taken_for_the_previous_ones(finis
         getattr(other, stage)()
     taken = load_ranker(other.directory("rank") / "vector" / "start_0")
     known = taken.attention.of_item.kernel.shape[0] - taken.architecture.dim
-    assert not taken.attention.of_item.kernel.numpy()[known:].any(), "the image feature starts anew"
+    assert not taken.attention.of_item.kernel.numpy()[known:].any(), "the visual feature starts anew"
     np.testing.assert_array_equal(
         taken.attention.of_item.kernel[:known],
         load_ranker(first.directory("rank") / "vector" / "start_0").attention.of_item.kernel[:known],

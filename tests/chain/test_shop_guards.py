@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score
 
 from beam_jobs.ingest import ingest
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit
 from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_ranker
 from courier_tf.ranking.train import plan_of
 from courier_tf.ranking.train_span import train_users
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import RankSettings
 from courier_tf.shop import TRUTH_FILE, ShopSettings, make_shop
 from courier_tf.shop.photos import HUES, TONES
@@ -51,7 +51,7 @@ def true_styles(shop, items):
     centroids = np.column_stack([np.cos(angle), np.sin(angle), np.eye(len(TONES))[tone]])[None] / np.sqrt(2)
     no_embeddings = np.zeros([len(codes) + 1, 0], np.float32)
     codes = np.append(codes + 1, 0).astype(np.int32)[:, None]
-    return VisualFeatures(codes, centroids.astype(np.float32), no_embeddings, np.ones(len(codes), bool))
+    return CatalogueVisuals(codes, centroids.astype(np.float32), no_embeddings, np.ones(len(codes), bool))
 
 
 @pytest.fixture(scope="module", params=["signal", "no signal", "shuffled labels"])

@@ -14,7 +14,7 @@ from courier_tf.commands.data_commands import Experiment
 from courier_tf.experiment.grid import SHIPPED_FOLDER, Grid, Variant, grid_of, shipped_grids
 from courier_tf.experiment.run import RUNS_FOLDER
 from courier_tf.experiment.run_grid import results_folder
-from courier_tf.ranking.image_features.registry import IMAGE_FEATURES
+from courier_tf.ranking.visual_features.registry import VISUAL_FEATURES
 from courier_tf.settings import (
     IngestSettings,
     PretrainSettings,
@@ -24,7 +24,7 @@ from courier_tf.settings import (
     with_values,
 )
 from courier_tf.settings.presets import PRESETS
-from courier_tf.settings.rank_modes import image_feature_names
+from courier_tf.settings.rank_modes import visual_feature_names
 
 GRIDS = {name: grid_of(name) for name in shipped_grids()}
 #: The paper's method, and those that it compares with.
@@ -238,8 +238,8 @@ def grid_settings(grid, untuned):
 def test_every_mode_of_the_paper_has_the_same_tuning():
     grid = GRIDS["paper-modes"]
     assert len(set(grid.fixed["rank_learning_rates"])) >= 2
-    features = {name for mode in grid.fixed["rank_modes"] for name in image_feature_names(mode)}
-    assert features <= set(IMAGE_FEATURES) and {"cluster_id", "plain_cluster_id", "vector", "simscore"} <= features
+    features = {name for mode in grid.fixed["rank_modes"] for name in visual_feature_names(mode)}
+    assert features <= set(VISUAL_FEATURES) and {"cluster_id", "plain_cluster_id", "vector", "simscore"} <= features
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from courier_tf.clusters.files import TABLE_FILE
 from courier_tf.images import MAX_PIXELS
-from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.workdir import records
 from serving.bundle.graph_model import GraphModel
 from serving.client import contract
@@ -86,7 +86,7 @@ def test_photos_of_items_get_the_nearest_cluster_of_the_table(shop, embedder):
     (differs,) = np.flatnonzero(answers["cluster_id"] != np.array(table["cluster_id"]))
     assert differs == STAYS
     ids = np.array([*names, b"unknown"], object)
-    known = VisualFeatures.read(shop.stages.cluster.path, None, ids, np.ones(len(ids), bool))
+    known = CatalogueVisuals.read(shop.stages.cluster.path, None, ids, np.ones(len(ids), bool))
     np.testing.assert_array_equal(known.codes[: len(names)] - 1, table["codes"])
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.ranker_files import Plan
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir.records import Items
 from tests.ranking.shop import USERS, plan
 
@@ -29,7 +29,7 @@ def known_by_columns(**columns: np.ndarray) -> Items:
 def plan_without_photos(catalogue: Catalogue) -> Plan:
     rows = len(catalogue.codes)
     nothing = np.zeros([rows, 1], np.int32), np.zeros([1, 0, 0], np.float32), np.zeros([rows, 0], np.float32)
-    return plan(with_catalogue=catalogue, visual=VisualFeatures(*nothing, np.ones(rows, bool)))
+    return plan(with_catalogue=catalogue, visual=CatalogueVisuals(*nothing, np.ones(rows, bool)))
 
 
 def batch_of(rng: np.random.Generator, rows: int = 512) -> dict[str, tf.Tensor]:

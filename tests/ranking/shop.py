@@ -8,8 +8,8 @@ import tensorflow as tf
 from courier_tf import schema
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.ranker_files import Plan
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.workdir import records
 from courier_tf.workdir.records import Items
 
@@ -39,18 +39,18 @@ def catalogue(columns=("category",), buckets=0, **changes) -> Catalogue:
     return Catalogue.of(items(**changes), columns, NOW, ["product"], buckets)
 
 
-def visual_features(levels=1, clusters=3, width=6) -> VisualFeatures:
+def catalogue_visuals(levels=1, clusters=3, width=6) -> CatalogueVisuals:
     rng = np.random.default_rng(5)
     codes = np.concatenate([rng.integers(1, clusters + 1, [3, levels]), np.zeros([2, levels], int)])
     embeddings = np.concatenate([rng.normal(size=[3, width]), np.zeros([2, width])]).astype(np.float32)
     embeddings[:3] /= np.linalg.norm(embeddings[:3], axis=1, keepdims=True)
     centroids = rng.normal(size=[levels, clusters, width]).astype(np.float32)
-    return VisualFeatures(codes.astype(np.int32), centroids, embeddings, np.array([True, True, True, False, False]))
+    return CatalogueVisuals(codes.astype(np.int32), centroids, embeddings, np.array([True, True, True, False, False]))
 
 
-def plan(*image_features: str, dim=4, with_catalogue=None, users=USERS, visual=None, **architecture) -> Plan:
-    made = Architecture(tuple(image_features), dim, **architecture)
-    return Plan(with_catalogue or catalogue(), users, visual or visual_features(), made)
+def plan(*visual_features: str, dim=4, with_catalogue=None, users=USERS, visual=None, **architecture) -> Plan:
+    made = Architecture(tuple(visual_features), dim, **architecture)
+    return Plan(with_catalogue or catalogue(), users, visual or catalogue_visuals(), made)
 
 
 def features(rng, rows=16):

@@ -15,7 +15,7 @@ from courier_tf.ranking.numbers import MOST_QUANTILES, numbers_of, thinned
 from courier_tf.ranking.ranker_files import load_context_names, load_ranker, new_ranker, save_ranker
 from courier_tf.ranking.warm_start import warm_start
 from courier_tf.training import compile_with_adam
-from tests.ranking.shop import catalogue, features, plan, visual_features
+from tests.ranking.shop import catalogue, catalogue_visuals, features, plan
 
 DEVICES = [b"phone", b"web", b""]
 
@@ -25,8 +25,8 @@ def columns(devices=(b"", b"phone", b"web"), hours=(b"1", b"2", b"2", b"9")) -> 
     return Columns.of(counts, ["hour"], "rank_context_number_columns")
 
 
-def with_context(*image_features, context=None, **architecture):
-    return plan(*image_features, **architecture)._replace(context=context or columns())
+def with_context(*visual_features, context=None, **architecture):
+    return plan(*visual_features, **architecture)._replace(context=context or columns())
 
 
 def batch_of(rng, rows=64, hours=(b"1", b"5", b"", b"77")):
@@ -157,7 +157,7 @@ def test_contexts_are_saved_and_passed_on(tmp_path):
 def test_a_ranker_without_context_is_what_it_was():
     """The same layers in the same order: the same random weights."""
     tf.keras.utils.set_random_seed(0)
-    plain = Ranker(catalogue(), np.array([b"u1"], object), visual_features(), Architecture(("cluster_id",), 4))
+    plain = Ranker(catalogue(), np.array([b"u1"], object), catalogue_visuals(), Architecture(("cluster_id",), 4))
     assert plain.context is None and plain.position is None and plain.call_features == (
         "user_id", "history_item_ids", "item_id",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which category gates open: those of categories in which image features help by more than chance."""
+"""Which category gates open: those of categories in which visual features help by more than chance."""
 
 import numpy as np
 import pytest
@@ -61,5 +61,5 @@ def test_categories_differ_and_few_rows_go_with_the_others():
 
 
 def test_no_benefit_at_all_keeps_gates_shut():
-    """As with image features whose weights are still 0."""
+    """As with visual features whose weights are still 0."""
     np.testing.assert_array_equal(chosen_gates(np.zeros(10), np.arange(10) % 3, [np.arange(10)], 4), 0)

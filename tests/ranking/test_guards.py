@@ -1,6 +1,6 @@
 """What must be worth nothing is worth nothing, and what must not be known is refused.
 
-A small shop in which a user clicks what looks like the history: image features must help there, and only there.
+A small shop in which a user clicks what looks like the history: visual features must help there, and only there.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ from sklearn.metrics import roc_auc_score
 
 from courier_tf import schema
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.evaluation import read_evaluation
 from courier_tf.ranking.fit import fit
 from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.settings import RankSettings
 from courier_tf.workdir import records
 from courier_tf.workdir.leakage import LeakageError, require_past_histories, require_past_page_views
@@ -42,7 +42,7 @@ def shop():
     )
     codes = np.append(rng.integers(1, CLUSTERS + 1, ITEMS), 0).astype(np.int32)[:, None]
     centroids = rng.normal(size=[1, CLUSTERS, 4]).astype(np.float32)
-    visual = VisualFeatures(codes, centroids, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
+    visual = CatalogueVisuals(codes, centroids, np.zeros([ITEMS + 1, 0], np.float32), np.ones(ITEMS + 1, bool))
     return items, visual
 
 
@@ -99,7 +99,7 @@ def aucs(measured):
     return lambda signal, mode: measured(signal, mode)[0]
 
 
-def test_image_features_help_where_they_decide(aucs):
+def test_visual_features_help_where_they_decide(aucs):
     assert aucs(1.0, "cluster_id") > aucs(1.0, "none") + 10
 
 
@@ -115,14 +115,14 @@ def test_permuted_visual_features_gain_nothing(aucs):
 
 
 @pytest.mark.slow
-def test_without_a_signal_image_features_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
+def test_without_a_signal_visual_features_gain_nothing_and_labels_of_chance_cannot_be_ranked(aucs):
     """Labels that depend on nothing: whatever ranks them has seen them. (Shuffled ones: `test_shop_guards`.)"""
     assert abs(aucs(0.0, "cluster_id") - 50) < NOTHING
     assert abs(aucs(0.0, "none") - 50) < NOTHING
 
 
 @pytest.mark.slow
-def test_a_category_gate_narrows_where_image_features_mislead(shop, tmp_path):
+def test_a_category_gate_narrows_where_visual_features_mislead(shop, tmp_path):
     """What the visual features of one category tell says nothing about the other."""
     items, visual = shop
     two = np.array([b"x", b"y"] * (ITEMS // 2), object)

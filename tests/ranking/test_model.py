@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import random
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +14,7 @@ from courier_tf.ranking.lookups import look_up, shown_parts
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import FORMAT, load_plan, load_ranker, new_ranker, packed, save_ranker, unpacked
 from courier_tf.training import precision_policy
-from tests.ranking.shop import NOW, catalogue, features, items, plan, visual_features
+from tests.ranking.shop import NOW, catalogue, catalogue_visuals, features, items, plan
 
 MODES = [(), ("cluster_id",), ("vector",), ("simscore",), ("cluster_id", "simscore", "vector")]
 
@@ -161,7 +162,7 @@ def test_pairs_with_and_without_a_history_are_scored_in_their_order(mode):
 def test_many_candidates_per_user_equal_the_pairs(precision):
     """Up to the rounding of the compute dtype; padding, unknown ids and empty histories among them."""
     rng, candidates = np.random.default_rng(4), 7
-    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, visual=visual_features(levels=2)))
+    ranker = new_ranker(plan("cluster_id", "simscore", "vector", cross_layers=1, visual=catalogue_visuals(levels=2)))
     for weight in ranker.trainable_weights:  # Gates among them.
         weight.assign_add(tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.1))
     batch = features(rng, 5)
@@ -185,7 +186,7 @@ def test_more_padding_changes_nothing(mode):
 
 @pytest.mark.parametrize("mode", [(), ("cluster_id", "simscore", "vector")], ids=["none", "all"])
 def test_saved_ranker_gives_the_same(tmp_path, mode):
-    made = plan(*mode, cross_layers=2, visual=visual_features(levels=2))
+    made = plan(*mode, cross_layers=2, visual=catalogue_visuals(levels=2))
     ranker = new_ranker(made)
     for weight in ranker.trainable_weights:  # What is measured from the visual features is not trained.
         weight.assign_add(tf.random.normal(weight.shape, stddev=0.1))
@@ -198,6 +199,21 @@ def test_saved_ranker_gives_the_same(tmp_path, mode):
     config.write_text(config.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
     with pytest.raises(ValueError, match="format of another version"):
         load_ranker(tmp_path / "ranker")
+
+
+def test_a_ranker_of_version_0_14_can_be_read(tmp_path):
+    """There the visual features are called image features."""
+    made = plan("cluster_id", "simscore")
+    ranker, batch = new_ranker(made), features(np.random.default_rng(3))
+    save_ranker(ranker, made, tmp_path)
+    config = tmp_path / "ranker.json"
+    before = config.read_text().replace('"visual_features"', '"image_features"')
+    assert before.count('"image_features"') == 1
+    config.write_text(before)
+    with h5py.File(tmp_path / "ranker.weights.h5", "r+") as weights:
+        weights.move("layers/gated_visual_features", "layers/gated_image_features")
+    assert load_plan(tmp_path).architecture == made.architecture
+    np.testing.assert_allclose(load_ranker(tmp_path)(batch), ranker(batch), atol=1e-6)
 
 
 def test_a_saved_ranker_with_hashed_ids_gives_the_same(tmp_path):
@@ -232,7 +248,7 @@ def test_ids_of_any_bytes_survive_saving(tmp_path):
         "train_events": known.astype(int),
         "photos": np.full(len(ids), b"", object),
     }
-    few, codes = visual_features(), np.resize([1, 2, 0], [len(ids) + 1, 1]).astype(np.int32)
+    few, codes = catalogue_visuals(), np.resize([1, 2, 0], [len(ids) + 1, 1]).astype(np.int32)
     embeddings = np.zeros([len(ids) + 1, few.embeddings.shape[1]], np.float32)
     visual = dataclasses.replace(few, codes=codes, embeddings=embeddings, in_train_span=codes[:, 0] > 0)
     coded = Catalogue.of(items(**values), ["category"], NOW, ["product"])

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.nearest_items import nearest_items
 from courier_tf.ranking.ranker_files import load_ranker, new_ranker, save_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from tests.ranking.shop import NOW, items, plan
 
 IDS = [f"item{n:02}".encode() for n in range(40)]
@@ -40,7 +40,7 @@ def many_visuals(rng):
     known = np.any(embeddings != 0, axis=1)
     codes = np.where(known, rng.integers(1, 4, len(embeddings)), 0)[:, None].astype(np.int32)
     centroids = rng.normal(size=[1, 3, 6]).astype(np.float32)
-    return VisualFeatures(codes, centroids, embeddings, known)
+    return CatalogueVisuals(codes, centroids, embeddings, known)
 
 
 def slowly(candidate, history, mask, embeddings, most):

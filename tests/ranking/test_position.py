@@ -18,9 +18,9 @@ from tests.ranking.shop import features, plan, write_impressions
 PLACES = [b"%d" % place for place in range(6)]
 
 
-def with_positions(*image_features, places=PLACES, numbers=(), **architecture):
+def with_positions(*visual_features, places=PLACES, numbers=(), **architecture):
     counts = {"position": Counter(places)}
-    return plan(*image_features, **architecture)._replace(context=Columns.of(counts, numbers, "x"))
+    return plan(*visual_features, **architecture)._replace(context=Columns.of(counts, numbers, "x"))
 
 
 def batch_of(rng, rows=64):

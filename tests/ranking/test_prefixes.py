@@ -6,16 +6,16 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from courier_tf.ranking.image_features.cluster_ids import PlainClusterId, PrefixId
-from courier_tf.ranking.image_features.image_feature import ItemVisuals
-from courier_tf.ranking.image_features.interest import UserInterest
-from tests.ranking.shop import visual_features
+from courier_tf.ranking.visual_features.cluster_ids import PlainClusterId, PrefixId
+from courier_tf.ranking.visual_features.interest import UserInterest
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals
+from tests.ranking.shop import catalogue_visuals
 
 CODES = np.array([[1, 2], [2, 2], [1, 2], [1, 1], [0, 0], [0, 0]], np.int32)
 
 
 def made_of(codes):
-    made = visual_features(levels=2, clusters=3)
+    made = catalogue_visuals(levels=2, clusters=3)
     nothing = np.zeros([len(codes), 6], np.float32)
     return dataclasses.replace(made, codes=codes, embeddings=nothing, in_train_span=codes[:, 0] > 0)
 
@@ -77,7 +77,7 @@ def test_a_next_ranker_takes_prefixes_by_what_they_are_not_by_their_rows():
 
 
 def test_the_interest_code_is_the_cluster_nearest_to_the_mean_of_the_history():
-    made = visual_features(clusters=8, width=5)
+    made = catalogue_visuals(clusters=8, width=5)
     layer = UserInterest(made, 4)
     rng = np.random.default_rng(2)
     history, mask = rng.integers(0, 9, [50, 6]).astype(np.int32), rng.random([50, 6]) < 0.6

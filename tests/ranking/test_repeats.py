@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.ranking.image_features.cluster_ids import PlainClusterId
-from courier_tf.ranking.image_features.image_feature import ItemVisuals
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.repeats import item_keys, share_of_equals
-from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.ranking.visual_features.cluster_ids import PlainClusterId
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals
 
 
 @pytest.mark.parametrize("candidates,length,columns", [(1, 20, 3), (7, 5, 1), (3, 0, 2), (0, 4, 2), (3, 4, 0)])
@@ -47,7 +47,7 @@ def test_codes_agree_up_to_a_level(levels, clusters):
     # Few values per level, so that many items share a beginning; those of one level are the largest codes.
     codes = rng.integers(clusters - 1, clusters + 1, [40, levels]).astype(np.int32)
     codes[::7] = 0
-    visual = VisualFeatures(codes, rng.normal(size=[levels, clusters, 3]), np.zeros([40, 0]), np.ones(40, bool))
+    visual = CatalogueVisuals(codes, rng.normal(size=[levels, clusters, 3]), np.zeros([40, 0]), np.ones(40, bool))
     wanted, clicked = codes[rng.integers(0, 40, [6, 5])], codes[rng.integers(0, 40, [6, 9])]
     feature = PlainClusterId(visual, 4)
     nothing = tf.zeros([6, 0, 0])

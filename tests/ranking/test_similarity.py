@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from courier_tf.ranking.image_features import similarity
-from courier_tf.ranking.image_features.image_feature import ItemVisuals
-from courier_tf.ranking.image_features.similarity import SimilarityAttention, SimTier
+from courier_tf.ranking.catalogue_visuals import TIERS, CatalogueVisuals, cosine_tiers
 from courier_tf.ranking.model import Ranker
-from courier_tf.ranking.visual_features import TIERS, VisualFeatures, cosine_tiers
-from tests.ranking.shop import catalogue, features, plan, visual_features
+from courier_tf.ranking.visual_features import similarity
+from courier_tf.ranking.visual_features.similarity import SimilarityAttention, SimTier
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals
+from tests.ranking.shop import catalogue, catalogue_visuals, features, plan
 
 ROWS, CANDIDATES, LENGTH = 5, 3, 4
 
@@ -20,7 +20,7 @@ def shown(seed=0, items=40, width=3):
     embeddings = rng.normal(size=[items, width]).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     embeddings[::7] = 0
-    made = VisualFeatures(
+    made = CatalogueVisuals(
         np.zeros([items, 1], np.int32), np.zeros([1, 0, 0], np.float32), embeddings, np.ones(items, bool)
     )
     candidate, history = rng.integers(items, size=[ROWS, CANDIDATES]), rng.integers(items, size=[ROWS, LENGTH])
@@ -90,7 +90,7 @@ def test_similarity_attention_adds_the_weight_of_the_tier(precision):
 def test_a_ranker_learns_where_similarity_matters_and_serves_it(gated):
     """The steps of the tiers get a gradient; many candidates at once are answered as one at a time."""
     made = plan("simattention", "simtier", gated=gated)
-    ranker = Ranker(catalogue(), made.users, visual_features(), made.architecture)
+    ranker = Ranker(catalogue(), made.users, catalogue_visuals(), made.architecture)
     batch = features(np.random.default_rng(0), rows=32)
     layer = ranker.image.features[0]
     ranker.compute_loss(batch)

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.data import RankingError
 from courier_tf.ranking.ranker_files import new_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.ranking.warm_start import rows_in_common, warm_start
-from tests.ranking.shop import NOW, catalogue, features, items, plan, visual_features
+from tests.ranking.shop import NOW, catalogue, catalogue_visuals, features, items, plan
 
 
 def ranker_of(made, seed=None):
@@ -37,9 +37,9 @@ def shuffled(**changes) -> Catalogue:
     return Catalogue.of(items(**extended), ["category"], NOW, ["product"])
 
 
-def with_one_more(old: VisualFeatures) -> VisualFeatures:
+def with_one_more(old: CatalogueVisuals) -> CatalogueVisuals:
     first = old.codes[:1], old.embeddings[:1]
-    return VisualFeatures(
+    return CatalogueVisuals(
         np.concatenate([first[0], old.codes]), old.centroids, np.concatenate([first[1], old.embeddings]),
         np.concatenate([[True], old.in_train_span]),
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_what_is_known_of_old_ids_stays_whatever_row_they_have_now(mode, cross_l
         *mode,
         with_catalogue=shuffled(),
         users=users,
-        visual=with_one_more(visual_features()),
+        visual=with_one_more(catalogue_visuals()),
         cross_layers=cross_layers,
     )
     previous, ranker = ranker_of(old_plan, 0), ranker_of(made)
@@ -75,7 +75,7 @@ def test_what_is_known_of_old_ids_stays_whatever_row_they_have_now(mode, cross_l
 
 
 @pytest.mark.parametrize("cross_layers", [0, 1])
-def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_layers):
+def test_a_new_visual_feature_changes_nothing_at_first_and_then_learns(cross_layers):
     old_plan, made = (
         plan(cross_layers=cross_layers),
         plan("cluster_id", "vector", "simscore", cross_layers=cross_layers),
@@ -94,7 +94,7 @@ def test_a_new_image_feature_changes_nothing_at_first_and_then_learns(cross_laye
     assert (np.abs(gradient[new]).sum(axis=1) > 1e-9).sum() == width - 3 * 3
 
 
-def test_image_features_with_another_meaning_start_anew():
+def test_visual_features_with_another_meaning_start_anew():
     made = plan("cluster_id")
     previous, ranker, none = ranker_of(made, 0), ranker_of(made), ranker_of(plan())
     table = ranker.image.features[0].tables[0].embeddings.numpy()

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from courier_tf import schema
 from courier_tf.pretrain.frozen_encoder import Embedder
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.ranker_files import load_plan, new_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.report import clusters, neighbours, occlusion, page_views
 from courier_tf.report.blocks import Photos, Table
 from courier_tf.report.calibration import reliability
@@ -123,9 +123,9 @@ def test_a_patched_photo_is_scored_as_what_the_ranker_would_know_of_it(work, emb
     """With the photo of another item, an item has the score of a ranker in whose tables it has the other's row."""
     plan, view = load_plan(work.stages.ranker), views_of(work)[0]
     ids = plan.catalogue.ids
-    visual = VisualFeatures.read(work.path / "cluster", work.path / "embed", ids, plan.visual.in_train_span[:-1])
+    visual = CatalogueVisuals.read(work.path / "cluster", work.path / "embed", ids, plan.visual.in_train_span[:-1])
     visual = visual.without_embeddings() if mode == "cluster_id" else visual.without_codes()
-    architecture = dataclasses.replace(plan.architecture, image_features=(mode,), gated=False)
+    architecture = dataclasses.replace(plan.architecture, visual_features=(mode,), gated=False)
     plan = plan._replace(visual=visual, architecture=architecture)
     ranker, other = new_ranker(plan), new_ranker(plan)
     rng = np.random.default_rng(0)

@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from courier_tf.ranking.catalogue import Catalogue
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.gate_choice import benefits, chosen_gates
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.ranker_files import Plan, new_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
 from courier_tf.training import compile_with_adam
 from courier_tf.workdir.records import Items
 from tests.ranking.shop import plan
@@ -58,7 +58,7 @@ class Trainer:
     """Trains rankers of one mode, one after the other, by one graph.
 
     Args:
-        features: image features of the mode.
+        features: visual features of the mode.
     """
 
     def __init__(self, *features: str) -> None:
@@ -66,7 +66,7 @@ class Trainer:
         centroids = np.random.default_rng(0).normal(size=[1, CLUSTERS, 6]).astype(np.float32)
         nobody = np.zeros([ITEMS + 1, 0], np.float32)
         codes = np.append(np.arange(ITEMS) % CLUSTERS + 1, 0).astype(np.int32)[:, None]
-        visual = VisualFeatures(codes, centroids, nobody, np.ones(ITEMS + 1, bool))
+        visual = CatalogueVisuals(codes, centroids, nobody, np.ones(ITEMS + 1, bool))
         users = np.array([f"u{n}".encode() for n in range(USERS)], object)
         catalogue = Catalogue.of(self.items, ["category"], 1)
         self.plan: Plan = plan(*features, dim=8, with_catalogue=catalogue, users=users, visual=visual)

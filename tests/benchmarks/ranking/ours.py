@@ -1,4 +1,4 @@
-"""Builds our ranker with some image features, untrained, from the stages of a workdir."""
+"""Builds our ranker with some visual features, untrained, from the stages of a workdir."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from courier_tf.ranking.architecture import Architecture
 from courier_tf.ranking.catalogue import Catalogue
-from courier_tf.ranking.image_features.registry import needs_embeddings
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.model import Ranker
 from courier_tf.ranking.train_span import train_users
-from courier_tf.ranking.visual_features import VisualFeatures
-from courier_tf.settings.rank_modes import image_feature_names
+from courier_tf.ranking.visual_features.registry import needs_embeddings
+from courier_tf.settings.rank_modes import visual_feature_names
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.stages import INGEST
 
@@ -21,13 +21,15 @@ INPUTS = ("user_id", "history_item_ids", "item_id")
 
 
 def build(run: Path, mode: str) -> Ranker:
-    """A compiled ranker that has its weights, with the image features of a rank mode."""
+    """A compiled ranker that has its weights, with the visual features of a rank mode."""
     ingest = run / "ingest"
     facts = artefacts.read(ingest, INGEST).facts
     items = records.read_items(ingest, facts.all_columns)
-    names = image_feature_names(mode)
+    names = visual_feature_names(mode)
     embeddings = run / "embed" if needs_embeddings([mode]) else None
-    visual = VisualFeatures.read(run / "cluster", embeddings, items.ids, items.in_train_span(facts.valid_from_seconds))
+    visual = CatalogueVisuals.read(
+        run / "cluster", embeddings, items.ids, items.in_train_span(facts.valid_from_seconds)
+    )
     columns, until = facts.item_columns, facts.valid_from_seconds
     catalogue = Catalogue.of(items, columns, until, facts.repeat_columns)
     ranker = Ranker(catalogue, train_users(ingest), visual, Architecture(names, DIM))

@@ -33,7 +33,7 @@ def worker(rows: int, addresses: str, index: int, gradient: str, buckets: int) -
     from courier_tf.training import compile_with_adam
     from courier_tf.workers.places import places_of
     from courier_tf.workers.workers import Workers
-    from tests.ranking.shop import NOW, Catalogue, items, plan, visual_features
+    from tests.ranking.shop import NOW, Catalogue, catalogue_visuals, items, plan
 
     workers = Workers(places_of([addresses], index, None))
     workers.join()
@@ -52,7 +52,7 @@ def worker(rows: int, addresses: str, index: int, gradient: str, buckets: int) -
     )
     catalogue = Catalogue.of(shop, ["category"], NOW, [], buckets)
     users = ids[:0] if buckets else ids
-    made = plan(dim=16, with_catalogue=catalogue, users=users, visual=visual_features(), user_buckets=buckets)
+    made = plan(dim=16, with_catalogue=catalogue, users=users, visual=catalogue_visuals(), user_buckets=buckets)
     with workers.strategy().scope():
         ranker = model.Ranker(*made)
         ranker({name: tf.constant(value) for name, value in features(ids, 2, 0).items()}, training=False)

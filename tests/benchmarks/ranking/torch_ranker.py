@@ -1,4 +1,4 @@
-"""The ranker of `courier_tf.ranking.model` with image features, in plain PyTorch, fed with codes.
+"""The ranker of `courier_tf.ranking.model` with visual features, in plain PyTorch, fed with codes.
 
 Histories are padded, gradients are dense, and the optimiser is `torch.optim.Adam`. Its input is arrays in memory, with
 all ids looked up beforehand. Ours reads TFRecords and strings.
@@ -14,15 +14,15 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from courier_tf.ranking.data import impression_batches
-from courier_tf.ranking.image_features.interest import RECENCY
 from courier_tf.ranking.model import Ranker
+from courier_tf.ranking.visual_features.interest import RECENCY
 from tests.benchmarks.ranking.ours import HISTORY
 
 NAMES = ("user", "row", "history", "clicked")
 
 
 class Seen(NamedTuple):
-    """What image features see: clusters [B] and [B, H], embeddings [B, D] and [B, H, D], mask [B, H]."""
+    """What visual features see: clusters [B] and [B, H], embeddings [B, D] and [B, H, D], mask [B, H]."""
 
     cluster: torch.Tensor
     clusters: torch.Tensor
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 
 class Signals(NamedTuple):
-    """What an image feature gives: [B, M], and representations [B, P], [B, H, P], and attention logits [B, H]."""
+    """What a visual feature gives: [B, M], and representations [B, P], [B, H, P], and attention logits [B, H]."""
 
     statistics: torch.Tensor
     candidate: torch.Tensor

@@ -1,4 +1,4 @@
-"""Image features from the cluster IDs of items."""
+"""Visual features from the cluster IDs of items."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
-from courier_tf.ranking.image_features.similarity import largest_and_mean
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals, usual_cosine
 from courier_tf.ranking.repeats import share_of_equals
-from courier_tf.ranking.visual_features import VisualFeatures, usual_cosine
+from courier_tf.ranking.visual_features.similarity import largest_and_mean
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals, VisualFeature, VisualSignals
 
 START_SIZE = 0.1  # Root mean square of the numbers that the embedding of a centroid starts with.
 
 
-class PlainClusterId(ImageFeature):
+class PlainClusterId(VisualFeature):
     """The cluster ID as one more ID feature, as in the paper. Residual codes have one embedding table per level.
 
     Statistics: the share of the history in the candidate's cluster, and the square root of that share, as for any other
@@ -24,7 +24,7 @@ class PlainClusterId(ImageFeature):
 
     needs_codes = True
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         self.clusters = visual.clusters
         self.tables = [
@@ -32,14 +32,14 @@ class PlainClusterId(ImageFeature):
             for level, initializer in enumerate(self._initializers(visual, dim))
         ]
 
-    def _initializers(self, visual: VisualFeatures, dim: int) -> list[Any]:
+    def _initializers(self, visual: CatalogueVisuals, dim: int) -> list[Any]:
         """The initializer of the table of each level. Row 0 of a table belongs to items without a photo."""
         return ["uniform"] * len(visual.centroids)
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         share = share_of_equals(self._prefixes(candidate.codes), self._prefixes(history.codes), mask)
         statistics = tf.concat([share, tf.sqrt(share)], axis=2)
-        return ImageSignals(self._embedded(candidate.codes), self._embedded(history.codes), statistics)
+        return VisualSignals(self._embedded(candidate.codes), self._embedded(history.codes), statistics)
 
     def _prefixes(self, codes: tf.Tensor) -> tf.Tensor:
         """[B, R, levels] codes to int64 numbers of the codes up to each level; 0 for an item without a photo.
@@ -69,7 +69,7 @@ class ClusterId(PlainClusterId):
     training does not move. Cosines of the trained embeddings are worth less (docs/log/bare-cluster-id.md).
     """
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         codebook = np.pad(visual.centroids, [(0, 0), (1, 0), (0, 0)])  # Row 0 of each level: without a photo.
         # One table for all levels: its rows are gathered without a copy of it.
@@ -77,12 +77,12 @@ class ClusterId(PlainClusterId):
         self.first_row = len(codebook[0]) * np.arange(len(codebook), dtype=np.int32)
         self.usual = self.add_constant("usual", usual_cosine(visual.coded_sample()))
 
-    def _initializers(self, visual: VisualFeatures, dim: int) -> list[Any]:
+    def _initializers(self, visual: CatalogueVisuals, dim: int) -> list[Any]:
         scaled = START_SIZE * visual.centroids_in(dim)
         # An item without a photo stands at the centre.
         return [keras.initializers.Constant(np.pad(level, [(1, 0), (0, 0)])) for level in scaled]
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         plain = super().call(candidate, history, mask)
         comparable = (mask & (history.codes[..., 0] > 0))[:, None, :] & (candidate.codes[..., :1] > 0)
         cosine = tf.einsum("bnd,bhd->bnh", self._coded(candidate.codes), self._coded(history.codes))
@@ -90,7 +90,7 @@ class ClusterId(PlainClusterId):
         return plain._replace(statistics=tf.concat([plain.statistics, alike], axis=2))
 
     def _coded(self, codes: tf.Tensor) -> tf.Tensor:
-        """[B, R, levels] to [B, R, D] float32 of length 1, as `VisualFeatures.coded`; 0 without a photo."""
+        """[B, R, levels] to [B, R, D] float32 of length 1, as `CatalogueVisuals.coded`; 0 without a photo."""
         rows = tf.unstack(codes + self.first_row, axis=2)
         total = tf.gather(self.codebook, rows[0])
         for finer in rows[1:]:  # One after the other: together they would take the memory of all levels.
@@ -106,8 +106,8 @@ class PrefixId(PlainClusterId):
     With one level this is `plain_cluster_id` with another start. The statistics are the same.
     """
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
-        ImageFeature.__init__(self, visual, dim, **kwargs)
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
+        VisualFeature.__init__(self, visual, dim, **kwargs)
         self.clusters, self.base = visual.clusters, visual.clusters + 1
         self.keys, self.tables = [], []
         parent = np.zeros(len(visual.codes), np.int64)
@@ -128,7 +128,7 @@ class PrefixId(PlainClusterId):
         """
         return self.add_weight(name, keys.shape, "int64", keras.initializers.Constant(keys), trainable=False)
 
-    def take_weights(self, previous: ImageFeature) -> None:
+    def take_weights(self, previous: VisualFeature) -> None:
         """Takes the embeddings of the prefixes that both rankers have. New items can bring new prefixes."""
         assert isinstance(previous, PrefixId)
         pairs = zip(self.tables, previous.tables, self.prefixes(), previous.prefixes(), strict=True)

@@ -1,21 +1,21 @@
-"""Image features from the cosines of a candidate's embedding with those of the history."""
+"""Visual features from the cosines of a candidate's embedding with those of the history."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
-from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin, cosine_tiers, usual_cosine
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals, VisualOrigin, cosine_tiers, usual_cosine
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals, VisualFeature, VisualSignals
 
 BELOW_ALL = -1e6  # Less than any cosine, in deviations from the usual one.
 
 
-class Similarity(ImageFeature):
+class Similarity(VisualFeature):
     """What the features of this file share: cosines, and which of them mean something."""
 
     needs_embeddings = True
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **{**kwargs, "dtype": "float32"})
 
     @classmethod
@@ -43,11 +43,11 @@ class Similarity(ImageFeature):
         return tf.einsum("bnd,bhd->bnh", candidate.embeddings, history.embeddings), comparable
 
     @staticmethod
-    def signals(cosine: tf.Tensor, statistics: tf.Tensor | None, attention: tf.Tensor | None = None) -> ImageSignals:
+    def signals(cosine: tf.Tensor, statistics: tf.Tensor | None, attention: tf.Tensor | None = None) -> VisualSignals:
         """Signals that extend no representation of an item; `cosine` is [B, N, H]."""
         rows, number, length = tf.unstack(tf.shape(cosine))
         nothing, no_history = tf.zeros([rows, number, 0]), tf.zeros([rows, length, 0])
-        return ImageSignals(nothing, no_history, nothing if statistics is None else statistics, attention)
+        return VisualSignals(nothing, no_history, nothing if statistics is None else statistics, attention)
 
 
 class SimScore(Similarity):
@@ -56,11 +56,11 @@ class SimScore(Similarity):
     A third statistic is 1 if there is anything to compare. Otherwise all three are 0.
     """
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         self.usual = self.add_constant("usual", usual_cosine(visual.embedding_sample()))
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         cosine, comparable = self.compare(candidate, history, mask)
         alike = largest_and_mean((cosine - self.usual[0]) / self.usual[1], comparable)
         any_of_them = tf.cast(tf.reduce_any(comparable, axis=2, keepdims=True), tf.float32)
@@ -74,11 +74,11 @@ class SimTier(Similarity):
     log(1 + count) for each tier.
     """
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         self.borders = self.add_constant("borders", cosine_tiers(visual.embedding_sample()))
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         cosine, comparable = self.compare(candidate, history, mask)
         tiers = tf.one_hot(tiers_of(cosine, comparable, self.borders), self.borders.shape[0] + 1)
         return self.signals(cosine, tf.math.log1p(tf.reduce_sum(tiers, axis=2)))
@@ -92,14 +92,14 @@ class SimilarityAttention(Similarity):
     embedding for each tier.
     """
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         borders = cosine_tiers(visual.embedding_sample())
         self.borders = self.add_constant("borders", borders)
         # Training moves the steps between tiers: a step that many pairs have passed learns from all of them.
         self.steps = self.add_weight("steps", [len(borders)], "float32", "zeros")
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         cosine, comparable = self.compare(candidate, history, mask)
         # The lowest tier adds 0, and so do items that cannot be compared.
         of_tier = tf.concat([[0.0], tf.cumsum(self.steps)], axis=0)

@@ -1,4 +1,4 @@
-"""An image feature of one's own: one class, and the rest of the product takes it."""
+"""A visual feature of one's own: one class, and the rest of the product takes it."""
 
 import dataclasses
 import shutil
@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from courier_tf.chain.chain import Chain
 from courier_tf.exporting.promotion import promote
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.comparison import start_directory
-from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
-from courier_tf.ranking.image_features.registry import IMAGE_FEATURES, register
 from courier_tf.ranking.predicting import predict
 from courier_tf.ranking.ranker_files import load_plan, load_ranker
-from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.ranking.visual_features.registry import VISUAL_FEATURES, register
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals, VisualFeature, VisualSignals
 from courier_tf.settings import PromotionSettings
 from courier_tf.settings.previous import PreviousSettings
 from courier_tf.workdir import artefacts
@@ -30,22 +30,22 @@ MODES = ("none", OWN, f"{OWN}_permuted")
 HARMFUL = (3.0,)  # A learning rate at which every pass does harm: a ranker that starts from another stays as it began.
 
 
-class WeighedSum(ImageFeature):
+class WeighedSum(VisualFeature):
     """A trained weight for each number of an embedding and for each code; their sum for candidates and histories."""
 
     needs_codes = True
     needs_embeddings = True
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         self.centre = self.add_constant("centre", visual.embedding_sample().mean(axis=0))
         self.weights_of_numbers = self.add_weight("of_numbers", [visual.embeddings.shape[1]], initializer="ones")
         self.weights_of_codes = self.add_weight("of_codes", [visual.clusters + 1], initializer="random_normal")
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         ours, theirs = self._sum(candidate), self._sum(history)
         total = tf.reduce_sum(tf.where(mask[..., None], theirs, tf.zeros_like(theirs)), axis=1, keepdims=True)
-        return ImageSignals(ours, theirs, ours * total)
+        return VisualSignals(ours, theirs, ours * total)
 
     def _sum(self, items: ItemVisuals) -> tf.Tensor:
         numbers = tf.reduce_sum((items.embeddings - self.centre) * self.weights_of_numbers, axis=-1, keepdims=True)
@@ -56,7 +56,7 @@ class WeighedSum(ImageFeature):
 def registered():
     register(OWN)(WeighedSum)
     yield
-    del IMAGE_FEATURES[OWN]
+    del VISUAL_FEATURES[OWN]
 
 
 def ranked(workdir: Path, finished: Chain, previous: Chain, **rank: Any) -> Chain:  # noqa: F811
@@ -83,7 +83,7 @@ def valid(chain: Chain, mode: str) -> np.ndarray:
 
 
 def inputs_of_mlp(chain: Chain, mode: str) -> np.ndarray:
-    """The weights of the first layer. Those of image features that start anew are 0, whether or not gates are open."""
+    """The weights of the first layer. Those of visual features that start anew are 0, whether or not gates are open."""
     ranker = load_ranker(start_directory(chain.directory(RANK), mode, 0))
     return np.asarray(ranker.mlp.layers[0].kernel.numpy())
 

@@ -1,4 +1,4 @@
-"""What every image feature is: a layer from the visual features of candidates and histories to signals."""
+"""What every visual feature is: a layer from the visuals of candidates and histories to signals."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -6,19 +6,19 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.ranking.visual_features import VisualFeatures, VisualOrigin
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals, VisualOrigin
 
 
 class ItemVisuals(NamedTuple):
-    """The visual features of some items, as in `VisualFeatures`. An item without a photo has zeros."""
+    """The visuals of some items, as in `CatalogueVisuals`. An item without a photo has zeros."""
 
     codes: tf.Tensor  # [..., levels] int32
     embeddings: tf.Tensor  # [..., D] float32
     cosines: tf.Tensor | None = None  # [B, N, H] of candidates with these history items, where they are known already
 
 
-class ImageSignals(NamedTuple):
-    """What an image feature gives to the ranker. The first three parts may have width 0."""
+class VisualSignals(NamedTuple):
+    """What a visual feature gives to the ranker. The first three parts may have width 0."""
 
     candidate: tf.Tensor
     """[B, N, W]: extends the representation of each candidate."""
@@ -30,27 +30,27 @@ class ImageSignals(NamedTuple):
     """[B, N, H]: added to the logits of the attention of each candidate to the history items; None adds nothing."""
 
 
-class ImageFeature(keras.layers.Layer):
-    """An image feature: a layer that turns the visual features of candidates and histories into signals.
+class VisualFeature(keras.layers.Layer):
+    """A visual feature: a layer that turns the visuals of candidates and histories into signals.
 
-    The layer's variables and the visual features are saved, served and passed on to a next ranker without further code.
+    The layer's variables and the visuals are saved, served and passed on to a next ranker without further code.
 
     Class attributes:
         needs_codes: the feature reads cluster IDs.
         needs_embeddings: the feature reads embeddings.
 
     Args:
-        visual: the visual features of all items. Constants may be measured on the items of the train span.
+        visual: the visuals of all items. Constants may be measured on the items of the train span.
         dim: width of an ID embedding.
     """
 
     needs_codes: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         """Computes the signals.
 
         Args:
@@ -70,7 +70,7 @@ class ImageFeature(keras.layers.Layer):
         same_clusters = not cls.needs_codes or current.keeps_clusters_of(previous)
         return same_clusters and (not cls.needs_embeddings or current.encoder == previous.encoder)
 
-    def take_weights(self, previous: "ImageFeature") -> None:
+    def take_weights(self, previous: "VisualFeature") -> None:
         """Starts from the weights that the same feature of a previous ranker has learned, where `is_transferable`.
 
         Weights of another shape start anew. A feature whose rows may have moved overrides this.

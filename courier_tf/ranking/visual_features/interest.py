@@ -1,4 +1,4 @@
-"""An image feature that describes a user: which looks the history as a whole is about."""
+"""A visual feature that describes a user: which looks the history as a whole is about."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.ranking.image_features.cluster_ids import START_SIZE
-from courier_tf.ranking.image_features.image_feature import ImageFeature, ImageSignals, ItemVisuals
-from courier_tf.ranking.visual_features import VisualFeatures
+from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
+from courier_tf.ranking.visual_features.cluster_ids import START_SIZE
+from courier_tf.ranking.visual_features.visual_feature import ItemVisuals, VisualFeature, VisualSignals
 
 RECENCY = 1e-3  # What the second item counts more than the first.
 
 
-class UserInterest(ImageFeature):
+class UserInterest(VisualFeature):
     """The interest code of the user: the cluster that the mean of the history's centroids is nearest to.
 
     A later item counts a little more than an earlier one, which decides between clusters that are equally near.
@@ -24,25 +24,25 @@ class UserInterest(ImageFeature):
 
     needs_codes = True
 
-    def __init__(self, visual: VisualFeatures, dim: int, **kwargs: Any) -> None:
+    def __init__(self, visual: CatalogueVisuals, dim: int, **kwargs: Any) -> None:
         super().__init__(visual, dim, **kwargs)
         start = np.pad(START_SIZE * visual.centroids_in(dim)[0], [(1, 0), (0, 0)])
         self.table = keras.layers.Embedding(len(start), dim, keras.initializers.Constant(start), name="interests")
         self.centroids = self.add_constant("centroids", unit_centroids(visual))
 
-    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> ImageSignals:
+    def call(self, candidate: ItemVisuals, history: ItemVisuals, mask: tf.Tensor) -> VisualSignals:
         interest = self.table(self.codes(history.codes[..., 0], mask))
         number = tf.shape(candidate.codes)[1]
         nothing = tf.zeros([*tf.unstack(tf.shape(candidate.codes)[:2]), 0])
         no_history = tf.zeros([*tf.unstack(tf.shape(mask)), 0])
-        return ImageSignals(nothing, no_history, tf.repeat(interest[:, None], number, axis=1))
+        return VisualSignals(nothing, no_history, tf.repeat(interest[:, None], number, axis=1))
 
     def codes(self, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """The interest codes of users, as `interest_codes`."""
         return interest_codes(history, mask, self.centroids)
 
 
-def unit_centroids(visual: VisualFeatures) -> np.ndarray:
+def unit_centroids(visual: CatalogueVisuals) -> np.ndarray:
     """[clusters, D] float32: the centroids of the coarsest level, of length 1."""
     length = np.linalg.norm(visual.centroids[0], axis=1, keepdims=True)
     return np.asarray(visual.centroids[0] / np.maximum(length, 1e-6), np.float32)

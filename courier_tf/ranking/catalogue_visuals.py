@@ -1,4 +1,4 @@
-"""The visual features of all items, which the embed and the cluster stage computed from photos."""
+"""Visuals: what the embed and the cluster stage computed from the photos of all items, cluster codes and embeddings."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ TINY = 1e-6  # A length or deviation below this is rounding.
 
 
 class VisualOrigin(NamedTuple):
-    """Which encoder and which cluster stage visual features come from; two of them tell whether they can be compared.
+    """Which encoder and which cluster stage visuals come from; two of them tell whether they can be compared.
 
     >>> VisualOrigin("encoder", "monday").keeps_clusters_of(VisualOrigin("encoder", "sunday"))
     False
@@ -40,7 +40,7 @@ class VisualOrigin(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class VisualFeatures:
+class CatalogueVisuals:
     """Cluster codes and embeddings of N items; the last row stands for the unknown item and for padding.
 
     Attributes:
@@ -57,7 +57,7 @@ class VisualFeatures:
     in_train_span: np.ndarray
 
     @classmethod
-    def read(cls, cluster: Path, embed: Path | None, ids: np.ndarray, in_train_span: np.ndarray) -> "VisualFeatures":
+    def read(cls, cluster: Path, embed: Path | None, ids: np.ndarray, in_train_span: np.ndarray) -> "CatalogueVisuals":
         """Reads the results of the cluster stage and, where `embed` is given, of the embed stage.
 
         Args:
@@ -81,17 +81,17 @@ class VisualFeatures:
                 embeddings[row[row >= 0]] = block.embeddings[row >= 0]
         return cls(codes, np.load(cluster / CODEBOOK_FILE), embeddings, np.append(in_train_span, False))
 
-    def permuted(self, seed: int) -> "VisualFeatures":
-        """The visual features shuffled over the items that have a photo: a control, which must not gain anything."""
+    def permuted(self, seed: int) -> "CatalogueVisuals":
+        """The visuals shuffled over the items that have a photo: a control, which must not gain anything."""
         has_photo, order = np.flatnonzero(self.codes[:, 0]), np.arange(len(self.codes))
         order[has_photo] = np.random.default_rng(seed).permutation(has_photo)
         return dataclasses.replace(self, codes=self.codes[order], embeddings=self.embeddings[order])
 
-    def without_embeddings(self) -> "VisualFeatures":
+    def without_embeddings(self) -> "CatalogueVisuals":
         """The same without embeddings, for rankers that do not read them."""
         return dataclasses.replace(self, embeddings=self.embeddings[:, :0])
 
-    def without_codes(self) -> "VisualFeatures":
+    def without_codes(self) -> "CatalogueVisuals":
         """The same without cluster codes, for rankers that do not read them."""
         return dataclasses.replace(self, codes=np.zeros_like(self.codes[:, :1]), centroids=self.centroids[:1, :0, :0])
 
