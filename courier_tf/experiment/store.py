@@ -58,6 +58,11 @@ class SharingChain(Chain):
         places = [directory] if directory.is_symlink() else sorted(directory.glob("*"))
         return [place for place in places if place.is_symlink()]
 
+    def known(self, stage: str, below: str = "") -> list[Place]:
+        """Also the results of other runs: those of another day or seed have the same photos."""
+        own = super().known(stage, below)
+        return own if stage in self.force else [*own, *sorted(self.store.glob(f"{stage}-*/"))]
+
     def trained(self, made_by: MadeBy) -> dict[str, Path]:
         """Mode -> a finished rank stage with the same ranker. For instance, all objectives share one ranker `none`."""
         places = self.workers.chief_says(lambda: self._trained(made_by))

@@ -5,17 +5,22 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from courier_tf.chain import encoder_stages
 from courier_tf.experiment import store
 from courier_tf.experiment.execute import execute
 from courier_tf.experiment.run import Run
 from courier_tf.experiment.store import SharingChain, commit
+from courier_tf.features.files import FeatureFiles
+from courier_tf.settings import with_values
 from courier_tf.settings.presets import PRESETS
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EmbedFacts, RankFacts
 from courier_tf.workdir.provenance import MadeBy
-from courier_tf.workdir.stages import EMBED
+from courier_tf.workdir.stages import EMBED, INGEST
+from tests.beam_jobs.conftest import Raw, impression_log, photo
 from tests.stage_facts import example
 
 TINY = PRESETS["tiny"]
@@ -64,6 +69,29 @@ def test_equal_stages_are_made_once_and_others_apart(tmp_path):
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     tmp_path.rename(moved)
     assert (moved / "runs" / "a" / "embed" / "value").exists(), "the links are relative"
+
+
+def test_photos_of_another_run_are_not_computed_again(tmp_path, caplog):
+    """As in a grid of several origins: ingests differ, and nearly all photos are the same."""
+    caplog.set_level("INFO")
+    raw = Raw(tmp_path / "raw")
+    raw.write("items", raw.items(8))
+    raw.write("events", impression_log(users=3, days=4))
+    told = []
+    for name, days, forced in (("first", 5, ()), ("second", 4, ()), ("forced", 3, ("ingest", "features"))):
+        settings = with_values(TINY, {"image_size": 16, "shards": 1, "history_length": days})
+        chain = SharingChain(tmp_path / "runs" / name, settings, store=tmp_path / "stages", force=frozenset(forced))
+        chain.ingest(str(raw.folder))
+        ingested = artefacts.read(chain.directory(INGEST), INGEST)
+        (made,) = encoder_stages._features(chain, ingested, ["pixels"], views=False).values()
+        features = FeatureFiles(made)
+        vectors = features.read(np.array([b"item1", b"item2"], object))
+        told.append((ingested.facts.photos_taken_over, features.facts.photos_taken_over, vectors.tolist()))
+        if name == "first":
+            (raw.folder / "images/item1.jpg").write_bytes(photo(seed=77))
+    (first, second, forced) = told
+    assert [numbers[:2] for numbers in told] == [(0, 0), (7, 7), (0, 0)]
+    assert second[2] == forced[2] != first[2]
 
 
 @pytest.mark.slow
