@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from courier_tf.experiment.grid import Until
-from courier_tf.settings import Settings
+from courier_tf.settings import Settings, SettingsError
 from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, require_kind
 from courier_tf.workdir.atomic import write_file
 
@@ -86,6 +86,19 @@ class Run:
             return fields_of(cls, values | {"settings": Settings.from_json(json.dumps(values["settings"]))})
         except (JsonError, TypeError, KeyError) as error:
             raise ExperimentFileError(f"this is no run of an experiment: {error!r}") from error
+
+
+def differing_settings(run: Run) -> str:
+    """What the run that stands in the workdir of `run` was told otherwise, as `precision=float32, now bfloat16; ...`.
+
+    Empty where only data or code differ, and where the file of the run says nothing.
+    """
+    try:
+        before = Run.from_json((run.workdir / RUN_FILE).read_text()).settings.by_name()
+    except (OSError, ExperimentFileError, SettingsError):
+        return ""
+    now = run.settings.by_name()
+    return "; ".join(f"{name}={before[name]}, now {value}" for name, value in now.items() if value != before[name])
 
 
 @dataclasses.dataclass(frozen=True)

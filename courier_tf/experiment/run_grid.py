@@ -19,7 +19,7 @@ from courier_tf.experiment.grid import Grid, Until, Variant
 from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.reports import REPORTS, TABLES_FILE, write_reports
 from courier_tf.experiment.rows import rows_of
-from courier_tf.experiment.run import RUN_FILE, RUNS_FOLDER, STATUS_FILE, Key, Measured, Run, Status
+from courier_tf.experiment.run import RUN_FILE, RUNS_FOLDER, STATUS_FILE, Key, Measured, Run, Status, differing_settings
 from courier_tf.experiment.starts import fingerprints_of, waves
 from courier_tf.experiment.store import STORE_FOLDER, commit
 from courier_tf.experiment.team import Team
@@ -261,7 +261,8 @@ class _Session:
         status = Status(self._fingerprints[key], None, commit())
         before = Status.read(run.workdir) or status
         if before.fingerprint != status.fingerprint:
-            LOG.info("[%s] was made with other settings, data or code, and is replaced", name)
+            why = differing_settings(run) or "other data or code"
+            LOG.info("[%s] is made again, and what it had made is replaced: %s", name, why)
         elif before.until in (run.until, "rank"):
             if before.commit != status.commit:
                 LOG.info("[%s] is kept as the code of %s made it, and not run again", name, before.commit)

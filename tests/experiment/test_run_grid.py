@@ -39,7 +39,13 @@ def test_a_run_that_is_broken_off_is_not_finished_and_keeps_its_peak(tmp_path, s
     assert "is replaced" not in caplog.text
     run_grid(grid, "other raw", tmp_path, TINY)
     assert json.loads(status.read_text())["peak_memory_gib"] < 7.5, "that was another run"
-    assert "clusters=4,seed=0] was made with other settings, data or code, and is replaced" in caplog.text
+    assert "clusters=4,seed=0] is made again, and what it had made is replaced: other data or code\n" in caplog.text
+    caplog.clear()
+    run_grid(grid, "other raw", tmp_path, with_values(TINY, {"history_length": 3, "rank_epochs": 7}))
+    (told,) = (message for message in caplog.messages if "is replaced" in message)
+    before = TINY.by_name()
+    both = [f"{name}={before[name]}, now {now}" for name, now in (("history_length", 3), ("rank_epochs", 7))]
+    assert told.endswith(f"is replaced: {'; '.join(both)}")
 
 
 def test_a_run_that_other_code_made_is_named(tmp_path, stand_in, monkeypatch, caplog):
