@@ -142,6 +142,9 @@ OBJECTIVES = (
     Encoder("mil_nce: the history as a bag", "objectives-five-seeds", "objective=mil_nce,temperature=0.2"),
     Encoder("base: the features as they are", "objectives-five-seeds", "objective=base"),
     Encoder("clip: photo and title", "objectives-three-seeds", "objective=clip,temperature=0.5"),
+    Encoder("supervised: columns of the catalogue", "objectives-of-photos", "objective=supervised"),
+    Encoder("simclr: two views of a photo", "objectives-of-photos", "objective=simclr,temperature=0.5"),
+    Encoder("simsiam: two views of a photo, without negatives", "objectives-of-photos", "objective=simsiam"),
 )
 
 ABLATIONS = tuple(

@@ -39,12 +39,14 @@ class Rung:
         variant: the variant that was kept for it.
         seeds: its seeds.
         mode: the best visual feature in the ranker; None where no ranker was run.
+        ranked: the seeds that have rankers.
     """
 
     name: str
     variant: str
     seeds: list[int]
     mode: str | None
+    ranked: list[int]
 
 
 def rungs_of(grid: Grid, rows: pd.DataFrame, kept: Sequence[str]) -> list[Rung]:
@@ -70,6 +72,7 @@ def rungs_of(grid: Grid, rows: pd.DataFrame, kept: Sequence[str]) -> list[Rung]:
                 kept_of[untuned],
                 sorted(part["seed"].unique().tolist()),
                 str(gains.astype(float).idxmax()) if gains.notna().any() else None,
+                sorted(ranked["seed"].unique().tolist()),
             )
         )
     return rungs
@@ -107,12 +110,15 @@ def differences_of(rungs: Sequence[Rung], directories: Mapping[Key, Path], split
         split: span of the rankers; None where none were run.
     """
     encoders = EncoderDifferences(directories)
-    rankers = Differences(directories, split) if split else None
+    with_rankers = {(rung.variant, seed) for rung in rungs for seed in rung.ranked}
+    of_ranked = {key: workdir for key, workdir in directories.items() if (key.variant, key.seed) in with_rankers}
+    rankers = Differences(of_ranked, split) if split else None
     compared: list[Difference] = []
 
     def add(rung: Rung, below: str, figure: str, gain: Gain | None) -> None:
         if gain:
-            compared.append(Difference(rung.name, below, figure, len(rung.seeds), rung.mode, **gain))
+            seeds = rung.seeds if figure == HELD_OUT else rung.ranked
+            compared.append(Difference(rung.name, below, figure, len(seeds), rung.mode, **gain))
 
     for place, rung in enumerate(rungs):
         add(rung, GROUND, HELD_OUT, encoders.gain(rung.variant, None, rung.seeds))
@@ -123,11 +129,11 @@ def differences_of(rungs: Sequence[Rung], directories: Mapping[Key, Path], split
             continue
         best = Rankers(rung.variant, rung.mode)
         ground = Rankers(rung.variant, NO_VISUAL_FEATURE)
-        add(rung, GROUND, RANKER, rankers.gain(NEW_TO_USER, best, ground, rung.seeds))
+        add(rung, GROUND, RANKER, rankers.gain(NEW_TO_USER, best, ground, rung.ranked))
         for below in rungs[:place]:
             if below.mode is not None:
                 other = Rankers(below.variant, below.mode)
-                add(rung, below.name, RANKER, rankers.gain(NEW_TO_USER, best, other, rung.seeds))
+                add(rung, below.name, RANKER, rankers.gain(NEW_TO_USER, best, other, rung.ranked))
     return compared
 
 

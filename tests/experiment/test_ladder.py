@@ -66,6 +66,18 @@ def test_without_rankers_encoders_alone_are_told(tmp_path, stand_in):
     assert "best visual feature" not in (tmp_path / "mine" / "valid" / "results.md").read_text()
 
 
+def test_rankers_of_one_seed_stand_beside_encoders_of_two(tmp_path, stand_in):
+    """As when `--until pretrain` adds seeds later: the new runs have no predictions."""
+    one = dataclasses.replace(LADDER, seeds=[0])
+    run_grid(one, "raw", tmp_path, TINY)
+    work = tmp_path / "mine" / "valid"
+    before = pd.read_csv(work / "ladder.csv").set_index("figure")
+    run_grid(LADDER, "raw", tmp_path, TINY, until="pretrain")
+    frame = pd.read_csv(work / "ladder.csv").set_index("figure")
+    assert set(frame.loc["held-out score", "seeds"]) == {2} and set(frame.loc["ranker", "seeds"]) == {1}
+    assert frame.loc["ranker", "gain"].tolist() == pytest.approx(before.loc["ranker", "gain"].tolist())
+
+
 def test_a_rung_that_is_another_one_is_refused(tmp_path, stand_in):
     clusters = TINY.cluster.clusters
     grid = dataclasses.replace(
