@@ -232,6 +232,25 @@ def ladder_table() -> str:
     return _table(head, iter(lines))
 
 
+ROLLING = {"rolling-days": "three days of the last week", "rolling-year": "four spans of 13 weeks, 1,000 users"}
+
+
+def rolling_table() -> str:
+    """Encoders over several valid spans, pooled."""
+    head = ["valid spans", "encoder", "held-out score", "less ImageNet, frozen"]
+    head += ["best visual feature", "gain over none"]
+    lines = []
+    for grid, words in ROLLING.items():
+        file = DOCS / "results/hm_fashion" / grid / "valid/ladder.csv"
+        steps = pd.read_csv(file).set_index(["figure", "rung", "less"]).sort_index()
+        for rung in steps.loc["held-out score"].index.unique("rung"):
+            score, gain = (steps.loc[(figure, rung, "no visual feature")] for figure in ("held-out score", "ranker"))
+            below = ("held-out score", rung, "ImageNet, frozen")
+            less = _with_interval(steps.loc[below]) if below in steps.index else ""
+            lines.append([words, rung, f"{50 + 100 * score['gain']:.2f}", less, gain["mode"], _with_interval(gain)])
+    return _table(head, iter(lines))
+
+
 def _with_interval(row: pd.Series) -> str:
     """A gain in points, with its interval where there are several seeds."""
     gain, low, high = (100 * float(row[name]) for name in ("gain", "low", "high"))
@@ -246,6 +265,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "objectives": lambda: encoders_table(OBJECTIVES, "objective", "courier"),
     "ablations": lambda: encoders_table(ABLATIONS, "COURIER", "as it is"),
     "ladder": ladder_table,
+    "rolling": rolling_table,
 }
 
 

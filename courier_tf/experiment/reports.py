@@ -42,6 +42,7 @@ def write_reports(
     Returns:
         How the claims fare.
     """
+    rows = without_partial_rankers(rows, len(grid.origins) or 1)
     text = f"{markdown(grid.about, MOST_OF_A_CELL)}\n\n{_readings(folder)}"
     # In the order of the grid, as the others are compared with its first variant; those that were not kept come last.
     order = {variant: number for number, variant in enumerate(kept)}
@@ -66,6 +67,21 @@ def write_reports(
     write_file(folder / TABLES_FILE, text + held_out.table_of(differences) + encoders.table_of(rows))
     encoders.draw(of_encoders, folder / LOSSES_FILE)
     return verdicts
+
+
+def without_partial_rankers(rows: pd.DataFrame, spans: int) -> pd.DataFrame:
+    """Rows of `results.csv`, where a variant and seed without rankers on some spans count as encoders alone.
+
+    Such are left by an experiment that was broken off, or that went no further than its encoders on the other spans.
+
+    Args:
+        rows: one per run and rank mode; a run without rankers has one row, without a mode.
+        spans: number of spans that each seed has.
+    """
+    run = [rows[name] for name in ("variant", "seed")]
+    partial = rows["origin"].where(rows["mode"].notna()).groupby(run).transform("nunique") < spans
+    alone = rows[partial].drop_duplicates(["variant", "seed", "origin"]).assign(mode=None)
+    return pd.concat([rows[~partial], alone]).sort_index()
 
 
 def _keys(rows: pd.DataFrame) -> list[Key]:

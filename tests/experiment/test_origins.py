@@ -86,6 +86,19 @@ def test_encoders_are_compared_over_all_spans(tmp_path, two_spans):
     assert set(pooled["seeds"]) == {2}
 
 
+def test_rankers_of_some_spans_alone_are_not_told(tmp_path, two_spans):
+    """As an experiment leaves them that was broken off. Their encoders count."""
+    work = tmp_path / "mine" / "valid"
+    run_grid(dataclasses.replace(ROLLING, origins=ORIGINS[:1]), "raw", tmp_path, TINY)
+    run_grid(ROLLING, "raw", tmp_path, TINY, until="pretrain")
+    assert "gain over none" not in (work / "results.md").read_text()
+    assert set(pd.read_csv(work / "encoders.csv")["seeds"]) == {2}
+    run_grid(dataclasses.replace(ROLLING, seeds=[0]), "raw", tmp_path, TINY)
+    run_grid(ROLLING, "raw", tmp_path, TINY, until="pretrain")
+    assert "| clusters=8 | cluster_id | 1 | " in (work / "results.md").read_text(), "seed 0 has rankers on both spans"
+    assert set(pd.read_csv(work / "encoders.csv")["seeds"]) == {2}
+
+
 def test_encoders_are_tuned_over_all_spans(tmp_path, two_spans):
     grid = dataclasses.replace(ROLLING, blocks=[{"temperature": [0.9, 0.3]}], tuned=["temperature"])
     frame = run_grid(grid, "raw", tmp_path, TINY)
