@@ -242,8 +242,9 @@ def rolling_table() -> str:
     lines = []
     for grid, words in ROLLING.items():
         file = DOCS / "results/hm_fashion" / grid / "valid/ladder.csv"
-        steps = pd.read_csv(file).set_index(["figure", "rung", "less"]).sort_index()
-        for rung in steps.loc["held-out score"].index.unique("rung"):
+        rows = pd.read_csv(file)
+        steps = rows.set_index(["figure", "rung", "less"]).sort_index()
+        for rung in rows["rung"].unique():
             score, gain = (steps.loc[(figure, rung, "no visual feature")] for figure in ("held-out score", "ranker"))
             below = ("held-out score", rung, "ImageNet, frozen")
             less = _with_interval(steps.loc[below]) if below in steps.index else ""

@@ -60,8 +60,8 @@ class SharingChain(Chain):
 
     def known(self, stage: str, below: str = "") -> list[Place]:
         """Also the results of other runs: those of another day or seed have the same photos."""
-        own = super().known(stage, below)
-        return own if stage in self.force else [*own, *sorted(self.store.glob(f"{stage}-*/"))]
+        of_this_run = super().known(stage, below)
+        return of_this_run if stage in self.force else [*of_this_run, *sorted(self.store.glob(f"{stage}-*/"))]
 
     def trained(self, made_by: MadeBy) -> dict[str, Path]:
         """Mode -> a finished rank stage with the same ranker. For instance, all objectives share one ranker `none`."""
