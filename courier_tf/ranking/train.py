@@ -300,7 +300,7 @@ def _log_begin(mode: str, plan: Plan, source: _Previous | None, common: Mapping[
     if source:
         LOG.info("starts from %s, rows in common: %s", source.directories[0].parent, common)
         if visual_feature_names(mode) and not source.transferable:
-            LOG.info("its photos were encoded in another way: the visual features start anew")
+            LOG.info("its cluster IDs or embeddings have another meaning here: the visual features start anew")
 
 
 def _train(

@@ -16,7 +16,7 @@ def test_the_page_and_its_files(browser):
         "'self'" in page.headers["Content-Security-Policy"] and "unsafe" not in page.headers["Content-Security-Policy"]
     )
     for name in ("static/page.js", "static/page.css"):
-        assert name in page.text and browser.get(f"/{name}").status_code == 200
+        assert name in page.text and browser.get(f"/{name}", buffered=True).status_code == 200
 
 
 def test_page_views_are_those_of_the_log(browser, shop):
