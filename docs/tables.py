@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from courier_tf.experiment.exchange_rate import points_of, rate_of
+
 DOCS = Path(__file__).parent
 GRIDS = DOCS.parent / "courier_tf/experiment/grids"
 PLOT = DOCS / "images/gains.svg"
@@ -252,6 +254,20 @@ def rolling_table() -> str:
     return _table(head, iter(lines))
 
 
+def exchange_rate_table() -> str:
+    """How many points of ranker gain a point of held-out score buys, over the encoders of all grids."""
+    points = points_of(sorted((DOCS / "results/hm_fashion").glob("*/valid/results.csv")))
+    lines = []
+    for mode in ("simscore", "cluster_id"):
+        of_mode = points[points["mode"] == mode]
+        rate = rate_of(of_mode)
+        scores = f"{of_mode['held_out'].min():.1f} to {of_mode['held_out'].max():.1f}"
+        slope = f"{rate.slope:+.2f} ({rate.low:+.2f} to {rate.high:+.2f})"
+        lines.append([f"`{mode}`", str(rate.encoders), scores, slope, f"{rate.rank_correlation:.2f}"])
+    head = ["visual feature", "encoders", "their held-out scores", "points of gain for a point of held-out score"]
+    return _table([*head, "rank correlation"], iter(lines))
+
+
 def _with_interval(row: pd.Series) -> str:
     """A gain in points, with its interval where there are several seeds."""
     gain, low, high = (100 * float(row[name]) for name in ("gain", "low", "high"))
@@ -267,6 +283,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": lambda: encoders_table(ABLATIONS, "COURIER", "as it is"),
     "ladder": ladder_table,
     "rolling": rolling_table,
+    "exchange-rate": exchange_rate_table,
 }
 
 

@@ -21,7 +21,7 @@ from scipy import stats
 
 from courier_tf.escaping import printable
 from courier_tf.experiment.encoders import CHOSEN_BY
-from courier_tf.experiment.grid import PRETRAIN_SETTINGS
+from courier_tf.experiment.grid import PRETRAIN_SETTINGS, shown
 from courier_tf.experiment.markdown import groups_of, line, rule
 from courier_tf.ranking.evaluation import NEW_TO_USER
 from courier_tf.settings import Settings
@@ -33,8 +33,12 @@ FEWEST_ENCODERS = 3  # Two are always on a line.
 DRAWS = 2000
 LEVEL = 0.95
 ALL_RANKERS = "all"
-#: What does not decide a ranker's gain over `none`, beside the encoder.
-_NOT_OF_RANKERS = {"seed", "rank_modes", *PRETRAIN_SETTINGS}
+#: What does not decide a ranker's gain over `none`, beside the encoder: settings of the encoder, and those that change
+#: how data are processed, but not the result.
+_NOT_OF_RANKERS = {
+    *("seed", "rank_modes", "previous_encoder", "late_days", "max_inline_gigabytes", "shard_megabytes"),
+    *PRETRAIN_SETTINGS,
+}
 _SCORE, _GAIN = f"held_out_{CHOSEN_BY}", f"gain {NEW_TO_USER}"
 
 
@@ -81,6 +85,7 @@ def points_of(results: Sequence[Path]) -> pd.DataFrame:
     """The points of all grids: encoders, means over their seeds.
 
     An encoder of several grids is one point. Settings of rankers with fewer than `FEWEST_ENCODERS` are left out.
+    A setting that the version of a grid did not have counts as its default.
 
     Args:
         results: files `results.csv`, each in GRID/SPAN/.
@@ -90,26 +95,30 @@ def points_of(results: Sequence[Path]) -> pd.DataFrame:
         differ), `grids`, `seeds`, `held_out` and `gain` (points).
     """
     columns = ["mode", "rankers", "encoder", "grids", "seeds", "held_out", "gain"]
-    frames = [pd.read_csv(file).assign(grid=file.parents[1].name) for file in results]
+    defaults = {name: str(shown(value)) for name, value in Settings().by_name().items() if name != "seed"}
+    as_text = dict.fromkeys(defaults, str)
+    frames = [pd.read_csv(file, dtype=as_text).assign(grid=file.parents[1].name) for file in results]
     frames = [frame for frame in frames if {_SCORE, _GAIN, "mode"} <= set(frame)]
     if not frames:
         return pd.DataFrame(columns=columns)
     rows = pd.concat(frames, ignore_index=True)
     rows = rows[rows["mode"].isin(MODES) & rows[_SCORE].notna() & rows[_GAIN].notna()]
-    known = [name for name in Settings().by_name() if name in rows]
+    known = [name for name in defaults if name in rows]
+    rows = rows.fillna({name: defaults[name] for name in known})
+    of_rankers = [name for name in known if name not in _NOT_OF_RANKERS]
     rows = rows.assign(
-        encoder=_names(rows, [name for name in known if name in PRETRAIN_SETTINGS]),
-        rankers=_names(rows, [name for name in known if name not in _NOT_OF_RANKERS]),
+        encoder=_names(rows, [name for name in known if name in PRETRAIN_SETTINGS]), rankers=_names(rows, of_rankers)
     )
+    encoders = rows.groupby(["mode", "rankers"])["encoder"].transform("nunique")
+    rows = rows[encoders >= FEWEST_ENCODERS]
+    rows = rows.assign(rankers=_names(rows, of_rankers))  # What the groups that are left out have need not be told.
     once = rows.drop_duplicates(["mode", "rankers", "encoder", "seed"])
     points = once.groupby(["mode", "rankers", "encoder"], sort=False).agg(
         seeds=("seed", "size"), held_out=(_SCORE, "mean"), gain=(_GAIN, "mean")
     )
     grids = rows.groupby(["mode", "rankers", "encoder"])["grid"].agg(lambda names: "+".join(sorted(set(names))))
     points = points.join(grids.rename("grids")).reset_index()
-    points = points.assign(held_out=100 * points["held_out"], gain=100 * points["gain"])
-    many = points.groupby(["mode", "rankers"])["encoder"].transform("size") >= FEWEST_ENCODERS
-    return points.loc[many, columns].reset_index(drop=True)
+    return points.assign(held_out=100 * points["held_out"], gain=100 * points["gain"])[columns]
 
 
 def rate_of(points: pd.DataFrame) -> Rate:

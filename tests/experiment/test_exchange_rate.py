@@ -6,11 +6,12 @@ import pytest
 from scipy import stats
 
 from courier_tf.experiment.exchange_rate import points_of, rate_of, table_of, write_exchange_rate
+from courier_tf.experiment.grid import shown
 from courier_tf.experiment.run_grid import run_grid
 from courier_tf.settings.presets import PRESETS
 from tests.experiment.conftest import GRID, TINY
 
-DEFAULTS = {name: str(value) for name, value in PRESETS["tiny"].by_name().items() if name != "seed"}
+DEFAULTS = {name: str(shown(value)) for name, value in PRESETS["tiny"].by_name().items() if name != "seed"}
 
 
 def results(folder, grid, runs):
@@ -46,6 +47,20 @@ def test_an_encoder_is_one_point_of_each_setting_of_the_rankers(tmp_path):
     assert found["seeds"].tolist() == [2, 2, 2, 1] and found["grids"].tolist() == ["one+two", "one", "one", "two"]
     assert found["held_out"].tolist() == pytest.approx([51.05, 52.05, 53.05, 55.0])
     assert found["gain"].tolist() == pytest.approx([2, 4, 6, 10])
+
+
+def test_grids_of_several_versions_share_a_setting_of_the_rankers(tmp_path):
+    """A setting that a version did not have is its default there, and how data are processed does not count."""
+    encoders = [(0.1, 0.51), (0.2, 0.52), (0.3, 0.53)]
+    elsewhere = {"late_days": "refuse", "previous_encoder": "W/of-seed-0"}
+    new = results(tmp_path, "new", [run(*of, 0.1, **elsewhere) for of in encoders])
+    old = results(tmp_path, "old", [run(t, score + 0.1, 0.2) for t, score in encoders])
+    frame = pd.read_csv(old).drop(columns=["rank_hash_above", "rank_list_columns", "late_days", "shard_megabytes"])
+    frame.assign(temperature=frame["temperature"] + 1).to_csv(old, index=False)
+    small = results(tmp_path, "small", [run(*of, 0.3, clusters=7, rank_hash_above=5) for of in encoders[:2]])
+    found = points_of([new, old, small])
+    assert len(found) == 6 and set(found["rankers"]) == {"default"}, "what is left out differs in clusters, too"
+    assert set(found["encoder"]) == {f"temperature={t}" for t in (0.1, 0.2, 0.3, 1.1, 1.2, 1.3)}
 
 
 def test_the_slope_equals_a_regression_with_an_intercept_per_setting_of_the_rankers():
