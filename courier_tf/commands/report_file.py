@@ -13,6 +13,7 @@ from courier_tf.escaping import printable
 from courier_tf.ranking.evaluation import MAIN_SLICES
 from courier_tf.ranking.soundness import spread_of
 from courier_tf.ranking.verdict import WIDEST, verdict
+from courier_tf.report import encoder_scores
 from courier_tf.report.figures import gain, interval, percent
 from courier_tf.workdir.atomic import write_file
 
@@ -20,8 +21,6 @@ REPORT_FILE = "report.txt"
 COLUMNS = ("visual feature", "slice", "clicks", "AUC", "GAUC", "NDCG@10", "log loss", "gain in AUC over none (95 %)")
 WIDTH = 160  # Characters of a line of the table.
 EXTREMES = 2  # Categories shown at each end of the category gates.
-#: Prefix of a score -> what is compared with the history. All but the first are baselines.
-BASELINES = {"": "embedding", "pixels_": "pixels", "category_": "category alone"}
 
 
 def write_report(metrics: Mapping[str, Any], workdir: Path) -> Path:
@@ -71,12 +70,8 @@ def _lines(metrics: Mapping[str, Any], split: str) -> Iterator[str]:
             categories = [*categories[:EXTREMES], *categories[-EXTREMES:]]
         shown = ", ".join(f"{printable(category)} {openness[category]:.2f}" for category in categories)
         yield f"Category gate of {mode} (0 closed, 1 open), the extremes of {len(openness)} categories: {shown}"
-    yield "AUC of the similarity to the history alone, on valid, candidates new to the user (repeats are left out):"
-    for place, (stage, scores) in enumerate(metrics["held_out"].items()):
-        for prefix, what in BASELINES.items():
-            if f"{prefix}best_new_to_user" not in scores or (prefix and place):  # Baselines know no encoder.
-                continue
-            best, mean = (percent(scores[f"{prefix}{kind}_new_to_user"]) for kind in ("best", "mean"))
-            name = what if prefix else f"{what} of {printable(stage)}"
-            yield f"  {name}: {best} (most similar history item), {mean} (mean over the history)"
+    yield f"{encoder_scores.TITLE}:"
+    for name, *figures in encoder_scores.rows(metrics["held_out"]):
+        named = (f"{figure} ({what})" for figure, what in zip(figures, encoder_scores.COLUMNS, strict=True))
+        yield f"  {name}: {', '.join(named)}"
     yield f"AUC of the popularity in the train span alone: {percent(metrics['popularity'][split]['auc'])}"

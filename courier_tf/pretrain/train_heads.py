@@ -15,7 +15,8 @@ from courier_tf.pretrain.encoder_files import load_weights
 from courier_tf.pretrain.encoder_stage import write_encoder
 from courier_tf.pretrain.fit import ENCODER_FOLDER
 from courier_tf.pretrain.head_encoder import HeadEncoder, HeadOnStandardised
-from courier_tf.pretrain.objectives.registry import augments
+from courier_tf.pretrain.objectives.registry import NO_TRAINING, augments
+from courier_tf.pretrain.score import held_out_score
 from courier_tf.pretrain.train import learn, training_data
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
@@ -62,6 +63,7 @@ def pretrain_heads(
             known = photos.with_features(of_sources, files[Pixels.source], augments(settings))
             head = new_head(settings, known, of_sources, previous)
             workers.share(head.variables)  # Other processors round the principal axes in another way.
+            before = _score_before(head, known) if workers.is_chief and settings.objective != NO_TRAINING else None
             folder = draft.path / CANDIDATES_FOLDER / str(number)
             folder.mkdir(parents=True, exist_ok=True)
             standardised, new = known.standardised_by(head), functools.partial(_on_standardised, head)
@@ -70,7 +72,7 @@ def pretrain_heads(
             if not workers.is_chief:
                 continue
             head.set_weights(trained.get_weights())
-            facts = write_encoder(head, known, folder, objective)
+            facts = dataclasses.replace(write_encoder(head, known, folder, objective), held_out_before=before)
             scores[name] = dict(facts.held_out)
             value = choice(facts.held_out)
             LOG.info("[pretrain] features %s: held-out score %.2f on valid", name, 100 * value)
@@ -88,6 +90,26 @@ def pretrain_heads(
         draft.facts = dataclasses.replace(best[2], candidates=scores)
     if len(scores) > 1:
         LOG.info("[pretrain] keeps the features %s", JOIN.join(best[2].features))
+    _tell_the_gain(best[2], settings.objective, previous)
+
+
+def _score_before(head: HeadEncoder, known: TrainingData) -> dict[str, float | None]:
+    """The held-out score of a head that has not learned yet."""
+    return held_out_score(head, known.ingest, known.items, known.store, known.facts.repeat_columns)
+
+
+def _tell_the_gain(facts: EncoderFacts, objective: str, previous: Path | None) -> None:
+    """Says what training has changed, and warns where the score has not grown."""
+    before, after = facts.held_out_before, facts.held_out
+    if before is None or before["mean"] is None:  # Not trained, or no candidate of valid has a history.
+        return
+    start = "the previous encoder has" if previous else "the features as they are have"
+    told = f"held-out score {100 * choice(after):.2f} on valid, {start} {100 * choice(before):.2f}"
+    if choice(after) > choice(before):
+        LOG.info("[pretrain] %s: %s", objective, told)
+        return
+    way_out = "" if previous else f"; `--objective {NO_TRAINING}` keeps the features as they are"
+    LOG.warning("[pretrain] %s has not improved on what it started from: %s%s", objective, told, way_out)
 
 
 def choice(held_out: Mapping[str, float | None]) -> float:

@@ -72,13 +72,18 @@ def write_metrics(
 
 
 def _held_out(encoders: Mapping[str, Artefact[EncoderFacts]]) -> dict[str, Mapping[str, float | None]]:
-    """Stage -> held-out score of its encoder. A teacher's own features have a place after the encoders."""
+    """Stage -> held-out score of its encoder. After them: a head before training, and a teacher's own features."""
+    before = {
+        f"{name}, before training": encoder.facts.held_out_before
+        for name, encoder in encoders.items()
+        if encoder.facts.held_out_before
+    }
     teachers = {
         f"teacher {encoder.facts.teacher}": encoder.facts.teacher_held_out
         for encoder in encoders.values()
         if encoder.facts.teacher_held_out
     }
-    return {name: encoder.facts.held_out for name, encoder in encoders.items()} | teachers
+    return {name: encoder.facts.held_out for name, encoder in encoders.items()} | before | teachers
 
 
 def _rank_settings(ranked: Artefact[RankFacts]) -> RankSettings:

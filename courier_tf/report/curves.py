@@ -1,4 +1,4 @@
-"""The section on training: losses and spread of the encoder, log loss of the rankers."""
+"""The section on training: losses, spread and held-out score of the encoder, log loss of the rankers."""
 
 import csv
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from pathlib import Path
 from courier_tf.pretrain.fit import STEPS_FILE
 from courier_tf.ranking.comparison import start_directory
 from courier_tf.ranking.fit import PASSES_FILE
-from courier_tf.report import charts
-from courier_tf.report.blocks import Block, Paragraph
+from courier_tf.report import charts, encoder_scores
+from courier_tf.report.blocks import Block, Paragraph, Table
 from courier_tf.report.workdir import Missing, Workdir
 from courier_tf.typed_json import JsonError, read_json, require_kind
 from courier_tf.workdir.stages import PRETRAIN, SUPERVISED
@@ -23,7 +23,7 @@ DRAWN = {
 
 
 def blocks(work: Workdir) -> Iterator[Block]:
-    """Charts of supervised pre-training, of the objective and of the rankers, as far as they were trained."""
+    """Charts of supervised pre-training, the objective and the rankers, as far as they were trained, and the scores."""
     for stage, words in ((SUPERVISED, "supervised pre-training"), (PRETRAIN, "pre-training on clicks")):
         file = work.path / stage / "logs" / STEPS_FILE
         if not file.exists():
@@ -39,6 +39,8 @@ def blocks(work: Workdir) -> Iterator[Block]:
                     "epoch",
                     column,
                 )
+    scores = list(encoder_scores.rows(work.metrics["held_out"]))
+    yield Table(encoder_scores.TITLE, ("", *encoder_scores.COLUMNS), scores)
     yield from _rankers(work)
 
 

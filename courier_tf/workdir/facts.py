@@ -173,6 +173,8 @@ class EncoderFacts(Facts):
     """When the span that it was trained on ends, seconds (UTC)."""
     held_out: Mapping[str, float | None]
     """Score on the valid span, by name of the figure; None where it is not defined."""
+    held_out_before: Mapping[str, float | None] | None = None
+    """Heads alone: the score before training, of the features as they are or of the previous head."""
     columns: Mapping[str, int] | None = None
     """Supervised pre-training alone: column -> number of its values."""
     teacher: str | None = None

@@ -1,6 +1,8 @@
 """Heads on the features of frozen networks, through the chain: trained, chosen, embedded, continued."""
 
+import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,8 +17,10 @@ from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.notebook import save_to_workdir
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
+from courier_tf.pretrain.train_heads import _tell_the_gain
 from courier_tf.settings import Settings, SettingsError, with_values
 from courier_tf.workdir import artefacts, records
+from courier_tf.workdir.facts import EncoderFacts
 from courier_tf.workdir.stages import EMBED, FEATURES, INGEST, PRETRAIN
 
 CANDIDATES = ("pixels", "pixels+colour")
@@ -94,6 +98,45 @@ def test_features_and_photos_give_the_same_embeddings(heads):
     encoded = [photo for photo in store.encoded if photo][:3]
     found = loaded.signatures["serving_default"](photos=tf.constant(encoded))["embedding"]
     np.testing.assert_allclose(found, expected[usable][:3], atol=1e-5)
+
+
+def test_a_head_that_learns_nothing_is_told_beside_the_features_it_started_from(heads, finished, tmp_path, caplog):
+    """What stands before training is what the objective base leaves: the features as they are."""
+    base = chain_in(tmp_path, finished, objective="base", features=("pixels",))
+    base.pretrain()
+    expected = facts_of(base).held_out
+    assert facts_of(base).held_out_before is None and "held-out score" not in tell(caplog, "WARNING")
+    still = Chain(tmp_path, with_values(base.settings, {"objective": "courier", "pretrain_learning_rate": 1e-12}))
+    still.pretrain()
+    found = facts_of(still)
+    assert found.held_out_before == pytest.approx(expected) and found.held_out["mean"] == found.held_out_before["mean"]
+    score = f"{100 * expected['mean_new_to_user']:.2f}"
+    warning = tell(caplog, "WARNING")
+    assert f"courier has not improved on what it started from: held-out score {score} on valid" in warning
+    assert f"the features as they are have {score}; `--objective base` keeps" in warning
+    # The best of several candidates is told beside its own features.
+    facts = facts_of(heads)
+    assert facts.held_out_before != facts.held_out and 0 < facts.held_out_before["mean"] < 1
+
+
+def tell(caplog, level):
+    """What was logged at a level."""
+    return "\n".join(record.getMessage() for record in caplog.records if record.levelname == level)
+
+
+@pytest.mark.parametrize("before, after, level", [(0.5, 0.6, "INFO"), (0.6, 0.5, "WARNING"), (0.5, 0.5, "WARNING")])
+def test_the_level_tells_whether_a_head_has_improved(before, after, level, caplog):
+    caplog.set_level("INFO")
+    scores = [{"mean": value, "mean_new_to_user": None} for value in (before, after)]
+    facts = EncoderFacts("abc", 2, 16, 1000, held_out=scores[1], held_out_before=scores[0])
+    _tell_the_gain(facts, "mil_nce", Path("previous"))
+    told = f"held-out score {100 * after:.2f} on valid, the previous encoder has {100 * before:.2f}"
+    assert told in tell(caplog, level) and "--objective" not in caplog.text
+    caplog.clear()
+    nothing = dataclasses.replace(facts, held_out_before={"mean": None, "mean_new_to_user": None})
+    _tell_the_gain(nothing, "mil_nce", None)
+    _tell_the_gain(dataclasses.replace(facts, held_out_before=None), "mil_nce", None)
+    assert not caplog.text, "no candidate of valid has a history, or nothing was trained"
 
 
 @pytest.mark.slow
