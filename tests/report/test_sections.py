@@ -15,7 +15,7 @@ from courier_tf import schema
 from courier_tf.pretrain.frozen_encoder import Embedder
 from courier_tf.ranking.catalogue_visuals import CatalogueVisuals
 from courier_tf.ranking.ranker_files import load_plan, new_ranker
-from courier_tf.report import clusters, neighbours, occlusion, page_views
+from courier_tf.report import clusters, encoder_scores, neighbours, occlusion, page_views
 from courier_tf.report.blocks import Photos, Table
 from courier_tf.report.calibration import reliability
 from courier_tf.report.views import features_of
@@ -221,6 +221,18 @@ def test_calibration_gates_and_cold_items_are_those_of_the_metrics(reported, wor
     assert [float(row[2]) for row in drawn] == pytest.approx(logged, abs=1e-5)
     unclicked = int((work.items.events == 0).sum())
     assert f"{unclicked} of {len(work.items.ids)} items" in page.texts["cold"]
+
+
+def test_the_scores_of_the_encoders_are_those_of_the_metrics(reported):
+    workdir, page = reported
+    held_out = json.loads((workdir / "metrics.json").read_text())["held_out"]
+    rows = {row[0]: row[1:] for row in page.tables[encoder_scores.TITLE][1:]}
+    assert list(rows) == ["embedding of pretrain", "pixels", "category alone", "embedding of supervised"]
+    for name, prefix in (("embedding of pretrain", ""), ("pixels", "pixels_"), ("category alone", "category_")):
+        scores = [held_out["pretrain"][f"{prefix}{kind}_new_to_user"] for kind in ("best", "mean")]
+        assert rows[name] == [f"{100 * score:.2f}" for score in scores]
+    before = {"pretrain": held_out["pretrain"], "pretrain, before training": held_out["pretrain"]}
+    assert [row[0] for row in encoder_scores.rows(before)][-1] == "embedding of pretrain, before training"
 
 
 def test_the_photos_of_the_page_are_small(reported):
