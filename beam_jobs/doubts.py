@@ -40,11 +40,26 @@ def of_ids(items: Samples, events: Samples) -> list[str]:
     return warnings
 
 
+def of_users(users: Samples, events: Samples) -> Iterator[str]:
+    """A table of users whose ids are written in another form than those of the log, so that none would match."""
+    names = [
+        {values.stripped(text) for sample in samples.values() for text in sample.get("user_id", ())}
+        for samples in (users, events)
+    ]
+    ours, theirs = map(values.form_of_ids, names)
+    if ours and theirs and ours != theirs and not names[0] & names[1]:
+        yield (
+            f"users: user_id is written as '{printable(_example(names[0], ours))}', and in events as "
+            f"'{printable(_example(names[1], theirs))}': ids that differ are different users, so write both alike"
+        )
+
+
 def of_frequent_ids(events: Samples, log: Log) -> list[str]:
     """Ids that are so much more frequent than all others that they may be words for no value."""
     warnings = []
     for name in ("user_id", "request_id") if log.by_request else ("user_id",):
-        counts = collections.Counter(text for sample in events.values() for text in sample.get(name, ()))
+        texts = (text for sample in events.values() for text in sample.get(name, ()))
+        counts = collections.Counter(filter(None, texts))
         (first, number), (_, second) = (*counts.most_common(2), ("", 0), ("", 0))[:2]
         if first in _nobody(counts):  # `of_nobody` warns of it.
             continue

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from beam_jobs.dialects import Dialect, naming, opened
+from beam_jobs.log_kinds import require_no_late_label
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import IDS, NoRow, RawFile, RawRow, inexact, is_unicode, several, text_of, undecoded
 from beam_jobs.texts import HEAD_BYTES, MAX_LINE, lines_of
@@ -16,7 +17,7 @@ from courier_tf.escaping import printable
 
 MOST_INSIDE = 50  # Columns of the fields of one object.
 MAX_DEPTH = 5  # Of objects inside objects whose fields are columns.
-HEAD_OBJECTS = 100  # Those whose fields tell the columns of a log.
+HEAD_OBJECTS = 1_000  # Those whose fields tell the columns of a log, as many as are sampled.
 
 
 def columns_of(file: str, dialect: Dialect, every_row: bool) -> dict[str, None]:
@@ -111,11 +112,15 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, or of a part of it, in order."""
     path, columns, constants = file.path, file.columns, dict(file.constants)
     nested = frozenset(source for _, source in columns if "." in source)
+    known = set(file.header)
     first = file.rows_before + 1
     for row, fields in enumerate(_objects(path, file.dialect, stream, first), start=first):
         if isinstance(fields, str):
             yield NoRow(row, fields)
             continue
+        if file.no_label and not fields.keys() <= known:
+            require_no_late_label(path, row, [name for name in fields if name not in known])
+            known.update(fields)
         texts = {}
         for name, source in columns:
             if source in fields:
@@ -155,20 +160,28 @@ def _objects(file: str, dialect: Dialect, stream: BinaryIO, first: int = 1) -> I
             yield "is not a JSON object"
             continue
         if line.count('":') > len(fields) or '" :' in line:
-            json.loads(line, object_pairs_hook=functools.partial(_once, file, number))
+            json.loads(_bare(line), object_pairs_hook=functools.partial(_once, file, number))
         yield fields
 
 
 def _loaded(line: str, scan: Callable[[str, int], tuple[Any, int]]) -> Any:
-    """As `json.loads`, in two thirds of its time for a line without blanks at its start."""
+    """As `json.loads`, in two thirds of its time for a line without blanks at its start.
+
+    A comma at the end is passed over, as programs leave it that write the lines of an array alone. So are record
+    separators (RFC 7464), which are blanks to `str.strip`.
+    """
     if line[0] == "{":
         try:
             fields, end = scan(line, 0)
         except StopIteration:
             return json.loads(line)
-        if not line[end:].strip():
+        if not (rest := line[end:].strip()) or rest == ",":
             return fields
-    return json.loads(line)
+    return json.loads(_bare(line))
+
+
+def _bare(line: str) -> str:
+    return line.strip().removesuffix(",")
 
 
 def _once(file: str, number: int, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

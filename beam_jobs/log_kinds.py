@@ -7,7 +7,7 @@ click. So a column that looks like one is refused, and the message names the opt
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from beam_jobs.columns import plain
 from beam_jobs.raw_errors import RawDataError
@@ -25,7 +25,7 @@ def _words(text: str) -> frozenset[str]:
 _LABELS = _words(
     """
     addedtocart addtocart bought buy click clickedflag clickflag clicklabel clicks clk conversion converted ctrlabel
-    engaged engagement feedback hasclicked impression impressions isbought isbuy iscart isclick isclicked isclk
+    engaged engagement feedback hasclicked hit impression impressions isbought isbuy iscart isclick isclicked isclk
     isconverted isorder ispositive ispurchase ispurchased isrelevant label labels like liked outcome positive
     purchase purchased relevance response reward target view viewed views wasclicked watched y ytrue
     """
@@ -34,8 +34,9 @@ _TYPES = _words(
     """
     action actionname actiontype activity activitytype behavior behaviortype behaviour behaviourtype event
     accion acao aktion ereignis ereignistyp evenement evento tipoevento typeevenement
-    eventaction eventcategory eventcode eventid eventkind eventname events eventtypeid hittype interaction
-    interactionname interactiontype kind op operation trackingtype type useraction userevent usereventtype verb
+    eventaction eventcategory eventcode eventid eventkind eventname events eventtypeid evt evtname evttype hittype
+    interaction interactionname interactiontype kind op operation trackingtype type useraction userevent usereventtype
+    verb
     """
 )
 #: Words of what a user does, as `plain` writes them.
@@ -74,8 +75,11 @@ _OF_DEEDS = _words(
 #: Parts of names of event types, as in behavior_code.
 _DEED_KINDS = _words("action activity behavior behaviour event interaction")
 _KINDS = _words("category class code kind label name no nr num number type typ")
+_NOUGHTS = frozenset(["0", "0.0"])  # Of columns that count deeds.
 _ROWS_OF_CONSTANT = 20  # Rows of one request id and several users that are no page view.
 _MOST_WORDS = 50  # A column with more values is none of event types.
+
+AllValues = Callable[[str, str], Iterable[str]]  # (file, column) -> its values in all rows.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,18 +106,19 @@ class Log:
 
 
 def log_of(names: Mapping[str, frozenset[str]], samples: Mapping[str, Mapping[str, Sequence[str]]],
-           settings: RawSettings) -> Log:  # fmt: skip
+           settings: RawSettings, all_values: AllValues) -> Log:  # fmt: skip
     """What the log of a shop tells, which all event files share.
 
     Args:
         names: file -> our names of its columns.
         samples: file -> column, by our name or its own -> some values.
         settings: how raw files are read.
+        all_values: reads a column to its end, where a sample does not tell.
 
     Raises:
         RawDataError: the files differ, or it is ambiguous.
     """
-    logs = {file: _log_of_file(file, ours, samples.get(file, {}), settings) for file, ours in names.items()}
+    logs = {file: _log_of_file(file, ours, samples.get(file, {}), settings, all_values) for file, ours in names.items()}
     first_file, first = next(iter(logs.items()))
     for file, log in logs.items():
         if log.label != first.label:
@@ -131,7 +136,7 @@ def log_of(names: Mapping[str, frozenset[str]], samples: Mapping[str, Mapping[st
 
 
 def _log_of_file(
-    file: str, ours: frozenset[str], sample: Mapping[str, Sequence[str]], settings: RawSettings
+    file: str, ours: frozenset[str], sample: Mapping[str, Sequence[str]], settings: RawSettings, all_values: AllValues
 ) -> Log:  # fmt: skip
     if settings.positive_events:
         if schema.EVENT_TYPE not in ours:
@@ -150,7 +155,7 @@ def _log_of_file(
         _require_labels(file, sample.get("clicked", ()), settings)
         return Log("impressions", "clicked", _by_request(file, ours, sample, settings))
     if settings.column(schema.RAW_EVENTS, "clicked") != NO_COLUMN:
-        _require_no_label(file, sample, settings)
+        _require_no_label(file, sample, settings, all_values)
         if "request_id" in ours:
             raise RawDataError(
                 f"{file} has the column 'request_id', but no column 'clicked', which an impression log needs. Name the "
@@ -221,7 +226,9 @@ def _shown(values: Sequence[str]) -> str:
     return ", ".join(f"'{printable(value, 40)}'" for value in distinct[:5]) + (" ..." if len(distinct) > 5 else "")
 
 
-def _require_no_label(file: str, sample: Mapping[str, Sequence[str]], settings: RawSettings) -> None:
+def _require_no_label(
+    file: str, sample: Mapping[str, Sequence[str]], settings: RawSettings, all_values: AllValues
+) -> None:
     nulls = null_words(settings.null_words)
     for column, values in sample.items():
         if column in schema.EVENT_COLUMNS and column != schema.EVENT_TYPE:
@@ -236,7 +243,10 @@ def _require_no_label(file: str, sample: Mapping[str, Sequence[str]], settings: 
         shown = printable(column)
         start = f"{file} has no column 'clicked', and its column '{shown}'"
         if not (by_name or labels or of_words):
-            if reason := _no_plain_label(column, known, len(values)):
+            reason = _no_plain_label(column, known, len(values))
+            if not reason and _is_deed(column) and set(known) <= _NOUGHTS:
+                reason = _told_later(len(values), all_values(file, column), nulls)
+            if reason:
                 raise RawDataError(f"{start} {reason}. If every row is a positive, give --columns clicked=none")
             parts = set(_parts(column))
             if not (parts & _DEED_KINDS and parts & _KINDS and 1 < len(distinct) <= _MOST_WORDS):
@@ -270,8 +280,7 @@ def _no_plain_label(column: str, known: Sequence[str], rows: int) -> str:
         )
     if {value.casefold() for value in distinct} in _YES_NO:
         return f"looks like a label (it holds {_shown(distinct)}). To use it, write 0 and 1 instead"
-    parts = set(_parts(column))
-    if not parts & _DEEDS or not parts <= _DEEDS | _OF_DEEDS:
+    if not _is_deed(column):
         return ""
     if 0 < len(known) < rows:
         return (
@@ -285,6 +294,50 @@ def _no_plain_label(column: str, known: Sequence[str], rows: int) -> str:
             "'clicked'"
         )
     return ""
+
+
+def _told_later(rows: int, values: Iterable[str], nulls: frozenset[str]) -> str:
+    """Why a column tells positives that has told none in the first rows; or nothing, as no row has a value.
+
+    Args:
+        rows: number of rows of the sample.
+        values: of all rows.
+        nulls: words for no value.
+    """
+    for value in map(stripped, values):
+        if not is_null(value, nulls) and value not in _NOUGHTS:
+            return (
+                f"has no value above 0 in the first {rows} rows, and '{printable(value)}' in a later one, so the first "
+                "may be rows without a click. To use it, write 0 and 1 into a column 'clicked'"
+            )
+    return ""
+
+
+def _is_deed(column: str) -> bool:
+    """Whether a name says that its values tell what a user did, as num_clicks, purchased_qty and order_id do."""
+    parts = set(_parts(column))
+    return bool(parts & _DEEDS) and parts <= _DEEDS | _OF_DEEDS
+
+
+def require_no_late_label(file: str, row: int, names: Iterable[str]) -> None:
+    """Refuses fields that first stand in a late row, and by their names tell positives.
+
+    Args:
+        file: of JSON, whose rows were all taken for positives.
+        row: number of the row.
+        names: of the fields that no row before has.
+
+    Raises:
+        RawDataError: there is one.
+    """
+    for name in names:
+        if plain(name) in _LABELS | _TYPES | {"eventtype", "clicked"} or _is_deed(name):
+            shown = printable(name)
+            raise RawDataError(
+                f"{file}, row {row} has the field '{shown}', which the first rows do not have: rows without it may be "
+                f"rows without a click. Write it into every row, and give --columns clicked={shown} or --columns "
+                f"event_type={shown}. If every row is a positive, give --columns clicked=none"
+            )
 
 
 def _parts(name: str) -> list[str]:

@@ -114,7 +114,7 @@ def _batches(file: RawFile, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
         size = BATCH_OF_PHOTOS if any(holds_photos(types[source]) for source in sources) else BATCH
         yield from avro_rows.batches(file.path, stream, file.columns, size)
         return
-    table = pq.ParquetFile(stream)
+    table = pq.ParquetFile(stream, page_checksum_verification=True)  # Where the file has any.
     large = any(holds_photos(table.schema_arrow.field(source).type) for source in sources)
     groups = range(file.part.begin, file.part.end) if file.part else range(table.num_row_groups)
     yield from table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, row_groups=list(groups), columns=sources)

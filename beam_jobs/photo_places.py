@@ -92,7 +92,9 @@ class PhotoPlaces:
         if is_web_address(image):
             downloaded = self._read_inside(file_of(image), whole)
             if downloaded is None:
-                raise MissingPhotoError(f"it is not downloaded yet: run `courier download {self.raw}`")
+                raise MissingPhotoError(
+                    f"it is not downloaded yet: run `courier download {self.raw}`{self._hint_at_file(image)}"
+                )
             return downloaded
         if _ADDRESS.match(image):
             return self._read_uri(image, whole)
@@ -168,6 +170,12 @@ class PhotoPlaces:
         if failure:
             raise failure
         raise MissingPhotoError("there is no such file" + (f"; there is {_listed(similar)}" if similar else ""))
+
+    def _hint_at_file(self, address: str) -> str:
+        """Names a file with the name of a photo on the web. It is not taken for it: many addresses share a name."""
+        name = posixpath.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path))
+        alike = [file for file in self._indexed().get(_stem(name), ()) if _fits(name, file)] if name else []
+        return f", or write the name of the file that is there: {_listed(alike)}" if alike else ""
 
     def _indexed(self) -> dict[str, list[str]]:
         """Name without folder and extension -> files below `images/`, as paths in the raw folder."""

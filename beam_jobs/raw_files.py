@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from beam_jobs.raw_errors import RawDataError
 from courier_tf import schema
@@ -25,6 +25,8 @@ PACKED = ("gz", "gzip", "bz2", "zst", "zstd", "xz", "lz4")
 _ENDING = re.compile(rf"\.({'|'.join(FORMATS)})(\.({'|'.join(PACKED)}))?$", re.IGNORECASE)
 _BACKUP = re.compile(r"(^|[^a-z])(backup|bak|bkp|copy|orig|tmp|temp)([^a-z]|$)|~", re.IGNORECASE)
 _FOLDER = "is a folder"
+_PARTS_OF_DATES = frozenset(["date", "day", "ds", "dt", "hour", "month", "week", "year"])
+_DATE = re.compile(r"(19|20)\d\d[-_/]?\d\d([-_/]?\d\d)?([T _-]?\d\d(:?\d\d)*)?")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -101,6 +103,15 @@ def _of_table(parts: list[str], table: str) -> bool:
 def _partition(folder: str) -> tuple[str, str]:
     name, _, value = folder.partition("=")
     return name, "" if value == _NO_VALUE else urllib.parse.unquote(value)
+
+
+def dates_among(partitions: Mapping[str, str]) -> set[str]:
+    """The names of those folders `name=value` that tell when rows were written.
+
+    >>> sorted(dates_among({"dt": "2020-09-13", "year": "2020", "brand": "b7"}))
+    ['dt', 'year']
+    """
+    return {name for name, value in partitions.items() if name.lower() in _PARTS_OF_DATES or _DATE.fullmatch(value)}
 
 
 def _all_files(raw: str, table: str, follow_links: bool) -> Iterator[tuple[str, str, str]]:

@@ -62,6 +62,7 @@ class RawFile:
         photo: the image column holds photos and not their paths.
         typed_times: names of columns with typed times, which become seconds.
         zone: time zone of typed times that name none.
+        no_label: every row is taken for a positive, as no column was found that tells which are.
         part: the part of it that is read; None for all of it.
     """
 
@@ -73,7 +74,13 @@ class RawFile:
     photo: bool = False
     typed_times: tuple[str, ...] = ()
     zone: str = "UTC"
+    no_label: bool = False
     part: FilePart | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the fields of its rows."""
+        return tuple(name for name, _ in (*self.columns, *self.constants))
 
     @property
     def rows_before(self) -> int:

@@ -13,10 +13,10 @@ from beam_jobs import bigquery, columns, dialects, doubts, formats, parquet_rows
 from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
 from beam_jobs.photo_names import first_of
-from beam_jobs.raw_rows import TIMES, NoRow, RawFile, RawRow
+from beam_jobs.raw_rows import TIMES, RawFile, RawRow
 from courier_tf import schema
 from courier_tf.escaping import printable
-from courier_tf.settings.raw import RawSettings
+from courier_tf.settings.raw import NO_COLUMN, RawSettings
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class RawFolder:
         items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
         events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
         users = _Table.inspect(raw, schema.RAW_USERS, settings)
-        columns.require_named(settings, [file.header for file in (*items.files, *events.files, *users.files)])
+        columns.require_named(settings, [*items.names.values(), *events.names.values(), *users.names.values()])
         columns.require_context(
             settings.context_columns, [[name for name, _ in matched.further] for matched in events.matched.values()]
         )
@@ -82,7 +82,10 @@ class RawFolder:
             {file.path: events.matched[file.path].names for file in events.files if file.dialect.format != "empty"},
             events.samples,
             settings,
+            events.all_values,
         )
+        if not log.label and settings.column(schema.RAW_EVENTS, "clicked") != NO_COLUMN:
+            events.files = [dataclasses.replace(file, no_label=True) for file in events.files]
         forms = _time_forms(events, settings)
         ignored = dict.fromkeys(
             name
@@ -109,9 +112,7 @@ class RawFolder:
             told.append(
                 f"items: fields of 'image' name several photos, of which the first is taken: {printable(several, 80)}"
             )
-        further = dict.fromkeys(
-            name for file in items.files for name, _ in file.columns if name not in schema.ITEM_COLUMNS
-        )
+        further = dict.fromkeys(name for file in items.files for name in file.names if name not in schema.ITEM_COLUMNS)
         return cls(
             raw,
             items.files,
@@ -126,15 +127,14 @@ class RawFolder:
                 *events.warnings,
                 *users.warnings,
                 *doubts.of_ids(items.samples, events.samples),
+                *doubts.of_users(users.samples, events.samples),
                 *doubts.of_frequent_ids(events.samples, log),
                 *doubts.of_nobody(events.samples),
                 *doubts.of_types(events.samples, settings),
             ),
             users.files,
             tuple(
-                dict.fromkeys(
-                    name for file in users.files for name, _ in file.columns if name not in schema.USER_COLUMNS
-                )
+                dict.fromkeys(name for file in users.files for name in file.names if name not in schema.USER_COLUMNS)
             ),
         )
 
@@ -151,10 +151,12 @@ class _Table:
     """One table of the raw folder, as it was recognised.
 
     Attributes:
+        names: file -> its columns, those of its folders `name=value` among them.
         samples: file -> column, by our name or its own -> first values.
     """
 
     name: str
+    names: dict[str, list[str]]
     files: list[RawFile]
     matched: dict[str, columns.Matched]
     samples: dict[str, dict[str, list[str]]]
@@ -168,7 +170,7 @@ class _Table:
             listing = raw_files.Found((address,), {address: ()}, ())
         else:
             listing = raw_files.find_files(raw, name, settings.follow_links, optional=name == schema.RAW_USERS)
-        table = cls(name, [], {}, {}, [], list(listing.left_out))
+        table = cls(name, {}, [], {}, {}, [], list(listing.left_out))
         if not listing.files:
             return table
         headers: dict[str, list[str]] = {}
@@ -193,19 +195,28 @@ class _Table:
     def _match(
         self, file: RawFile, header: list[str], partitions: Sequence[tuple[str, str]], settings: RawSettings
     ) -> None:
-        matched = columns.match(file.path, self.name, header, settings)
-        ours = columns.OURS[self.name]
-        constants = tuple((n, v) for n, v in partitions if n in ours and n not in matched.names)
-        columns.require(file.path, self.name, matched, header, [n for n, _ in constants])
-        self.told += [line for line in (f"{self.name}: {text}" for text in matched.told) if line not in self.told]
+        in_file = set(map(columns.plain, header))
+        of_folders = {name: value for name, value in partitions if columns.plain(name) not in in_file}
+        self.names[file.path] = names = [*header, *of_folders]
+        matched = columns.match(file.path, self.name, names, settings)
+        columns.require(file.path, self.name, matched, names)
+        told = [*matched.told]
+        if self.name != schema.RAW_EVENTS and (
+            dates := raw_files.dates_among(of_folders) & {n for _, n in matched.further}
+        ):
+            told.append(f"folders {', '.join(sorted(dates))}=... tell when rows were written, and are no columns")
+            matched = dataclasses.replace(
+                matched, further=tuple(pair for pair in matched.further if pair[1] not in dates)
+            )
+        self.told += [line for line in (f"{self.name}: {text}" for text in told) if line not in self.told]
         self.matched[file.path] = matched
         types = parquet_rows.types_of(file.path, file.dialect)
-        pairs = [*matched.columns, *matched.further]
+        pairs = (*matched.columns, *matched.further)
         image = dict(matched.columns).get("image", "")
         replaced = dataclasses.replace(
             file,
-            columns=tuple(pairs),
-            constants=constants,
+            columns=tuple(pair for pair in pairs if pair[1] not in of_folders),
+            constants=tuple((n, of_folders[source]) for n, source in pairs if source in of_folders),
             typed_times=tuple(n for n, source in matched.columns if n in TIMES and source in types
                               and parquet_rows.is_time(types[source])),
             photo=image in types and parquet_rows.holds_photos(types[image]) and parquet_rows.are_photos(file, image),
@@ -223,12 +234,15 @@ class _Table:
             return file
         matched = self.matched[file.path]
         if self.name == schema.RAW_EVENTS:
-            pairs = (*matched.columns, *(pair for pair in matched.further if pair[0] in context))
+            read = {*matched.names, *context}
+            pairs = tuple(pair for pair in file.columns if pair[0] in read)
             if file.dialect.format in ("jsonl", "json"):  # Later rows may have what the first do not.
-                given = dict(pairs)
+                given = {*dict(pairs), *dict(file.constants)}
                 expected = (*schema.IMPRESSION_LOG_COLUMNS, *context)
                 pairs += tuple((n, n) for n in expected if n not in given and n not in file.header)
-            return dataclasses.replace(file, columns=pairs)
+            return dataclasses.replace(
+                file, columns=pairs, constants=tuple(pair for pair in file.constants if pair[0] in read)
+            )
         types = parquet_rows.types_of(file.path, file.dialect)
         left = [n for n, source in matched.further if source in types and parquet_rows.holds_photos(types[source])
                 and parquet_rows.are_photos(file, source)]  # fmt: skip
@@ -240,6 +254,17 @@ class _Table:
             if n not in told
         ]
         return dataclasses.replace(file, columns=tuple(pair for pair in file.columns if pair[0] not in left))
+
+    def all_values(self, path: str, column: str) -> Iterator[str]:
+        """The values of a column in all rows of a file. None of a table of BigQuery, which is not read twice."""
+        matched = self.matched[path]
+        source = dict((*matched.columns, *matched.further))[column]
+        file = next(file for file in self.files if file.path == path)
+        if source in file.header and file.dialect.format != bigquery.FORMAT:
+            LOG.info("%s: looking for a value of '%s'", printable(path), printable(column))
+            for row in rows_of(dataclasses.replace(file, columns=((column, source),), constants=())):
+                if isinstance(row, RawRow):
+                    yield row.fields.get(column, "")
 
     def _tell(self, listing: raw_files.Found) -> None:
         kinds: dict[str, int] = {}
@@ -258,7 +283,6 @@ class _Table:
                 "where that is wrong, convert the files: iconv -f ENCODING -t UTF-8"
             )
         names = frozenset().union(*(matched.names for matched in self.matched.values()))
-        names |= {n for file in self.files for n, _ in file.constants}
         if self.name == schema.RAW_ITEMS:
             for name in ("category", "title"):
                 if name not in names:
@@ -273,19 +297,19 @@ class _Table:
             self.warnings.append(f"{first} and {other}{further} may be copies: they begin alike and are of one size")
 
 
-def _sample(file: RawFile, rows: int = HEAD_ROWS) -> dict[str, list[str]]:
-    """The first values of each column of a file."""
+def _sample(file: RawFile) -> dict[str, list[str]]:
+    """The first values of each column of a file, one of each row. A row of JSON without the field has an empty one."""
     sample: dict[str, list[str]] = {}
-    for row in head(file, rows):
+    number = 0
+    for row in itertools.islice(rows_of(file), HEAD_ROWS):
         if isinstance(row, RawRow):
             for name, text in row.fields.items():
-                sample.setdefault(name, []).append(text)
+                sample.setdefault(name, []).extend(itertools.repeat("", number - len(sample[name])))
+                sample[name].append(text)
+            number += 1
+    for texts in sample.values():
+        texts.extend(itertools.repeat("", number - len(texts)))
     return sample
-
-
-def head(file: RawFile, rows: int = HEAD_ROWS) -> Iterator[RawRow | NoRow]:
-    """The first rows of a file."""
-    return itertools.islice(rows_of(file), rows)
 
 
 def _time_forms(events: _Table, settings: RawSettings) -> dict[str, times.TimeForm]:

@@ -40,10 +40,15 @@ _PATTERNS = {"%Y%m%d": 8, "%d%m%Y": 8, "%m%d%Y": 8, "%Y%m%d%H": 10, "%y%m%d%H%M"
 _WRITTEN = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
             "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%d-%m-%Y %H:%M:%S", "%d-%m-%Y", "%d-%b-%Y",
             "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%a, %d %b %Y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y",
-            "%b %d, %Y, %I:%M:%S %p", "%b %d, %Y", "%d %b %Y", "%d/%b/%Y:%H:%M:%S %z")  # fmt: skip
+            "%b %d, %Y, %I:%M:%S %p", "%b %d, %Y", "%d %b %Y", "%d/%b/%Y:%H:%M:%S %z",
+            "%d.%m.%Y, %H:%M:%S", "%d.%m.%Y, %H:%M", "%d.%m.%y %H:%M:%S", "%d.%m.%y %H:%M", "%d.%m.%y",
+            "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %I:%M %p",
+            "%a, %d %b %Y %H:%M:%S %z", "%Y-%m-%d-%H.%M.%S.%f", "%d-%b-%y %I.%M.%S.%f %p")  # fmt: skip
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _ISO = re.compile(r"\d{4}(-\d\d-\d\d|/\d\d/\d\d|-W\d\d-\d)([Tt ].*)?|\d{8}[Tt]\d{2,6}.*")
 _UTC_SUFFIX = re.compile(r"\s*(UTC|GMT)$")
+_ZONE_IN_PATTERN = re.compile(r"%Z|(?<!%)(Z|UTC|GMT|[+-]00:?00)$")  # What strptime reads and then forgets.
+_UTC_NAME = re.compile(r"(?<![^\W\d_])(UTC|GMT|UT|Z)(?![^\W\d_])")
 _CACHED = 1 << 16
 
 
@@ -113,6 +118,8 @@ class TimeParser:
         return moment
 
     def _checked(self, text: str) -> int:
+        if not text.strip():
+            raise TimeError("is empty")
         value = self._seconds(text.strip())
         if value < self.earliest:
             year = 1970 if self.earliest == 1 else 2000
@@ -133,9 +140,9 @@ class TimeParser:
                 raise TimeError(f"{printable(text)} is not a date of ISO 8601, such as 2020-09-13T20:24:53Z")
         else:
             try:
-                moment = datetime.datetime.strptime(text, form)
+                moment = _parsed(text, form)
             except (ValueError, OverflowError):
-                raise TimeError(f"{printable(text)} is not of the form {form}") from None
+                raise TimeError(f"{printable(text)} is not of the form {form}{_hint(form)}") from None
         return _of(moment, self._zone)
 
 
@@ -158,6 +165,27 @@ def _iso(text: str) -> datetime.datetime | None:
         return datetime.datetime.fromisoformat(_UTC_SUFFIX.sub("+00:00", text).replace("/", "-"))
     except ValueError:
         return None
+
+
+def _parsed(text: str, pattern: str) -> datetime.datetime:
+    """A moment by a pattern of strptime. A zone in the text counts: UTC and GMT by name, others as an offset.
+
+    >>> _parsed("Sun, 13 Sep 2020 17:05:40 GMT", "%a, %d %b %Y %H:%M:%S %Z").isoformat()
+    '2020-09-13T17:05:40+00:00'
+
+    Raises:
+        ValueError: the text is not of the pattern.
+    """
+    if pattern in _PATTERNS:  # A number, which tools write as a double where values are missing.
+        text = text.removesuffix(".0")
+    with_offset, changed = _ZONE_IN_PATTERN.subn("%z", pattern)
+    return datetime.datetime.strptime(_UTC_NAME.sub("+0000", text) if changed else text, with_offset)
+
+
+def _hint(pattern: str) -> str:
+    if "%s" in pattern:
+        return "; seconds since 1970 are read by --timestamp-format seconds"
+    return "; %Z reads UTC and GMT, and %z offsets such as +0200" if "%Z" in pattern else ""
 
 
 def _of(moment: datetime.datetime, zone: zoneinfo.ZoneInfo) -> float:
@@ -282,6 +310,7 @@ def _way_out(texts: list[str], latest: float) -> str:
             f"{shown} is neither a number of seconds nor a date of ISO 8601; --timestamp-format takes a pattern of "
             "strptime, such as '%d.%m.%Y %H:%M'"
         )
+    numbers = [text.removesuffix(".0") for text in numbers]
     first = numbers[0]
     start = f"{printable(first)} would be {_date(float(first))} in seconds"
     ways = []
@@ -314,7 +343,7 @@ def _of_pattern(text: str, pattern: str) -> datetime.datetime | None:
 
 def _parses(text: str, pattern: str) -> bool:
     try:
-        datetime.datetime.strptime(text, pattern)
+        _parsed(text, pattern)
     except ValueError:
         return False
     return True

@@ -11,10 +11,13 @@ from courier_tf.escaping import printable
 _WIDTHLESS = "\u200b\u200e\u200f\u2060\ufeff\u180e\u00ad"
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _WIDTHLESS
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-#: What a spreadsheet or a double makes of a long number: 1.23457E+12, 9007199254740992.0.
-_ROUNDED = re.compile(r"\d\.\d*[eE]\+?\d+|\d{16,}\.0*")
+#: What a spreadsheet or a double makes of a long number: 1.23457E+12, 1,23457E+12, 4E+12, 9007199254740992.0.
+_ROUNDED = re.compile(r"\d([.,]\d*[eE]\+?|[eE]\+)\d+|\d{16,}[.,]0*")
+#: What a spreadsheet writes where it has no value, in several languages: #REF!, #NAME?, #N/A, #BEZUG!, and ###.
+_SPREADSHEET_ERROR = re.compile(r"#[^\W\d_/]+(/0)?[!?]|#N/?[AV]|#{3,}")
 
 _LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+_LABEL_NUMBER = re.compile(r"([01])([.,]0+)?|(0)[eE]-?\d+")  # 1.00, 0,0, and 0E-10 of a decimal.
 _LABEL_WORDS = {"false": 0, "true": 1, "f": 0, "t": 1, "no": 0, "yes": 1, "n": 0, "y": 1}
 
 
@@ -58,8 +61,10 @@ def identifier(text: str, nulls: frozenset[str]) -> str:
         raise NoValue(f"{printable(name)} holds the control character {printable(control.group())}")
     if 4 * len(name) > schema.MAX_ID_BYTES and len(name.encode(errors="replace")) > schema.MAX_ID_BYTES:
         raise NoValue(f"{printable(name)} is longer than {schema.MAX_ID_BYTES} bytes")
-    if "." in name and _ROUNDED.fullmatch(name):
+    if ("." in name or "+" in name or "," in name) and _ROUNDED.fullmatch(name):
         raise NoValue(f"{printable(name)} is a rounded number, which may stand for several ids: export ids as text")
+    if name[0] == "#" and _SPREADSHEET_ERROR.fullmatch(name):
+        raise NoValue(f"{printable(name)} is an error of a spreadsheet, and no id")
     return name
 
 
@@ -67,12 +72,15 @@ def label(text: str) -> int:
     """0 or 1.
 
     Raises:
-        NoValue: the text is none of 0, 1, 0.0, 1.0, true, false, t, f, yes, no, y and n, in any case.
+        NoValue: the text is no 0 or 1, also written with zeros behind it (1.0, 0,00), and none of true, false, t, f,
+            yes, no, y and n, in any case.
     """
     known = _LABELS.get(text)
     if known is None:
         word = stripped(text)
-        known = _LABELS.get(word, _LABEL_WORDS.get(word.casefold()))
+        known = _LABEL_WORDS.get(word.casefold())
+        if number := _LABEL_NUMBER.fullmatch(word):
+            known = int(number[1] or number[3])
     if known is None:
         raise NoValue(f"{printable(text)!r} is neither 0 nor 1")
     return known

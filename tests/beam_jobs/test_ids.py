@@ -11,7 +11,7 @@ import pytest
 from beam_jobs.raw_errors import RawDataError
 
 from .conftest import impression_log
-from .raw_folder import EXPECTED, FRAME, ITEMS, LOG, TEXT, replace, write
+from .raw_folder import EXPECTED, FRAME, ITEMS, LOG, POSITIVES, TEXT, replace, write
 from .reading import csv_text, read
 
 
@@ -116,3 +116,12 @@ def test_lists_are_no_ids(folder, ending, item):
     name = "item_id=item_id.id" if isinstance(item, dict) and ending == "jsonl" else "item_id=item_id"
     with pytest.raises(RawDataError, match="item1.*is no single id: write one row for each"):
         read(folder, columns=(f"events.{name}",))
+
+
+def test_users_whose_ids_are_written_in_another_form_are_warned_of(folder):
+    numbers = sorted({row["user_id"] for row in POSITIVES})
+    write(folder, "events.csv", csv_text([{**row, "user_id": numbers.index(row["user_id"])} for row in POSITIVES]))
+    for name, warned in (("{}.0", True), ("{:03}", True), ("{}", False), ("u{}", False)):
+        write(folder, "users.csv", csv_text([{"user_id": name.format(n), "age": 20} for n in range(len(numbers))]))
+        told = [line for line in read(folder).folder.warnings if line.startswith("users: user_id is written as")]
+        assert bool(told) == warned, name

@@ -1,10 +1,13 @@
 """What a log of events tells of clicks: labels, event types, request ids."""
 
+import json
+
 import pytest
 
+from beam_jobs import json_rows, sources
 from beam_jobs.raw_errors import RawDataError
 
-from .raw_folder import EXPECTED, LOG, POSITIVES, write
+from .raw_folder import EXPECTED, LOG, POSITIVES, replace, write
 from .reading import csv_text, read
 
 
@@ -70,6 +73,58 @@ def test_other_columns_are_no_labels(folder):
     result = read(folder)
     assert result.folder.log_kind == "positives" and len(result.events) == len(rows)
     assert "events: a positives-only log: each row is a positive" in result.folder.told
+
+
+@pytest.mark.parametrize("column", ["click_time", "order_id", "num_clicks", "Purchased_Qty"])
+def test_a_label_that_is_first_told_behind_the_sample_is_refused(folder, column, monkeypatch):
+    """As of a log that is sorted by its label, or has few clicks."""
+    monkeypatch.setattr(sources, "HEAD_ROWS", 50)
+    for nought in ("", "0"):
+        rows = [{**row, column: nought} for row in POSITIVES]
+        write(folder, "events.csv", csv_text(rows))
+        assert len(read(folder).events) == len(rows), "it is the same in all rows, and tells nothing"
+        rows[120][column] = "7"
+        write(folder, "events.csv", csv_text(rows))
+        with pytest.raises(RawDataError, match=f"'{column}' has no value above 0 in the first 50 rows, and '7' in a"):
+            read(folder)
+        assert len(read(folder, columns=("clicked=none",)).events) == len(rows)
+
+
+@pytest.mark.parametrize("column", ["is_click", "order_id", "action", "clicked_at"])
+@pytest.mark.parametrize("first", [0, 30, 130])
+def test_json_in_which_clicked_rows_alone_have_the_label_is_refused(folder, column, first, monkeypatch):
+    """Whether the first row with it is within the sample or behind it."""
+    monkeypatch.setattr(sources, "HEAD_ROWS", 100)
+    monkeypatch.setattr(json_rows, "HEAD_OBJECTS", 100)
+    rows = [{**row, column: "x"} if n >= first and n % 3 == 0 else row for n, row in enumerate(POSITIVES)]
+    replace(folder, "events.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        (told,) = read(folder).broken  # Of a worker: the job stops with this line.
+    except RawDataError as error:
+        told = str(error)
+    assert f"'{column}'" in told and "--columns clicked=none" in told
+    result = read(folder, columns=("clicked=none",))
+    assert len(result.events) == len(rows) and not result.broken
+    replace(folder, "events.jsonl", "".join(json.dumps(row | {"page": n}) + "\n" for n, row in enumerate(POSITIVES)))
+    assert len(read(folder).events) == len(POSITIVES) and not read(folder).broken
+
+
+@pytest.mark.parametrize("column, words", [("is_click", "01"), ("action", ("view", "click")), ("clicked", "01")])
+def test_a_label_that_folders_alone_tell(folder, column, words):
+    (folder / "events.csv").unlink()
+    for number, word in enumerate(words):
+        rows = [{k: v for k, v in row.items() if k != "clicked"} for row in LOG if row["clicked"] == number]
+        write(folder, f"events/{column}={word}/part-0.csv", csv_text(rows))
+    if column == "clicked":
+        assert read(folder).plain() == EXPECTED
+        return
+    way = "looks like a" if column == "is_click" else "looks like an event type"
+    with pytest.raises(RawDataError, match=f"its column '{column}' {way}"):
+        read(folder, columns=("request_id=none",))
+    if column == "action":
+        assert read(folder, columns=("event_type=action",), positive_events=("click",)).plain() == EXPECTED
+    else:
+        assert read(folder, columns=("clicked=is_click",)).plain() == EXPECTED
 
 
 def test_event_types(folder):

@@ -206,3 +206,18 @@ def test_photos_without_folder_and_extension_are_counted(raw, tmp_path):
     (reject,) = ingested.rejects()
     assert (reject["kind"], reject["row"]) == ("photo", 8)
     assert "images/item7.jpg, images/second/ITEM7.png" in reject["reason"]
+
+
+@pytest.mark.parametrize(
+    "address, hint",
+    [
+        ("https://shop.example/img/two%20words.jpg?w=8", "the file that is there: images/two words.jpg"),
+        ("https://shop.example/d.jpg", "images/other/d.jpg"),
+        ("https://shop.example/a.png", ""),
+        ("https://shop.example/", ""),
+    ],
+)
+def test_a_photo_on_the_web_is_told_beside_a_file_of_its_name(shop, address, hint):
+    with pytest.raises(MissingPhotoError, match="run `courier download") as refused:
+        found(shop, address)
+    assert hint in str(refused.value) and ("that is there" in str(refused.value)) == bool(hint)

@@ -3,6 +3,7 @@
 import gzip
 import os
 import socket
+from collections import Counter
 
 import pytest
 
@@ -56,6 +57,33 @@ def test_values_of_partitions_stand_for_columns(folder):
             folder, f"items/category={value}/part.csv", csv_text([{"item_id": value[:3], "image": "", "title": "t"}])
         )
     assert {item.item_id: item.columns["category"] for item in read(folder).items} == {"a%2": "a b", "__H": ""}
+
+
+def test_partitions_are_columns_of_every_table(folder):
+    """As pandas and Spark read them: columns of items and users, context columns, and any column by the settings."""
+    for name in ("items", "events"):
+        (folder / f"{name}.csv").unlink()
+    for brand in ("b0", "b1"):
+        rows = [{"item_id": f"{brand}{n}", "image": "", "category": "c"} for n in range(3)]
+        write(folder, f"items/loaded=20200913/brand={brand}/part.csv", csv_text(rows))
+    for country in ("de", "fr"):
+        write(folder, f"users/country={country}/part.csv", csv_text([{"user_id": f"u-{country}"}]))
+    for device in ("phone", "desk"):
+        for day in ("2020-09-13", "2020-09-14"):
+            rows = [{"user_id": f"u{n}", "item_id": "b00"} for n in range(3)]
+            write(folder, f"events/device={device}/dt={day}/part.csv", csv_text(rows))
+    result = read(folder, columns=("timestamp=dt",), context_columns=("device",))
+    assert {item.item_id: item.columns["brand"] for item in result.items} == {
+        f"{brand}{n}": brand for brand in ("b0", "b1") for n in range(3)
+    }
+    assert result.folder.user_columns == ("country",) and result.folder.columns == ["category", "brand"]
+    assert "items: folders loaded=... tell when rows were written, and are no columns" in result.folder.told
+    assert Counter((event.timestamp, event.context) for event in result.events) == {
+        (1599955200 + 86400 * day, (device,)): 3 for day in (0, 1) for device in ("phone", "desk")
+    }
+    assert any("ignored: device" in line for line in read(folder, columns=("timestamp=dt",)).folder.told)
+    with pytest.raises(RawDataError, match="no column 'timestamp'; its columns are user_id, item_id, device, dt"):
+        read(folder)
 
 
 def test_files_that_are_none(folder):

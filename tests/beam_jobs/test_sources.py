@@ -36,6 +36,8 @@ DIALECTS = {
     "events.txt": csv_text(LOG, ";"),
     "events-1.csv": csv_text(LOG, "\x01"),
     "events-2.csv": "sep=;\r\n" + csv_text(LOG, ";").replace("\n", "\r\n"),
+    "events-1.jsonl": LINES.replace("}\n", "},\n"),
+    "events-2.jsonl": "".join(f"\x1e{line}\n" for line in LINES.splitlines()),
     "events-3.csv": FRAME.to_csv(index=False, quoting=1),
     "events-4.csv": FRAME.to_csv(index=False, quoting=1, quotechar="'"),
     "events-5.csv": FRAME.to_csv(),
@@ -89,6 +91,22 @@ def test_parquet(folder, shape):
     pq.write_table(table, sink, row_group_size=50)
     replace(folder, "events.parquet", gzip.compress(sink.getvalue()) if shape == "gzip" else sink.getvalue())
     assert read(folder).plain() == EXPECTED
+
+
+def test_a_flipped_byte_of_a_parquet_page_with_a_checksum_breaks_the_file(folder):
+    (folder / "events.csv").unlink()
+    table = pa.Table.from_pandas(FRAME)
+    plain = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+    pq.write_table(table, folder / "events.parquet", write_page_checksum=True, **plain)
+    assert read(folder).plain() == EXPECTED
+    content = bytearray((folder / "events.parquet").read_bytes())
+    content[content.index(LOG[40]["user_id"].encode())] ^= 1
+    (folder / "events.parquet").write_bytes(content)
+    try:
+        (told,) = read(folder).broken
+    except RawDataError as error:
+        told = str(error)
+    assert "events.parquet" in told and "CRC" in told
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])

@@ -2,6 +2,8 @@
 
 import datetime
 import random
+import re
+import time
 import zoneinfo
 
 import pytest
@@ -138,12 +140,46 @@ def test_rows_that_do_not_fit_are_rejects():
         "9" * 400: "milliseconds",
         "-1": "not after",
         "nan": "not a number",
-        "": "not a number",
+        "": "is empty",
     }
     for text, reason in reasons.items():
         with pytest.raises(TimeError, match=reason):
             parser(text)
     assert TimeParser(TimeForm("seconds"))("5") == 5
+
+
+@pytest.mark.parametrize(
+    "pattern, text",
+    [
+        ("%a, %d %b %Y %H:%M:%S %Z", "Sun, 13 Sep 2020 20:24:53 GMT"),
+        ("%Y-%m-%d %H:%M:%S %Z", "2020-09-13 20:24:53 UTC"),
+        ("%Y-%m-%dT%H:%M:%SZ", "2020-09-13T20:24:53Z"),
+        ("%d.%m.%Y %H:%M:%S UTC", "13.09.2020 20:24:53 UTC"),
+        ("%d.%m.%Y %H:%M:%S+00:00", "13.09.2020 20:24:53+00:00"),
+        ("%a, %d %b %Y %H:%M:%S %z", "Sun, 13 Sep 2020 22:24:53 +0200"),
+    ],
+)
+def test_a_zone_in_the_text_counts_whatever_the_settings_and_the_machine_say(pattern, text, monkeypatch):
+    monkeypatch.setattr(time, "tzname", ("CET", "CEST"))
+    assert TimeParser(TimeForm(pattern, "Europe/Berlin"))(text) == 1600028693
+    with pytest.raises(TimeError, match="is not of the form"):
+        TimeParser(TimeForm(pattern))(text.replace("GMT", "CET").replace("UTC", "CET").replace("Z", "CET") + "CET")
+
+
+def test_the_way_out_is_one_that_reads_the_text():
+    """Each message names patterns; each of them reads what the message is about, and gives the same moment."""
+    texts = ["20200913.0", "13.09.2020, 20:24", "13.09.20 20:24", "2020/9/13 20:24", "2020-09-13 08:24 PM"]
+    texts += ["Sun, 13 Sep 2020 20:24:53 +0000", "2020-09-13-20.24.53.123456", "13-Sep-20 08.24.53.000000 PM"]
+    for text in texts:
+        with pytest.raises(RawDataError) as refused:
+            recognise([text], "", "auto", "UTC")
+        way = str(refused.value).partition("--timestamp-format ")[2]
+        patterns = re.findall(r"'(%[^']+)'", way) or re.findall(r"^%\w[^ ,]*", way)
+        assert patterns, str(refused.value)
+        for pattern in patterns:
+            assert datetime.date.fromtimestamp(TimeParser(TimeForm(pattern))(text)) == datetime.date(2020, 9, 13)
+    with pytest.raises(RawDataError, match="seconds since 1970 are read by --timestamp-format seconds"):
+        recognise(["1600028693"], "", "%s", "UTC")
 
 
 def test_no_text_breaks_the_parser():

@@ -37,6 +37,14 @@ def test_blanks_at_the_ends_are_cut(blank):
         ("é" * 257, "longer"),
         ("1.23457E+12", "rounded"),
         ("9007199254740992.0", "rounded"),
+        ("4,00638E+12", "rounded"),
+        ("4E+12", "rounded"),
+        ("9007199254740992,0", "rounded"),
+        ("#REF!", "error of a spreadsheet"),
+        ("#NAME?", "error of a spreadsheet"),
+        ("#DIV/0!", "error of a spreadsheet"),
+        ("#BEZUG!", "error of a spreadsheet"),
+        ("#########", "error of a spreadsheet"),
         ("u\u2028x", "control"),
     ],
 )
@@ -47,16 +55,29 @@ def test_what_cannot_be_an_id(name, reason):
 
 
 @pytest.mark.parametrize(
-    "name", ["u" * schema.MAX_ID_BYTES, "é" * (schema.MAX_ID_BYTES // 2), "12e5", "a.b", "1000.0", "Zoë 🙂"]
+    "name",
+    [
+        "u" * schema.MAX_ID_BYTES,
+        "é" * (schema.MAX_ID_BYTES // 2),
+        "12e5",
+        "a.b",
+        "1000.0",
+        "Zoë 🙂",
+        "4e12",
+        "1,5",
+        "#1",
+        "#tag",
+        "a+b",
+    ],
 )
 def test_what_can_be_one(name):
     assert identifier(name, NULLS) == name
 
 
 def test_labels():
-    for text in ("1", "1.0", "true", "True", "TRUE", "t", "yes", "Y", " 1 ", "1\u00a0"):
+    for text in ("1", "1.0", "true", "True", "TRUE", "t", "yes", "Y", " 1 ", "1\u00a0", "1.00", "1,0"):
         assert label(text) == 1
-    for text in ("0", "0.0", "false", "False", "F", "no", "n"):
+    for text in ("0", "0.0", "false", "False", "F", "no", "n", "0.00", "0,0", "0E-10"):
         assert label(text) == 0
     for text in ("", "2", "null", "click", "0.5", "-1"):
         with pytest.raises(NoValue, match="neither 0 nor 1"):
