@@ -138,15 +138,18 @@ class Encoder(NamedTuple):
     variant: str  # Whole, or the beginning of the names that differ in what is tuned; the one with most seeds counts.
 
 
-COURIER = "objective=courier,temperature=0.2"
-OBJECTIVES = (
-    Encoder("courier", "objectives-five-seeds", COURIER),
-    Encoder("mil_nce: the history as a bag", "objectives-five-seeds", "objective=mil_nce,temperature=0.2"),
-    Encoder("base: the features as they are", "objectives-five-seeds", "objective=base"),
-    Encoder("clip: photo and title", "objectives-three-seeds", "objective=clip,temperature=0.5"),
-    Encoder("supervised: columns of the catalogue", "objectives-of-photos", "objective=supervised"),
-    Encoder("simclr: two views of a photo", "objectives-of-photos", "objective=simclr,temperature=0.5"),
-    Encoder("simsiam: two views of a photo, without negatives", "objectives-of-photos", "objective=simsiam"),
+OBJECTIVES = tuple(
+    Encoder(words, "objectives-chosen", variant)
+    for words, variant in (
+        ("courier", "objective=courier,temperature=0.2"),
+        ("mil_nce: the history as a bag", "objective=mil_nce,temperature=0.2"),
+        ("base: the features as they are", "objective=base"),
+        ("clip: photo and title", "objective=clip,temperature=0.5"),
+        ("supervised: columns of the catalogue", "objective=supervised"),
+        ("simclr: two views of a photo", "objective=simclr,temperature=0.5"),
+        ("simcse: one photo, features hidden in two ways", "objective=simcse,temperature=0.05"),
+        ("simsiam: two views of a photo, without negatives", "objective=simsiam"),
+    )
 )
 
 ABLATIONS = tuple(
