@@ -37,6 +37,7 @@ _COMPRESSIONS: dict[bytes, Compression] = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\x28\xb5\x2f\xfd": "zstd",
+    **{bytes([0x50 + number, 0x2A, 0x4D, 0x18]): "zstd" for number in range(16)},  # It begins with a skippable frame.
     b"\xfd7zXZ\x00": "xz",
     b"\x04\x22\x4d\x18": "lz4",
 }
@@ -60,6 +61,9 @@ _REFUSED: dict[bytes, tuple[str, str]] = {
     b"\x80\x04\x95": ("a Python pickle", "write it as Parquet"),
     b"SEQ\x06": ("a Hadoop sequence file", "convert it to Parquet"),
     b"\x93NUMPY": ("a NumPy array", "write it as Parquet"),
+    b"x\x9c": ("a zlib stream", "pack it with gzip"),
+    b"]\x00\x00": ("an LZMA file of the old format", "pack it with xz"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file by `git lfs pull`"),
 }
 
 

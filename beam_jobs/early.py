@@ -1,12 +1,10 @@
 """What can be told of a raw folder before TensorFlow is imported, which takes longer."""
 
 import difflib
-from pathlib import Path
 
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.sources import RawFolder
 from courier_tf import schema
-from courier_tf.files.places import place_of
 from courier_tf.settings import IngestSettings
 
 
@@ -17,9 +15,6 @@ def readable(raw: str, settings: IngestSettings) -> RawFolder:
         RawDataError: there is no such folder, files or columns are missing, or the settings name a column that items do
             not have.
     """
-    place = place_of(raw)
-    if isinstance(place, Path) and not place.is_dir():
-        raise RawDataError(f"{raw} is empty or does not exist")
     folder = RawFolder.inspect(raw, settings)
     for name in ("item_columns", "repeat_columns"):
         for column in getattr(settings, name):

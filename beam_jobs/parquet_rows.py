@@ -30,6 +30,7 @@ from beam_jobs.raw_rows import (
 
 #: Formats with typed columns, and what a message calls their files.
 TYPED = {"parquet": "Parquet file", "avro": "Avro file"}
+LEAST_BYTES = 12  # PAR1, the length of the description, PAR1.
 MAX_FOOTER = 1 << 26  # Bytes of the description at the end of a Parquet file.
 BATCH = 8_192  # Rows that are read at once.
 FIRST_ROWS = 1_000  # Rows that Google's client is asked for at once.
@@ -61,7 +62,11 @@ def described(file: str, stream: IO[bytes]) -> pq.FileMetaData:
 
 
 def _require_footer(file: str, stream: IO[bytes]) -> None:
-    """Refuses a description so large that reading it takes minutes, as that of a million columns."""
+    """Refuses a file that is too short, or a description that takes minutes, as that of a million columns."""
+    if stream.seek(0, 2) < LEAST_BYTES:
+        raise RawDataError(
+            f"{file} is cut off: it has {stream.tell()} bytes, and a Parquet file at least {LEAST_BYTES}"
+        )
     stream.seek(-8, 2)
     length, magic = struct.unpack("<I4s", stream.read(8))
     if magic == b"PAR1" and length > MAX_FOOTER:

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from beam_jobs import bigquery, columns, dialects, doubts, formats, parquet_rows, raw_files, times, values
 from beam_jobs.formats import RawDataError, rows_of
@@ -16,6 +17,7 @@ from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import TIMES, RawFile, RawRow
 from courier_tf import schema
 from courier_tf.escaping import printable
+from courier_tf.files.places import place_of
 from courier_tf.settings.raw import NO_COLUMN, RawSettings
 
 LOG = logging.getLogger(__name__)
@@ -68,9 +70,13 @@ class RawFolder:
         """Finds the files, and recognises how they are written and what the log tells.
 
         Raises:
-            RawDataError: files or columns are missing, do not go together, or are ambiguous.
+            RawDataError: there is no such folder, or files or columns are missing, do not go together, or are
+                ambiguous.
         """
         settings = settings or RawSettings()
+        place = place_of(raw)
+        if isinstance(place, Path) and not place.is_dir():
+            raise RawDataError(f"{raw} is no folder" if place.exists() else f"{raw} is empty or does not exist")
         items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
         events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
         users = _Table.inspect(raw, schema.RAW_USERS, settings)

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ DIALECTS = {
     "events.tsv.bz2": bz2.compress(csv_text(LOG, "\t").encode()),
     "events.csv.xz": lzma.compress(TEXT.encode()),
     "events.csv.zst": packed("zstd", TEXT),
+    "events-4.csv.zst": b"\x53\x2a\x4d\x18\x03\x00\x00\x00abc" + packed("zstd", TEXT),
     "events.csv.lz4": packed("lz4", TEXT),
     "events.csv": gzip.compress(TEXT.encode()),
     "events.psv": csv_text(LOG, "|"),
@@ -158,6 +160,10 @@ def test_one_broken_line_is_no_other_encoding(folder):
         (b"PK\x03\x04..", "ZIP"),
         (b"\xd0\xcf\x11\xe0..", "Excel"),
         (b"ORC..", "ORC"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "git lfs pull"),
+        (zlib.compress(TEXT.encode()), "zlib stream"),
+        (lzma.compress(TEXT.encode(), lzma.FORMAT_ALONE), "LZMA file"),
+        (b"PAR1", "cut off"),
         (b"ARROW1..", "Arrow"),
         (b"<!DOCTYPE html><p>", "HTML"),
         (b"<?xml?>", "XML"),
