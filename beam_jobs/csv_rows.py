@@ -9,11 +9,11 @@ import collections
 import csv
 import itertools
 import operator
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from beam_jobs.columns import plain
+from beam_jobs.csv_records import LITERAL, NotCsv, begun, parsed, record_of
 from beam_jobs.dialects import MAX_HEADER, Dialect, naming, opened
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import IDS, TIMES, NoRow, RawFile, RawRow, undecoded
@@ -23,16 +23,8 @@ from courier_tf import schema
 
 MAX_JOINED_LINES = 1_000  # Lines of a record with quoted line breaks, and its characters.
 MAX_JOINED = 1 << 18
-LOOK_AHEAD = 1 << 26  # Characters that are read again, of all records of a file with open quotes.
+LOOK_AHEAD = 1 << 26  # Characters of a file that are read again, since no record of several lines begins there.
 _STRICT = (*IDS, *TIMES, "clicked", schema.EVENT_TYPE, "image")  # Fields in which a quote makes no sense.
-
-
-class NotCsv(ValueError):
-    """A line is no record. `is_open` where a quote is not closed, so that further lines may close it."""
-
-    def __init__(self, reason: str, is_open: bool) -> None:
-        super().__init__(reason)
-        self.is_open = is_open
 
 
 def header_of(file: str, dialect: Dialect) -> list[str]:
@@ -60,7 +52,7 @@ def lines_before_rows(dialect: Dialect) -> int:
 
 def goes_on(line: str, dialect: Dialect) -> bool:
     """Whether a quote is open at the end of a line, so that its record may go on in the next one."""
-    if dialect.quote not in line or len(line) > MAX_LINE:
+    if not dialect.quote or dialect.quote not in line or len(line) > MAX_LINE:
         return False
     csv.field_size_limit(MAX_LINE)
     try:
@@ -85,14 +77,14 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     pick = None if positions == list(range(width)) else _picker(positions)
     strict = [(name, place[source]) for name, source in file.columns if name in _STRICT]
     queue: collections.deque[str] = collections.deque()
-    joiner = _Joiner(dialect, width)
+    joiner = _Joiner(dialect, width, [position for _, position in strict])
     row = file.rows_before
     while True:
         line = queue.popleft() if queue else next(lines, None)
         if line is None:
             return
         row += 1
-        if quote not in line:
+        if not quote or quote not in line:
             values = line.rstrip("\r\n").split(delimiter)
         elif len(line) > MAX_LINE:
             values = []
@@ -102,8 +94,10 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
             try:
                 values, line = joiner.record(line, lines, queue)
             except NotCsv as error:
-                yield NoRow(row, f"is not CSV: {error}")
-                continue
+                values = _literal(line, dialect, width, queue if error.is_open else ())
+                if not values:
+                    yield NoRow(row, f"is not CSV: {error}")
+                    continue
             stray = _stray(values, line, strict, quote) if len(values) == width else None
             if stray:
                 yield NoRow(row, "holds a quote that encloses nothing", stray)
@@ -127,6 +121,18 @@ def _no_record(line: str, fields: int, width: int) -> str:
     if len(line) > MAX_LINE:
         return f"has more than {MAX_LINE:,} characters"
     return f"has {fields} fields, the header has {width}" if line.strip("\r\n") else "is an empty line"
+
+
+def _literal(line: str, dialect: Dialect, width: int, following: Sequence[str]) -> list[str]:
+    """The fields of a line of a text without quoting, in which a field begins with a quote; none if it is no such line.
+
+    Args:
+        following: the lines after it, of which the first would be the rest of a field.
+    """
+    if dialect.delimiter not in LITERAL or (following and following[0].count(dialect.delimiter) + 1 != width):
+        return []
+    values = line.rstrip("\r\n").split(dialect.delimiter)
+    return values if len(values) == width else []
 
 
 def _titles(header: tuple[str, ...]) -> frozenset[str]:
@@ -163,12 +169,18 @@ def _stray(values: list[str], line: str, strict: list[tuple[str, int]], quote: s
 class _Joiner:
     """Reads the record that begins in a line with a quote, and joins further lines while a quote is open.
 
-    They are joined only to a record of as many fields as the header, of lines that are no records by themselves. So an
-    open quote does not swallow the rows after it.
+    They are joined only to a record of as many fields as the header. An open quote does not swallow the rows after it:
+    no line is joined that has as many fields by itself, and in them what such a row has. A line of a description may
+    have as many delimiters by chance.
+
+    Args:
+        dialect: of the file.
+        width: number of fields of its header.
+        strict: positions of ids, times, labels and photos.
     """
 
-    def __init__(self, dialect: Dialect, width: int) -> None:
-        self.dialect, self.width, self.left = dialect, width, LOOK_AHEAD
+    def __init__(self, dialect: Dialect, width: int, strict: Sequence[int]) -> None:
+        self.dialect, self.width, self.strict, self.left = dialect, width, strict, LOOK_AHEAD
 
     def record(self, line: str, lines: Iterator[str], queue: collections.deque[str]) -> tuple[list[str], str]:
         """(fields, text) of a record.
@@ -186,59 +198,103 @@ class _Joiner:
             if not error.is_open:
                 raise
             reason = error
-        taken: list[str] = []
-        text = line
-        while len(taken) < MAX_JOINED_LINES and len(text) < MAX_JOINED and self.left > 0:
-            more = queue.popleft() if queue else next(lines, None)
-            if more is None:
-                break
-            taken.append(more)
-            text += more
-            self.left -= len(more)
-            if self.dialect.quote not in more:
-                if more.count(self.dialect.delimiter) + 1 == self.width:
-                    break  # A row of its own.
-                continue
-            self.left -= len(text)
-            try:
-                values = parsed(text, self.dialect)
-            except NotCsv as error:
-                if error.is_open:
-                    continue
-                break
-            if len(values) == self.width:
-                return values, text
-            break
-        queue.extendleft(reversed(taken))
+        taken = [line]
+        try:
+            values = record_of(self._joined(taken, lines, queue), self.dialect)
+            if len(values) == self.width and not self._swallows(values, taken):
+                return values, "".join(taken)
+        except NotCsv:
+            pass
+        self.left -= sum(map(len, taken))
+        queue.extendleft(reversed(taken[1:]))
         raise reason
 
+    def _joined(self, taken: list[str], lines: Iterator[str], queue: collections.deque[str]) -> Iterator[str]:
+        """The lines of a record, from its first one, which `taken` holds. It gets those that were read."""
+        yield taken[0]
+        before = begun(taken[0], self.dialect)
+        size = len(taken[0])
+        while len(taken) <= MAX_JOINED_LINES and size < MAX_JOINED:
+            more = queue.popleft() if queue else next(lines, None)
+            if more is None:
+                return
+            taken.append(more)
+            size += len(more)
+            if (
+                self.dialect.quote not in more
+                and more.count(self.dialect.delimiter) + 1 == self.width
+                and (self.left <= 0 or self._is_row(more, before, taken[0], len(self.strict)))
+            ):
+                return  # The record is not read to its end, which may be far.
+            yield more
 
-def parsed(text: str, dialect: Dialect) -> list[str]:
-    """The fields of one record.
+    def _swallows(self, values: list[str], taken: list[str]) -> bool:
+        """Whether lines of a record are rows of their own: some between its first and its last one, or those two.
 
-    Raises:
-        NotCsv: it is none.
+        Without ids or other fields to compare, all its lines have to be as wide as rows.
+        """
+        own = [line for line in taken[1:-1] if self._is_whole(line)]
+        if own and self.strict:
+            begins = len(begun(taken[0], self.dialect))
+            if begins in self.strict or any(self._is_row(line, values, taken[0]) for line in own):
+                return True
+        return len(own) == sum(bool(line.strip()) for line in taken[1:-1]) and self._are_rows(values, taken)
+
+    def _are_rows(self, values: list[str], taken: list[str]) -> bool:
+        """Whether the first and the last line of a record are rows of their own, with a stray quote in each."""
+        first = taken[0].rstrip("\r\n").split(self.dialect.delimiter)
+        if len(first) != self.width or not self._is_whole(taken[-1]):
+            return False
+        begins = len(begun(taken[0], self.dialect))
+        last = parsed(taken[-1], self.dialect)
+        # What stands before the quote in the first line, and behind it in the last one, are fields of the record.
+        return self._is_alike([*last[:begins], values[begins], *first[begins + 1 :]], values, 0 if self.strict else -1)
+
+    def _is_whole(self, line: str) -> bool:
+        """Whether a line has as many fields as the header by itself."""
+        if self.dialect.quote not in line:
+            return line.count(self.dialect.delimiter) + 1 == self.width
+        try:
+            return len(parsed(line, self.dialect)) == self.width
+        except NotCsv:
+            return False
+
+    def _is_row(self, line: str, values: list[str], first: str, out_of: int = 0) -> bool:
+        """Whether a line has what rows of the file have.
+
+        Args:
+            line: has as many fields as the header.
+            values: the fields of another row, or those at its start.
+            first: its first line.
+            out_of: as for `_is_alike`.
+        """
+        quote = self.dialect.quote
+        if first.startswith(quote) and values and "\n" not in values[0] and not line.startswith(quote):
+            return False
+        return self._is_alike(parsed(line, self.dialect), values, out_of)
+
+    def _is_alike(self, fields: list[str], values: list[str], out_of: int = 0) -> bool:
+        """Whether most ids, times and other fields that are not texts are of one kind in two rows.
+
+        Args:
+            fields, values: of the rows, of which one may break off.
+            out_of: number of fields, of which more than half must be alike; 0 for the number of those that both have.
+        """
+        if any(field[:1] == " " != value[:1] for value, field in zip(values, fields, strict=False) if value):
+            return False  # The comma of a text has a blank behind it.
+        pairs = [(values[place], fields[place]) for place in self.strict if place < len(values)]
+        compared = [(value, field) for value, field in pairs if value and field]
+        return 2 * sum(_kind(value) == _kind(field) for value, field in compared) > (out_of or len(compared))
+
+
+def _kind(text: str) -> frozenset[str]:
+    """What ids, times and names of photos have in common with others of their table: the kinds of their characters.
+
+    >>> _kind("images/3.jpg") == _kind("images/17.jpg"), _kind("i3") == _kind("cotton")
+    (True, False)
     """
-    if dialect.escape and f"\\{dialect.quote}" in text:
-        text = re.sub(rf"\\([\\{dialect.quote}])", lambda escaped: _unescaped(escaped.group(1), dialect.quote), text)
-    try:
-        return next(
-            csv.reader(
-                [text],
-                strict=True,
-                delimiter=dialect.delimiter,
-                quotechar=dialect.quote,
-                skipinitialspace=dialect.blank_after,
-            ),
-            [],
-        )
-    except csv.Error as error:
-        is_open = "end of data" in str(error)
-        raise NotCsv("a quote is not closed" if is_open else str(error), is_open) from error
-
-
-def _unescaped(character: str, quote: str) -> str:
-    return 2 * quote if character == quote else character
+    kinds = {"0" if character.isdigit() else "a" if character.isalpha() else character for character in stripped(text)}
+    return frozenset(kinds if "a" in kinds else kinds - set(".-+"))  # Numbers are written in several ways.
 
 
 def _all_quoted(line: str, quote: str, between: str) -> list[str]:

@@ -21,6 +21,7 @@ from typing import IO, Any, BinaryIO, Literal
 
 import pyarrow as pa
 
+from beam_jobs.csv_records import is_literal
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.texts import HEAD_BYTES, decoded, encoding_of
 from courier_tf.escaping import printable
@@ -79,7 +80,8 @@ class Dialect:
             empty a file without any row.
         encoding: of the text; Python's name.
         skipped: lines before the header of a CSV file: blank ones, and `sep=;`.
-        delimiter, quote: of a CSV file.
+        delimiter: of a CSV file.
+        quote: of a CSV file; empty where quotes are a part of the text.
         escape: a backslash stands before a quote inside a quoted field, as Spark writes it.
         blank_after: a quoted field may begin with a blank before its quote.
     """
@@ -97,7 +99,7 @@ class Dialect:
         words = ["JSON" if self.format == "json" else {"jsonl": "JSON lines"}.get(self.format, self.format)]
         if self.format == "csv":
             words[0] = f"CSV with {_NAMES.get(self.delimiter, repr(self.delimiter))}"
-            words += ["single quotes"] if self.quote == "'" else []
+            words += {"'": ["single quotes"], "": ["no quoting"]}.get(self.quote, [])
             words += ["backslashes before quotes"] if self.escape else []
         words += [] if self.format in ("parquet", "avro", "empty") or self.encoding == "utf-8" else [self.encoding]
         words += [] if self.compression == "none" else [self.compression]
@@ -258,16 +260,12 @@ def _csv(file: str, text: str, compression: Compression, encoding: str) -> Diale
     quote = _quote(lines)
     delimiter = declared or _delimiter(lines, quote)
     sample = "".join(lines)
-    return Dialect(
-        "csv",
-        compression,
-        encoding,
-        skipped,
-        delimiter,
-        quote,
-        escape=f"\\{quote}" in sample and not re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample),
-        blank_after=bool(re.search(rf"{re.escape(delimiter)} +{quote}", sample)),
-    )
+    blank_after = bool(re.search(rf"{re.escape(delimiter)} +{quote}", sample))
+    plain = Dialect("csv", compression, encoding, skipped, delimiter, quote, blank_after=blank_after)
+    if is_literal(lines, plain):
+        return dataclasses.replace(plain, quote="", blank_after=False)
+    escape = f"\\{quote}" in sample and not re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample)
+    return dataclasses.replace(plain, escape=escape)
 
 
 def _comments(lines: list[str]) -> int:

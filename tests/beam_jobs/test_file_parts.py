@@ -60,11 +60,13 @@ SPLIT = {
     "excel.csv": ("\ufeffsep=;\r\n" + csv_text(log(), ";").replace("\n", "\r\n")),
     "latin.csv": PLAIN.encode("cp1252"),
     "quoted.csv": pd.DataFrame(log(text='a, "b"')).to_csv(index=False, quoting=1),
+    "unquoted.tsv": csv_text(log(text='"x" 5"'), "\t"),
     "lines.jsonl": "\ufeff" + jsonl(log()),
     "broken.jsonl": jsonl(log()).replace('"clicked": 1', '"clicked": '),
 }
 WHOLE = {
     "lines-in-fields.csv": pd.DataFrame(log(text="a,\nb")).to_csv(index=False),
+    "lines-like-rows.csv": pd.DataFrame(log(text="a\n1,2,3,4,5,6\n")).to_csv(index=False),
     "one-open-quote.csv": PLAIN.replace("user3,item2", 'user3,"item2', 1),
     "spark.csv": pd.DataFrame(log(text='x" ,\n')).to_csv(index=False, doublequote=False, escapechar="\\"),
     "carriage-returns.csv": PLAIN.replace("\n", "\r"),

@@ -1,0 +1,108 @@
+"""One record of CSV, of one line or several, and what the first records of a file tell of its quotes."""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+LITERAL = "\t|^~\x01\x1f"  # Delimiters with which tables are often written without any quoting.
+
+
+class Quoting(Protocol):
+    """How fields are written; a `Dialect` is one. An empty `quote` is for text without quoting."""
+
+    @property
+    def delimiter(self) -> str: ...
+
+    @property
+    def quote(self) -> str: ...
+
+    @property
+    def escape(self) -> bool: ...
+
+    @property
+    def blank_after(self) -> bool: ...
+
+
+class NotCsv(ValueError):
+    """A line is no record. `is_open` where a quote is not closed, so that further lines may close it."""
+
+    def __init__(self, reason: str, is_open: bool) -> None:
+        super().__init__(reason)
+        self.is_open = is_open
+
+
+def parsed(text: str, quoting: Quoting) -> list[str]:
+    """The fields of one record.
+
+    Raises:
+        NotCsv: it is none.
+    """
+    return _next(_reader([text], quoting))
+
+
+def record_of(lines: Iterable[str], quoting: Quoting) -> list[str]:
+    """The fields of the record at the start of some lines, of which it takes no more than it has.
+
+    Raises:
+        NotCsv: there is none.
+    """
+    return _next(_reader(lines, quoting))
+
+
+def begun(line: str, quoting: Quoting) -> list[str]:
+    """The fields of a line before the one whose quote it leaves open."""
+    return next(_reader([line], quoting, strict=False), [])[:-1]
+
+
+def is_literal(lines: Sequence[str], quoting: Quoting) -> bool:
+    """Whether quotes mean nothing in a file, by its first lines.
+
+    Each line with a quote then has as many fields as the header if its quotes are taken for text, and more of these
+    lines are no records of CSV than hold a field in quotes.
+    """
+    delimiter, quote = quoting.delimiter, quoting.quote
+    if delimiter not in LITERAL or quote in lines[0]:
+        return False
+    quoted = [line for line in lines[1:] if quote in line]
+    if 20 * sum(line.count(delimiter) != lines[0].count(delimiter) for line in quoted) > len(quoted):
+        return False
+    edge = re.escape(delimiter)
+    enclosed = re.compile(f"(?:^|{edge}){quote}[^{quote}]*{quote}(?={edge}|\\s*$)")
+    broken = in_quotes = 0
+    for line in quoted:
+        try:
+            parsed(line, quoting)
+        except NotCsv:
+            broken += 1
+        else:
+            in_quotes += bool(enclosed.search(line))
+    return broken > in_quotes
+
+
+def _reader(lines: Iterable[str], quoting: Quoting, strict: bool = True) -> Any:
+    quote = quoting.quote
+    if not quote:
+        return csv.reader(lines, strict=strict, delimiter=quoting.delimiter, quotechar=None, quoting=csv.QUOTE_NONE)
+    return csv.reader(
+        (_unescaped(line, quote) for line in lines) if quoting.escape else lines,
+        strict=strict,
+        delimiter=quoting.delimiter,
+        quotechar=quote,
+        skipinitialspace=quoting.blank_after,
+    )
+
+
+def _next(reader: Any) -> list[str]:
+    try:
+        return next(reader, [])
+    except csv.Error as error:
+        is_open = "end of data" in str(error)
+        raise NotCsv("a quote is not closed" if is_open else str(error), is_open) from error
+
+
+def _unescaped(text: str, quote: str) -> str:
+    """A text with backslashes before quotes, as CSV writes it."""
+    if f"\\{quote}" not in text:
+        return text
+    return re.sub(rf"\\([\\{quote}])", lambda found: 2 * quote if found.group(1) == quote else "\\", text)

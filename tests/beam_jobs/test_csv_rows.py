@@ -1,0 +1,175 @@
+"""Records of CSV: what Python's csv and pandas write is read as they read it, and a stray quote costs its own line."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from beam_jobs import csv_rows
+
+from .test_formats import rows
+
+HEADER = ["item_id", "image", "category", "colour", "description", "available_from"]
+WORDS = ["cotton", "silk", 'a 5" heel', "Material:", "wool", "red", "", "12,5", "wash at 30", "Größe", '"slim"', "\t"]
+JOINTS = [", ", ", ", ",", "\n", "\n", "\r\n", " ", "\n\n", '"', ";"]
+
+
+def written(table: list[list[str]], **settings) -> str:
+    out = io.StringIO()
+    csv.writer(out, **{"lineterminator": "\n"} | settings).writerows(table)
+    return out.getvalue()
+
+
+def fields(path, text: str) -> list[list[str]]:
+    """The rows of a file, of which none is rejected."""
+    read = rows(path, text)
+    assert not [row for row in read if isinstance(row, str)]
+    return [list(row.values()) for row in read]
+
+
+@pytest.fixture
+def table(tmp_path):
+    return tmp_path / "items.csv"
+
+
+def text_of(rng: np.random.Generator) -> str:
+    """A text of several lines, of words and commas."""
+    pieces = [str(rng.choice(words)) for _ in range(int(rng.integers(1, 12))) for words in (WORDS, JOINTS)]
+    return "".join(pieces[:-1])
+
+
+def catalogue(rng: np.random.Generator, ids: str) -> list[list[str]]:
+    return [
+        [
+            ids.format(number),
+            f"images/{number}.jpg" if rng.random() < 0.9 else "",
+            "c",
+            "red",
+            text_of(rng),
+            "2020-01-01",
+        ]
+        for number in range(100)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_texts_of_several_lines_are_read_as_csv_reads_them(seed, table):
+    """A line of a text with as many commas as a row became a row of its own, an item that does not exist."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(HEADER))
+    lines = [HEADER, *catalogue(rng, str(rng.choice(["i{}", "{}", "SKU-{}-x"])))]
+    settings = {
+        "lineterminator": str(rng.choice(["\n", "\r\n"])),
+        "delimiter": str(rng.choice([",", ";", "\t"])),
+        "quoting": int(rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])),
+    }
+    text = written([[line[place] for place in order] for line in lines], **settings)
+    oracle = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=settings["delimiter"]))
+    assert fields(table, text) == oracle[1:]
+
+
+def test_a_line_of_a_text_with_the_commas_of_a_row_is_no_item(table):
+    text = "Material:\ncotton, silk, wool, linen, denim, fleece\nWash at 30"
+    lines = [[f"i{n}", f"images/{n}.jpg", "c", "red", text if n == 3 else "plain", ""] for n in range(300)]
+    assert fields(table, written([HEADER, *lines])) == lines
+
+
+def test_rows_are_told_from_texts_without_ids(table):
+    text = 'a,b,c\n1,"x\ny, z, w\nv",2\n3,4,"x\n5,6,7\n8,9,10"\n'
+    assert rows(table, text)[0] == {"a": "1", "b": "x\ny, z, w\nv", "c": "2"}
+    assert rows(table, text)[1:] == [
+        "is not CSV: a quote is not closed",
+        {"a": "5", "b": "6", "c": "7"},
+        {"a": "8", "b": "9", "c": '10"'},
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_stray_quote_swallows_no_row(seed, delimiter, table):
+    """One that opens a field and one that ends a later one make a record of CSV of the rows between them."""
+    rng = np.random.default_rng(seed)
+    header = [str(name) for name in rng.permutation(["item_id", "image", "category", "title", "price"])]
+    lines, broken = [], []
+    for number in range(400):
+        title = str(rng.choice(["lamp", "Retro lamp", 'Monitor 27"', 'a 5" heel']))
+        broken.append(rng.random() < 0.03)
+        row = {"item_id": f"i{number}", "image": f"images/{number}.jpg", "category": f"c{number % 3}", "price": "7"}
+        row["title"] = f'"{title}'.rstrip('"') if broken[-1] else title
+        lines.append([row[name] for name in header])
+    read = rows(table, "".join(delimiter.join(line) + "\n" for line in [header, *lines]))
+    assert len(read) == len(lines)
+    for row, line, is_broken in zip(read, lines, broken, strict=True):
+        assert row[:10] == "is not CSV" if is_broken else row == dict(zip(header, line, strict=True))
+
+
+def test_many_texts_of_several_lines_are_no_work_that_is_limited(table, monkeypatch):
+    monkeypatch.setattr(csv_rows, "LOOK_AHEAD", 1000)
+    lines = [[f"i{n}", "x.jpg", "one, two\n" * 20] for n in range(300)]
+    assert fields(table, written([["item_id", "image", "text"], *lines])) == lines
+
+
+def test_many_stray_quotes_end_soon(table, monkeypatch):
+    """Where the work is used up, lines with as many fields as the header are rows."""
+    monkeypatch.setattr(csv_rows, "LOOK_AHEAD", 1000)
+    lines = [f'"{n},i{n},x.jpg' for n in range(300)]
+    lines.insert(200, "t,i,x.jpg")
+    read = rows(table, "title,item_id,image\n" + "\n".join(lines) + "\n")
+    assert read.pop(200) == {"title": "t", "item_id": "i", "image": "x.jpg"}
+    assert set(read) == {"is not CSV: a quote is not closed"}
+
+
+TITLES = [
+    '"Retro lamp',
+    'Monitor 27"',
+    '"Slim" fit 5"',
+    '"',
+    'a "b" c',
+    '""',
+    "plain",
+    '5" - 6"',
+    '"Slim" fit',
+    "l'été",
+]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("delimiter", ["\t", "|", "\x01"])
+def test_quotes_are_text_where_they_do_not_parse(seed, delimiter, table):
+    """Two of them joined rows to one item whose title held tabs and a line break, or were rejects."""
+    rng = np.random.default_rng(seed)
+    header = [str(name) for name in rng.permutation(["item_id", "image", "category", "title"])]
+    titles = rng.choice(TITLES, 200)
+    of_rows = [
+        {"item_id": f"i{n}", "image": f"images/{n}.jpg", "category": "c", "title": str(titles[n])} for n in range(200)
+    ]
+    lines = [[row[name] for name in header] for row in of_rows]
+    text = "".join(delimiter.join(line) + "\n" for line in [header, *lines])
+    assert fields(table, text) == lines
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("seed", range(5))
+def test_quotes_enclose_where_they_parse(seed, quoting, table):
+    rng = np.random.default_rng(seed)
+    texts = [*TITLES, "a\tb", "a\nb", "a\tb\nc\td", 'a "b"\n\tc']
+    lines = [[f"i{n}", str(rng.choice(texts)), f"{n}.jpg"] for n in range(100)]
+    text = written([["item_id", "title", "image"], *lines], delimiter="\t", quoting=quoting)
+    assert fields(table, text) == lines
+
+
+def test_a_stray_quote_is_text_behind_the_rows_that_were_looked_at(table):
+    lines = [[f"i{n}", "lamp", f"{n}.jpg"] for n in range(5000)]
+    lines[3000][1], lines[3001][1], lines[4000][1], lines[4999][1] = '"Retro', '27"', '"Slim" fit 5"', '"Last'
+    text = "".join("\t".join(line) + "\n" for line in [["item_id", "title", "image"], *lines])
+    assert fields(table, text) == lines
+
+
+def test_a_stray_quote_in_a_table_of_quoted_fields_leaves_the_quotes_of_the_others(table):
+    lines = [[f'"i{n}"', '"lamp"', f'"{n}.jpg"'] for n in range(50)]
+    lines[7][1] = '"27" lamp"'
+    text = "".join("\t".join(line) + "\n" for line in [["item_id", "title", "image"], *lines])
+    read = rows(table, text)
+    assert read[7] == "holds a quote that encloses nothing"
+    assert read[8] == {"item_id": "i8", "title": "lamp", "image": "8.jpg"}
