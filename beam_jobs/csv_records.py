@@ -2,10 +2,11 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 LITERAL = "\t|^~\x01\x1f"  # Delimiters with which tables are often written without any quoting.
+_MOST_JOINED = 100  # Lines of a record among the first ones.
 
 
 class Quoting(Protocol):
@@ -53,6 +54,26 @@ def record_of(lines: Iterable[str], quoting: Quoting) -> list[str]:
 def begun(line: str, quoting: Quoting) -> list[str]:
     """The fields of a line before the one whose quote it leaves open."""
     return next(_reader([line], quoting, strict=False), [])[:-1]
+
+
+def records(lines: Sequence[str], quoting: Quoting) -> Iterator[tuple[str, list[str]]]:
+    """(first line, fields) of each record among some lines; the fields of a line that is none are empty."""
+    place = 0
+    while place < len(lines):
+        reader = _reader((lines[n] for n in range(place, min(place + _MOST_JOINED, len(lines)))), quoting)
+        try:
+            fields, taken = _next(reader), reader.line_num
+        except NotCsv:
+            fields, taken = [], 1
+        if lines[place].strip("\r\n"):
+            yield lines[place], fields
+        place += taken
+
+
+def well_formed(lines: Sequence[str], quoting: Quoting) -> int:
+    """How many records among the first lines have as many fields as the header."""
+    widths = [len(fields) for _, fields in records(lines, quoting)]
+    return widths.count(widths[0]) if widths and widths[0] else 0
 
 
 def is_literal(lines: Sequence[str], quoting: Quoting) -> bool:

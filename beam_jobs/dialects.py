@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO, Literal
 
 import pyarrow as pa
 
-from beam_jobs.csv_records import is_literal
+from beam_jobs.csv_records import is_literal, well_formed
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.texts import HEAD_BYTES, decoded, encoding_of
 from courier_tf.escaping import printable
@@ -264,8 +264,12 @@ def _csv(file: str, text: str, compression: Compression, encoding: str) -> Diale
     plain = Dialect("csv", compression, encoding, skipped, delimiter, quote, blank_after=blank_after)
     if is_literal(lines, plain):
         return dataclasses.replace(plain, quote="", blank_after=False)
-    escape = f"\\{quote}" in sample and not re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample)
-    return dataclasses.replace(plain, escape=escape)
+    if f"\\{quote}" not in sample:
+        return plain
+    escaped = dataclasses.replace(plain, escape=True)  # Or a text ends with a backslash.
+    more = well_formed(lines, escaped) - well_formed(lines, plain)
+    is_doubled = re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample)
+    return escaped if more > 0 or (more == 0 and not is_doubled) else plain
 
 
 def _comments(lines: list[str]) -> int:

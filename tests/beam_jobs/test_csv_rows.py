@@ -173,3 +173,17 @@ def test_a_stray_quote_in_a_table_of_quoted_fields_leaves_the_quotes_of_the_othe
     read = rows(table, text)
     assert read[7] == "holds a quote that encloses nothing"
     assert read[8] == {"item_id": "i8", "title": "lamp", "image": "8.jpg"}
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_backslashes_are_text_or_escape_quotes(seed, quoting, table):
+    """A text that ended with a backslash made each backslash the escape of a quote."""
+    rng = np.random.default_rng(seed)
+    texts = ["C:\\x,1\\", 'a "b"', "\\", "one, two", "two\nlines\\", '5", 6"\\', "a\\b"]
+    lines = [[f"i{n}", "C:\\x,1\\" if n == 50 else str(rng.choice(texts)), f"{n}.jpg"] for n in range(100)]
+    header = ["item_id", "title", "image"]
+    assert fields(table, written([header, *lines], quoting=quoting)) == lines
+    spark = written([header, *lines], quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\")
+    single = [[text.replace("\\\\", "\\") for text in line] for line in fields(table, spark)]
+    assert single == lines  # Two backslashes may stay two.
