@@ -1,8 +1,8 @@
 """The rows of a CSV file.
 
 A row is a line, or several where a quoted field holds line breaks. A quote that is not closed costs its own line only:
-lines are joined only to a record with as many fields as the header. Each line is a part of a row or a reject, and none
-is lost without being counted.
+lines are joined only to a record with as many fields as the header. Each line is empty, a part of a row, or a reject
+that is counted. Empty lines between rows have numbers as rows have, so that a number leads to its line in an editor.
 """
 
 import collections
@@ -24,6 +24,7 @@ from courier_tf import schema
 MAX_JOINED_LINES = 1_000  # Lines of a record with quoted line breaks, and its characters.
 MAX_JOINED = 1 << 18
 LOOK_AHEAD = 1 << 26  # Characters of a file that are read again, since no record of several lines begins there.
+_EMPTY = frozenset(["\n", "\r\n", "\r"])
 _STRICT = (*IDS, *TIMES, "clicked", schema.EVENT_TYPE, "image")  # Fields in which a quote makes no sense.
 
 
@@ -66,7 +67,10 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, or of a part of it, in order."""
     dialect, header, path, constants = file.dialect, file.header, file.path, dict(file.constants)
     skipped = 0 if file.part and file.part.begin else lines_before_rows(dialect)
-    lines = itertools.islice(lines_of(stream, dialect.encoding), skipped, None)
+    lines = lines_of(stream, dialect.encoding)
+    line: str | None = ""
+    for _ in range(skipped):
+        line = next(lines, "")
     width, titles = len(header), _titles(header)
     delimiter, quote = dialect.delimiter, dialect.quote
     between = quote + delimiter + quote
@@ -80,10 +84,13 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     joiner = _Joiner(dialect, width, [position for _, position in strict])
     row = file.rows_before
     while True:
+        before = line or ""
         line = queue.popleft() if queue else next(lines, None)
         if line is None:
             return
         row += 1
+        if len(line) < 3 and line in _EMPTY and (width > 1 or (line == "\r\n" and before[-1:] == "\r")):
+            continue  # In a table of one column it is a row without a value, if it is not half of \r\r\n.
         if not quote or quote not in line:
             values = line.rstrip("\r\n").split(delimiter)
         elif len(line) > MAX_LINE:
@@ -120,7 +127,7 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
 def _no_record(line: str, fields: int, width: int) -> str:
     if len(line) > MAX_LINE:
         return f"has more than {MAX_LINE:,} characters"
-    return f"has {fields} fields, the header has {width}" if line.strip("\r\n") else "is an empty line"
+    return f"has {fields} fields, the header has {width}"
 
 
 def _literal(line: str, dialect: Dialect, width: int, following: Sequence[str]) -> list[str]:

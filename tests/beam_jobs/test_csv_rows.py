@@ -4,10 +4,13 @@ import csv
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from beam_jobs import csv_rows
+from beam_jobs.formats import rows_of
 
+from . import test_formats
 from .test_formats import rows
 
 HEADER = ["item_id", "image", "category", "colour", "description", "available_from"]
@@ -187,3 +190,22 @@ def test_backslashes_are_text_or_escape_quotes(seed, quoting, table):
     spark = written([header, *lines], quoting=csv.QUOTE_ALL, doublequote=False, escapechar="\\")
     single = [[text.replace("\\\\", "\\") for text in line] for line in fields(table, spark)]
     assert single == lines  # Two backslashes may stay two.
+
+
+@pytest.mark.parametrize("end", ["\r\r\n", "\n\n", "\r\n\r\n", "\r\r", "\n\n\n"])
+def test_empty_lines_between_rows_are_no_rows(end, table):
+    """Python's csv writes \\r\\r\\n to a text file on Windows, and half of the rows were rejects."""
+    lines = [[f"i{n}", "a\n\nb, c\r\r\nd" if n % 7 == 3 else "a", f"{n}.jpg"] for n in range(100)]
+    text = written([["item_id", "title", "image"], *lines], lineterminator=end)
+    assert (
+        fields(table, text) == lines == pd.read_csv(table, lineterminator=None if "\n" in end else "\r").values.tolist()
+    )
+    read = list(rows_of(test_formats.file_of(table)))
+    step = len(io.StringIO(end, newline="").readlines())
+    assert [row.row for row in read[:4]] == [step, 2 * step, 3 * step, 4 * step]
+
+
+def test_empty_lines_of_one_column_are_rows_without_a_value(table):
+    assert rows(table, "user_id\nu1\n\nu2\n") == [{"user_id": "u1"}, {"user_id": ""}, {"user_id": "u2"}]
+    assert rows(table, "user_id\r\r\nu1\r\r\n\r\r\nu2\r\r\n") == [{"user_id": "u1"}, {"user_id": ""}, {"user_id": "u2"}]
+    assert rows(table, "user_id\ru1\r\ru2\r") == [{"user_id": "u1"}, {"user_id": ""}, {"user_id": "u2"}]

@@ -41,7 +41,7 @@ def broken(text):
     """A CSV text with lines between its rows that are none."""
     lines = text.splitlines(keepends=True)
     odd = ["\n", "one,two\n", lines[0], "a" * 3 * PART + "\n", 'u,"it"em,1600000000,r,1,x\n', ",,,,,\n"]
-    for place in sorted(RNG.integers(2, len(lines), size=30), reverse=True):
+    for place in sorted(RNG.integers(2, len(lines), size=45), reverse=True):
         lines.insert(place, odd[RNG.integers(len(odd))])
     return "".join(lines)
 
@@ -56,6 +56,7 @@ SPLIT = {
     "broken.csv": broken(PLAIN),
     "no-end.csv": PLAIN.rstrip("\n"),
     "windows.csv": PLAIN.replace("\n", "\r\n"),
+    "windows-twice.csv": PLAIN.replace("\n", "\r\r\n"),
     "mixed-ends.csv": PLAIN.replace("3\n", "3\r\n").replace("r9,0,\n", "r9,0,\r"),
     "excel.csv": ("\ufeffsep=;\r\n" + csv_text(log(), ";").replace("\n", "\r\n")),
     "latin.csv": PLAIN.encode("cp1252"),
