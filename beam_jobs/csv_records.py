@@ -1,6 +1,7 @@
 """One record of CSV, of one line or several, and what the first records of a file tell of its quotes."""
 
 import csv
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -74,6 +75,41 @@ def well_formed(lines: Sequence[str], quoting: Quoting) -> int:
     """How many records among the first lines have as many fields as the header."""
     widths = [len(fields) for _, fields in records(lines, quoting)]
     return widths.count(widths[0]) if widths and widths[0] else 0
+
+
+def ends_with_delimiters(lines: Sequence[str], quoting: Quoting) -> bool:
+    """Whether some rows have a delimiter behind their last field, and no row has a field more that holds something."""
+    (_, header), *rows = records(lines, quoting)
+    surplus = [fields[-1] for _, fields in rows if header and len(fields) == len(header) + 1]
+    return bool(surplus) and not any(surplus)
+
+
+def has_row_names(lines: Sequence[str], quoting: Quoting) -> bool:
+    """Whether each row has a field more than the header, which is its name: what R writes.
+
+    The names are 1, 2, 3 and so on, or differ and are quoted as the header is. Fields that look like the halves of
+    others, at a delimiter that should have been quoted, are the other reason for a field more.
+    """
+    (title, header), *rows = records(lines, quoting)
+    named = [(line, fields) for line, fields in rows if fields]
+    if len(named) < 2 or not header or any(len(fields) != len(header) + 1 for _, fields in named):
+        return False
+    names, *columns = zip(*(fields for _, fields in named), strict=True)
+    quote = quoting.quote
+    is_quoted = bool(quote) and all(line.startswith(quote) for line in (title, *(line for line, _ in named)))
+    is_counted = list(names) == [str(number) for number in range(1, len(names) + 1)]
+    if not (is_counted or (is_quoted and len(set(names)) == len(names))) or not any(columns[-1]):
+        return False
+    return not any(_are_halves(*pair) for pair in itertools.pairwise(columns))
+
+
+def _are_halves(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Whether two columns are rather one, of texts with a comma or of numbers with a decimal comma."""
+    if all(text[:1] == " " for text in right):
+        return True
+    are_numbers = all(re.fullmatch(r"-?\d+", one) and re.fullmatch(r"\d\d?", other)
+                      for one, other in zip(left, right, strict=True))  # fmt: skip
+    return are_numbers and any(len(text) == 2 for text in right)
 
 
 def is_literal(lines: Sequence[str], quoting: Quoting) -> bool:

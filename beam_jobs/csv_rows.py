@@ -25,6 +25,8 @@ MAX_JOINED_LINES = 1_000  # Lines of a record with quoted line breaks, and its c
 MAX_JOINED = 1 << 18
 LOOK_AHEAD = 1 << 26  # Characters of a file that are read again, since no record of several lines begins there.
 _EMPTY = frozenset(["\n", "\r\n", "\r"])
+_FORMULA = '="'
+_SURPLUS = ": quote fields that hold the delimiter, and give a column of row names a name (R: row.names = FALSE)"
 _STRICT = (*IDS, *TIMES, "clicked", schema.EVENT_TYPE, "image")  # Fields in which a quote makes no sense.
 
 
@@ -65,7 +67,8 @@ def goes_on(line: str, dialect: Dialect) -> bool:
 
 def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     """The rows of an open file, or of a part of it, in order."""
-    dialect, header, path, constants = file.dialect, file.header, file.path, dict(file.constants)
+    dialect, path, constants = file.dialect, file.path, dict(file.constants)
+    header = (*[""] * dialect.row_names, *file.header)
     skipped = 0 if file.part and file.part.begin else lines_before_rows(dialect)
     lines = lines_of(stream, dialect.encoding)
     line: str | None = ""
@@ -93,6 +96,8 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
             continue  # In a table of one column it is a row without a value, if it is not half of \r\r\n.
         if not quote or quote not in line:
             values = line.rstrip("\r\n").split(delimiter)
+            if len(values) == width + 1:
+                values = _unended(values, dialect)
         elif len(line) > MAX_LINE:
             values = []
         elif line.count(quote) == 2 * width and len(values := _all_quoted(line, quote, between)) == width:
@@ -105,6 +110,10 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
                 if not values:
                     yield NoRow(row, f"is not CSV: {error}")
                     continue
+            if len(values) == width + 1:
+                values = _unended(values, dialect)
+            if _FORMULA in line:
+                values = [_of_formula(value) for value in values]
             stray = _stray(values, line, strict, quote) if len(values) == width else None
             if stray:
                 yield NoRow(row, "holds a quote that encloses nothing", stray)
@@ -127,7 +136,8 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
 def _no_record(line: str, fields: int, width: int) -> str:
     if len(line) > MAX_LINE:
         return f"has more than {MAX_LINE:,} characters"
-    return f"has {fields} fields, the header has {width}"
+    reason = f"has {fields} fields, the header has {width}"
+    return reason + _SURPLUS if fields > width else reason
 
 
 def _literal(line: str, dialect: Dialect, width: int, following: Sequence[str]) -> list[str]:
@@ -140,6 +150,25 @@ def _literal(line: str, dialect: Dialect, width: int, following: Sequence[str]) 
         return []
     values = line.rstrip("\r\n").split(dialect.delimiter)
     return values if len(values) == width else []
+
+
+def _unended(values: list[str], dialect: Dialect) -> list[str]:
+    """The fields of a row without the empty one behind a delimiter at its end, where rows of the file have one.
+
+    A field with a blank before it is rather the second half of a text that holds the delimiter.
+    """
+    is_ended = dialect.ends and not values[-1] and not any(value[:1] == " " for value in values)
+    return values[:-1] if is_ended else values
+
+
+def _of_formula(value: str) -> str:
+    """The text of a formula with which Excel keeps it from becoming a number.
+
+    >>> _of_formula('="0012"'), _of_formula('a="b"')
+    ('0012', 'a="b"')
+    """
+    text = value.strip()
+    return text[2:-1] if text[:2] == _FORMULA and text[-1] == '"' and text.count('"') == 2 else value
 
 
 def _titles(header: tuple[str, ...]) -> frozenset[str]:
@@ -208,6 +237,8 @@ class _Joiner:
         taken = [line]
         try:
             values = record_of(self._joined(taken, lines, queue), self.dialect)
+            if len(values) == self.width + 1:
+                values = _unended(values, self.dialect)
             if len(values) == self.width and not self._swallows(values, taken):
                 return values, "".join(taken)
         except NotCsv:

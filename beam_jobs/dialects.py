@@ -21,9 +21,9 @@ from typing import IO, Any, BinaryIO, Literal
 
 import pyarrow as pa
 
-from beam_jobs.csv_records import is_literal, well_formed
+from beam_jobs.csv_records import ends_with_delimiters, has_row_names, is_literal, well_formed
 from beam_jobs.raw_errors import RawDataError
-from beam_jobs.texts import HEAD_BYTES, decoded, encoding_of
+from beam_jobs.texts import HEAD_BYTES, MAX_LINE, decoded, encoding_of
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import StoreError, place_of
@@ -84,6 +84,8 @@ class Dialect:
         quote: of a CSV file; empty where quotes are a part of the text.
         escape: a backslash stands before a quote inside a quoted field, as Spark writes it.
         blank_after: a quoted field may begin with a blank before its quote.
+        row_names: rows begin with a name that has no place in the header, as those of R.
+        ends: some rows end with a delimiter, the header does not.
     """
 
     format: Format
@@ -94,6 +96,8 @@ class Dialect:
     quote: str = '"'
     escape: bool = False
     blank_after: bool = False
+    row_names: bool = False
+    ends: bool = False
 
     def __str__(self) -> str:
         words = ["JSON" if self.format == "json" else {"jsonl": "JSON lines"}.get(self.format, self.format)]
@@ -101,6 +105,7 @@ class Dialect:
             words[0] = f"CSV with {_NAMES.get(self.delimiter, repr(self.delimiter))}"
             words += {"'": ["single quotes"], "": ["no quoting"]}.get(self.quote, [])
             words += ["backslashes before quotes"] if self.escape else []
+        words += ["row names before the first column are left out"] if self.row_names else []
         words += [] if self.format in ("parquet", "avro", "empty") or self.encoding == "utf-8" else [self.encoding]
         words += [] if self.compression == "none" else [self.compression]
         return ", ".join(words)
@@ -239,6 +244,7 @@ def _detected(file: str, head: bytes, compression: Compression, expected: str) -
 
 
 def _csv(file: str, text: str, compression: Compression, encoding: str) -> Dialect:
+    csv.field_size_limit(MAX_LINE)
     lines = list(io.StringIO(text, newline=""))
     skipped = 0
     declared = None
@@ -263,13 +269,13 @@ def _csv(file: str, text: str, compression: Compression, encoding: str) -> Diale
     blank_after = bool(re.search(rf"{re.escape(delimiter)} +{quote}", sample))
     plain = Dialect("csv", compression, encoding, skipped, delimiter, quote, blank_after=blank_after)
     if is_literal(lines, plain):
-        return dataclasses.replace(plain, quote="", blank_after=False)
-    if f"\\{quote}" not in sample:
-        return plain
-    escaped = dataclasses.replace(plain, escape=True)  # Or a text ends with a backslash.
-    more = well_formed(lines, escaped) - well_formed(lines, plain)
-    is_doubled = re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample)
-    return escaped if more > 0 or (more == 0 and not is_doubled) else plain
+        plain = dataclasses.replace(plain, quote="", blank_after=False)
+    elif f"\\{quote}" in sample:
+        escaped = dataclasses.replace(plain, escape=True)  # Or a text ends with a backslash.
+        more = well_formed(lines, escaped) - well_formed(lines, plain)
+        is_doubled = re.search(rf"[^{re.escape(delimiter)}\s]{quote}{quote}", sample)
+        plain = escaped if more > 0 or (more == 0 and not is_doubled) else plain
+    return dataclasses.replace(plain, row_names=has_row_names(lines, plain), ends=ends_with_delimiters(lines, plain))
 
 
 def _comments(lines: list[str]) -> int:

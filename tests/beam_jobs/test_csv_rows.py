@@ -209,3 +209,80 @@ def test_empty_lines_of_one_column_are_rows_without_a_value(table):
     assert rows(table, "user_id\nu1\n\nu2\n") == [{"user_id": "u1"}, {"user_id": ""}, {"user_id": "u2"}]
     assert rows(table, "user_id\r\r\nu1\r\r\n\r\r\nu2\r\r\n") == [{"user_id": "u1"}, {"user_id": ""}, {"user_id": "u2"}]
     assert rows(table, "user_id\ru1\r\ru2\r") == [{"user_id": "u1"}, {"user_id": ""}, {"user_id": "u2"}]
+
+
+EVENTS = [
+    ["user_id", "item_id", "timestamp"],
+    *([f"u{n % 7}", str(n % 90), str(1_600_000_000 + n)] for n in range(200)),
+]
+
+
+def as_r_writes(table: list[list[str]], names: list[str], quoted: bool = True, delimiter: str = ",") -> str:
+    """A table as write.table of R writes it: with the names of its rows, and none in the header."""
+
+    def shown(texts: list[str]) -> list[str]:
+        return [f'"{text}"' if quoted else text for text in texts]
+
+    def line(texts: list[str]) -> str:
+        return delimiter.join(texts) + "\n"
+
+    named = [[name, *shown(row[:2]), row[2]] for name, row in zip(shown(names), table[1:], strict=True)]
+    return line(shown(table[0])) + "".join(map(line, named))
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_row_names_of_r_are_left_out(quoted, delimiter, table):
+    names = [str(number + 1) for number in range(200)]
+    table.write_text(as_r_writes(EVENTS, names, quoted, delimiter))
+    file = test_formats.file_of(table)
+    assert [[row.fields[name] for name in EVENTS[0]] for row in rows_of(file)] == EVENTS[1:]
+    oracle = pd.read_csv(table, sep=delimiter, dtype=str)
+    assert oracle.values.tolist() == EVENTS[1:]  # pandas takes the first field of such rows for their index.
+    assert "row names" in str(file.dialect)
+
+
+def test_names_of_rows_are_row_names_only_where_they_differ_and_are_quoted(table):
+    texts = [f"row{number}x" for number in range(200)]
+    for names, quoted, are_names in ((texts, True, True), (texts, False, False), (["r"] * 200, True, False)):
+        table.write_text(as_r_writes(EVENTS, names, quoted))
+        assert test_formats.file_of(table).dialect.row_names == are_names
+    assert "R: row.names = FALSE" in rows(table)[0]
+
+
+@pytest.mark.parametrize("last", ["12,50", "Shoe, red", "a,"])
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_delimiter_that_should_be_quoted_makes_no_row_names(last, quoted, table):
+    """The ids would be the names, and each field would be that before it."""
+    lines = [f'"{n}","{n}.jpg",{last}\n' if quoted else f"{n},{n}.jpg,{last}\n" for n in range(1, 50)]
+    table.write_text(('"item_id","image","price"\n' if quoted else "item_id,image,price\n") + "".join(lines))
+    assert not test_formats.file_of(table).dialect.row_names
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_delimiter_at_the_end_of_some_rows_is_ignored(quoting, table):
+    lines = [[f"i{n}", "two\nlines, and" if n % 5 == 3 else "one", f"{n}.jpg"] for n in range(200)]
+    header, *records = [written([line], quoting=quoting) for line in [["item_id", "title", "image"], *lines]]
+    text = header + "".join(row.rstrip("\n") + "," * (n % 3 == 2) + "\n" for n, row in enumerate(records))
+    assert fields(table, text) == lines
+    assert fields(table, header + "".join(row.rstrip("\n") + ",\n" for row in records)) == lines
+    assert rows(table, text + "i,t,x.jpg,,\ni,t, red,\n")[-2:] == [
+        f"has {n} fields, the header has 3{csv_rows._SURPLUS}" for n in (5, 4)
+    ]
+
+
+def test_a_delimiter_in_a_text_is_no_end_of_a_row(table):
+    """The rows without a colour had the second half of their title for it."""
+    lines = [f"i{n},Shoe,red,{'' if n % 2 else 'blue'}\n" for n in range(50)]
+    assert {row[:12] for row in rows(table, "item_id,title,colour\n" + "".join(lines))} == {"has 4 fields"}
+
+
+def test_texts_of_excel_are_read_with_and_without_quotes_around_them(table):
+    lines = [[f"000{n}", "a", f'x="{n}"'] for n in range(50)]
+    formulas = [[f'="{name}"', f'="{text}"', other] for name, text, other in lines]
+    header = ["item_id", "title", "note"]
+    assert fields(table, written([header, *formulas])) == lines
+    assert fields(table, written([header, *formulas], quoting=csv.QUOTE_ALL, delimiter=";")) == lines
+    bare = "".join(",".join([*line[:2], "n"]) + "\n" for line in [header, *formulas])
+    assert fields(table, bare) == [[*line[:2], "n"] for line in lines]
+    assert rows(table, 'item_id,b\n="1"2",b\n') == ["holds a quote that encloses nothing"]
