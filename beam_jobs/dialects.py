@@ -5,6 +5,7 @@ content decides and not the name: a gzip file that is called events.csv is read 
 """
 
 import bz2
+import codecs
 import contextlib
 import csv
 import dataclasses
@@ -16,7 +17,7 @@ import re
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, BinaryIO, Literal
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from courier_tf.files import transfer
 from courier_tf.files.places import StoreError, place_of
 
 MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
+MOST_SEARCHED = 1 << 28  # Unpacked bytes of a table that are searched for text beyond ASCII.
 DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
 
 Format = Literal["bigquery", "csv", "jsonl", "json", "parquet", "avro", "empty"]
@@ -156,26 +158,38 @@ def seekable(file: str, compression: Compression) -> Iterator[IO[bytes]]:
             yield unpacked
 
 
-def detect_all(files: Sequence[str]) -> dict[str, Dialect]:
+def detect_all(files: Sequence[str], expected: str = "") -> dict[str, Dialect]:
     """Recognises how the files of a table are written. Where their encoding is a guess, it is one for all of them.
+
+    Args:
+        files: their paths.
+        expected: encoding that was guessed for another table of the folder, with whose ids those of this one are
+            compared. It takes the place of a guess where the text can be decoded by it.
 
     Raises:
         RawDataError: as `detect`.
     """
-    of_file = {file: detect(file) for file in files}
-    guesses = Counter(dialect.encoding for dialect in of_file.values() if not dialect.encoding.startswith("utf"))
-    if not guesses:
+    most = MOST_SEARCHED // max(1, len(files))
+    of_file = {file: detect(file, expected, most) for file in files}
+    common = guessed(of_file.values())
+    if not common or common == expected:
         return of_file
-    common = guesses.most_common(1)[0][0]
-    return {file: detect(file, common) for file in files}
+    return {file: detect(file, common, most) for file in files}
 
 
-def detect(file: str, expected: str = "") -> Dialect:
+def guessed(dialects: Iterable[Dialect]) -> str:
+    """The encoding that was guessed for most files, or "" if all are Unicode."""
+    guesses = Counter(dialect.encoding for dialect in dialects if not dialect.encoding.startswith("utf"))
+    return guesses.most_common(1)[0][0] if guesses else ""
+
+
+def detect(file: str, expected: str = "", most: int = MOST_SEARCHED) -> Dialect:
     """Recognises how a file is written.
 
     Args:
         file: its path.
-        expected: as for `encoding_of`.
+        expected: as for `encoding_of`; left aside where the text cannot be decoded by it.
+        most: unpacked bytes that are searched for text beyond ASCII, if the first ones hold none.
 
     Raises:
         RawDataError: it cannot be read, or holds something else than a table.
@@ -188,12 +202,65 @@ def detect(file: str, expected: str = "") -> Dialect:
             if first.startswith(magic):
                 compression = name
         if compression == "none" and len(first) < 4096:
-            head = first
-        else:
-            with opened(file, compression) as stream:
-                head = _read(stream, HEAD_BYTES)
-        dialect = Dialect("empty", compression) if not head.strip(b"\r\n\t ") else None
-        return dialect or _detected(file, head, compression, expected)
+            return _detected_or_empty(file, first, compression, expected)
+        with opened(file, compression) as stream:
+            head = _read(stream, HEAD_BYTES)
+            dialect = _detected_or_empty(file, head, compression, expected)
+            if dialect.format in ("csv", "jsonl", "json") and dialect.encoding == "utf-8" and _is_open(head):
+                encoding = _encoding(_beyond_ascii(stream, head, most), expected)
+                dialect = dataclasses.replace(dialect, encoding=encoding)
+        return dialect
+
+
+def _detected_or_empty(file: str, head: bytes, compression: Compression, expected: str) -> Dialect:
+    if not head.strip(b"\r\n\t "):
+        return Dialect("empty", compression)
+    return _detected(file, head, compression, expected)
+
+
+def _encoding(head: bytes, expected: str) -> str:
+    """`encoding_of`, but for an expected encoding that the text cannot have."""
+    encoding = encoding_of(head, expected)
+    if encoding == expected and not _decodes(head, expected) and _decodes(head, own := encoding_of(head)):
+        return own
+    return encoding
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_open(head: bytes) -> bool:
+    """Whether no line of a text says that it is UTF-8: it is ASCII, or cannot be decoded."""
+    return not any(_decodes(line, "utf-8") for line in head.splitlines() if not line.isascii())
+
+
+def _beyond_ascii(stream: BinaryIO, head: bytes, most: int) -> bytes:
+    """The lines of a text that are not ASCII, as many as its encoding is told by.
+
+    The first accent of a long log may stand behind a million rows.
+
+    Args:
+        stream: the text behind its first bytes.
+        head: its first bytes.
+        most: bytes that are searched.
+    """
+    lines: list[bytes] = []
+    block, size = head, 0
+    with contextlib.suppress(*_BROKEN):  # Whoever reads it says why.
+        while block and most > 0 and size < HEAD_BYTES // 2:
+            end = 1 + max(block.rfind(b"\n"), block.rfind(b"\r"))
+            if not block[:end].isascii():
+                lines += [line for line in block[:end].splitlines(keepends=True) if not line.isascii()]
+                size = sum(map(len, lines))
+            more = stream.read(1 << 20)
+            most -= len(more)
+            block = block[end:][-HEAD_BYTES:] + more if more else b""
+    return b"".join(lines)[: HEAD_BYTES - 1]
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
@@ -221,7 +288,7 @@ def _detected(file: str, head: bytes, compression: Compression, expected: str) -
         raise RawDataError(f"{file} is a tar archive, which is not read: unpack it")
     if any(head.startswith(magic) for magic in _COMPRESSIONS):
         raise RawDataError(f"{file} is packed twice: unpack it once")
-    encoding = encoding_of(head, expected)
+    encoding = _encoding(head, expected)
     text = decoded(head, encoding).lstrip("\ufeff")
     start = text.lstrip()
     if start[:1] == "<":

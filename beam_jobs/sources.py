@@ -78,8 +78,10 @@ class RawFolder:
         if isinstance(place, Path) and not place.is_dir():
             raise RawDataError(f"{raw} is no folder" if place.exists() else f"{raw} is empty or does not exist")
         items = _Table.inspect(raw, schema.RAW_ITEMS, settings)
-        events = _Table.inspect(raw, schema.RAW_EVENTS, settings)
-        users = _Table.inspect(raw, schema.RAW_USERS, settings)
+        encoding = dialects.guessed(file.dialect for file in items.files)  # Else their ids may not be those of items.
+        events = _Table.inspect(raw, schema.RAW_EVENTS, settings, encoding)
+        encoding = encoding or dialects.guessed(file.dialect for file in events.files)
+        users = _Table.inspect(raw, schema.RAW_USERS, settings, encoding)
         columns.require_named(settings, [*items.names.values(), *events.names.values(), *users.names.values()])
         columns.require_context(
             settings.context_columns, [[name for name, _ in matched.further] for matched in events.matched.values()]
@@ -170,7 +172,7 @@ class _Table:
     warnings: list[str]
 
     @classmethod
-    def inspect(cls, raw: str, name: str, settings: RawSettings) -> "_Table":
+    def inspect(cls, raw: str, name: str, settings: RawSettings, encoding: str = "") -> "_Table":
         address = settings.table(name)
         if address:
             listing = raw_files.Found((address,), {address: ()}, ())
@@ -180,7 +182,7 @@ class _Table:
         if not listing.files:
             return table
         headers: dict[str, list[str]] = {}
-        by_path = {address: dialects.Dialect("bigquery")} if address else dialects.detect_all(listing.files)
+        by_path = {address: dialects.Dialect("bigquery")} if address else dialects.detect_all(listing.files, encoding)
         for path, dialect in by_path.items():
             headers[path] = formats.columns_of(path, dialect, every_row=name != schema.RAW_EVENTS)
             if not headers[path]:  # As `[]` of JSON.
