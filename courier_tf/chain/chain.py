@@ -118,10 +118,10 @@ class Chain(Workplace):
         if features:
             inputs[FEATURES] = fingerprint_of_features(features)
         made_by = self.made_by(EMBED, self.settings.embed, inputs, seeded=False)
-        self.unless_current(
-            self.directory(EMBED),
-            made_by,
-            lambda target: embed(
+
+        def make(target: Place) -> None:
+            self.require_whole(trained)
+            embed(
                 self.directory(INGEST),
                 trained.place / EMBEDDER_FOLDER,
                 trained.facts.encoder,
@@ -131,8 +131,9 @@ class Chain(Workplace):
                 self.beam_options,
                 features,
                 self.known(EMBED),
-            ),
-        )
+            )
+
+        self.unless_current(self.directory(EMBED), made_by, make)
         tell_photos(EMBED, artefacts.read(self.directory(EMBED), EMBED).facts)
 
     def cluster(self) -> None:

@@ -81,8 +81,22 @@ class Workplace:
         return [] if stage in self.force else [place / below if below else place for place in stages]
 
     def local(self, artefact: artefacts.Artefact[Any]) -> Path:
-        """The files of a stage on this machine."""
+        """The files of a stage on this machine, which another stage is made from.
+
+        Raises:
+            DamagedArtefactError: one is not what was written.
+        """
+        self.require_whole(artefact)
         return stored.local_copy(artefact, self.workdir / self._below(artefact.place))
+
+    def require_whole(self, artefact: artefacts.Artefact[Any]) -> None:
+        """Refuses a result that a stage is to be made from, if a file has changed whose format has no checksums.
+
+        Raises:
+            DamagedArtefactError: one has, large or small.
+        """
+        with artefacts.reading_large_files():
+            artefacts.verify(artefact)
 
     def _below(self, files: Place) -> str:
         """Where in `workdir` the copy of a stage belongs. Those of earlier runs lie apart."""
@@ -196,7 +210,8 @@ class Workplace:
             elif self.workers.is_chief:
                 make_it()
             else:
-                make(target)
+                with artefacts.reading_large_files():
+                    make(target)
             self.workers.wait()
 
     def _make(self, target: Place, make: Callable[[Place], object], name: str, reason: str) -> None:
@@ -204,7 +219,7 @@ class Workplace:
             LOG.info("[%s] is made again: %s", name, reason)
         started = time.monotonic()
         LOG.info("[%s] ...", name)
-        with measured(self.workdir, name):
+        with measured(self.workdir, name), artefacts.reading_large_files():
             make(target)
         release_memory()
         LOG.info("[%s] done in %.0f s", name, time.monotonic() - started)

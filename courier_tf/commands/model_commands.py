@@ -81,10 +81,12 @@ class Interests(Command):
     def run(self) -> None:
         require_between("--clicks", self.clicks, 1, MOST_CLICKS)
         from courier_tf.ranking.user_interests import write_user_interests
+        from courier_tf.workdir.artefacts import reading_large_files
         from courier_tf.workdir.stages import CLUSTER, INGEST
 
         file = self.out or self.workdir / "user_interests.parquet"
-        users = write_user_interests(self.workdir / INGEST, self.workdir / CLUSTER, file, self.clicks)
+        with reading_large_files():
+            users = write_user_interests(self.workdir / INGEST, self.workdir / CLUSTER, file, self.clicks)
         print(f"{users:,} users: {file}")
 
 

@@ -89,7 +89,7 @@ def predict(
     version = newest_version(workdir / "models" / CTR_RANKER)
     if version is None:
         raise ArtefactError(f"{workdir} holds no exported {CTR_RANKER}. Run 'courier export' first.")
-    exported = artefacts.read(version, EXPORT)
+    exported = artefacts.verify(artefacts.read(version, EXPORT), full=True)
     rows = len(candidates)
     served = GraphModel(exported.path)
     inputs = served.signatures[served.signature].inputs

@@ -42,7 +42,8 @@ def similar(
         ArtefactError: the embeddings are missing, or belong to another ingest than the photos.
     """
     ingested = artefacts.read(workdir / INGEST, INGEST)
-    require_input(artefacts.read(workdir / EMBED, EMBED), INGEST, ingested.fingerprint)
+    with artefacts.reading_large_files():
+        require_input(artefacts.read(workdir / EMBED, EMBED), INGEST, ingested.fingerprint)
     names, embeddings = EmbeddingFiles(workdir / EMBED).all_items()
     if number >= len(names):
         raise ClusterError(f"{number} similar items are asked for, but the catalogue has {len(names)} with a photo")

@@ -28,6 +28,7 @@ def main() -> None:
         from courier_tf.experiment.execute import execute
         from courier_tf.experiment.run import Run
         from courier_tf.training import TrainingError
+        from courier_tf.workdir.artefacts import damage_named
         from courier_tf.workers.connection import joined, start_again, surviving
         from courier_tf.workers.places import places_of
         from courier_tf.workers.workers import ChiefError
@@ -39,7 +40,8 @@ def main() -> None:
                 text = workers.chief_says(lambda: arguments.run_file.read_text() if arguments.run_file else None)
                 if text is None:
                     return
-                execute(Run.from_json(text), workers)
+                with damage_named():
+                    execute(Run.from_json(text), workers)
                 workers.wait()
         except ChiefError as error:
             print(program_line(f"{error}. This worker waits for the next run"), file=sys.stderr)

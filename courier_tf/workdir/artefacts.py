@@ -5,14 +5,19 @@ stands `artefact.json`:
 
 - what made it: the stage, its settings, fingerprints of its inputs and of the source code;
 - its facts, for the stages after it;
-- size, time and checksum of each file, which are compared before the artefact is used;
+- size, time and checksum of each file, which are compared before the artefact is used (`verify`);
+- a checksum of the description itself;
 - the fingerprint of its content, which the next stage records in turn. Two runs that write the same bytes have the same
   fingerprint.
 """
 
 import contextlib
+import contextvars
 import dataclasses
+import errno
 import json
+import logging
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +28,7 @@ from typing import Any, Generic
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import MissingFileError, Place, StorePlace
+from courier_tf.process import PACKAGES
 from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, require_kind
 from courier_tf.workdir import checksums
 from courier_tf.workdir.atomic import replace_directory, write_file
@@ -31,12 +37,17 @@ from courier_tf.workdir.facts import Facts, FactsError
 from courier_tf.workdir.provenance import FROM_NOTEBOOK, MadeBy, command_of, fingerprint_of
 from courier_tf.workdir.stages import BY_NAME, F, Stage
 
+LOG = logging.getLogger(__name__)
 ARTEFACT_FILE = "artefact.json"
 MOST_CHANGES = 3  # Named in a message.
+CHECKSUM = "checksum"  # In a description: of all else in it but times and the folder. Older ones have none.
 FOLDER = "folder"  # In a description on a store: the folder of the files, beside it.
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
 #: Files that are no part of the content: the description, and what is there only while a folder is sealed.
 NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
+#: Errors of the machine that no damaged file causes.
+NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EPIPE)
+NEVER = 0  # As the time of a file: its checksum is compared when it is verified next.
 
 
 class ArtefactError(ValueError):
@@ -74,6 +85,11 @@ class Artefact(Generic[F]):
         """The directory, of an artefact on this machine."""
         assert isinstance(self.place, Path), f"{self.place} needs a copy on this machine"
         return self.place
+
+
+#: What was read since each `damage_named` that is entered: place -> artefact.
+_noted: list[dict[Path, Artefact[Any]]] = []
+_read_up_to = contextvars.ContextVar[float]("read_up_to", default=checksums.SMALL)
 
 
 @dataclasses.dataclass
@@ -166,13 +182,21 @@ def description_of(made_by: MadeBy, facts: Facts | None, files: Mapping[str, Fil
     Raises:
         FactsError: there are no facts, or they are not those of the stage.
     """
-    return {
+    content = {
         "made_by": dataclasses.asdict(made_by),
         "key": made_by.key,
         "fingerprint": checksums.fingerprint_of_states(files),
         "facts": _checked(made_by.stage, facts),
         "files": files,
     }
+    as_read = json.loads(json.dumps(content, default=str))
+    return content | {CHECKSUM: checksum_of_description(as_read)}
+
+
+def checksum_of_description(content: Mapping[str, Any]) -> str:
+    """16 hex digits over a description, which stay where times and places of its files change."""
+    parts: dict[str, Any] = {name: content[name] for name in ("made_by", "key", "fingerprint", "facts")}
+    return fingerprint_of([parts, {name: [state[0], state[2]] for name, state in content["files"].items()}])
 
 
 def _checked(stage: str, facts: Facts | None) -> dict[str, Any]:
@@ -206,6 +230,7 @@ def read(directory: Place, stage: Stage[F]) -> Artefact[F]:
         fingerprint = content["fingerprint"]
         require_kind(f"fingerprint={fingerprint!r}", fingerprint, str)
         files = {name: FileState.from_json(state) for name, state in content["files"].items()}
+        whole = content.get(CHECKSUM) in (None, checksum_of_description(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # No text, no JSON, or something else.
         raise ArtefactError(f"{file} is not an artefact description: {error!r}. {again}") from error
     if made_by.stage != stage:
@@ -216,6 +241,8 @@ def read(directory: Place, stage: Stage[F]) -> Artefact[F]:
         artefact = Artefact(place, made_by, fingerprint, stage.facts.from_json(facts), files)
     except FactsError as error:
         raise ArtefactError(f"{file}: {error}. {again}") from error
+    if not whole:
+        raise DamagedArtefactError(f"{directory} is damaged: the content of the file {file.name} has changed. {again}")
     return verify(artefact)
 
 
@@ -226,8 +253,10 @@ def _read_description(file: Place) -> Any:
 def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
     """Refuses an artefact whose files are not those that the stage wrote.
 
-    Names, sizes and times are compared first, and checksums where a time differs. If all checksums are right after all,
-    the new times are remembered: a copy of a workdir is read through once, not at each command.
+    Names, sizes and times are compared first, and checksums where a time differs, or where the format of a small file
+    has none (`checksums.verified`). If all checksums are right after all, the new times are remembered: a copy of a
+    workdir is read through once, not at each command. A file that is found damaged is remembered, too: the stage is
+    then made again, although size and time of the file are right.
 
     Args:
         artefact: to be used.
@@ -244,14 +273,79 @@ def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
         _require_stored(artefact.place, artefact)
         return artefact
     try:
-        files = checksums.verified(artefact.path, artefact.files, NOT_CONTENT, full)
+        files = checksums.verified(artefact.path, artefact.files, NOT_CONTENT, full, _read_up_to.get())
     except checksums.DamagedError as error:
+        if error.unnoticed:
+            state = artefact.files[error.unnoticed]._replace(mtime_ns=NEVER)
+            _remember(artefact.path / ARTEFACT_FILE, {**artefact.files, error.unnoticed: state})
         raise DamagedArtefactError(f"{artefact.path} is damaged: {error}. {artefact.made_by.remedy}") from error
     except checksums.ForeignFileError as error:
         raise ForeignFileError(f"{artefact.path} is not as it was written: {error}.") from error
     if files != artefact.files:
         _remember(artefact.path / ARTEFACT_FILE, files)
-    return dataclasses.replace(artefact, files=files)
+    artefact = dataclasses.replace(artefact, files=files)
+    for noted in _noted:
+        noted[artefact.path] = artefact
+    return artefact
+
+
+@contextlib.contextmanager
+def reading_large_files() -> Iterator[None]:
+    """Has `verify` compare the checksums of large files, too, as long as it is entered: a stage is made from them."""
+    before = _read_up_to.set(math.inf)
+    try:
+        yield
+    finally:
+        _read_up_to.reset(before)
+
+
+@contextlib.contextmanager
+def damage_named() -> Iterator[None]:
+    """Names the damaged file that an error comes from.
+
+    After an error that a damaged file may cause, all results that were read since this was entered are verified in
+    full. If they are right, the error goes on as it is.
+
+    Raises:
+        DamagedArtefactError: one of them is not what was written; the message names the file and the way out.
+    """
+    read_here: dict[Path, Artefact[Any]] = {}
+    _noted.append(read_here)
+    try:
+        yield
+    except Exception as error:
+        if _may_be_of_damage(error):
+            _require_whole(error)
+        raise
+    finally:
+        _noted.pop()
+
+
+def _may_be_of_damage(error: BaseException) -> bool:
+    """Whether an error is, or comes from, one that nobody here has raised on purpose."""
+    if isinstance(error, (DamagedArtefactError, BrokenPipeError)):
+        return False
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(error, OSError) and error.errno in NO_DAMAGE for error in seen):
+        return False
+    return any(type(error).__module__.partition(".")[0] not in PACKAGES for error in seen)
+
+
+def _require_whole(error: Exception) -> None:
+    artefacts = {path: artefact for noted in _noted for path, artefact in noted.items()}
+    if artefacts:
+        LOG.info("%s: comparing the files that were read with their checksums", type(error).__name__)
+    for path, artefact in artefacts.items():
+        try:
+            verify(read(path, BY_NAME[artefact.made_by.stage]), full=True)
+        except DamagedArtefactError as damage:
+            raise damage from error
+        except (ArtefactError, OSError):  # Made anew or removed meanwhile, as by this very command.
+            continue
 
 
 def _require_stored(place: StorePlace, artefact: Artefact[F]) -> None:

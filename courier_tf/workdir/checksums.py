@@ -1,8 +1,13 @@
-"""Whether the files of a folder are those that were written: sizes and times first, checksums where they differ."""
+"""Whether the files of a folder are those that were written.
+
+Sizes and times are compared first, checksums where times differ. A faulty disk, and a copy by `rsync -t`, change bytes
+and keep size and time. So the checksums of files whose format has none are compared in any case, while they are small.
+"""
 
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,10 +18,22 @@ NOT_KEPT = ("logs", "checkpoints")  # Nobody reads these folders of a finished s
 #: How names of files begin that file managers and network file systems leave anywhere, or a process that was killed
 #: while it wrote new times into a description.
 STRAY = (".DS_Store", "Thumbs.db", ".nfs", ".artefact.json.")
+#: Endings of files whose format has checksums, which are compared by whoever reads such a file.
+WITH_CHECKSUMS = (".tfrecord",)
+SMALL = 64 * 2**20  # Bytes of a file that is read through at each command: 0.1 s.
+SETTLED_NS = 2 * 10**9  # A file that was changed within this time may change again without a new time of its status.
+
+_known: dict[tuple[int, int, int, int, int], str] = {}  # What a file was when this process read it -> its checksum.
 
 
 class DamagedError(ValueError):
-    """A file is missing or changed."""
+    """A file is missing or changed.
+
+    Attributes:
+        unnoticed: path of a file whose content alone has changed, so that nobody finds it by size and time.
+    """
+
+    unnoticed: str | None = None
 
 
 class ForeignFileError(ValueError):
@@ -65,6 +82,17 @@ def checksum(file: Path) -> str:
     """The sha256 of the bytes of a file, 64 hex digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _checksum_once(file: Path, status: os.stat_result) -> str:
+    """As `checksum`; this process does not read a file twice that has been left alone."""
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key not in _known:
+        digest = checksum(file)
+        if abs(time.time_ns() - status.st_ctime_ns) < SETTLED_NS:
+            return digest
+        _known[key] = digest
+    return _known[key]
 
 
 def files_below(directory: Path, ignored: tuple[str, ...] = ()) -> list[str]:
@@ -116,7 +144,11 @@ def fingerprint_of_states(states: Mapping[str, FileState]) -> str:
 
 
 def verified(
-    directory: Path, states: Mapping[str, FileState], ignored: tuple[str, ...] = (), full: bool = False
+    directory: Path,
+    states: Mapping[str, FileState],
+    ignored: tuple[str, ...] = (),
+    full: bool = False,
+    read_up_to: float = SMALL,
 ) -> dict[str, FileState]:
     """Compares the files below a folder with what is remembered of them.
 
@@ -124,7 +156,8 @@ def verified(
         directory: the folder.
         states: what is remembered, by the path of the file.
         ignored: as in `files_below`.
-        full: compare all checksums; otherwise only those of files with another time.
+        full: compare all checksums. Otherwise those of files with another time, and of files whose format has none.
+        read_up_to: bytes; without `full`, larger files with the same time are not read.
 
     Returns:
         The states with the times that the files have now: a copy of a folder has new ones.
@@ -138,13 +171,23 @@ def verified(
         raise DamagedError(f"the file {printable(name)} is missing")
     now = {}
     for name, known in states.items():
-        status = (directory / name).stat()
+        file = directory / name
+        status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             raise DamagedError(f"{printable(name)} is no regular file")
         if status.st_size != known.size:
             raise DamagedError(f"the file {name} has {status.st_size} bytes, not {known.size}")
-        if (full or status.st_mtime_ns != known.mtime_ns) and checksum(directory / name) != known.sha256:
-            raise DamagedError(f"the content of the file {name} has changed")
+        same_time = status.st_mtime_ns == known.mtime_ns
+        if full or not same_time:
+            content = checksum(file)
+        elif status.st_size <= read_up_to and not name.endswith(WITH_CHECKSUMS):
+            content = _checksum_once(file, status)
+        else:
+            content = known.sha256
+        if content != known.sha256:
+            error = DamagedError(f"the content of the file {name} has changed")
+            error.unnoticed = name if same_time else None
+            raise error
         now[name] = known._replace(mtime_ns=status.st_mtime_ns)
     for name in sorted(set(present) - set(states)):
         raise ForeignFileError(f"the file {printable(name)} does not belong there: remove it")

@@ -22,12 +22,12 @@ from courier_tf.files import transfer
 from courier_tf.files.places import MissingFileError, Place, StoreError, StorePlace
 from courier_tf.typed_json import parse_json
 from courier_tf.workdir import artefacts, checksums
-from courier_tf.workdir.artefacts import ARTEFACT_FILE, FOLDER, NOT_CONTENT, Artefact
+from courier_tf.workdir.artefacts import ARTEFACT_FILE, FOLDER, Artefact
 from courier_tf.workdir.atomic import exclusive, replace_directory, write_file
 from courier_tf.workdir.checksums import FileState
 from courier_tf.workdir.facts import Facts
 from courier_tf.workdir.provenance import MadeBy
-from courier_tf.workdir.stages import F
+from courier_tf.workdir.stages import BY_NAME, F
 
 LOG = logging.getLogger(__name__)
 _ATTEMPT = "attempt-"
@@ -186,21 +186,19 @@ def _copy(artefact: Artefact[F], place: StorePlace, target: Path) -> None:
         "facts": artefact.facts.to_json(),
         "files": states,
     }
-    write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2, default=str))
+    content = json.loads(json.dumps(content, default=str))
+    content[artefacts.CHECKSUM] = artefacts.checksum_of_description(content)
+    write_file(partial / ARTEFACT_FILE, json.dumps(content, indent=2))
     replace_directory(partial, target)
 
 
 def _holds(target: Path, artefact: Artefact[F]) -> bool:
     """Whether a folder of this machine holds the content of a stage, whole."""
     try:
-        content = parse_json((target / ARTEFACT_FILE).read_text())
-        if (content["key"], content["fingerprint"]) != (artefact.made_by.key, artefact.fingerprint):
-            return False
-        files = {name: FileState.from_json(state) for name, state in content["files"].items()}
-        checksums.verified(target, files, NOT_CONTENT)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        held = artefacts.read(target, BY_NAME[artefact.made_by.stage])
+    except (OSError, ValueError):
         return False
-    return True
+    return (held.made_by.key, held.fingerprint) == (artefact.made_by.key, artefact.fingerprint)
 
 
 @contextlib.contextmanager

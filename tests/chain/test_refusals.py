@@ -30,7 +30,7 @@ from courier_tf.workdir.records import Items, read_items
 from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from serving.bundle.graph_model import GraphModel
 from tests.chain.encoder_files import weights
-from tests.sealing import seal_again
+from tests.sealing import seal_again, seal_description
 from tests.stage_facts import example
 
 
@@ -166,6 +166,7 @@ def test_scores_of_one_encoder_do_not_stand_beside_rankers_of_another(finished, 
     content = json.loads(file.read_text())
     content["facts"]["encoder"] = "another"
     file.write_text(json.dumps(content))
+    seal_description(file.parent)
     with pytest.raises(
         artefacts.ArtefactError, match="cluster belongs to the encoder .*, but .*pretrain holds another"
     ):

@@ -17,6 +17,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.snapshot import SNAPSHOT_STAGES, write_snapshot
 from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from tests.chain.encoder_files import weights
+from tests.sealing import seal_description
 
 
 def test_base_leaves_the_encoder_as_supervised_pre_training_made_it(finished, tmp_path):
@@ -130,6 +131,7 @@ def test_a_previous_ranker_that_was_chosen_on_what_is_the_test_span_now_is_refus
     content = json.loads((earlier / artefacts.ARTEFACT_FILE).read_text())
     content["facts"]["test_from_seconds"] += 86_400
     (earlier / artefacts.ARTEFACT_FILE).write_text(json.dumps(content))
+    seal_description(earlier)
     for stage in ("ingest", "cluster"):
         (tmp_path / stage).symlink_to(chain.directory(stage))
     with pytest.raises(artefacts.ArtefactError, match=r"earlier cannot be started from: its valid span ends at"):

@@ -19,6 +19,7 @@ from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.artefacts import ARTEFACT_FILE
 from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER
+from tests.sealing import seal_description
 
 from .planted import like_embeddings, photo_of, planted, write_embeddings
 
@@ -172,6 +173,7 @@ def test_what_cannot_be_kept_is_refused(stages, tmp_path):
     assert not (folder / "fewer").exists()
     file = folder / "earlier" / ARTEFACT_FILE
     file.write_text(file.read_text().replace('"encoder": "abc"', '"encoder": "xyz"'))
+    seal_description(file.parent)
     with pytest.raises(ClusterError, match="belongs to the encoder xyz, but these embeddings are of abc"):
         run(folder, "foreign", algorithm="incremental", previous=folder / "earlier")
     with pytest.raises(ClusterError, match="algorithm=incremental needs previous clusters"):

@@ -11,6 +11,7 @@ from courier_tf.exporting.versions import newest_version
 from courier_tf.ranking.ranker_files import load_plan
 from courier_tf.workdir.artefacts import ARTEFACT_FILE
 from serving.bundle.graph_model import GraphModel
+from tests.sealing import seal_description
 from tests.served_shop import loaded_once, shop, workdir  # noqa: F401 (fixtures)
 
 
@@ -47,6 +48,7 @@ def test_an_item_without_an_embedding_of_its_own_is_known_by_its_columns(shop): 
 def test_nothing_is_marked_by_what_another_ranker_knew(workdir, capsys, caplog):  # noqa: F811 (fixture)
     file = workdir / "rank" / ARTEFACT_FILE
     file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprint": "another"}))
+    seal_description(file.parent)
     predict(workdir, "u11", ["nope"], [])
     assert "of another rank stage" in caplog.text and "catalogue" not in capsys.readouterr().out
     shutil.rmtree(workdir / "rank")

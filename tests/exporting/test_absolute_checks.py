@@ -10,6 +10,7 @@ from courier_tf.workdir import artefacts
 from serving.bundle.releases import Releases
 from tests.exporting.promotions import LENIENT, promoted, refusal
 from tests.exporting.test_promotion_checks import SOUND
+from tests.sealing import seal_description
 from tests.served_shop import export_again, write_rank
 
 WORSE = {**SOUND, "auc": 0.4021, "auc_low": 0.3899}
@@ -34,6 +35,7 @@ def spread(workdir, quality):
     content["facts"]["quality"] |= quality
     content["facts"]["embedding_dim"] = 256
     file.write_text(json.dumps(content))
+    seal_description(file.parent)
 
 
 def accepting(*names):

@@ -25,6 +25,7 @@ from serving.client import contract
 from serving.client.client import CourierClient
 from serving.local.local_server import LocalServer
 from tests.exporting.promotions import LENIENT
+from tests.sealing import seal_description
 from tests.served_shop import IDS, export_again, write_rank
 
 
@@ -149,6 +150,7 @@ def test_answers_that_are_tampered_with_and_files_that_are_damaged(with_popular_
             promote(workdir, LENIENT)
     file = version_of(workdir, 1) / artefacts.ARTEFACT_FILE
     file.write_text(file.read_text().replace('"ingest": "', '"ingest": "0'))
+    seal_description(file.parent)
     with pytest.raises(PromotionError, match="popular_items/1 belongs to the ingest 0"):
         promote(workdir, LENIENT)
     (version_of(workdir, 1) / "batching_params.pbtxt").write_text("")

@@ -20,7 +20,7 @@ from serving.bundle.stock_ops import require_stock_ops
 from serving.client import contract
 from serving.client.contract import Request
 from tests.exporting.promotions import LENIENT, promoted, refusal
-from tests.sealing import seal_again
+from tests.sealing import seal_again, seal_description
 from tests.served_shop import export_again, write_rank
 
 #: Figures of a ranker that can be promoted.
@@ -204,6 +204,7 @@ def test_an_encoder_and_embeddings_of_different_runs(workdir, uncompared):
     content = json.loads(file.read_text())
     encoder, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
     file.write_text(json.dumps(content))
+    seal_description(file.parent)
     message = refusal(workdir)
     assert "encoder and embeddings do not belong together" in message
     assert f"was made with the encoder another, not with {encoder}" in message

@@ -13,6 +13,7 @@ from courier_tf.monitoring.skew import Scores, SkewError, compare_log
 from courier_tf.settings.monitoring import DriftSettings
 from courier_tf.workdir.artefacts import ArtefactError
 from serving.client.request_log import RequestLog, read_log
+from tests.sealing import seal_description
 from tests.servers import write_log
 
 
@@ -72,6 +73,7 @@ def test_skew_of_parts_that_do_not_belong_together(workdir):
     content = json.loads(file.read_text())
     encoder, content["facts"]["encoder"] = content["facts"]["encoder"], "another"
     file.write_text(json.dumps(content))
+    seal_description(file.parent)
     with pytest.raises(ArtefactError, match=f"cluster belongs to the encoder another, but .*pretrain holds {encoder}"):
         compare_log(workdir, workdir / "log")
 

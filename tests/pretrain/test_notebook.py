@@ -24,6 +24,7 @@ from courier_tf.workdir import artefacts
 from courier_tf.workdir.artefacts import ARTEFACT_FILE, ArtefactError
 from courier_tf.workdir.stages import PRETRAIN
 from tests.chain.conftest import finished, tiny  # noqa: F401
+from tests.sealing import seal_description
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def test_another_ingest_does_not_fit(chain):
     content = json.loads(file.read_text())
     content["made_by"]["inputs"]["ingest"] = "of yesterday"
     file.write_text(json.dumps(content))
+    seal_description(file.parent)
     for stage in (chain.embed, chain.pretrain):
         with pytest.raises(ArtefactError, match="made from ingest of yesterday, .* It comes from a notebook: save"):
             stage()
