@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from courier_tf import tracking
-from courier_tf.escaping import LONGEST_PATH, printable
+from courier_tf.escaping import LONGEST_PATH, printable, printable_message
 from courier_tf.files import transfer
 from courier_tf.files.places import StorePlace
 from courier_tf.workdir.artefacts import ArtefactError
@@ -13,11 +13,19 @@ LOG = logging.getLogger(__name__)
 
 
 def report(workdir: Path) -> None:
-    """Writes the page of a workdir, and says where it is and how large.
+    """Writes the page of a workdir, and says where it is and how large. Warns of stages that cannot be read.
 
     Raises:
         ArtefactError: there is no such workdir.
     """
+    from courier_tf.report.workdir import Workdir
+
+    _write(workdir)
+    for reason in Workdir(workdir).unread():
+        LOG.warning("the report is not complete: %s", printable_message(reason))
+
+
+def _write(workdir: Path) -> None:
     from courier_tf.report.page import write_page
 
     if not workdir.is_dir():
@@ -37,7 +45,7 @@ def report_at_the_end(workdir: Path, place: StorePlace | None = None) -> None:
     try:
         from courier_tf.report.page import PAGE_FILE  # An older installation may lack a package that it needs.
 
-        report(workdir)
+        _write(workdir)
         tracking.file(workdir / PAGE_FILE)
         if place:
             transfer.upload(workdir / PAGE_FILE, place / PAGE_FILE)

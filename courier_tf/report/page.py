@@ -34,7 +34,7 @@ from courier_tf.report import (
 )
 from courier_tf.report.blocks import Block, Paragraph, Photo, photos_of
 from courier_tf.report.workdir import Missing, Workdir
-from courier_tf.workdir import records
+from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.atomic import write_file
 
 LOG = logging.getLogger(__name__)
@@ -119,15 +119,20 @@ def _blocks(work: Workdir, title: str, make: Make) -> list[Block]:
     made: list[Block] = []
     started = time.monotonic()
     try:
-        made.extend(make(work))
+        with artefacts.damage_named():
+            made.extend(make(work))
     except Missing as missing:
         made.append(Paragraph(str(missing)))
     except Exception as error:  # The rest of the page is worth having.
-        reason = printable(f"{type(error).__name__}: {error}", 2000)
+        reason = _told(error)
         LOG.warning("the section '%s' of the report is not complete: %s", title, reason)
         made.append(Paragraph(f"This section is not complete: {reason}"))
     LOG.debug("[report] %s: %.1f s", title, time.monotonic() - started)
     return made
+
+
+def _told(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {error}", 2000)
 
 
 class _Sources:
@@ -141,8 +146,12 @@ class _Sources:
     def __init__(self, work: Workdir, photos: Iterable[Photo]) -> None:
         wanted = {photo.item.encode() for photo in photos if photo.image is None}
         self._photos: dict[bytes, bytes] = {}
-        if wanted:
-            self._photos = records.read_photos(work.ingest.path, wanted)
+        try:
+            if wanted:
+                with artefacts.damage_named():
+                    self._photos = records.read_photos(work.ingest.path, wanted)
+        except Exception as error:  # As for a section.
+            LOG.warning("the report has no photos: %s", _told(error))
 
     @functools.cache  # noqa: B019 (it lives as long as its page)
     def _encoded(self, item: bytes, side: int) -> str:

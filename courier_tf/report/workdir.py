@@ -47,6 +47,20 @@ class Workdir:
                 raise Missing(f"The stage {stage} has not run yet: courier {command_of(stage)}.") from error
             raise Missing(f"The stage {stage} cannot be read: {error}") from error
 
+    def unread(self) -> list[str]:
+        """Why stages cannot be read, a sentence for each that is damaged and for the first that has not run."""
+        reasons, has_all = [], True
+        stages: tuple[Stage[Any], ...] = (INGEST, PRETRAIN, EMBED, CLUSTER, RANK)
+        for stage in stages:
+            there = (self.path / stage).exists()
+            try:
+                self.read(stage)
+            except Missing as missing:
+                if there or has_all:
+                    reasons.append(str(missing))
+            has_all = has_all and there
+        return reasons
+
     @functools.cached_property
     def metrics(self) -> Mapping[str, Any]:
         """Content of `metrics.json`.
