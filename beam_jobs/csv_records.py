@@ -107,16 +107,16 @@ def _are_halves(left: Sequence[str], right: Sequence[str]) -> bool:
     """Whether two columns are rather one, of texts with a comma or of numbers with a decimal comma."""
     if all(text[:1] == " " for text in right):
         return True
-    are_numbers = all(re.fullmatch(r"-?\d+", one) and re.fullmatch(r"\d\d?", other)
-                      for one, other in zip(left, right, strict=True))  # fmt: skip
+    are_numbers = all(re.fullmatch(r"-?\d+", whole) and re.fullmatch(r"\d\d?", cents)
+                      for whole, cents in zip(left, right, strict=True))  # fmt: skip
     return are_numbers and any(len(text) == 2 for text in right)
 
 
 def is_literal(lines: Sequence[str], quoting: Quoting) -> bool:
     """Whether quotes mean nothing in a file, by its first lines.
 
-    Each line with a quote then has as many fields as the header if its quotes are taken for text, and more of these
-    lines are no records of CSV than hold a field in quotes.
+    Then each line with a quote has as many fields as the header if its quotes are taken for text. More of these lines
+    are no records of CSV than hold a field in quotes.
     """
     delimiter, quote = quoting.delimiter, quoting.quote
     if delimiter not in LITERAL or quote in lines[0]:
@@ -162,4 +162,4 @@ def _unescaped(text: str, quote: str) -> str:
     """A text with backslashes before quotes, as CSV writes it."""
     if f"\\{quote}" not in text:
         return text
-    return re.sub(rf"\\([\\{quote}])", lambda found: 2 * quote if found.group(1) == quote else "\\", text)
+    return re.sub(rf"\\([\\{quote}])", lambda match: 2 * quote if match.group(1) == quote else "\\", text)

@@ -71,7 +71,7 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     header = (*[""] * dialect.row_names, *file.header)
     skipped = 0 if file.part and file.part.begin else lines_before_rows(dialect)
     lines = lines_of(stream, dialect.encoding)
-    line: str | None = ""
+    line, half_end = "", False
     for _ in range(skipped):
         line = next(lines, "")
     width, titles = len(header), _titles(header)
@@ -87,17 +87,16 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
     joiner = _Joiner(dialect, width, [position for _, position in strict])
     row = file.rows_before
     while True:
-        before = line or ""
-        line = queue.popleft() if queue else next(lines, None)
-        if line is None:
+        if width == 1:
+            half_end = line[-1:] == "\r"
+        line = queue.popleft() if queue else next(lines, "")
+        if not line:
             return
         row += 1
-        if len(line) < 3 and line in _EMPTY and (width > 1 or (line == "\r\n" and before[-1:] == "\r")):
-            continue  # In a table of one column it is a row without a value, if it is not half of \r\r\n.
+        if half_end and line == "\r\n":
+            continue  # The second half of \r\r\n. Another empty line is a row of a table of one column.
         if not quote or quote not in line:
             values = line.rstrip("\r\n").split(delimiter)
-            if len(values) == width + 1:
-                values = _unended(values, dialect)
         elif len(line) > MAX_LINE:
             values = []
         elif line.count(quote) == 2 * width and len(values := _all_quoted(line, quote, between)) == width:
@@ -119,8 +118,12 @@ def rows_of(file: RawFile, stream: BinaryIO) -> Iterator[RawRow | NoRow]:
                 yield NoRow(row, "holds a quote that encloses nothing", stray)
                 continue
         if len(values) != width or len(line) > MAX_LINE:
-            yield NoRow(row, _no_record(line, len(values), width))
-            continue
+            if line in _EMPTY:
+                continue
+            values = _unended(values, dialect) if len(values) == width + 1 else values
+            if len(values) != width or len(line) > MAX_LINE:
+                yield NoRow(row, _no_record(line, len(values), width))
+                continue
         if values[-1] in titles and _repeats(file, row, values):
             yield NoRow(row, "repeats the header")
             continue
@@ -271,12 +274,12 @@ class _Joiner:
 
         Without ids or other fields to compare, all its lines have to be as wide as rows.
         """
-        own = [line for line in taken[1:-1] if self._is_whole(line)]
-        if own and self.strict:
+        whole = [line for line in taken[1:-1] if self._is_whole(line)]
+        if whole and self.strict:
             begins = len(begun(taken[0], self.dialect))
-            if begins in self.strict or any(self._is_row(line, values, taken[0]) for line in own):
+            if begins in self.strict or any(self._is_row(line, values, taken[0]) for line in whole):
                 return True
-        return len(own) == sum(bool(line.strip()) for line in taken[1:-1]) and self._are_rows(values, taken)
+        return len(whole) == sum(bool(line.strip()) for line in taken[1:-1]) and self._are_rows(values, taken)
 
     def _are_rows(self, values: list[str], taken: list[str]) -> bool:
         """Whether the first and the last line of a record are rows of their own, with a stray quote in each."""

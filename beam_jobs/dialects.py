@@ -221,8 +221,8 @@ def _detected_or_empty(file: str, head: bytes, compression: Compression, expecte
 def _encoding(head: bytes, expected: str) -> str:
     """`encoding_of`, but for an expected encoding that the text cannot have."""
     encoding = encoding_of(head, expected)
-    if encoding == expected and not _decodes(head, expected) and _decodes(head, own := encoding_of(head)):
-        return own
+    if encoding == expected and not _decodes(head, expected) and _decodes(head, guess := encoding_of(head)):
+        return guess
     return encoding
 
 
