@@ -29,6 +29,7 @@ from courier_tf.training import (
 from courier_tf.workers.workers import ALONE, Workers
 
 STEPS_FILE = "steps.csv"  # In the folder of logs: a row per epoch.
+CHECKPOINTS_FOLDER = "checkpoints"  # In the folder of an unfinished stage.
 ENCODER_FOLDER = "encoder"  # In a stage's directory: weights and config, for a further training.
 
 
@@ -86,7 +87,7 @@ def fit(
             0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )
         compile_with_adam(model, schedule, slow(encoder) if slow else None)
-        checkpoints = Checkpoints(model, partial / "checkpoints")
+        checkpoints = Checkpoints(model, partial / CHECKPOINTS_FOLDER)
     checkpoints.restore()
     workers.share(checkpoints.variables())
     done = int(model.steps.numpy())

@@ -13,7 +13,7 @@ from courier_tf.features.files import FeatureFiles
 from courier_tf.features.sources import JOIN, Pixels
 from courier_tf.pretrain.encoder_files import load_weights
 from courier_tf.pretrain.encoder_stage import write_encoder
-from courier_tf.pretrain.fit import ENCODER_FOLDER
+from courier_tf.pretrain.fit import CHECKPOINTS_FOLDER, ENCODER_FOLDER
 from courier_tf.pretrain.head_encoder import HeadEncoder, HeadOnStandardised
 from courier_tf.pretrain.objectives.registry import NO_TRAINING, augments
 from courier_tf.pretrain.score import held_out_score
@@ -27,6 +27,8 @@ from courier_tf.workers.workers import ALONE, Workers
 
 LOG = logging.getLogger(__name__)
 CANDIDATES_FOLDER = "candidates"  # In the unfinished stage: a folder for each candidate.
+REMOVED_FOLDER = "removed"  # There too: the candidates that nobody needs any more.
+UNDEFINED = 0.5  # Stands for a score that is not defined, where scores are compared.
 
 
 def pretrain_heads(
@@ -75,22 +77,42 @@ def pretrain_heads(
             facts = dataclasses.replace(write_encoder(head, known, folder, objective), held_out_before=before)
             scores[name] = dict(facts.held_out)
             value = choice(facts.held_out)
-            LOG.info("[pretrain] features %s: held-out score %.2f on valid", name, 100 * value)
+            LOG.info("[pretrain] features %s: held-out score %s", name, told_score(facts.held_out))
             if best is None or value > best[0]:
                 best = value, folder, facts
         if not workers.is_chief:
             return
         assert best is not None, "there is at least one candidate"
-        for part in best[1].iterdir():
-            place = draft.path / part.name
-            if place.exists():  # A run that was killed here before.
-                shutil.rmtree(place)
-            part.rename(place)
-        shutil.rmtree(draft.path / CANDIDATES_FOLDER)
+        keep(best[1], draft.path)
         draft.facts = dataclasses.replace(best[2], candidates=scores)
     if len(scores) > 1:
         LOG.info("[pretrain] keeps the features %s", JOIN.join(best[2].features))
     _tell_the_gain(best[2], settings.objective, previous)
+
+
+def keep(best: Path, draft: Path) -> None:
+    """Moves what a candidate has written into place, and removes all candidates.
+
+    A run that is killed anywhere in here goes on: checkpoints stay with their candidates until all is in place, so that
+    nothing is trained again, and what is in place already is replaced.
+
+    Args:
+        best: folder of the candidate, below `CANDIDATES_FOLDER`.
+        draft: the unfinished stage.
+    """
+    for part in sorted(best.iterdir()):
+        if part.name == CHECKPOINTS_FOLDER:
+            continue
+        place = draft / part.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        part.rename(place)
+    removed = draft / REMOVED_FOLDER
+    shutil.rmtree(removed, ignore_errors=True)  # Of a run that was killed here before.
+    (draft / CANDIDATES_FOLDER).rename(removed)  # All at once: nobody can go on from a half of some checkpoints.
+    shutil.rmtree(removed)
 
 
 def _score_before(head: HeadEncoder, known: TrainingData) -> dict[str, float | None]:
@@ -104,7 +126,7 @@ def _tell_the_gain(facts: EncoderFacts, objective: str, previous: Path | None) -
     if before is None or before["mean"] is None:  # Not trained, or no candidate of valid has a history.
         return
     start = "the previous encoder has" if previous else "the features as they are have"
-    told = f"held-out score {100 * choice(after):.2f} on valid, {start} {100 * choice(before):.2f}"
+    told = f"held-out score {told_score(after)}, {start} {100 * choice(before):.2f}"
     if choice(after) > choice(before):
         LOG.info("[pretrain] %s: %s", objective, told)
         return
@@ -113,12 +135,26 @@ def _tell_the_gain(facts: EncoderFacts, objective: str, previous: Path | None) -
 
 
 def choice(held_out: Mapping[str, float | None]) -> float:
-    """The figure by which candidates are compared: `mean_new_to_user`, else `mean`, else 0.5."""
-    for name in ("mean_new_to_user", "mean"):
-        value = held_out[name]
-        if value is not None:
-            return value
-    return 0.5
+    """The figure by which candidates are compared: `mean_new_to_user`, else `mean`, else `UNDEFINED`."""
+    value = _defined(held_out)
+    return UNDEFINED if value is None else value
+
+
+def told_score(held_out: Mapping[str, float | None]) -> str:
+    """The figure by which candidates are compared, as messages tell it.
+
+    >>> told_score({"mean_new_to_user": None, "mean": 0.625})
+    '62.50 on valid'
+    >>> told_score({"mean_new_to_user": None, "mean": None})
+    'not defined on valid'
+    """
+    value = _defined(held_out)
+    return "not defined on valid" if value is None else f"{100 * value:.2f} on valid"
+
+
+def _defined(held_out: Mapping[str, float | None]) -> float | None:
+    new_to_user = held_out["mean_new_to_user"]
+    return held_out["mean"] if new_to_user is None else new_to_user
 
 
 def new_head(

@@ -21,7 +21,7 @@ from courier_tf.pretrain.objectives.distillation import TEACHER, Distillation
 from courier_tf.pretrain.objectives.objective import Objective
 from courier_tf.pretrain.objectives.supervised import Supervised, catalogue_codes
 from courier_tf.pretrain.score import embed_photos, held_out_score
-from courier_tf.pretrain.train_heads import choice, new_head
+from courier_tf.pretrain.train_heads import new_head, told_score
 from courier_tf.pretrain.training_data import TrainingData
 from courier_tf.settings import PretrainSettings
 from courier_tf.training import TrainingError
@@ -105,8 +105,8 @@ def pretrain_supervised(
             return
         draft.facts = facts = dataclasses.replace(write_encoder(model.encoder, known, draft.path), **lesson.facts)
     if facts.teacher_held_out:
-        scores = 100 * choice(facts.held_out), 100 * choice(facts.teacher_held_out)
-        LOG.info("[supervised] held-out score %.2f on valid, that of the teacher %.2f", *scores)
+        scores = told_score(facts.held_out), told_score(facts.teacher_held_out)
+        LOG.info("[supervised] held-out score %s, that of the teacher %s", *scores)
 
 
 class Lesson(NamedTuple):
