@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from beam_jobs.running import run
 from beam_jobs.sources import NAMESPACE
 from beam_jobs.work_done import EMBEDDED
 from courier_tf import schema
+from courier_tf.escaping import LONGEST_PATH, printable
+from courier_tf.features.feature_error import FeatureError
 from courier_tf.features.files import EXTRACTOR_FOLDER, PHOTO, features_schema, vector_column
 from courier_tf.features.signatures import PHOTOS, output_of
 from courier_tf.files import transfer
@@ -56,7 +58,7 @@ def features(
             source has made, while the number of files of items stays.
 
     Raises:
-        FeatureError: the source does not exist, or cannot be had.
+        FeatureError: the source does not exist, cannot be had, or gives no vector of finite numbers for an item.
     """
     from courier_tf.features.extractor import Extractor  # Here, as workers load the SavedModel and need no network.
 
@@ -70,7 +72,10 @@ def features(
 
         files = records.files(ingested.place / schema.ITEMS_FOLDER, "items")
         before = files_of_known(known, FEATURES, made_by)
-        write = _WriteFeatures(str(draft.place), data.valid_from_seconds, views, settings.embed_batch_size, before)
+        (made,) = extractor.sources
+        write = _WriteFeatures(
+            str(draft.place), data.valid_from_seconds, source, made.width, views, settings.embed_batch_size, before
+        )
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = pipeline | beam.Create(files) | beam.Reshuffle() | beam.ParDo(write)
@@ -79,7 +84,6 @@ def features(
         counts = run(build, beam_options, draft.place, f"Features {source}", NAMESPACE, expected)
         # Two writings of a SavedModel differ, and what was made from these vectors would not be current any more.
         transfer.remove(draft.place / EXTRACTOR_FOLDER)
-        (made,) = extractor.sources
         draft.facts = FeatureFacts(
             source, made.parts, made.fingerprint(), views, data.image_size, counts[COMPUTED], counts[TAKEN_OVER]
         )
@@ -93,13 +97,27 @@ class _WriteFeatures(beam.DoFn):
     Args:
         draft: the draft of the stage, with the extractor.
         valid_from_seconds: when the train span ends.
+        source: name of the feature source.
+        width: W, the length of a vector.
         views: number of further views of each photo.
         batch_size: photos per call of the extractor.
         known: files of vectors of an earlier run. That of the same name is looked up for each file of items.
+
+    Raises (when it runs):
+        FeatureError: the source does not give a vector of finite numbers for an item. It would fail every training.
     """
 
-    def __init__(self, draft: str, valid_from_seconds: int, views: int, batch_size: int, known: list[str]) -> None:
-        self.draft, self.valid_from_seconds = draft, valid_from_seconds
+    def __init__(
+        self,
+        draft: str,
+        valid_from_seconds: int,
+        source: str,
+        width: int,
+        views: int,
+        batch_size: int,
+        known: list[str],
+    ) -> None:
+        self.draft, self.valid_from_seconds, self.source, self.width = draft, valid_from_seconds, source, width
         self.batch_size, self.known = batch_size, {place_of(file).name: file for file in known}
         self.views, self.columns = views, {vector_column(view): output_of(0, view) for view in range(views + 1)}
         self.computed = Metrics.counter(NAMESPACE, COMPUTED)
@@ -135,7 +153,17 @@ class _WriteFeatures(beam.DoFn):
             for start in range(0, len(new), self.batch_size)
         )
         for (key, photo), digest, row in zip(items, digests, rows, strict=True):
-            yield _row(key, digest, next(vectors) if photo and row is None else row, self.views)
+            made = next(vectors) if photo and row is None else row
+            self._require_finite(key[0], made or {})
+            yield _row(key, digest, made, self.views)
+
+    def _require_finite(self, item: str, vectors: Mapping[str, np.ndarray]) -> None:
+        for vector in vectors.values():
+            if vector.shape != (self.width,) or not np.isfinite(vector).all():
+                raise FeatureError(
+                    f"features: {printable(self.source, LONGEST_PATH)} gives {printable(vector)} for the photo of item "
+                    f"{printable(item)}, but {self.width} finite numbers are needed: mend the source, or leave it out"
+                )
 
 
 def _row(key: KEY, photo: str | None, vectors: dict[str, np.ndarray] | None, views: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tensorflow import keras
 
 from courier_tf import images
 from courier_tf.features.signatures import PHOTOS, PIXELS, output_of
-from courier_tf.features.sources import FeatureSource, source
+from courier_tf.features.sources import FeatureSource, require_vectors, source
 
 #: The fixed augmentations: mirrored, shift down and right in units of the margin, contrast, brightness of 255.
 _VIEWS = ((True, 0, 1, 1.1, 8.0), (False, 1, -1, 0.9, -8.0), (True, -1, -1, 0.85, 12.0), (False, -1, 1, 1.15, -12.0))
@@ -23,6 +23,9 @@ class Extractor(tf.Module):
         sources: names, each once.
         image_size: side S of the photos in pixels. Photos of any other size are resized.
         views: number of further views of each photo, at most `VIEWS`.
+
+    Raises:
+        FeatureError: a source does not exist, or does not give vectors.
     """
 
     def __init__(self, sources: Sequence[str], image_size: int, views: int = 0) -> None:
@@ -33,6 +36,9 @@ class Extractor(tf.Module):
             self.sources: list[FeatureSource] = [source(name) for name in sources]
         finally:
             keras.mixed_precision.set_global_policy(policy)
+        for made in self.sources:
+            if made.of_others:
+                require_vectors(made, image_size)
         self.image_size, self.views = image_size, views
         self._of_pixels = tf.function(
             self._vectors,

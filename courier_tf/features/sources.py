@@ -6,15 +6,18 @@ A source has a name that settings can hold. Sources joined by `+` are a candidat
 
 import abc
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
+from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.features.feature_error import FeatureError
 from courier_tf.workdir.artefacts import fingerprint_of_tree
 from courier_tf.workdir.provenance import fingerprint_of
@@ -35,6 +38,7 @@ class FeatureSource(tf.Module, abc.ABC):
 
     source: str
     width: int
+    of_others: ClassVar[bool] = False  # Whether its code is not ours, so that it may do anything.
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -138,26 +142,41 @@ class SavedModelSource(FeatureSource):
             gives one float32 tensor [B, W]; of several the one called `features`, or `embedding`, counts.
 
     Raises:
-        FeatureError: there is none, or it takes or gives something else.
+        FeatureError: there is none, it cannot be loaded, or it takes or gives something else.
     """
+
+    of_others = True
 
     def __init__(self, directory: str) -> None:
         super().__init__()
         self.source, self.directory = directory, Path(directory)
-        if not (self.directory / "saved_model.pb").is_file():
+        shown = f"features: the SavedModel {printable(directory, LONGEST_PATH)}"
+        file = self.directory / "saved_model.pb"
+        if not file.is_file():
             raise FeatureError(f"features: {directory} holds no SavedModel (saved_model.pb is missing)")
-        self.loaded = tf.saved_model.load(directory)
-        signature = self.loaded.signatures.get("serving_default")
+        try:
+            python = _python_ops(file)
+            self.loaded = tf.saved_model.load(directory)
+        except Exception as error:  # Whatever TensorFlow makes of files that are cut, missing or something else.
+            raise FeatureError(
+                f"{shown} cannot be loaded ({_reason(error)}): save it again, or copy it anew"
+            ) from error
+        if python:
+            raise FeatureError(
+                f"{shown} calls Python ({', '.join(python)}, of tf.py_function or tf.numpy_function), which is not "
+                "saved with it, but stock TensorFlow ops are needed: write it with them, and save it again"
+            )
+        signature = getattr(self.loaded, "signatures", {}).get("serving_default")
         if signature is None:
-            raise FeatureError(f"features: the SavedModel {directory} has no signature serving_default")
+            raise FeatureError(f"{shown} has no signature serving_default")
         inputs = signature.structured_input_signature[1]
         if len(inputs) != 1:
-            raise FeatureError(f"features: the SavedModel {directory} takes {sorted(inputs)}, but one input is needed")
+            raise FeatureError(f"{shown} takes {sorted(inputs)}, but one input is needed")
         ((self.input, spec),) = inputs.items()
-        if spec.dtype not in (tf.uint8, tf.float32) or spec.shape.rank != 4:
+        if spec.dtype not in (tf.uint8, tf.float32) or not _takes_photos(spec.shape):
             raise FeatureError(
-                f"features: the SavedModel {directory} takes {spec.dtype.name} {spec.shape}, but uint8 or float32 "
-                "[None, height, width, 3] is needed"
+                f"{shown} takes {spec.dtype.name} {spec.shape}, but uint8 or float32 [None, height, width, 3] is "
+                "needed, with both sides fixed or none: save it with a signature that takes such photos"
             )
         self.dtype, self.size = spec.dtype, spec.shape[1:3]
         outputs = {n: t for n, t in signature.structured_outputs.items() if t.shape.rank == 2 and t.shape[1]}
@@ -166,8 +185,8 @@ class SavedModelSource(FeatureSource):
         )
         if not self.output or outputs[self.output].dtype != tf.float32:
             raise FeatureError(
-                f"features: the SavedModel {directory} gives {dict(signature.structured_outputs)}, but one float32 "
-                "[None, width] is needed, called features where there are others"
+                f"{shown} gives {dict(signature.structured_outputs)}, but one float32 [None, width] is needed, called "
+                "features where there are others"
             )
         self.width, self.signature = int(outputs[self.output].shape[1]), signature
 
@@ -184,10 +203,61 @@ class SavedModelSource(FeatureSource):
 class FunctionSource(FeatureSource):
     """A TensorFlow function as a feature source, by `register`. Subclasses set `function`, `source` and `width`."""
 
+    of_others = True
     function: ClassVar[Callable[[tf.Tensor], tf.Tensor]]
 
     def vectors(self, photos: tf.Tensor) -> tf.Tensor:
         return type(self).function(photos)
+
+
+def _takes_photos(shape: tf.TensorShape) -> bool:
+    """Whether photos of any number fit a shape, and either of any size or of one."""
+    if shape.rank != 4:
+        return False
+    rows, height, width, channels = shape
+    return rows is None and (height is None) == (width is None) and channels in (3, None)
+
+
+def _python_ops(file: Path) -> list[str]:
+    """The ops of a `saved_model.pb` that call a function of the process which saved it."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    graphs, nodes = SavedModel.FromString(file.read_bytes()).meta_graphs, set[str]()
+    if not graphs:
+        raise ValueError(f"{file.name} is empty")
+    for graph in graphs:
+        for part in (graph.graph_def.node, *(function.node_def for function in graph.graph_def.library.function)):
+            nodes |= {node.op for node in part}
+    return sorted(nodes & {"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+
+
+def _reason(error: BaseException) -> str:
+    """The kind of an error and its first line."""
+    lines = str(error).strip().splitlines()
+    return printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+
+
+def require_vectors(made: FeatureSource, image_size: int) -> None:
+    """Tries a source on two photos of noise, so that hours of a job are not lost on one that does not work.
+
+    Args:
+        made: the source.
+        image_size: side S of the photos in pixels.
+
+    Raises:
+        FeatureError: it fails, or does not give two rows of finite numbers, as wide as it says.
+    """
+    photos = np.random.default_rng(0).integers(0, 256, [2, image_size, image_size, 3], np.uint8)
+    needed = f"but [2, {made.width}] of finite float32 is needed, a row for each photo"
+    shown = f"features: {printable(made.source, LONGEST_PATH)}, tried on two photos of {image_size} pixels,"
+    try:
+        vectors = np.asarray(made.vectors(tf.constant(photos)))
+    except Exception as error:  # What it does is not ours.
+        raise FeatureError(f"{shown} fails ({_reason(error)}), {needed}") from error
+    if vectors.shape != (2, made.width) or vectors.dtype != np.float32:
+        raise FeatureError(f"{shown} gives {vectors.dtype} {list(vectors.shape)}, {needed}")
+    if not np.isfinite(vectors).all():
+        raise FeatureError(f"{shown} gives numbers that are not finite, {needed}")
 
 
 FORMULAS: dict[str, Callable[[], FeatureSource]] = {Pixels.source: Pixels, Colour.source: Colour}
@@ -273,11 +343,11 @@ def candidates_of(features: Sequence[str], backbone: str = DEFAULT_BACKBONE) -> 
     [('pixels',), ('pixels', 'colour')]
 
     Args:
-        features: candidates; `auto` stands for sensible ones of what is installed.
+        features: candidates; `auto` stands for sensible ones of what is installed. One that is given twice counts once.
         backbone: `--backbone`. `auto` takes it where weights come with it.
 
     Raises:
-        FeatureError: a source does not exist, stands in a candidate twice, or a candidate is given twice.
+        FeatureError: a source does not exist, or stands in a candidate twice.
     """
     asked = [candidate for given in features for candidate in (_automatic(backbone) if given == AUTO else (given,))]
     return [sources_of(candidate) for candidate in dict.fromkeys(asked)]
@@ -299,9 +369,24 @@ def sources_of(candidate: str, setting: str = "features") -> tuple[str, ...]:
     names = tuple(candidate.split(JOIN))
     if len(set(names)) < len(names):
         raise FeatureError(f"{setting}: {candidate} names a source twice")
+    folder = _folder_with_join(names)
+    if folder:
+        raise FeatureError(
+            f"{setting}: the path of the SavedModel {printable(folder, LONGEST_PATH)} holds '{JOIN}', which joins "
+            f"sources: give the path of a link to it that has no '{JOIN}' (ln -s), or rename it"
+        )
     for name in names:
         require_source(name, setting)
     return names
+
+
+def _folder_with_join(names: Sequence[str]) -> str | None:
+    """A folder of a SavedModel whose path was taken apart into several names; None if there is none."""
+    for start, end in itertools.combinations(range(len(names) + 1), 2):
+        path = JOIN.join(names[start:end])
+        if end > start + 1 and (Path(path) / "saved_model.pb").is_file():
+            return path
+    return None
 
 
 def _automatic(backbone: str) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from beam_jobs import features as job
 from courier_tf import images, schema
+from courier_tf.features import sources
 from courier_tf.features.extractor import fixed_view
+from courier_tf.features.feature_error import FeatureError
 from courier_tf.features.files import FeatureFiles
 from courier_tf.features.sources import Pixels
 from courier_tf.settings import EmbedSettings
@@ -72,3 +74,24 @@ def test_a_file_of_vectors_for_each_file_of_items(tmp_path, monkeypatch):
     described = pq.ParquetFile(files[0]).metadata
     assert [described.row_group(n).num_rows for n in range(described.num_row_groups)] == [4, 4, 3]
     assert artefacts.read(target, FEATURES).facts.views == 1
+
+
+def test_a_vector_that_is_not_finite_is_never_stored(tmp_path, monkeypatch):
+    """The source is sound on the photos that it is tried on, and takes the root of a negative number for one item."""
+    monkeypatch.setattr(sources, "FORMULAS", dict(sources.FORMULAS))
+    bad = images.decode(stored("a7"), 16)
+
+    def roots(photos):
+        same = tf.reduce_all(photos == bad, axis=[1, 2, 3])
+        return tf.sqrt(tf.where(same[:, None], -1.0, tf.reduce_mean(tf.cast(photos, tf.float32), axis=[1, 2])))
+
+    sources.register("roots", roots, width=3)
+    write_ingest(tmp_path / "ingest")
+    target = tmp_path / "features"
+    with pytest.raises(FeatureError) as raised:
+        job.features(
+            tmp_path / "ingest", target, "roots", 0, EmbedSettings(embed_batch_size=3), MadeBy(FEATURES, {}, {})
+        )
+    told = str(raised.value)
+    assert "features: roots gives [nan nan nan] for the photo of item a7, but 3 finite numbers are needed" in told
+    assert "\n" not in told and not target.exists()

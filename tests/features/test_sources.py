@@ -1,11 +1,14 @@
 """Feature sources against slow, obvious versions in NumPy."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from courier_tf.backbone.architectures import architecture
 from courier_tf.features import sources
+from courier_tf.features.extractor import Extractor
 from courier_tf.features.feature_error import FeatureError
 from courier_tf.features.sources import Colour, Pixels, PretrainedBackbone, candidates_of, register, source
 
@@ -66,19 +69,101 @@ def test_a_saved_model_is_a_source(dtype, tmp_path):
     assert source(str(tmp_path)).fingerprint() != before
 
 
+def save_means(folder, spec, means=lambda photos: tf.reduce_mean(tf.cast(photos, tf.float32), axis=[1, 2])):
+    """A SavedModel with a variable, whose signature takes `spec`."""
+    model = tf.Module()
+    model.one = tf.Variable(1.0)
+    model.run = tf.function(lambda given: {"out": model.one * means(given)}, input_signature=[spec], autograph=False)
+    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.run})
+
+
 @pytest.mark.parametrize(
-    ("spec", "told"),
+    ("shape", "dtype", "told"),
     [
-        (tf.TensorSpec([None, 4], tf.float32), r"takes float32 \(None, 4\)"),
-        (tf.TensorSpec([None, None, None, 3], tf.string), "takes string"),
+        ([None, 4], tf.float32, r"takes float32 \(None, 4\)"),
+        ([None, None, None, 3], tf.string, r"takes string \(None, None, None, 3\)"),
+        ([None, 3, 48, 48], tf.float32, r"takes float32 \(None, 3, 48, 48\)"),
+        ([None, 48, 48, 1], tf.float32, r"takes float32 \(None, 48, 48, 1\)"),
+        ([None, 48, None, 3], tf.float32, r"takes float32 \(None, 48, None, 3\)"),
+        ([8, 48, 48, 3], tf.float32, r"takes float32 \(8, 48, 48, 3\)"),
     ],
 )
-def test_a_saved_model_of_something_else_is_refused(spec, told, tmp_path):
-    model = tf.Module()
-    model.run = tf.function(lambda given: {"out": tf.zeros([tf.shape(given)[0], 2])}, input_signature=[spec])
-    tf.saved_model.save(model, str(tmp_path), signatures={"serving_default": model.run})
-    with pytest.raises(FeatureError, match=told):
+def test_a_saved_model_of_something_else_is_refused(shape, dtype, told, tmp_path):
+    save_means(tmp_path, tf.TensorSpec(shape, dtype), lambda given: tf.zeros([tf.shape(given)[0], 2]))
+    with pytest.raises(FeatureError, match=rf"^features: .*{told}, but uint8 or float32 \[None, height, width, 3\] is"):
         source(str(tmp_path))
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: cut(folder / "saved_model.pb"), "DecodeError: "),
+        (lambda folder: (folder / "saved_model.pb").write_bytes(b""), "saved_model.pb is empty"),
+        (lambda folder: shutil.rmtree(folder / "variables"), "FileNotFoundError: "),
+        (lambda folder: cut(next((folder / "variables").glob("*.data*"))), "IndexError: "),
+        (lambda folder: cut(folder / "variables" / "variables.index"), "Error: "),
+    ],
+    ids=["cut", "empty", "no variables", "cut variables", "cut index"],
+)
+def test_a_broken_saved_model_is_told_in_a_line(damage, told, tmp_path):
+    save_means(tmp_path, tf.TensorSpec([None, 48, 48, 3], tf.float32))
+    damage(tmp_path)
+    with pytest.raises(FeatureError) as raised:
+        source(str(tmp_path))
+    text = str(raised.value)
+    assert text.startswith(f"features: the SavedModel {tmp_path} cannot be loaded (") and told in text
+    assert text.endswith("): save it again, or copy it anew") and "\n" not in text
+
+
+def test_a_saved_model_that_calls_python_is_refused(tmp_path):
+    """In the process that has saved it, it even works."""
+
+    def means(photos):
+        (found,) = tf.numpy_function(lambda given: [given.mean((1, 2))], [photos], [tf.float32])
+        return tf.ensure_shape(found, [None, 3])
+
+    save_means(tmp_path, tf.TensorSpec([None, 48, 48, 3], tf.float32), means)
+    with pytest.raises(FeatureError, match=r"calls Python \(PyFunc.* but stock TensorFlow ops are needed"):
+        source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("means", "told"),
+    [
+        (lambda photos: tf.reduce_mean(photos, axis=[0, 1, 2], keepdims=True)[0, 0], r"gives float32 \[1, 3\]"),
+        (lambda photos: tf.reduce_mean(photos, axis=[1, 2]) * float("nan"), "gives numbers that are not finite"),
+        (lambda photos: tf.reshape(photos, [-1, 5 * 48 * 48 * 3])[:, :3], "fails .*Error: "),
+    ],
+    ids=["a row for all", "not finite", "fails"],
+)
+def test_a_saved_model_is_tried_before_a_job_begins(means, told, tmp_path):
+    save_means(tmp_path, tf.TensorSpec([None, 48, 48, 3], tf.float32), means)
+    with pytest.raises(FeatureError, match=told) as raised:
+        Extractor([str(tmp_path)], 16)
+    assert str(raised.value).startswith(f"features: {tmp_path}, tried on two photos of 16 pixels, ")
+    assert str(raised.value).endswith(", but [2, 3] of finite float32 is needed, a row for each photo")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("before, after", [("", ""), ("pixels+", ""), ("pixels+", "+colour")])
+def test_a_folder_with_a_plus_in_its_path_has_a_way_out(before, after, tmp_path):
+    save_means(tmp_path / "a+b", tf.TensorSpec([None, 48, 48, 3], tf.float32))
+    told = rf"^features: the path of the SavedModel {tmp_path}/a\+b holds '\+', which joins .* a link"
+    with pytest.raises(FeatureError, match=told):
+        candidates_of([f"{before}{tmp_path}/a+b{after}"])
+    (tmp_path / "link").symlink_to(tmp_path / "a+b")
+    (names,) = candidates_of([f"{before}{tmp_path}/link{after}"])
+    assert str(tmp_path / "link") in names
+    made = source(str(tmp_path / "link"))
+    assert made.width == 3 and len(made.fingerprint()) == 16
+
+
+def test_a_candidate_that_is_given_twice_counts_once():
+    assert candidates_of(["pixels", "colour", "pixels"]) == [("pixels",), ("colour",)]
 
 
 def test_a_function_can_be_registered(monkeypatch):
