@@ -5,12 +5,14 @@ import functools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from courier_tf.chain.known_names import HEAD, require_known_names
+from courier_tf.chain.previous_heads import require_same_side, require_unchanged, sources_of_head
 from courier_tf.chain.workplace import FOREIGN, Workplace
 from courier_tf.files import transfer
 from courier_tf.files.places import Place
-from courier_tf.settings import SUPERVISED_SETTINGS, SettingsError
+from courier_tf.settings import SUPERVISED_SETTINGS, PretrainSettings
 from courier_tf.workdir import artefacts
 from courier_tf.workdir.facts import EmbedFacts, EncoderFacts, FeatureFacts, IngestFacts
 from courier_tf.workdir.matching import require_input
@@ -24,6 +26,8 @@ NOT_OF_PHOTOS = ("init", "features", "head")
 NOT_OF_HEADS = (
     "init", "backbone", "recompute", "supervised_steps", "supervised_batch_size", "supervised_learning_rate", "teacher",
 )  # fmt: skip
+#: Further ones, which results of earlier versions have recorded. They are recorded as if they were not set.
+UNSET_OF_HEADS = ("head_first_steps", "backbone_learning_rate_factor")
 
 
 def train_encoder(chain: Workplace) -> None:
@@ -48,7 +52,7 @@ def train_encoder(chain: Workplace) -> None:
         return
     start: artefacts.Artefact[EncoderFacts] | Path | None = previous
     if previous:
-        pass
+        require_same_side(previous, settings.backbone, ingested.facts.image_size)
     elif settings.init:
         start = Path(settings.init)
         inputs[FOREIGN] = artefacts.fingerprint_of_file(start)
@@ -84,26 +88,24 @@ def _pretrain_heads(
     """Computes the features of all photos once, then trains a head on those of each candidate.
 
     Raises:
-        SettingsError: a feature source does not exist, or the previous encoder takes photos.
+        SettingsError: a feature source does not exist, or the previous encoder is no head on such features.
     """
     from courier_tf.features.sources import JOIN, Pixels, candidates_of
     from courier_tf.pretrain.objectives.registry import augments
     from courier_tf.pretrain.train_heads import pretrain_heads
 
     settings, seed = chain.settings.pretrain, chain.settings.seed
-    candidates = candidates_of(settings.features, settings.backbone)
     if previous:
-        if not previous.facts.features:
-            raise SettingsError(
-                f"trainable={HEAD} and previous_encoder={previous.place}: that encoder takes photos. Take "
-                "--trainable all, or add --previous-encoder none"
-            )
-        candidates = [previous.facts.features]
+        candidates = [sources_of_head(previous, settings.features, settings.backbone)]
+    else:
+        candidates = candidates_of(settings.features, settings.backbone)
     sources = list(dict.fromkeys([Pixels.source, *(source for names in candidates for source in names)]))
     features = _features(chain, ingested, sources, augments(settings))
+    if previous:
+        decided_by = {name: artefacts.read(place, FEATURES).facts.decided_by for name, place in features.items()}
+        require_unchanged(previous, chain.local(previous), decided_by)
     inputs = inputs | {FEATURES: fingerprint_of_features(features.values())}
-    values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in NOT_OF_HEADS}
-    values["features"] = [JOIN.join(names) for names in candidates]
+    values = settings_of_heads(settings) | {"features": [JOIN.join(names) for names in candidates]}
     made_by = chain.made_by(PRETRAIN, values, inputs, previous=previous)
     chain.unless_current(
         chain.directory(PRETRAIN),
@@ -123,6 +125,12 @@ def _pretrain_heads(
         ),
         together=True,
     )
+
+
+def settings_of_heads(settings: PretrainSettings) -> dict[str, Any]:
+    """Setting -> value, of those that heads depend on; `features` as they are given."""
+    values = dataclasses.asdict(settings) | dict.fromkeys(UNSET_OF_HEADS)
+    return {name: value for name, value in values.items() if name not in NOT_OF_HEADS}
 
 
 def _features(
