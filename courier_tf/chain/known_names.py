@@ -1,8 +1,17 @@
-"""Names in the settings that stand for nothing are refused before any stage begins."""
+"""Names in the settings that stand for nothing, and options without effect, are refused before any stage begins."""
+
+import logging
+from collections.abc import Collection
 
 from courier_tf.settings import PretrainSettings, Settings, SettingsError
 
+LOG = logging.getLogger(__name__)
+AUTO = "auto"  # The value of `features` that stands for candidates with the backbone.
 HEAD = "head"  # The value of `trainable` with which the backbone is frozen.
+#: The pre-training settings that have an effect on heads alone, and those that have one on encoders of photos alone.
+OF_HEADS, OF_PHOTOS = ("features", "head"), ("recompute", "head_first_steps", "backbone_learning_rate_factor")
+#: The numbers of supervised pre-training, which scripts give together with those of everything else.
+OF_SUPERVISED = ("supervised_steps", "supervised_batch_size", "supervised_learning_rate")
 
 
 def require_known_names(settings: Settings) -> None:
@@ -51,3 +60,58 @@ def _require_features(settings: PretrainSettings) -> None:
         candidates_of(settings.features, settings.backbone)
     except FeatureError as error:
         raise SettingsError(str(error)) from error
+
+
+def require_effect(settings: Settings, given: Collection[str]) -> None:
+    """Refuses options of pre-training that somebody has given although they change nothing, or warns of them.
+
+    Settings of a preset or of a workdir may be there for another choice of `trainable`, so they do not count. The
+    default does not count either: it asks for nothing.
+
+    >>> require_effect(Settings(), {"trainable", "head"})
+    >>> require_effect(Settings(pretrain=PretrainSettings(head="mlp")), {"trainable", "head"})
+    Traceback (most recent call last):
+    ...
+    courier_tf.settings.checked.SettingsError: head=mlp has no effect: trainable=all trains ...
+
+    Args:
+        settings: those of the run.
+        given: names of the settings that stand on the command line.
+
+    Raises:
+        SettingsError: names the settings, why they have no effect, and the way out.
+    """
+    pretrain, default = settings.pretrain, PretrainSettings()
+    previous = settings.previous.encoder()
+    asked = [name for name in given if getattr(pretrain, name, None) != getattr(default, name, None)]
+    if pretrain.trainable != HEAD:
+        why = f"trainable={pretrain.trainable} trains an encoder of photos, without features: add --trainable {HEAD}"
+        _refuse(pretrain, asked, OF_HEADS, why)
+    else:
+        why = f"trainable={HEAD} trains a head on frozen features, and no backbone: add --trainable all"
+        _refuse(pretrain, asked, OF_PHOTOS, why)
+        useless = [name for name in OF_SUPERVISED if name in asked]
+        if useless:
+            LOG.warning("%s: no effect, as trainable=%s has no supervised pre-training", ", ".join(useless), HEAD)
+        if previous:
+            why = f"the head of previous_encoder={previous} names its features: add --previous-encoder none"
+            _refuse(pretrain, asked, ("backbone",), why)
+        elif AUTO not in pretrain.features:
+            named = " ".join(pretrain.features)
+            why = f"trainable={HEAD} takes features={named}, whatever the backbone is: name it there"
+            _refuse(pretrain, asked, ("backbone",), why)
+    if previous:
+        why = (
+            f"a teacher teaches a new encoder, but previous_encoder={previous} is to go on: add --previous-encoder none"
+        )
+        _refuse(pretrain, asked, ("teacher",), why)
+
+
+def _refuse(settings: PretrainSettings, asked: Collection[str], names: Collection[str], why: str) -> None:
+    useless = [name for name in names if name in asked]
+    if useless:
+        values = [getattr(settings, name) for name in useless]
+        texts = [" ".join(value) if isinstance(value, tuple) else value for value in values]
+        named = ", ".join(f"{name}={text}" for name, text in zip(useless, texts, strict=True))
+        has, them = ("has", "it") if len(useless) == 1 else ("have", "them")
+        raise SettingsError(f"{named} {has} no effect: {why}, or leave {them} out")

@@ -19,6 +19,7 @@ class Run(StageOfRawData, TrackedStage):
     """Run all stages: from raw logs and photos to SavedModels and metrics."""
 
     takes_beam_options = True
+    trains_encoder = True
     final: bool = False
     """Also measure on the test span. Each reading is counted."""
     server: tuple[str, ...] = ()
@@ -49,6 +50,8 @@ class Ingest(StageOfRawData, ForcedStage):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretrain(TogetherStage):
     """Train the image encoder: supervised pre-training, then the objective."""
+
+    trains_encoder = True
 
     def train(self, chain: "Chain") -> None:
         chain.pretrain()

@@ -56,6 +56,8 @@ class Command(abc.ABC):
 class Stage(Command):
     """What all stages of the chain share."""
 
+    #: Whether it trains an encoder by the options that are given. An experiment has variants with other settings.
+    trains_encoder: ClassVar[bool] = False
     workdir: Place
     """Folder for all results, or its address, such as s3://bucket/folder."""
     local_copies: Path | None = None
@@ -74,7 +76,10 @@ class Stage(Command):
     def chain(self) -> "Chain":
         """The chain of the workdir; the settings are kept there."""
         from courier_tf.chain.chain import Chain
+        from courier_tf.chain.known_names import require_effect
 
+        if self.trains_encoder:
+            require_effect(self.settings, self.given)
         workers = self.joined_workers()
         place = self.place()
         require_usable(self.local_workdir())

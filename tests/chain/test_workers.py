@@ -162,7 +162,9 @@ OBJECTIVES = ["courier", "simclr", "simsiam", "simcse", "mil_nce", "clip", "supe
 @pytest.mark.parametrize("trainable", ["all", "head"])
 def test_every_objective(workdirs, tmp_path, trainable):
     """One after the other in a process. The draws of augmentations and dropout are those of a device."""
-    words = ["--trainable", trainable, "--features", "pixels", *(["--backbone", "nano"] if trainable == "head" else [])]
+    words = ["--trainable", trainable]
+    if trainable == "head":
+        words += ["--features", "pixels", "--backbone", "nano"]
 
     def commands(folder):
         first, *others = [

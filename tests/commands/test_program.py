@@ -82,6 +82,16 @@ from courier_tf.settings.presets import PRESETS
         (["shop", "{}", "--visual-signal", "7"], 1, "visual_signal must lie between 0 and 1"),
         (["pretrain", "--workdir", "{}", "--checkpoint-every", "0"], 1, "checkpoint_every must lie between 1 and"),
         (["pretrain", "--workdir", "{}", "--objective", "simcse", "--drop-path", "0"], 1, "drop_path must be above 0"),
+        (
+            ["pretrain", "--workdir", "{}", "--trainable", "all", "--features", "pixels", "colour", "--head", "mlp"],
+            1,
+            "features=pixels colour, head=mlp have no effect: trainable=all trains an encoder of photos",
+        ),
+        (
+            ["pretrain", "--workdir", "{}", "--recompute", "--head-first-steps", "3"],
+            1,
+            "recompute=True, head_first_steps=3 have no effect: trainable=head trains a head on frozen features",
+        ),
         (["rank", "--workdir", "{}", "--rank-modes", "cluster_id_permuted"], 1, "rank_modes must name a mode that can"),
         (["rank", "--workdir", "{}", "--rank-modes", "none", "cluster_id+x"], 1, "there is no mode 'cluster_id+x'"),
     ],
