@@ -1,6 +1,7 @@
 """Heads on the features of frozen networks, through the chain: trained, chosen, embedded, continued."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from courier_tf.chain.chain import Chain
 from courier_tf.features.files import FeatureFiles, read_together
 from courier_tf.pretrain.encoder_files import EncoderError, load_encoder
 from courier_tf.pretrain.frozen_encoder import FrozenEncoder
+from courier_tf.pretrain.impression_scores import SCORES_FILE
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.notebook import save_to_workdir
 from courier_tf.pretrain.objectives.courier import Courier
 from courier_tf.pretrain.photo_store import PhotoStore
-from courier_tf.pretrain.train_heads import _tell_the_gain
+from courier_tf.pretrain.train_heads import CANDIDATES_FOLDER, _tell_the_gain
 from courier_tf.settings import Settings, SettingsError, with_values
 from courier_tf.workdir import artefacts, records
 from courier_tf.workdir.facts import EncoderFacts
@@ -181,6 +183,31 @@ def test_an_interrupted_choice_goes_on(heads, finished, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", ["logs", "candidates"])  # Encoder and scores are in place by then; all is.
+def test_a_choice_that_was_killed_at_its_end_goes_on(part, heads, finished, tmp_path, monkeypatch):
+    from courier_tf.pretrain import fit
+
+    chain, steps, rename = chain_in(tmp_path, finished), [], Path.rename
+
+    def killed(path, target):
+        if path.name == part and CANDIDATES_FOLDER in path.parts:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        chain.pretrain()
+    partial = artefacts.partial_of(chain.directory(PRETRAIN))
+    assert (partial / SCORES_FILE).exists() and (partial / "encoder").exists()
+    monkeypatch.setattr(fit, "Throughput", lambda: steps.append("trains"))
+    chain.pretrain()
+    assert not steps and facts_of(chain) == facts_of(heads)
+    logs = chain.directory(PRETRAIN) / "logs" / "steps.csv"
+    assert len(logs.read_text().splitlines()) == 3, "a heading and two epochs"
+    assert not list(chain.directory(PRETRAIN).glob("candidates")) + list(chain.directory(PRETRAIN).glob("removed"))
+
+
+@pytest.mark.slow
 def test_an_encoder_that_stays_the_same_keeps_its_fingerprint(heads, finished, tmp_path):
     again = chain_in(tmp_path, finished)
     again.pretrain()
@@ -198,6 +225,16 @@ def test_heads_start_from_a_previous_one(heads, finished, tmp_path):
     of_photos = chain_in(tmp_path / "photos", finished, previous_encoder=str(finished[1].directory(PRETRAIN)))
     with pytest.raises(SettingsError, match="takes photos"):
         of_photos.pretrain()
+    of_others = chain_in(tmp_path / "others", finished, features=("colour",), previous_encoder=str(previous))
+    with pytest.raises(SettingsError, match="^features=colour, but previous_encoder=.* can go on with these alone"):
+        of_others.pretrain()
+    content = json.loads((previous / artefacts.ARTEFACT_FILE).read_text())
+    content["facts"]["image_size"] = 64
+    (previous / artefacts.ARTEFACT_FILE).write_text(json.dumps(content))
+    values = {"trainable": "all", "backbone": "efficientnetlite_b0", "previous_encoder": str(previous)}
+    of_other_photos = chain_in(tmp_path / "sizes", finished, **values)
+    with pytest.raises(SettingsError, match="photos of 64 pixels, but the ingest of this run has image_size=32"):
+        of_other_photos.pretrain()
 
 
 @pytest.mark.parametrize(
@@ -283,4 +320,12 @@ def test_a_saved_model_that_changes_in_its_place_gives_new_features(finished, tm
         chain.pretrain()
         files = FeatureFiles(chain.features_directory(str(tmp_path / "model"))).files
         found.append(pq.read_table(files[0])["vector"].drop_null().to_pylist())
+        if factor == 1:
+            shutil.copytree(chain.directory(PRETRAIN), tmp_path / "previous")
     np.testing.assert_allclose(np.array(found[1]), 2 * np.array(found[0]), rtol=1e-5)
+    going_on = Chain(chain.workdir, with_values(chain.settings, {"previous_encoder": str(tmp_path / "previous")}))
+    with pytest.raises(SettingsError, match="previous_encoder=.*/model has changed in its place"):
+        going_on.pretrain()
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(SettingsError, match="previous_encoder=.*/model', which cannot be had any more"):
+        Chain(chain.workdir, with_values(going_on.settings, {"features": ("auto",)})).pretrain()
