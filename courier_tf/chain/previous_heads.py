@@ -78,7 +78,7 @@ def require_unchanged(previous: Artefact[EncoderFacts], files: Path, decided_by:
     raise SettingsError(
         f"previous_encoder={previous.place} is a head on the features {JOIN.join(facts.features)}, but "
         f"{' or '.join(changing)} has changed in its place since it was trained, and gives other features: put the "
-        f"former one back, or {WITHOUT}"
+        f"earlier one back, or {WITHOUT}"
     )
 
 

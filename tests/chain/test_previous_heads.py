@@ -82,7 +82,7 @@ def test_a_saved_model_that_has_changed_in_its_place_is_refused(tmp_path):
     require_unchanged(previous, files.parent, decided_by())
     shutil.move(folder, tmp_path / "kept")
     save_model(folder, 2.0)
-    told = rf"pixels\+{folder}, but {folder} has changed in its place since it was trained, .* put the former one back"
+    told = rf"pixels\+{folder}, but {folder} has changed in its place since it was trained, .* put the earlier one back"
     with pytest.raises(SettingsError, match=f"^previous_encoder={files.parent} is .*{told}, or {WITHOUT}"):
         require_unchanged(previous, files.parent, decided_by())
     shutil.rmtree(folder)
