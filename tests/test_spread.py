@@ -19,3 +19,14 @@ def test_effective_rank_of_known_matrices():
     assert effective_rank(np.tile([[0.6, 0.8]], [5, 1])) == pytest.approx(1, abs=1e-3)
     share = np.array([3, 1]) / 4
     assert effective_rank(np.diag([3.0, 1, 0])) == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
+def test_dead_embeddings_are_the_same_embedding():
+    """Zero vectors, whose cosine is 0 / 0: not points that are far apart."""
+    assert uniformity(np.zeros([5, 3])) == 0
+    assert effective_rank(np.zeros([5, 3])) == 0
+    rng = np.random.default_rng(0)
+    mixed = np.where(rng.random([20, 1]) < 0.5, 0, rng.normal(size=[20, 6]))
+    mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
+    kernel = [np.exp(-2 * ((a - b) ** 2).sum()) for i, a in enumerate(mixed) for j, b in enumerate(mixed) if i != j]
+    assert uniformity(mixed) == pytest.approx(np.log(np.mean(kernel)))

@@ -89,3 +89,13 @@ def test_a_collapse_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
     again, _ = model_and_data()
     assert Checkpoints(again, tmp_path).restore() == 2
     np.testing.assert_array_equal(again.encoder.head.kernel, good)
+
+
+def test_dead_embeddings_stop_the_run(tmp_path):
+    """Zeros have a scalar product of 0, as photos have that are far apart."""
+    model, data = model_and_data()
+    for weight in (model.encoder.head.kernel, model.encoder.head.bias):
+        weight.assign(tf.zeros_like(weight))
+    model.optimizer.learning_rate.assign(0.0)
+    with pytest.raises(TrainingError, match="all photos have the same embedding"):
+        model.fit(data, steps_per_epoch=1, callbacks=[Spread(PHOTOS), Checkpoints(model, tmp_path)], verbose=0)
