@@ -6,13 +6,12 @@ from typing import Any
 import keras_cv
 
 from courier_tf.backbone.architecture import SCALED, Architecture
+from courier_tf.backbone.efficientnet_lite import LITE_FAMILY
 from courier_tf.backbone.keras_cv_architecture import KerasCVArchitecture, LiteArchitecture
 from courier_tf.backbone.keras_cv_networks import NETWORKS
 from courier_tf.backbone.pretrained_packages import IMAGENET, PRETRAINED_PACKAGES, package_folder
 from courier_tf.backbone.swin import SIZES
 from courier_tf.backbone.swin_architecture import SwinArchitecture
-
-_LITE = "EfficientNetLiteBackbone"
 
 
 def architecture(name: str) -> Architecture:
@@ -36,7 +35,7 @@ def architecture(name: str) -> Architecture:
     if plain not in backbone_names():
         raise ValueError(f"backbone must be one of {', '.join(backbone_names())}, but is {name!r}")
     family = NETWORKS[plain.removesuffix(IMAGENET)].family
-    return (LiteArchitecture if family == _LITE else KerasCVArchitecture)(name, image_size)
+    return (LiteArchitecture if family == LITE_FAMILY else KerasCVArchitecture)(name, image_size)
 
 
 def backbone_names() -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from courier_tf.backbone.swin import SwinBackbone
+from courier_tf.backbone.swin import SIZES, SwinBackbone
 from courier_tf.backbone.torch_files import TorchFileError, read_torch_file
 
 FORMATS = (".pth", ".pt", ".safetensors")
@@ -40,7 +40,7 @@ def load_checkpoint(backbone: SwinBackbone, file: Path) -> None:
     """
     named = {official_name(name): value for name, value in read_tensors(file).items()}
     tensors = {name: value for name, value in named.items() if not NOT_WEIGHTS.search(name)}
-    fill(weights_of(backbone), tensors, _as_ours, file)
+    fill(weights_of(backbone), tensors, _as_ours, file, lambda: _size_of(tensors))
 
 
 def fill(
@@ -48,6 +48,7 @@ def fill(
     tensors: Mapping[str, np.ndarray],
     as_ours: Callable[[str, np.ndarray], np.ndarray],
     file: Path,
+    name_of: Callable[[], str | None],
 ) -> None:
     """Assigns tensors to variables by name, all or none.
 
@@ -56,9 +57,10 @@ def fill(
         tensors: name -> array; each needs its variable.
         as_ours: (name, array) -> the array in the order of Keras.
         file: where they come from, for messages.
+        name_of: () -> name of the backbone that the tensors are of, if it is a known one.
 
     Raises:
-        CheckpointError: names or shapes differ. All variables are then untouched.
+        CheckpointError: names or shapes differ, or a number is not finite. All variables are then untouched.
     """
     faults = [f"missing: {name}" for name in wanted if name not in tensors]
     faults += [f"not of this backbone: {name}" for name in tensors if name not in wanted]
@@ -70,9 +72,29 @@ def fill(
         if values[name].shape != tuple(wanted[name].shape)
     ]
     if faults:
-        raise CheckpointError(f"{file} does not fit this backbone:\n" + "\n".join(faults))
+        name = name_of()
+        if name:
+            told = f"these are weights of {name}: add --backbone {name}"
+        else:
+            told = faults[0] + (f"; {len(faults) - 1} other tensors do not fit, either" if faults[1:] else "")
+        raise CheckpointError(f"{file} does not fit this backbone: {told}")
+    require_finite(values, file)
     for name, value in values.items():
         wanted[name].assign(value.astype(np.float32))
+
+
+def require_finite(tensors: Mapping[str, np.ndarray], file: Path) -> None:
+    """Refuses weights that are no numbers. A training would blame its learning rate for them.
+
+    Raises:
+        CheckpointError: names the file and the first such tensor.
+    """
+    for name, value in tensors.items():
+        wrong = value.size - int(np.isfinite(value).sum())
+        if wrong:
+            raise CheckpointError(
+                f"{file} is damaged: {wrong} of the {value.size} numbers of {name} are NaN or infinite"
+            )
 
 
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
@@ -152,6 +174,23 @@ def weights_of(backbone: SwinBackbone) -> dict[str, tf.Variable]:
             dense(f"layers.{stage}.downsample.reduction", merging)
     norm("norm", backbone.get_layer("final_norm"))
     return variables
+
+
+def _size_of(tensors: Mapping[str, np.ndarray]) -> str | None:
+    """The size of our Swin that has tensors of these shapes, under official names; None if there is none."""
+    first = tensors.get("patch_embed.proj.weight", np.empty(0))
+    blocks = [re.match(r"layers\.(\d+)\.blocks\.(\d+)\.attn\.relative_position_bias_table$", name) for name in tensors]
+    places = sorted((int(block[1]), int(block[2])) for block in blocks if block)
+    for name, size in SIZES.items():
+        if places != [(stage, place) for stage, depth in enumerate(size["depths"]) for place in range(depth)]:
+            continue
+        tables = [
+            tensors[f"layers.{stage}.blocks.{place}.attn.relative_position_bias_table"] for stage, place in places
+        ]
+        heads = [((2 * size["window"] - 1) ** 2, size["heads"][stage]) for stage, _ in places]
+        if first.shape == (size["dim"], 3, size["patch"], size["patch"]) and [t.shape for t in tables] == heads:
+            return name
+    return None
 
 
 def _as_ours(name: str, value: np.ndarray) -> np.ndarray:

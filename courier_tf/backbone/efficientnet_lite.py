@@ -5,6 +5,7 @@ depends on the size of the map. KerasCV settles the padding when it builds the l
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf.backbone.checkpoints import fill, read_tensors
+from courier_tf.backbone.keras_cv_networks import NETWORKS
+
+LITE_FAMILY = "EfficientNetLiteBackbone"  # The class in KerasCV.
 
 #: Tensors of such a file that are no weights of a backbone: counters, and the classifier.
 NOT_WEIGHTS = re.compile(r"num_batches_tracked$|^_fc\.")
@@ -81,7 +85,7 @@ def load_lite(backbone: keras.Model, file: Path) -> None:
         CheckpointError: the file cannot be read, or names or shapes differ. The backbone is then untouched.
     """
     tensors = {name: value for name, value in read_tensors(file).items() if not NOT_WEIGHTS.search(name)}
-    fill(lite_weights(backbone), tensors, _as_ours, file)
+    fill(lite_weights(backbone), tensors, _as_ours, file, lambda: _size_of(tensors))
 
 
 def lite_weights(backbone: keras.Model) -> dict[str, tf.Variable]:
@@ -115,6 +119,19 @@ def lite_weights(backbone: keras.Model) -> dict[str, tf.Variable]:
     convolution("_conv_head", "top_conv")
     norm("_bn1", "top_bn")
     return variables
+
+
+def _size_of(tensors: Mapping[str, np.ndarray]) -> str | None:
+    """The EfficientNet-lite that has tensors of these shapes; None if there is none."""
+    if "_conv_stem.weight" not in tensors:  # Building all of them takes seconds.
+        return None
+    shapes = {name: _as_ours(name, value).shape for name, value in tensors.items()}
+    for name, network in NETWORKS.items():
+        if network.family == LITE_FAMILY:
+            wanted = lite_weights(network.build())
+            if shapes == {name: tuple(variable.shape) for name, variable in wanted.items()}:
+                return name
+    return None
 
 
 def _as_ours(name: str, value: np.ndarray) -> np.ndarray:

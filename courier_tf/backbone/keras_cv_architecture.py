@@ -9,7 +9,7 @@ from tensorflow import keras
 
 from courier_tf.backbone import efficientnet_lite
 from courier_tf.backbone.architecture import Architecture
-from courier_tf.backbone.checkpoints import CheckpointError
+from courier_tf.backbone.checkpoints import CheckpointError, require_finite
 from courier_tf.backbone.keras_cv_networks import NETWORKS, Network
 from courier_tf.backbone.pretrained_packages import IMAGENET, PRETRAINED_PACKAGES, package_folder
 from courier_tf.backbone.swin import Padding
@@ -86,7 +86,8 @@ class KerasCVArchitecture(Architecture):
         except Exception as error:  # Keras and h5py name no common class.
             reason = printable(str(error) or type(error).__name__, 120)
             raise CheckpointError(f"{file} does not fit the backbone {self.name}: {reason}") from error
-        _copy_weights(source, backbone)
+        require_finite({weight.name: weight.numpy() for weight in source.weights}, file)
+        copy_weights(source, backbone)
 
     def load_pretrained(self, backbone: keras.Model) -> None:
         preset = self.plain_name

@@ -131,6 +131,12 @@ def test_weights_that_keras_saved(tmp_path):
     arch.load_file(backbone, tmp_path / "lite.weights.h5")
     pixels = arch.normalise(PHOTOS)  # KerasCV's own padding is the original's on even maps.
     np.testing.assert_allclose(arch.apply(backbone, pixels), source(pixels, training=False), atol=1e-5)
+    kernel = source.get_layer("stem_conv").kernel
+    kernel.assign(tf.fill(kernel.shape, np.nan))
+    source.save_weights(tmp_path / "nan.weights.h5")
+    with pytest.raises(CheckpointError, match=r"nan.weights.h5 is damaged: 864 .* of stem_conv/kernel"):
+        arch.load_file(backbone, tmp_path / "nan.weights.h5")
+    assert np.isfinite(backbone.get_layer("stem_conv").kernel).all()
     with pytest.raises(CheckpointError, match=f"does not fit the backbone {MOBILE}"):
         other = architecture(MOBILE)
         other.load_file(other.build(), tmp_path / "lite.weights.h5")
