@@ -185,6 +185,7 @@ class Checkpoints(keras.callbacks.Callback):
         model: compiled model, which counts its steps in `model.steps`.
         directory: folder of the checkpoints. The last two are kept.
         every: number of steps after which a checkpoint is saved within an epoch, too.
+        rate: what messages call the learning rate.
 
     Raises (from fit):
         DivergenceError: the loss of an epoch, or a weight after it, is not finite. The checkpoint before it is kept.
@@ -192,13 +193,15 @@ class Checkpoints(keras.callbacks.Callback):
             to put UNIFORMITY into the logs.
     """
 
-    def __init__(self, model: keras.Model, directory: Path, every: int | None = None) -> None:
+    def __init__(
+        self, model: keras.Model, directory: Path, every: int | None = None, rate: str = "learning rate"
+    ) -> None:
         super().__init__()
         self.checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
         # Made now, as several workers have to make it together: the first saving, or a restoring, would do it.
         assert self.checkpoint.save_counter is not None
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
-        self.trained, self.every = model, every
+        self.trained, self.every, self.rate = model, every, rate
 
     def variables(self) -> list[tf.Variable]:
         """All variables of the model and its optimizer, in an order that does not depend on what was restored."""
@@ -235,16 +238,17 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
-        kept = f"the last good weights are in {self.manager.latest_checkpoint}"
+        last = self.manager.latest_checkpoint
+        kept = f"; the last good weights are in {last}" if last else ""
         if not self._finite(logs.get("loss", math.nan)):
             raise DivergenceError(
-                f"the loss of epoch {epoch + 1} is {logs.get('loss')}, or weights after it are no numbers; {kept}. A "
-                "lower learning rate or another precision may help."
+                f"the loss of epoch {epoch + 1} is {logs.get('loss')}, or weights after it are no numbers{kept}. "
+                f"A lower {self.rate} or another precision may help."
             )
         if logs.get(UNIFORMITY, -math.inf) > COLLAPSED:
             raise TrainingError(
-                f"after epoch {epoch + 1} all photos have the same embedding ({UNIFORMITY} {logs[UNIFORMITY]:.4f}); "
-                f"{kept}. A lower learning rate or a longer supervised pre-training may help."
+                f"after epoch {epoch + 1} all photos have the same embedding ({UNIFORMITY} {logs[UNIFORMITY]:.4f})"
+                f"{kept}. A lower {self.rate} may help."
             )
         self.manager.save()
 

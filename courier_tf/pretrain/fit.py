@@ -40,6 +40,7 @@ class Budget(NamedTuple):
     learning_rate: float  # The peak. A tenth of the steps rises to it, then a cosine over the number of steps falls.
     rows: int  # Rows of the global batch.
     rows_setting: str  # Name of the setting that gives `rows`, for messages.
+    rate_option: str  # The option that gives `learning_rate`, for messages.
 
 
 def fit(
@@ -87,7 +88,7 @@ def fit(
             0.0, steps, alpha=0.05, warmup_target=budget.learning_rate, warmup_steps=max(steps // 10, 1)
         )
         compile_with_adam(model, schedule, slow(encoder) if slow else None)
-        checkpoints = Checkpoints(model, partial / CHECKPOINTS_FOLDER)
+        checkpoints = Checkpoints(model, partial / CHECKPOINTS_FOLDER, rate=budget.rate_option)
     checkpoints.restore()
     workers.share(checkpoints.variables())
     done = int(model.steps.numpy())

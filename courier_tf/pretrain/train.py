@@ -121,6 +121,7 @@ def learn(
         settings.pretrain_learning_rate,
         settings.pretrain_batch_rows,
         "pretrain_batch_rows",
+        "--pretrain-learning-rate",
     )
     if budget.steps < settings.pretrain_steps:
         LOG.info("[pretrain] %d steps: %s passes over %d rows", budget.steps, settings.pretrain_passes, rows)

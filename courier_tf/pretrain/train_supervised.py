@@ -88,6 +88,7 @@ def pretrain_supervised(
             settings.supervised_learning_rate,
             settings.supervised_batch_size,
             "supervised_batch_size",
+            "--supervised-learning-rate",
         )
         model = fit(
             draft.path,

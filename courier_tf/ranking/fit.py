@@ -198,7 +198,9 @@ def fit(
     strategy = workers.strategy(settings.rank_replicas, "rank_replicas")
     share = rows_per_replica(settings.rank_batch_size, strategy, "rank_batch_size")
     with strategy.scope(), precision_policy(settings.rank_precision):
-        checkpoints = Checkpoints(ranker, aside / "checkpoints", settings.rank_checkpoint_every)
+        checkpoints = Checkpoints(
+            ranker, aside / "checkpoints", settings.rank_checkpoint_every, "rate of --rank-learning-rates"
+        )
     checkpoints.restore()
     workers.share(checkpoints.variables())
     steps = int(ranker.steps.numpy())
