@@ -7,6 +7,7 @@ and SavedModels treat every backbone alike.
 import abc
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import tensorflow as tf
 from tensorflow import keras
@@ -27,6 +28,7 @@ class Architecture(abc.ABC):
 
     name: str
     image_size: int | None = None
+    drops_residuals: ClassVar[bool] = False  # Whether it has stochastic depth.
 
     @property
     def plain_name(self) -> str:

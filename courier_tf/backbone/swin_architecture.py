@@ -15,6 +15,8 @@ from courier_tf.backbone.swin import SIZES, Padding, SwinBackbone
 class SwinArchitecture(Architecture):
     """Our Swin in one of its sizes."""
 
+    drops_residuals = True
+
     # Channel statistics of natural photos, as used by the published Swin weights.
     MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     DEVIATION = (0.229 * 255, 0.224 * 255, 0.225 * 255)

@@ -27,8 +27,8 @@ def require_known_names(settings: Settings) -> None:
     from courier_tf.pretrain.objectives.registry import require_objective
     from courier_tf.ranking.visual_features.registry import require_known
 
-    require_objective(settings.pretrain)
     require_backbone(settings.pretrain)
+    require_objective(settings.pretrain)  # Some objectives ask the backbone.
     Distillation.check(settings.pretrain)
     require_known(settings.rank.rank_modes)
     if settings.pretrain.trainable == HEAD:

@@ -4,6 +4,8 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from courier_tf.backbone.architectures import architecture
+from courier_tf.backbone.swin import SIZES
 from courier_tf.pretrain.objectives.objective import Objective, Terms, temperature_of
 from courier_tf.pretrain.objectives.pairs import pair_loss
 from courier_tf.pretrain.training_data import TrainingData
@@ -29,6 +31,12 @@ class SimCse(Objective):
     def check(cls, settings: PretrainSettings) -> None:
         if not settings.drop_path:
             raise SettingsError("simcse tells its two views apart by stochastic depth: drop_path must be above 0")
+        if settings.trainable != "head" and not architecture(settings.backbone).drops_residuals:
+            raise SettingsError(
+                "objective=simcse tells its two views apart by stochastic depth, which "
+                f"backbone={settings.backbone} does not have: take a Swin ({', '.join(SIZES)}), or --trainable head, "
+                "where drop_path hides features"
+            )
 
     @classmethod
     def from_settings(cls, settings: PretrainSettings, data: TrainingData) -> Self:

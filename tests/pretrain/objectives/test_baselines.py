@@ -1,15 +1,19 @@
 """The other objectives against loops in NumPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from courier_tf.pretrain.encoder import Encoder
 from courier_tf.pretrain.objectives.clip import BUCKETS, WORDS, Clip, title_words
 from courier_tf.pretrain.objectives.mil_nce import MilNce
 from courier_tf.pretrain.objectives.simclr import SimClr
 from courier_tf.pretrain.objectives.simcse import SimCse
 from courier_tf.pretrain.objectives.simsiam import SimSiam
 from courier_tf.pretrain.objectives.supervised import Supervised, column_codes
+from courier_tf.settings import PretrainSettings, SettingsError
 from tests.pretrain.objectives.batches import WIDTH, by_item, called, drawn
 
 
@@ -26,6 +30,27 @@ def test_mil_nce_equals_a_loop():
         losses.append(-np.log(bag / (bag + sum(np.exp(vector[item] @ vector[k] / 0.05) for k in others))))
     result = called(MilNce(), embeddings, batch)
     assert len(losses) > 3 and float(result.loss) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+SLOW_NETWORKS = ("tiny", "efficientnetlite_b0", "efficientnetv2_b0", "mobilenet_v3_small")
+
+
+@pytest.mark.parametrize(
+    "name", ["nano", "resnet18_v2", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_NETWORKS)]
+)
+def test_simcse_is_for_networks_that_tell_its_views_apart(name):
+    """Two passes of the same photo differ, or the network is refused."""
+    photos = np.random.default_rng(0).integers(0, 255, [4, 32, 32, 3]).astype(np.uint8)
+    settings = PretrainSettings(objective="simcse", backbone=name, drop_path=0.5)
+    encoder = Encoder(name, 8, drop_path=0.5)
+    survival = encoder.draw_survival(8, tf.constant([1, 2], tf.int64))
+    passes = [encoder(photos, training=True, survival=survival[part]).numpy() for part in (slice(4), slice(4, 8))]
+    if np.array_equal(*passes):
+        with pytest.raises(SettingsError, match=f"backbone={name}"):
+            SimCse.check(settings)
+    else:
+        SimCse.check(settings)
+    SimCse.check(dataclasses.replace(settings, trainable="head"))
 
 
 @pytest.mark.parametrize("objective, temperature", [(SimClr(), 0.2), (SimCse(), 0.05)])

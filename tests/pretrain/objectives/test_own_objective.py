@@ -123,6 +123,11 @@ def test_it_goes_through_the_whole_chain(finished, tmp_path, monkeypatch, title_
         ({"objective": "title_size"}, "objective must be one of base, .*title_length, but is 'title_size'"),
         ({"objective": "title_length", "temperature": 0.1}, "title_length has no softmax, but temperature is 0.1"),
         ({"objective": "simcse", "drop_path": 0.0}, "drop_path must be above 0"),
+        (
+            {"objective": "simcse", "backbone": "resnet18_v2"},
+            "objective=simcse .* backbone=resnet18_v2 does not have: take a Swin .nano, .*--trainable head",
+        ),
+        ({"objective": "simcse", "backbone": "resnet"}, "backbone must be one of"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_before_ingest(tmp_path, title_length, stage, pretrain, answer):
