@@ -114,6 +114,14 @@ class Architecture(abc.ABC):
         return "masked"
 
     @abc.abstractmethod
+    def require_pretrained(self) -> None:
+        """Makes sure that the weights that come with the name can be read, and fetches them if need be.
+
+        Raises:
+            CheckpointError: they are not installed, or cannot be fetched.
+        """
+
+    @abc.abstractmethod
     def load_pretrained(self, backbone: keras.Model) -> None:
         """Fills a backbone with the weights that come with the name; nothing where none do.
 

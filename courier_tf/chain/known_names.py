@@ -35,6 +35,29 @@ def require_known_names(settings: Settings) -> None:
         _require_features(settings.pretrain)
 
 
+def require_pretrained(settings: PretrainSettings) -> None:
+    """Refuses backbones and features whose weights are not on this machine and cannot be fetched.
+
+    Raises:
+        SettingsError: names the weights and the way out.
+    """
+    from courier_tf.backbone.architectures import architecture, is_pretrained
+    from courier_tf.backbone.checkpoints import CheckpointError
+    from courier_tf.features.sources import PART, candidates_of, sources_of
+
+    names = [settings.backbone]
+    if settings.trainable == HEAD:
+        names = [name for names in candidates_of(settings.features, settings.backbone) for name in names]
+    elif settings.teacher:
+        names += sources_of(settings.teacher, "teacher")
+    for name in dict.fromkeys(name.partition(PART)[0] for name in names):
+        try:
+            if is_pretrained(name):
+                architecture(name).require_pretrained()
+        except CheckpointError as error:
+            raise SettingsError(str(error)) from error
+
+
 def _require_features(settings: PretrainSettings) -> None:
     """Refuses settings of heads that stand for nothing, and those that only encoders of photos have.
 

