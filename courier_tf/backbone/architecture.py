@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
@@ -49,6 +50,18 @@ class Architecture(abc.ABC):
         Raises:
             ValueError: `recompute`, which Swin alone has.
         """
+
+    def from_scratch(self, photos: np.ndarray) -> keras.Model | None:
+        """A backbone with random weights that has taken statistics from photos; None where it needs none.
+
+        Args:
+            photos: [M, S, S, 3] uint8.
+        """
+        return None
+
+    def learn_as(self, backbone: keras.Model, scratch: keras.Model) -> None:
+        """Fills a backbone with the weights of one from `from_scratch`. In training its statistics will follow."""
+        raise NotImplementedError(f"{self.name} takes no statistics")
 
     def normalise(self, photos: tf.Tensor) -> tf.Tensor:
         """[B, S, S, 3] uint8 or floats from 0 to 255, to the pixels that the backbone expects, float32."""

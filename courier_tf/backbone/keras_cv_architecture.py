@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_cv
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
@@ -19,14 +20,21 @@ from courier_tf.backbone.pretrained_packages import IMAGENET, PRETRAINED_PACKAGE
 from courier_tf.backbone.swin import Padding
 from courier_tf.escaping import printable
 
+STATISTICS_PHOTOS = 256  # At 64 pixels a network still has four places of each photo in its last map.
+MOMENTUM = 0.7  # Of moving statistics, which change fast at first. KerasCV has 0.9 to 0.999, for longer trainings.
+LEARNS_STATISTICS = "learns_statistics"  # Attribute of a backbone.
+
 
 @dataclasses.dataclass(frozen=True)
 class KerasCVArchitecture(Architecture):
     """A network of KerasCV.
 
-    Its batch normalisation always uses the moving statistics, also in training: those of a batch would tie the photos
-    of a batch to each other. The parts of GradCache, the replicas and the served model would then see other embeddings,
-    and the small batches of a laptop noisy ones. Its scale and shift learn. Its dropout of residuals is off, too.
+    Its batch normalisation uses the moving statistics, also in training: those of a batch would tie the photos of a
+    batch to each other. The parts of GradCache, the replicas and the served model would then see other embeddings, and
+    the small batches of a laptop noisy ones. Its scale and shift learn. Its dropout of residuals is off, too.
+
+    A network with random weights is the exception (`from_scratch`, `learn_as`). Its activations grow beyond all bounds
+    within a few steps if its statistics stand still. So it learns with those of the batch, and the moving ones follow.
     """
 
     def build(self, drop_path: float = 0.0, recompute: bool = False, padding: Padding = "masked") -> keras.Model:
@@ -35,6 +43,19 @@ class KerasCVArchitecture(Architecture):
                 f"recompute is for Swin alone, but backbone={self.name}. To save memory, set encode_chunk instead"
             )
         return self.network.build(name="backbone")
+
+    def from_scratch(self, photos: np.ndarray) -> keras.Model:
+        backbone = self.build()
+        _let_statistics_follow(backbone, 0.0)
+        if len(photos):
+            # One pass settles all layers: each sees what the layers before it have normalised by the same batch.
+            backbone(self.normalise(photos[:STATISTICS_PHOTOS]), training=True)
+        return backbone
+
+    def learn_as(self, backbone: keras.Model, scratch: keras.Model) -> None:
+        copy_weights(scratch, backbone)
+        _let_statistics_follow(backbone, MOMENTUM)
+        setattr(backbone, LEARNS_STATISTICS, True)
 
     @property
     def network(self) -> Network:
@@ -47,7 +68,8 @@ class KerasCVArchitecture(Architecture):
     def apply(
         self, backbone: keras.Model, pixels: tf.Tensor, training: bool | None = None, survival: tf.Tensor | None = None
     ) -> tf.Tensor:
-        return tf.cast(backbone(_some(pixels), training=False), tf.float32)[: tf.shape(pixels)[0]]
+        of_batch = bool(training) and getattr(backbone, LEARNS_STATISTICS, False)
+        return tf.cast(backbone(_some(pixels), training=of_batch), tf.float32)[: tf.shape(pixels)[0]]
 
     def maps(self, model: keras.Model, pixels: tf.Tensor) -> list[tf.Tensor]:
         outputs = model(_some(pixels), training=False)
@@ -134,7 +156,7 @@ class KerasCVArchitecture(Architecture):
         if not source.include_rescaling:
             raise CheckpointError(f"KerasCV's preset {preset} does not rescale pixels, as this version expects")
         try:
-            _copy_weights(source, backbone)
+            copy_weights(source, backbone)
         except ValueError as error:
             raise CheckpointError(f"KerasCV's preset {preset} is not the network that this version knows") from error
 
@@ -147,6 +169,15 @@ def _some(pixels: tf.Tensor) -> tf.Tensor:
         lambda: tf.zeros([1, *tf.unstack(tf.shape(pixels)[1:])], pixels.dtype),
     )
     return tf.ensure_shape(some, [None, *pixels.shape[1:]])
+
+
+def _let_statistics_follow(backbone: keras.Model, momentum: float) -> None:
+    """Sets how much the moving statistics keep in a step of training, in which nothing shall be dropped."""
+    for part in backbone.submodules:
+        if isinstance(part, keras.layers.BatchNormalization):
+            part.momentum = momentum
+        elif isinstance(part, keras.layers.Dropout):
+            part.rate = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

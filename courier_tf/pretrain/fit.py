@@ -120,7 +120,25 @@ def fit(
     return model
 
 
-def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
+def scratch_backbone(settings: PretrainSettings, seed: int, photos: np.ndarray) -> keras.Model | None:
+    """A backbone whose random weights come with statistics of photos. It is made outside of a strategy, in float32.
+
+    Args:
+        settings: those of pre-training.
+        seed: decides the weights.
+        photos: [M, S, S, 3] uint8, of the train span.
+
+    Returns:
+        None where weights come with the backbone's name, or where the network takes no statistics.
+    """
+    if is_pretrained(settings.backbone):
+        return None
+    keras.utils.set_random_seed(seed)
+    with precision_policy("float32"):
+        return architecture(settings.backbone).from_scratch(photos)
+
+
+def new_encoder(settings: PretrainSettings, start: Path | None, scratch: keras.Model | None = None) -> Encoder:
     """A new encoder. Its weights come from a stage's directory, those of its backbone from a file, or with its name.
 
     A directory with a head on the features of the same backbone is a start, too.
@@ -128,6 +146,7 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
     Args:
         settings: those of pre-training.
         start: the directory or the file. None: the weights that come with the backbone's name, or random ones.
+        scratch: from `scratch_backbone`: the random weights.
 
     Raises:
         CheckpointError: the weights of the backbone cannot be read, fetched or fitted.
@@ -154,6 +173,8 @@ def new_encoder(settings: PretrainSettings, start: Path | None) -> Encoder:
         start_from_head(encoder, start / ENCODER_FOLDER)
     elif start:
         load_weights(encoder, start / ENCODER_FOLDER)
+    elif scratch:
+        encoder.architecture.learn_as(encoder.backbone, scratch)
     else:
         encoder.architecture.load_pretrained(encoder.backbone)
     return encoder

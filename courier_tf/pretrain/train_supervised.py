@@ -15,7 +15,7 @@ from courier_tf.features.sources import Pixels, sources_of
 from courier_tf.pretrain import data
 from courier_tf.pretrain.encoder_files import AnyEncoder
 from courier_tf.pretrain.encoder_stage import write_encoder
-from courier_tf.pretrain.fit import Budget, fit, new_encoder
+from courier_tf.pretrain.fit import Budget, fit, new_encoder, scratch_backbone
 from courier_tf.pretrain.model import CourierModel
 from courier_tf.pretrain.objectives.distillation import TEACHER, Distillation
 from courier_tf.pretrain.objectives.objective import Objective
@@ -67,6 +67,9 @@ def pretrain_supervised(
             f"supervised_batch_size={settings.supervised_batch_size}"
         )
     lesson = _columns(known) if features is None else _teacher(known, features, settings)
+    sample = known.sample()
+    # A new encoder has to learn as a whole. How much of it learns later is the objective's matter.
+    whole = dataclasses.replace(settings, trainable="all")
 
     def build(encoder: AnyEncoder) -> CourierModel:
         return CourierModel(encoder, lesson.objective(), weight_decay=0.0, chunk=settings.encode_chunk, seed=seed)
@@ -94,12 +97,11 @@ def pretrain_supervised(
             draft.path,
             settings,
             seed,
-            # A new encoder has to learn as a whole. How much of it learns later is the objective's matter.
-            functools.partial(new_encoder, dataclasses.replace(settings, trainable="all"), None),
+            functools.partial(new_encoder, whole, None, scratch_backbone(whole, seed, sample)),
             build,
             batches,
             budget,
-            known.sample(),
+            sample,
             workers=workers,
         )
         if not workers.is_chief:

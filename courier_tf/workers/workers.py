@@ -176,7 +176,7 @@ class Workers:
         shared = [
             variable
             for variable in variables
-            if variable.synchronization != tf.VariableSynchronization.ON_READ
+            if variable.aggregation != tf.VariableAggregation.SUM  # As a metric. Statistics of batches are means.
             and (variable.dtype.is_floating or variable.dtype == tf.int64)
             and variable.shape.num_elements() > 0
         ]

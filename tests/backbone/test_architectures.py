@@ -12,6 +12,7 @@ from courier_tf.backbone.architectures import architecture, backbone_names, is_i
 from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.keras_cv_networks import NETWORKS
 from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
+from courier_tf.training import precision_policy
 from tests.backbone.small_networks import LITE, MOBILE, SMALL, small_networks
 
 
@@ -220,3 +221,45 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
 def test_swin_alone_recomputes():
     with pytest.raises(ValueError, match="recompute is for Swin alone"):
         architecture("resnet18_v2").build(recompute=True)
+
+
+@pytest.mark.parametrize("name", [LITE, MOBILE, *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)])
+def test_a_network_from_scratch_normalises_what_it_sees(name):
+    """Each layer of batch normalisation has the statistics of its own input, behind those before it. Twice the same."""
+    photos = np.random.default_rng(0).integers(0, 256, [24, 64, 64, 3]).astype(np.uint8)
+    arch = architecture(name)
+    made = []
+    for _ in range(2):
+        tf.keras.utils.set_random_seed(3)
+        made.append(arch.from_scratch(photos))
+    for first, second in zip(made[0].get_weights(), made[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    backbone = made[0]
+    norms = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    kept = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
+    seen = keras.Model(backbone.inputs, [norm.input for norm in norms])(arch.normalise(photos), training=True)
+    assert len(norms) > 1
+    for (mean, variance), values in zip(kept, seen, strict=True):
+        rows = values.numpy().reshape(-1, values.shape[-1]).astype(np.float64)
+        np.testing.assert_allclose(mean, rows.mean(0), atol=1e-3 * rows.std())
+        np.testing.assert_allclose(variance, rows.var(0, ddof=1), rtol=1e-2)
+    assert np.abs(arch.apply(backbone, arch.normalise(photos))).mean() > 0.01
+    assert arch.from_scratch(photos[:0]).get_weights(), "no photos: as it was built"
+
+
+def test_what_learns_from_scratch_lets_its_statistics_follow(precision):
+    arch = architecture(LITE)
+    backbone, photos = arch.build(), np.random.default_rng(1).integers(0, 256, [8, 32, 32, 3]).astype(np.uint8)
+    with precision_policy("float32"):
+        scratch = arch.from_scratch(photos)
+    arch.learn_as(backbone, scratch)
+    for first, second in zip(scratch.get_weights(), backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    pixels = tf.cast(arch.normalise(photos[:4]), backbone.compute_dtype)
+    one, other = (arch.apply(backbone, pixels, training=True).numpy() for _ in range(2))
+    np.testing.assert_array_equal(one, other)  # Nothing is dropped.
+    assert not np.array_equal(scratch.get_layer("stem_bn").moving_mean, backbone.get_layer("stem_bn").moving_mean)
+    still = backbone.get_weights()
+    arch.apply(backbone, pixels, training=False)
+    for first, second in zip(still, backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)

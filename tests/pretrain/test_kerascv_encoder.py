@@ -12,11 +12,16 @@ from courier_tf.pretrain import fit
 from courier_tf.pretrain.data import deduplicated
 from courier_tf.pretrain.encoder import Encoder, require_backbone
 from courier_tf.pretrain.encoder_files import CONFIG_FILE, load_encoder, save_encoder
-from courier_tf.pretrain.fit import new_encoder, slow_backbone
+from courier_tf.pretrain.fit import new_encoder, scratch_backbone, slow_backbone
 from courier_tf.pretrain.frozen_encoder import Embedder, export_embedder
 from courier_tf.pretrain.model import CourierModel
+from courier_tf.pretrain.objectives.supervised import Supervised
 from courier_tf.settings import PretrainSettings, SettingsError
+from courier_tf.settings.presets import PRESETS
+from courier_tf.spread import uniformity
 from courier_tf.training import SlowPart, compile_with_adam, precision_policy
+from courier_tf.workers.places import Places
+from courier_tf.workers.workers import Workers
 from serving.client.contract import DEFAULT_SIGNATURE
 from tests.backbone.small_networks import LITE, small_networks
 
@@ -217,3 +222,75 @@ def test_weights_of_others_are_moved_later_and_slower(tmp_path, monkeypatch):
     assert slow_backbone(own, tmp_path, encoder)[1:] == (0.5, 7)
     alike = dataclasses.replace(settings, backbone_learning_rate_factor=1.0, head_first_steps=0)
     assert slow_backbone(alike, None, encoder) is None
+
+
+#: One of each family.
+FAMILIES = ("efficientnetlite_b0", "efficientnetv2_b0", "mobilenet_v3_small", "resnet18_v2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_networks_learn_from_random_weights(name):
+    """At the rate of the presets. With statistics that stand still, all photos have the same embedding soon."""
+    settings = dataclasses.replace(PRESETS["swin"].pretrain, backbone=name, embedding_dim=16)
+    photos = coloured(np.random.default_rng(5), 96)
+    encoder = new_encoder(settings, None, scratch_backbone(settings, 0, photos))
+    assert uniformity(encoder(photos).numpy()) < -0.1
+    model = CourierModel(encoder, Supervised([4]), weight_decay=0.0)
+    compile_with_adam(model, settings.supervised_learning_rate)
+    batch = {"photos": photos, "photo_items": np.arange(1, 97, dtype=np.int32), "codes": CLASSES[:, None]}
+    data = tf.data.Dataset.from_tensors({key: tf.constant(value) for key, value in batch.items()}).repeat()
+    losses = model.fit(data, epochs=2, steps_per_epoch=10, verbose=0).history["loss"]
+    assert losses[1] < losses[0]
+    assert uniformity(encoder(photos).numpy()) < -0.1
+    save = encoder.get_weights()
+    assert all(np.isfinite(weight).all() for weight in save)
+
+
+CLASSES = np.arange(96, dtype=np.int32) % 4
+
+
+def coloured(rng, number):
+    """Noise of one of four colours."""
+    colours = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [160, 160, 40]])
+    noise = rng.integers(-60, 55, [number, SIZE, SIZE, 3])
+    return (colours[CLASSES][:, None, None] + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["micro", f"{LITE}_imagenet"])
+def test_only_random_weights_take_statistics(name, monkeypatch):
+    monkeypatch.setattr(fit, "is_pretrained", lambda name: name.endswith("imagenet"))
+    assert scratch_backbone(PretrainSettings(backbone=name), 0, PHOTOS) is None
+
+
+def test_an_encoder_that_starts_from_weights_keeps_its_statistics(tmp_path):
+    settings = PretrainSettings(backbone=LITE, embedding_dim=16)
+    save_encoder(new_encoder(settings, None, scratch_backbone(settings, 0, PHOTOS)), tmp_path / "encoder")
+    encoder = new_encoder(settings, tmp_path)
+    norm = encoder.backbone.get_layer("stem_bn")
+    before = norm.moving_mean.numpy(), norm.moving_variance.numpy()
+    assert np.abs(before[0]).max() > 0
+    encoder(PHOTOS, training=True)
+    np.testing.assert_array_equal(before, (norm.moving_mean, norm.moving_variance))
+    np.testing.assert_array_equal(encoder(PHOTOS, training=True), encoder(PHOTOS, training=False))
+
+
+def test_workers_share_statistics(two_replicas):
+    """They are read as means, and every replica counts its own."""
+    with two_replicas.scope():
+        norm = tf.keras.layers.BatchNormalization(momentum=0.0)
+        norm.build([None, 3])
+        metric = tf.keras.metrics.Mean()
+
+    def of_replica():
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        norm.moving_mean.assign(tf.fill([3], tf.cast(number + 5, tf.float32)))
+        metric.update_state(2.0)
+
+    tf.function(lambda: two_replicas.run(of_replica), autograph=False)()
+    workers = Workers(Places(("a:1", "b:2"), 0))
+    workers.__dict__["_joined"] = two_replicas
+    workers.share([*norm.variables, *metric.variables])
+    for copy in two_replicas.experimental_local_results(norm.moving_mean):
+        np.testing.assert_array_equal(copy, np.full(3, 5.0))
+    assert float(metric.result()) == 2.0
