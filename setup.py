@@ -53,6 +53,7 @@ setup(
         "fastavro[snappy,zstandard]",  # Beam has it, without what unpacks these.
         "charset-normalizer",  # Guesses the encoding of logs that are not UTF-8.
         "crcmod",  # Beam warns at every start where it is missing.
+        "kagglehub",  # KerasCV's client for its weights: `courier run` asks for them before it begins.
         "h5py",  # Weights of rankers, some of which had another name in version 0.14.
         "jinja2",  # The template of the report.
         "markupsafe",
