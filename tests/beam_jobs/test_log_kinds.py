@@ -91,12 +91,12 @@ def test_a_label_that_is_first_told_behind_the_sample_is_refused(folder, column,
 
 
 @pytest.mark.parametrize("column", ["is_click", "order_id", "action", "clicked_at"])
-@pytest.mark.parametrize("first", [0, 30, 130])
-def test_json_in_which_clicked_rows_alone_have_the_label_is_refused(folder, column, first, monkeypatch):
-    """Whether the first row with it is within the sample or behind it."""
+@pytest.mark.parametrize("begin, end", [(0, 144), (0, 1), (30, 144), (130, 144)])
+def test_json_in_which_clicked_rows_alone_have_the_label_is_refused(folder, column, begin, end, monkeypatch):
+    """Whether the rows with it are within the sample or behind it, at its start or to its end."""
     monkeypatch.setattr(sources, "HEAD_ROWS", 100)
     monkeypatch.setattr(json_rows, "HEAD_OBJECTS", 100)
-    rows = [{**row, column: "x"} if n >= first and n % 3 == 0 else row for n, row in enumerate(POSITIVES)]
+    rows = [{**row, column: "x"} if begin <= n < end and n % 3 == 0 else row for n, row in enumerate(POSITIVES)]
     replace(folder, "events.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     try:
         (told,) = read(folder).broken  # Of a worker: the job stops with this line.
