@@ -206,6 +206,32 @@ def encoders_table(rows: tuple[Encoder, ...], head: str, less: str) -> str:
     return _table([head, "seeds", "held-out score", f"less {less}"], iter(lines))
 
 
+def objectives_table() -> str:
+    """Objectives as heads on the same features: held-out scores on valid, and the gain of the best visual feature."""
+    head, rule, *lines = encoders_table(OBJECTIVES, "objective", "courier").splitlines()
+    grid, mode = "objectives-rankers", "simscore"
+    gains = pd.read_csv(DOCS / "results/hm_fashion" / grid / "valid/gains.csv")
+    columns = []
+    for row in OBJECTIVES:
+        (variant,) = {name for name in gains["variant"] if name == row.variant or name.startswith(f"{row.variant},")}
+        gain = cell(*gain_of(Compared("", "", grid, variant, mode), "valid", NEW))
+        columns.append([gain, cell(*less_first(gains, variant, mode)) if row is not OBJECTIVES[0] else ""])
+    head += f" gain of `{mode}` over `none` | less that of courier |"
+    return "\n".join(
+        [head, f"{rule}---|---|", *(f"{line} {' | '.join(more)} |" for line, more in zip(lines, columns, strict=True))]
+    )
+
+
+def less_first(gains: pd.DataFrame, variant: str, mode: str) -> tuple[float, float, float]:
+    """The AUC of a ranker less that of the first variant, new to user, in points, and the ends of its interval."""
+    first = OBJECTIVES[0].variant
+    row = gains[
+        (gains["variant"] == variant) & (gains["less_variant"] == first) & (gains["mode"] == mode)
+        & (gains["less_mode"] == mode) & (gains["part"] == NEW) & (gains["figure"] == "auc")
+    ].iloc[0]  # fmt: skip
+    return 100 * row["gain"], 100 * row["low"], 100 * row["high"]
+
+
 def ladder_table() -> str:
     """The rungs of the ladder on valid; minutes and memory of features and training."""
     folder = DOCS / "results/hm_fashion/ladder/valid"
@@ -282,7 +308,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "long": long_table,
     "over-control": over_control_table,
     "visual-features": visual_features_table,
-    "objectives": lambda: encoders_table(OBJECTIVES, "objective", "courier"),
+    "objectives": objectives_table,
     "ablations": lambda: encoders_table(ABLATIONS, "COURIER", "as it is"),
     "ladder": ladder_table,
     "rolling": rolling_table,
