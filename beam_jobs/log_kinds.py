@@ -10,71 +10,23 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from beam_jobs.columns import plain
+from beam_jobs.label_words import (
+    DEED_KINDS,
+    DEEDS,
+    EVENT_TYPE_NAMES,
+    EVENT_TYPES,
+    GRADE_NAMES,
+    KINDS,
+    LABEL_NAMES,
+    OF_DEEDS,
+    YES_NO,
+)
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.values import NoValue, is_null, label, null_words, stripped
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.settings.raw import NO_COLUMN, RawSettings
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-#: Names of labels and of event types, as `plain` writes them.
-_LABELS = _words(
-    """
-    addedtocart addtocart bought buy click clickedflag clickflag clicklabel clicks clk conversion converted ctrlabel
-    engaged engagement feedback hasclicked hit impression impressions isbought isbuy iscart isclick isclicked isclk
-    isconverted isorder ispositive ispurchase ispurchased isrelevant label labels like liked outcome positive
-    purchase purchased relevance response reward target view viewed views wasclicked watched y ytrue
-    """
-)
-_TYPES = _words(
-    """
-    action actionname actiontype activity activitytype behavior behaviortype behaviour behaviourtype event
-    accion acao aktion ereignis ereignistyp evenement evento tipoevento typeevenement
-    eventaction eventcategory eventcode eventid eventkind eventname events eventtypeid evt evtname evttype hittype
-    interaction interactionname interactiontype kind op operation trackingtype type useraction userevent usereventtype
-    verb
-    """
-)
-#: Words of what a user does, as `plain` writes them.
-_WORDS = _words(
-    """
-    addcart addedtocart addtobasket addtocart addtowishlist basket begincheckout bought buy cart checkout click
-    clicked clicks clk detail details dislike display expose exposed exposure fav favorite favourite imp impression
-    impressions itemview like open order ordered pageview pageviews play productclick productview productviewed
-    purchase purchased purchases pv rate rating removecart removefromcart sale search select selectitem share show
-    shown skip sold transaction view viewed viewitem views visit wishlist
-    angesehen angezeigt ansicht bestellt bestellung gekauft geklickt gemerkt kauf klick merkliste warenkorb
-    achat ajoutpanier clic commande favori panier vu vue carrinho carrito clique compra favorito vista visto
-    visualizacao visualizacion
-    """
-)
-_GRADES = _words("grade rating ratings reviewscore stars")
-_YES_NO = (
-    {"j", "n"}, {"ja", "nein"}, {"ja", "nee"}, {"ja", "nej"}, {"o", "n"}, {"oui", "non"}, {"s", "n"}, {"si", "no"},
-    {"sí", "no"}, {"sì", "no"}, {"sim", "não"}, {"sim", "nao"}, {"tak", "nie"}, {"да", "нет"}, {"on", "off"},
-    {"wahr", "falsch"}, {"vrai", "faux"}, {"positive", "negative"}, {"pos", "neg"}, {"+", "-"},
-)  # fmt: skip
-#: Parts of names that tell what a user did, as in num_clicks, purchased_qty and order_id.
-_DEEDS = _words(
-    """
-    add added addtocart atc basket bought buy buys cart carts click clicked clicks clk clks conversion conversions
-    convert converted impression impressions imp imps order ordered orders purchase purchased purchases transaction
-    """
-)
-#: Parts that go with them.
-_OF_DEEDS = _words(
-    """
-    at bool cnt count date datetime first flag has id ind indicator is item last no num number on product qty quantity
-    time timestamp total ts user was
-    """
-)
-#: Parts of names of event types, as in behavior_code.
-_DEED_KINDS = _words("action activity behavior behaviour event interaction")
-_KINDS = _words("category class code kind label name no nr num number type typ")
 _NOUGHTS = frozenset(["0", "0.0"])  # Of columns that count deeds.
 _ROWS_OF_CONSTANT = 20  # Rows of one request id and several users that are no page view.
 _MOST_WORDS = 50  # A column with more values is none of event types.
@@ -236,10 +188,10 @@ def _require_no_label(
         known = [value for value in map(stripped, values) if not is_null(value, nulls)]
         distinct = list(dict.fromkeys(known))
         name = plain(column)
-        words = [value for value in distinct if plain(value) in _WORDS]
+        words = [value for value in distinct if plain(value) in EVENT_TYPES]
         labels = _are_labels(distinct)
         of_words = 0 < len(distinct) <= _MOST_WORDS and 2 * len(words) >= len(distinct)
-        by_name = name in _LABELS or name in _TYPES or name in ("eventtype", "clicked")
+        by_name = _is_named_like_one(name)
         shown = printable(column)
         start = f"{file} has no column 'clicked', and its column '{shown}'"
         if not (by_name or labels or of_words):
@@ -249,15 +201,15 @@ def _require_no_label(
             if reason:
                 raise RawDataError(f"{start} {reason}. If every row is a positive, give --columns clicked=none")
             parts = set(_parts(column))
-            if not (parts & _DEED_KINDS and parts & _KINDS and 1 < len(distinct) <= _MOST_WORDS):
+            if not (parts & DEED_KINDS and parts & KINDS and 1 < len(distinct) <= _MOST_WORDS):
                 continue
-        if labels or (name in _LABELS and not of_words):
+        if labels or (name in LABEL_NAMES and not of_words):
             way = f"To use it as the label, give --columns clicked={shown}"
         else:
             word = next((v for v in words if plain(v) in ("click", "purchase", "buy", "transaction")), "WORD")
             mapped = "" if column == schema.EVENT_TYPE else f"--columns event_type={shown} "
             way = f"To name the positive events, give {mapped}--positive-events {printable(word)}"
-        kind = "a label" if labels or (name in _LABELS and not of_words) else "an event type"
+        kind = "a label" if labels or (name in LABEL_NAMES and not of_words) else "an event type"
         raise RawDataError(
             f"{start} looks like {kind} (it holds {_shown(distinct)}). {way}. If every row is a positive, give "
             "--columns clicked=none"
@@ -273,12 +225,12 @@ def _no_plain_label(column: str, known: Sequence[str], rows: int) -> str:
         rows: number of rows of the sample.
     """
     distinct = list(dict.fromkeys(known))
-    if plain(column) in _GRADES:
+    if plain(column) in GRADE_NAMES:
         return (
             f"looks like a grade (it holds {_shown(distinct)}). Remove the rows that are not positives, or "
             "write 0 and 1 into a column 'clicked'"
         )
-    if {value.casefold() for value in distinct} in _YES_NO:
+    if {value.casefold() for value in distinct} in YES_NO:
         return f"looks like a label (it holds {_shown(distinct)}). To use it, write 0 and 1 instead"
     if not _is_deed(column):
         return ""
@@ -313,10 +265,15 @@ def _told_later(rows: int, values: Iterable[str], nulls: frozenset[str]) -> str:
     return ""
 
 
+def _is_named_like_one(name: str) -> bool:
+    """Whether a name, as `plain` writes it, is that of a label or of an event type."""
+    return name in LABEL_NAMES or name in EVENT_TYPE_NAMES or name in ("eventtype", "clicked")
+
+
 def _is_deed(column: str) -> bool:
     """Whether a name says that its values tell what a user did, as num_clicks, purchased_qty and order_id do."""
     parts = set(_parts(column))
-    return bool(parts & _DEEDS) and parts <= _DEEDS | _OF_DEEDS
+    return bool(parts & DEEDS) and parts <= DEEDS | OF_DEEDS
 
 
 def require_no_late_label(file: str, row: int, names: Iterable[str]) -> None:
@@ -331,7 +288,7 @@ def require_no_late_label(file: str, row: int, names: Iterable[str]) -> None:
         RawDataError: there is one.
     """
     for name in names:
-        if plain(name) in _LABELS | _TYPES | {"eventtype", "clicked"} or _is_deed(name):
+        if _is_named_like_one(plain(name)) or _is_deed(name):
             shown = printable(name)
             raise RawDataError(
                 f"{file}, row {row} has the field '{shown}', which the first rows do not have: rows without it may be "

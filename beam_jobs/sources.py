@@ -15,6 +15,7 @@ from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
 from beam_jobs.photo_names import first_of
 from beam_jobs.raw_rows import TIMES, RawFile, RawRow
+from beam_jobs.time_recognition import recognise
 from courier_tf import schema
 from courier_tf.escaping import printable
 from courier_tf.files.places import place_of
@@ -337,7 +338,7 @@ def _time_forms(events: _Table, settings: RawSettings) -> dict[str, times.TimeFo
         ]
         source = dict(file.columns).get("timestamp", "timestamp")
         where = f"{file.path}, column '{printable(source)}'"
-        forms[file.path] = times.recognise(sample, where, settings.timestamp_format, settings.timezone)
+        forms[file.path] = recognise(sample, where, settings.timestamp_format, settings.timezone)
     known = [form for form in forms.values() if form]
     common = known[0] if known else times.TimeForm("seconds", settings.timezone, times.EARLIEST)
     return {path: form or common for path, form in forms.items()}

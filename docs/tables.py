@@ -6,7 +6,7 @@ A document has a table between two comments, `<!-- results: NAME -->` and `<!-- 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +48,14 @@ ROWS = (
 )
 
 
-def gain_of(row: Compared, split: str, part: str, less: str = "none") -> tuple[float, float, float]:
-    """The gain in points over the mode `less` of the same variant, and the ends of its 95 % interval."""
+def gain_of(
+    row: Compared, split: str, part: str, less: str = "none", less_variant: str = ""
+) -> tuple[float, float, float]:
+    """The gain in points over a mode of the same or another variant, and the ends of its 95 % interval."""
     gains = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / split / "gains.csv")
     gains = gains[
         (gains["variant"] == row.variant)
-        & (gains["less_variant"] == row.variant)
+        & (gains["less_variant"] == (less_variant or row.variant))
         & (gains["part"] == part)
         & (gains["figure"] == "auc")
     ].set_index(["mode", "less_mode"])[["gain", "low", "high"]]
@@ -138,98 +140,92 @@ class Encoder(NamedTuple):
     variant: str  # Whole, or the beginning of the names that differ in what is tuned; the one with most seeds counts.
 
 
-OBJECTIVES = tuple(
-    Encoder(words, "objectives-chosen", variant)
-    for words, variant in (
-        ("courier", "objective=courier,temperature=0.2"),
-        ("mil_nce: the history as a bag", "objective=mil_nce,temperature=0.2"),
-        ("base: the features as they are", "objective=base"),
-        ("clip: photo and title", "objective=clip,temperature=0.5"),
-        ("supervised: columns of the catalogue", "objective=supervised"),
-        ("simclr: two views of a photo", "objective=simclr,temperature=0.5"),
-        ("simcse: one photo, features hidden in two ways", "objective=simcse,temperature=0.05"),
-        ("simsiam: two views of a photo, without negatives", "objective=simsiam"),
-    )
+def _encoders(grid: str, variants: Mapping[str, str]) -> tuple[Encoder, ...]:
+    """Encoders of one grid: words -> variant."""
+    return tuple(Encoder(words, grid, variant) for words, variant in variants.items())
+
+
+OBJECTIVES = _encoders(
+    "objectives-chosen",
+    {
+        "courier": "objective=courier,temperature=0.2",
+        "mil_nce: the history as a bag": "objective=mil_nce,temperature=0.2",
+        "base: the features as they are": "objective=base",
+        "clip: photo and title": "objective=clip,temperature=0.5",
+        "supervised: columns of the catalogue": "objective=supervised",
+        "simclr: two views of a photo": "objective=simclr,temperature=0.5",
+        "simcse: one photo, features hidden in two ways": "objective=simcse,temperature=0.05",
+        "simsiam: two views of a photo, without negatives": "objective=simsiam",
+    },
 )
 
-ABLATIONS = tuple(
-    Encoder(words, "ablations", variant)
-    for words, variant in (
-        ("as it is: temperature 0.2, history 5, 512 rows", "default"),
-        ("reconstruction: plain mean of the history", "reconstruction=mean"),
-        ("reconstruction: self-attention", "reconstruction=self_attention"),
-        ("reconstruction: multi-head, as in the authors' code", "reconstruction=multi_head"),
-        ("attention: its scale starts at 10 in place of 1", "attention_scale=10.0"),
-        ("negatives: clicked items alone", "contrast_with=clicked_only"),
-        ("losses: the authors' three", "courier_losses=contrastive+click+history"),
-        ("losses: the click loss alone", "courier_losses=click"),
-        ("a projection head", "projection_head=True"),
-        ("temperature 0.05, the paper's", "temperature=0.05"),
-        ("temperature 0.1", "temperature=0.1"),
-        ("temperature 0.5", "temperature=0.5"),
-        ("history of 3", "history_length=3"),
-        ("history of 10", "history_length=10"),
-        ("history of 20", "history_length=20"),
-        ("batch of 64 rows", "pretrain_batch_rows=64,pretrain_steps=3200"),
-        ("batch of 3,072 rows, the paper's", "pretrain_batch_rows=3072,pretrain_steps=67"),
-    )
+ABLATIONS = _encoders(
+    "ablations",
+    {
+        "as it is: temperature 0.2, history 5, 512 rows": "default",
+        "reconstruction: plain mean of the history": "reconstruction=mean",
+        "reconstruction: self-attention": "reconstruction=self_attention",
+        "reconstruction: multi-head, as in the authors' code": "reconstruction=multi_head",
+        "attention: its scale starts at 10 in place of 1": "attention_scale=10.0",
+        "negatives: clicked items alone": "contrast_with=clicked_only",
+        "losses: the authors' three": "courier_losses=contrastive+click+history",
+        "losses: the click loss alone": "courier_losses=click",
+        "a projection head": "projection_head=True",
+        "temperature 0.05, the paper's": "temperature=0.05",
+        "temperature 0.1": "temperature=0.1",
+        "temperature 0.5": "temperature=0.5",
+        "history of 3": "history_length=3",
+        "history of 10": "history_length=10",
+        "history of 20": "history_length=20",
+        "batch of 64 rows": "pretrain_batch_rows=64,pretrain_steps=3200",
+        "batch of 3,072 rows, the paper's": "pretrain_batch_rows=3072,pretrain_steps=67",
+    },
 )
 
 
 def _scores_of(row: Encoder) -> tuple[int, float]:
     """The number of seeds of an encoder, and the mean of its held-out scores in points."""
     runs = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / "valid/results.csv")
-    runs = runs[(runs["variant"] == row.variant) | runs["variant"].str.startswith(f"{row.variant},")]
+    runs = runs[_is_of(runs["variant"], row.variant)]
     runs = runs.drop_duplicates(["variant", "seed"])  # A run has a row for each ranker.
     scores = runs.groupby("variant")["held_out_mean_new_to_user"]
     kept = scores.count().idxmax()
     return int(scores.count()[kept]), 100 * float(scores.mean()[kept])
 
 
-def encoders_table(rows: tuple[Encoder, ...], head: str, less: str) -> str:
-    """Held-out scores of encoders on valid, less that of the first one.
-
-    Args:
-        rows: the encoders.
-        head: of the first column.
-        less: what the last column calls the first encoder.
-    """
-    lines = []
+def encoder_cells(rows: tuple[Encoder, ...]) -> Iterator[list[str]]:
+    """Words, seeds, held-out score on valid, and that score less the one of the first encoder, of each encoder."""
     for row in rows:
         seeds, score = _scores_of(row)
         differences = pd.read_csv(DOCS / "results/hm_fashion" / row.grid / "valid/encoders.csv")
-        named = (differences["variant"] == row.variant) | differences["variant"].str.startswith(f"{row.variant},")
-        of_row = differences[named & (differences["seeds"] == seeds)]
+        of_row = differences[_is_of(differences["variant"], row.variant) & (differences["seeds"] == seeds)]
         gain = of_row.loc[of_row["figure"] == "mean_new_to_user", ["gain", "low", "high"]]
         difference = "" if row is rows[0] else cell(*(100 * gain.iloc[0].astype(float)))
-        lines.append([row.words, str(seeds), f"{score:.2f}", difference])
-    return _table([head, "seeds", "held-out score", f"less {less}"], iter(lines))
+        yield [row.words, str(seeds), f"{score:.2f}", difference]
+
+
+def _is_of(variants: pd.Series, variant: str) -> pd.Series:
+    """Which names are that of a variant, or go on with settings that were tuned."""
+    return (variants == variant) | variants.str.startswith(f"{variant},")
+
+
+def ablations_table() -> str:
+    """COURIER without one of its parts, or with another setting: held-out scores on valid."""
+    return _table(["COURIER", "seeds", "held-out score", "less as it is"], encoder_cells(ABLATIONS))
 
 
 def objectives_table() -> str:
-    """Objectives as heads on the same features: held-out scores on valid, and the gain of the best visual feature."""
-    head, rule, *lines = encoders_table(OBJECTIVES, "objective", "courier").splitlines()
+    """Objectives as heads on the same features: held-out scores on valid, and the gain of the similarity."""
     grid, mode = "objectives-rankers", "simscore"
-    gains = pd.read_csv(DOCS / "results/hm_fashion" / grid / "valid/gains.csv")
-    columns = []
-    for row in OBJECTIVES:
-        (variant,) = {name for name in gains["variant"] if name == row.variant or name.startswith(f"{row.variant},")}
-        gain = cell(*gain_of(Compared("", "", grid, variant, mode), "valid", NEW))
-        columns.append([gain, cell(*less_first(gains, variant, mode)) if row is not OBJECTIVES[0] else ""])
-    head += f" gain of `{mode}` over `none` | less that of courier |"
-    return "\n".join(
-        [head, f"{rule}---|---|", *(f"{line} {' | '.join(more)} |" for line, more in zip(lines, columns, strict=True))]
-    )
-
-
-def less_first(gains: pd.DataFrame, variant: str, mode: str) -> tuple[float, float, float]:
-    """The AUC of a ranker less that of the first variant, new to user, in points, and the ends of its interval."""
-    first = OBJECTIVES[0].variant
-    row = gains[
-        (gains["variant"] == variant) & (gains["less_variant"] == first) & (gains["mode"] == mode)
-        & (gains["less_mode"] == mode) & (gains["part"] == NEW) & (gains["figure"] == "auc")
-    ].iloc[0]  # fmt: skip
-    return 100 * row["gain"], 100 * row["low"], 100 * row["high"]
+    variants = pd.read_csv(DOCS / "results/hm_fashion" / grid / "valid/gains.csv")["variant"].drop_duplicates()
+    lines = []
+    for row, cells in zip(OBJECTIVES, encoder_cells(OBJECTIVES), strict=True):
+        (variant,) = variants[_is_of(variants, row.variant)]
+        ranker, first = Compared("category", row.words, grid, variant, mode), OBJECTIVES[0].variant
+        less = "" if row is OBJECTIVES[0] else cell(*gain_of(ranker, "valid", NEW, mode, first))
+        lines.append([*cells, cell(*gain_of(ranker, "valid", NEW)), less])
+    head = ["objective", "seeds", "held-out score", "less courier", f"gain of `{mode}` over `none`"]
+    return _table([*head, "less that of courier"], iter(lines))
 
 
 def ladder_table() -> str:
@@ -245,8 +241,9 @@ def ladder_table() -> str:
         of_rung = steps[steps["rung"] == rung].set_index(["figure", "less"])
         score, gain = (of_rung.loc[(figure, "no visual feature")] for figure in ("held-out score", "ranker"))
         step = of_rung.loc[("held-out score", below)]
-        of_variant = (runs["variant"] == variant) | runs["variant"].str.startswith(f"{variant},")
-        ran = runs[of_variant & (runs["mode"] == "none")]  # The one that was tuned best has rankers.
+        ran = runs[
+            _is_of(runs["variant"], variant) & (runs["mode"] == "none")
+        ]  # The one that was tuned best has rankers.
         seconds = ran[["seconds_features", "seconds_supervised", "seconds_pretrain"]].fillna(0).sum(axis=1)
         lines.append(
             [
@@ -309,7 +306,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "over-control": over_control_table,
     "visual-features": visual_features_table,
     "objectives": objectives_table,
-    "ablations": lambda: encoders_table(ABLATIONS, "COURIER", "as it is"),
+    "ablations": ablations_table,
     "ladder": ladder_table,
     "rolling": rolling_table,
     "exchange-rate": exchange_rate_table,

@@ -9,7 +9,8 @@ import zoneinfo
 import pytest
 
 from beam_jobs.raw_errors import RawDataError
-from beam_jobs.times import TimeError, TimeForm, TimeParser, any_time, recognise
+from beam_jobs.time_recognition import recognise
+from beam_jobs.times import TimeError, TimeForm, TimeParser, any_time
 
 SECONDS = [1_600_028_693 + 7_919 * number for number in range(50)]
 SCALES = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
