@@ -4,9 +4,9 @@ import logging
 from collections.abc import Collection
 
 from courier_tf.settings import PretrainSettings, Settings, SettingsError
+from courier_tf.settings.stages import AUTO_FEATURES
 
 LOG = logging.getLogger(__name__)
-AUTO = "auto"  # The value of `features` that stands for candidates with the backbone.
 HEAD = "head"  # The value of `trainable` with which the backbone is frozen.
 #: The pre-training settings that have an effect on heads alone, and those that have one on encoders of photos alone.
 OF_HEADS, OF_PHOTOS = ("features", "head"), ("recompute", "head_first_steps", "backbone_learning_rate_factor")
@@ -119,7 +119,7 @@ def require_effect(settings: Settings, given: Collection[str]) -> None:
         if previous:
             why = f"the head of previous_encoder={previous} names its features: add --previous-encoder none"
             _refuse(pretrain, asked, ("backbone",), why)
-        elif AUTO not in pretrain.features:
+        elif AUTO_FEATURES not in pretrain.features:
             named = " ".join(pretrain.features)
             why = f"trainable={HEAD} takes features={named}, whatever the backbone is: name it there"
             _refuse(pretrain, asked, ("backbone",), why)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from courier_tf.chain.known_names import HEAD
 from courier_tf.settings import SettingsError
+from courier_tf.settings.stages import AUTO_FEATURES
 from courier_tf.workdir.artefacts import Artefact
 from courier_tf.workdir.facts import EncoderFacts
 
@@ -25,7 +26,7 @@ def sources_of_head(previous: Artefact[EncoderFacts], features: Sequence[str], b
         SettingsError: the encoder takes photos, a source of its head is gone, or `features` asks for others.
     """
     from courier_tf.features.feature_error import FeatureError
-    from courier_tf.features.sources import AUTO, JOIN, candidates_of, require_source
+    from courier_tf.features.sources import JOIN, candidates_of, require_source
 
     start, sources = f"previous_encoder={previous.place}", previous.facts.features
     if not sources:
@@ -41,10 +42,10 @@ def sources_of_head(previous: Artefact[EncoderFacts], features: Sequence[str], b
                 f"back, or {WITHOUT}"
             ) from error
     joined = JOIN.join(sources)
-    if AUTO not in features and sources not in candidates_of(features, backbone):
+    if AUTO_FEATURES not in features and sources not in candidates_of(features, backbone):
         raise SettingsError(
             f"features={' '.join(features)}, but {start} is a head on the features {joined}, and can go on with these "
-            f"alone: take --features {joined} or --features {AUTO}, or {WITHOUT}"
+            f"alone: take --features {joined} or --features {AUTO_FEATURES}, or {WITHOUT}"
         )
     LOG.info("[pretrain] goes on with the features %s of the previous encoder", joined)
     return sources

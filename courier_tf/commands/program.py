@@ -19,7 +19,7 @@ from courier_tf.process import PROGRAM, shown_logs
 from courier_tf.settings import Settings, parsing
 from courier_tf.settings.parsing import Option, UsageError
 from courier_tf.settings.presets import PRESETS
-from courier_tf.workdir.artefacts import damage_named
+from courier_tf.workdir.damage import damage_named
 
 LOG = logging.getLogger(PROGRAM)
 SETTINGS_FILE = "settings.json"  # In the workdir, written by the chain.

@@ -28,7 +28,7 @@ def main() -> None:
         from courier_tf.experiment.execute import execute
         from courier_tf.experiment.run import Run
         from courier_tf.training import TrainingError
-        from courier_tf.workdir.artefacts import damage_named
+        from courier_tf.workdir.damage import damage_named
         from courier_tf.workers.connection import joined, start_again, surviving
         from courier_tf.workers.places import places_of
         from courier_tf.workers.workers import ChiefError

@@ -8,8 +8,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from courier_tf import images
+from courier_tf.features.feature_source import FeatureSource, require_vectors
 from courier_tf.features.signatures import PHOTOS, PIXELS, output_of
-from courier_tf.features.sources import FeatureSource, require_vectors, source
+from courier_tf.features.sources import source
 
 #: The fixed augmentations: mirrored, shift down and right in units of the margin, contrast, brightness of 255.
 _VIEWS = ((True, 0, 1, 1.1, 8.0), (False, 1, -1, 0.9, -8.0), (True, -1, -1, 0.85, 12.0), (False, -1, 1, 1.15, -12.0))

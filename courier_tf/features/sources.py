@@ -4,14 +4,12 @@ A source has a name that settings can hold. Sources joined by `+` are a candidat
 `efficientnetlite_b0_imagenet+pixels`: their vectors side by side.
 """
 
-import abc
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import tensorflow as tf
 
 from courier_tf.backbone.architectures import architecture, backbone_names, is_installed, is_pretrained
@@ -19,39 +17,15 @@ from courier_tf.backbone.checkpoints import CheckpointError
 from courier_tf.backbone.pretrained_packages import PRETRAINED_PACKAGES
 from courier_tf.escaping import LONGEST_PATH, printable
 from courier_tf.features.feature_error import FeatureError
+from courier_tf.features.feature_source import FeatureSource
+from courier_tf.features.saved_model_source import SavedModelSource
+from courier_tf.settings.stages import AUTO_FEATURES
 from courier_tf.workdir.artefacts import fingerprint_of_tree
 from courier_tf.workdir.provenance import fingerprint_of
 
 JOIN = "+"
 PART, STAGES = ":", "stages"  # After the name of a backbone: what of it beside the last map.
-AUTO = "auto"
 DEFAULT_BACKBONE = "efficientnetlite_b0_imagenet"
-
-
-class FeatureSource(tf.Module, abc.ABC):
-    """Photos to vectors, by stock TensorFlow ops.
-
-    Attributes:
-        source: its name in settings.
-        width: W, the length of a vector.
-    """
-
-    source: str
-    width: int
-    of_others: ClassVar[bool] = False  # Whether its code is not ours, so that it may do anything.
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        """Widths of the parts of a vector that are standardised each for itself; their sum is W."""
-        return (self.width,)
-
-    @abc.abstractmethod
-    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
-        """[B, S, S, 3] uint8 to [B, W] float32. Each row depends on its photo alone."""
-
-    def fingerprint(self) -> str:
-        """16 hex digits over all that decides the vectors, the code left out."""
-        return fingerprint_of(self.source)
 
 
 class Pixels(FeatureSource):
@@ -134,72 +108,6 @@ class PretrainedBackbone(FeatureSource):
         return fingerprint_of([self.source, *(hash_of(weight) for weight in self.weights)])
 
 
-class SavedModelSource(FeatureSource):
-    """A SavedModel of somebody else, whose signature `serving_default` takes photos and gives vectors.
-
-    Args:
-        directory: of the SavedModel. Its signature takes one tensor [B, S, S, 3] of uint8 or float32 (0 to 255). It
-            gives one float32 tensor [B, W]; of several the one called `features`, or `embedding`, counts.
-
-    Raises:
-        FeatureError: there is none, it cannot be loaded, or it takes or gives something else.
-    """
-
-    of_others = True
-
-    def __init__(self, directory: str) -> None:
-        super().__init__()
-        self.source, self.directory = directory, Path(directory)
-        shown = f"features: the SavedModel {printable(directory, LONGEST_PATH)}"
-        file = self.directory / "saved_model.pb"
-        if not file.is_file():
-            raise FeatureError(f"features: {directory} holds no SavedModel (saved_model.pb is missing)")
-        try:
-            python = _python_ops(file)
-            self.loaded = tf.saved_model.load(directory)
-        except Exception as error:  # Whatever TensorFlow makes of files that are cut, missing or something else.
-            raise FeatureError(
-                f"{shown} cannot be loaded ({_reason(error)}): save it again, or copy it anew"
-            ) from error
-        if python:
-            raise FeatureError(
-                f"{shown} calls Python ({', '.join(python)}, of tf.py_function or tf.numpy_function), which is not "
-                "saved with it, but stock TensorFlow ops are needed: write it with them, and save it again"
-            )
-        signature = getattr(self.loaded, "signatures", {}).get("serving_default")
-        if signature is None:
-            raise FeatureError(f"{shown} has no signature serving_default")
-        inputs = signature.structured_input_signature[1]
-        if len(inputs) != 1:
-            raise FeatureError(f"{shown} takes {sorted(inputs)}, but one input is needed")
-        ((self.input, spec),) = inputs.items()
-        if spec.dtype not in (tf.uint8, tf.float32) or not _takes_photos(spec.shape):
-            raise FeatureError(
-                f"{shown} takes {spec.dtype.name} {spec.shape}, but uint8 or float32 [None, height, width, 3] is "
-                "needed, with both sides fixed or none: save it with a signature that takes such photos"
-            )
-        self.dtype, self.size = spec.dtype, spec.shape[1:3]
-        outputs = {n: t for n, t in signature.structured_outputs.items() if t.shape.rank == 2 and t.shape[1]}
-        self.output = next((name for name in ("features", "embedding") if name in outputs), None) or (
-            next(iter(outputs)) if len(outputs) == 1 else ""
-        )
-        if not self.output or outputs[self.output].dtype != tf.float32:
-            raise FeatureError(
-                f"{shown} gives {dict(signature.structured_outputs)}, but one float32 [None, width] is needed, called "
-                "features where there are others"
-            )
-        self.width, self.signature = int(outputs[self.output].shape[1]), signature
-
-    def vectors(self, photos: tf.Tensor) -> tf.Tensor:
-        if self.size.is_fully_defined():
-            resized = tf.image.resize(photos, self.size, method="area")
-            photos = tf.cast(tf.round(resized), tf.uint8) if self.dtype == tf.uint8 else resized
-        return self.signature(**{self.input: tf.cast(photos, self.dtype)})[self.output]
-
-    def fingerprint(self) -> str:
-        return fingerprint_of([self.source, fingerprint_of_tree(self.directory)])
-
-
 class FunctionSource(FeatureSource):
     """A TensorFlow function as a feature source, by `register`. Subclasses set `function`, `source` and `width`."""
 
@@ -208,56 +116,6 @@ class FunctionSource(FeatureSource):
 
     def vectors(self, photos: tf.Tensor) -> tf.Tensor:
         return type(self).function(photos)
-
-
-def _takes_photos(shape: tf.TensorShape) -> bool:
-    """Whether photos of any number fit a shape, and either of any size or of one."""
-    if shape.rank != 4:
-        return False
-    rows, height, width, channels = shape
-    return rows is None and (height is None) == (width is None) and channels in (3, None)
-
-
-def _python_ops(file: Path) -> list[str]:
-    """The ops of a `saved_model.pb` that call a function of the process which saved it."""
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    graphs, nodes = SavedModel.FromString(file.read_bytes()).meta_graphs, set[str]()
-    if not graphs:
-        raise ValueError(f"{file.name} is empty")
-    for graph in graphs:
-        for part in (graph.graph_def.node, *(function.node_def for function in graph.graph_def.library.function)):
-            nodes |= {node.op for node in part}
-    return sorted(nodes & {"PyFunc", "PyFuncStateless", "EagerPyFunc"})
-
-
-def _reason(error: BaseException) -> str:
-    """The kind of an error and its first line."""
-    lines = str(error).strip().splitlines()
-    return printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
-
-
-def require_vectors(made: FeatureSource, image_size: int) -> None:
-    """Tries a source on two photos of noise, so that hours of a job are not lost on one that does not work.
-
-    Args:
-        made: the source.
-        image_size: side S of the photos in pixels.
-
-    Raises:
-        FeatureError: it fails, or does not give two rows of finite numbers, as wide as it says.
-    """
-    photos = np.random.default_rng(0).integers(0, 256, [2, image_size, image_size, 3], np.uint8)
-    needed = f"but [2, {made.width}] of finite float32 is needed, a row for each photo"
-    shown = f"features: {printable(made.source, LONGEST_PATH)}, tried on two photos of {image_size} pixels,"
-    try:
-        vectors = np.asarray(made.vectors(tf.constant(photos)))
-    except Exception as error:  # What it does is not ours.
-        raise FeatureError(f"{shown} fails ({_reason(error)}), {needed}") from error
-    if vectors.shape != (2, made.width) or vectors.dtype != np.float32:
-        raise FeatureError(f"{shown} gives {vectors.dtype} {list(vectors.shape)}, {needed}")
-    if not np.isfinite(vectors).all():
-        raise FeatureError(f"{shown} gives numbers that are not finite, {needed}")
 
 
 FORMULAS: dict[str, Callable[[], FeatureSource]] = {Pixels.source: Pixels, Colour.source: Colour}
@@ -278,7 +136,7 @@ def register(name: str, function: Callable[[tf.Tensor], tf.Tensor], width: int) 
     Raises:
         ValueError: another source has the name, or it cannot be told from several or from a folder.
     """
-    if name in FORMULAS or name == AUTO or JOIN in name or "/" in name or PART in name or is_pretrained(name):
+    if name in FORMULAS or name == AUTO_FEATURES or JOIN in name or "/" in name or PART in name or is_pretrained(name):
         raise ValueError(f"the name of a feature source must be new, without '+', ':' and '/', but is {name!r}")
     kind = type("Registered", (FunctionSource,), {"function": staticmethod(function), "source": name, "width": width})
     FORMULAS[name] = kind
@@ -349,7 +207,9 @@ def candidates_of(features: Sequence[str], backbone: str = DEFAULT_BACKBONE) -> 
     Raises:
         FeatureError: a source does not exist, or stands in a candidate twice.
     """
-    asked = [candidate for given in features for candidate in (_automatic(backbone) if given == AUTO else (given,))]
+    asked = [
+        candidate for given in features for candidate in (_automatic(backbone) if given == AUTO_FEATURES else (given,))
+    ]
     return [sources_of(candidate) for candidate in dict.fromkeys(asked)]
 
 

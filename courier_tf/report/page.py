@@ -34,8 +34,9 @@ from courier_tf.report import (
 )
 from courier_tf.report.blocks import Block, Paragraph, Photo, photos_of
 from courier_tf.report.workdir import Missing, Workdir
-from courier_tf.workdir import artefacts, records
+from courier_tf.workdir import records
 from courier_tf.workdir.atomic import write_file
+from courier_tf.workdir.damage import damage_named
 
 LOG = logging.getLogger(__name__)
 PAGE_FILE = "report.html"
@@ -119,7 +120,7 @@ def _blocks(work: Workdir, title: str, make: Make) -> list[Block]:
     made: list[Block] = []
     started = time.monotonic()
     try:
-        with artefacts.damage_named():
+        with damage_named():
             made.extend(make(work))
     except Missing as missing:
         made.append(Paragraph(str(missing)))
@@ -148,7 +149,7 @@ class _Sources:
         self._photos: dict[bytes, bytes] = {}
         try:
             if wanted:
-                with artefacts.damage_named():
+                with damage_named():
                     self._photos = records.read_photos(work.ingest.path, wanted)
         except Exception as error:  # As for a section.
             LOG.warning("the report has no photos: %s", _told(error))

@@ -12,6 +12,7 @@ from courier_tf.settings.rank_modes import NO_VISUAL_FEATURE, PERMUTED, is_contr
 from courier_tf.settings.raw import RawSettings
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+AUTO_FEATURES = "auto"  # As `features`: sensible candidates of what is installed.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ class PretrainSettings(Checked):
     trainable: str = "all"
     """Part of the encoder that the objective trains. all: every layer. last_N: the last N stages of the backbone,
     and what comes after it. head: what comes after the backbone, on features that are computed once."""
-    features: tuple[str, ...] = ("auto",)
+    features: tuple[str, ...] = (AUTO_FEATURES,)
     """Candidates of features for a head; the one with the best held-out score on valid is kept. Sources, joined by +:
     pixels, colour, a backbone with weights such as efficientnetlite_b0_imagenet, or the folder of a SavedModel. auto:
     sensible candidates of what is installed."""

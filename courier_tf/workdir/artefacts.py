@@ -14,7 +14,6 @@ stands `artefact.json`:
 import contextlib
 import contextvars
 import dataclasses
-import errno
 import json
 import logging
 import math
@@ -28,7 +27,6 @@ from typing import Any, Generic
 from courier_tf.escaping import printable
 from courier_tf.files import transfer
 from courier_tf.files.places import MissingFileError, Place, StorePlace
-from courier_tf.process import PACKAGES
 from courier_tf.typed_json import JsonError, fields_of, parse_json, read_json, require_kind
 from courier_tf.workdir import checksums
 from courier_tf.workdir.atomic import replace_directory, write_file
@@ -45,8 +43,6 @@ FOLDER = "folder"  # In a description on a store: the folder of the files, besid
 MARKER_FILE = "made_by.json"  # In a folder that is still being filled.
 #: Files that are no part of the content: the description, and what is there only while a folder is sealed.
 NOT_CONTENT = (ARTEFACT_FILE, MARKER_FILE, f".{ARTEFACT_FILE}.partial")
-#: Errors of the machine that no damaged file causes.
-NO_DAMAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EPIPE)
 NEVER = 0  # As the time of a file: its checksum is compared when it is verified next.
 
 
@@ -87,8 +83,8 @@ class Artefact(Generic[F]):
         return self.place
 
 
-#: What was read since each `damage_named` that is entered: place -> artefact.
-_noted: list[dict[Path, Artefact[Any]]] = []
+#: What was read since each `damage.damage_named` that is entered: place -> artefact.
+read_since: list[dict[Path, Artefact[Any]]] = []
 _read_up_to = contextvars.ContextVar[float]("read_up_to", default=checksums.SMALL)
 
 
@@ -284,7 +280,7 @@ def verify(artefact: Artefact[F], full: bool = False) -> Artefact[F]:
     if files != artefact.files:
         _remember(artefact.path / ARTEFACT_FILE, files)
     artefact = dataclasses.replace(artefact, files=files)
-    for noted in _noted:
+    for noted in read_since:
         noted[artefact.path] = artefact
     return artefact
 
@@ -297,55 +293,6 @@ def reading_large_files() -> Iterator[None]:
         yield
     finally:
         _read_up_to.reset(before)
-
-
-@contextlib.contextmanager
-def damage_named() -> Iterator[None]:
-    """Names the damaged file that an error comes from.
-
-    After an error that a damaged file may cause, all results that were read since this was entered are verified in
-    full. If they are right, the error goes on as it is.
-
-    Raises:
-        DamagedArtefactError: one of them is not what was written; the message names the file and the way out.
-    """
-    read_here: dict[Path, Artefact[Any]] = {}
-    _noted.append(read_here)
-    try:
-        yield
-    except Exception as error:
-        if _may_be_of_damage(error):
-            _require_whole(error)
-        raise
-    finally:
-        _noted.pop()
-
-
-def _may_be_of_damage(error: BaseException) -> bool:
-    """Whether an error is, or comes from, one that nobody here has raised on purpose."""
-    if isinstance(error, (DamagedArtefactError, BrokenPipeError)):
-        return False
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    if any(isinstance(error, OSError) and error.errno in NO_DAMAGE for error in seen):
-        return False
-    return any(type(error).__module__.partition(".")[0] not in PACKAGES for error in seen)
-
-
-def _require_whole(error: Exception) -> None:
-    artefacts = {path: artefact for noted in _noted for path, artefact in noted.items()}
-    if artefacts:
-        LOG.info("%s: comparing the files that were read with their checksums", type(error).__name__)
-    for path, artefact in artefacts.items():
-        try:
-            verify(read(path, BY_NAME[artefact.made_by.stage]), full=True)
-        except DamagedArtefactError as damage:
-            raise damage from error
-        except (ArtefactError, OSError):  # Made anew or removed meanwhile, as by this very command.
-            continue
 
 
 def _require_stored(place: StorePlace, artefact: Artefact[F]) -> None:

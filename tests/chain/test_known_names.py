@@ -4,10 +4,8 @@ import dataclasses
 
 import pytest
 
-from courier_tf.chain import known_names
 from courier_tf.chain.encoder_stages import NOT_OF_HEADS, UNSET_OF_HEADS, settings_of_heads
 from courier_tf.chain.known_names import OF_HEADS, OF_PHOTOS, OF_SUPERVISED, require_effect
-from courier_tf.features import sources
 from courier_tf.settings import PretrainSettings, Settings, SettingsError, with_values
 from courier_tf.settings.presets import PRESETS
 
@@ -58,11 +56,6 @@ def test_an_option_without_effect_is_refused_if_it_was_given(values, told):
 def test_options_with_an_effect_and_defaults_are_taken(values, caplog):
     require_effect(with_values(Settings(), values), {*values, "seed", "workdir", "clusters"})
     assert not caplog.text
-
-
-def test_auto_is_the_same_word_in_both_places():
-    """Importing that of features would load TensorFlow for every command."""
-    assert known_names.AUTO == sources.AUTO
 
 
 @pytest.mark.parametrize("preset", PRESETS)

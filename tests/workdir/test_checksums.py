@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from courier_tf.workdir import artefacts, checksums
 from courier_tf.workdir.artefacts import ArtefactError, DamagedArtefactError, ForeignFileError
+from courier_tf.workdir.damage import damage_named
 from courier_tf.workdir.provenance import MadeBy
 from courier_tf.workdir.stages import CLUSTER
 from tests.stage_facts import example
@@ -103,7 +104,7 @@ def test_what_was_found_damaged_is_found_again_and_forgotten_once_it_is_right(wr
 
 
 def fails_after_reading(written, error):
-    with artefacts.damage_named():
+    with damage_named():
         artefacts.read(written, CLUSTER)
         raise error
 
@@ -148,7 +149,7 @@ def test_errors_that_come_from_no_file_stay_without_a_look(written, large, read_
 
 def test_what_is_made_anew_or_removed_meanwhile_is_not_blamed(written, large):
     for number in range(2):
-        with pytest.raises(KeyError), artefacts.damage_named():
+        with pytest.raises(KeyError), damage_named():
             artefacts.read(written, CLUSTER)
             if number:
                 shutil.rmtree(written)
