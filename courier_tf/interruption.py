@@ -16,8 +16,9 @@ GRACE_SECONDS = 20.0  # For what is running to be ended in order; an experiment 
 def stopped_in_one_line() -> Iterator[Callable[[], None]]:
     """Ends the process in one line, without a traceback, when SIGINT (Ctrl-C) or SIGTERM arrives inside.
 
-    What is running is interrupted and cleans up. Code inside that handles these signals itself, such as a server, keeps
-    its own way to end. The exit code is 130 after SIGINT and 143 after SIGTERM, as shells have it.
+    What is running is interrupted and cleans up. An import is left at once, as extensions in C print the interruption
+    with a traceback or swallow it. Code inside that handles these signals itself, such as a server, keeps its own way
+    to end. The exit code is 130 after SIGINT and 143 after SIGTERM, as shells have it.
 
     Yields:
         A function that starts a watch. From then on a second signal, or GRACE_SECONDS after the first, ends the process
@@ -26,7 +27,9 @@ def stopped_in_one_line() -> Iterator[Callable[[], None]]:
     """
     received: list[int] = []
 
-    def interrupt(number: int, _: FrameType | None) -> NoReturn:
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        if _imports(frame):
+            _leave(number)
         received.append(number)
         raise KeyboardInterrupt
 
@@ -41,6 +44,13 @@ def stopped_in_one_line() -> Iterator[Callable[[], None]]:
         if isinstance(error, SystemExit) and error.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             _leave(int(error.code) - 128)  # An experiment handles SIGTERM itself.
         raise
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether this frame or one that has called it imports a module."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _watch(handler: object) -> None:
@@ -62,12 +72,12 @@ def _watch(handler: object) -> None:
 
 
 def _leave(number: int) -> NoReturn:
-    from courier_tf.process import program_line
-
+    process = sys.modules.get("courier_tf.process")  # Missing or imported in part where the program has just begun.
+    line = getattr(process, "program_line", "courier: {}".format)(INTERRUPTED)
     with contextlib.suppress(ValueError):  # Only the main thread may.
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, signal.SIG_IGN)
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # It may be in use by what was interrupted.
         sys.stdout.flush()
-    os.write(2, (program_line(INTERRUPTED) + "\n").encode())
+    os.write(2, f"{line}\n".encode())
     os._exit(128 + number)  # Without waiting for threads of Beam and TensorFlow, which nobody ends.

@@ -179,8 +179,8 @@ def _silence() -> None:
         # Rankers and encoders are saved by our own config and weights; Keras's own format is not used.
         "non-serializable",
         "Skipping full serial",
-        # Each of several rankers is traced once.
-        "to <function Ranker._answer",
+        # Each of several rankers or encoders is traced once. Our functions have one signature each and never retrace.
+        "triggered tf.function retracing",
         # SavedModels by graph and session, as a C++ server has them, are meant.
         "saved_model.loader_impl",
         # A checkpoint or a gauge takes longer than one step of a small model.

@@ -11,6 +11,7 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 
 from courier_tf import process
 from courier_tf.process import program_line, short_collections, shown_logs
@@ -98,6 +99,15 @@ def test_names_cannot_steer_a_terminal_or_invent_a_field(capsys):
             assert json.loads(printed.err.splitlines()[0])["message"].endswith("<b>\nsecond line")
         else:
             assert printed.out == "item \\x1b[2J\\x9b\\u202e\\udcff\\r<b>\nsecond line\n"
+
+
+def test_several_encoders_in_one_process_are_no_warning(capsys):
+    """TensorFlow counts how often it traces the code of a function, and each object has a function of its own."""
+    with shown_logs():
+        traced = tf.function(lambda number: number, autograph=False)
+        for number in range(12):  # A Python number is a part of the signature.
+            traced(number)
+    assert capsys.readouterr().err == ""
 
 
 def test_levels(capsys):

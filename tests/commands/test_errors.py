@@ -148,6 +148,28 @@ def test_an_interruption_that_looks_like_something_else(body):
     assert signalled(WAIT + body, signal.SIGINT) == (130, LINE)
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("watch", ["watch()", "pass"])
+def test_an_import_that_prints_the_interruption_or_swallows_it(tmp_path, number, code, watch):
+    """As NumPy's `import_array` in extensions does; before the watch has begun, too."""
+    (tmp_path / "extension.py").write_text(
+        "import time, traceback\n"
+        "try:\n  print(flush=True)\n  time.sleep(60)\n"
+        "except BaseException: traceback.print_exc()\n"
+        "time.sleep(60)\n"
+    )
+    body = f"with stopped_in_one_line() as watch:\n {watch}\n import sys\n sys.path.insert(0, {str(tmp_path)!r})\n "
+    assert signalled(body + "import extension", number) == (code, LINE)
+
+
+def test_an_import_of_the_program_itself_is_left_in_one_line():
+    """The line is printed before the module that formats it has been imported."""
+    body = "with stopped_in_one_line():\n import os, signal, sys\n class Finder:\n  def find_spec(*_):\n   "
+    body += "if 'courier_tf.process' in sys.modules: print(flush=True); os.kill(os.getpid(), signal.SIGINT)\n"
+    body += " sys.meta_path.insert(0, Finder)\n import courier_tf.process"
+    assert signalled(body, 0) == (130, LINE)
+
+
 def test_an_end_by_a_handler_of_its_own():
     """As that of an experiment, which ends its processes."""
     body = "import signal, sys; signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))\n"
