@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastavro import block_reader, parse_schema, schemaless_reader
 
+from beam_jobs.nested_columns import dotted, leaves, value_at
 from beam_jobs.raw_errors import RawDataError
-from beam_jobs.raw_rows import IDS, several, text_of
+from beam_jobs.raw_rows import IDS, require_columns, several, text_of
 
 _PLAIN = {
     "boolean": pa.bool_(),
@@ -48,9 +49,11 @@ def types_of(file: str, stream: IO[bytes]) -> dict[str, pa.DataType]:
     """The columns of an open file with their types.
 
     Raises:
-        RawDataError: it does not hold records.
+        RawDataError: it does not hold records, or two columns have one name.
     """
-    return {name: column.type for name, column in _columns(file, block_reader(stream).writer_schema).items()}
+    columns = _columns(file, block_reader(stream).writer_schema)
+    require_columns(file, [dotted(path) for path, _ in columns])
+    return {dotted(path): column.type for path, column in columns}
 
 
 def batches(file: str, stream: IO[bytes], columns: Sequence[tuple[str, str]], size: int) -> Iterator[pa.RecordBatch]:
@@ -66,7 +69,7 @@ def batches(file: str, stream: IO[bytes], columns: Sequence[tuple[str, str]], si
         RawDataError: an id is a list, a map or a record.
     """
     blocks = block_reader(stream)
-    described = _columns(file, blocks.writer_schema)
+    described = {dotted(path): (path, column) for path, column in _columns(file, blocks.writer_schema)}
     # Values without their logical types: a moment that Python cannot hold must cost its row and not the file.
     raw = parse_schema(_without_logical_types(blocks.writer_schema))
     sources = list(dict.fromkeys(source for _, source in columns))
@@ -80,20 +83,44 @@ def batches(file: str, stream: IO[bytes], columns: Sequence[tuple[str, str]], si
             left -= len(records)
             arrays = []
             for source in sources:
-                values = [record[source] for record in records]
-                if source in ids and described[source].nested and any(value is not None for value in values):
+                path, column = described[source]
+                values = [value_at(record, path) for record in records]
+                if source in ids and column.nested and any(value is not None for value in values):
                     raise several(file, source, next(value for value in values if value is not None))
-                arrays.append(_array(values, described[source]))
+                arrays.append(_array(values, column))
             yield pa.RecordBatch.from_arrays(arrays, sources)
 
 
-def _columns(file: str, schema: Any) -> dict[str, _Column]:
+def _columns(file: str, schema: Any) -> list[tuple[tuple[str, ...], _Column]]:
     if not isinstance(schema, dict) or schema.get("type") != "record":
         kind = schema.get("type") if isinstance(schema, dict) else "union" if isinstance(schema, list) else schema
         raise RawDataError(f"{file} holds values of the type {kind} and no records: write one record for each row")
     named: dict[str, Any] = {}
     _name_types(schema, named)
-    return {field["name"]: _column(field["type"], named) for field in schema["fields"]}
+    fields_of = functools.partial(_fields_of, named=named)
+    return [(path, _column(kind, named)) for path, kind in leaves(fields_of(schema), fields_of)]
+
+
+def _fields_of(schema: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record that may be null. One that holds itself, such as a tree, is a value."""
+    if isinstance(schema, list):
+        branches = [branch for branch in schema if branch != "null"]
+        return _fields_of(branches[0], named) if len(branches) == 1 else {}
+    if isinstance(schema, str):
+        return _fields_of(named[schema], named) if schema in named else {}
+    if schema["type"] != "record":
+        return {} if isinstance(schema["type"], str) else _fields_of(schema["type"], named)
+    fields = {field["name"]: field["type"] for field in schema["fields"]}
+    return {} if _mentions(list(fields.values()), schema["name"].rpartition(".")[2]) else fields
+
+
+def _mentions(schema: Any, name: str) -> bool:
+    """Whether a schema names a type, by its name without a namespace."""
+    if isinstance(schema, dict):
+        return any(_mentions(schema.get(part), name) for part in ("type", "items", "values", "fields"))
+    if isinstance(schema, list):
+        return any(_mentions(inner, name) for inner in schema)
+    return isinstance(schema, str) and schema.rpartition(".")[2] == name
 
 
 def _name_types(schema: Any, named: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from beam_jobs.nested_columns import dotted, leaves, value_at
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import IDS, several, text_of
 from courier_tf.escaping import printable
@@ -48,9 +49,15 @@ def types_of(address: str) -> dict[str, pa.DataType]:
     """
     fields = _asked(address, lambda client: client.get_table(table_of(address)).schema)
     return {
-        field.name: _TYPES.get(field.field_type, pa.string()) if field.mode != "REPEATED" else pa.string()
-        for field in fields
+        dotted(path): _TYPES.get(field.field_type, pa.string()) if field.mode != "REPEATED" else pa.string()
+        for path, field in leaves({field.name: field for field in fields}, _fields_of)
     }
+
+
+def _fields_of(field: Any) -> dict[str, Any]:
+    """The fields of a record that is not repeated."""
+    is_record = field.field_type in ("RECORD", "STRUCT") and field.mode != "REPEATED"
+    return {inner.name: inner for inner in field.fields} if is_record else {}
 
 
 def state_of(address: str) -> tuple[str, int, float]:
@@ -77,7 +84,8 @@ def first_rows(address: str, columns: Sequence[tuple[str, str]], size: int) -> I
 
     def pages(client: Any) -> Any:
         table = client.get_table(table_of(address))
-        chosen = [field for field in table.schema if field.name in {source for _, source in columns}]
+        sources = {_path(source)[0] for _, source in columns}
+        chosen = [field for field in table.schema if field.name in sources]
         return client.list_rows(table, selected_fields=chosen, page_size=size).pages
 
     for page in _asked(address, pages):
@@ -114,7 +122,7 @@ def batch_of(
     ids = {source for name, source in columns if name in IDS}
     arrays = []
     for source in sources:
-        values = [row.get(source) for row in listed]
+        values = [value_at(row, _path(source)) for row in listed]
         nested = next((value for value in values if isinstance(value, list | dict)), None)
         if source in ids and nested is not None:
             raise several(address, source, nested)
@@ -122,6 +130,10 @@ def batch_of(
             values = [value if value is None else text_of(value) for value in values]
         arrays.append(pa.array(values, types[source]))
     return pa.RecordBatch.from_arrays(arrays, sources)
+
+
+def _path(source: str) -> tuple[str, ...]:
+    return tuple(source.split("."))  # Names of BigQuery hold no dots.
 
 
 def _require_packages(address: str) -> Any:

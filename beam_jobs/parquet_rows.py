@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs import avro_rows, bigquery
 from beam_jobs.dialects import Dialect, naming, seekable
+from beam_jobs.nested_columns import array_at, dotted, leaves
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import (
     IDS,
@@ -46,13 +47,22 @@ def types_of(file: str, dialect: Dialect) -> dict[str, pa.DataType]:
         return {}
     with naming(file, TYPED[dialect.format]), seekable(file, dialect.compression) as stream:
         if dialect.format == "avro":
-            types = avro_rows.types_of(file, stream)
-            require_columns(file, list(types))
-            return types
+            return avro_rows.types_of(file, stream)
         _require_footer(file, stream)
         described = pq.read_schema(stream)
         require_columns(file, described.names)
-        return dict(zip(described.names, described.types, strict=True))
+        columns = list(_leaves(described))
+        require_columns(file, [dotted(path) for path, _ in columns])
+        return {dotted(path): kind for path, kind in columns}
+
+
+def _leaves(table: pa.Schema) -> Iterator[tuple[tuple[str, ...], pa.DataType]]:
+    return leaves(dict(zip(table.names, table.types, strict=True)), _fields_of)
+
+
+def _fields_of(kind: pa.DataType) -> dict[str, pa.DataType]:
+    """The fields of a struct, unless it is a photo."""
+    return {} if not pa.types.is_struct(kind) or holds_photos(kind) else {field.name: field.type for field in kind}
 
 
 def described(file: str, stream: IO[bytes]) -> pq.FileMetaData:
@@ -90,8 +100,9 @@ def rows_of_batches(file: RawFile, batches: Iterable[pa.RecordBatch]) -> Iterato
     for batch in batches:
         photos: list[bytes | None] = []
         columns, doubtful = [], False
+        paths = _paths(batch)
         for name, source in file.columns:
-            column = batch.column(batch.schema.get_field_index(source))
+            column = array_at(batch, paths[source])
             if name == "image" and file.photo:
                 photos, texts, whole = _photos(column)
             else:
@@ -111,6 +122,10 @@ def rows_of_batches(file: RawFile, batches: Iterable[pa.RecordBatch]) -> Iterato
                 yield RawRow(path, row, fields)
 
 
+def _paths(batch: pa.RecordBatch) -> dict[str, tuple[str, ...]]:
+    return {dotted(path): path for path, _ in _leaves(batch.schema)}
+
+
 def _batches(file: RawFile, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
     sources = list(dict.fromkeys(source for _, source in file.columns))
     if file.dialect.format == "avro":
@@ -120,7 +135,8 @@ def _batches(file: RawFile, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
         yield from avro_rows.batches(file.path, stream, file.columns, size)
         return
     table = pq.ParquetFile(stream, page_checksum_verification=True)  # Where the file has any.
-    large = any(holds_photos(table.schema_arrow.field(source).type) for source in sources)
+    types = {dotted(path): kind for path, kind in _leaves(table.schema_arrow)}
+    large = any(holds_photos(types[source]) for source in sources)
     groups = range(file.part.begin, file.part.end) if file.part else range(table.num_row_groups)
     yield from table.iter_batches(BATCH_OF_PHOTOS if large else BATCH, row_groups=list(groups), columns=sources)
 
@@ -147,7 +163,7 @@ def are_photos(file: RawFile, source: str) -> bool:
 def _holds_photos(batch: pa.RecordBatch | None, source: str) -> bool:
     if batch is None:
         return False
-    column = batch.column(batch.schema.get_field_index(source))
+    column = array_at(batch, _paths(batch)[source])
     if not pa.types.is_binary(column.type) and not pa.types.is_large_binary(column.type):
         return True
     values = [value for value in column.to_pylist() if value]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection
 
+from courier_tf.files.places import Place
 from courier_tf.settings import PretrainSettings, Settings, SettingsError
 from courier_tf.settings.stages import AUTO_FEATURES
 
@@ -113,9 +114,6 @@ def require_effect(settings: Settings, given: Collection[str]) -> None:
     else:
         why = f"trainable={HEAD} trains a head on frozen features, and no backbone: add --trainable all"
         _refuse(pretrain, asked, OF_PHOTOS, why)
-        useless = [name for name in OF_SUPERVISED if name in asked]
-        if useless:
-            LOG.warning("%s: no effect, as trainable=%s has no supervised pre-training", ", ".join(useless), HEAD)
         if previous:
             why = f"the head of previous_encoder={previous} names its features: add --previous-encoder none"
             _refuse(pretrain, asked, ("backbone",), why)
@@ -128,6 +126,23 @@ def require_effect(settings: Settings, given: Collection[str]) -> None:
             f"a teacher teaches a new encoder, but previous_encoder={previous} is to go on: add --previous-encoder none"
         )
         _refuse(pretrain, asked, ("teacher",), why)
+    useless = [name for name in OF_SUPERVISED if name in asked]
+    instead = _instead_of_supervised(pretrain, previous) if useless else None
+    if instead:
+        LOG.warning("%s: no effect, as %s has no supervised pre-training", ", ".join(useless), instead)
+
+
+def _instead_of_supervised(settings: PretrainSettings, previous: Place | None) -> str | None:
+    """The setting because of which there is no supervised pre-training; None where there is."""
+    from courier_tf.backbone.architectures import is_pretrained
+
+    if settings.trainable == HEAD:
+        return f"trainable={HEAD}"
+    if previous:
+        return f"previous_encoder={previous}"
+    if settings.init:
+        return f"init={settings.init}"
+    return f"backbone={settings.backbone}" if is_pretrained(settings.backbone) else None
 
 
 def _refuse(settings: PretrainSettings, asked: Collection[str], names: Collection[str], why: str) -> None:

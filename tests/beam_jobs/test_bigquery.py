@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import apache_beam as beam
 import pytest
 
+from beam_jobs import bigquery
 from beam_jobs.early import readable
 from beam_jobs.formats import RawDataError
 from beam_jobs.raw_fingerprint import fingerprint_of_raw
@@ -27,6 +28,15 @@ FIELDS = {
 COLUMNS = ("items.image=photo", "user_id=user", "timestamp=at")
 
 
+def described(name, kind):
+    """A field as Google's client describes it: a dictionary is a record, a list of one a repeated record."""
+    if isinstance(kind, dict | list):
+        fields = [described(*field) for field in kind.items()] if isinstance(kind, dict) else []
+        mode = "NULLABLE" if isinstance(kind, dict) else "REPEATED"
+        return SimpleNamespace(name=name, field_type="RECORD", mode=mode, fields=fields)
+    return SimpleNamespace(name=name, field_type=kind.rstrip("*"), mode="REPEATED" if kind[-1] == "*" else "NULLABLE")
+
+
 class Cloud:
     """What stands for BigQuery: its tables, and what was asked for."""
 
@@ -42,10 +52,7 @@ class Cloud:
     def get_table(self, name):
         if f"bigquery://{name}" not in self.tables:
             raise RuntimeError(f"404 Not found:\n Table {name}")
-        fields = [
-            SimpleNamespace(name=field, field_type=kind.rstrip("*"), mode="REPEATED" if kind[-1] == "*" else "NULLABLE")
-            for field, kind in FIELDS[f"bigquery://{name}"].items()
-        ]
+        fields = [described(field, kind) for field, kind in FIELDS[f"bigquery://{name}"].items()]
         rows = self.tables[f"bigquery://{name}"]
         return SimpleNamespace(name=name, schema=fields, num_rows=len(rows), modified=self.changed)
 
@@ -129,6 +136,24 @@ def test_tables_are_read_as_files_are(raw, tmp_path, cloud):
         "use_native_datetime": True,
     }
     assert sorted(cloud.asked[1]["selected_fields"]) == ["at", "clicked", "item_id", "request_id", "user"]
+
+
+def test_columns_inside_records(raw, cloud, monkeypatch):
+    """As in the exports of Google Analytics. A repeated record is a text."""
+    geo = {"country": "STRING", "at": "TIMESTAMP"}
+    monkeypatch.setitem(FIELDS, EVENTS, FIELDS[EVENTS] | {"geo": geo, "items": [{}]})
+    fill(cloud, impression_log())
+    moment = datetime.datetime(2020, 9, 14, tzinfo=datetime.UTC)
+    for number, row in enumerate(cloud.tables[EVENTS]):
+        row |= {"geo": {"country": f"c{number % 2}", "at": moment} if number % 3 else None, "items": [{"sku": "a"}]}
+    types = bigquery.types_of(EVENTS)
+    assert list(types)[-3:] == ["geo.country", "geo.at", "items"] and str(types["geo.at"]) == "timestamp[us, tz=UTC]"
+    columns = (("country", "geo.country"), ("at", "geo.at"), ("items", "items"), ("item_id", "item_id"))
+    (page, *_) = bigquery.first_rows(EVENTS, columns, 6)
+    batch = bigquery.batch_of(EVENTS, types, columns, page)
+    assert batch["geo.country"].to_pylist() == [None, "c1", "c0", None, "c0", "c1"]
+    assert batch["geo.at"].to_pylist() == [None, moment, moment] * 2
+    assert set(batch["items"].to_pylist()) == {'[{"sku": "a"}]'}
 
 
 def test_a_table_that_has_changed_is_another_input(raw, cloud):

@@ -113,7 +113,7 @@ def test_lists_are_no_ids(folder, ending, item):
     else:
         (folder / "events.csv").unlink()
         pd.DataFrame(rows).to_parquet(folder / "events.parquet")
-    name = "item_id=item_id.id" if isinstance(item, dict) and ending == "jsonl" else "item_id=item_id"
+    name = "item_id=item_id.id" if isinstance(item, dict) else "item_id=item_id"
     with pytest.raises(RawDataError, match="item1.*is no single id: write one row for each"):
         read(folder, columns=(f"events.{name}",))
 

@@ -63,10 +63,19 @@ def test_no_preset_trips(preset):
     require_effect(PRESETS[preset], {"preset", "workdir", "raw", "trainable"})
 
 
-def test_numbers_of_supervised_pre_training_are_warned_of(caplog):
-    values = HEAD | {"supervised_steps": 9, "supervised_learning_rate": 0.1}
+@pytest.mark.parametrize(
+    ("other", "instead"),
+    [
+        (HEAD, "trainable=head"),
+        (ALL | {"init": "W.pth"}, "init=W.pth"),
+        (ALL | {"previous_encoder": "P"}, "previous_encoder=P"),
+        (ALL | {"backbone": PRETRAINED}, f"backbone={PRETRAINED}"),
+    ],
+)
+def test_numbers_of_supervised_pre_training_are_warned_of(caplog, other, instead):
+    values = other | {"supervised_steps": 9, "supervised_learning_rate": 0.1}
     require_effect(with_values(Settings(), values), set(values))
-    told = "supervised_steps, supervised_learning_rate: no effect, as trainable=head has no supervised pre-training"
+    told = f"supervised_steps, supervised_learning_rate: no effect, as {instead} has no supervised pre-training"
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", told)]
 
 
