@@ -37,6 +37,7 @@ class Compared(NamedTuple):
 
 ROWS = (
     Compared("category", "similarity, ImageNet, frozen", "heads", FROZEN, "simscore"),
+    Compared("category", "cluster ID, ImageNet, frozen", "heads", FROZEN, "cluster_id"),
     Compared("category", "similarity, COURIER", "heads", HEADS, "simscore"),
     Compared("category", "similarity in tiers, COURIER", "visual-features", "rank_columns=category", "simtier"),
     Compared("category", "cluster ID, COURIER", "heads", HEADS, "cluster_id"),

@@ -84,7 +84,7 @@ def test_with_so_many_clicks_the_same_gain_is_told():
 def test_too_few_clicks(clicks):
     found = judged(over_none=HELPS if clicks else None, clicks=clicks, clicks_all=clicks)
     assert found.kind == Kind.NOT_SHOWN and f"too few clicks ({clicks} clicks" in found.sentence
-    assert f"about {'100' if clicks else '1,000'} are needed" in found.sentence
+    assert f"about {'100' if clicks else '5,000'} are needed" in found.sentence
     assert judged(over_none=HELPS, over_control=HELPS, clicks=FEWEST_CLICKS).kind == Kind.HELPS
 
 
