@@ -45,6 +45,21 @@ def columns_of(file: str, dialect: Dialect, every_row: bool) -> dict[str, None]:
     return columns
 
 
+def list_of_rows(file: str, dialect: Dialect) -> str | None:
+    """The field that holds the rows, where a file is one object around them, as the answer of a web service is.
+
+    None where there is no such field, and where the file holds several objects.
+    """
+    if dialect.format not in ("json", "jsonl"):
+        return None
+    with naming(file), opened(file, dialect.compression) as stream:
+        objects = list(itertools.islice(_objects(file, dialect, stream), 2))
+    if len(objects) != 1 or isinstance(objects[0], str):
+        return None
+    lists = [name for name, value in objects[0].items() if isinstance(value, list) and value and type(value[0]) is dict]
+    return lists[0] if len(lists) == 1 else None
+
+
 def _add(columns: dict[str, None], fields: dict[str, Any], whole: set[str]) -> None:
     """Adds the names of fields. An object of free names, such as attributes of many kinds, is one column (`whole`)."""
     if dict not in map(type, fields.values()):

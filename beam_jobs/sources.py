@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from beam_jobs import bigquery, columns, dialects, doubts, formats, parquet_rows, raw_files, times, values
+from beam_jobs import bigquery, columns, dialects, doubts, formats, json_rows, parquet_rows, raw_files, times, values
 from beam_jobs.formats import RawDataError, rows_of
 from beam_jobs.log_kinds import Log, log_of
 from beam_jobs.photo_names import first_of
@@ -208,7 +208,15 @@ class _Table:
         of_folders = {name: value for name, value in partitions if columns.plain(name) not in in_file}
         self.names[file.path] = names = [*header, *of_folders]
         matched = columns.match(file.path, self.name, names, settings)
-        columns.require(file.path, self.name, matched, names)
+        try:
+            columns.require(file.path, self.name, matched, names)
+        except RawDataError as error:
+            if around := json_rows.list_of_rows(file.path, file.dialect):
+                raise RawDataError(
+                    f"{file.path} is one object, and its field '{printable(around)}' holds the rows: write the list "
+                    f"alone, for example by jq '.[\"{printable(around)}\"]'"
+                ) from error
+            raise
         told = [*matched.told]
         if self.name != schema.RAW_EVENTS and (
             dates := raw_files.dates_among(of_folders) & {n for _, n in matched.further}

@@ -145,6 +145,22 @@ def test_objects_inside_objects(folder):
         read(folder)
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_object_around_all_rows_is_refused_with_the_way_out(folder, indent):
+    """As the answer of a web service. Where the column is there, a list of objects is one column as any other."""
+    for table, rows in (("items", ITEMS), ("events", LOG)):
+        content = json.dumps({"data\x1b": rows, "total": len(rows), "links": ["a"]}, indent=indent)
+        replace(folder, f"{table}.json", content)
+        with pytest.raises(
+            RawDataError, match=rf"{table}.json is one object, and its field 'data\\x1b' holds the rows"
+        ):
+            read(folder)
+        replace(folder, f"{table}.json", json.dumps([*rows], indent=indent))
+    assert read(folder).plain() == EXPECTED
+    replace(folder, "items.json", json.dumps({**ITEMS[0], "variants": [{"size": 1}]}, indent=indent))
+    assert [item.item_id for item in read(folder).items] == [ITEMS[0]["item_id"]]
+
+
 def test_objects_of_free_names_are_one_column(folder):
     rows = [{**row, "facts": {f"k{n}-{k}": k for k in range(20)}, "size": {"w": n}} for n, row in enumerate(ITEMS)]
     replace(folder, "items.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
