@@ -243,7 +243,10 @@ def _decode_rows(encoded: tf.Tensor, size: int, most_pixels: int, at_once: int) 
 def decode_webp(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a WebP photo to [H, W, 4] uint8, RGB and opacity. TensorFlow has its own decoder from 2.20 on."""
     if SERVES_WEBP:
-        return tf.ensure_shape(tf.io.decode_webp(encoded, channels=4)[0], [None, None, 4])  # A photo has one frame.
+        pixels = tf.io.decode_webp(encoded)[0]  # A photo has one frame. The op refuses other channels than the photo's.
+        height, width, channels = tf.unstack(tf.shape(pixels))
+        opacity = tf.fill([height, width, 4 - channels], tf.constant(255, tf.uint8))
+        return tf.ensure_shape(tf.concat([pixels, opacity], axis=2), [None, None, 4])
     import tensorflow_io  # Imported here: its native ops load on TensorFlow 2.16 and 2.17 alone.
 
     return tf.ensure_shape(tensorflow_io.image.decode_webp(encoded), [None, None, 4])

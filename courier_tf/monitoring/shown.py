@@ -97,7 +97,9 @@ def _numbers(file: Path, table: pd.DataFrame, name: str) -> pd.Series:
     numbers = pd.to_numeric(table[name], errors="coerce")
     if numbers.isna().any():
         row = _first(numbers.isna())
-        raise ShownError(f"{file}: {name} is {printable(repr(table[name].iloc[row - 1]))} in row {row}, and no number")
+        value = table[name].iloc[row - 1]
+        shown = repr(value) if isinstance(value, str) else str(value)  # NumPy 2 writes np.float64(nan) for the latter.
+        raise ShownError(f"{file}: {name} is {printable(shown)} in row {row}, and no number")
     return numbers
 
 

@@ -158,9 +158,9 @@ def test_ids_are_drawn_anew_before_each_pass_but_the_first(monkeypatch, tmp_path
     before, after = [], []
 
     def watched(ranker, seed):
-        before.append([np.array(weight) for weight in (*ranker.trainable_weights, *ranker.optimizer.variables())])
+        before.append([weight.numpy() for weight in (*ranker.trainable_weights, *ranker.optimizer.variables())])
         redraw_ids(ranker, seed)
-        after.append([np.array(weight) for weight in (*ranker.trainable_weights, *ranker.optimizer.variables())])
+        after.append([weight.numpy() for weight in (*ranker.trainable_weights, *ranker.optimizer.variables())])
 
     losses = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(fitting, "_measure", lambda *_: next(losses))

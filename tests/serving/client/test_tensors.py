@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.descriptor_pb2 import DescriptorProto
 from tensorflow.core.framework.tensor_pb2 import TensorProto as TensorFlowProto
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2, prediction_log_pb2
 
@@ -185,6 +186,13 @@ def test_the_messages_are_tensorflow_servings_byte_by_byte():
         assert type(ours).FromString(content) == ours and type(theirs).FromString(content) == theirs
 
 
+def label_of(field):
+    """Whether a field is repeated, and so on. Newer releases of protobuf warn of `field.label`."""
+    message = DescriptorProto()
+    field.containing_type.CopyToProto(message)
+    return next(described.label for described in message.field if described.number == field.number)
+
+
 def test_every_field_is_one_of_tensorflow_servings():
     """With the same number, type and name; but for what our logs add, which has a number that they do not use."""
     compared = set()
@@ -195,7 +203,7 @@ def test_every_field_is_one_of_tensorflow_servings():
                 assert field.number > 100 and field.number not in theirs.fields_by_number
                 continue
             same = theirs.fields_by_number[field.number]
-            assert (field.name, field.type, field.label) == (same.name, same.type, same.label)
+            assert (field.name, field.type, label_of(field)) == (same.name, same.type, label_of(same))
             if field.enum_type:
                 values = {value.number: value.name for value in same.enum_type.values}
                 assert {value.number: value.name for value in field.enum_type.values}.items() <= values.items()

@@ -2,13 +2,13 @@
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
-import tensorflow as tf
 import yaml
 
 from courier_tf.commands.serve import BINARY, binary_arguments
@@ -19,7 +19,9 @@ from serving.bundle.configuration import (
 )
 from serving.bundle.image import image_for
 
-FOLDER = Path(__file__).parents[3] / "serving" / "kubernetes"
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "serving" / "kubernetes"
+LOCKED = re.search(r"^tensorflow==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)[1]
 OVERLAYS = ("volume", "gs", "s3")
 
 
@@ -59,7 +61,7 @@ def pods():
 def test_the_server_is_that_of_the_bundle(spec, server):
     bundle = Path("/config")
     assert [*server["command"], *server["args"]] == binary_arguments(bundle / MODELS_CONFIG, bundle, 8500, 8501)
-    assert server["command"] == [BINARY] and server["image"] == image_for(tf.version.VERSION)
+    assert server["command"] == [BINARY] and server["image"] == image_for(LOCKED)
     places = {mount["mountPath"]: mount.get("subPath") for mount in server["volumeMounts"]}
     assert places == {MODELS_IN_CONTAINER: "models", "/config": "serving", "/tmp": None}
     assert all(mount.get("readOnly") for mount in server["volumeMounts"] if mount["name"] == "workdir")
