@@ -20,7 +20,7 @@ from courier_tf.experiment.processes import ExperimentError, Processes
 from courier_tf.experiment.reports import REPORTS, TABLES_FILE, write_reports
 from courier_tf.experiment.rows import rows_of
 from courier_tf.experiment.run import RUN_FILE, RUNS_FOLDER, STATUS_FILE, Key, Measured, Run, Status, differing_settings
-from courier_tf.experiment.starts import fingerprints_of, waves
+from courier_tf.experiment.starts import fingerprints_of, waves, with_starts
 from courier_tf.experiment.store import STORE_FOLDER, commit
 from courier_tf.experiment.team import Team
 from courier_tf.settings import Settings, SettingsError, with_values
@@ -187,7 +187,8 @@ class _Session:
         screened = {
             key: run for key, run in self._runs.items() if key.seed == seed and key.variant in (*beside, *names)
         }
-        self._run_all({key: dataclasses.replace(run, until="pretrain") for key, run in screened.items()})
+        made = with_starts(screened, self._runs)
+        self._run_all({key: dataclasses.replace(run, until="pretrain") for key, run in made.items()})
         self.require_no_failure()  # Nothing can be chosen.
         scores: dict[str, float] = {}
         for name in names:

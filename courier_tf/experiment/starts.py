@@ -19,6 +19,14 @@ def starts_within(key: Key, runs: Mapping[Key, Run]) -> set[Key]:
     return {key_of[place.parent] for place in runs[key].settings.starts().values() if place.parent in key_of}
 
 
+def with_starts(runs: Mapping[Key, Run], known: Mapping[Key, Run]) -> dict[Key, Run]:
+    """Runs, and those among `known` that they start from, maybe by way of others; in the order of `known`."""
+    keys = set(runs)
+    while more := set().union(*(starts_within(key, known) for key in keys)) - keys:
+        keys |= more
+    return {key: run for key, run in known.items() if key in keys}
+
+
 def waves(runs: Mapping[Key, Run], known: Mapping[Key, Run]) -> Iterator[dict[Key, Run]]:
     """Runs in groups, each after those that it starts from.
 

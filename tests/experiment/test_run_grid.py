@@ -314,6 +314,23 @@ def test_a_run_goes_on_from_the_encoder_of_another_one_of_its_grid(tmp_path, sta
     assert all(pd.isna(starts[name, 0]) for name in ("clusters=4", "temperature=0.9"))
 
 
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_tuning_waits_for_what_its_variants_start_from(tmp_path, stand_in, parallel):
+    """It comes before all other runs, but not before these."""
+    grid = dataclasses.replace(
+        GRID,
+        blocks=[{"clusters": [6, 4]}, {"temperature": [0.9], "pretrain_learning_rate": [1e-3, 2e-3]}],
+        starts={f"temperature=0.9,pretrain_learning_rate=0.00{n}": "clusters=6" for n in (1, 2)}
+        | {"clusters=6": "clusters=4"},
+        tuned=["pretrain_learning_rate"],
+    )
+    frame = run_grid(grid, "raw", tmp_path, TINY, parallel=parallel)
+    calls = (tmp_path / "mine" / "valid" / "calls.txt").read_text().split()
+    assert calls[:2] == ["clusters=4,seed=0", "clusters=6,seed=0"] and "pretrain_learning_rate" in calls[2]
+    kept = {name for name, seed in zip(frame["variant"], frame["seed"], strict=True) if seed == 1}
+    assert {"clusters=4", "clusters=6"} < kept and len(kept) == 3
+
+
 def test_a_run_is_made_anew_where_what_it_starts_from_is_another_one(tmp_path, stand_in):
     """Though its own settings stay as they are."""
     grid = dataclasses.replace(
