@@ -55,6 +55,7 @@ picture: install  ## The picture of README.md, from the workdir of `make demo`.
 
 results: install  ## The tables and the plot in the documents, from docs/results.
 	$(BIN)/python -m docs.tables
+	$(BIN)/python -m docs.gains_plot
 
 # All Markdown of the repository is one site, with the files it links to, so that links are checked, too. The generator reads
 # docstrings without importing anything, so it has an environment of its own, outside the lock.

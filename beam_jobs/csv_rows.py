@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 from beam_jobs.columns import plain
 from beam_jobs.csv_records import LITERAL, NotCsv, begun, parsed, record_of
-from beam_jobs.dialects import MAX_HEADER, Dialect, naming, opened
+from beam_jobs.dialects import MAX_HEADER, Dialect
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import IDS, TIMES, NoRow, RawFile, RawRow, undecoded
+from beam_jobs.raw_streams import naming, opened
 from beam_jobs.texts import MAX_LINE, lines_of
 from beam_jobs.values import stripped
 from courier_tf import schema

@@ -4,37 +4,27 @@ A file is recognised once, before the job starts. The workers get the `Dialect`,
 content decides and not the name: a gzip file that is called events.csv is read as one.
 """
 
-import bz2
 import codecs
 import contextlib
 import csv
 import dataclasses
-import gzip
 import io
-import lzma
 import os
 import re
-import tempfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, BinaryIO, Literal
-
-import pyarrow as pa
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO, Literal
 
 from beam_jobs.csv_records import ends_with_delimiters, has_row_names, is_literal, well_formed
 from beam_jobs.raw_errors import RawDataError
+from beam_jobs.raw_streams import BROKEN, Compression, naming, opened
 from beam_jobs.texts import HEAD_BYTES, MAX_LINE, decoded, encoding_of
-from courier_tf.escaping import printable
-from courier_tf.files import transfer
-from courier_tf.files.places import StoreError, place_of
 
 MAX_HEADER = 1 << 20  # Characters of the first line of a CSV file.
 MOST_SEARCHED = 1 << 28  # Unpacked bytes of a table that are searched for text beyond ASCII.
 DELIMITERS = ",;\t|\x01\x1f^~"  # Hive writes \x01.
 
 Format = Literal["bigquery", "csv", "jsonl", "json", "parquet", "avro", "empty"]
-Compression = Literal["none", "gzip", "bzip2", "zstd", "xz", "lz4"]
 
 _COMPRESSIONS: dict[bytes, Compression] = {
     b"\x1f\x8b": "gzip",
@@ -68,9 +58,6 @@ _REFUSED: dict[bytes, tuple[str, str]] = {
     b"]\x00\x00": ("an LZMA file of the old format", "pack it with xz"),
     b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file by `git lfs pull`"),
 }
-
-
-_BROKEN = (StoreError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException, OverflowError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,48 +101,6 @@ class Dialect:
 
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
-@contextlib.contextmanager
-def naming(file: str, what: str = "file") -> Iterator[None]:
-    """Turns what libraries raise for a broken file into a RawDataError that names the file in one line."""
-    try:
-        yield
-    except RawDataError:
-        raise
-    except _BROKEN as error:
-        reason = printable(" ".join(str(error).split()) or type(error).__name__)  # Arrow's messages have several lines.
-        raise RawDataError(f"{file} is no readable {what}: {reason}") from error
-
-
-@contextlib.contextmanager
-def opened(file: str, compression: Compression) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a file. A packed file that was cut off raises at its end."""
-    with contextlib.ExitStack() as stack:
-        stream: Any = stack.enter_context(transfer.open_file(place_of(file)))
-        if compression == "gzip":
-            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
-        elif compression == "bzip2":
-            stream = stack.enter_context(bz2.BZ2File(stream))
-        elif compression == "xz":
-            stream = stack.enter_context(lzma.LZMAFile(stream))
-        elif compression != "none":
-            stream = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(stream, "r"), compression))
-        yield stream
-
-
-@contextlib.contextmanager
-def seekable(file: str, compression: Compression) -> Iterator[IO[bytes]]:
-    """The unpacked bytes of a file, from any place. A packed file is unpacked to a temporary one."""
-    with opened(file, compression) as stream:
-        if compression == "none":
-            yield stream
-            return
-        with tempfile.TemporaryFile() as unpacked:
-            while block := stream.read(1 << 20):
-                unpacked.write(block)
-            unpacked.seek(0)
-            yield unpacked
 
 
 def detect_all(files: Sequence[str], expected: str = "") -> dict[str, Dialect]:
@@ -251,7 +196,7 @@ def _beyond_ascii(stream: BinaryIO, head: bytes, most: int) -> bytes:
     """
     lines: list[bytes] = []
     block, size = head, 0
-    with contextlib.suppress(*_BROKEN):  # Whoever reads it says why.
+    with contextlib.suppress(*BROKEN):  # Whoever reads it says why.
         while block and most > 0 and size < HEAD_BYTES // 2:
             end = 1 + max(block.rfind(b"\n"), block.rfind(b"\r"))
             if not block[:end].isascii():

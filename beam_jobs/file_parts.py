@@ -15,10 +15,11 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import csv_rows, parquet_rows
-from beam_jobs.dialects import Dialect, naming, opened, seekable
+from beam_jobs.dialects import Dialect
 from beam_jobs.file_windows import window
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import FilePart, RawFile
+from beam_jobs.raw_streams import naming, opened, seekable
 from beam_jobs.texts import lines_of
 
 PART_BYTES = 1 << 26  # Of a file, or of the unpacked columns of row groups, that one worker reads at a time.

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from beam_jobs import bigquery, csv_rows, json_rows, parquet_rows, table_rows
-from beam_jobs.dialects import Dialect, naming, opened, seekable
+from beam_jobs.dialects import Dialect
 from beam_jobs.file_windows import window
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import NoRow, RawFile, RawRow, is_unicode, require_columns
+from beam_jobs.raw_streams import naming, opened, seekable
 
 __all__ = ["NoRow", "RawDataError", "RawFile", "RawRow", "columns_of", "is_unicode", "rows_of"]
 

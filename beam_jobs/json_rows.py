@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from beam_jobs.dialects import Dialect, naming, opened
+from beam_jobs.dialects import Dialect
 from beam_jobs.log_kinds import require_no_late_label
 from beam_jobs.nested_columns import MAX_DEPTH, MOST_INSIDE
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import IDS, NoRow, RawFile, RawRow, inexact, is_unicode, several, text_of, undecoded
+from beam_jobs.raw_streams import naming, opened
 from beam_jobs.texts import HEAD_BYTES, MAX_LINE, lines_of
 from courier_tf import schema
 from courier_tf.escaping import printable

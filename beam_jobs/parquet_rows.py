@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs import avro_rows, bigquery
-from beam_jobs.dialects import Dialect, naming, seekable
+from beam_jobs.dialects import Dialect
 from beam_jobs.nested_columns import array_at, dotted, leaves
 from beam_jobs.raw_errors import RawDataError
 from beam_jobs.raw_rows import (
@@ -28,6 +28,7 @@ from beam_jobs.raw_rows import (
     text_of,
     undecoded,
 )
+from beam_jobs.raw_streams import naming, seekable
 
 #: Formats with typed columns, and what a message calls their files.
 TYPED = {"parquet": "Parquet file", "avro": "Avro file"}

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from beam_jobs.dialects import detect, naming, opened
+from beam_jobs.dialects import detect
 from beam_jobs.formats import columns_of, rows_of
 from beam_jobs.photo_names import EXTENSIONS
 from beam_jobs.photo_places import PHOTO_FOLDER, files_below
 from beam_jobs.raw_rows import NoRow, RawFile, RawRow
+from beam_jobs.raw_streams import naming, opened
 from beam_jobs.texts import HEAD_BYTES, encoding_of, lines_of
 from courier_tf.escaping import printable
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from beam_jobs import json_rows, sources
+from beam_jobs import json_rows, raw_table
 from beam_jobs.raw_errors import RawDataError
 
 from .raw_folder import EXPECTED, LOG, POSITIVES, replace, write
@@ -78,7 +78,7 @@ def test_other_columns_are_no_labels(folder):
 @pytest.mark.parametrize("column", ["click_time", "order_id", "num_clicks", "Purchased_Qty"])
 def test_a_label_that_is_first_told_behind_the_sample_is_refused(folder, column, monkeypatch):
     """As of a log that is sorted by its label, or has few clicks."""
-    monkeypatch.setattr(sources, "HEAD_ROWS", 50)
+    monkeypatch.setattr(raw_table, "HEAD_ROWS", 50)
     for nought in ("", "0"):
         rows = [{**row, column: nought} for row in POSITIVES]
         write(folder, "events.csv", csv_text(rows))
@@ -94,7 +94,7 @@ def test_a_label_that_is_first_told_behind_the_sample_is_refused(folder, column,
 @pytest.mark.parametrize("begin, end", [(0, 144), (0, 1), (30, 144), (130, 144)])
 def test_json_in_which_clicked_rows_alone_have_the_label_is_refused(folder, column, begin, end, monkeypatch):
     """Whether the rows with it are within the sample or behind it, at its start or to its end."""
-    monkeypatch.setattr(sources, "HEAD_ROWS", 100)
+    monkeypatch.setattr(raw_table, "HEAD_ROWS", 100)
     monkeypatch.setattr(json_rows, "HEAD_OBJECTS", 100)
     rows = [{**row, column: "x"} if begin <= n < end and n % 3 == 0 else row for n, row in enumerate(POSITIVES)]
     replace(folder, "events.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -116,7 +116,7 @@ def test_attributes_of_many_kinds_are_one_column(tmp_path, ending, width):
 
 
 def test_types_that_hold_themselves_end(tmp_path):
-    """A tree inside a record is a value, and one record of others that mention each other is followed to a depth."""
+    """A tree inside a record is a value. So is a record that holds itself by way of another one."""
     fields = [{"name": "value", "type": "long"}, {"name": "children", "type": {"type": "array", "items": "n.tree"}}]
     tree = {"type": "record", "name": "tree", "namespace": "n", "fields": fields}
     holder = {"type": "record", "name": "holder", "fields": [{"name": "tree", "type": tree}]}
