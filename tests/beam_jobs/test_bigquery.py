@@ -31,8 +31,8 @@ COLUMNS = ("items.image=photo", "user_id=user", "timestamp=at")
 def described(name, kind):
     """A field as Google's client describes it: a dictionary is a record, a list of one a repeated record."""
     if isinstance(kind, dict | list):
-        fields = [described(*field) for field in kind.items()] if isinstance(kind, dict) else []
         mode = "NULLABLE" if isinstance(kind, dict) else "REPEATED"
+        fields = [described(*field) for field in (kind if isinstance(kind, dict) else kind[0]).items()]
         return SimpleNamespace(name=name, field_type="RECORD", mode=mode, fields=fields)
     return SimpleNamespace(name=name, field_type=kind.rstrip("*"), mode="REPEATED" if kind[-1] == "*" else "NULLABLE")
 
@@ -141,7 +141,7 @@ def test_tables_are_read_as_files_are(raw, tmp_path, cloud):
 def test_columns_inside_records(raw, cloud, monkeypatch):
     """As in the exports of Google Analytics. A repeated record is a text."""
     geo = {"country": "STRING", "at": "TIMESTAMP"}
-    monkeypatch.setitem(FIELDS, EVENTS, FIELDS[EVENTS] | {"geo": geo, "items": [{}]})
+    monkeypatch.setitem(FIELDS, EVENTS, FIELDS[EVENTS] | {"geo": geo, "items": [{"sku": "STRING"}]})
     fill(cloud, impression_log())
     moment = datetime.datetime(2020, 9, 14, tzinfo=datetime.UTC)
     for number, row in enumerate(cloud.tables[EVENTS]):

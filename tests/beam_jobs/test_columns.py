@@ -157,6 +157,10 @@ def test_one_object_around_all_rows_is_refused_with_the_way_out(folder, indent):
             read(folder)
         replace(folder, f"{table}.json", json.dumps([*rows], indent=indent))
     assert read(folder).plain() == EXPECTED
+    several = [{"sku": row["item_id"], "variants": [{"size": 1}]} for row in ITEMS]
+    replace(folder, "items.json", "\n".join(json.dumps(row, indent=indent) for row in several))
+    with pytest.raises(RawDataError, match="items.json has no column 'item_id'; its columns are sku, variants"):
+        read(folder)
     replace(folder, "items.json", json.dumps({**ITEMS[0], "variants": [{"size": 1}]}, indent=indent))
     assert [item.item_id for item in read(folder).items] == [ITEMS[0]["item_id"]]
 
